@@ -1,0 +1,95 @@
+/* A growing run of bytes, and arrays that grow; see buf.h. */
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+sw_code sw_grow(void *items, size_t *cap, uint64_t need, size_t size, sw_status *st)
+{
+    uint64_t want = sw_max(need, *cap < UINT64_MAX / 2 ? *cap + *cap / 2 + 16 : need);
+    uint64_t bytes;
+    void *old, *grown;
+
+    if (need <= *cap)
+        return SW_OK;
+    memcpy(&old, items, sizeof old);
+    if (!sw_mul(want, size, &bytes) || bytes > SIZE_MAX || !(grown = realloc(old, (size_t)bytes)))
+        return sw_fail_nomem(st, want);
+    memcpy(items, &grown, sizeof grown);
+    *cap = (size_t)want;
+    return SW_OK;
+}
+
+sw_code sw_buf_reserve(sw_buf *b, uint64_t more, sw_status *st)
+{
+    uint64_t need;
+
+    if (!sw_add(b->len, more, &need))
+        return sw_fail_nomem(st, more);
+    return sw_grow(&b->data, &b->cap, need, 1, st);
+}
+
+sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st)
+{
+    if (n == 0)
+        return SW_OK;
+    if (sw_buf_reserve(b, n, st))
+        return st->code;
+    memcpy(b->data + b->len, data, (size_t)n);
+    b->len += (size_t)n;
+    return SW_OK;
+}
+
+sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return sw_fail(st, SW_EINTERNAL, NULL, NULL, "cannot format text");
+    if (sw_buf_reserve(b, (uint64_t)n + 1, st))
+        return st->code;
+    va_start(ap, fmt);
+    vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    b->len += (size_t)n;
+    return SW_OK;
+}
+
+void sw_buf_release(sw_buf *b)
+{
+    free(b->data);
+    b->data = NULL;
+    b->len = b->cap = 0;
+}
+
+void *sw_calloc(uint64_t count, uint64_t size, sw_status *st)
+{
+    uint64_t bytes = 0;
+    void *p = NULL;
+
+    if (sw_mul(count, size, &bytes) && bytes <= SIZE_MAX)
+        p = calloc(1, bytes ? (size_t)bytes : 1);
+    if (!p)
+        sw_fail_nomem(st, bytes);
+    return p;
+}
+
+char *sw_strdup(const char *s, sw_status *st)
+{
+    size_t n = strlen(s) + 1;
+    char *copy = malloc(n);
+
+    if (!copy)
+        sw_fail_nomem(st, n);
+    else
+        memcpy(copy, s, n);
+    return copy;
+}

@@ -1,0 +1,35 @@
+/* A growing run of bytes, and arrays that grow. */
+#ifndef SW_BASE_BUF_H
+#define SW_BASE_BUF_H
+
+#include "base/status.h"
+
+typedef struct sw_buf {
+    char *data;
+    size_t len, cap;
+} sw_buf;
+
+#define SW_BUF_INIT                                                                                          \
+    {                                                                                                        \
+        NULL, 0, 0                                                                                           \
+    }
+
+/* Local. Make room for more bytes behind len. */
+sw_code sw_buf_reserve(sw_buf *b, uint64_t more, sw_status *st);
+
+/* Local. Append; data may be NULL when n is 0. */
+sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st);
+sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
+
+void sw_buf_release(sw_buf *b);
+
+/* Local. Allocate count * size bytes, zeroed; NULL on failure with st filled. count 0 gives a valid pointer. */
+void *sw_calloc(uint64_t count, uint64_t size, sw_status *st);
+
+/* Local. Grow the array *items (of *cap items of size bytes) so that it can hold need items; doubles.
+ * On failure *items stays valid. */
+sw_code sw_grow(void *items, size_t *cap, uint64_t need, size_t size, sw_status *st);
+
+char *sw_strdup(const char *s, sw_status *st);
+
+#endif

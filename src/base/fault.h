@@ -1,0 +1,22 @@
+/* Injected failures, for tests. In a build with SW_FAULTS the environment says what goes wrong:
+ *   SHARDWELD_FAULT=SITE:RANK:NTH[+][:ERRNO|kill|stop]
+ *       the NTH call (from 1) at SITE on RANK (-1 = any rank) fails with ERRNO (a number; EIO unless given), or
+ *       the process kills (SIGKILL) or stops (SIGSTOP) itself there; with + all calls from the NTH on
+ *   SHARDWELD_FAULT_LIST=FILE   appends a line "SITE RANK" for each call, so that a test knows what there is
+ *   SHARDWELD_NO_RESERVE=1      space is not reserved, so that a disk fills while it is written
+ * Without SW_FAULTS all of it is nothing. Thread-safe. */
+#ifndef SW_BASE_FAULT_H
+#define SW_BASE_FAULT_H
+
+#ifdef SW_FAULTS
+/* Local. True: the call must not be made (or counts as failed); errno is set. */
+int sw_fault(const char *site);
+#define SW_FAULT(site) sw_fault(site)
+#else
+#define SW_FAULT(site) 0
+#endif
+
+/* Local. True: leave the reservation of space out. 0 in a normal build. */
+int sw_fault_no_reserve(void);
+
+#endif

@@ -1,0 +1,512 @@
+/* The strict pull parser; see json.h. Headers reach 100 MB and are mostly strings, so these are looked through
+ * eight bytes at a time; everything else goes byte by byte. */
+#include "base/json.h"
+
+#include <endian.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/num.h"
+
+#define EACH_BYTE UINT64_C(0x0101010101010101)
+#define HIGH_BITS (0x80 * EACH_BYTE)
+#define UINT_MAX_ALLOWED (UINT64_C(1) << 63)
+
+/* ---- UTF-8 -------------------------------------------------------------------------------------- */
+
+/* Eight bytes, the first one lowest. */
+static uint64_t load8(const void *p)
+{
+    uint64_t word;
+
+    memcpy(&word, p, sizeof word);
+    return le64toh(word);
+}
+
+static bool is_between(unsigned char c, unsigned low, unsigned high)
+{
+    return c >= low && c <= high;
+}
+
+/* Length of the character at p, 0 = not UTF-8. The second byte has a range of its own where the first one could
+ * begin an overlong form, a surrogate or a code over 10ffff. */
+static size_t utf8_char(const unsigned char *p, size_t left)
+{
+    unsigned low = 0x80, high = 0xbf;
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+    if (n <= 1 || n > left)
+        return n <= 1 ? n : 0;
+    if (p[0] == 0xe0)
+        low = 0xa0;
+    else if (p[0] == 0xf0)
+        low = 0x90;
+    else if (p[0] == 0xed)
+        high = 0x9f;
+    else if (p[0] == 0xf4)
+        high = 0x8f;
+    if (!is_between(p[1], low, high))
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if (!is_between(p[i], 0x80, 0xbf))
+            return 0;
+    return n;
+}
+
+const char *sw_utf8_invalid(const char *text, size_t len)
+{
+    size_t i = 0, n;
+
+    while (i < len) {
+        while (len - i >= 16 && ((load8(text + i) | load8(text + i + 8)) & HIGH_BITS) == 0)
+            i += 16;
+        if (i == len)
+            break;
+        n = utf8_char((const unsigned char *)text + i, len - i);
+        if (n == 0)
+            return text + i;
+        i += n;
+    }
+    return NULL;
+}
+
+/* ---- the parser --------------------------------------------------------------------------------- */
+
+void sw_json_init(sw_json *j, char *text, size_t len)
+{
+    *j = (sw_json){ .at = text, .end = text + len, .begin = text };
+}
+
+bool sw_json_fail(sw_json *j, const char *what)
+{
+    if (!j->error)
+        j->error = what;
+    return false;
+}
+
+uint64_t sw_json_pos(const sw_json *j)
+{
+    return (uint64_t)(j->at - j->begin);
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+char sw_json_peek(sw_json *j)
+{
+    while (j->at < j->end && is_space(*j->at))
+        j->at++;
+    return j->at < j->end ? *j->at : '\0';
+}
+
+static const char *expected(char c)
+{
+    switch (c) {
+    case '{':
+        return "expected an object";
+    case '[':
+        return "expected an array";
+    case '"':
+        return "expected a string";
+    case ':':
+        return "expected ':'";
+    case ',':
+        return "expected ','";
+    case '}':
+        return "expected ',' or '}'";
+    case ']':
+        return "expected ',' or ']'";
+    default:
+        return "unexpected character";
+    }
+}
+
+bool sw_json_take(sw_json *j, char c)
+{
+    if (j->error)
+        return false;
+    if (sw_json_peek(j) != c || j->at == j->end)
+        return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : expected(c));
+    j->at++;
+    return true;
+}
+
+bool sw_json_end(sw_json *j)
+{
+    if (j->error)
+        return false;
+    sw_json_peek(j);
+    return j->at == j->end || sw_json_fail(j, "more text after the value");
+}
+
+bool sw_json_open(sw_json *j, char bracket)
+{
+    if (!sw_json_take(j, bracket))
+        return false;
+    if (j->depth == SW_JSON_DEPTH)
+        return sw_json_fail(j, "nested more than 127 deep");
+    j->depth++;
+    return true;
+}
+
+bool sw_json_next(sw_json *j, char closing, bool *first)
+{
+    bool was_first = *first;
+
+    *first = false;
+    if (j->error)
+        return false;
+    if (sw_json_peek(j) == closing) {
+        j->at++;
+        j->depth--;
+        return false;
+    }
+    if (was_first)
+        return j->at < j->end || sw_json_fail(j, "unexpected end of the text");
+    if (j->at < j->end && *j->at == ',') {
+        j->at++;
+        return true;
+    }
+    return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : expected(closing));
+}
+
+/* ---- strings ------------------------------------------------------------------------------------ */
+
+/* A high bit for each byte that ends a plain run: a quote, a backslash, a control character. The borrow of a hit may
+ * also mark bytes above it, never below: the lowest mark is always true. */
+static uint64_t special_bytes(uint64_t word)
+{
+    uint64_t quote = word ^ ('"' * EACH_BYTE), backslash = word ^ ('\\' * EACH_BYTE);
+    uint64_t marks = ((word - 0x20 * EACH_BYTE) & ~word) | ((quote - EACH_BYTE) & ~quote) |
+                     ((backslash - EACH_BYTE) & ~backslash);
+
+    return marks & HIGH_BITS;
+}
+
+static bool is_special(char c)
+{
+    return (unsigned char)c < 0x20 || c == '"' || c == '\\';
+}
+
+/* Move the plain bytes at *from to *to, which lies before it. A word is in a register before it is stored, and ends
+ * before the word that is read next, so the overlap does no harm. */
+static void move_plain(char **to, char **from, const char *end)
+{
+    char *d = *to, *s = *from;
+    uint64_t word;
+
+    for (; end - s >= 8; s += 8, d += 8) {
+        memcpy(&word, s, sizeof word);
+        if (special_bytes(le64toh(word)))
+            break;
+        memcpy(d, &word, sizeof word);
+    }
+    while (s < end && !is_special(*s))
+        *d++ = *s++;
+    *to = d;
+    *from = s;
+}
+
+/* Past the plain bytes at s. */
+static char *skip_plain(char *s, const char *end)
+{
+    uint64_t marks;
+
+    for (; end - s >= 8; s += 8) {
+        marks = special_bytes(load8(s));
+        if (marks)
+            return s + __builtin_ctzll(marks) / 8;
+    }
+    while (s < end && !is_special(*s))
+        s++;
+    return s;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* uXXXX at j->at. */
+static bool take_hex(sw_json *j, uint32_t *unit)
+{
+    *unit = 0;
+    if (j->end - j->at < 5)
+        return sw_json_fail(j, "unexpected end of the text");
+    for (int i = 1; i <= 4; i++) {
+        int digit = hex_digit(j->at[i]);
+
+        if (digit < 0)
+            return sw_json_fail(j, "a bad escape in a string");
+        *unit = *unit << 4 | (uint32_t)digit;
+    }
+    j->at += 5;
+    return true;
+}
+
+static char *put_utf8(char *to, uint32_t code)
+{
+    if (code < 0x80) {
+        *to++ = (char)code;
+        return to;
+    }
+    if (code < 0x800) {
+        *to++ = (char)(0xc0 | code >> 6);
+    } else {
+        if (code < 0x10000) {
+            *to++ = (char)(0xe0 | code >> 12);
+        } else {
+            *to++ = (char)(0xf0 | code >> 18);
+            *to++ = (char)(0x80 | (code >> 12 & 0x3f));
+        }
+        *to++ = (char)(0x80 | (code >> 6 & 0x3f));
+    }
+    *to++ = (char)(0x80 | (code & 0x3f));
+    return to;
+}
+
+static bool take_unicode(sw_json *j, char **to)
+{
+    uint32_t code, low;
+
+    if (!take_hex(j, &code))
+        return false;
+    if (code >= 0xd800 && code <= 0xdfff) {
+        if (code >= 0xdc00 || j->end - j->at < 2 || j->at[0] != '\\' || j->at[1] != 'u')
+            return sw_json_fail(j, "half a surrogate pair in a string");
+        j->at++;
+        if (!take_hex(j, &low))
+            return false;
+        if (low < 0xdc00 || low > 0xdfff)
+            return sw_json_fail(j, "half a surrogate pair in a string");
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    *to = put_utf8(*to, code);
+    return true;
+}
+
+/* What follows a backslash, which is never shorter than what it stands for. */
+static bool take_escape(sw_json *j, char **to)
+{
+    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    const char *letter;
+
+    if (++j->at == j->end)
+        return sw_json_fail(j, "unexpected end of the text");
+    if (*j->at == 'u')
+        return take_unicode(j, to);
+    letter = *j->at ? strchr(letters, *j->at) : NULL;
+    if (!letter)
+        return sw_json_fail(j, "a bad escape in a string");
+    *(*to)++ = meanings[letter - letters];
+    j->at++;
+    return true;
+}
+
+bool sw_json_string(sw_json *j, char **s, size_t *len)
+{
+    char *to;
+
+    if (!sw_json_take(j, '"'))
+        return false;
+    *s = j->at;
+    to = j->at = skip_plain(j->at, j->end);
+    while (j->at < j->end && *j->at == '\\') {
+        if (!take_escape(j, &to))
+            return false;
+        move_plain(&to, &j->at, j->end);
+    }
+    if (j->at == j->end)
+        return sw_json_fail(j, "unexpected end of the text");
+    if (*j->at != '"')
+        return sw_json_fail(j, "a control character in a string");
+    j->at++;
+    *to = '\0';
+    *len = (size_t)(to - *s);
+    return true;
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------ */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The digits at j->at as a number; those that would overflow make *n larger than any that is allowed. */
+static void take_uint(sw_json *j, uint64_t *n)
+{
+    const uint64_t enough = UINT64_MAX / 10 - 1;
+    const char *end = j->end;
+    char *s = j->at;
+
+    for (*n = 0; s < end && is_digit(*s); s++)
+        *n = *n <= enough ? *n * 10 + (uint64_t)(*s - '0') : UINT64_MAX;
+    j->at = s;
+}
+
+bool sw_json_uint(sw_json *j, uint64_t *n)
+{
+    char c = sw_json_peek(j);
+    const char *start = j->at;
+
+    if (j->error)
+        return false;
+    if (!is_digit(c))
+        return sw_json_fail(j, c == '-' ? "a negative number" : "expected a whole number");
+    take_uint(j, n);
+    if (c == '0' && j->at - start > 1)
+        return sw_json_fail(j, "a number with a leading zero");
+    if (j->at < j->end && (*j->at == '.' || *j->at == 'e' || *j->at == 'E'))
+        return sw_json_fail(j, "expected a whole number, found a fraction or an exponent");
+    return *n <= UINT_MAX_ALLOWED || sw_json_fail(j, "a number over 2^63");
+}
+
+/* A number as serde_json holds it while it reads: digits x 10^exponent, digits that do not fit dropped. */
+typedef struct number {
+    uint64_t digits;
+    int64_t exponent;
+} number;
+
+/* A run of digits into *n. True when there is at least one. */
+static bool take_digits(sw_json *j, number *n, bool fraction)
+{
+    const char *start = j->at;
+    uint64_t more;
+    bool full = false;
+
+    for (; j->at < j->end && is_digit(*j->at); j->at++) {
+        full = full || !sw_mul(n->digits, 10, &more) || !sw_add(more, (uint64_t)(*j->at - '0'), &more);
+        if (!full)
+            n->digits = more;
+        n->exponent += fraction ? (full ? 0 : -1) : (full ? 1 : 0);
+    }
+    return j->at > start;
+}
+
+static bool take_exponent(sw_json *j, number *n)
+{
+    const int64_t enough = INT64_C(1) << 40; /* beyond any exponent that digits of a header could balance */
+    int64_t e = 0;
+    bool negative = false;
+
+    if (j->at < j->end && (*j->at == '+' || *j->at == '-'))
+        negative = *j->at++ == '-';
+    if (j->at == j->end || !is_digit(*j->at))
+        return false;
+    for (; j->at < j->end && is_digit(*j->at); j->at++)
+        e = e < enough ? 10 * e + (*j->at - '0') : e;
+    n->exponent += negative ? -e : e;
+    return true;
+}
+
+/* serde_json multiplies digits by a power of ten in doubles and refuses an infinity. Below 1e289 there is none. */
+static bool is_finite(const number *n)
+{
+    static const double powers[] = { 1e289, 1e290, 1e291, 1e292, 1e293, 1e294, 1e295, 1e296, 1e297, 1e298,
+                                     1e299, 1e300, 1e301, 1e302, 1e303, 1e304, 1e305, 1e306, 1e307, 1e308 };
+
+    if (n->digits == 0 || n->exponent < 289)
+        return true;
+    return n->exponent <= 308 && !isinf((double)n->digits * powers[n->exponent - 289]);
+}
+
+static bool skip_number(sw_json *j)
+{
+    number n = { 0, 0 };
+    const char *start;
+    bool good;
+
+    if (*j->at == '-')
+        j->at++;
+    start = j->at;
+    good = take_digits(j, &n, false) && (*start != '0' || j->at - start == 1);
+    if (good && j->at < j->end && *j->at == '.') {
+        j->at++;
+        good = take_digits(j, &n, true);
+    }
+    if (good && j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
+        j->at++;
+        good = take_exponent(j, &n);
+    }
+    if (!good)
+        return sw_json_fail(j, "a malformed number");
+    return is_finite(&n) || sw_json_fail(j, "a number beyond the range of a double");
+}
+
+/* ---- values that nobody asked for ---------------------------------------------------------------- */
+
+static bool skip_word(sw_json *j, const char *word)
+{
+    size_t n = strlen(word);
+
+    if ((size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0)
+        return sw_json_fail(j, "expected a value");
+    j->at += n;
+    return true;
+}
+
+static bool skip_object(sw_json *j)
+{
+    uint32_t object = j->objects++;
+    bool first = true;
+    char *s;
+    size_t len;
+
+    if (!sw_json_open(j, '{'))
+        return false;
+    while (sw_json_next(j, '}', &first)) {
+        if (!sw_json_string(j, &s, &len) || !sw_json_take(j, ':'))
+            return false;
+        if (j->key && !j->key(j->ctx, object, s, len))
+            return sw_json_fail(j, "the key was not taken");
+        if (!sw_json_skip(j))
+            return false;
+    }
+    return !j->error;
+}
+
+static bool skip_array(sw_json *j)
+{
+    bool first = true;
+
+    if (!sw_json_open(j, '['))
+        return false;
+    while (sw_json_next(j, ']', &first))
+        if (!sw_json_skip(j))
+            return false;
+    return !j->error;
+}
+
+/* The recursion is as deep as the text is nested: at most SW_JSON_DEPTH. */
+bool sw_json_skip(sw_json *j)
+{
+    char c = sw_json_peek(j), *s;
+    size_t len;
+
+    if (j->error)
+        return false;
+    if (c == '-' || is_digit(c))
+        return skip_number(j);
+    switch (c) {
+    case '{':
+        return skip_object(j);
+    case '[':
+        return skip_array(j);
+    case '"':
+        return sw_json_string(j, &s, &len);
+    case 't':
+        return skip_word(j, "true");
+    case 'f':
+        return skip_word(j, "false");
+    case 'n':
+        return skip_word(j, "null");
+    default:
+        return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : "expected a value");
+    }
+}

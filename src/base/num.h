@@ -1,0 +1,39 @@
+/* Checked arithmetic on 64-bit sizes and offsets: false = the result does not fit. */
+#ifndef SW_BASE_NUM_H
+#define SW_BASE_NUM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+static inline bool sw_add(uint64_t a, uint64_t b, uint64_t *sum)
+{
+    return !__builtin_add_overflow(a, b, sum);
+}
+
+static inline bool sw_mul(uint64_t a, uint64_t b, uint64_t *product)
+{
+    return !__builtin_mul_overflow(a, b, product);
+}
+
+static inline uint64_t sw_min(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t sw_max(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* a rounded up to a multiple of unit (> 0); a + unit must fit. */
+static inline uint64_t sw_round_up(uint64_t a, uint64_t unit)
+{
+    return (a + unit - 1) / unit * unit;
+}
+
+static inline uint64_t sw_round_down(uint64_t a, uint64_t unit)
+{
+    return a / unit * unit;
+}
+
+#endif

@@ -1,0 +1,557 @@
+/* Files and directories; see path.h. What all functions share: a call that a signal interrupted is made again,
+ * an error names the path and the reason of the system, and nothing is ever followed out of a tree. */
+#include "base/path.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/num.h"
+
+/* The kernel moves at most 2 GiB - 4 KiB in one call; half of it keeps pages aligned. */
+#define CALL_MAX ((uint64_t)1 << 30)
+
+static const char *shown(const char *show, const char *path)
+{
+    return show ? show : path;
+}
+
+char *sw_path_join(const char *dir, const char *name, sw_status *st)
+{
+    size_t d = strlen(dir), n = strlen(name), slash = d > 0 && dir[d - 1] == '/' ? 0 : 1;
+    char *path = sw_calloc(d + slash + n + 1, 1, st);
+
+    if (!path)
+        return NULL;
+    memcpy(path, dir, d);
+    if (slash)
+        path[d] = '/';
+    memcpy(path + d + slash, name, n);
+    return path;
+}
+
+/* ---- open files --------------------------------------------------------------------------------- */
+
+static int open_retry(const char *path, int flags, mode_t mode)
+{
+    int fd;
+
+    do {
+        fd = SW_FAULT("open") ? -1 : open(path, flags | O_CLOEXEC, mode);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
+{
+    *fd = open_retry(path, O_RDONLY, 0);
+    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot open") : SW_OK;
+}
+
+sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st)
+{
+    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, 0666);
+    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
+}
+
+sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st)
+{
+    uint64_t done = 0;
+    ssize_t got;
+
+    while (done < n) {
+        got = SW_FAULT("read")
+                  ? -1
+                  : pread(fd, (char *)to + done, (size_t)sw_min(n - done, CALL_MAX), (off_t)(at + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return sw_fail_errno(st, show, errno, "cannot read");
+        if (got == 0)
+            return sw_fail(st, SW_EINPUT, show, NULL,
+                           "the file is shorter than expected: it ends at byte %" PRIu64 ", %" PRIu64
+                           " bytes from %" PRIu64 " on were expected",
+                           at + done, n, at);
+        done += (uint64_t)got;
+    }
+    return SW_OK;
+}
+
+sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, uint64_t at, sw_status *st)
+{
+    uint64_t done = 0;
+    ssize_t put;
+
+    while (done < n) {
+        put = SW_FAULT("write") ? -1
+                                : pwrite(fd, (const char *)from + done, (size_t)sw_min(n - done, CALL_MAX),
+                                         (off_t)(at + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put == 0)
+            errno = ENOSPC;
+        if (put <= 0)
+            return sw_fail_errno(st, show, errno, "cannot write");
+        done += (uint64_t)put;
+    }
+    return SW_OK;
+}
+
+sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
+{
+    int r, err;
+
+    if (size == 0 || sw_fault_no_reserve())
+        return SW_OK;
+    if (size > INT64_MAX)
+        return sw_fail(st, SW_EIO, show, NULL, "%" PRIu64 " bytes are more than a file can hold", size);
+    do {
+        r = SW_FAULT("fallocate") ? -1 : fallocate(fd, 0, 0, (off_t)size);
+    } while (r != 0 && errno == EINTR);
+    err = errno;
+    if (r == 0 || err == EOPNOTSUPP || err == EINVAL || err == ENOSYS)
+        return SW_OK;
+    return sw_fail(st, SW_EIO, show, NULL, "cannot reserve %" PRIu64 " bytes: %s", size, strerror(err));
+}
+
+static int fsync_retry(int fd)
+{
+    int r;
+
+    do {
+        r = SW_FAULT("fsync") ? -1 : fsync(fd);
+    } while (r != 0 && errno == EINTR);
+    return r;
+}
+
+sw_code sw_fd_sync(int fd, const char *show, sw_status *st)
+{
+    return fsync_retry(fd) ? sw_fail_errno(st, show, errno, "cannot sync") : SW_OK;
+}
+
+/* The descriptor is gone whatever close says, so it is never called twice; EINTR tells of no lost data. */
+sw_code sw_fd_close(int fd, const char *show, sw_status *st)
+{
+    int r;
+
+    if (fd < 0)
+        return SW_OK;
+    r = close(fd);
+    if (SW_FAULT("close"))
+        r = -1;
+    return r != 0 && errno != EINTR ? sw_fail_errno(st, show, errno, "cannot close") : SW_OK;
+}
+
+/* ---- whole files -------------------------------------------------------------------------------- */
+
+/* Read to the end by read(2), so that pipes (a shell's <(...)) work too. */
+static sw_code read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st)
+{
+    ssize_t got;
+
+    for (;;) {
+        if (sw_buf_reserve(b, 65536, st))
+            return st->code;
+        got = SW_FAULT("read") ? -1 : read(fd, b->data + b->len, (size_t)sw_min(b->cap - b->len, CALL_MAX));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return sw_fail_errno(st, show, errno, "cannot read");
+        if (got == 0)
+            return SW_OK;
+        b->len += (size_t)got;
+        if (b->len > max)
+            return sw_fail(st, SW_EINPUT, show, NULL, "the file is larger than %" PRIu64 " bytes", max);
+    }
+}
+
+sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
+                     sw_status *st)
+{
+    sw_code code;
+    int fd;
+
+    b->len = 0;
+    if (missing)
+        *missing = false;
+    fd = open_retry(path, O_RDONLY, 0);
+    if (fd < 0 && missing && (errno == ENOENT || errno == ENOTDIR)) {
+        *missing = true;
+        return SW_OK;
+    }
+    if (fd < 0)
+        return sw_fail_errno(st, shown(show, path), errno, "cannot open");
+    code = read_all(fd, shown(show, path), max, b, st);
+    close(fd); /* nothing was written: what it says does not matter */
+    return code;
+}
+
+sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync, sw_status *st)
+{
+    sw_code code, closed;
+    int fd;
+
+    if (sw_fd_create(path, NULL, &fd, st))
+        return st->code;
+    code = sw_fd_write_at(fd, path, data, n, 0, st);
+    if (!code && sync)
+        code = sw_fd_sync(fd, path, st);
+    closed = sw_fd_close(fd, path, st);
+    return code ? code : closed;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------ */
+
+static sw_path_kind kind_of(const struct stat *s)
+{
+    return S_ISREG(s->st_mode) ? SW_PATH_FILE : S_ISDIR(s->st_mode) ? SW_PATH_DIR : SW_PATH_OTHER;
+}
+
+static bool is_absence(int err)
+{
+    return err == ENOENT || err == ENOTDIR;
+}
+
+sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st)
+{
+    struct stat own;
+
+    if (!s)
+        s = &own;
+    if ((SW_FAULT("stat") ? -1 : lstat(path, s)) == 0)
+        *kind = kind_of(s);
+    else if (is_absence(errno))
+        *kind = SW_PATH_MISSING;
+    else
+        return sw_fail_errno(st, path, errno, "cannot look at it");
+    return SW_OK;
+}
+
+sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st)
+{
+    struct stat own;
+
+    if (!s)
+        s = &own;
+    if ((SW_FAULT("stat") ? -1 : stat(path, s)) == 0) {
+        *kind = kind_of(s);
+        return SW_OK;
+    }
+    if (!is_absence(errno) && errno != ELOOP)
+        return sw_fail_errno(st, path, errno, "cannot look at it");
+    if (sw_path_lstat(path, kind, s, st))
+        return st->code;
+    if (*kind != SW_PATH_MISSING)
+        *kind = SW_PATH_DANGLING;
+    return SW_OK;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
+{
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return SW_OK;
+    if (sw_grow(&d->names, &d->cap, (uint64_t)d->n + 1, sizeof *d->names, st) ||
+        !(d->names[d->n] = sw_strdup(name, st)))
+        return st->code;
+    d->n++;
+    return SW_OK;
+}
+
+/* All names of an open directory, which is closed. */
+static sw_code read_names(DIR *dir, const char *show, sw_dir *out, sw_status *st)
+{
+    struct dirent *e;
+    sw_code code = SW_OK;
+
+    while (!code) {
+        errno = 0;
+        e = SW_FAULT("readdir") ? NULL : readdir(dir);
+        if (!e)
+            break;
+        code = add_name(out, e->d_name, st);
+    }
+    if (!code && errno)
+        code = sw_fail_errno(st, show, errno, "cannot list");
+    closedir(dir);
+    if (code)
+        sw_dir_release(out);
+    else if (out->n > 1)
+        qsort(out->names, out->n, sizeof *out->names, by_bytes);
+    return code;
+}
+
+sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st)
+{
+    DIR *dir;
+
+    memset(out, 0, sizeof *out);
+    dir = SW_FAULT("opendir") ? NULL : opendir(path);
+    if (!dir)
+        return sw_fail_errno(st, path, errno, "cannot list");
+    return read_names(dir, path, out, st);
+}
+
+void sw_dir_release(sw_dir *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        free(d->names[i]);
+    free(d->names);
+    memset(d, 0, sizeof *d);
+}
+
+/* ---- changing directories ----------------------------------------------------------------------- */
+
+sw_code sw_path_mkdir(const char *path, bool *made, sw_status *st)
+{
+    int r = SW_FAULT("mkdir") ? -1 : mkdir(path, 0777);
+
+    *made = r == 0;
+    return r == 0 || errno == EEXIST ? SW_OK : sw_fail_errno(st, path, errno, "cannot make the directory");
+}
+
+/* One part of a path. What is there already is fine if it is a directory, whatever mkdir says: some file
+ * systems complain of missing permission or of being read-only first. */
+static sw_code make_part(const char *path, bool *made, sw_status *st)
+{
+    struct stat s;
+    int r = SW_FAULT("mkdir") ? -1 : mkdir(path, 0777), err = errno;
+
+    *made = r == 0;
+    if (r == 0 || (stat(path, &s) == 0 && S_ISDIR(s.st_mode)))
+        return SW_OK;
+    return sw_fail_errno(st, path, err == EEXIST ? ENOTDIR : err, "cannot make the directory");
+}
+
+/* The length of path up to the end of the part that begins at or behind from: 0 when there is none. */
+static size_t part_end(const char *path, size_t from)
+{
+    from += strspn(path + from, "/");
+    return path[from] ? from + strcspn(path + from, "/") : 0;
+}
+
+sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st)
+{
+    char *part = sw_strdup(path, st);
+    sw_code code = part ? SW_OK : st->code;
+    size_t end = 0, last = 0;
+    bool made, any = false;
+    char was;
+
+    *kept = strlen(path);
+    if (part && !*path)
+        code = sw_fail_errno(st, path, ENOENT, "cannot make the directory");
+    while (!code && (end = part_end(path, end))) {
+        was = part[end];
+        part[end] = '\0';
+        code = make_part(part, &made, st);
+        part[end] = was;
+        if (!code && made && !any)
+            *kept = last;
+        any = any || (!code && made);
+        last = end;
+    }
+    free(part);
+    return code;
+}
+
+sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st)
+{
+    size_t kept;
+    sw_code code = sw_path_mkdirs_kept(path, &kept, st);
+
+    if (made)
+        *made = !code && kept < strlen(path);
+    return code;
+}
+
+sw_code sw_path_mkdirs_for(const char *path, sw_status *st)
+{
+    const char *slash = strrchr(path, '/');
+    sw_code code = SW_OK;
+    char *dir;
+
+    if (!slash || slash == path)
+        return SW_OK;
+    if (!(dir = strndup(path, (size_t)(slash - path))))
+        return sw_fail_nomem(st, (uint64_t)(slash - path));
+    code = sw_path_mkdirs(dir, NULL, st);
+    free(dir);
+    return code;
+}
+
+void sw_path_rmdirs(const char *path, size_t kept)
+{
+    char *part = strdup(path);
+    size_t n = strlen(path);
+
+    while (part && n > kept) {
+        while (n > kept && part[n - 1] == '/')
+            n--;
+        part[n] = '\0';
+        if (n > kept && !SW_FAULT("rmdir"))
+            rmdir(part);
+        while (n > kept && part[n - 1] != '/')
+            n--;
+    }
+    free(part);
+}
+
+sw_code sw_path_rename(const char *from, const char *to, sw_status *st)
+{
+    struct stat was, is;
+    bool known = lstat(from, &was) == 0;
+    int r, err;
+
+    r = SW_FAULT("rename") ? -1 : rename(from, to);
+    err = errno;
+    if (r == 0 || (err == ENOENT && known && lstat(to, &is) == 0 && is.st_ino == was.st_ino))
+        return SW_OK;
+    return sw_fail(st, err == ENOMEM ? SW_ENOMEM : SW_EIO, to, NULL, "cannot rename %s to it: %s", from,
+                   strerror(err));
+}
+
+sw_code sw_path_unlink(const char *path, sw_status *st)
+{
+    int r = SW_FAULT("unlink") ? -1 : unlink(path);
+
+    return r != 0 && !is_absence(errno) ? sw_fail_errno(st, path, errno, "cannot remove") : SW_OK;
+}
+
+static sw_code remove_below(int parent, const char *name, const char *show, sw_status *st);
+
+/* Empty an open directory, which is closed; show is its path. */
+static sw_code remove_items(int fd, const char *show, sw_status *st)
+{
+    sw_dir items = { NULL, 0, 0 };
+    sw_code code = SW_OK, one;
+    DIR *dir;
+    int copy;
+
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    dir = copy < 0 || SW_FAULT("opendir") ? NULL : fdopendir(copy);
+    if (!dir) {
+        code = sw_fail_errno(st, show, errno, "cannot list");
+        if (copy >= 0)
+            close(copy);
+    } else {
+        code = read_names(dir, show, &items, st);
+    }
+    for (size_t i = 0; i < items.n; i++) {
+        char *path = sw_path_join(show, items.names[i], st);
+
+        one = path ? remove_below(fd, items.names[i], path, st) : st->code;
+        code = code ? code : one;
+        free(path);
+    }
+    sw_dir_release(&items);
+    close(fd);
+    return code;
+}
+
+/* Remove name in the open directory parent, and all below it. Opened one level at a time without following
+ * links, so that nobody who swaps a directory for a link can lead us elsewhere. */
+static sw_code remove_below(int parent, const char *name, const char *show, sw_status *st)
+{
+    sw_code code = SW_OK;
+    int fd, r;
+
+    fd = SW_FAULT("open") ? -1 : openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return SW_OK;
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+        r = SW_FAULT("unlink") ? -1 : unlinkat(parent, name, 0);
+    else if (fd < 0)
+        return sw_fail_errno(st, show, errno, "cannot open");
+    else if ((code = remove_items(fd, show, st)))
+        return code;
+    else
+        r = SW_FAULT("rmdir") ? -1 : unlinkat(parent, name, AT_REMOVEDIR);
+    return r != 0 && errno != ENOENT ? sw_fail_errno(st, show, errno, "cannot remove") : SW_OK;
+}
+
+sw_code sw_path_remove_tree(const char *path, sw_status *st)
+{
+    return remove_below(AT_FDCWD, path, path, st);
+}
+
+sw_code sw_path_sync_dir(const char *path, sw_status *st)
+{
+    int fd = open_retry(path, O_RDONLY | O_DIRECTORY, 0);
+    sw_code code = SW_OK;
+
+    if (fd < 0)
+        return sw_fail_errno(st, path, errno, "cannot open");
+    if (fsync_retry(fd) && errno != EINVAL && errno != ENOTSUP)
+        code = sw_fail_errno(st, path, errno, "cannot sync");
+    close(fd);
+    return code;
+}
+
+/* ---- file systems ------------------------------------------------------------------------------- */
+
+sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st)
+{
+    struct statvfs v;
+    int r;
+
+    *bytes = UINT64_MAX;
+    do {
+        r = SW_FAULT("statfs") ? -1 : statvfs(path, &v);
+    } while (r != 0 && errno == EINTR);
+    if (r != 0 && (errno == ENOSYS || errno == EOPNOTSUPP))
+        return SW_OK;
+    if (r != 0)
+        return sw_fail_errno(st, path, errno, "cannot ask for its free space");
+    if (v.f_blocks > 0 && !sw_mul(v.f_bavail, v.f_frsize ? v.f_frsize : v.f_bsize, bytes))
+        *bytes = UINT64_MAX;
+    return SW_OK;
+}
+
+/* File systems that other machines may see, by the number that statfs(2) gives. FUSE and 9p may be either; the
+ * careful answer is yes. */
+static const struct {
+    uint32_t magic;
+    const char *name;
+} shared_fs[] = {
+    { 0x6969, "nfs" },      { 0x0BD00BD0, "lustre" }, { 0x47504653, "gpfs" },     { 0x19830326, "beegfs" },
+    { 0x00C36400, "ceph" }, { 0x65735546, "fuse" },   { 0xFF534D42, "cifs" },     { 0xFE534D42, "smb2" },
+    { 0x517B, "smb" },      { 0xAAD7AAEA, "panfs" },  { 0x01021997, "9p" },       { 0x5346414F, "afs" },
+    { 0x6B414653, "afs" },  { 0x73757245, "coda" },   { 0x20030528, "orangefs" }, { 0x7461636F, "ocfs2" },
+    { 0x01161970, "gfs2" }, { 0x18031977, "weka" },
+};
+
+sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
+{
+    struct statfs f;
+    struct stat s;
+    int r;
+
+    memset(out, 0, sizeof *out);
+    out->name = "local";
+    do {
+        r = SW_FAULT("statfs") ? -1 : statfs(path, &f);
+    } while (r != 0 && errno == EINTR);
+    if (r != 0 || stat(path, &s) != 0)
+        return sw_fail_errno(st, path, errno, "cannot ask for its file system");
+    out->block = s.st_blksize > 0 ? (uint64_t)s.st_blksize : 4096;
+    for (size_t i = 0; i < sizeof shared_fs / sizeof *shared_fs; i++)
+        if ((uint32_t)f.f_type == shared_fs[i].magic) {
+            out->name = shared_fs[i].name;
+            out->shared = true;
+        }
+    out->nfs = strcmp(out->name, "nfs") == 0;
+    return SW_OK;
+}

@@ -1,0 +1,111 @@
+/* Files and directories: the only place that opens, reads, renames, syncs and lists. All functions are
+ * local. Each names the path in its error; code SW_EIO, or SW_ENOMEM. Interrupted calls are repeated.
+ * Every system call goes through SW_FAULT (fault.h), so that tests can make each of them fail; the site has the
+ * name of the call: open read write close fsync stat mkdir rename unlink rmdir opendir readdir statfs fallocate.
+ * show is the name for messages where it is not the path itself. */
+#ifndef SW_BASE_PATH_H
+#define SW_BASE_PATH_H
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+
+/* ---- paths and whole files ---------------------------------------------------------------------- */
+
+/* dir + "/" + name, newly allocated; NULL on failure. */
+char *sw_path_join(const char *dir, const char *name, sw_status *st);
+
+/* Whole file into b (emptied first). At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
+ * SW_OK, where the file does not exist. show = the name for messages (NULL: path). */
+sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing, sw_status *st);
+
+/* Create or replace a file with these bytes; sync: fsync before close. Mode 0666 & ~umask. Replacing truncates:
+ * for files that nobody else looks at. */
+sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync, sw_status *st);
+
+/* ---- open files --------------------------------------------------------------------------------- */
+
+/* Open for reading / create (or truncate) for reading and writing with mode 0666 & ~umask; close-on-exec.
+ * *fd is -1 on failure. show = NULL: path. */
+sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
+sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st);
+
+/* Exactly n bytes at offset from an open file. A file that ends before is SW_EINPUT ("shorter than ..."). */
+sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st);
+
+/* All n bytes at offset. A short write goes on; a write of 0 is ENOSPC. */
+sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, uint64_t at, sw_status *st);
+
+/* Make sure that size bytes from the beginning of the file can be written, where the file system can promise
+ * it; the file grows to that size. One that cannot is no error; no space, no quota or a limit is: SW_EIO. */
+sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st);
+
+/* fsync an open file. */
+sw_code sw_fd_sync(int fd, const char *show, sw_status *st);
+
+/* Close; an error counts (it can be the only word of a lost write). fd < 0 is fine. */
+sw_code sw_fd_close(int fd, const char *show, sw_status *st);
+
+/* ---- changing directories ----------------------------------------------------------------------- */
+
+/* mkdir -p with mode 0777 & ~umask. *made (may be NULL) tells whether the last part was made. */
+sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st);
+
+/* The same; *kept: so many leading characters of path name what was there before (strlen(path): all of it). Set,
+ * as far as it got, also on an error. */
+sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st);
+
+/* Parents of a file path only. */
+sw_code sw_path_mkdirs_for(const char *path, sw_status *st);
+
+/* One directory, exclusively: *made is false, with SW_OK, where something of that name exists. */
+sw_code sw_path_mkdir(const char *path, bool *made, sw_status *st);
+
+/* Remove the directories that make up the tail of path, the last one first, down to (and without) the one that the
+ * first kept characters name. Those that are not empty, or cannot be removed, stay: there is no error. */
+void sw_path_rmdirs(const char *path, size_t kept);
+
+/* A rename that a server did, but whose answer was lost (ENOENT, and the file is at its target), is a success. */
+sw_code sw_path_rename(const char *from, const char *to, sw_status *st);
+
+/* Remove a file; one that is not there is no error. */
+sw_code sw_path_unlink(const char *path, sw_status *st);
+
+/* Remove a directory tree without following links; a missing one is no error. Goes on after errors, reports the first. */
+sw_code sw_path_remove_tree(const char *path, sw_status *st);
+
+/* fsync a directory; EINVAL and ENOTSUP from it are no error. */
+sw_code sw_path_sync_dir(const char *path, sw_status *st);
+
+/* ---- looking ------------------------------------------------------------------------------------ */
+
+typedef enum sw_path_kind { SW_PATH_MISSING, SW_PATH_FILE, SW_PATH_DIR, SW_PATH_OTHER, SW_PATH_DANGLING } sw_path_kind;
+
+/* What is there, links followed; s (may be NULL) is filled for FILE and DIR. */
+sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
+
+/* The same for the name itself: a link, wherever it leads, is SW_PATH_OTHER. s is filled unless MISSING. */
+sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
+
+/* Names in a directory without "." and "..", sorted by bytes; all NUL-terminated in names, n of them. */
+typedef struct sw_dir {
+    char **names;
+    size_t n, cap;
+} sw_dir;
+sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st);
+void sw_dir_release(sw_dir *d);
+
+/* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does not tell. */
+sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st);
+
+/* The kind of file system. */
+typedef struct sw_fs {
+    bool shared;      /* a network or parallel file system: other machines may see it, large blocks pay */
+    bool nfs;         /* it is NFS */
+    const char *name; /* "nfs", "lustre", ...; "local" when it is none of those known */
+    uint64_t block;   /* bytes that it likes to be written at once (st_blksize) */
+} sw_fs;
+sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st);
+
+#endif

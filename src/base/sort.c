@@ -1,0 +1,89 @@
+/* Radix sort, lowest byte first; see sort.h. Bytes that are the same in all keys cost nothing, so small numbers sort
+ * as fast as their width. */
+#include "base/sort.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+#define DIGITS 8
+#define VALUES 256
+#define FEW 48 /* below this the counting costs more than it saves */
+
+static void insertion_sort(sw_slot *slots, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        sw_slot s = slots[i];
+        size_t k = i;
+
+        for (; k > 0 && slots[k - 1].key > s.key; k--)
+            slots[k] = slots[k - 1];
+        slots[k] = s;
+    }
+}
+
+static unsigned digit(uint64_t key, unsigned d)
+{
+    return (unsigned)(key >> 8 * d & 0xff);
+}
+
+/* Spread from by digit d over to; starts[v] is where the slots with value v go. */
+static void spread(const sw_slot *from, sw_slot *to, size_t n, unsigned d, size_t starts[VALUES])
+{
+    for (size_t i = 0; i < n; i++)
+        to[starts[digit(from[i].key, d)]++] = from[i];
+}
+
+/* How often each value occurs becomes where its slots begin. False: one value has them all. */
+static bool make_starts(size_t counts[VALUES], size_t n)
+{
+    size_t start = 0;
+
+    for (unsigned v = 0; v < VALUES; v++) {
+        size_t count = counts[v];
+
+        if (count == n)
+            return false;
+        counts[v] = start;
+        start += count;
+    }
+    return true;
+}
+
+static void radix_sort(sw_slot *slots, sw_slot *spare, size_t n, size_t counts[DIGITS][VALUES])
+{
+    sw_slot *from = slots, *to = spare;
+
+    for (size_t i = 0; i < n; i++)
+        for (unsigned d = 0; d < DIGITS; d++)
+            counts[d][digit(slots[i].key, d)]++;
+    for (unsigned d = 0; d < DIGITS; d++) {
+        sw_slot *swap = from;
+
+        if (!make_starts(counts[d], n))
+            continue;
+        spread(from, to, n, d, counts[d]);
+        from = to;
+        to = swap;
+    }
+    if (from != slots)
+        memcpy(slots, from, n * sizeof *slots);
+}
+
+sw_code sw_slots_sort(sw_slot *slots, size_t n, sw_status *st)
+{
+    size_t counts[DIGITS][VALUES] = { { 0 } };
+    sw_slot *spare;
+
+    if (n < FEW) {
+        insertion_sort(slots, n);
+        return SW_OK;
+    }
+    spare = sw_calloc(n, sizeof *spare, st);
+    if (!spare)
+        return st->code;
+    radix_sort(slots, spare, n, counts);
+    free(spare);
+    return SW_OK;
+}

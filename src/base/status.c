@@ -1,0 +1,77 @@
+/* Errors as values; see status.h. */
+#include "base/status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    int exit_status;
+    const char *text;
+} codes[] = {
+#define SW_CODE_ROW(name, exit_status, text) { exit_status, text },
+    SW_CODES(SW_CODE_ROW)
+#undef SW_CODE_ROW
+};
+
+int sw_code_exit_status(sw_code code)
+{
+    return codes[code].exit_status;
+}
+
+const char *sw_code_text(sw_code code)
+{
+    return codes[code].text;
+}
+
+/* A message is one line of text: control characters of hostile names must not reach a terminal. */
+static void copy_clean(char *to, size_t n, const char *from)
+{
+    size_t i = 0;
+
+    for (; from && from[i] && i + 1 < n; i++)
+        to[i] = (unsigned char)from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
+    to[i] = '\0';
+}
+
+sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)
+{
+    char reason[sizeof st->reason];
+    va_list ap;
+
+    if (st->code)
+        return st->code;
+    st->code = code;
+    copy_clean(st->file, sizeof st->file, file);
+    copy_clean(st->tensor, sizeof st->tensor, tensor);
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof reason, fmt, ap);
+    va_end(ap);
+    copy_clean(st->reason, sizeof st->reason, reason);
+    return code;
+}
+
+sw_code sw_fail_errno(sw_status *st, const char *file, int err, const char *what)
+{
+    return sw_fail(st, err == ENOMEM ? SW_ENOMEM : SW_EIO, file, NULL, "%s: %s", what, strerror(err));
+}
+
+sw_code sw_fail_nomem(sw_status *st, uint64_t n)
+{
+    return sw_fail(st, SW_ENOMEM, NULL, NULL, "out of memory, %" PRIu64 " bytes were asked for", n);
+}
+
+void sw_status_clear(sw_status *st)
+{
+    st->code = SW_OK;
+    st->file[0] = st->tensor[0] = st->reason[0] = '\0';
+}
+
+char *sw_status_message(const sw_status *st, char *text, size_t n)
+{
+    snprintf(text, n, "%s%s%s%s%s%s", st->file, st->file[0] ? ": " : "", st->tensor[0] ? "tensor '" : "",
+             st->tensor, st->tensor[0] ? "': " : "", st->reason[0] ? st->reason : sw_code_text(st->code));
+    return text;
+}

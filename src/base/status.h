@@ -1,0 +1,27 @@
+/* Errors as values: the first cause is kept, with file, tensor and reason. */
+#ifndef SW_BASE_STATUS_H
+#define SW_BASE_STATUS_H
+
+#include "shardweld.h"
+
+#if defined(__GNUC__)
+#define SW_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define SW_PRINTF(fmt, args)
+#endif
+
+/* Local. Record an error and return its code. A status that already holds one keeps it (and its code is
+ * returned): the first cause wins. file and tensor may be NULL; control characters in them become '?'. */
+sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)
+    SW_PRINTF(5, 6);
+
+/* Local. The same for a failed system call: the reason is "what: strerror(err)"; the code is SW_EIO, or
+ * SW_ENOMEM for ENOMEM. what says what was tried, e.g. "cannot open". */
+sw_code sw_fail_errno(sw_status *st, const char *file, int err, const char *what);
+
+/* Local. An allocation of n bytes failed. */
+sw_code sw_fail_nomem(sw_status *st, uint64_t n);
+
+void sw_status_clear(sw_status *st);
+
+#endif
