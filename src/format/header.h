@@ -1,0 +1,65 @@
+/* The header of a safetensors file: parsed strictly, with torch DCP's sharding info beside it.
+ *
+ * A header may hold hundreds of thousands of tensors in 100 MB of text, so parsing allocates little: names
+ * point into the text, which is unescaped in place; dimensions lie in one pool. */
+#ifndef SW_FORMAT_HEADER_H
+#define SW_FORMAT_HEADER_H
+
+#include "base/status.h"
+#include "format/dtype.h"
+
+#define SW_HEADER_MAX 100000000u /* bytes of JSON, as the reference library */
+#define SW_MAX_DIMS 32
+
+#define SW_NO_DIMS UINT32_MAX
+
+/* One tensor entry. Dimensions are counted outermost first, in elements. */
+typedef struct sw_entry {
+    const char *name; /* NUL-terminated, inside the text; names with NUL are refused */
+    uint32_t name_len;
+    uint8_t dtype; /* sw_dtype */
+    uint8_t ndim;
+    uint64_t begin, end;   /* of its data, bytes from the end of the header */
+    uint32_t shape;        /* where in dims the ndim sizes begin */
+    uint32_t offsets;      /* the same for saved_offsets; SW_NO_DIMS without sharding info */
+    uint32_t global_shape; /* the same for global_shape; SW_NO_DIMS when it is not given */
+} sw_entry;
+
+typedef struct sw_header {
+    sw_entry *entries; /* in the order of the text */
+    size_t nentries;
+    uint64_t *dims;
+    size_t ndims;
+    bool sharded;      /* DCP_SHARDING_INFO is there: every entry has offsets */
+    bool format_pt;    /* __metadata__ says format: pt */
+    uint64_t data_len; /* bytes of data behind the header = largest end */
+} sw_header;
+
+#define SW_HEADER_INIT                                                                                       \
+    {                                                                                                        \
+        NULL, 0, NULL, 0, false, false, 0                                                                    \
+    }
+
+/* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's size.
+ *   len_out  bytes of JSON that follow
+ * Errors: SW_EINPUT (file shorter than 8 bytes, length over SW_HEADER_MAX or past the end of the file). */
+sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const char *file,
+                         uint64_t *len_out, sw_status *st);
+
+/* Local. Parse and check a header.
+ *   text      len bytes of JSON; changed (unescaped in place) and borrowed: must outlive out
+ *   data_len  bytes of the file behind the header; the entries must cover them exactly, without hole or overlap
+ *   file      for messages
+ *   out       emptied first; release with sw_header_release(); empty on error
+ * Accepts and refuses as the reference library 0.8, but for: duplicate keys in any object, entries written as arrays,
+ * names with NUL, more than SW_MAX_DIMS dimensions, numbers over 2^63: all refused. With sharding info, every entry must
+ * have saved_offsets of its number of dimensions, shape + offset must fit 2^63, a box that holds data must lie within
+ * its global_shape where there is one, and DCP_VERSION must be 1, 1.x or absent.
+ * Errors: SW_EINPUT with file, tensor and reason; SW_ENOMEM.
+ * Cost: O(len + n log n) for n entries; allocates about 150 bytes an entry while it works and 80 that stay. Source: SPEC 2. */
+sw_code sw_header_parse(char *text, size_t len, uint64_t data_len, const char *file, sw_header *out,
+                        sw_status *st);
+
+void sw_header_release(sw_header *h);
+
+#endif

@@ -1,0 +1,211 @@
+/* Maps and index files; see maps.h. They are small beside a checkpoint (one line a tensor) and are read once,
+ * by one rank, so a general JSON library serves. */
+#include "format/maps.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+#define NUMBER_MAX 99999999
+
+/* Fill item->number or item->text from value; on failure st says what is wrong with it. */
+typedef sw_code (*read_value)(const json_t *value, const char *file, sw_map_item *item, sw_status *st);
+
+static const char *type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a number with a fraction or exponent";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    default:
+        return "null";
+    }
+}
+
+static sw_code read_number(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
+{
+    json_int_t n = json_integer_value(value);
+
+    if (!json_is_integer(value))
+        return sw_fail(st, SW_EINPUT, file, item->key, "found %s, expected a file index from 1 to %d",
+                       type_name(value), NUMBER_MAX);
+    if (n < 1 || n > NUMBER_MAX)
+        return sw_fail(st, SW_EINPUT, file, item->key,
+                       "found %" JSON_INTEGER_FORMAT ", expected a file index from 1 to %d", n, NUMBER_MAX);
+    item->number = (uint64_t)n;
+    return SW_OK;
+}
+
+static sw_code read_text(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
+{
+    if (!json_is_string(value))
+        return sw_fail(st, SW_EINPUT, file, item->key, "found %s, expected a string", type_name(value));
+    item->text = sw_strdup(json_string_value(value), st);
+    return st->code;
+}
+
+static sw_code read_file_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
+{
+    if (read_text(value, file, item, st))
+        return st->code;
+    if (!sw_name_is_below(item->text))
+        return sw_fail(st, SW_EINPUT, file, item->key,
+                       "file name '%s' is not a relative path below its directory", item->text);
+    return SW_OK;
+}
+
+/* The object that the text holds; NULL on failure. The caller calls json_decref(). */
+static json_t *load_object(const char *json, size_t len, const char *file, sw_status *st)
+{
+    json_error_t error;
+    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+
+    if (!root && json_error_code(&error) == json_error_out_of_memory) {
+        sw_fail_nomem(st, len);
+    } else if (!root) {
+        sw_fail(st, SW_EINPUT, file, NULL, "not valid JSON: line %d, column %d: %s", error.line, error.column,
+                error.text);
+    } else if (!json_is_object(root)) {
+        sw_fail(st, SW_EINPUT, file, NULL, "found %s, expected an object", type_name(root));
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+static int compare_items(const void *a, const void *b)
+{
+    return strcmp(((const sw_map_item *)a)->key, ((const sw_map_item *)b)->key);
+}
+
+/* Copy the members of object into out (empty). jansson borrows it as non-const only to iterate. */
+static sw_code map_from_object(json_t *object, const char *file, read_value read, sw_map *out, sw_status *st)
+{
+    out->items = sw_calloc(json_object_size(object), sizeof *out->items, st);
+    if (!out->items)
+        return st->code;
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+        sw_map_item *item = &out->items[out->n++];
+
+        item->key = sw_strdup(json_object_iter_key(it), st);
+        if (!item->key || read(json_object_iter_value(it), file, item, st))
+            return st->code;
+    }
+    qsort(out->items, out->n, sizeof *out->items, compare_items);
+    return SW_OK;
+}
+
+static sw_code parse_map(const char *json, size_t len, const char *file, read_value read, sw_map *out,
+                         sw_status *st)
+{
+    sw_map map = SW_MAP_INIT;
+    json_t *root = load_object(json, len, file, st);
+
+    *out = map;
+    if (!root || map_from_object(root, file, read, &map, st))
+        goto out;
+    *out = map;
+    map = (sw_map)SW_MAP_INIT; /* handed over */
+out:
+    sw_map_release(&map);
+    json_decref(root);
+    return st->code;
+}
+
+sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+{
+    return parse_map(json, len, file, read_number, out, st);
+}
+
+sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+{
+    return parse_map(json, len, file, read_text, out, st);
+}
+
+sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+{
+    sw_map map = SW_MAP_INIT;
+    json_t *root = load_object(json, len, file, st), *weights;
+
+    *out = map;
+    if (!root)
+        goto out;
+    weights = json_object_get(root, "weight_map");
+    if (!weights)
+        goto out;
+    if (!json_is_object(weights)) {
+        sw_fail(st, SW_EINPUT, file, NULL, "weight_map: found %s, expected an object", type_name(weights));
+        goto out;
+    }
+    if (map_from_object(weights, file, read_file_name, &map, st))
+        goto out;
+    *out = map;
+    map = (sw_map)SW_MAP_INIT; /* handed over */
+out:
+    sw_map_release(&map);
+    json_decref(root);
+    return st->code;
+}
+
+const sw_map_item *sw_map_find(const sw_map *map, const char *key)
+{
+    size_t low = 0, high = map->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(map->items[middle].key, key);
+
+        if (order == 0)
+            return &map->items[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+void sw_map_release(sw_map *map)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        free(map->items[i].key);
+        free(map->items[i].text);
+    }
+    free(map->items);
+    map->items = NULL;
+    map->n = 0;
+}
+
+static bool is_dots(const char *part, size_t len)
+{
+    return (len == 1 && part[0] == '.') || (len == 2 && part[0] == '.' && part[1] == '.');
+}
+
+bool sw_name_is_below(const char *name)
+{
+    for (const char *part = name;; part++) {
+        size_t len = strcspn(part, "/");
+
+        if (len == 0 || is_dots(part, len))
+            return false;
+        for (size_t i = 0; i < len; i++)
+            if ((unsigned char)part[i] < 0x20 || part[i] == 0x7f)
+                return false;
+        part += len;
+        if (*part == '\0')
+            return true;
+    }
+}

@@ -1,0 +1,44 @@
+/* The small JSON files beside a checkpoint: maps from FQN to a number or a text, and index files.
+ * Parsed with jansson from bytes in memory (duplicate keys refused); sorted by name, bytewise. */
+#ifndef SW_FORMAT_MAPS_H
+#define SW_FORMAT_MAPS_H
+
+#include "base/status.h"
+
+typedef struct sw_map_item {
+    char *key;  /* owned; no NUL inside */
+    char *text; /* owned; NULL in a map of numbers */
+    uint64_t number;
+} sw_map_item;
+
+typedef struct sw_map {
+    sw_map_item *items;
+    size_t n;
+} sw_map;
+
+#define SW_MAP_INIT                                                                                          \
+    {                                                                                                        \
+        NULL, 0                                                                                              \
+    }
+
+/* Local. {fqn: output file index}; whole numbers from 1 to 99999999. file is for messages.
+ * Errors: SW_EINPUT (not JSON, not such an object), SW_ENOMEM. out is empty on error. */
+sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+
+/* Local. {fqn: text}, e.g. fqn_to_dtype_mapping.json. */
+sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+
+/* Local. The weight_map of an index file, {fqn: file name}; empty when there is none or it is {}.
+ * Names are checked with sw_name_is_below(). */
+sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+
+/* Local. NULL when there is none. O(log n). */
+const sw_map_item *sw_map_find(const sw_map *map, const char *key);
+
+void sw_map_release(sw_map *map);
+
+/* Local. A relative path that stays below its directory: not empty, not absolute, no "." or ".." or empty part,
+ * no control character. */
+bool sw_name_is_below(const char *name);
+
+#endif

@@ -1,0 +1,104 @@
+/* File names of checkpoints; see names.h. Names are matched as bytes: no locale, no patterns library. */
+#include "format/names.h"
+
+#include <string.h>
+
+#include "base/num.h"
+
+#define WEIGHTS_SUFFIX ".safetensors"
+#define MIN_DIGITS 5
+
+/* The two stems that consolidated files may have. */
+static const char *const stems[] = { "model", "diffusion_pytorch_model" };
+#define NSTEMS (sizeof stems / sizeof stems[0])
+
+/* Take word from the front of *at. */
+static bool take_word(const char **at, const char *word)
+{
+    size_t n = strlen(word);
+
+    if (strncmp(*at, word, n) != 0)
+        return false;
+    *at += n;
+    return true;
+}
+
+/* number = 5*DIGIT, from 1 on */
+static bool take_number(const char **at, uint64_t *number)
+{
+    const char *begin = *at;
+
+    *number = 0;
+    for (; **at >= '0' && **at <= '9'; ++*at)
+        if (!sw_mul(*number, 10, number) || !sw_add(*number, (uint64_t)(**at - '0'), number))
+            return false;
+    return *at - begin >= MIN_DIGITS && *number > 0;
+}
+
+/* tail = "-" number "-of-" number ".safetensors" */
+static bool take_tail(const char *at, sw_shard_name *out)
+{
+    return take_word(&at, "-") && take_number(&at, &out->model) && take_word(&at, "-of-") &&
+           take_number(&at, &out->of) && strcmp(at, WEIGHTS_SUFFIX) == 0 && out->model <= out->of;
+}
+
+bool sw_shard_name_parse(const char *name, sw_shard_name *out)
+{
+    sw_shard_name n = { 0, 0, 0 };
+
+    *out = n;
+    if (!take_word(&name, "shard-") || !take_number(&name, &n.shard) || !take_word(&name, "-model") ||
+        !take_tail(name, &n))
+        return false;
+    *out = n;
+    return true;
+}
+
+bool sw_model_name_parse(const char *name, sw_shard_name *out)
+{
+    sw_shard_name n = { 0, 0, 0 };
+
+    *out = n;
+    for (size_t i = 0; i < NSTEMS; i++) {
+        const char *at = name;
+
+        if (take_word(&at, stems[i]) && take_tail(at, &n)) {
+            *out = n;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* stem.safetensors or stem-*-of-*.safetensors, where a star is any text, digits or not: what --overwrite may remove
+ * is a promise about names, not about numbers. */
+static bool is_weights_of(const char *name, const char *stem)
+{
+    const char *of;
+
+    if (!take_word(&name, stem))
+        return false;
+    if (strcmp(name, WEIGHTS_SUFFIX) == 0)
+        return true;
+    if (!take_word(&name, "-"))
+        return false;
+    of = strstr(name, "-of-");
+    return of && sw_name_ends_with(of + strlen("-of-"), WEIGHTS_SUFFIX);
+}
+
+bool sw_name_is_consolidated(const char *name)
+{
+    if (strchr(name, '/'))
+        return false;
+    for (size_t i = 0; i < NSTEMS; i++)
+        if (is_weights_of(name, stems[i]))
+            return true;
+    return strcmp(name, SW_INDEX_NAME) == 0 || strcmp(name, SW_DIFFUSERS_INDEX_NAME) == 0;
+}
+
+bool sw_name_ends_with(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), m = strlen(suffix);
+
+    return n >= m && strcmp(name + n - m, suffix) == 0;
+}

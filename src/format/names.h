@@ -1,0 +1,30 @@
+/* File names of checkpoints: what torch DCP, transformers and diffusers call their files. */
+#ifndef SW_FORMAT_NAMES_H
+#define SW_FORMAT_NAMES_H
+
+#include "base/status.h"
+
+#define SW_INDEX_NAME "model.safetensors.index.json"
+#define SW_DIFFUSERS_INDEX_NAME "diffusion_pytorch_model.safetensors.index.json"
+#define SW_SINGLE_NAME "model.safetensors"
+
+/* The numbers in a name; 0 where the form has none. torch pads to five digits; longer numbers do occur. */
+typedef struct sw_shard_name {
+    uint64_t shard; /* i of shard-i-model-j-of-n */
+    uint64_t model; /* j */
+    uint64_t of;    /* n */
+} sw_shard_name;
+
+/* Local. "shard-00002-model-00001-of-00003.safetensors": at least five digits each, numbers from 1, j <= n. */
+bool sw_shard_name_parse(const char *name, sw_shard_name *out);
+
+/* Local. "model-00001-of-00003.safetensors", also with the stem diffusion_pytorch_model. out->shard = 0. */
+bool sw_model_name_parse(const char *name, sw_shard_name *out);
+
+/* Local. A consolidated checkpoint's own files: what --overwrite replaces (SPEC 6): model.safetensors,
+ * model-*-of-*.safetensors, both also with the stem diffusion_pytorch_model, and the two indices. */
+bool sw_name_is_consolidated(const char *name);
+
+bool sw_name_ends_with(const char *name, const char *suffix);
+
+#endif
