@@ -1,0 +1,96 @@
+/* The catalogue: every tensor and every box of a checkpoint, the same on each rank.
+ *
+ * 4,096 shard files of 1,000 tensors are four million boxes, so names are kept once and boxes are packed: a
+ * box of an n-dimensional tensor takes 16 + 16n bytes. All arrays are in one order that does not depend on
+ * the number of ranks: files and tensors by name (bytes), boxes by tensor, then offsets, then file. */
+#ifndef SW_PLAN_CATALOG_H
+#define SW_PLAN_CATALOG_H
+
+#include "base/buf.h"
+#include "format/dtype.h"
+#include "format/header.h"
+#include "format/names.h"
+
+typedef struct sw_file {
+    const char *name;     /* relative to INPUT_DIR */
+    uint64_t size;        /* bytes */
+    uint64_t data_start;  /* 8 + header length */
+    int64_t mtime_ns;     /* for noticing a change */
+    uint64_t dev, ino;    /* which file it is, as the rank that listed it sees it */
+    uint64_t hash;        /* of the header text */
+    sw_shard_name number; /* from the name; zeros when it has none */
+    uint32_t owner;       /* the rank that reads it when assigned by owner */
+    bool sharded;         /* carries DCP_SHARDING_INFO */
+} sw_file;
+
+typedef struct sw_tensor {
+    const char *name;
+    uint8_t dtype; /* sw_dtype, as saved */
+    uint8_t ndim;
+    uint8_t out_dtype; /* as it will be written */
+    bool has_global;   /* global_shape was given and stands in shapes already */
+    uint8_t
+        split_dims;  /* leading dims beyond which no box is cut: rows sharded = 1, columns = 2, whole = 0 */
+    uint32_t model;  /* j of the files that hold it, 0 = none or several */
+    uint64_t box0;   /* where its boxes begin in catalog->boxes */
+    uint64_t nboxes; /* boxes that are used: disjoint, none empty, sorted by offsets */
+    uint64_t nreplicas; /* behind them: boxes that repeat a used one, sorted likewise */
+    uint64_t dims0;     /* its full shape at catalog->shapes + dims0, ndim sizes */
+    uint64_t bytes;     /* of the full tensor as saved */
+    uint64_t elements;  /* of the full tensor */
+    uint64_t max_rows;  /* largest extent of a used box along dim 0: bounds a search among sorted boxes */
+    uint64_t box_dims0; /* dims of its first box in catalog->box_dims; each takes 2 * ndim: offsets, shape */
+} sw_tensor;
+
+/* Where a box's data is. */
+typedef struct sw_box {
+    uint64_t at;   /* absolute position in the file, bytes */
+    uint32_t file; /* index into catalog->files */
+} sw_box;
+
+typedef struct sw_catalog {
+    sw_file *files;
+    uint32_t nfiles;
+    sw_tensor *tensors; /* by name */
+    uint32_t ntensors;
+    uint64_t *shapes; /* pool of full shapes */
+    sw_box *boxes;
+    uint64_t *box_dims; /* offsets then shape of each box, outermost first, elements */
+    uint64_t nboxes;
+    bool sharded; /* some file carries DCP_SHARDING_INFO */
+    char *names;  /* pool that file and tensor names point into */
+    char *file_names;
+} sw_catalog;
+
+static inline const uint64_t *sw_tensor_shape(const sw_catalog *c, const sw_tensor *t)
+{
+    return c->shapes + t->dims0;
+}
+
+/* Offsets of box k (0..nboxes-1) of a tensor, ndim of them; its shape lies right behind. */
+static inline const uint64_t *sw_box_offsets(const sw_catalog *c, const sw_tensor *t, uint64_t k)
+{
+    return c->box_dims + t->box_dims0 + k * 2u * t->ndim;
+}
+
+static inline const uint64_t *sw_box_shape(const sw_catalog *c, const sw_tensor *t, uint64_t k)
+{
+    return sw_box_offsets(c, t, k) + t->ndim;
+}
+
+void sw_catalog_release(sw_catalog *c);
+
+/* Local, the same result on every rank. Join what all ranks found.
+ *   c       has files and nfiles; the rest is filled in but for what sw_catalog_check() decides
+ *   names   records of rank r at [name_starts[r], name_starts[r + 1]); likewise boxes, which is released
+ * Errors: SW_EINPUT where ranks disagree as sw_found_add() says; SW_ENOMEM. O(b log b). */
+sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *name_starts, sw_buf *boxes,
+                         const uint64_t *box_starts, int nranks, sw_status *st);
+
+/* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete the tensors:
+ * full shape, used boxes first and sorted, replicas behind them, empty boxes gone, split_dims.
+ * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause), one FQN in two plain
+ * files, files with and without sharding info, F4/F6 cut within a byte. O(b log b) for grids of boxes. */
+sw_code sw_catalog_check(sw_catalog *c, sw_status *st);
+
+#endif

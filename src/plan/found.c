@@ -1,0 +1,185 @@
+/* What one rank found in the headers of its files; see found.h. */
+#include "plan/found.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/num.h"
+
+#define POOL_SIZE (UINT64_C(1) << 20)
+
+static size_t hash_name(const char *name, uint32_t len, size_t table_size)
+{
+    return (size_t)sw_hash(0, name, len) & (table_size - 1);
+}
+
+static sw_code grow_table(sw_found *f, sw_status *st)
+{
+    size_t size = f->table_size ? f->table_size * 2 : 1024;
+    uint32_t *table = sw_calloc(size, sizeof *table, st);
+
+    if (!table)
+        return st->code;
+    for (size_t i = 0; i < f->nnames; i++) {
+        size_t at = hash_name(f->names[i].name, f->names[i].name_len, size);
+
+        while (table[at])
+            at = (at + 1) & (size - 1);
+        table[at] = (uint32_t)i + 1;
+    }
+    free(f->table);
+    f->table = table;
+    f->table_size = size;
+    return SW_OK;
+}
+
+/* Copy a name into the pool. */
+static const char *keep_name(sw_found *f, const char *name, uint32_t len, sw_status *st)
+{
+    size_t need = (size_t)len + 1;
+    char *to;
+
+    if (need > f->pool_left) {
+        size_t size = need > POOL_SIZE ? need : POOL_SIZE;
+
+        if (sw_grow(&f->pools, &f->cap_pools, f->npools + 1, sizeof *f->pools, st) ||
+            !(f->pools[f->npools] = malloc(size))) {
+            sw_fail_nomem(st, size);
+            return NULL;
+        }
+        f->npools++;
+        f->pool_left = size;
+    }
+    /* The pool is filled from its end, so that what is left says where. */
+    f->pool_left -= need;
+    to = f->pools[f->npools - 1] + f->pool_left;
+    memcpy(to, name, len);
+    to[len] = '\0';
+    return to;
+}
+
+static bool same_name(const sw_found_name *n, const char *name, uint32_t len)
+{
+    return n->name_len == len && memcmp(n->name, name, len) == 0;
+}
+
+/* Find or add a name. Files of one checkpoint mostly hold the same names in the same order, so *guess,
+ * the name after the last one, is looked at first. */
+static sw_code intern(sw_found *f, const sw_entry *e, uint32_t file, size_t *guess, sw_status *st)
+{
+    size_t at;
+    const char *kept;
+
+    if (*guess < f->nnames && same_name(&f->names[*guess], e->name, e->name_len))
+        return SW_OK;
+    if (f->nnames * 2 >= f->table_size && grow_table(f, st))
+        return st->code;
+    for (at = hash_name(e->name, e->name_len, f->table_size); f->table[at];
+         at = (at + 1) & (f->table_size - 1)) {
+        *guess = f->table[at] - 1;
+        if (same_name(&f->names[*guess], e->name, e->name_len))
+            return SW_OK;
+    }
+    if (f->nnames >= UINT32_MAX - 1)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
+    if (sw_grow(&f->names, &f->cap_names, f->nnames + 1, sizeof *f->names, st) ||
+        !(kept = keep_name(f, e->name, e->name_len, st)))
+        return st->code;
+    *guess = f->nnames++;
+    f->names[*guess] = (sw_found_name){ kept, e->name_len, file, file, 0, NULL, e->dtype, e->ndim };
+    f->table[at] = (uint32_t)*guess + 1;
+    return SW_OK;
+}
+
+sw_code sw_other_kind(const char *name, sw_dtype dtype, unsigned ndim, const char *file, sw_dtype first_dtype,
+                      unsigned first_ndim, const char *first_file, sw_status *st)
+{
+    if (dtype != first_dtype)
+        return sw_fail(st, SW_EINPUT, file, name, "dtype is %s here but %s in %s", sw_dtype_name(dtype),
+                       sw_dtype_name(first_dtype), first_file);
+    return sw_fail(st, SW_EINPUT, file, name, "%u dimensions here but %u in %s", ndim, first_ndim,
+                   first_file);
+}
+
+sw_code sw_other_global(const char *name, const char *file, const char *first_file, sw_status *st)
+{
+    return sw_fail(st, SW_EINPUT, file, name, "global_shape is not that of %s", first_file);
+}
+
+static sw_code note_global(sw_found_name *n, const uint64_t *shape, const sw_file *files, uint32_t file,
+                           sw_status *st)
+{
+    if (!n->global_shape) {
+        n->global_shape = sw_calloc(n->ndim, sizeof *shape, st);
+        if (!n->global_shape)
+            return st->code;
+        memcpy(n->global_shape, shape, n->ndim * sizeof *shape);
+        n->other_file = file;
+        return SW_OK;
+    }
+    if (memcmp(n->global_shape, shape, n->ndim * sizeof *shape) != 0)
+        return sw_other_global(n->name, files[file].name, files[n->other_file].name, st);
+    return SW_OK;
+}
+
+sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
+{
+    static const uint64_t zeros[SW_MAX_DIMS];
+    size_t id = 0;
+
+    for (size_t i = 0; i < h->nentries; i++, id++) {
+        const sw_entry *e = &h->entries[i];
+        const uint64_t *offsets = e->offsets == SW_NO_DIMS ? zeros : h->dims + e->offsets;
+        sw_found_name *n;
+        sw_box_record box;
+
+        if (intern(f, e, file, &id, st))
+            return st->code;
+        n = &f->names[id];
+        if (n->dtype != e->dtype || n->ndim != e->ndim)
+            return sw_other_kind(n->name, e->dtype, e->ndim, files[file].name, n->dtype, n->ndim,
+                                 files[n->first_file].name, st);
+        if (e->global_shape != SW_NO_DIMS && note_global(n, h->dims + e->global_shape, files, file, st))
+            return st->code;
+        n->count++;
+        box = (sw_box_record){ files[file].data_start + e->begin, file, (uint32_t)id };
+        if (sw_buf_add(&f->boxes, &box, sizeof box, st) ||
+            sw_buf_add(&f->boxes, offsets, e->ndim * sizeof *offsets, st) ||
+            sw_buf_add(&f->boxes, h->dims + e->shape, e->ndim * sizeof *h->dims, st))
+            return st->code;
+    }
+    return SW_OK;
+}
+
+sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st)
+{
+    static const char zeros[8];
+
+    for (size_t i = 0; i < f->nnames; i++) {
+        const sw_found_name *n = &f->names[i];
+        sw_name_record r = { n->count, n->name_len, n->first_file,           n->other_file,
+                             n->dtype, n->ndim,     n->global_shape != NULL, 0 };
+
+        if (sw_buf_add(out, &r, sizeof r, st) ||
+            (n->global_shape && sw_buf_add(out, n->global_shape, n->ndim * sizeof *n->global_shape, st)) ||
+            sw_buf_add(out, n->name, n->name_len, st) ||
+            sw_buf_add(out, zeros, sw_name_room(n->name_len) - n->name_len, st))
+            return st->code;
+    }
+    return SW_OK;
+}
+
+void sw_found_release(sw_found *f)
+{
+    for (size_t i = 0; i < f->nnames; i++)
+        free(f->names[i].global_shape);
+    for (size_t i = 0; i < f->npools; i++)
+        free(f->pools[i]);
+    free(f->names);
+    free(f->table);
+    free(f->pools);
+    sw_buf_release(&f->boxes);
+    *f = (sw_found)SW_FOUND_INIT;
+}

@@ -1,0 +1,70 @@
+/* What one rank found in the headers of the files that it owns, packed so that it can be sent as it lies: a
+ * record for each name (it says how many boxes there are), and a record for each box. */
+#ifndef SW_PLAN_FOUND_H
+#define SW_PLAN_FOUND_H
+
+#include "base/num.h"
+#include "plan/catalog.h"
+
+/* As they lie in the packed stream; both are multiples of 8 bytes. Behind a name record: its global shape
+ * (ndim numbers) if has_global, then the name with a NUL, padded to 8. Behind a box record: offsets, shape. */
+typedef struct sw_name_record {
+    uint64_t count;
+    uint32_t name_len;
+    uint32_t first_file;
+    uint32_t global_file;
+    uint8_t dtype, ndim, has_global, zero;
+} sw_name_record;
+
+typedef struct sw_box_record {
+    uint64_t at;
+    uint32_t file;
+    uint32_t name; /* index into the rank's names */
+} sw_box_record;
+
+static inline size_t sw_name_room(uint32_t len)
+{
+    return (size_t)sw_round_up((uint64_t)len + 1, 8);
+}
+
+typedef struct sw_found_name {
+    const char *name; /* in a pool of its own */
+    uint32_t name_len;
+    uint32_t first_file;    /* where it was met first */
+    uint32_t other_file;    /* the last file that gave a global shape */
+    uint64_t count;         /* boxes */
+    uint64_t *global_shape; /* owned; NULL = none was given */
+    uint8_t dtype, ndim;
+} sw_found_name;
+
+typedef struct sw_found {
+    sw_found_name *names;
+    size_t nnames, cap_names;
+    uint32_t *table;   /* hash table of 1 + index into names; 0 = free */
+    size_t table_size; /* a power of two */
+    sw_buf boxes;
+    char **pools; /* blocks of name bytes */
+    size_t npools, cap_pools, pool_left;
+} sw_found;
+
+#define SW_FOUND_INIT                                                                                        \
+    {                                                                                                        \
+        NULL, 0, 0, NULL, 0, SW_BUF_INIT, NULL, 0, 0, 0                                                      \
+    }
+
+/* Local. Add all entries of one header. files: the list that index file points into, for messages and data_start.
+ * Errors: SW_EINPUT (an FQN whose dtype, number of dimensions or global_shape is not that of an earlier file), SW_ENOMEM. */
+sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st);
+
+/* Local. The names' records, appended to out. */
+sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st);
+
+void sw_found_release(sw_found *f);
+
+/* Local. Fail because name is of another dtype or number of dimensions here than in first_file, or has another
+ * global_shape. */
+sw_code sw_other_kind(const char *name, sw_dtype dtype, unsigned ndim, const char *file, sw_dtype first_dtype,
+                      unsigned first_ndim, const char *first_file, sw_status *st);
+sw_code sw_other_global(const char *name, const char *file, const char *first_file, sw_status *st);
+
+#endif

@@ -1,0 +1,240 @@
+/* Which ranks write which part of which output file; see schedule.h. */
+#include "plan/schedule.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/num.h"
+
+/* Ranks on different machines that write one page of a network file undo each other's bytes. */
+#define BLOCK_MIN UINT64_C(4096)
+
+/* ---- groups ------------------------------------------------------------------------------------- */
+
+typedef struct by_size {
+    uint64_t size;
+    uint32_t file;
+} by_size;
+
+/* Largest first; equal ones by number. */
+static int larger_first(const void *a, const void *b)
+{
+    const by_size *x = a, *y = b;
+
+    if (x->size != y->size)
+        return x->size > y->size ? -1 : 1;
+    return (x->file > y->file) - (x->file < y->file);
+}
+
+static by_size *files_by_size(const sw_layout *l, sw_status *st)
+{
+    by_size *files = sw_calloc(l->nfiles, sizeof *files, st);
+
+    for (uint32_t f = 0; files && f < l->nfiles; f++)
+        files[f] = (by_size){ l->files[f].size, f };
+    if (files && l->nfiles > 1)
+        qsort(files, l->nfiles, sizeof *files, larger_first);
+    return files;
+}
+
+/* A heap of ranks by bytes that they have to write, least on top; ties by rank. */
+static bool less(const uint64_t *load, uint32_t a, uint32_t b)
+{
+    return load[a] != load[b] ? load[a] < load[b] : a < b;
+}
+
+static void sift(uint32_t *heap, uint32_t n, const uint64_t *load)
+{
+    for (uint32_t i = 0, child; (child = 2 * i + 1) < n; i = child) {
+        uint32_t top = heap[i];
+
+        if (child + 1 < n && less(load, heap[child + 1], heap[child]))
+            child++;
+        if (!less(load, heap[child], top))
+            break;
+        heap[i] = heap[child];
+        heap[child] = top;
+    }
+}
+
+/* Whole files to single ranks: the largest file that is left goes to the rank with the least bytes. */
+static sw_code whole_files(const sw_layout *l, uint32_t nranks, sw_schedule *s, sw_status *st)
+{
+    by_size *files = files_by_size(l, st);
+    uint64_t *load = sw_calloc(nranks, sizeof *load, st);
+    uint32_t *heap = sw_calloc(nranks, sizeof *heap, st);
+
+    if (!st->code) {
+        for (uint32_t r = 0; r < nranks; r++)
+            heap[r] = r;
+        for (uint32_t i = 0; i < l->nfiles; i++) {
+            s->groups[files[i].file] = (sw_group){ heap[0], 1 };
+            load[heap[0]] += files[i].size;
+            sift(heap, nranks, load);
+        }
+    }
+    free(heap);
+    free(load);
+    free(files);
+    return st->code;
+}
+
+/* One rank each, then the next rank always to the file with the most bytes a rank. */
+static sw_code ranks_by_size(const sw_layout *l, uint32_t nranks, sw_schedule *s, sw_status *st)
+{
+    uint32_t *heap = sw_calloc(l->nfiles, sizeof *heap, st), rank = 0;
+    uint64_t *share = sw_calloc(l->nfiles, sizeof *share, st);
+    by_size *files = files_by_size(l, st);
+
+    if (st->code)
+        goto out;
+    /* The heap has the least on top, so it gets the share's complement. */
+    for (uint32_t i = 0; i < l->nfiles; i++) {
+        heap[i] = files[i].file;
+        share[files[i].file] = UINT64_MAX - files[i].size;
+        s->groups[i].nranks = 1;
+    }
+    for (uint32_t r = l->nfiles; r < nranks; r++) {
+        uint32_t f = heap[0];
+
+        s->groups[f].nranks++;
+        share[f] = UINT64_MAX - l->files[f].size / s->groups[f].nranks;
+        sift(heap, l->nfiles, share);
+    }
+    for (uint32_t f = 0; f < l->nfiles; rank += s->groups[f++].nranks)
+        s->groups[f].rank0 = rank;
+out:
+    free(files);
+    free(share);
+    free(heap);
+    return st->code;
+}
+
+/* The largest power of two that is at most n (> 0). */
+static uint64_t power_below(uint64_t n)
+{
+    uint64_t p = 1;
+
+    while (p <= n / 2)
+        p *= 2;
+    return p;
+}
+
+/* Regions begin at multiples of the preferred block, or of a smaller one when a band is smaller. The view of
+ * a file counts blocks in an int, so that very large files get larger ones. */
+static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
+{
+    block = sw_round_up(sw_max(block, BLOCK_MIN), BLOCK_MIN);
+    while (block / 2 >= BLOCK_MIN && block > band)
+        block /= 2;
+    for (uint32_t f = 0; f < l->nfiles; f++)
+        while (l->files[f].size / block >= INT_MAX)
+            block *= 2;
+    return block;
+}
+
+sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, uint64_t block, bool shared,
+                          sw_schedule *out, sw_status *st)
+{
+    *out = (sw_schedule){ .nfiles = l->nfiles, .shared = shared };
+    out->block = choose_block(l, band, block);
+    out->band = band >= out->block ? sw_round_down(band, out->block) : power_below(band);
+    out->unit = sw_min(out->band, out->block);
+    out->groups = sw_calloc(l->nfiles, sizeof *out->groups, st);
+    if (!out->groups)
+        return st->code;
+    if (shared)
+        for (uint32_t f = 0; f < l->nfiles; f++)
+            out->groups[f] = (sw_group){ 0, nranks };
+    else if (l->nfiles >= nranks)
+        whole_files(l, nranks, out, st);
+    else
+        ranks_by_size(l, nranks, out, st);
+    if (st->code)
+        sw_schedule_release(out);
+    return st->code;
+}
+
+/* ---- regions and bands -------------------------------------------------------------------------- */
+
+/* Where the part of rank i of n begins: whole blocks, as even as they go. */
+static uint64_t region_begin(const sw_schedule *s, uint64_t size, uint32_t i, uint32_t n)
+{
+    uint64_t blocks = size / s->block + (size % s->block != 0);
+    uint64_t begin = blocks / n * i + blocks % n * i / n;
+
+    return sw_min(begin * s->block, size);
+}
+
+sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t rank)
+{
+    const sw_group *g = &s->groups[f];
+    uint64_t size = l->files[f].size;
+    uint32_t i = rank - g->rank0;
+
+    if (rank < g->rank0 || i >= g->nranks)
+        return (sw_region){ 0, 0 };
+    return (sw_region){ region_begin(s, size, i, g->nranks), region_begin(s, size, i + 1, g->nranks) };
+}
+
+uint64_t sw_schedule_rounds(const sw_schedule *s, const sw_layout *l, uint32_t f)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < s->groups[f].nranks; i++) {
+        sw_region r = sw_schedule_region(s, l, f, s->groups[f].rank0 + i);
+
+        most = sw_max(most, r.end - r.begin);
+    }
+    return most / s->band + (most % s->band != 0);
+}
+
+sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t round)
+{
+    uint64_t begin = sw_min(region.begin + round * s->band, region.end);
+
+    return (sw_region){ begin, sw_min(begin + s->band, region.end) };
+}
+
+/* ---- agreement ---------------------------------------------------------------------------------- */
+
+uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule *s)
+{
+    uint64_t h = 1;
+
+    for (uint32_t i = 0; i < c->nfiles; i++) {
+        h = sw_hash(h, c->files[i].name, strlen(c->files[i].name));
+        h = sw_hash_word(h, c->files[i].size);
+        h = sw_hash_word(h, c->files[i].hash);
+        h = sw_hash_word(h, (uint64_t)c->files[i].mtime_ns);
+    }
+    for (uint32_t i = 0; i < c->ntensors; i++) {
+        const sw_tensor *t = &c->tensors[i];
+
+        h = sw_hash(h, t->name, strlen(t->name));
+        h = sw_hash(h, sw_tensor_shape(c, t), t->ndim * sizeof(uint64_t));
+        h = sw_hash_word(h, (uint64_t)t->dtype << 8 | t->out_dtype);
+        h = sw_hash(h, c->box_dims + t->box_dims0, (size_t)t->nboxes * 2 * t->ndim * sizeof(uint64_t));
+    }
+    for (uint32_t f = 0; f < l->nfiles; f++) {
+        h = sw_hash(h, l->files[f].name, strlen(l->files[f].name));
+        h = sw_hash_word(h, l->files[f].size);
+    }
+    for (uint32_t i = 0; i < l->ntensors; i++)
+        h = sw_hash_word(h, (uint64_t)l->order[i].tensor << 32 ^ l->order[i].begin);
+    if (l->index_name)
+        h = sw_hash(h, l->index_name, strlen(l->index_name));
+    if (s) {
+        h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
+        h = sw_hash_word(sw_hash_word(h, s->band), s->block);
+    }
+    return h ? h : 1;
+}
+
+void sw_schedule_release(sw_schedule *s)
+{
+    free(s->groups);
+    *s = (sw_schedule){ 0 };
+}

@@ -1,0 +1,53 @@
+/* The schedule: which ranks write which part of which output file, in which rounds. Pure.
+ *
+ * Each output file has a group of ranks. With more ranks than files a group has ranks in proportion to the
+ * file's bytes and no rank is in two groups; with more files than ranks each file has one rank, balanced by
+ * bytes. When ranks exchange (by owner), every file has all ranks, one file after the other. Within a group
+ * each rank has one contiguous region, in rank order, cut at absolute offsets; it goes through it in bands. */
+#ifndef SW_PLAN_SCHEDULE_H
+#define SW_PLAN_SCHEDULE_H
+
+#include "plan/layout.h"
+
+/* The ranks [rank0, rank0 + nranks) write the file. */
+typedef struct sw_group {
+    uint32_t rank0, nranks;
+} sw_group;
+
+typedef struct sw_schedule {
+    sw_group *groups; /* one a file of the layout */
+    uint32_t nfiles;
+    uint64_t band;  /* bytes that a rank writes in one round, at most */
+    uint64_t block; /* regions begin at multiples of it (bytes, absolute in the file) */
+    uint64_t unit;  /* bands begin at multiples of it: block, or band when that is smaller */
+    bool shared;    /* every file has all ranks */
+} sw_schedule;
+
+typedef struct sw_region {
+    uint64_t begin, end; /* bytes of the output file; may be empty */
+} sw_region;
+
+/* Local.
+ *   band    bytes, > 0
+ *   block   preferred cut: stripe or block size of the file system, bytes
+ *   shared  all ranks on every file
+ * Errors: SW_ENOMEM. */
+sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, uint64_t block, bool shared,
+                          sw_schedule *out, sw_status *st);
+
+/* Local. The part of file f that rank writes. */
+sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t rank);
+
+/* Local. Rounds in which file f is written: the same for all ranks of its group; at least 1. */
+uint64_t sw_schedule_rounds(const sw_schedule *s, const sw_layout *l, uint32_t f);
+
+/* Local. The band of a region in a round: empty once the region is done. */
+sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t round);
+
+/* Local. A hash of catalogue, layout and schedule: what all ranks must agree upon. Never 0.
+ * s may be NULL: only what decides the output bytes, the same for any number of ranks. */
+uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule *s);
+
+void sw_schedule_release(sw_schedule *s);
+
+#endif
