@@ -1,0 +1,351 @@
+/* Groups of ranks; see comm.h. */
+#include "par/comm.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "shardweld_mpi.h"
+
+#define BCAST_PART (UINT64_C(1) << 30)
+#define TAG_STOP 77
+
+/* ---- one process -------------------------------------------------------------------------------- */
+
+static int self_bcast(void *ctx, void *buf, size_t n, int root)
+{
+    (void)ctx, (void)buf, (void)n, (void)root;
+    return 0;
+}
+
+static int self_allgather(void *ctx, const void *mine, void *all, const size_t *counts)
+{
+    (void)ctx;
+    if (counts[0])
+        memmove(all, mine, counts[0]);
+    return 0;
+}
+
+static int self_barrier(void *ctx)
+{
+    (void)ctx;
+    return 0;
+}
+
+sw_comm sw_comm_self(void)
+{
+    return (sw_comm){ NULL, 0, 1, self_bcast, self_allgather, self_barrier };
+}
+
+/* ---- MPI ---------------------------------------------------------------------------------------- */
+
+typedef struct mpi_ctx {
+    MPI_Comm comm;
+    int size;
+} mpi_ctx;
+
+static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
+{
+    const mpi_ctx *c = ctx;
+
+    return n > INT_MAX || MPI_Bcast(buf, (int)n, MPI_BYTE, root, c->comm) != MPI_SUCCESS;
+}
+
+/* The callers cut what they gather, so that a total above INT_MAX is a mistake of ours. */
+static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *counts)
+{
+    const mpi_ctx *c = ctx;
+    int *n = calloc((size_t)c->size * 2, sizeof *n);
+    int *at = n ? n + c->size : NULL;
+    uint64_t total = 0;
+    int rank, err = 1;
+
+    if (!n)
+        return 1;
+    for (int r = 0; r < c->size; r++) {
+        if (counts[r] > INT_MAX || total > INT_MAX)
+            goto out;
+        n[r] = (int)counts[r];
+        at[r] = (int)total;
+        total += counts[r];
+    }
+    if (total > INT_MAX || MPI_Comm_rank(c->comm, &rank) != MPI_SUCCESS)
+        goto out;
+    err = MPI_Allgatherv(mine, n[rank], MPI_BYTE, all, n, at, MPI_BYTE, c->comm) != MPI_SUCCESS;
+out:
+    free(n);
+    return err;
+}
+
+static int mpi_barrier(void *ctx)
+{
+    const mpi_ctx *c = ctx;
+
+    return MPI_Barrier(c->comm) != MPI_SUCCESS;
+}
+
+/* Take over comm (ours to free). */
+static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
+{
+    mpi_ctx *c = sw_calloc(1, sizeof *c, st);
+    int err;
+
+    if (!c)
+        return st->code;
+    c->comm = comm;
+    if ((err = MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN)) != MPI_SUCCESS ||
+        (err = MPI_Comm_rank(comm, &out->rank)) != MPI_SUCCESS ||
+        (err = MPI_Comm_size(comm, &out->size)) != MPI_SUCCESS) {
+        free(c);
+        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot use the communicator");
+    }
+    c->size = out->size;
+    out->ctx = c;
+    out->bcast = mpi_bcast;
+    out->allgather = mpi_allgather;
+    out->barrier = mpi_barrier;
+    return SW_OK;
+}
+
+sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st)
+{
+    MPI_Comm dup = MPI_COMM_NULL;
+    int err = MPI_Comm_dup(mpi, &dup);
+
+    *out = sw_comm_self();
+    if (err != MPI_SUCCESS)
+        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot duplicate the communicator");
+    if (mpi_wrap(dup, out, st))
+        MPI_Comm_free(&dup);
+    return st->code;
+}
+
+void sw_comm_mpi_release(sw_comm *comm)
+{
+    if (comm->barrier == mpi_barrier) {
+        mpi_ctx *c = comm->ctx;
+
+        MPI_Comm_free(&c->comm);
+        free(c);
+    }
+    *comm = sw_comm_self();
+}
+
+bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi)
+{
+    const mpi_ctx *c = comm->ctx;
+
+    if (comm->barrier != mpi_barrier)
+        return false;
+    *mpi = c->comm;
+    return true;
+}
+
+sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st)
+{
+    MPI_Comm mpi, part = MPI_COMM_NULL;
+    int err;
+
+    *out = *comm;
+    if (!sw_comm_mpi(comm, &mpi))
+        return SW_OK;
+    *out = sw_comm_self();
+    err = MPI_Comm_split(mpi, color, comm->rank, &part);
+    if (err != MPI_SUCCESS)
+        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot split the communicator");
+    if (mpi_wrap(part, out, st))
+        MPI_Comm_free(&part);
+    return st->code;
+}
+
+sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what)
+{
+    char text[MPI_MAX_ERROR_STRING + 1] = "";
+    int n = 0;
+
+    if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
+        n = 0;
+    text[n] = '\0';
+    return sw_fail(st, code, file, NULL, "%s: %s", what, n ? text : "unknown MPI error");
+}
+
+/* ---- for any communicator ----------------------------------------------------------------------- */
+
+static sw_code broken(sw_status *st)
+{
+    return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
+}
+
+/* The lowest rank with a code that is not SW_OK; size = none; -1 = the group is broken. */
+static int first_failed(const sw_comm *comm, sw_code code)
+{
+    int mine = code ? comm->rank : comm->size, first = comm->size;
+    MPI_Comm mpi;
+    int *all;
+
+    if (sw_comm_mpi(comm, &mpi))
+        return MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, mpi) == MPI_SUCCESS ? first : -1;
+    {
+        sw_status st = SW_STATUS_INIT;
+
+        all = sw_calloc((uint64_t)comm->size, sizeof *all, &st);
+        if (!all || sw_comm_allgather(comm, &mine, sizeof mine, all, &st))
+            first = -1;
+        for (int r = 0; first >= 0 && r < comm->size; r++)
+            first = all[r] < first ? all[r] : first;
+        free(all);
+    }
+    return first;
+}
+
+sw_code sw_agree(const sw_comm *comm, sw_status *st)
+{
+    int first = first_failed(comm, st->code);
+
+    if (first < 0)
+        return broken(st);
+    if (first < comm->size && comm->bcast(comm->ctx, st, sizeof *st, first))
+        return broken(st);
+    return st->code;
+}
+
+sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st)
+{
+    for (uint64_t at = 0; at < n; at += BCAST_PART)
+        if (comm->bcast(comm->ctx, (char *)buf + at, (size_t)sw_min(n - at, BCAST_PART), root))
+            return broken(st);
+    return SW_OK;
+}
+
+sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *st)
+{
+    uint64_t n = b->len;
+
+    if (sw_comm_bcast(comm, &n, sizeof n, root, st))
+        return st->code;
+    if (comm->rank != root) {
+        b->len = 0;
+        if (!sw_buf_reserve(b, n, st))
+            b->len = (size_t)n;
+    }
+    if (sw_agree(comm, st))
+        return st->code;
+    return sw_comm_bcast(comm, b->data, n, root, st);
+}
+
+sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st)
+{
+    size_t *counts = sw_calloc((uint64_t)comm->size, sizeof *counts, st);
+
+    /* Without these few bytes no message can be sent, so the others cannot be told. */
+    if (!counts)
+        return broken(st);
+    for (int r = 0; r < comm->size; r++)
+        counts[r] = (size_t)n;
+    if (comm->allgather(comm->ctx, mine, all, counts))
+        broken(st);
+    free(counts);
+    return st->code;
+}
+
+/* One call for the bytes [from, to) of all parts joined. */
+static sw_code gather_part(const sw_comm *comm, const sw_buf *mine, char *all, const uint64_t *starts,
+                           uint64_t from, uint64_t to, size_t *counts, sw_status *st)
+{
+    uint64_t own = starts[comm->rank];
+    uint64_t skip = from > own ? sw_min(from - own, mine->len) : 0;
+
+    for (int r = 0; r < comm->size; r++) {
+        uint64_t lo = sw_max(from, starts[r]), hi = sw_min(to, starts[r + 1]);
+
+        counts[r] = hi > lo ? (size_t)(hi - lo) : 0;
+    }
+    if (comm->allgather(comm->ctx, mine->data ? mine->data + skip : NULL, all + from, counts))
+        return broken(st);
+    return SW_OK;
+}
+
+sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st)
+{
+    size_t *counts = sw_calloc((uint64_t)comm->size, sizeof *counts, st);
+    uint64_t n = mine->len;
+
+    all->len = 0;
+    if (sw_agree(comm, st) || sw_comm_allgather(comm, &n, sizeof n, starts + 1, st))
+        goto out;
+    starts[0] = 0;
+    for (int r = 0; r < comm->size; r++)
+        if (!sw_add(starts[r], starts[r + 1], &starts[r + 1]))
+            sw_fail_nomem(st, UINT64_MAX);
+    if (!st->code && !sw_buf_reserve(all, starts[comm->size], st))
+        all->len = (size_t)starts[comm->size];
+    if (sw_agree(comm, st))
+        goto out;
+    for (uint64_t at = 0; at < all->len && !st->code; at += SW_GATHER_PART)
+        gather_part(comm, mine, all->data, starts, at, sw_min(at + SW_GATHER_PART, all->len), counts, st);
+out:
+    free(counts);
+    if (st->code)
+        sw_buf_release(all);
+    return st->code;
+}
+
+/* ---- stopping ----------------------------------------------------------------------------------- */
+
+void sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders)
+{
+    *s = (sw_stopper){ world, leaders, nleaders, NULL, 0, false };
+}
+
+bool sw_stopper_heard(sw_stopper *s)
+{
+    MPI_Comm mpi;
+    int flag = 0;
+
+    if (s->heard || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+        return s->heard;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_STOP, mpi, &flag, MPI_STATUS_IGNORE) == MPI_SUCCESS && flag)
+        s->heard = true;
+    return s->heard;
+}
+
+void sw_stopper_tell(sw_stopper *s, sw_status *st)
+{
+    MPI_Comm mpi;
+
+    if (s->sent || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+        return;
+    s->sent = sw_calloc((uint64_t)s->nleaders, sizeof *s->sent, st);
+    for (int i = 0; s->sent && i < s->nleaders; i++)
+        if (s->leaders[i] != s->world->rank &&
+            MPI_Isend(NULL, 0, MPI_BYTE, s->leaders[i], TAG_STOP, mpi, &s->sent[s->nsent]) == MPI_SUCCESS)
+            s->nsent++;
+}
+
+void sw_stopper_finish(sw_stopper *s, sw_status *st)
+{
+    bool leader = false;
+    int told = s->nsent > 0, *all = NULL;
+    MPI_Comm mpi;
+
+    if (s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+        return;
+    for (int i = 0; i < s->nleaders; i++)
+        leader = leader || s->leaders[i] == s->world->rank;
+    all = sw_calloc((uint64_t)s->world->size, sizeof *all, st);
+    if (!all || sw_comm_allgather(s->world, &told, sizeof told, all, st))
+        goto out;
+    for (int r = 0; leader && r < s->world->size; r++)
+        if (all[r] && r != s->world->rank &&
+            MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+            broken(st);
+    if (s->nsent && MPI_Waitall(s->nsent, s->sent, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
+        broken(st);
+out:
+    free(all);
+    free(s->sent);
+    s->sent = NULL;
+    s->nsent = 0;
+}

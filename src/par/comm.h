@@ -1,0 +1,62 @@
+/* What the steps need of a group of ranks, on top of the three functions of an sw_comm. */
+#ifndef SW_PAR_COMM_H
+#define SW_PAR_COMM_H
+
+#include <mpi.h>
+
+#include "base/buf.h"
+
+/* Collective. The lowest failing rank's status becomes everybody's; its code is returned. */
+sw_code sw_agree(const sw_comm *comm, sw_status *st);
+
+/* Collective. n bytes from rank root to all. Fails with SW_ECOMM alone. */
+sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st);
+
+/* Collective. A buffer of any length from rank root to all; the others' is replaced. All ranks return the same. */
+sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *st);
+
+/* Collective. One fixed-size block of n bytes of each rank, in rank order, into all (size * n bytes). */
+sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st);
+
+/* Collective. Every rank's bytes on every rank, one after the other in rank order, in calls of at most SW_GATHER_PART bytes.
+ *   all     replaced; released on error
+ *   starts  size + 1 byte positions in all: rank r's part is [starts[r], starts[r + 1])
+ * All ranks return the same. */
+#define SW_GATHER_PART (UINT64_C(256) << 20)
+sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
+
+/* Local. The MPI communicator behind it; false when it has none. */
+bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi);
+
+/* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release(). Without MPI
+ * (one process) the group is the same communicator. */
+sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st);
+
+/* Local. Turn a return code of MPI into a status: code SW_EIO for files, SW_ECOMM for messages. */
+sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what);
+
+/* ---- stopping the other groups --------------------------------------------------------------------
+ * Groups never wait for each other while they write, so one that fails tells the others' first ranks, and
+ * they look for such a word in each round. */
+typedef struct sw_stopper {
+    const sw_comm *world;
+    const int *leaders; /* first ranks of all groups, ascending */
+    int nleaders;
+    MPI_Request *sent; /* one for each word that was sent */
+    int nsent;
+    bool heard;
+} sw_stopper;
+
+/* Local. leaders is borrowed. */
+void sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders);
+
+/* Local, a leader's. Has another group failed? */
+bool sw_stopper_heard(sw_stopper *s);
+
+/* Local, a leader's. Tell all other leaders. */
+void sw_stopper_tell(sw_stopper *s, sw_status *st);
+
+/* Collective over world. Receive what is still under way. told = this rank has called sw_stopper_tell(). */
+void sw_stopper_finish(sw_stopper *s, sw_status *st);
+
+#endif

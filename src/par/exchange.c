@@ -1,0 +1,334 @@
+/* Filling bands by owner; see exchange.h. */
+#include "par/exchange.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "par/comm.h"
+
+/* More pieces than this in one part would cost more memory for their description than they hold. */
+#define PIECES_MAX 16384
+
+/* What this rank will receive from one other: places in its band. */
+typedef struct inbox {
+    int *lengths;
+    MPI_Aint *places;
+    MPI_Datatype *types;
+    size_t n, cap_lengths, cap_places, cap_types;
+} inbox;
+
+struct sw_exchange {
+    const sw_comm *comm;
+    MPI_Comm mpi;
+    sw_source *source;
+    const sw_layout *l;
+    const sw_schedule *sched;
+    char *send;
+    uint64_t send_size;
+    inbox *inboxes; /* one a rank */
+    int *send_counts, *send_at, *recv_counts, *recv_at;
+    MPI_Datatype *send_types, *recv_types;
+};
+
+sw_exchange *sw_exchange_new(const sw_comm *comm, sw_source *source, const sw_layout *l,
+                             const sw_schedule *sched, uint64_t send_size, sw_status *st)
+{
+    sw_exchange *x = sw_calloc(1, sizeof *x, st);
+    uint64_t n = (uint64_t)comm->size;
+
+    if (!x)
+        return NULL;
+    x->comm = comm;
+    x->source = source;
+    x->l = l;
+    x->sched = sched;
+    x->send_size = send_size;
+    if (!sw_comm_mpi(comm, &x->mpi))
+        sw_fail(st, SW_EUSAGE, NULL, NULL, "ranks can exchange only over MPI");
+    x->send = sw_calloc(send_size, 1, st);
+    x->inboxes = sw_calloc(n, sizeof *x->inboxes, st);
+    x->send_counts = sw_calloc(n, sizeof *x->send_counts, st);
+    x->send_at = sw_calloc(n, sizeof *x->send_at, st);
+    x->recv_counts = sw_calloc(n, sizeof *x->recv_counts, st);
+    x->recv_at = sw_calloc(n, sizeof *x->recv_at, st);
+    x->send_types = sw_calloc(n, sizeof *x->send_types, st);
+    x->recv_types = sw_calloc(n, sizeof *x->recv_types, st);
+    if (st->code) {
+        sw_exchange_free(x);
+        return NULL;
+    }
+    for (uint64_t r = 0; r < n; r++) {
+        x->send_types[r] = MPI_BYTE;
+        x->recv_types[r] = MPI_DATATYPE_NULL;
+    }
+    return x;
+}
+
+void sw_exchange_free(sw_exchange *x)
+{
+    if (!x)
+        return;
+    for (int r = 0; x->inboxes && r < x->comm->size; r++) {
+        free(x->inboxes[r].lengths);
+        free(x->inboxes[r].places);
+        free(x->inboxes[r].types);
+    }
+    free(x->inboxes);
+    free(x->send);
+    free(x->send_counts);
+    free(x->send_at);
+    free(x->recv_counts);
+    free(x->recv_at);
+    free(x->send_types);
+    free(x->recv_types);
+    free(x);
+}
+
+/* ---- pieces of a part --------------------------------------------------------------------------- */
+
+/* Part i of k of a rank's band. */
+static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int rank, uint64_t i, uint64_t k)
+{
+    sw_region r = sw_schedule_region(x->sched, x->l, f, (uint32_t)rank);
+    sw_region band = sw_schedule_band(x->sched, r, round);
+    uint64_t n = band.end - band.begin;
+
+    return (sw_region){ band.begin + n * i / k, band.begin + n * (i + 1) / k };
+}
+
+typedef struct visit {
+    sw_exchange *x;
+    sw_piece_fn fn;
+    uint64_t at; /* where the part that is being visited begins in the band */
+    char *band;
+    int rank;               /* whose band it is */
+    uint64_t bytes, pieces; /* counted, or sent so far */
+    sw_status *st;
+} visit;
+
+static bool visit_part(void *ctx, const sw_part *part)
+{
+    visit *v = ctx;
+    uint64_t base = v->at;
+    bool go_on;
+
+    v->at = base + part->at;
+    go_on = sw_pieces_each(v->x->source->c, part->tensor, part->from, part->n, v->fn, v);
+    v->at = base;
+    return go_on;
+}
+
+/* Call v->fn for all pieces of a region of f. */
+static void visit_region(visit *v, uint32_t f, sw_region r)
+{
+    sw_parts_each(v->x->source->c, v->x->l, f, r.begin, r.end, visit_part, v);
+}
+
+static int owner_of(const visit *v, const sw_piece *p)
+{
+    return (int)v->x->source->c->files[p->file].owner;
+}
+
+/* ---- how many parts ----------------------------------------------------------------------------- */
+
+static bool count_piece(void *ctx, const sw_piece *p)
+{
+    visit *v = ctx;
+
+    if ((owner_of(v, p) == v->x->comm->rank) != (v->rank == v->x->comm->rank)) {
+        v->pieces++;
+        if (v->rank != v->x->comm->rank)
+            v->bytes += p->n;
+    }
+    return true;
+}
+
+/* Does what this rank has to send in part i of k fit, and the description of what it receives? */
+static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
+{
+    visit v = { .x = x, .fn = count_piece };
+
+    for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
+        sw_region r = part_of(x, f, round, v.rank, i, k);
+
+        if (v.rank == x->comm->rank)
+            v.pieces = 0;
+        visit_region(&v, f, r);
+        if (v.rank == x->comm->rank && v.pieces > PIECES_MAX && r.end - r.begin > PIECES_MAX)
+            return false;
+    }
+    return v.bytes <= x->send_size;
+}
+
+/* Collective. The smallest power of two of parts that suits every rank; 0 when MPI fails. With a part of 1/ranks of a band,
+ * or of PIECES_MAX bytes, everything fits, so that this ends. */
+static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
+{
+    uint64_t k = 1, most = 0, i = 0;
+
+    while (i < k) {
+        if (fits(x, f, round, i, k)) {
+            i++;
+        } else {
+            k *= 2;
+            i = 0;
+        }
+    }
+    if (MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi) != MPI_SUCCESS)
+        return 0;
+    return most;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------ */
+
+static bool send_piece(void *ctx, const sw_piece *p)
+{
+    visit *v = ctx;
+
+    if (owner_of(v, p) != v->x->comm->rank)
+        return true;
+    assert(v->bytes + p->n <= v->x->send_size);
+    if (sw_source_read_packed(v->x->source, p, v->x->send + v->bytes, v->st))
+        return false;
+    v->bytes += p->n;
+    return true;
+}
+
+/* Read what the other ranks' bands need of this rank's files. */
+static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, sw_status *st)
+{
+    visit v = { .x = x, .fn = send_piece, .st = st };
+
+    for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
+        x->send_at[v.rank] = (int)v.bytes;
+        if (v.rank != x->comm->rank && !st->code)
+            visit_region(&v, f, part_of(x, f, round, v.rank, i, k));
+        x->send_counts[v.rank] = (int)v.bytes - x->send_at[v.rank];
+    }
+}
+
+/* ---- receiving ---------------------------------------------------------------------------------- */
+
+/* The rows of a piece as a subarray of bytes: the innermost dimension is the distance of rows, of which a row is taken. All
+ * numbers are at most a band. */
+static int rows_type(const sw_piece *p, MPI_Datatype *type)
+{
+    int sizes[SW_MAX_DIMS + 1], subsizes[SW_MAX_DIMS + 1], starts[SW_MAX_DIMS + 1] = { 0 };
+    unsigned n = p->nloops;
+
+    for (unsigned d = 0; d < n; d++) {
+        subsizes[d] = (int)p->count[d];
+        sizes[d] = d == 0 ? (int)p->count[0] : (int)(p->stride[d - 1] / p->stride[d]);
+    }
+    sizes[n] = (int)p->stride[n - 1];
+    subsizes[n] = (int)p->row;
+    return MPI_Type_create_subarray((int)n + 1, sizes, subsizes, starts, MPI_ORDER_C, MPI_BYTE, type);
+}
+
+static sw_code add_to_inbox(inbox *in, const sw_piece *p, uint64_t at, sw_status *st)
+{
+    MPI_Datatype type = MPI_BYTE;
+    int err;
+
+    if (sw_grow(&in->lengths, &in->cap_lengths, in->n + 1, sizeof *in->lengths, st) ||
+        sw_grow(&in->places, &in->cap_places, in->n + 1, sizeof *in->places, st) ||
+        sw_grow(&in->types, &in->cap_types, in->n + 1, sizeof *in->types, st))
+        return st->code;
+    if (p->nloops > 0 && (err = rows_type(p, &type)) != MPI_SUCCESS)
+        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot make a datatype");
+    in->lengths[in->n] = p->nloops ? 1 : (int)p->n;
+    in->places[in->n] = (MPI_Aint)(at + p->to);
+    in->types[in->n++] = type;
+    return SW_OK;
+}
+
+static bool receive_piece(void *ctx, const sw_piece *p)
+{
+    visit *v = ctx;
+    int owner = owner_of(v, p);
+
+    if (owner == v->x->comm->rank)
+        return sw_source_read(v->x->source, p, v->band + v->at, v->st) == SW_OK;
+    return add_to_inbox(&v->x->inboxes[owner], p, v->at, v->st) == SW_OK;
+}
+
+/* Make a datatype of all that comes from each rank. */
+static sw_code make_types(sw_exchange *x, sw_status *st)
+{
+    for (int r = 0; r < x->comm->size && !st->code; r++) {
+        inbox *in = &x->inboxes[r];
+        int err;
+
+        x->recv_counts[r] = in->n > 0;
+        x->recv_types[r] = MPI_BYTE;
+        if (in->n == 0)
+            continue;
+        err = MPI_Type_create_struct((int)in->n, in->lengths, in->places, in->types, &x->recv_types[r]);
+        if (err == MPI_SUCCESS)
+            err = MPI_Type_commit(&x->recv_types[r]);
+        if (err != MPI_SUCCESS)
+            sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot make a datatype");
+    }
+    return st->code;
+}
+
+static void free_types(sw_exchange *x)
+{
+    for (int r = 0; r < x->comm->size; r++) {
+        inbox *in = &x->inboxes[r];
+
+        for (size_t i = 0; i < in->n; i++)
+            if (in->types[i] != MPI_BYTE)
+                MPI_Type_free(&in->types[i]);
+        in->n = 0;
+        if (x->recv_types[r] != MPI_BYTE && x->recv_types[r] != MPI_DATATYPE_NULL)
+            MPI_Type_free(&x->recv_types[r]);
+        x->recv_types[r] = MPI_DATATYPE_NULL;
+    }
+}
+
+/* ---- a part ------------------------------------------------------------------------------------- */
+
+static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, char *band,
+                             sw_status *st)
+{
+    sw_region mine = part_of(x, f, round, x->comm->rank, i, k);
+    sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
+    visit v = { .x = x, .fn = receive_piece, .at = mine.begin - first.begin, .band = band, .st = st };
+    int err;
+
+    read_for_others(x, f, round, i, k, st);
+    if (!st->code)
+        visit_region(&v, f, mine);
+    if (!st->code)
+        make_types(x, st);
+    /* Only what all ranks have prepared can be exchanged. */
+    if (sw_agree(x->comm, st) == SW_OK) {
+        err = MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band, x->recv_counts,
+                            x->recv_at, x->recv_types, x->mpi);
+        if (err != MPI_SUCCESS)
+            sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
+    }
+    free_types(x);
+    return st->code;
+}
+
+sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st)
+{
+    sw_region r = part_of(x, f, round, x->comm->rank, 0, 1);
+    uint64_t k;
+
+    if (!st->code)
+        sw_fill_header(x->source->c, x->l, f, r.begin, r.end, band, st);
+    k = count_parts(x, f, round);
+    if (k == 0)
+        return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
+    if (sw_agree(x->comm, st))
+        return st->code;
+    for (uint64_t i = 0; i < k && !exchange_part(x, f, round, i, k, band, st); i++)
+        ;
+    return st->code;
+}

@@ -1,0 +1,27 @@
+/* Headers: each is read and checked by the rank that owns the file, and every rank gets the same catalogue. */
+#ifndef SW_PAR_GATHER_H
+#define SW_PAR_GATHER_H
+
+#include "par/comm.h"
+#include "plan/catalog.h"
+
+/* Local. Read and check the header of a file of size bytes.
+ *   text  replaced; out points into it
+ *   hash  of the header's text as it stands in the file; may be NULL
+ * data_start of the file is 8 + text->len. */
+sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_header *out,
+                       uint64_t *hash, sw_status *st);
+
+/* Local. The hash alone. */
+sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
+
+/* Collective. Parse the headers of c->files by their owners, gather, join and check (sw_catalog_check()).
+ *   cancel  looked at between files; NULL = none
+ * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an n-dimensional box. */
+sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
+                          sw_status *st);
+
+/* Local. SW_ECANCEL when the flag is raised. */
+sw_code sw_check_cancel(const volatile int *cancel, sw_status *st);
+
+#endif

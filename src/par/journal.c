@@ -1,0 +1,282 @@
+/* The journal of a publication; see journal.h. Text, so that a person can read what a killed run was about:
+ *
+ *     shardweld journal 1
+ *     fingerprint 00f1e2d3c4b5a697
+ *     clash 0
+ *     new 1048 32:model-00001-of-00001.safetensors     size, length of the name, name
+ *     old 28:model.safetensors.index.json
+ *     sum 0123456789abcdef                             hash of all that stands above
+ *
+ * Lengths, because names of old files may hold any byte but NUL and the slash. */
+#include "par/journal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/path.h"
+#include "format/maps.h"
+#include "format/names.h"
+
+#define FIRST_LINE "shardweld journal 1\n"
+#define JOURNAL_MAX ((uint64_t)1 << 30)
+
+bool sw_journal_is_index(const char *name)
+{
+    return sw_name_ends_with(name, ".index.json");
+}
+
+/* ---- filling ------------------------------------------------------------------------------------ */
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool has(char *const *names, size_t n, const char *name)
+{
+    return n > 0 && bsearch(&name, names, n, sizeof *names, by_bytes);
+}
+
+bool sw_journal_is_new(const sw_journal *j, const char *name)
+{
+    return has(j->sorted, j->nfiles, name);
+}
+
+bool sw_journal_is_old(const sw_journal *j, const char *name)
+{
+    return has(j->old, j->nold, name);
+}
+
+static void sort_names(char **names, size_t n)
+{
+    if (n > 1)
+        qsort(names, n, sizeof *names, by_bytes);
+}
+
+/* Both lists are complete: make them searchable. */
+static sw_code finish(sw_journal *j, sw_status *st)
+{
+    if (!(j->sorted = sw_calloc(j->nfiles, sizeof *j->sorted, st)))
+        return st->code;
+    for (size_t i = 0; i < j->nfiles; i++)
+        j->sorted[i] = j->files[i].name;
+    sort_names(j->sorted, j->nfiles);
+    sort_names(j->old, j->nold);
+    return SW_OK;
+}
+
+/* A new index may replace an old one by one rename, and so may a lone file; but a lone file that an old index
+ * names would make a mixture of that index. */
+static bool decide_clash(const sw_journal *j)
+{
+    const char *key = j->nfiles ? j->files[j->nfiles - 1].name : "";
+    bool key_is_weights = !sw_journal_is_index(key), old_index = false, clash = false;
+
+    for (size_t i = 0; i < j->nold; i++)
+        old_index = old_index || sw_journal_is_index(j->old[i]);
+    for (size_t i = 0; i + 1 < j->nfiles && !clash; i++)
+        clash = sw_journal_is_old(j, j->files[i].name);
+    return clash || (key_is_weights && old_index && sw_journal_is_old(j, key));
+}
+
+sw_code sw_journal_fill(sw_journal *j, const sw_publication *files, size_t nfiles, char *const *old,
+                        size_t nold, uint64_t fingerprint, sw_status *st)
+{
+    j->fingerprint = fingerprint;
+    if (!(j->files = sw_calloc(nfiles, sizeof *j->files, st)) ||
+        !(j->old = sw_calloc(nold, sizeof *j->old, st)))
+        return st->code;
+    for (; j->nfiles < nfiles; j->nfiles++) {
+        if (!(j->files[j->nfiles].name = sw_strdup(files[j->nfiles].name, st)))
+            return st->code;
+        j->files[j->nfiles].size = files[j->nfiles].size;
+    }
+    for (; j->nold < nold; j->nold++)
+        if (!(j->old[j->nold] = sw_strdup(old[j->nold], st)))
+            return st->code;
+    if (finish(j, st))
+        return st->code;
+    j->clash = decide_clash(j);
+    return SW_OK;
+}
+
+void sw_journal_release(sw_journal *j)
+{
+    const sw_journal empty = SW_JOURNAL_INIT;
+
+    for (size_t i = 0; i < j->nfiles; i++)
+        free(j->files[i].name);
+    for (size_t i = 0; i < j->nold; i++)
+        free(j->old[i]);
+    free(j->files);
+    free(j->old);
+    free(j->sorted);
+    *j = empty;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+
+static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
+{
+    if (sw_buf_addf(b, st, FIRST_LINE "fingerprint %016" PRIx64 "\nclash %d\n", j->fingerprint, j->clash))
+        return st->code;
+    for (size_t i = 0; i < j->nfiles; i++)
+        if (sw_buf_addf(b, st, "new %" PRIu64 " %zu:%s\n", j->files[i].size, strlen(j->files[i].name),
+                        j->files[i].name))
+            return st->code;
+    for (size_t i = 0; i < j->nold; i++)
+        if (sw_buf_addf(b, st, "old %zu:%s\n", strlen(j->old[i]), j->old[i]))
+            return st->code;
+    return sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
+}
+
+sw_code sw_journal_write(const sw_journal *j, const char *dir, bool sync, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    char *path = sw_path_join(dir, SW_JOURNAL_NAME, st);
+    char *draft = sw_path_join(dir, SW_JOURNAL_NAME ".tmp", st);
+    sw_code code = path && draft ? compose(j, &text, st) : st->code;
+
+    if (!code)
+        code = sw_path_write(draft, text.data, text.len, sync, st);
+    if (!code)
+        code = sw_path_rename(draft, path, st);
+    if (!code && sync)
+        code = sw_path_sync_dir(dir, st);
+    sw_buf_release(&text);
+    free(draft);
+    free(path);
+    return code;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+typedef struct reader {
+    const char *at, *end;
+    bool bad;
+    size_t files_cap, old_cap;
+} reader;
+
+static bool take_word(reader *r, const char *word)
+{
+    size_t n = strlen(word);
+
+    if ((size_t)(r->end - r->at) < n || memcmp(r->at, word, n) != 0)
+        return false;
+    r->at += n;
+    return true;
+}
+
+static uint64_t take_number(reader *r, int base, const char *after)
+{
+    uint64_t n = 0;
+    char *stop;
+
+    /* The text ends with a newline and a NUL, so strtoull stays inside. */
+    n = strtoull(r->at, &stop, base);
+    r->bad = r->bad || stop == r->at || *r->at == '-' || *r->at == '+';
+    r->at = stop;
+    r->bad = r->bad || !take_word(r, after);
+    return n;
+}
+
+/* LENGTH ":" NAME "\n" */
+static char *take_name(reader *r, sw_status *st)
+{
+    uint64_t n = take_number(r, 10, ":");
+    char *name = NULL;
+
+    r->bad = r->bad || n >= (uint64_t)(r->end - r->at) || r->at[n] != '\n' || memchr(r->at, 0, (size_t)n);
+    if (r->bad || !(name = sw_calloc(n + 1, 1, st)))
+        return NULL;
+    memcpy(name, r->at, (size_t)n);
+    r->at += n + 1;
+    return name;
+}
+
+static sw_code take_new(reader *r, sw_journal *j, sw_status *st)
+{
+    uint64_t size = take_number(r, 10, " ");
+    char *name = take_name(r, st);
+
+    if (!name || sw_grow(&j->files, &r->files_cap, (uint64_t)j->nfiles + 1, sizeof *j->files, st)) {
+        free(name);
+        return st->code;
+    }
+    j->files[j->nfiles].name = name;
+    j->files[j->nfiles++].size = size;
+    return SW_OK;
+}
+
+static sw_code take_old(reader *r, sw_journal *j, sw_status *st)
+{
+    char *name = take_name(r, st);
+
+    if (!name || sw_grow(&j->old, &r->old_cap, (uint64_t)j->nold + 1, sizeof *j->old, st)) {
+        free(name);
+        return st->code;
+    }
+    j->old[j->nold++] = name;
+    return SW_OK;
+}
+
+/* Old names were read from the directory or checked when they were; still, a journal must not lead elsewhere. */
+static bool stays_below(const char *name)
+{
+    bool ok = *name && *name != '/';
+
+    while (ok && *name) {
+        size_t n = strcspn(name, "/");
+
+        ok = n > 0 && !(n == 2 && name[0] == '.' && name[1] == '.');
+        name += n + (name[n] == '/' ? 1 : 0);
+    }
+    return ok;
+}
+
+static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_status *st)
+{
+    reader r = { text->data, text->data + text->len, false, 0, 0 };
+    const char *sum;
+    sw_code code = SW_OK;
+
+    r.bad = !take_word(&r, FIRST_LINE "fingerprint ");
+    j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
+    j->clash = !r.bad && take_number(&r, 10, "\n") != 0;
+    while (!r.bad && !code && take_word(&r, "new "))
+        code = take_new(&r, j, st);
+    while (!r.bad && !code && take_word(&r, "old "))
+        code = take_old(&r, j, st);
+    sum = r.at;
+    r.bad = r.bad || !take_word(&r, "sum ");
+    r.bad = r.bad || take_number(&r, 16, "\n") != sw_hash(0, text->data, (size_t)(sum - text->data));
+    r.bad = r.bad || r.at != r.end || j->nfiles == 0;
+    for (size_t i = 0; i < j->nfiles; i++)
+        r.bad = r.bad || !sw_name_is_below(j->files[i].name);
+    for (size_t i = 0; i < j->nold; i++)
+        r.bad = r.bad || !stays_below(j->old[i]);
+    if (!code && r.bad)
+        code = sw_fail(
+            st, SW_EIO, path, NULL,
+            "this journal of a run that was killed is damaged, near byte %zu; look into its directory, "
+            "where old/ holds replaced files and new/ their successors, and remove it",
+            (size_t)(r.at - text->data));
+    return code ? code : finish(j, st);
+}
+
+sw_code sw_journal_read(sw_journal *j, const char *dir, bool *missing, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    char *path = sw_path_join(dir, SW_JOURNAL_NAME, st);
+    sw_code code = path ? sw_path_read(path, NULL, JOURNAL_MAX, &text, missing, st) : st->code;
+
+    if (!code && !*missing && !(code = sw_buf_add(&text, "", 1, st))) {
+        text.len--;
+        code = parse(j, &text, path, st);
+    }
+    sw_buf_release(&text);
+    free(path);
+    return code;
+}

@@ -1,0 +1,17 @@
+/* --like: the files that the given index names, where they exist, tell what the result should look like. */
+#ifndef SW_PAR_LIKE_H
+#define SW_PAR_LIKE_H
+
+#include "format/maps.h"
+#include "par/comm.h"
+#include "plan/catalog.h"
+
+/* Collective. Compare shapes and dtypes of the catalogue with the files beside the index, as far as they exist; each header is
+ * read by one rank (by rank 0 when node-local).
+ *   weight_map  of the index; dir: where the index is
+ *   warnings    gets a line for tensors of another dtype
+ * Errors: SW_EINPUT for a tensor of another shape, or a file that is not valid. All ranks return the same. */
+sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,
+                        bool node_local, sw_buf *warnings, sw_status *st);
+
+#endif

@@ -1,0 +1,432 @@
+/* Which files are the input; see scan.h. */
+#include "par/scan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/path.h"
+#include "par/gather.h"
+
+/* Side files are read whole: no map of a real checkpoint comes near this. */
+#define SIDE_MAX (UINT64_C(1) << 30)
+
+/* ---- side files --------------------------------------------------------------------------------- */
+
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, sw_side *out, sw_status *st)
+{
+    bool missing = false;
+
+    if (comm->rank == 0) {
+        sw_path_read(path, show, SIDE_MAX, &out->text, &missing, st);
+        out->there = !missing;
+    }
+    if (sw_agree(comm, st) || sw_comm_bcast(comm, &out->there, sizeof out->there, 0, st))
+        return st->code;
+    return sw_comm_bcast_buf(comm, &out->text, 0, st);
+}
+
+static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *name, sw_side *out,
+                            sw_status *st)
+{
+    char *path = sw_path_join(dir, name, st);
+
+    if (sw_agree(comm, st) == SW_OK)
+        sw_scan_side(comm, path, name, out, st);
+    free(path);
+    return st->code;
+}
+
+/* The first index with a non-empty weight_map chooses the files. */
+static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_status *st)
+{
+    static const char *const names[] = { SW_INDEX_NAME, SW_DIFFUSERS_INDEX_NAME };
+
+    for (size_t i = 0; i < 2 && !s->by_index && !st->code; i++) {
+        sw_side side = { 0 };
+
+        if (!scan_side_in(comm, dir, names[i], &side, st) && side.there &&
+            !sw_index_parse(side.text.data, side.text.len, names[i], &s->weight_map, st)) {
+            s->by_index = s->weight_map.n > 0;
+            s->index_name = names[i];
+        }
+        sw_buf_release(&side.text);
+    }
+    return st->code;
+}
+
+/* ---- what this rank sees ------------------------------------------------------------------------ */
+
+/* A file as one rank sees it; its name follows with a NUL, padded to 8. */
+typedef struct seen_file {
+    uint64_t size, hash, dev, ino;
+    int64_t mtime_ns;
+    uint64_t room; /* bytes that the name takes */
+} seen_file;
+
+static sw_code add_seen(const char *dir, const char *name, bool may_lack, bool with_hash, sw_buf *seen,
+                        sw_status *st)
+{
+    char *path = sw_path_join(dir, name, st);
+    size_t len = strlen(name) + 1;
+    static const char zeros[8];
+    seen_file f = { 0 };
+    sw_path_kind kind;
+    struct stat s;
+
+    if (!path || sw_path_stat(path, &kind, &s, st))
+        goto out;
+    if (kind == SW_PATH_MISSING && may_lack)
+        goto out;
+    if (kind != SW_PATH_FILE) {
+        sw_fail(st, SW_EINPUT, name, NULL, "%s",
+                kind == SW_PATH_MISSING    ? "the index names it, but it is missing"
+                : kind == SW_PATH_DANGLING ? "a link that leads nowhere"
+                : kind == SW_PATH_DIR      ? "a directory, not a file"
+                                           : "not a regular file");
+        goto out;
+    }
+    f.size = (uint64_t)s.st_size;
+    f.dev = (uint64_t)s.st_dev;
+    f.ino = (uint64_t)s.st_ino;
+    f.mtime_ns = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+    f.room = sw_round_up(len, 8);
+    if (with_hash && sw_header_hash(dir, name, f.size, &f.hash, st))
+        goto out;
+    if (!sw_buf_add(seen, &f, sizeof f, st) && !sw_buf_add(seen, name, len, st))
+        sw_buf_add(seen, zeros, f.room - len, st);
+out:
+    free(path);
+    return st->code;
+}
+
+static bool is_candidate(const char *name, bool shards_only)
+{
+    sw_shard_name number;
+
+    if (name[0] == '.' || !sw_name_ends_with(name, ".safetensors"))
+        return false;
+    return !shards_only || sw_shard_name_parse(name, &number);
+}
+
+static sw_code see_listed(const char *dir, const sw_dir *names, bool shards_only, bool with_hash,
+                          sw_buf *seen, sw_status *st)
+{
+    for (size_t i = 0; i < names->n && !st->code; i++)
+        if (is_candidate(names->names[i], shards_only))
+            add_seen(dir, names->names[i], false, with_hash, seen, st);
+    return st->code;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The files that the index names, each once. Node-local, one rank need not see them all. */
+static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, sw_buf *seen, sw_status *st)
+{
+    const char **names = sw_calloc(map->n, sizeof *names, st);
+
+    for (size_t i = 0; names && i < map->n; i++)
+        names[i] = map->items[i].text;
+    if (names)
+        qsort(names, map->n, sizeof *names, by_text);
+    for (size_t i = 0; names && i < map->n && !st->code; i++)
+        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
+            add_seen(dir, names[i], node_local, node_local, seen, st);
+    free(names);
+    return st->code;
+}
+
+static sw_code list_dir(const char *dir, sw_dir *names, sw_status *st)
+{
+    sw_path_kind kind;
+
+    if (sw_path_stat(dir, &kind, NULL, st))
+        return st->code;
+    if (kind != SW_PATH_DIR)
+        return sw_fail(st, SW_EINPUT, dir, NULL, "%s",
+                       kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
+    return sw_dir_list(dir, names, st);
+}
+
+/* ---- what all ranks see ------------------------------------------------------------------------- */
+
+typedef struct sighting {
+    const seen_file *file;
+    const char *name;
+    uint32_t rank;
+} sighting;
+
+static int by_name_and_rank(const void *a, const void *b)
+{
+    const sighting *x = a, *y = b;
+    int cmp = strcmp(x->name, y->name);
+
+    return cmp ? cmp : (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static sw_code list_sightings(const sw_comm *comm, const sw_buf *all, const uint64_t *starts, sighting **out,
+                              size_t *n, sw_status *st)
+{
+    size_t cap = 0;
+
+    for (int r = 0; r < comm->size; r++) {
+        for (uint64_t at = starts[r]; at < starts[r + 1];) {
+            const seen_file *f = (const void *)(all->data + at);
+
+            if (sw_grow(out, &cap, *n + 1, sizeof **out, st))
+                return st->code;
+            (*out)[(*n)++] = (sighting){ f, (const char *)(f + 1), (uint32_t)r };
+            at += sizeof *f + f->room;
+        }
+    }
+    if (*n > 1)
+        qsort(*out, *n, sizeof **out, by_name_and_rank);
+    return SW_OK;
+}
+
+/* One file of each name; several ranks that see it must see the same. */
+static sw_code make_files(sw_catalog *c, const sighting *s, size_t n, sw_status *st)
+{
+    const sighting *first = s;
+    size_t names = 0;
+
+    if (n >= UINT32_MAX)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "too many files");
+    for (size_t i = 0; i < n; i++)
+        names += strlen(s[i].name) + 1;
+    c->files = sw_calloc(n, sizeof *c->files, st);
+    c->file_names = sw_calloc(names, 1, st);
+    names = 0;
+    for (size_t i = 0; i < n && !st->code; i++) {
+        sw_file *f = &c->files[c->nfiles];
+
+        if (i > 0 && strcmp(s[i].name, first->name) == 0) {
+            if (s[i].file->size != first->file->size || s[i].file->hash != first->file->hash)
+                sw_fail(st, SW_EINPUT, s[i].name, NULL,
+                        "ranks %" PRIu32 " and %" PRIu32 " see different files of this name", first->rank,
+                        s[i].rank);
+            continue;
+        }
+        first = &s[i];
+        *f = (sw_file){ .name = strcpy(c->file_names + names, s[i].name),
+                        .size = s[i].file->size,
+                        .mtime_ns = s[i].file->mtime_ns,
+                        .dev = s[i].file->dev,
+                        .ino = s[i].file->ino,
+                        .owner = s[i].rank };
+        if (!sw_shard_name_parse(f->name, &f->number))
+            sw_model_name_parse(f->name, &f->number);
+        names += strlen(f->name) + 1;
+        c->nfiles++;
+    }
+    return st->code;
+}
+
+static sw_code join_sightings(const sw_comm *comm, const sw_buf *seen, sw_catalog *c, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
+    sw_buf all = SW_BUF_INIT;
+    sighting *s = NULL;
+    size_t n = 0;
+
+    if (sw_agree(comm, st))
+        goto out;
+    if (!sw_comm_gather(comm, seen, &all, starts, st) && !list_sightings(comm, &all, starts, &s, &n, st))
+        make_files(c, s, n, st);
+    sw_agree(comm, st);
+out:
+    free(s);
+    sw_buf_release(&all);
+    free(starts);
+    return st->code;
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------- */
+
+static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *dir, bool shards_only,
+                           sw_status *st)
+{
+    if (c->nfiles == 0)
+        return sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files");
+    for (uint32_t i = 1; shards_only && i < c->nfiles; i++)
+        if (c->files[i].number.of != c->files[0].number.of)
+            return sw_fail(st, SW_EINPUT, c->files[i].name, NULL,
+                           "of %" PRIu64 " model files, but %s is of %" PRIu64 ": two saves in one directory",
+                           c->files[i].number.of, c->files[0].name, c->files[0].number.of);
+    for (size_t i = 0; s->by_index && i < s->weight_map.n; i++) {
+        const char *name = s->weight_map.items[i].text;
+        uint32_t a = 0, b = c->nfiles;
+
+        while (a < b) {
+            uint32_t mid = a + (b - a) / 2;
+
+            if (strcmp(c->files[mid].name, name) < 0)
+                a = mid + 1;
+            else
+                b = mid;
+        }
+        if (a == c->nfiles || strcmp(c->files[a].name, name) != 0)
+            return sw_fail(st, SW_EINPUT, name, NULL, "%s names it, but it is missing", s->index_name);
+    }
+    return SW_OK;
+}
+
+/* Files in the order of their names, in shares of equal bytes: so the lowest rank that finds a mistake found the
+ * first one. */
+static void assign_owners(sw_catalog *c, int nranks)
+{
+    uint64_t total = 0, before = 0, share;
+
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        total += c->files[i].size;
+    share = total / (uint64_t)nranks + 1;
+    for (uint32_t i = 0; i < c->nfiles; i++) {
+        c->files[i].owner = (uint32_t)((before + c->files[i].size / 2) / share);
+        before += c->files[i].size;
+    }
+}
+
+/* Does any rank see a name of torch's form? */
+static sw_code any_shards(const sw_comm *comm, const sw_dir *names, bool *any, sw_status *st)
+{
+    uint64_t mine = 0, *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+
+    for (size_t i = 0; i < names->n; i++)
+        mine |= is_candidate(names->names[i], true);
+    if (!sw_agree(comm, st))
+        sw_comm_allgather(comm, &mine, sizeof mine, all, st);
+    *any = false;
+    for (int r = 0; r < comm->size && !st->code; r++)
+        *any = *any || all[r];
+    free(all);
+    return st->code;
+}
+
+sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
+                    sw_status *st)
+{
+    bool looks = comm->rank == 0 || node_local, shards_only = false;
+    sw_buf seen = SW_BUF_INIT;
+    sw_dir names = { 0 };
+
+    if (looks)
+        list_dir(dir, &names, st);
+    if (sw_agree(comm, st) || any_shards(comm, &names, &shards_only, st))
+        goto out;
+    if (!shards_only && find_index(comm, dir, out, st))
+        goto out;
+    if (looks && out->by_index)
+        see_indexed(dir, &out->weight_map, node_local, &seen, st);
+    else if (looks)
+        see_listed(dir, &names, shards_only, node_local, &seen, st);
+    if (join_sightings(comm, &seen, c, st) || check_names(c, out, dir, shards_only, st))
+        goto out;
+    if (!node_local)
+        assign_owners(c, comm->size);
+    if (!scan_side_in(comm, dir, SW_FILE_MAP_NAME, &out->file_map, st))
+        scan_side_in(comm, dir, SW_DTYPE_MAP_NAME, &out->dtype_map, st);
+out:
+    sw_buf_release(&seen);
+    sw_dir_release(&names);
+    return st->code;
+}
+
+void sw_scan_release(sw_scan *s)
+{
+    sw_map_release(&s->weight_map);
+    sw_buf_release(&s->file_map.text);
+    sw_buf_release(&s->dtype_map.text);
+    *s = (sw_scan){ 0 };
+}
+
+/* ---- --expect-shards ---------------------------------------------------------------------------- */
+
+static int by_model(const void *a, const void *b)
+{
+    const sw_shard_name *x = a, *y = b;
+
+    if (x->model != y->model)
+        return x->model < y->model ? -1 : 1;
+    return (x->shard > y->shard) - (x->shard < y->shard);
+}
+
+static int by_shard(const void *a, const void *b)
+{
+    const sw_shard_name *x = a, *y = b;
+
+    return (x->shard > y->shard) - (x->shard < y->shard);
+}
+
+static sw_code check_numbers(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_status *st)
+{
+    uint64_t next = 1;
+
+    qsort(numbers, c->nfiles, sizeof *numbers, by_shard);
+    for (uint32_t i = 0; i < c->nfiles; i++) {
+        if (numbers[i].shard > n)
+            return sw_fail(st, SW_EINPUT, NULL, NULL,
+                           "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
+                           numbers[i].shard, n);
+        if (numbers[i].shard > next)
+            break;
+        next += numbers[i].shard == next;
+    }
+    if (next <= n)
+        return sw_fail(st, SW_EINPUT, NULL, NULL,
+                       "no file has shard number %" PRIu64 " of the %" PRIu64 " expected", next, n);
+    return SW_OK;
+}
+
+/* One line for each model file that lacks numbers: the first few of them. */
+static sw_code warn_models(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_buf *warnings,
+                           sw_status *st)
+{
+    qsort(numbers, c->nfiles, sizeof *numbers, by_model);
+    for (uint32_t i = 0; i < c->nfiles && !st->code;) {
+        uint64_t model = numbers[i].model, next = 1, lacking = 0;
+        sw_buf list = SW_BUF_INIT;
+
+        for (; next <= n && lacking <= 10 && !st->code; next++) {
+            if (i < c->nfiles && numbers[i].model == model && numbers[i].shard == next) {
+                i++;
+                continue;
+            }
+            if (++lacking <= 10)
+                sw_buf_addf(&list, st, "%s%" PRIu64, lacking > 1 ? ", " : "", next);
+        }
+        while (i < c->nfiles && numbers[i].model == model)
+            i++;
+        if (lacking && !st->code)
+            sw_buf_addf(warnings, st,
+                        "model file %" PRIu64
+                        " has no shard %.*s%s (torch leaves a file out where a rank has nothing to write)\n",
+                        model, (int)list.len, list.data, lacking > 10 ? ", ..." : "");
+        sw_buf_release(&list);
+    }
+    return st->code;
+}
+
+sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_status *st)
+{
+    sw_shard_name *numbers;
+
+    if (n == 0)
+        return SW_OK;
+    numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
+    if (!numbers)
+        return st->code;
+    for (uint32_t i = 0; i < c->nfiles; i++) {
+        numbers[i] = c->files[i].number;
+        if (numbers[i].shard == 0)
+            sw_fail(st, SW_EINPUT, c->files[i].name, NULL,
+                    "has no shard number in its name, but %" PRIu64 " shards were expected", n);
+    }
+    if (!st->code && !check_numbers(c, numbers, n, st))
+        warn_models(c, numbers, n, warnings, st);
+    free(numbers);
+    return st->code;
+}

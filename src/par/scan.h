@@ -1,0 +1,43 @@
+/* Which files are the input: INPUT_DIR is listed once, by rank 0, or by each rank for itself when node-local. */
+#ifndef SW_PAR_SCAN_H
+#define SW_PAR_SCAN_H
+
+#include "format/maps.h"
+#include "par/comm.h"
+#include "plan/catalog.h"
+
+/* The text of a side file, on every rank. */
+typedef struct sw_side {
+    bool there;
+    sw_buf text;
+} sw_side;
+
+/* What was found beside the shards. */
+typedef struct sw_scan {
+    bool by_index;          /* the files were chosen by an index */
+    const char *index_name; /* its name; static */
+    sw_map weight_map;      /* its {fqn: file} */
+    sw_side file_map;       /* .hf_metadata/fqn_to_file_index_mapping.json */
+    sw_side dtype_map;      /* .hf_metadata/fqn_to_dtype_mapping.json */
+} sw_scan;
+
+#define SW_FILE_MAP_NAME ".hf_metadata/fqn_to_file_index_mapping.json"
+#define SW_DTYPE_MAP_NAME ".hf_metadata/fqn_to_dtype_mapping.json"
+
+/* Collective. Choose the shard files of dir (SPEC 2) and fill c->files, sorted by name, with sizes and owners.
+ *   node_local  dir is each rank's own; the same name on several ranks is one file, owned by the lowest, if size and header are equal
+ * All ranks return the same. Errors: SW_EINPUT (no such directory, no shard files, two saves, a shard that is no file, files an index names
+ * that are missing or outside), SW_EIO. */
+sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
+                    sw_status *st);
+
+/* Collective. A file that rank 0 reads for all; *there tells whether it exists (SW_OK when it does not). */
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, sw_side *out, sw_status *st);
+
+void sw_scan_release(sw_scan *s);
+
+/* Local, the same on every rank. Do the shard numbers 1..n all occur, and none larger? Model files that lack a number add a
+ * line to warnings. Errors: SW_EINPUT. */
+sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_status *st);
+
+#endif

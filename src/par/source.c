@@ -1,0 +1,226 @@
+/* Reading from shard files; see source.h. */
+#include "par/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/num.h"
+#include "base/path.h"
+
+/* Rows at least as long as this are read straight into their places, many in one call; shorter ones would
+ * cost more in the kernel than a second copy costs here. */
+#define ROW_DIRECT 512
+#define ROWS_AT_ONCE 1024 /* IOV_MAX of Linux */
+
+/* Leave descriptors for MPI, its sockets and the outputs. */
+static uint32_t open_limit(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
+        return 256;
+    return r.rlim_cur > 1024 ? 512 : r.rlim_cur > 64 ? (uint32_t)r.rlim_cur / 4 : 8;
+}
+
+sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
+                       sw_status *st)
+{
+    *s = (sw_source){ .c = c, .dir = dir, .max_open = open_limit(), .scratch_size = scratch_size };
+    s->fds = sw_calloc(c->nfiles, sizeof *s->fds, st);
+    s->open = sw_calloc(s->max_open, sizeof *s->open, st);
+    s->scratch = sw_calloc(scratch_size, 1, st);
+    for (uint32_t i = 0; s->fds && i < c->nfiles; i++)
+        s->fds[i] = -1;
+    return st->code;
+}
+
+static void close_oldest(sw_source *s)
+{
+    uint32_t file = s->open[s->first];
+
+    close(s->fds[file]); /* only read from: nothing can be lost */
+    s->fds[file] = -1;
+    s->first = (s->first + 1) % s->max_open;
+    s->nopen--;
+}
+
+/* A shard that was replaced since its header was read would give a mixture. */
+static sw_code check_same(const sw_file *f, int fd, sw_status *st)
+{
+    struct stat s;
+
+    if (fstat(fd, &s) != 0)
+        return sw_fail_errno(st, f->name, errno, "cannot stat");
+    if ((uint64_t)s.st_size != f->size)
+        return sw_fail(st, SW_EINPUT, f->name, NULL,
+                       "is %" PRIu64 " bytes now, but was %" PRIu64 " when its header was read",
+                       (uint64_t)s.st_size, f->size);
+    return SW_OK;
+}
+
+static sw_code get_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
+{
+    const sw_file *f = &s->c->files[file];
+    char *path = NULL;
+
+    *fd = s->fds[file];
+    if (*fd >= 0)
+        return SW_OK;
+    if (s->nopen == s->max_open)
+        close_oldest(s);
+    path = sw_path_join(s->dir, f->name, st);
+    if (!path)
+        return st->code;
+    *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0)
+        sw_fail_errno(st, f->name, errno, "cannot open");
+    else if (check_same(f, *fd, st))
+        close(*fd);
+    else {
+        s->fds[file] = *fd;
+        s->open[(s->first + s->nopen++) % s->max_open] = file;
+    }
+    free(path);
+    return st->code;
+}
+
+/* Read all that the vectors ask for; they are changed. */
+static sw_code read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st)
+{
+    while (nv > 0) {
+        ssize_t got = SW_FAULT("pread") ? -1 : preadv(fd, v, nv, (off_t)at);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return sw_fail_errno(st, name, errno, "cannot read");
+        if (got == 0)
+            return sw_fail(st, SW_EINPUT, name, NULL,
+                           "ends at %" PRIu64 " bytes: it became shorter while it was read", at);
+        at += (uint64_t)got;
+        while (nv > 0 && (size_t)got >= v->iov_len) {
+            got -= (ssize_t)v->iov_len;
+            v++, nv--;
+        }
+        if (nv > 0) {
+            v->iov_base = (char *)v->iov_base + got;
+            v->iov_len -= (size_t)got;
+        }
+    }
+    return SW_OK;
+}
+
+static sw_code read_rows_direct(int fd, const char *name, const sw_piece *p, char *to, sw_status *st)
+{
+    struct iovec v[ROWS_AT_ONCE];
+    uint64_t at = p->at, where = 0;
+    sw_row_walk w;
+    bool more;
+
+    sw_rows_begin(&w, p);
+    do {
+        int nv = 0;
+
+        while ((more = nv < ROWS_AT_ONCE) && sw_rows_next(&w, p, &where))
+            v[nv++] = (struct iovec){ to + where, (size_t)p->row };
+        more = !more;
+        if (nv && read_vectors(fd, name, v, nv, at, st))
+            return st->code;
+        at += (uint64_t)nv * p->row;
+    } while (more);
+    return SW_OK;
+}
+
+/* Rows of a few bytes: a copy of constant length is a move, not a call. */
+static void copy_row(char *to, const char *from, uint64_t n)
+{
+    switch (n) {
+    case 1:
+        *to = *from;
+        break;
+    case 2:
+        memcpy(to, from, 2);
+        break;
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    case 16:
+        memcpy(to, from, 16);
+        break;
+    default:
+        memcpy(to, from, (size_t)n);
+    }
+}
+
+static sw_code read_rows_copied(const sw_source *s, int fd, const char *name, const sw_piece *p, char *to,
+                                sw_status *st)
+{
+    uint64_t rows = sw_max(s->scratch_size / p->row, 1), left = p->n / p->row, at = p->at, where;
+    sw_row_walk w;
+
+    sw_rows_begin(&w, p);
+    while (left > 0) {
+        uint64_t now = sw_min(rows, left);
+        struct iovec v = { s->scratch, (size_t)(now * p->row) };
+
+        if (read_vectors(fd, name, &v, 1, at, st))
+            return st->code;
+        for (uint64_t i = 0; i < now && sw_rows_next(&w, p, &where); i++)
+            copy_row(to + where, s->scratch + i * p->row, p->row);
+        at += now * p->row;
+        left -= now;
+    }
+    return SW_OK;
+}
+
+sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st)
+{
+    const char *name = s->c->files[p->file].name;
+    int fd;
+
+    if (get_fd(s, p->file, &fd, st))
+        return st->code;
+    if (p->row >= ROW_DIRECT || p->row > s->scratch_size || p->nloops == 0)
+        return read_rows_direct(fd, name, p, to, st);
+    return read_rows_copied(s, fd, name, p, to, st);
+}
+
+sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st)
+{
+    struct iovec v = { to, (size_t)p->n };
+    int fd;
+
+    if (get_fd(s, p->file, &fd, st))
+        return st->code;
+    return read_vectors(fd, s->c->files[p->file].name, &v, 1, p->at, st);
+}
+
+void sw_source_advise(sw_source *s, const sw_piece *p)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    int fd;
+
+    if (get_fd(s, p->file, &fd, &ignored) == SW_OK)
+        posix_fadvise(fd, (off_t)p->at, (off_t)p->n, POSIX_FADV_WILLNEED);
+}
+
+void sw_source_release(sw_source *s)
+{
+    while (s->nopen)
+        close_oldest(s);
+    free(s->fds);
+    free(s->open);
+    free(s->scratch);
+    *s = (sw_source){ 0 };
+}

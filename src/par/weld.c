@@ -1,0 +1,206 @@
+/* Writing all output files; see weld.h. */
+#include "par/weld.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/path.h"
+#include "par/exchange.h"
+#include "par/fill.h"
+#include "par/gather.h"
+#include "par/io.h"
+#include "shardweld_mpi.h"
+
+#define BAND_ALIGN 4096
+
+/* The status of a group that ends because another has failed: never shown. */
+static const char stopped_text[] = "another group has failed";
+
+/* One rank's means while it writes. */
+typedef struct welder {
+    sw_weld *w;
+    sw_comm group;
+    sw_source source;
+    sw_exchange *exchange; /* NULL = by band */
+    sw_stopper stopper;
+    int *leaders;
+    char *band;
+    uint64_t todo; /* bytes that this rank has to write in all files */
+} welder;
+
+/* ---- groups ------------------------------------------------------------------------------------- */
+
+static bool is_mine(const sw_weld *w, uint32_t f)
+{
+    const sw_group *g = &w->sched->groups[f];
+    uint32_t rank = (uint32_t)w->world->rank;
+
+    return rank >= g->rank0 && rank - g->rank0 < g->nranks;
+}
+
+/* Each rank is in one group: all ranks, the ranks of one file, or itself with several files. Numbered by first rank. */
+static int group_color(const sw_weld *w)
+{
+    for (uint32_t f = 0; f < w->l->nfiles; f++)
+        if (is_mine(w, f))
+            return (int)w->sched->groups[f].rank0;
+    return w->world->rank;
+}
+
+static int by_int(const void *a, const void *b)
+{
+    const int *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* First ranks of all groups, each once. */
+static sw_code find_leaders(welder *k, sw_status *st)
+{
+    uint32_t nfiles = k->w->l->nfiles;
+    int n = 0;
+
+    k->leaders = sw_calloc(nfiles, sizeof *k->leaders, st);
+    if (!k->leaders)
+        return st->code;
+    for (uint32_t f = 0; f < nfiles; f++)
+        k->leaders[f] = (int)k->w->sched->groups[f].rank0;
+    if (nfiles > 1)
+        qsort(k->leaders, nfiles, sizeof *k->leaders, by_int);
+    for (uint32_t f = 0; f < nfiles; f++)
+        if (f == 0 || k->leaders[f] != k->leaders[n - 1])
+            k->leaders[n++] = k->leaders[f];
+    sw_stopper_init(&k->stopper, k->w->world, k->leaders, n);
+    return SW_OK;
+}
+
+/* ---- one file ----------------------------------------------------------------------------------- */
+
+static void tell_progress(const welder *k)
+{
+    const sw_weld *w = k->w;
+    uint64_t total = 0;
+
+    if (!w->progress || w->world->rank != 0)
+        return;
+    for (uint32_t f = 0; f < w->l->nfiles; f++)
+        total += w->l->files[f].size;
+    if (k->todo)
+        w->progress(w->user, (uint64_t)((double)total * ((double)w->written / (double)k->todo)), total);
+}
+
+/* Look for reasons to stop that are not this rank's own. */
+static void look_around(welder *k, sw_status *st)
+{
+    sw_check_cancel(k->w->cancel, st);
+    if (k->group.rank == 0 && !st->code && sw_stopper_heard(&k->stopper))
+        sw_fail(st, SW_ECANCEL, NULL, NULL, "%s", stopped_text);
+}
+
+/* All ranks of the group do the same rounds and leave together. */
+static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
+{
+    sw_weld *w = k->w;
+    uint64_t rounds = sw_schedule_rounds(w->sched, w->l, f);
+    sw_region mine = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
+
+    for (uint64_t r = 0; r < rounds; r++) {
+        sw_region band = sw_schedule_band(w->sched, mine, r), next = sw_schedule_band(w->sched, mine, r + 1);
+
+        look_around(k, st);
+        if (k->exchange) {
+            if (sw_exchange_fill(k->exchange, f, r, k->band, st))
+                break;
+        } else if (!st->code) {
+            sw_fill_advise(&k->source, w->l, f, next.begin, next.end);
+            sw_fill_band(&k->source, w->l, f, band.begin, band.end, k->band, st);
+        }
+        sw_out_write_all(out, band, w->sched->unit, k->band, st);
+        if (sw_agree(&k->group, st))
+            break;
+        w->written += band.end - band.begin;
+        tell_progress(k);
+    }
+    return st->code;
+}
+
+static sw_code write_file(welder *k, uint32_t f, sw_status *st)
+{
+    const sw_layout_file *file = &k->w->l->files[f];
+    char *path = sw_path_join(k->w->staged_dir, file->name, st);
+    sw_out out;
+
+    if (sw_agree(&k->group, st) ||
+        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->hints, st))
+        goto done;
+    write_rounds(k, &out, f, st);
+    if (!st->code && k->w->sync)
+        sw_out_sync(&out, st);
+    sw_out_close(&out, st);
+    sw_agree(&k->group, st);
+done:
+    free(path);
+    return st->code;
+}
+
+/* ---- all files ---------------------------------------------------------------------------------- */
+
+static sw_code prepare(welder *k, sw_status *st)
+{
+    sw_weld *w = k->w;
+    uint64_t size = sw_round_up(w->sched->band, BAND_ALIGN);
+
+    if (find_leaders(k, st))
+        return st->code;
+    k->band = aligned_alloc(BAND_ALIGN, (size_t)size);
+    if (!k->band)
+        return sw_fail_nomem(st, size);
+    if (sw_source_init(&k->source, w->c, w->input_dir, w->scratch, st))
+        return st->code;
+    if (w->sched->shared)
+        k->exchange = sw_exchange_new(&k->group, &k->source, w->l, w->sched, w->sched->band, st);
+    for (uint32_t f = 0; f < w->l->nfiles; f++) {
+        sw_region r = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
+
+        k->todo += r.end - r.begin;
+    }
+    return st->code;
+}
+
+/* What a group has come to is told to the others, which may be in the middle of their files. */
+static void tell_others(welder *k, sw_status *st)
+{
+    if (st->code == SW_ECANCEL && strcmp(st->reason, stopped_text) == 0)
+        sw_status_clear(st);
+    else if (st->code && k->group.rank == 0)
+        sw_stopper_tell(&k->stopper, st);
+}
+
+sw_code sw_weld_files(sw_weld *w, sw_status *st)
+{
+    welder k = { .w = w };
+
+    if (sw_comm_split(w->world, group_color(w), &k.group, st)) {
+        sw_agree(w->world, st);
+        return st->code;
+    }
+    prepare(&k, st);
+    if (sw_agree(w->world, st))
+        goto out;
+    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++)
+        if (is_mine(w, f))
+            write_file(&k, f, st);
+    if (st->code != SW_ECOMM) {
+        tell_others(&k, st);
+        sw_stopper_finish(&k.stopper, st);
+        sw_agree(w->world, st);
+    }
+out:
+    sw_exchange_free(k.exchange);
+    sw_source_release(&k.source);
+    free(k.band);
+    free(k.leaders);
+    sw_comm_mpi_release(&k.group);
+    return st->code;
+}
