@@ -1,0 +1,234 @@
+# shardweld: GNU make. `make help` lists the targets.
+#
+#   CC=clang             the compiler under the MPI wrapper (default: the wrapper's own)
+#   MPICC=mpicc.mpich    the wrapper; give each its own BUILD=
+#   SAN=address,undefined, DEVELOPER=1 (warnings are errors), FAULTS=1 (injected failures)
+
+SAN ?=
+FAULTS ?=
+DEVELOPER ?=
+BUILD ?= build$(if $(SAN),-san)$(if $(FAULTS),-faults)
+PREFIX ?= /usr/local
+DESTDIR ?=
+MPICC ?= mpicc
+MPIRUN ?= mpirun
+PKG_CONFIG ?= pkg-config
+CLANG ?= clang
+FUZZ_SECONDS ?= 60
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 pytest
+PIP_ARGS ?=
+
+# A wrapper compiles everything; CC names the compiler under it.
+ifneq ($(filter command environment%,$(origin CC)),)
+  ifneq ($(findstring mpicc,$(notdir $(CC))),)
+    MPICC := $(CC)
+  else
+    export OMPI_CC ?= $(CC)
+    export MPICH_CC ?= $(CC)
+  endif
+endif
+
+# The first Python with what the tests need: one in PATH may be without.
+ifeq ($(origin PYTHON),undefined)
+  PYTHON = $(eval PYTHON := $(or $(shell for p in python3 /usr/bin/python3; do \
+      $$p -c 'import numpy, pytest' 2>/dev/null && echo $$p && break; done),python3))$(PYTHON)
+endif
+
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla \
+           -Wcast-qual $(if $(DEVELOPER),-Werror)
+SAN_FLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
+JANSSON_LIBS := $(or $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null),-ljansson)
+CMOCKA_LIBS := $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
+
+CFLAGS ?= -O2 -g
+# No path of this machine in what is built.
+ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) -ffile-prefix-map=$(CURDIR)/= $(SAN_FLAGS) $(CFLAGS)
+ALL_CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(if $(FAULTS),-DSW_FAULTS) $(JANSSON_CFLAGS) $(CPPFLAGS)
+ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
+LIBS = $(JANSSON_LIBS) -lm
+
+CMD_SOURCES := $(sort $(wildcard src/cmd/*.c))
+LIB_SOURCES := $(sort $(filter-out src/cmd/%,$(wildcard src/*/*.c)))
+UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
+PUBLIC_HEADERS := $(sort $(wildcard include/*.h))
+
+object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+CMD_OBJECTS := $(call object,$(CMD_SOURCES))
+LIB_OBJECTS := $(call object,$(LIB_SOURCES))
+UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SOURCES))
+
+PROGRAM = $(BUILD)/shardweld
+LIBRARY = $(BUILD)/libshardweld.a
+
+# What tests of the program need to know. Leaks inside MPI itself are not ours.
+TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD='$(abspath $(BUILD))' \
+           $(if $(SAN),ASAN_OPTIONS='detect_leaks=1:fast_unwind_on_malloc=0' UBSAN_OPTIONS='print_stacktrace=1' \
+           LSAN_OPTIONS='suppressions=$(abspath tests/lsan.supp):print_suppressions=0')
+PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+
+.PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
+        check-faults-run fuzz lint lint-tests bench demo install uninstall clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(PROGRAM) $(LIBRARY)
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: all           the program and the library (default)
+#: check         unit tests, then the program under mpirun; installs what is missing
+#: check-san     the same with the address and undefined-behaviour sanitizers
+#: check-torch   against torch and safetensors, in a virtual environment of its own
+#: check-faults  failures injected at every system and MPI-IO call
+#: fuzz          the header parser, FUZZ_SECONDS=60
+#: lint          warnings as errors, include order, format, cppcheck, shellcheck
+#: bench         timings, BENCH_ARGS=
+#: demo          make a sharded checkpoint, weld it, compare
+#: install       PREFIX=/usr/local DESTDIR=; also: uninstall
+#: clean         remove the build directory
+
+# V=1 shows the commands.
+Q = $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1)')
+
+# ---- build ------------------------------------------------------------------------------------------
+
+# Objects depend on how they are compiled, not only on their text.
+FLAGS_TEXT = $(MPICC) $(OMPI_CC) $(MPICH_CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS_TEXT)' | cmp -s - $@ || printf '%s\n' '$(FLAGS_TEXT)' >$@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC   $<)
+	$(Q)$(MPICC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# From nothing: an archive keeps members whose sources are gone.
+$(LIBRARY): $(LIB_OBJECTS)
+	@rm -f $@
+	$(call say,AR   $@)
+	$(Q)$(AR) rcsD $@ $^
+
+SAN_OBJECTS = $(if $(SAN),$(BUILD)/obj/tests/keep_modules.o)
+
+$(PROGRAM): $(CMD_OBJECTS) $(LIBRARY) $(SAN_OBJECTS)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $(CMD_OBJECTS) $(SAN_OBJECTS) $(LIBRARY) $(LIBS)
+
+# Tests of the command line also see its objects, but for main.
+$(BUILD)/tests/test_cmd_%: $(BUILD)/obj/tests/unit/test_cmd_%.o $(CMD_OBJECTS) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(filter-out %/main.o,$(CMD_OBJECTS)) $(LIBRARY) $(CMOCKA_LIBS) $(LIBS)
+
+$(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(CMOCKA_LIBS) $(LIBS)
+
+$(BUILD)/tests/header_check: $(BUILD)/obj/tests/torch/header_check.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(LIBS)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# ---- test -------------------------------------------------------------------------------------------
+
+# A second make, because setup may bring what the first one looked for in vain.
+check:
+	@scripts/setup
+	@$(MAKE) check-all
+
+# One after the other, with -j too: they share the cores with their own ranks.
+check-all: check-unit
+	@$(MAKE) check-e2e
+
+check-unit: all $(UNIT_PROGRAMS)
+	@set -e; for t in $(UNIT_PROGRAMS); do \
+	    echo "== $${t##*/}"; \
+	    $(TEST_ENV) timeout 300 $$t >$$t.log 2>&1 || { cat $$t.log; echo "$${t##*/} failed"; exit 1; }; \
+	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
+	done
+
+check-e2e: all
+	$(PYTEST) tests/e2e
+
+check-san:
+	@scripts/setup
+	@$(MAKE) check-all SAN=$(or $(SAN),address,undefined)
+
+VENV = build/venv
+VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES))
+space := $(subst ,, )
+
+# Out of the way until it is complete.
+$(VENV_READY):
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) || /usr/bin/python3 -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) $(TORCH_PACKAGES)
+	touch '$@'
+
+check-torch:
+	@scripts/setup
+	@$(MAKE) check-torch-run
+
+check-torch-run: all $(BUILD)/tests/header_check $(VENV_READY)
+	$(TEST_ENV) HEADER_CHECK='$(abspath $(BUILD)/tests/header_check)' \
+	    $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS) tests/torch
+
+check-faults:
+	@scripts/setup
+	@$(MAKE) check-faults-run FAULTS=1
+
+check-faults-run: all
+	$(PYTEST) tests/faults
+
+# The parser needs neither MPI nor what lies above it. The seeds stay as they are: the fuzzer adds to a copy.
+FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
+FUZZ_FLAGS = -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+
+$(BUILD)/fuzz/fuzz_header: tests/fuzz/fuzz_header.c $(FUZZ_SOURCES) $(wildcard src/base/*.h src/format/*.h include/*.h)
+	@mkdir -p $(@D)
+	$(call say,FUZZ $@)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)
+
+fuzz: $(BUILD)/fuzz/fuzz_header
+	@mkdir -p $(BUILD)/fuzz/corpus
+	cp -R tests/fuzz/seeds/. $(BUILD)/fuzz/corpus/
+	cd $(BUILD)/fuzz && ./fuzz_header -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+	    -print_final_stats=1 -verbosity=1 -dict='$(abspath tests/fuzz/header.dict)' corpus >fuzz.log 2>&1 || \
+	    { tail -n 40 fuzz.log; exit 1; }
+	@tail -n 12 $(BUILD)/fuzz/fuzz.log
+
+lint:
+	@scripts/lint
+
+# Every C file of the tests, compiled: for warnings.
+lint-tests: $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard tests/*.c tests/*/*.c bench/*.c)))
+
+bench: all
+	$(TEST_ENV) $(PYTHON) bench/run.py $(BENCH_ARGS)
+
+demo:
+	@scripts/demo
+
+# ---- install ----------------------------------------------------------------------------------------
+
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include'
+	install -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/bin/shardweld'
+	install -m 644 $(LIBRARY) '$(DESTDIR)$(PREFIX)/lib/libshardweld.a'
+	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(PREFIX)/include'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/shardweld' '$(DESTDIR)$(PREFIX)/lib/libshardweld.a' \
+	    $(foreach h,$(notdir $(PUBLIC_HEADERS)),'$(DESTDIR)$(PREFIX)/include/$(h)')
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,31 @@
+/* What the launcher made of this process, read from the environment before MPI_Init: a rank of a job, a process
+ * alone, or one of several that are no ranks of one job, which MPI would treat as so many jobs of one. */
+#ifndef SW_CMD_LAUNCH_H
+#define SW_CMD_LAUNCH_H
+
+#include "shardweld.h"
+
+typedef struct sw_launch {
+    bool alone; /* no launcher that MPI knows of */
+    int rank;   /* by the launcher's word, 0 when alone */
+} sw_launch;
+
+/* Local. Look.
+ * Errors: SW_EUSAGE for N processes that are not ranks of one job; the message says how to start them, and how
+ * to run one copy on purpose. out is filled all the same. Source: SPEC 4. */
+sw_code sw_launch_look(sw_launch *out, sw_status *st);
+
+/* Local. Before MPI_Init: what a process alone needs to start without a daemon, inside a Slurm job too. */
+void sw_launch_prepare(const sw_launch *launch);
+
+/* Local. From now on the first SIGINT or SIGTERM sets the flag, a second one of the kind kills. Signals that were
+ * ignored (nohup, a background job) stay so. SIGPIPE and SIGXFSZ become errors of the call that met them. */
+void sw_signals_catch(void);
+
+/* Local. The flag, for sw_options.cancel: the number of the signal that came, or 0. */
+const volatile int *sw_signals_flag(void);
+
+/* Local. Die of the signal that came, so that a shell sees which; returns when there was none. */
+void sw_signals_die(void);
+
+#endif

@@ -1,0 +1,59 @@
+/* shardweld: the program. Reads the command line, looks at what started it, and runs one command. */
+#include <stdlib.h>
+
+#include "launch.h"
+#include "opts.h"
+#include "run.h"
+#include "say.h"
+
+/* --help and --version: always answered, by one rank. */
+static int answer(const sw_args *args, const sw_launch *launch, sw_status *st)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to;
+
+    if (launch->rank > 0)
+        return sw_code_exit_status(SW_OK);
+    to = open_memstream(&text, &n);
+    if (!to)
+        return sw_code_exit_status(SW_ENOMEM);
+    if (args->answer == SW_ANSWER_VERSION)
+        fputs("shardweld " SW_VERSION "\n", to);
+    else
+        sw_help(to, sw_commands, args->command);
+    if (fclose(to))
+        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+    else if (sw_stdout_write(text, n, st))
+        sw_say_error(st);
+    free(text);
+    return sw_code_exit_status(st->code);
+}
+
+int main(int argc, char **argv)
+{
+    double begun = sw_clock();
+    sw_args args = SW_ARGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+    sw_status lone = SW_STATUS_INIT; /* a launcher that is none for MPI */
+    sw_launch launch;
+    int status;
+
+    sw_stdio_guard();
+    sw_signals_catch();
+    sw_args_parse(argc, argv, sw_commands, &args, &st);
+    sw_launch_look(&launch, &lone);
+    if (args.answer != SW_ANSWER_RUN && st.code == SW_OK) {
+        status = answer(&args, &launch, &st);
+    } else if (launch.alone && (st.code || lone.code)) {
+        status = sw_run_refused(&args, st.code ? &st : &lone);
+    } else {
+        sw_launch_prepare(&launch);
+        status = sw_run_ranks(&args, launch.alone, begun, &st);
+    }
+    sw_args_release(&args);
+    /* Under a launcher the launcher decides what a signal means. */
+    if (launch.alone && st.code == SW_ECANCEL)
+        sw_signals_die();
+    return status;
+}

@@ -1,0 +1,361 @@
+/* The command line as a table; see opts.h. */
+#include "opts.h"
+
+#include <assert.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "say.h"
+
+#define ROWS_MAX 64
+/* What getopt_long returns for row i: above all letters. */
+#define ROW_BASE 256
+
+/* One parse: the rows of a command, flat, and what was seen so far. */
+typedef struct parse {
+    const sw_command *command;
+    sw_args *args;
+    sw_status *st;
+    const sw_opt *rows[ROWS_MAX];
+    struct option longs[ROWS_MAX + 1];
+    char shorts[2 * ROWS_MAX + 2];
+    unsigned seen[ROWS_MAX];
+    size_t nrows;
+    size_t npairs_max; /* room for any list: the number of arguments */
+} parse;
+
+static const char hint[] = "see 'shardweld --help'";
+
+/* Rows to getopt's two tables. */
+static void parse_init(parse *p, const sw_command *command, sw_args *args, sw_status *st)
+{
+    size_t nshort = 0;
+
+    memset(p, 0, sizeof *p);
+    p->command = command;
+    p->args = args;
+    p->st = st;
+    p->shorts[nshort++] = ':'; /* tell a missing value from an unknown option */
+    for (const sw_section *const *s = command->sections; *s; s++) {
+        for (const sw_opt *row = (*s)->rows; row->name; row++) {
+            assert(p->nrows < ROWS_MAX);
+            p->rows[p->nrows] = row;
+            p->longs[p->nrows].name = row->name;
+            p->longs[p->nrows].has_arg = row->arg ? required_argument : no_argument;
+            p->longs[p->nrows].val = ROW_BASE + (int)p->nrows;
+            p->nrows++;
+            if (row->letter) {
+                assert(!row->arg);
+                p->shorts[nshort++] = row->letter;
+            }
+        }
+    }
+}
+
+/* The row of what getopt_long returned, or nrows. */
+static size_t find_row(const parse *p, int c)
+{
+    if (c >= ROW_BASE)
+        return (size_t)(c - ROW_BASE);
+    for (size_t i = 0; i < p->nrows; i++)
+        if (c && p->rows[i]->letter == c)
+            return i;
+    return p->nrows;
+}
+
+/* Wrong usage of a command, and where to read how it is used. */
+static sw_code refuse(parse *p, const char *fmt, ...) SW_SAY_PRINTF(2, 3);
+
+static sw_code refuse(parse *p, const char *fmt, ...)
+{
+    char what[768];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return sw_refuse(p->st, SW_EUSAGE, NULL, "%s; see 'shardweld %s --help'", what, p->command->name);
+}
+
+static sw_code refuse_value(parse *p, const sw_opt *row, const char *value, const char *want)
+{
+    return refuse(p, "--%s '%s': expected %s", row->name, value, want);
+}
+
+static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *to)
+{
+    uint64_t n = 0;
+    char want[64];
+    char *end;
+
+    if (row->type == SW_OPT_SIZE) {
+        sw_status why = SW_STATUS_INIT;
+
+        if (sw_size_parse(value, &n, &why))
+            return refuse_value(p, row, value, "a size such as 64MiB or 5GB");
+    } else {
+        n = strtoull(value, &end, 10);
+        /* strtoull takes signs and spaces, and stops at the largest number there is. */
+        if (value[0] < '0' || value[0] > '9' || *end || n == UINT64_MAX)
+            return refuse_value(p, row, value, "a whole number");
+    }
+    snprintf(want, sizeof want, "at least %" PRIu64, row->min);
+    if (n < row->min)
+        return refuse_value(p, row, value, want);
+    memcpy(to, &n, sizeof n);
+    return SW_OK;
+}
+
+static sw_code put_choice(parse *p, const sw_opt *row, const char *value, void *to)
+{
+    char want[128] = "";
+
+    for (int i = 0; row->choices[i]; i++) {
+        if (strcmp(value, row->choices[i]) == 0) {
+            memcpy(to, &i, sizeof i);
+            return SW_OK;
+        }
+        snprintf(want + strlen(want), sizeof want - strlen(want), "%s%s", i ? ", " : "one of ",
+                 row->choices[i]);
+    }
+    return refuse_value(p, row, value, want);
+}
+
+static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to)
+{
+    const char **list;
+    size_t n = 0;
+
+    if (value[0] == '=' || !strchr(value, '='))
+        return refuse_value(p, row, value, "KEY=VALUE");
+    memcpy(&list, to, sizeof list);
+    if (!list) {
+        list = calloc(p->npairs_max + 1, sizeof *list);
+        if (!list)
+            return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
+        memcpy(to, &list, sizeof list);
+    }
+    while (list[n])
+        n++;
+    list[n] = value;
+    return SW_OK;
+}
+
+/* Convert a value and put it where the row says. */
+static sw_code put_value(parse *p, const sw_opt *row, const char *value)
+{
+    void *to = (char *)p->args + row->at;
+    bool flag = row->type == SW_OPT_FLAG;
+
+    switch (row->type) {
+    case SW_OPT_HELP:
+        p->args->answer = SW_ANSWER_HELP;
+        return SW_OK;
+    case SW_OPT_FLAG:
+    case SW_OPT_CLEAR:
+        memcpy(to, &flag, sizeof flag);
+        return SW_OK;
+    case SW_OPT_TEXT:
+        if (!value[0])
+            return refuse_value(p, row, value, row->arg);
+        memcpy(to, &value, sizeof value);
+        return SW_OK;
+    case SW_OPT_SIZE:
+    case SW_OPT_COUNT:
+        return put_number(p, row, value, to);
+    case SW_OPT_CHOICE:
+        return put_choice(p, row, value, to);
+    case SW_OPT_PAIRS:
+        return put_pair(p, row, value, to);
+    }
+    return sw_refuse(p->st, SW_EINTERNAL, NULL, "option '--%s' has no type", row->name);
+}
+
+/* Once is enough, and one of a set is enough. */
+static sw_code check_seen(parse *p, size_t i)
+{
+    const sw_opt *row = p->rows[i];
+
+    if (p->seen[i]++ && row->type != SW_OPT_PAIRS)
+        return refuse(p, "option '--%s' is given twice", row->name);
+    for (size_t k = 0; k < p->nrows; k++)
+        if (k != i && p->seen[k] && row->set != SW_SET_NONE && p->rows[k]->set == row->set)
+            return refuse(p, "options '--%s' and '--%s' exclude one another", p->rows[k]->name, row->name);
+    return SW_OK;
+}
+
+/* getopt_long did not like a word: say why. */
+static sw_code refuse_option(parse *p, int c, int opt, const char *word)
+{
+    size_t i = find_row(p, opt);
+    size_t len = word && word[0] == '-' && word[1] == '-' ? strcspn(word + 2, "=") : 0;
+    const char *one = NULL;
+
+    if (c == ':' && i < p->nrows)
+        return refuse(p, "option '--%s' needs a value: %s", p->rows[i]->name, p->rows[i]->arg);
+    if (opt >= ROW_BASE)
+        return refuse(p, "option '--%s' takes no value", p->rows[i]->name);
+    if (opt)
+        return refuse(p, "unknown option '-%c'", opt);
+    for (i = 0; i < p->nrows; i++) {
+        if (len == 0 || strncmp(p->rows[i]->name, word + 2, len) != 0)
+            continue;
+        if (one)
+            return refuse(p, "option '%s' may be '--%s' or '--%s'", word, one, p->rows[i]->name);
+        one = p->rows[i]->name;
+    }
+    return refuse(p, "unknown option '%s'", word ? word : "");
+}
+
+static sw_code take_operands(parse *p, int n, char **words)
+{
+    static const char *const names[] = { "INPUT_DIR", "OUTPUT_DIR" };
+
+    if (n > 2)
+        return refuse(p, "unexpected argument '%s' after OUTPUT_DIR", words[2]);
+    if (n < 2)
+        return refuse(p, "%s is missing", names[n]);
+    for (int i = 0; i < n; i++)
+        if (!words[i][0])
+            return refuse(p, "%s is empty", names[i]);
+    p->args->input = words[0];
+    p->args->output = words[1];
+    return SW_OK;
+}
+
+/* argv[0] is the command. */
+static sw_code parse_command(parse *p, int argc, char **argv)
+{
+    int c;
+
+    p->npairs_max = (size_t)argc;
+    opterr = 0;
+    optind = 0; /* glibc and musl: begin anew, whatever was parsed before */
+    while ((c = getopt_long(argc, argv, p->shorts, p->longs, NULL)) != -1) {
+        size_t i = find_row(p, c);
+
+        if (c == '?' || c == ':')
+            refuse_option(p, c, optopt, optind > 0 && optind <= argc ? argv[optind - 1] : NULL);
+        else if (i < p->nrows && put_value(p, p->rows[i], optarg) == SW_OK)
+            check_seen(p, i);
+        if (p->args->answer == SW_ANSWER_HELP)
+            return p->st->code;
+    }
+    return take_operands(p, argc - optind, argv + optind);
+}
+
+sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+    parse p;
+
+    if (!word)
+        return sw_refuse(st, SW_EUSAGE, NULL, "no command is given; %s", hint);
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        args->answer = SW_ANSWER_HELP;
+        return SW_OK;
+    }
+    if (strcmp(word, "--version") == 0) {
+        args->answer = SW_ANSWER_VERSION;
+        return SW_OK;
+    }
+    if (word[0] == '-')
+        return sw_refuse(st, SW_EUSAGE, NULL, "unknown option '%s' before the command; %s", word, hint);
+    for (; commands->name; commands++)
+        if (strcmp(word, commands->name) == 0)
+            break;
+    if (!commands->name)
+        return sw_refuse(st, SW_EUSAGE, NULL, "'%s' is not a command; %s", word, hint);
+    args->command = commands;
+    parse_init(&p, commands, args, st);
+    return parse_command(&p, argc - 1, argv + 1);
+}
+
+void sw_args_release(sw_args *args)
+{
+    void *hints;
+
+    memcpy(&hints, &args->opt.hints, sizeof hints);
+    free(hints);
+    args->opt.hints = NULL;
+}
+
+/* ---- help --------------------------------------------------------------------------------------- */
+
+#define HELP_WIDTH 80
+#define HELP_COLUMN 25
+
+/* Words from column HELP_COLUMN on; at = where the line stands already. */
+static void help_wrap(FILE *to, size_t at, const char *text)
+{
+    size_t column = at;
+
+    if (at + 2 > HELP_COLUMN) {
+        fputc('\n', to);
+        column = 0;
+    }
+    fprintf(to, "%*s", (int)(HELP_COLUMN - column), "");
+    column = HELP_COLUMN;
+    while (*text) {
+        size_t len = strcspn(text, " ");
+
+        if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
+            fprintf(to, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        } else if (column > HELP_COLUMN) {
+            fputc(' ', to);
+            column++;
+        }
+        fprintf(to, "%.*s", (int)len, text);
+        column += len;
+        text += len + (text[len] == ' ');
+    }
+    fputc('\n', to);
+}
+
+static void help_row(FILE *to, const sw_opt *row)
+{
+    char left[64];
+    int n;
+
+    n = row->letter ? snprintf(left, sizeof left, "  -%c, --%s", row->letter, row->name)
+                    : snprintf(left, sizeof left, "      --%s", row->name);
+    if (row->arg)
+        n += snprintf(left + n, sizeof left - (size_t)n, " %s", row->arg);
+    fputs(left, to);
+    help_wrap(to, (size_t)n, row->help);
+}
+
+static void help_command(FILE *to, const sw_command *c)
+{
+    fprintf(to, "usage: shardweld %s [OPTIONS] INPUT_DIR OUTPUT_DIR\n\n%s\n", c->name, c->about);
+    for (const sw_section *const *s = c->sections; *s; s++) {
+        fprintf(to, "\n%s\n", (*s)->heading);
+        for (const sw_opt *row = (*s)->rows; row->name; row++)
+            help_row(to, row);
+    }
+    fputs("\nSIZE is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n", to);
+}
+
+void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
+{
+    if (command) {
+        help_command(to, command);
+    } else {
+        fputs("usage: shardweld COMMAND [OPTIONS] INPUT_DIR OUTPUT_DIR\n"
+              "       shardweld COMMAND --help\n"
+              "       shardweld --help | --version\n\n"
+              "Works on checkpoints of safetensors files, as one process or under mpirun.\n\n"
+              "Commands:\n",
+              to);
+        for (; commands->name; commands++)
+            fprintf(to, "  %-*s%s\n", HELP_COLUMN - 2, commands->name, commands->summary);
+    }
+    fputs("\nExit status: 0 done, 1 unforeseen failure or interrupted, 2 wrong usage,\n"
+          "3 the input is not a valid checkpoint, 4 the system failed (I/O, space,\n"
+          "permission, memory). Every rank leaves with the same status.\n",
+          to);
+}

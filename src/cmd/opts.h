@@ -1,0 +1,93 @@
+/* The command line as a table: what getopt_long needs, the help text, the conversion of values and the check for
+ * options that are repeated or exclude one another all come from the rows. A new option is one row in table.c, a
+ * new command is one more. All local; nothing here prints. */
+#ifndef SW_CMD_OPTS_H
+#define SW_CMD_OPTS_H
+
+#include <stdio.h>
+
+#include "progress.h"
+#include "shardweld.h"
+
+struct sw_run;
+struct sw_command;
+
+typedef enum sw_answer { SW_ANSWER_RUN, SW_ANSWER_HELP, SW_ANSWER_VERSION } sw_answer;
+
+/* What a command line asks for. Texts are borrowed from argv. */
+typedef struct sw_args {
+    const struct sw_command *command; /* NULL = none was given */
+    sw_answer answer;
+    sw_options opt;    /* for the library; its list of hints belongs to this struct */
+    const char *input; /* the operands; NULL when their number was wrong */
+    const char *output;
+    const char *report;
+    sw_when progress;
+    bool quiet;
+    bool verbose;
+} sw_args;
+
+typedef enum sw_opt_type {
+    SW_OPT_HELP,   /* ends the parsing */
+    SW_OPT_FLAG,   /* bool becomes true */
+    SW_OPT_CLEAR,  /* bool becomes false: the default, said aloud */
+    SW_OPT_TEXT,   /* const char *, not empty */
+    SW_OPT_SIZE,   /* uint64_t, see sw_size_parse() */
+    SW_OPT_COUNT,  /* uint64_t, decimal digits */
+    SW_OPT_CHOICE, /* an enum: the position in choices */
+    SW_OPT_PAIRS,  /* KEY=VALUE, may be repeated: a NULL-terminated array of const char * */
+} sw_opt_type;
+
+/* Options of one set exclude one another. */
+typedef enum sw_opt_set { SW_SET_NONE, SW_SET_LAYOUT, SW_SET_SYNC, SW_SET_VOICE } sw_opt_set;
+
+typedef struct sw_opt {
+    const char *name;
+    char letter; /* '\0' = none */
+    sw_opt_type type;
+    size_t at;       /* offset in sw_args */
+    const char *arg; /* what the help calls the value; NULL = takes none */
+    const char *help;
+    sw_opt_set set;
+    uint64_t min;               /* of SIZE and COUNT */
+    const char *const *choices; /* NULL-terminated, in the order of the enum */
+} sw_opt;
+
+/* Rows under one heading of the help; commands share them. Ended by a row without a name. */
+typedef struct sw_section {
+    const char *heading;
+    const sw_opt *rows;
+} sw_section;
+
+typedef struct sw_command {
+    const char *name;
+    const char *summary;               /* one line */
+    const char *about;                 /* what the help says above the options */
+    const sw_section *const *sections; /* ended by NULL */
+
+    /* Collective. Do it; what it finds goes into the run. The status is equal on every rank afterwards. */
+    sw_code (*run)(struct sw_run *run, sw_status *st);
+    /* Local, for rank 0, after success. Print what was asked for on standard output, and (verbose) what was found. */
+    sw_code (*tell)(const struct sw_run *run, sw_status *st);
+} sw_command;
+
+/* All commands, ended by one without a name. */
+extern const sw_command sw_commands[];
+
+#define SW_ARGS_INIT                                                                                         \
+    {                                                                                                        \
+        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, SW_WHEN_AUTO, false, false                   \
+    }
+
+/* Read a command line. The first error is kept and the rest is read all the same, so that a report that was asked
+ * for can tell of it.
+ *   argv  may be permuted; lives as long as args
+ *   args  SW_ARGS_INIT; release with sw_args_release(), after an error too
+ * Errors: SW_EUSAGE, with a hint at --help; SW_ENOMEM. */
+sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st);
+void sw_args_release(sw_args *args);
+
+/* Write the help of one command, or (command NULL) of the program. */
+void sw_help(FILE *to, const sw_command *commands, const sw_command *command);
+
+#endif

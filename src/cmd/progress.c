@@ -1,0 +1,164 @@
+/* Progress on standard error; see progress.h. */
+#include "progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "say.h"
+
+#define BAR_SECONDS 0.1
+#define LINE_SECONDS 30.0
+#define WIDTH_MAX 200
+#define WIDTH_USUAL 80
+/* A narrower bar says nothing. */
+#define BAR_MIN 10
+
+/* "4.10 GB" twice, "1.10 GB/s" and the time left, "0:12" or "1:02:03"; '-' where nothing is known. */
+typedef struct words {
+    char done[SW_SIZE_TEXT], total[SW_SIZE_TEXT], rate[SW_SIZE_TEXT], left[32];
+    unsigned percent;
+} words;
+
+static void make_words(words *w, uint64_t done, uint64_t total, double seconds)
+{
+    double rate = seconds > 0 ? (double)done / seconds : 0;
+    double rest = total > done ? (double)(total - done) : 0;
+
+    sw_size_text(done, w->done);
+    sw_size_text(total, w->total);
+    sw_size_text(rate < 1e18 ? (uint64_t)rate : 0, w->rate);
+    w->percent = total > done ? (unsigned)(100 * (double)done / (double)total) : 100;
+    if (total > done && w->percent > 99)
+        w->percent = 99; /* 100 only when it is all there */
+    if (rest > 0 && (rate <= 0 || rest / rate > 360000)) {
+        snprintf(w->left, sizeof w->left, "-");
+    } else {
+        unsigned s = rest > 0 ? (unsigned)(rest / rate + 0.5) : 0;
+
+        if (s < 3600)
+            snprintf(w->left, sizeof w->left, "%u:%02u", s / 60, s % 60);
+        else
+            snprintf(w->left, sizeof w->left, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
+    }
+}
+
+/* [#####-----] in front of what is in text, if there is room for it in width columns. */
+static void put_bar(char *text, size_t n, size_t width, uint64_t done, uint64_t total)
+{
+    size_t len = strlen(text);
+    size_t cells, full;
+
+    if (width > WIDTH_MAX)
+        width = WIDTH_MAX;
+    if (width < len + 3 + BAR_MIN || width >= n) {
+        if (width < len)
+            text[width] = '\0';
+        return;
+    }
+    cells = width - len - 3;
+    full = total == 0 || done >= total ? cells : (size_t)((double)cells * (double)done / (double)total);
+    memmove(text + cells + 3, text, len + 1);
+    text[0] = '[';
+    memset(text + 1, '#', full);
+    memset(text + 1 + full, '-', cells - full);
+    text[cells + 1] = ']';
+    text[cells + 2] = ' ';
+}
+
+void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_t total, double seconds)
+{
+    words w;
+
+    make_words(&w, done, total, seconds);
+    if (width == 0) {
+        snprintf(text, n, "shardweld: %u %%, %s of %s, %s/s, %s left", w.percent, w.done, w.total, w.rate,
+                 w.left);
+    } else {
+        /* Fixed places, so that the numbers do not dance. */
+        snprintf(text, n, "%3u %%  %9s of %9s  %9s/s  %4s left", w.percent, w.done, w.total, w.rate, w.left);
+        put_bar(text, n, width, done, total);
+    }
+}
+
+void sw_progress_begin(sw_progress *p, sw_when when, bool quiet)
+{
+    bool shown = when == SW_WHEN_ALWAYS || (when == SW_WHEN_AUTO && !quiet);
+
+    memset(p, 0, sizeof *p);
+    p->bar = shown && isatty(STDERR_FILENO);
+    p->lines = shown && !p->bar;
+    p->closing = when == SW_WHEN_ALWAYS;
+    p->begun = p->shown = sw_clock();
+}
+
+static size_t terminal_width(void)
+{
+    struct winsize size;
+
+    /* The last column stays free: some terminals begin a new line when it is written. */
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
+        return size.ws_col - 1u;
+    return WIDTH_USUAL - 1;
+}
+
+static void draw(sw_progress *p, double now)
+{
+    char text[WIDTH_MAX + 64];
+    size_t len;
+
+    sw_progress_text(text, sizeof text, terminal_width(), p->done, p->total, now - p->begun);
+    len = strlen(text);
+    fprintf(stderr, "\r%s%*s", text, p->drawn > len ? (int)(p->drawn - len) : 0, "");
+    p->drawn = len;
+}
+
+static void line(const sw_progress *p, double now)
+{
+    char text[256];
+
+    sw_progress_text(text, sizeof text, 0, p->done, p->total, now - p->begun);
+    fprintf(stderr, "%s\n", text);
+}
+
+void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total)
+{
+    double now;
+
+    p->done = done;
+    p->total = total;
+    if (!p->bar && !p->lines)
+        return;
+    now = sw_clock();
+    if (now - p->shown < (p->bar ? BAR_SECONDS : LINE_SECONDS))
+        return;
+    p->shown = now;
+    if (p->bar)
+        draw(p, now);
+    else
+        line(p, now);
+}
+
+void sw_progress_pause(sw_progress *p)
+{
+    if (p->drawn)
+        fprintf(stderr, "\r%*s\r", (int)p->drawn, "");
+    p->drawn = 0;
+}
+
+void sw_progress_end(sw_progress *p, bool success)
+{
+    double now = sw_clock();
+    double seconds = now - p->begun;
+    char bytes[SW_SIZE_TEXT], rate[SW_SIZE_TEXT];
+    bool show = p->closing || (p->bar && p->drawn && success);
+
+    sw_progress_pause(p);
+    if (show)
+        fprintf(stderr, "shardweld: %s %s in %.1f s, %s/s\n", success ? "done," : "stopped after",
+                sw_size_text(p->done, bytes), seconds,
+                sw_size_text(seconds > 0 ? (uint64_t)((double)p->done / seconds) : 0, rate));
+    p->bar = p->lines = p->closing = false;
+}

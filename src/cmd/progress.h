@@ -1,0 +1,37 @@
+/* Progress on standard error: on a terminal a bar that is redrawn at most ten times a second, else a line every
+ * 30 s. Driven by the library's callback on rank 0. All local. */
+#ifndef SW_CMD_PROGRESS_H
+#define SW_CMD_PROGRESS_H
+
+#include "shardweld.h"
+
+typedef enum sw_when { SW_WHEN_AUTO, SW_WHEN_ALWAYS, SW_WHEN_NEVER } sw_when;
+
+typedef struct sw_progress {
+    bool bar;     /* draw a bar */
+    bool lines;   /* else lines */
+    bool closing; /* a last line whatever happened */
+    double begun; /* seconds on sw_clock() */
+    double shown; /* when something was last shown */
+    uint64_t done, total;
+    size_t drawn; /* columns that the bar takes up now, 0 = there is none */
+} sw_progress;
+
+/* quiet means never, unless when is ALWAYS. */
+void sw_progress_begin(sw_progress *p, sw_when when, bool quiet);
+
+/* done of total bytes are there. */
+void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total);
+
+/* Take the bar away, so that a line can be printed; the next update draws it again. */
+void sw_progress_pause(sw_progress *p);
+
+/* The last word: the bar is completed, or taken away after a failure. */
+void sw_progress_end(sw_progress *p, bool success);
+
+/* The text of a moment, without newline.
+ *   width    columns of the terminal for a bar; 0 = a line for a log
+ *   seconds  since the beginning */
+void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_t total, double seconds);
+
+#endif

@@ -1,0 +1,33 @@
+/* One run of a command: its ranks begin, agree on what they were asked, do it, tell of it once, and end. */
+#ifndef SW_CMD_RUN_H
+#define SW_CMD_RUN_H
+
+#include "opts.h"
+#include "progress.h"
+#include "shardweld.h"
+
+typedef struct sw_run {
+    const sw_args *args;
+    sw_comm comm;
+    sw_progress progress;
+    sw_result result;
+    char **warnings; /* all that the library had to say, in order */
+    size_t nwarnings;
+    double seconds_start; /* until the ranks stood ready */
+    double seconds;       /* in the library */
+} sw_run;
+
+/* The commands; see sw_command.run and tell. */
+sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
+sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
+
+/* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command line already: then
+ * nothing is done but to tell it once. On return st is the same on every rank, and it has been printed.
+ *   alone  this process is not a rank of a job
+ * Returns the exit status. */
+int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st);
+
+/* Local. The same end without MPI, for a command line that was refused before it: print the error, write the report. */
+int sw_run_refused(const sw_args *args, sw_status *st);
+
+#endif

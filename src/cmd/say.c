@@ -1,0 +1,98 @@
+/* What the program says to people; see say.h. */
+#include "say.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Room for the longest message that an sw_status can make. */
+#define LINE_MAX_BYTES (sizeof(sw_status) + 64)
+
+static void clean(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
+sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (st->code)
+        return st->code;
+    st->code = code;
+    st->tensor[0] = '\0';
+    snprintf(st->file, sizeof st->file, "%s", file ? file : "");
+    va_start(ap, fmt);
+    vsnprintf(st->reason, sizeof st->reason, fmt, ap);
+    va_end(ap);
+    clean(st->file);
+    clean(st->reason);
+    return code;
+}
+
+void sw_say_error(const sw_status *st)
+{
+    char text[LINE_MAX_BYTES];
+
+    fprintf(stderr, "shardweld: error: %s\n", sw_status_message(st, text, sizeof text));
+}
+
+void sw_say_warning(const char *text)
+{
+    fprintf(stderr, "shardweld: warning: %s\n", text);
+}
+
+void sw_say(const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    clean(text);
+    fprintf(stderr, "%s\n", text);
+}
+
+sw_code sw_stdout_write(const char *text, size_t n, sw_status *st)
+{
+    int copy;
+
+    while (n > 0) {
+        ssize_t k = write(STDOUT_FILENO, text, n);
+
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
+        text += k;
+        n -= (size_t)k;
+    }
+    /* On network file systems only close tells of a full disk; closing a copy leaves the descriptor taken. */
+    copy = dup(STDOUT_FILENO);
+    if (copy < 0 || (close(copy) && errno != EINTR))
+        return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
+    return SW_OK;
+}
+
+void sw_stdio_guard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            /* The lowest free number is fd itself; the wrong direction keeps its use an error. */
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+double sw_clock(void)
+{
+    struct timespec t = { 0, 0 };
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
