@@ -1,0 +1,216 @@
+"""Time the program beside the copy limit and torch, and print a table.
+
+For each layout (rows, columns, grid) and number of output files (1, 4) a Llama-shaped checkpoint is made;
+then all contenders run in turn, several times, and the best time of each counts:
+
+  limit      N processes copy the same bytes with pread and pwrite, to one file or to a file each
+  shardweld  1 and 2 ranks, by band, and by owner
+  torch      consolidate_safetensors_files, and its form on every rank under torchrun: where the python in
+             TORCH_PYTHON (default: build/venv/bin/python) has torch
+
+Warm runs have the input in memory and do not wait for the disk (--no-sync); cold ones read from the disk and
+make the output durable (torch's never does). The time of shardweld is that of its report: all but the start
+of MPI; `wall` has that too. GB/s counts the bytes of the tensors once, `of limit` compares with the limit of
+as many processes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+sys.path.insert(0, HERE)
+import checkpoint  # noqa: E402
+import runner  # noqa: E402
+
+PIECES = (256 << 10, 1 << 20, 8 << 20)  # the limit is the best of these
+
+
+class Contender:
+    """A name, the processes it takes, and how to run it once: seconds and peak bytes of a rank."""
+
+    def __init__(self, name, processes, run):
+        self.name, self.processes, self.run = name, processes, run
+        self.best = self.wall = self.peak = None
+
+    def once(self, case):
+        shutil.rmtree(case.out, ignore_errors=True)
+        os.makedirs(case.out)
+        begin = time.perf_counter()
+        seconds, peak = self.run(case)
+        wall = time.perf_counter() - begin
+        if self.best is None or seconds < self.best:
+            self.best, self.wall = seconds, wall
+        self.peak = max(self.peak or 0, peak or 0)
+        shutil.rmtree(case.out)
+
+
+class Case:
+    """A checkpoint to be welded, and where to."""
+
+    def __init__(self, directory, layout, files, size, ranks):
+        self.layout, self.files = layout, files
+        self.src, self.out = os.path.join(directory, "in"), os.path.join(directory, "out")
+        self.map = os.path.join(self.src, "map.json")
+        self.bytes, self.paths = checkpoint.make(self.src, size, layout, ranks, files)
+        os.sync()
+
+    def warm(self):
+        for path in self.paths:
+            with open(path, "rb", buffering=0) as f:
+                while f.read(8 << 20):
+                    pass
+
+    def cool(self):
+        os.sync()
+        try:
+            with open("/proc/sys/vm/drop_caches", "w") as f:
+                f.write("3")
+        except OSError:
+            for path in self.paths:
+                with open(path, "rb") as f:
+                    os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def output_of(command, env=None, timeout=1800):
+    got = subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, timeout=timeout, check=False)
+    if got.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: status {got.returncode}\n{got.stdout}{got.stderr}")
+    return got.stdout
+
+
+def shardweld(np, cold, *options):
+    def run(case):
+        report = os.path.join(case.out, "..", "report.json")
+        args = ["consolidate", "--fqn-map", case.map, "--report", report, "-q", *options, *([] if cold else ["--no-sync"])]
+        output_of(runner.command([*args, case.src, case.out], np), runner.environment())
+        with open(report) as f:
+            got = json.load(f)
+        if got["bytes"] != case.bytes:
+            sys.exit(f"shardweld moved {got['bytes']} bytes of {case.bytes}")
+        return got["seconds_plan"] + got["seconds_write"] + got["seconds_publish"], got["peak_memory"]
+
+    return run
+
+
+def limit(program, np, cold, piece, each):
+    def run(case):
+        flags = [*(["-s"] if cold else []), *(["-e"] if each else [])]
+        return float(output_of([program, "-n", np, "-b", piece, *flags, case.out, *case.paths])), None
+
+    return run
+
+
+def torch(python, np):
+    def run(case):
+        launch = [] if np == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={np}"]
+        env = {**runner.environment(), "OMP_NUM_THREADS": "1"}
+        text = output_of([python, *launch, os.path.join(HERE, "peer_torch.py"), case.src, case.out, case.map], env)
+        seconds, peak = text.split()[-2:]
+        return float(seconds), int(peak)
+
+    return run
+
+
+def contenders(args, files, cold):
+    out = []
+    for np in (1, 2):
+        each = " a file each" if files > 1 and np > 1 else ""
+        for piece in PIECES:
+            out.append(Contender(f"limit, {np} process{'es' * (np > 1)}{each}", np, limit(args.limit, np, cold, piece, bool(each))))
+        out.append(Contender(f"shardweld, {np} rank{'s' * (np > 1)}, band", np, shardweld(np, cold, "--assign", "band", *args.option)))
+    out.append(Contender("shardweld, 2 ranks, owner", 2, shardweld(2, cold, "--assign", "owner", *args.option)))
+    if args.torch:
+        out.append(Contender("torch", 1, torch(args.torch, 1)))
+        if files > 1:
+            out.append(Contender("torch on every rank, 2 ranks", 2, torch(args.torch, 2)))
+    return out
+
+
+def merged(all_contenders):
+    """The limits of several piece sizes are one."""
+    out = {}
+    for c in all_contenders:
+        if c.name not in out or c.best < out[c.name].best:
+            out[c.name] = c
+    return list(out.values())
+
+
+def compare(args, case, cold):
+    field = contenders(args, case.files, cold)
+    for number in range(args.cold_best if cold else args.best):
+        for c in field:
+            if number and c.name.startswith("torch") and number >= args.torch_best:
+                continue
+            case.cool() if cold else case.warm()
+            c.once(case)
+    field = merged(field)
+    limits = {c.processes: c.best for c in field if c.name.startswith("limit")}
+    theirs = next((c.best for c in field if c.name == "torch"), None)
+    state = "cold, synced" if cold else "warm, no sync"
+    print(f"\n{case.layout}, {case.files} output file{'s' * (case.files > 1)}, {case.bytes / 2**30:.2f} GiB, {state}")
+    print(f"  {'':<34}{'seconds':>9}{'GB/s':>8}{'of limit':>10}{'of torch':>10}{'peak MiB':>10}{'wall':>8}")
+    for c in field:
+        torchs = f"{theirs / c.best:.1f}x" if theirs and not c.name.startswith("torch") else ""
+        peak = f"{c.peak / 2**20:.0f}" if c.peak else ""
+        ratio = c.best / limits[c.processes]
+        print(f"  {c.name:<34}{c.best:>9.3f}{case.bytes / c.best / 1e9:>8.2f}{ratio:>10.2f}{torchs:>10}{peak:>10}{c.wall:>8.2f}", flush=True)
+
+
+def python_with_torch():
+    path = os.environ.get("TORCH_PYTHON") or os.path.join(ROOT, "build", "venv", "bin", "python")
+    if subprocess.run(["sh", "-c", '"$0" -c "import torch" 2>/dev/null', path], check=False).returncode == 0:
+        return path
+    print("no torch: set TORCH_PYTHON to a python that has it, to be compared with it")
+    return None
+
+
+def build_limit(directory):
+    program = os.path.join(directory, "limit")
+    output_of([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O2", os.path.join(HERE, "limit.c"), "-o", program])
+    return program
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="2GiB", type=checkpoint.size_of, help="bytes of tensor data [2GiB]")
+    parser.add_argument("--layouts", nargs="+", default=["rows", "columns", "grid"])
+    parser.add_argument("--files", nargs="+", type=int, default=[1, 4], help="numbers of output files [1 4]")
+    parser.add_argument("--ranks", type=int, default=8, help="ranks that saved the checkpoint [8]")
+    parser.add_argument("--best", type=int, default=3, help="rounds of warm runs [3]")
+    parser.add_argument("--torch-best", type=int, default=2, help="rounds that torch takes part in [2]")
+    parser.add_argument("--cold-best", type=int, default=1, help="rounds of cold runs, 0 = none [1]")
+    parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--option", action="append", default=[], help="another option for shardweld, e.g. --option=--buffer-size=8MiB")
+    parser.add_argument("--dir", help="where the data go (2.1 times the size) [a directory under build/]")
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
+    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
+    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(ROOT, "build"))
+    try:
+        args.limit = build_limit(directory)
+        args.torch = None if args.no_torch else python_with_torch()
+        print(f"{os.cpu_count()} processors, best of {args.best}, in {directory}")
+        for files in args.files:
+            for layout in args.layouts:
+                case = Case(directory, layout, files, args.size, args.ranks)
+                compare(args, case, cold=False)
+                if args.cold_best:
+                    compare(args, case, cold=True)
+                shutil.rmtree(case.src)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

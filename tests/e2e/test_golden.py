@@ -1,0 +1,42 @@
+"""Checkpoints that real torch wrote, beside what the real serializer makes of their full tensors.
+
+tests/golden/NAME/in is welded, with the words of NAME/args as options (shell quoting; run inside NAME), and
+must become NAME/out. With NAME/status it must fail so instead, with each line of NAME/words in the message.
+"""
+
+import os
+import shlex
+
+import oracle
+import pytest
+from runner import HERE, fails, run, show
+
+GOLDEN = os.path.join(os.path.dirname(HERE), "golden")
+CASES = sorted(n for n in os.listdir(GOLDEN) if os.path.isdir(os.path.join(GOLDEN, n, "in"))) if os.path.isdir(GOLDEN) else []
+
+
+def words(case, name):
+    path = os.path.join(GOLDEN, case, name)
+    if not os.path.exists(path):
+        return None
+    with open(path) as f:
+        return f.read().strip()
+
+
+def test_there_are_golden_checkpoints():
+    assert CASES
+
+
+@pytest.mark.parametrize("np", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case, np, tmp_path):
+    here = os.path.join(GOLDEN, case)
+    args = ["consolidate", *shlex.split(words(case, "args") or ""), "in", tmp_path / "out"]
+    result = run(args, np=np, cwd=here)
+    status = int(words(case, "status") or 0)
+    if status:
+        fails(result, status, *(words(case, "words") or "").splitlines())
+        assert not (tmp_path / "out").exists() or oracle.tree(tmp_path / "out") == {}
+    else:
+        assert result.status == 0, show(result)
+        assert oracle.difference(oracle.tree(tmp_path / "out"), oracle.tree(os.path.join(here, "out"))) == ""

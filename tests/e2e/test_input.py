@@ -1,0 +1,644 @@
+"""What is read, and what is refused: section 2 of the contract, sentence by sentence."""
+
+import json
+import os
+import shutil
+import socket
+import struct
+
+import oracle
+import pytest
+from oracle import Box, Tensor, serialize, shard_metadata, shard_name, whole
+from runner import fails, ok, run, show, unprivileged, warnings
+
+BAD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bad")
+
+
+def same(out, want):
+    assert oracle.difference(oracle.tree(out), want) == ""
+
+
+def one(ckpt):
+    return ckpt.expect()
+
+
+def raw(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def shard(src, i, boxes, **more):
+    """boxes: {name: (dtype, shape, offsets, bytes)}; the metadata may be changed by more."""
+    held = {n: Tensor(d, tuple(s), b) for n, (d, s, _, b) in boxes.items()}
+    metadata = shard_metadata({n: o for n, (_, _, o, _) in boxes.items()})
+    metadata.update(more)
+    oracle.write(str(src / shard_name(i)), serialize(held, {k: v for k, v in metadata.items() if v is not None}))
+
+
+def info(text):
+    return {"DCP_SHARDING_INFO": text if isinstance(text, str) else json.dumps(text)}
+
+
+# ---- which files ----------------------------------------------------------------------------------
+
+
+def test_only_shard_files_when_there_are_some(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    for name in ("other.safetensors", oracle.model_name(1, 1), "model.safetensors", "shard-1-model-1-of-1.safetensors"):
+        oracle.write(str(src / name), b"never looked at")
+    ok(weld(src, out, np=2))
+    same(out, one(ckpt))
+
+
+def test_shard_files_win_over_an_index(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write_json(str(src / oracle.INDEX), {"weight_map": {"zzz": "model-00001-of-00001.safetensors"}})
+    ok(weld(src, out))
+    same(out, one(ckpt))
+
+
+def test_two_saves_in_one_directory(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    shutil.copy(src / shard_name(1), src / shard_name(1, 1, 2))
+    fails(weld(src, out, np=2), 3, "two saves")
+    assert not out.exists()
+
+
+def test_dot_names_are_ignored(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write(str(src / ("." + shard_name(9))), b"")
+    oracle.write(str(src / "._x.safetensors"), b"")
+    (src / ".dir.safetensors").mkdir()
+    ok(weld(src, out))
+    same(out, one(ckpt))
+
+
+def test_sub_directories_are_not_entered(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    make(src / "optimizer")
+    oracle.write(str(src / "deep" / "x.safetensors"), b"")
+    ok(weld(src, out))
+    same(out, one(ckpt))
+
+
+def test_links_to_files_are_followed(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src.parent / "elsewhere")
+    for path in (src.parent / "elsewhere").iterdir():
+        (src / path.name).symlink_to(path)
+    ok(weld(src, out, np=2))
+    same(out, one(ckpt))
+
+
+def test_input_may_be_a_link_and_end_in_a_slash(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    (src.parent / "link").symlink_to(src)
+    ok(weld(f"{src.parent}/link/", f"{out}/"))
+    same(out, one(ckpt))
+
+
+@pytest.mark.parametrize("name", [shard_name(4), "x.safetensors"])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "dangling", "loop"])
+def test_not_a_regular_file(dirs, make, weld, kind, name, monkeypatch):
+    src, out = dirs
+    if name == shard_name(4):
+        make(src)
+    path = src / name
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        monkeypatch.chdir(src)  # the path of a socket is short
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(name)
+    elif kind == "dangling":
+        path.symlink_to("nowhere")
+    else:
+        path.symlink_to(name)
+    fails(weld(src, out, np=2, timeout=60), 3, name)
+    assert not out.exists()
+
+
+def test_links_to_directories_and_fifos(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    (src / shard_name(4)).symlink_to(src.parent)
+    fails(weld(src, out), 3, shard_name(4))
+
+
+def test_missing_input(dirs, weld, tmp_path):
+    _, out = dirs
+    fails(weld(tmp_path / "nowhere", out, np=2), 3, "nowhere")
+    assert not out.exists()
+
+
+def test_input_that_is_a_file(dirs, weld, tmp_path):
+    _, out = dirs
+    oracle.write(str(tmp_path / "file"), b"x")
+    fails(weld(tmp_path / "file", out), 3, "file")
+
+
+def test_input_without_any(dirs, weld):
+    src, out = dirs
+    oracle.write(str(src / "config.json"), b"{}")
+    fails(weld(src, out, np=2), 3)
+    assert not out.exists()
+
+
+def test_an_index_that_names_a_missing_file(dirs, weld, rng):
+    src, out = dirs
+    tensors = {n: oracle.random_tensor(rng, "F32", (3,)) for n in "ab"}
+    oracle.write_plain(str(src), tensors, {"a": "a.safetensors", "b": "b.safetensors"}, oracle.INDEX)
+    (src / "b.safetensors").unlink()
+    fails(weld(src, out, np=2), 3, "b.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../a.safetensors", "/a.safetensors", "x/../../a.safetensors"])
+def test_an_index_that_leads_outside(dirs, weld, rng, name):
+    src, out = dirs
+    tensor = {"a": oracle.random_tensor(rng, "F32", (3,))}
+    oracle.write(str(src.parent / "a.safetensors"), serialize(tensor))
+    oracle.write_json(str(src / oracle.INDEX), {"weight_map": {"a": name}})
+    fails(weld(src, out), 3, "a.safetensors")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": 1}', '{"weight_map": {"a": 1}}'])
+def test_an_index_that_is_malformed(dirs, weld, rng, text):
+    src, out = dirs
+    oracle.write(str(src / "a.safetensors"), serialize({"a": oracle.random_tensor(rng, "F32", (3,))}))
+    oracle.write(str(src / oracle.INDEX), text)
+    fails(weld(src, out), 3, oracle.INDEX)
+
+
+# ---- sharding info --------------------------------------------------------------------------------
+
+
+ROWS = {1: (0, b"\0\1\2\3"), 2: (2, b"\4\5\6\7")}  # of U8 [4, 2]
+
+
+def two_rows(src, **more):
+    for i, (at, data) in ROWS.items():
+        shard(src, i, {"a": ("U8", (2, 2), (at, 0), data)}, **(more if i == 2 else {}))
+    return {"a": Tensor("U8", (4, 2), bytes(range(8)))}
+
+
+def expected(tensors):
+    return oracle.consolidated(tensors, oracle.numbered({n: 1 for n in tensors}))
+
+
+@pytest.mark.parametrize("version", [None, "1.0", "1.7", "1.10"])
+def test_versions(dirs, weld, version):
+    src, out = dirs
+    tensors = two_rows(src, DCP_VERSION=version)
+    ok(weld(src, out))
+    same(out, expected(tensors))
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "", "10.0", "one"])
+def test_versions_of_another_day(dirs, weld, version):
+    src, out = dirs
+    two_rows(src, DCP_VERSION=version)
+    fails(weld(src, out, np=2), 3, shard_name(2), "DCP_VERSION")
+
+
+def test_unknown_members_are_ignored(dirs, weld):
+    src, out = dirs
+    full = {"a": {"saved_offsets": [2, 0], "new": {"deep": [1, None, "x"]}, "global_shape": [4, 2]}, "gone": {"saved_offsets": [0]}}
+    tensors = two_rows(src, more="anything", **info(full))
+    ok(weld(src, out))
+    same(out, expected(tensors))
+
+
+def test_global_shape_that_does_not_hold(dirs, weld):
+    src, out = dirs
+    two_rows(src, **info({"a": {"saved_offsets": [2, 0], "global_shape": [3, 2]}}))
+    fails(weld(src, out, np=2), 3, "'a'", "global_shape")
+
+
+def test_global_shape_finds_a_lost_end(dirs, weld):
+    src, out = dirs
+    two_rows(src, **info({"a": {"saved_offsets": [2, 0], "global_shape": [6, 2]}}))
+    fails(weld(src, out), 3, "'a'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "1", '"x"', '{"a": 1}', '{"a": {}}', '{"a": {"saved_offsets": 1}}', '{"a": {"saved_offsets": [1]}}',
+     '{"a": {"saved_offsets": [1, 0, 0]}}', '{"a": {"saved_offsets": [-1, 0]}}', '{"a": {"saved_offsets": [1.5, 0]}}',
+     '{"a": {"saved_offsets": [2e0, 0]}}', '{"a": {"saved_offsets": ["2", 0]}}', '{"a": {"saved_offsets": [9223372036854775807, 0]}}',
+     '{"a": {"saved_offsets": [18446744073709551616, 0]}}', '{"a": {"saved_offsets": [2, 0]}, "a": {"saved_offsets": [2, 0]}}',
+     '{"a": {"saved_offsets": [2, 0], "saved_offsets": [2, 0]}}', '{"b": {"saved_offsets": [2, 0]}}',
+     '{"a": {"saved_offsets": [2, 0]}} x', '{"a": {"saved_offsets": [2, 0]},}', '{"a": {"saved_offsets": [2, 0], "x": "\\ud800"}}'],
+)  # fmt: skip
+def test_sharding_info_that_is_wrong(dirs, weld, text):
+    src, out = dirs
+    two_rows(src, **info(text))
+    fails(weld(src, out), 3, shard_name(2))
+    assert not out.exists()
+
+
+def test_sharding_info_must_be_a_string(dirs, weld):
+    src, out = dirs
+    header = {"__metadata__": {"DCP_SHARDING_INFO": {"a": {"saved_offsets": [0]}}}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
+    oracle.write(str(src / shard_name(1)), raw(header, b"x"))
+    fails(weld(src, out), 3, shard_name(1))
+
+
+# ---- boxes ----------------------------------------------------------------------------------------
+
+
+def test_scalars_and_empty_tensors_survive(dirs, weld):
+    src, out = dirs
+    shard(src, 1, {"s": ("F32", (), (), b"abcd"), "e": ("BF16", (0, 4), (0, 0), b""), "z": ("I8", (3, 0), (0, 0), b"")})
+    ok(weld(src, out, np=3))
+    same(out, expected({"s": Tensor("F32", (), b"abcd"), "e": Tensor("BF16", (0, 4), b""), "z": Tensor("I8", (3, 0), b"")}))
+
+
+def test_only_empty_tensors(dirs, weld):
+    src, out = dirs
+    shard(src, 1, {"e": ("BF16", (0, 4), (0, 0), b"")})
+    ok(weld(src, out, np=2))
+    same(out, expected({"e": Tensor("BF16", (0, 4), b"")}))
+
+
+def test_a_shard_without_tensors(dirs, weld):
+    src, out = dirs
+    tensors = two_rows(src)
+    shard(src, 3, {})
+    ok(weld(src, out, np=2))
+    same(out, expected(tensors))
+
+
+def test_empty_boxes_do_not_stretch_a_tensor(dirs, weld):
+    """torch writes an empty box with the dimension's size as its offset; others write 0, or the padded place."""
+    src, out = dirs
+    tensors = two_rows(src)
+    shard(src, 3, {"a": ("U8", (0, 2), (4, 0), b"")})
+    shard(src, 4, {"a": ("U8", (0, 2), (0, 0), b"")})
+    shard(src, 5, {"a": ("U8", (2, 0), (0, 7), b"")})
+    ok(weld(src, out, np=2))
+    same(out, expected(tensors))
+
+
+def test_all_boxes_empty(dirs, weld):
+    """Then their offsets count: the full shape is the largest of shape + offset."""
+    src, out = dirs
+    shard(src, 1, {"a": ("U8", (0, 2), (0, 0), b"")})
+    shard(src, 2, {"a": ("U8", (0, 3), (0, 2), b"")})
+    ok(weld(src, out, np=2))
+    same(out, expected({"a": Tensor("U8", (0, 5), b"")}))
+
+
+def test_more_ranks_than_rows(dirs, make, weld, rng):
+    src, out = dirs
+    ckpt = make(src, ranks=8, tensors={"a": oracle.random_tensor(rng, "F32", (3, 2)), "b": oracle.random_tensor(rng, "F16", (5,))})
+    ok(weld(src, out, np=3))
+    same(out, one(ckpt))
+
+
+def test_replicas_are_legal(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src, ranks=1)
+    for i in (2, 3, 4):
+        shutil.copy(src / shard_name(1), src / shard_name(i))
+    ok(weld(src, out, np=3))
+    same(out, one(ckpt))
+
+
+def test_the_first_replica_by_name_is_used(dirs, weld):
+    src, out = dirs
+    shard(src, 10, {"a": ("U8", (2, 2), (0, 0), b"10th")})
+    shard(src, 2, {"a": ("U8", (2, 2), (0, 0), b"2nd.")})
+    shard(src, 1, {"a": ("U8", (2, 2), (2, 0), b"end.")})
+    shard(src, 3, {"a": ("U8", (2, 2), (2, 0), b"3rd.")})
+    for np in (None, 2, 3):
+        ok(weld(src, out, "--overwrite", np=np))
+        same(out, expected({"a": Tensor("U8", (4, 2), b"2nd.end.")}))
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [[((0, 0), (2, 4)), ((1, 0), (3, 4))], [((0, 0), (4, 3)), ((0, 2), (4, 2))], [((0, 0), (4, 4)), ((1, 1), (2, 2))],
+     [((0, 0), (2, 4)), ((2, 0), (2, 4)), ((0, 0), (4, 1))], [((0, 0), (3, 3)), ((0, 3), (4, 1)), ((3, 0), (1, 4))]],
+)  # fmt: skip
+def test_partial_overlap(dirs, weld, boxes):
+    src, out = dirs
+    for i, (offsets, shape) in enumerate(boxes, 1):
+        shard(src, i, {"w.x": ("U8", shape, offsets, bytes(shape[0] * shape[1]))})
+    fails(weld(src, out, np=2), 3, "w.x", "_StridedShard")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "boxes,missing",
+    [([((2, 0), (2, 4))], "[0, 0]"), ([((0, 0), (1, 4)), ((2, 0), (2, 4))], "[1, 0]"),
+     ([((0, 0), (4, 2)), ((0, 3), (4, 1))], "[0, 2]"), ([((0, 0), (2, 4)), ((2, 0), (2, 3)), ((3, 3), (1, 1))], "[2, 3]"),
+     ([((1, 1), (1, 1))], "[0, 0]"), ([((0, 0), (4, 2)), ((0, 2), (3, 2))], "[3, 2]")],
+)  # fmt: skip
+def test_gaps_name_tensor_and_place(dirs, weld, boxes, missing):
+    src, out = dirs
+    for i, (offsets, shape) in enumerate(boxes, 1):
+        shard(src, i, {"w.x": ("U8", shape, offsets, bytes(shape[0] * shape[1]))})
+    fails(weld(src, out, np=2), 3, "'w.x'", missing)
+    assert not out.exists()
+
+
+def test_a_gap_and_an_overlap_of_equal_size(dirs, weld):
+    """Counting elements is not enough."""
+    src, out = dirs
+    for i, (offsets, shape) in enumerate([((0,), (3,)), ((2,), (1,)), ((4,), (1,))], 1):
+        shard(src, i, {"w": ("U8", shape, offsets, bytes(shape[0]))})
+    fails(weld(src, out), 3, "'w'")
+
+
+def test_a_gap_in_five_dimensions(dirs, make, weld, rng):
+    src, out = dirs
+    tensor = oracle.random_tensor(rng, "U8", (4, 3, 4, 2, 4))
+    boxes = oracle.boxes_of(tensor.shape, (2, 2, 2), (0, 2, 4))
+    make(src, tensors={"w": tensor}, boxes={"w": boxes})
+    (src / shard_name(6)).unlink()
+    fails(weld(src, out, np=2), 3, "'w'", "[2, 0, 0, 0, 2]")
+
+
+def test_dtypes_that_disagree(dirs, weld):
+    src, out = dirs
+    shard(src, 1, {"w": ("I8", (2,), (0,), b"ab")})
+    shard(src, 2, {"w": ("U8", (2,), (2,), b"ab")})
+    fails(weld(src, out, np=2), 3, "'w'", "dtype")
+
+
+def test_ranks_that_disagree(dirs, weld):
+    src, out = dirs
+    shard(src, 1, {"w": ("U8", (2,), (0,), b"ab")})
+    shard(src, 2, {"w": ("U8", (2, 1), (2, 0), b"ab")})
+    fails(weld(src, out, np=2), 3, "'w'", "dim")
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F6_E3M2"])
+def test_small_floats_are_copied(dirs, make, weld, rng, dtype):
+    src, out = dirs
+    tensors = {"r": oracle.random_tensor(rng, dtype, (6, 8)), "odd": oracle.random_tensor(rng, dtype, (8, 3)), "w": oracle.random_tensor(rng, dtype, (2, 4))}
+    boxes = {
+        "r": oracle.boxes_of((6, 8), (3,), (0,)),
+        "odd": [Box((0, 0), (4, 3)), Box((4, 0), (4, 3))],  # a row is no whole number of bytes; a box is
+        "w": [whole((2, 4))],
+    }
+    ckpt = make(src, tensors=tensors, boxes=boxes)
+    ok(weld(src, out, np=2))
+    same(out, one(ckpt))
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F6_E3M2"])
+def test_small_floats_along_the_last_dimension(dirs, weld, dtype):
+    src, out = dirs
+    for i, at in enumerate((0, 8), 1):
+        shard(src, i, {"w": (dtype, (2, 8), (0, at), bytes(oracle.nbytes(dtype, (2, 8))))})
+    fails(weld(src, out, np=2), 3, "'w'", dtype, "last dimension")
+
+
+def test_thirty_two_dimensions(dirs, weld, rng):
+    src, out = dirs
+    shape = (2, 2, 3) + (1,) * 27 + (2, 2)
+    tensor = oracle.random_tensor(rng, "I16", shape)
+    boxes = oracle.boxes_of(shape, (2, 2), (0, 31))
+    oracle.write_sharded(str(src), {"w": tensor}, {"w": boxes})
+    ok(weld(src, out, "--buffer-size", "4KiB", np=2))
+    same(out, expected({"w": tensor}))
+
+
+# ---- headers --------------------------------------------------------------------------------------
+
+
+def entry(dtype="U8", shape=(2,), offsets=(0, 2)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+MANY_DIMS = entry(shape=(1,) * 33, offsets=(0, 1))
+HEADERS = {
+    "short": b"\x08\0\0\0",
+    "length_past_end": raw(b"{}", length=3),
+    "length_over_limit": struct.pack("<Q", 100_000_001) + b"{}",
+    "length_huge": struct.pack("<Q", (1 << 64) - 1) + b"{}",
+    "empty_file": b"",
+    "not_json": raw(b"hello world"),
+    "not_an_object": raw(b"[]"),
+    "text_behind": raw(b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}} x', b"ab"),
+    "bad_utf8": raw(b'{"\xff":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "bad_escape": raw(b'{"\\x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "lone_surrogate": raw(b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "nul_in_name": raw(b'{"a\\u0000b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "raw_control": raw(b'{"a\nb":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "duplicate_key": raw(b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', b"ab"),
+    "duplicate_escaped": raw(b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"\\u0061":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}}', b"ab"),
+    "entry_as_array": raw(b'{"a":["U8",[2],[0,2]]}', b"ab"),
+    "unknown_dtype": raw({"a": entry("U7")}, b"ab"),
+    "small_letters": raw({"a": entry("u8")}, b"ab"),
+    "size_not_range": raw({"a": entry(shape=(3,))}, b"ab"),
+    "range_backwards": raw({"a": entry(offsets=(2, 0))}, b"ab"),
+    "overlap": raw({"a": entry(), "b": entry(offsets=(1, 3))}, b"abc"),
+    "hole": raw({"a": entry(), "b": entry(offsets=(3, 5))}, b"abcde"),
+    "starts_late": raw({"a": entry(offsets=(1, 3))}, b"abc"),
+    "bytes_at_the_end": raw({"a": entry()}, b"abc"),
+    "short_data": raw({"a": entry()}, b"a"),
+    "negative_shape": raw({"a": entry(shape=(-2,))}, b"ab"),
+    "negative_offset": raw({"a": entry(offsets=(-2, 0))}, b"ab"),
+    "fraction": raw(b'{"a":{"dtype":"U8","shape":[2.0],"data_offsets":[0,2]}}', b"ab"),
+    "exponent": raw(b'{"a":{"dtype":"U8","shape":[2e0],"data_offsets":[0,2]}}', b"ab"),
+    "over_63_bits": raw(b'{"a":{"dtype":"U8","shape":[0,18446744073709551616],"data_offsets":[0,0]}}'),
+    "product_overflows": raw({"a": entry("U64", (1 << 62, 4), (0, 0))}),
+    "metadata_number": raw({"__metadata__": {"format": 1}, "a": entry()}, b"ab"),
+    "metadata_array": raw({"__metadata__": [], "a": entry()}, b"ab"),
+    "three_offsets": raw({"a": entry(offsets=(0, 1, 2))}, b"ab"),
+    "no_dtype": raw({"a": {"shape": [2], "data_offsets": [0, 2]}}, b"ab"),
+    "no_shape": raw({"a": {"dtype": "U8", "data_offsets": [0, 2]}}, b"ab"),
+    "no_offsets": raw({"a": {"dtype": "U8", "shape": [2]}}, b"ab"),
+    "shape_of_strings": raw(b'{"a":{"dtype":"U8","shape":["2"],"data_offsets":[0,2]}}', b"ab"),
+    "33_dimensions": raw({"a": MANY_DIMS}, b"a"),
+    "half_a_byte": raw({"a": entry("F4", (3,), (0, 2))}, b"ab"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(HEADERS))
+def test_bad_headers(dirs, weld, case):
+    src, out = dirs
+    oracle.write(str(src / "bad.safetensors"), HEADERS[case])
+    fails(weld(src, out), 3, "bad.safetensors")
+    assert not out.exists()
+
+
+def test_a_bad_header_among_good_ones_under_mpi(dirs, make, weld):
+    src, out = dirs
+    make(src, ranks=5)
+    oracle.write(str(src / shard_name(4)), HEADERS["overlap"])
+    for np in (2, 3):
+        fails(weld(src, out, np=np), 3, shard_name(4))
+    assert not out.exists()
+
+
+def test_two_bad_files_are_one_message(dirs, make, weld):
+    src, out = dirs
+    make(src, ranks=6)
+    for i in (2, 3, 5, 6):
+        oracle.write(str(src / shard_name(i)), HEADERS["overlap"])
+    assert len({fails(weld(src, out, np=np), 3, "shard-0000") for np in (None, 2, 3)}) == 1
+
+
+def bad_cases():
+    path = os.path.join(BAD, "cases.txt")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as f:
+        lines = [line.rstrip("\n").split("\t") for line in f if line.strip() and not line.startswith("#")]
+    return [(line + ["", ""])[:3] for line in lines]
+
+
+@pytest.mark.parametrize("name,status,words", bad_cases(), ids=[c[0] for c in bad_cases()])
+def test_bad_files(dirs, weld, name, status, words):
+    """tests/bad/NAME, alone in a directory: the status and the words of its line in cases.txt."""
+    src, out = dirs
+    path = os.path.join(BAD, name)
+    for path in [path] if os.path.isfile(path) else [path + ".safetensors"]:
+        shutil.copy(path, src / os.path.basename(path))
+    result = weld(src, out)
+    if int(status) == 0:
+        assert result.status == 0, show(result)
+    else:
+        fails(result, int(status), *filter(None, [words]))
+        assert not out.exists()
+
+
+def test_a_header_in_any_form_that_is_legal(dirs, weld):
+    """Members in any order, white space, escapes, unknown members, data in another order than names."""
+    src, out = dirs
+    text = (
+        b' {\n"\\u0062\\ud83d\\ude00" : {"data_offsets":[ 2 ,4 ],"shape":[2],\t"dtype":"U8"},'
+        b'"a\\/":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"__metadata__":{"x":"\\u00e9"}}   \n'
+    )
+    oracle.write(str(src / "x.safetensors"), raw(text, b"abcd"))
+    ok(weld(src, out))
+    tensors = {"b\U0001f600": Tensor("U8", (2,), b"cd"), "a/": Tensor("I8", (2,), b"ab")}
+    same(out, oracle.consolidated(tensors, {n: oracle.SINGLE for n in tensors}, None))
+
+
+# ---- plain checkpoints ----------------------------------------------------------------------------
+
+
+def test_the_same_tensor_in_two_plain_files(dirs, weld, rng):
+    src, out = dirs
+    for name in ("x.safetensors", "y.safetensors"):
+        oracle.write(str(src / name), serialize({"a": oracle.random_tensor(rng, "U8", (2,))}))
+    fails(weld(src, out, np=2), 3, "'a'", "y.safetensors")
+
+
+def test_files_with_and_without_sharding_info(dirs, make, weld, rng):
+    src, out = dirs
+    make(src)
+    oracle.write(str(src / shard_name(4)), serialize({"other": oracle.random_tensor(rng, "U8", (2,))}))
+    fails(weld(src, out, np=2), 3, "DCP_SHARDING_INFO")
+    assert not out.exists()
+
+
+def test_shard_names_without_sharding_info(dirs, weld, rng):
+    """A plain checkpoint under shard names is plain: whole tensors."""
+    src, out = dirs
+    tensors = {n: oracle.random_tensor(rng, "U8", (2,)) for n in "ab"}
+    for i, n in enumerate(tensors, 1):
+        oracle.write(str(src / shard_name(i)), serialize({n: tensors[n]}))
+    ok(weld(src, out))
+    same(out, expected(tensors))
+
+
+# ---- lost shards ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_expect_shards(dirs, make, weld, np):
+    src, out = dirs
+    ckpt = make(src, ranks=3)
+    ok(weld(src, out, "--expect-shards", 3, np=np))
+    same(out, one(ckpt))
+
+
+def test_expect_shards_finds_a_lost_end(dirs, make, weld, rng):
+    src, out = dirs
+    make(src, ranks=3, tensors={"a": oracle.random_tensor(rng, "U8", (6, 2))})
+    (src / shard_name(3)).unlink()
+    fails(weld(src, out, "--expect-shards", 3), 3, "3")
+    assert not out.exists()
+    ok(weld(src, out))  # the shards alone cannot tell
+
+
+def test_expect_shards_finds_a_lost_middle(dirs, make, weld):
+    src, out = dirs
+    make(src, ranks=3, replicas=True)
+    (src / shard_name(2)).unlink()
+    fails(weld(src, out, "--expect-shards", 3), 3, "2")
+
+
+def test_expect_shards_refuses_more(dirs, make, weld):
+    src, out = dirs
+    make(src, ranks=3)
+    fails(weld(src, out, "--expect-shards", 2, np=2), 3)
+
+
+def test_expect_shards_warns_of_a_model_file_without_one(dirs, make, weld, rng):
+    """torch leaves a file out where a rank has nothing to write: the number need not occur in every model file."""
+    src, out = dirs
+    tensors = {"a": oracle.random_tensor(rng, "U8", (6, 2)), "b": oracle.random_tensor(rng, "U8", (2, 2))}
+    boxes = {"a": oracle.boxes_of((6, 2), (3,), (0,)), "b": oracle.boxes_of((2, 2), (2,), (0,))}
+    ckpt = make(src, models={"a": 1, "b": 2}, tensors=tensors, boxes=boxes)
+    result = weld(src, out, "--expect-shards", 3, np=2)
+    assert result.status == 0 and len(warnings(result)) == 1, show(result)
+    assert "00002-of-00002" in warnings(result)[0] or "model 2" in warnings(result)[0], show(result)
+    same(out, one(ckpt))
+    ok(weld(src, out, "--expect-shards", 3, "--overwrite", "-q"))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "99999999999999999999999"])
+def test_expect_shards_wants_a_number(dirs, make, weld, text):
+    src, out = dirs
+    make(src)
+    fails(weld(src, out, f"--expect-shards={text}"), 2, "expect-shards")
+
+
+def test_expect_shards_of_a_plain_checkpoint(dirs, weld, rng):
+    src, out = dirs
+    oracle.write(str(src / "x.safetensors"), serialize({"a": oracle.random_tensor(rng, "U8", (2,))}))
+    fails(weld(src, out, "--expect-shards", 1), 3)
+
+
+# ---- what the system refuses ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 2])
+@pytest.mark.parametrize("what", ["shard", "directory"])
+def test_unreadable(dirs, make, weld, tmp_path, what, np):
+    src, _ = dirs
+    make(src)
+    outer, out = unprivileged(tmp_path)
+    path = src / shard_name(2) if what == "shard" else src
+    path.chmod(0)
+    try:
+        fails(weld(src, out / "x", np=np, outer=outer), 4, shard_name(2) if what == "shard" else "in", "permission denied")
+        assert not (out / "x").exists()
+    finally:
+        path.chmod(0o700)
+
+
+def test_the_shards_are_never_modified(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in src.iterdir()}
+    ok(weld(src, out, np=2))
+    assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in src.iterdir()} == before
+
+
+def test_not_given_at_all():
+    fails(run(["consolidate"]), 2)

@@ -1,0 +1,459 @@
+"""What a run may touch, and what is there after one that failed, was killed, or met another: section 6."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+
+import oracle
+import pytest
+from oracle import INDEX, SINGLE, model_name, shard_name
+from runner import errors, fails, finish, ok, show, start, stop, unprivileged, warnings
+from test_layout import NAMES
+
+STAGING = ".shardweld-staging"
+
+
+def same(out, want):
+    assert oracle.difference(oracle.tree(out), want) == ""
+
+
+def snapshot(directory):
+    """Names, bytes, inodes and times: nothing may have been touched, not even rewritten."""
+    out = {}
+    for base, dirs, names in os.walk(directory):
+        for name in [*names, *dirs]:
+            path = os.path.join(base, name)
+            s = os.lstat(path)
+            data = None
+            if os.path.isfile(path) and not os.path.islink(path):
+                with open(path, "rb") as f:
+                    data = f.read()
+            out[os.path.relpath(path, directory)] = (s.st_ino, s.st_mode, s.st_mtime_ns if data is not None else 0, data)
+    return out
+
+
+def wait_for(what, seconds=30, every=0.002):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(every)
+    return False
+
+
+# ---- --overwrite ----------------------------------------------------------------------------------
+
+
+OLD = [SINGLE, model_name(1, 2), model_name(7, 9), "model-a-of-b.safetensors", INDEX, "diffusion_pytorch_model.safetensors",
+       "diffusion_pytorch_model-00001-of-00002.safetensors", "diffusion_pytorch_model.safetensors.index.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("np", [None, 2])
+@pytest.mark.parametrize("name", OLD)
+def test_an_old_checkpoint_is_not_replaced_unasked(dirs, make, weld, name, np):
+    if np and name not in (SINGLE, INDEX):
+        pytest.skip("one rank tells the same")
+    src, out = dirs
+    make(src)
+    oracle.write(str(out / name), b"{}")
+    before = snapshot(out)
+    fails(weld(src, out, np=np), 2, "--overwrite")
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.model", "model.safetensors.bak", "shard-x.safetensors", "adapter_model.safetensors",
+                                  shard_name(1), "pytorch_model.bin"])  # fmt: skip
+def test_other_files_are_no_checkpoint_and_stay(dirs, make, weld, name):
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write(str(out / name), b"mine")
+    ok(weld(src, out))
+    same(out, {**ckpt.expect(), name: b"mine"})
+    ok(weld(src, out, "--overwrite", "--single-file"))
+    same(out, {**ckpt.expect({n: SINGLE for n in ckpt.tensors}, None), name: b"mine"})
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_overwrite_removes_exactly_the_old_checkpoint(dirs, make, weld, np):
+    src, out = dirs
+    ckpt = make(src)
+    for name in OLD:
+        oracle.write(str(out / name), b"{}")
+    oracle.write_json(str(out / INDEX), {"weight_map": {"a": "part/x.safetensors", "b": "y.bin", "c": "../outside", "d": "/etc/hostname", "e": "gone"}})
+    stay = {"config.json": b"c", shard_name(1): b"s", "part/other.safetensors": b"o", "z.safetensors": b"z"}
+    for name, data in {**stay, "part/x.safetensors": b"x", "y.bin": b"y"}.items():
+        oracle.write(str(out / name), data)
+    oracle.write(str(out.parent / "outside"), b"outside")
+    ok(weld(src, out, "--overwrite", np=np))
+    same(out, {**ckpt.expect(), **stay})
+    assert (out.parent / "outside").read_bytes() == b"outside"
+
+
+def test_overwrite_never_takes_the_inputs_files(dirs, weld, rng):
+    """INPUT_DIR inside OUTPUT_DIR, with files that the old index names."""
+    _, out = dirs
+    tensors = {"a": oracle.random_tensor(rng, "U8", (5,))}
+    src = out / "plain"
+    oracle.write_plain(str(src), tensors, {"a": model_name(1, 1)}, None)
+    oracle.write_json(str(out / INDEX), {"weight_map": {"a": f"plain/{model_name(1, 1)}"}})
+    ok(weld(src, out, "--overwrite"))
+    want = oracle.consolidated(tensors, {"a": model_name(1, 1)})
+    same(out, {**want, f"plain/{model_name(1, 1)}": want[model_name(1, 1)]})
+
+
+@pytest.mark.parametrize("options", [[], ["--single-file"], ["--max-shard-size", "100"]])
+def test_one_layout_replaces_another(dirs, make, weld, options):
+    src, out = dirs
+    ckpt = make(src, models={n: 1 + i % 3 for i, n in enumerate(NAMES)})
+    for first in ([], ["--single-file"], ["--max-shard-size", "60"]):
+        ok(weld(src, out, "--overwrite", *first))
+        ok(weld(src, out, "--overwrite", *options, np=2))
+        files, index = oracle.numbered(ckpt.models), INDEX
+        if options:
+            files, index = ({n: SINGLE for n in ckpt.tensors}, None) if len(options) == 1 else oracle.by_size(ckpt.tensors, 100)
+        same(out, ckpt.expect(files, index))
+
+
+def test_an_old_file_that_someone_reads_stays_whole_for_him(dirs, make, weld, rng):
+    """Files are replaced by rename, never truncated in place."""
+    src, out = dirs
+    old = make(src, tensors={"a": oracle.random_tensor(rng, "U8", (5000,))})
+    ok(weld(src, out))
+    with open(out / model_name(1, 1), "rb") as f:
+        make(src.parent / "in2", tensors={"a": oracle.random_tensor(rng, "U8", (3,))})
+        ok(weld(src.parent / "in2", out, "--overwrite"))
+        assert f.read() == old.expect()[model_name(1, 1)]
+
+
+def test_hard_links_and_links_of_old_files_are_not_written_through(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    keep = out.parent / "keep"
+    oracle.write(str(keep), b"precious")
+    out.mkdir()
+    os.link(keep, out / model_name(1, 1))
+    (out / INDEX).symlink_to(keep)
+    ok(weld(src, out, "--overwrite", np=2))
+    same(out, ckpt.expect())
+    assert keep.read_bytes() == b"precious" and not (out / INDEX).is_symlink()
+
+
+def test_an_old_file_that_is_a_directory(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    oracle.write(str(out / model_name(1, 1) / "x"), b"x")
+    result = weld(src, out, "--overwrite", np=2)
+    assert result.status in (0, 2, 3, 4) and len(errors(result)) == (result.status != 0), show(result)
+    assert not (out / STAGING).exists()
+    if result.status:
+        assert (out / model_name(1, 1) / "x").read_bytes() == b"x"
+
+
+def test_names_of_like_do_not_lead_out_through_links(dirs, make, weld, tmp_path):
+    """A sub-directory of OUTPUT_DIR that is a link elsewhere: nothing is written outside, or the link is what the user made it."""
+    src, out = dirs
+    ckpt = make(src)
+    (tmp_path / "elsewhere").mkdir()
+    out.mkdir()
+    (out / "sub").symlink_to(tmp_path / "elsewhere")
+    oracle.write_json(str(tmp_path / "l.index.json"), {"weight_map": {n: "sub/x.safetensors" for n in ckpt.tensors}})
+    result = weld(src, out, "--like", tmp_path / "l.index.json")
+    assert result.status in (0, 2, 3, 4), show(result)
+    assert not (out / STAGING).exists()
+    if result.status == 0:
+        assert (out / "sub" / "x.safetensors").read_bytes() == ckpt.expect({n: "x" for n in ckpt.tensors}, None)["x"]
+    else:
+        assert len(errors(result)) == 1 and os.listdir(tmp_path / "elsewhere") == []
+
+
+# ---- nothing is left ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 1, 2, 3])
+def test_nothing_is_left_after_success(dirs, make, weld, np):
+    src, out = dirs
+    ckpt = make(src, models={n: 1 + i % 3 for i, n in enumerate(NAMES)})
+    ok(weld(src, out, np=np))
+    assert sorted(p.name for p in out.iterdir()) == sorted(ckpt.expect())
+    assert sorted(p.name for p in out.parent.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_an_error_leaves_the_old_checkpoint_untouched(dirs, make, weld, np):
+    src, out = dirs
+    make(src)
+    ok(weld(src, out))
+    before = snapshot(out)
+    (src / shard_name(1)).unlink()
+    fails(weld(src, out, "--overwrite", np=np), 3)
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_no_space(dirs, make, weld, rng, np):
+    """More than the file system has, by a header that promises it: noticed before the first byte."""
+    src, out = dirs
+    space = os.statvfs(src)
+    size = (space.f_bavail * space.f_frsize // (1 << 20) + 1024) << 20
+    if size > 15 << 40:
+        pytest.skip("the file system is too large for a sparse file of its size")
+    out.mkdir()
+    head = oracle.header([("a", "U8", (size,), size)], oracle.shard_metadata({"a": (0,)}))
+    with open(src / shard_name(1), "wb") as f:
+        f.write(head)
+        f.truncate(len(head) + size)
+    fails(weld(src, out, np=np, timeout=60), 4, "space")
+    assert os.listdir(out) == []
+
+
+def test_a_directory_that_may_not_be_written(dirs, make, weld, tmp_path):
+    src, _ = dirs
+    make(src)
+    outer, out = unprivileged(tmp_path)
+    (out / "shut").mkdir()
+    (out / "shut").chmod(0o555)
+    for np in (None, 2):
+        fails(weld(src, out / "shut", np=np, outer=outer), 4, "permission denied")
+        fails(weld(src, out / "shut" / "deeper", np=np, outer=outer), 4, "permission denied")
+    assert os.listdir(out / "shut") == []
+
+
+def test_a_file_size_limit_is_an_error_and_no_death(dirs, make, weld, rng):
+    src, out = dirs
+    make(src, tensors={"a": oracle.random_tensor(rng, "U8", (300_000,))})
+    for np in (None, 2):
+        result = weld(src, out, np=np, prefix=["sh", "-c", 'ulimit -f 200; exec "$0" "$@"'])
+        fails(result, 4)
+        assert not out.exists() or os.listdir(out) == []
+
+
+# ---- modes and groups -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 2])
+@pytest.mark.parametrize("umask,mode,directory", [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775), (0o027, 0o640, 0o750)])
+def test_modes_follow_the_umask(dirs, make, weld, tmp_path, umask, mode, directory, np):
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write_json(str(tmp_path / "l.index.json"), {"weight_map": {n: "sub/x.safetensors" for n in ckpt.tensors}})
+    result = weld(src, out / "deep", "--like", tmp_path / "l.index.json", np=np, prefix=["sh", "-c", f'umask {umask:03o}; exec "$0" "$@"'])
+    ok(result)
+    for path in (out, out / "deep", out / "deep" / "sub"):
+        assert path.stat().st_mode & 0o7777 == directory, path
+    for path in (out / "deep" / "sub" / "x.safetensors", out / "deep" / "l.index.json"):
+        assert path.stat().st_mode & 0o7777 == mode, path
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_the_group_is_inherited_from_a_setgid_directory(dirs, make, weld, tmp_path, np):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a directory to another group")
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write_json(str(tmp_path / "l.index.json"), {"weight_map": {n: "sub/x.safetensors" for n in ckpt.tensors}})
+    out.mkdir()
+    os.chown(out, -1, 12345)
+    out.chmod(0o2775)
+    ok(weld(src, out, "--like", tmp_path / "l.index.json", np=np))
+    for path in (out / "sub", out / "sub" / "x.safetensors", out / "l.index.json"):
+        assert path.stat().st_gid == 12345, path
+    assert out.stat().st_mode & 0o7777 == 0o2775
+
+
+# ---- kills, signals, two runs ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(dirs, make, rng):
+    """Enough bytes for a run of half a second or more in rounds of 4 KiB."""
+    src, out = dirs
+    ckpt = make(src, tensors={"a": oracle.random_tensor(rng, "U8", (3000, 20000)), "b": oracle.random_tensor(rng, "F32", (7,))},
+                boxes={"a": oracle.boxes_of((3000, 20000), (2,), (1,)), "b": [oracle.whole((7,)), None]})  # fmt: skip
+    return ckpt, src, out
+
+
+def staged(out):
+    """True once a file of some size is being written in the staging directory."""
+    new = out / STAGING / "new"
+    try:
+        return any(p.stat().st_size for p in new.rglob("*.safetensors"))
+    except OSError:
+        return False
+
+
+def slow(src, out, *options, np=None):
+    process = start(["consolidate", "--buffer-size", "4KiB", "--no-sync", *options, src, out], np=np)
+    assert wait_for(lambda: staged(out) or process.poll() is not None)
+    if process.poll() is not None:
+        pytest.skip(f"the run was over before it could be met: {show(finish(process))}")
+    return process
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_a_killed_run_leaves_only_staging_and_the_next_removes_it(large, weld, np):
+    ckpt, src, out = large
+    oracle.write(str(out / SINGLE), b"old")
+    process = slow(src, out, "--overwrite", np=np)
+    os.killpg(process.pid, signal.SIGKILL)
+    children_die(process, np)
+    assert sorted(p.name for p in out.iterdir()) == [STAGING, SINGLE]
+    assert (out / SINGLE).read_bytes() == b"old"
+    fails(weld(src, out), 2, "--overwrite")
+    ok(weld(src, out, "--overwrite", np=np))
+    same(out, ckpt.expect())
+
+
+def children_die(process, np):
+    """Ranks notice the death of their launcher; wait until the lock of the staging directory is free."""
+    process.communicate()
+    if np:
+        time.sleep(1.5)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_lone_run_cleanly(large, weld, sig):
+    ckpt, src, out = large
+    oracle.write(str(out / SINGLE), b"old")
+    process = slow(src, out, "--overwrite")
+    process.send_signal(sig)
+    result = finish(process, timeout=20)
+    assert result.status == -sig, show(result)
+    same(out, {SINGLE: b"old"})
+    ok(weld(src, out, "--overwrite"))
+    same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_under_the_launcher(large, weld, sig):
+    ckpt, src, out = large
+    oracle.write(str(out / SINGLE), b"old")
+    process = slow(src, out, "--overwrite", np=2)
+    process.send_signal(sig)
+    result = finish(process, timeout=30)
+    assert result.status != 0, show(result)
+    assert (out / SINGLE).read_bytes() == b"old"
+    assert {p.name for p in out.iterdir()} <= {SINGLE, STAGING}
+    time.sleep(0.5)
+    ok(weld(src, out, "--overwrite", np=2))
+    same(out, ckpt.expect())
+
+
+def test_one_rank_is_killed(large, weld):
+    """The launcher ends the others; the next run succeeds."""
+    ckpt, src, out = large
+    process = slow(src, out, np=2)
+    ranks = [p for p in descendants(process.pid) if "shardweld" in command_of(p).split("\0")[0]]
+    assert len(ranks) == 2, [command_of(p) for p in descendants(process.pid)]
+    os.kill(ranks[1], signal.SIGKILL)
+    result = finish(process, timeout=30)
+    assert result.status != 0, show(result)
+    assert {p.name for p in out.iterdir()} <= {STAGING}
+    ok(weld(src, out, np=2))
+    same(out, ckpt.expect())
+
+
+def descendants(pid):
+    out = []
+    with subprocess.Popen(["ps", "-eo", "pid,ppid"], stdout=subprocess.PIPE, text=True) as ps:
+        pairs = [tuple(map(int, line.split())) for line in ps.stdout.read().splitlines()[1:]]
+    todo = [pid]
+    while todo:
+        parent = todo.pop()
+        for child, its in pairs:
+            if its == parent:
+                out.append(child)
+                todo.append(child)
+    return sorted(out)
+
+
+def command_of(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_two_runs_on_one_directory(large, weld, np):
+    ckpt, src, out = large
+    process = slow(src, out)
+    message = fails(weld(src, out, "--overwrite", np=np), 2, str(process.pid), os.uname().nodename)
+    assert "run" in message
+    assert process.poll() is None or process.returncode == 0
+    result = finish(process)
+    ok(result)
+    same(out, ckpt.expect())
+
+
+def test_two_runs_on_two_directories(large, weld):
+    ckpt, src, out = large
+    process = slow(src, out)
+    ok(weld(src, out.parent / "out2"))
+    ok(finish(process))
+    same(out, ckpt.expect())
+    same(out.parent / "out2", ckpt.expect())
+
+
+def test_staging_of_a_dead_run_with_anything_in_it(dirs, make, weld):
+    """Also with a directory, a link out of it, and files of another kind."""
+    src, out = dirs
+    ckpt = make(src)
+    precious = out.parent / "precious"
+    oracle.write(str(precious / "x"), b"x")
+    for name in ("new/model-00001-of-00009.safetensors", "new/deep/er/y", "old/z", "lock", "what"):
+        oracle.write(str(out / STAGING / name), b"left")
+    (out / STAGING / "new" / "link").symlink_to(precious)
+    past = time.time() - 3600
+    for base, _, names in os.walk(out / STAGING):
+        for name in [base, *(os.path.join(base, n) for n in names)]:
+            os.utime(name, (past, past), follow_symlinks=False)
+    ok(weld(src, out, np=2))
+    same(out, ckpt.expect())
+    assert (precious / "x").read_bytes() == b"x"
+
+
+def test_staging_that_is_a_link(dirs, make, weld, tmp_path):
+    """Whatever it decides, nothing behind the link goes."""
+    src, out = dirs
+    make(src)
+    oracle.write(str(tmp_path / "precious" / "x"), b"x")
+    out.mkdir()
+    (out / STAGING).symlink_to(tmp_path / "precious")
+    result = weld(src, out)
+    assert result.status in (0, 2, 4), show(result)
+    assert (tmp_path / "precious" / "x").read_bytes() == b"x"
+    assert os.listdir(tmp_path / "precious") == ["x"]
+
+
+def test_the_lock_is_a_real_one(large):
+    """Who looks at the lock of a live run finds it held."""
+    _, src, out = large
+    process = slow(src, out)
+    held = False
+    with open(out / STAGING / "lock", "rb+") as f:
+        for lock in (fcntl.flock, fcntl.lockf):
+            try:
+                lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                held = True
+    stop(process)
+    assert held
+
+
+def test_sync_and_no_sync_give_the_same(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    for option in ("--sync", "--no-sync"):
+        ok(weld(src, out, option, "--overwrite", np=2))
+        same(out, ckpt.expect())
+
+
+def test_warnings_do_not_change_the_status(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src)
+    oracle.write_json(str(tmp_path / "m.json"), {**{n: 1 for n in ckpt.tensors}, **{f"tied{i}": 1 for i in range(50)}})
+    result = weld(src, out, "--fqn-map", tmp_path / "m.json", np=3)
+    assert result.status == 0 and len(warnings(result)) == 1 and "50" in warnings(result)[0], show(result)

@@ -1,0 +1,135 @@
+/* For tests of the plan: make a catalogue from boxes, the way it is made from headers. */
+#ifndef PLAN_HELP_H
+#define PLAN_HELP_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/found.h"
+
+/* One box of one tensor in one file. */
+typedef struct test_box {
+    const char *name;
+    uint32_t file;
+    sw_dtype dtype;
+    unsigned ndim;
+    uint64_t offsets[4], shape[4];
+} test_box;
+
+static inline uint64_t test_box_bytes(const test_box *b)
+{
+    uint64_t n = sw_dtype_bits(b->dtype);
+
+    for (unsigned d = 0; d < b->ndim; d++)
+        n *= b->shape[d];
+    return n / 8;
+}
+
+/* The header of one file: all boxes that are in it, one after the other. */
+static inline void test_header(const test_box *boxes, size_t n, uint32_t file, sw_header *h,
+                               sw_entry *entries, uint64_t *dims)
+{
+    uint64_t at = 0;
+    uint32_t nd = 0;
+
+    *h = (sw_header){ .entries = entries, .dims = dims, .sharded = true };
+    for (size_t i = 0; i < n; i++) {
+        const test_box *b = &boxes[i];
+        sw_entry *e = &entries[h->nentries];
+
+        if (b->file != file)
+            continue;
+        *e = (sw_entry){ .name = b->name,
+                         .name_len = (uint32_t)strlen(b->name),
+                         .dtype = (uint8_t)b->dtype,
+                         .ndim = (uint8_t)b->ndim,
+                         .begin = at,
+                         .end = at + test_box_bytes(b) };
+        at = e->end;
+        e->shape = nd;
+        memcpy(dims + nd, b->shape, b->ndim * sizeof *dims);
+        e->offsets = nd + b->ndim;
+        memcpy(dims + nd + b->ndim, b->offsets, b->ndim * sizeof *dims);
+        e->global_shape = SW_NO_DIMS;
+        nd += 2 * b->ndim;
+        h->nentries++;
+    }
+}
+
+/* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named "f0", "f1", ... */
+static inline sw_code test_catalog(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
+                                   sw_catalog *c, sw_status *st)
+{
+    sw_entry *entries = calloc(n + 1, sizeof *entries);
+    uint64_t *dims = calloc(8 * n + 1, sizeof *dims),
+             *starts = calloc(2 * (size_t)nranks + 2, sizeof *starts);
+    uint64_t *box_starts = starts + nranks + 1;
+    sw_buf names = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    *c = (sw_catalog){ .nfiles = nfiles };
+    c->files = calloc(nfiles, sizeof *c->files);
+    c->file_names = calloc(nfiles, 12);
+    for (uint32_t f = 0; f < nfiles; f++) {
+        c->files[f] = (sw_file){ .name = c->file_names + 12 * f, .sharded = true };
+        snprintf(c->file_names + 12 * f, 12, "f%u", f);
+    }
+    for (int r = 0; r < nranks && !st->code; r++) {
+        sw_found found = SW_FOUND_INIT;
+
+        for (uint32_t f = (uint32_t)r; f < nfiles && !st->code; f += (uint32_t)nranks) {
+            sw_header h;
+
+            test_header(boxes, n, f, &h, entries, dims);
+            sw_found_add(&found, &h, c->files, f, st);
+        }
+        if (!st->code && !sw_found_pack(&found, &names, st))
+            sw_buf_add(&all, found.boxes.data, found.boxes.len, st);
+        starts[r + 1] = names.len;
+        box_starts[r + 1] = all.len;
+        sw_found_release(&found);
+    }
+    if (!st->code && !sw_catalog_merge(c, &names, starts, &all, box_starts, nranks, st))
+        sw_catalog_check(c, st);
+    sw_buf_release(&all);
+    sw_buf_release(&names);
+    free(starts);
+    free(dims);
+    free(entries);
+    return st->code;
+}
+
+/* A repeatable stream of numbers. */
+static inline uint64_t test_random(uint64_t *state, uint64_t below)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (*state >> 33) % below;
+}
+
+/* Cut a box in two at a random place, again and again: boxes that tile a tensor, but for no grid. Returns how many. */
+static inline size_t test_cut(uint64_t *seed, test_box *boxes, size_t want)
+{
+    size_t n = 1;
+
+    for (size_t tries = 0; n < want && tries < 20 * want; tries++) {
+        test_box *b = &boxes[test_random(seed, n)];
+        unsigned d = (unsigned)test_random(seed, b->ndim ? b->ndim : 1);
+        uint64_t at;
+
+        if (b->ndim == 0 || b->shape[d] < 2)
+            continue;
+        at = 1 + test_random(seed, b->shape[d] - 1);
+        boxes[n] = *b;
+        boxes[n].offsets[d] += at;
+        boxes[n].shape[d] -= at;
+        b->shape[d] = at;
+        n++;
+    }
+    return n;
+}
+
+#endif

@@ -1,0 +1,339 @@
+/* Coverage of tensors: gaps, overlaps, replicas, shapes; against a table and against marking elements. */
+#include "plan_help.h"
+
+#include <time.h>
+
+#define B(f, ...)                                                                                            \
+    {                                                                                                        \
+        "t", f, SW_U8, __VA_ARGS__                                                                           \
+    }
+
+static const struct {
+    const char *what;
+    size_t n;
+    test_box boxes[8];
+    sw_code want;
+    const char *says;
+    uint64_t nboxes, nreplicas;
+    unsigned split;
+} cases[] = {
+    { "one box", 1, { B(0, 2, { 0, 0 }, { 4, 4 }) }, SW_OK, "", 1, 0, 0 },
+    { "rows", 2, { B(1, 2, { 0, 0 }, { 2, 4 }), B(0, 2, { 2, 0 }, { 2, 4 }) }, SW_OK, "", 2, 0, 1 },
+    { "columns", 2, { B(0, 2, { 0, 0 }, { 4, 1 }), B(1, 2, { 0, 1 }, { 4, 3 }) }, SW_OK, "", 2, 0, 2 },
+    { "pinwheel",
+      5,
+      { B(0, 2, { 0, 0 }, { 1, 2 }), B(1, 2, { 0, 2 }, { 2, 1 }), B(2, 2, { 2, 1 }, { 1, 2 }),
+        B(3, 2, { 1, 0 }, { 2, 1 }), B(4, 2, { 1, 1 }, { 1, 1 }) },
+      SW_OK,
+      "",
+      5,
+      0,
+      2 },
+    { "pinwheel without its middle",
+      4,
+      { B(0, 2, { 0, 0 }, { 1, 2 }), B(1, 2, { 0, 2 }, { 2, 1 }), B(2, 2, { 2, 1 }, { 1, 2 }),
+        B(3, 2, { 1, 0 }, { 2, 1 }) },
+      SW_EINPUT,
+      "offsets [1, 1]",
+      0,
+      0,
+      0 },
+    { "scalar", 1, { B(0, 0, { 0 }, { 0 }) }, SW_OK, "", 1, 0, 0 },
+    { "scalar replicas",
+      3,
+      { B(2, 0, { 0 }, { 0 }), B(0, 0, { 0 }, { 0 }), B(1, 0, { 0 }, { 0 }) },
+      SW_OK,
+      "",
+      1,
+      2,
+      0 },
+    { "replicas",
+      4,
+      { B(0, 1, { 0 }, { 2 }), B(1, 1, { 2 }, { 2 }), B(2, 1, { 0 }, { 2 }), B(3, 1, { 2 }, { 2 }) },
+      SW_OK,
+      "",
+      2,
+      2,
+      1 },
+    { "an empty box at the end",
+      2,
+      { B(0, 2, { 0, 0 }, { 3, 2 }), B(1, 2, { 3, 0 }, { 0, 2 }) },
+      SW_OK,
+      "",
+      1,
+      0,
+      0 },
+    { "an empty tensor",
+      2,
+      { B(0, 2, { 0, 0 }, { 0, 7 }), B(1, 2, { 0, 0 }, { 0, 7 }) },
+      SW_OK,
+      "",
+      0,
+      0,
+      0 },
+    { "a gap at the beginning", 1, { B(0, 1, { 2 }, { 2 }) }, SW_EINPUT, "offsets [0]", 0, 0, 0 },
+    { "a gap in the middle",
+      2,
+      { B(0, 2, { 0, 0 }, { 1, 4 }), B(1, 2, { 2, 0 }, { 1, 4 }) },
+      SW_EINPUT,
+      "offsets [1, 0]",
+      0,
+      0,
+      0 },
+    { "a corner is missing",
+      3,
+      { B(0, 2, { 0, 0 }, { 2, 2 }), B(1, 2, { 0, 2 }, { 2, 2 }), B(2, 2, { 2, 0 }, { 2, 2 }) },
+      SW_EINPUT,
+      "offsets [2, 2]",
+      0,
+      0,
+      0 },
+    { "an overlap",
+      2,
+      { B(0, 1, { 0 }, { 3 }), B(1, 1, { 2 }, { 3 }) },
+      SW_EINPUT,
+      "_StridedShard",
+      0,
+      0,
+      0 },
+    { "a box in a box",
+      2,
+      { B(0, 2, { 0, 0 }, { 4, 4 }), B(1, 2, { 1, 1 }, { 2, 2 }) },
+      SW_EINPUT,
+      "_StridedShard",
+      0,
+      0,
+      0 },
+    { "an overlap and a gap of one size",
+      2,
+      { B(0, 1, { 0 }, { 2 }), B(1, 1, { 1 }, { 3 }) },
+      SW_EINPUT,
+      "_StridedShard",
+      0,
+      0,
+      0 },
+    { "other number of dimensions",
+      2,
+      { B(0, 1, { 0 }, { 2 }), B(1, 2, { 0, 0 }, { 2, 1 }) },
+      SW_EINPUT,
+      "dimensions",
+      0,
+      0,
+      0 },
+    { "other dtype",
+      2,
+      { B(0, 1, { 0 }, { 2 }), { "t", 1, SW_I8, 1, { 2 }, { 2 } } },
+      SW_EINPUT,
+      "dtype is I8 here but U8 in f0",
+      0,
+      0,
+      0 },
+    { "F4 in rows",
+      2,
+      { { "t", 0, SW_F4, 2, { 0, 0 }, { 2, 3 } }, { "t", 1, SW_F4, 2, { 2, 0 }, { 2, 3 } } },
+      SW_OK,
+      "",
+      2,
+      0,
+      1 },
+    { "F4 in columns",
+      2,
+      { { "t", 0, SW_F4, 2, { 0, 0 }, { 2, 2 } }, { "t", 1, SW_F4, 2, { 0, 2 }, { 2, 2 } } },
+      SW_EINPUT,
+      "last dimension",
+      0,
+      0,
+      0 },
+    { "F4 that begins within a byte",
+      2,
+      { { "t", 0, SW_F4, 3, { 0, 0, 0 }, { 2, 1, 3 } }, { "t", 1, SW_F4, 3, { 0, 1, 0 }, { 2, 1, 3 } } },
+      SW_EINPUT,
+      "on a byte",
+      0,
+      0,
+      0 },
+    { "it overflows",
+      2,
+      { { "t", 0, SW_F64, 2, { 0, 0 }, { UINT64_C(1) << 40, 1 } },
+        { "t", 1, SW_F64, 2, { 0, UINT64_C(1) << 40 }, { 1, 1 } } },
+      SW_EINPUT,
+      "overflows",
+      0,
+      0,
+      0 },
+};
+
+static void test_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int nranks = 1; nranks <= 3; nranks++) {
+            sw_status st = SW_STATUS_INIT;
+            sw_catalog c;
+            sw_code code = test_catalog(cases[i].boxes, cases[i].n, 5, nranks, &c, &st);
+
+            if (code != cases[i].want || !strstr(st.reason, cases[i].says))
+                fail_msg("%s: code %d, '%s'", cases[i].what, code, st.reason);
+            if (code == SW_OK) {
+                assert_int_equal(c.tensors[0].nboxes, cases[i].nboxes);
+                assert_int_equal(c.tensors[0].nreplicas, cases[i].nreplicas);
+                assert_int_equal(c.tensors[0].split_dims, cases[i].split);
+            }
+            sw_catalog_release(&c);
+        }
+    }
+}
+
+/* The used copy of a replica is the one in the file whose name comes first. */
+static void test_first_replica(void **state)
+{
+    static const test_box boxes[] = { B(3, 1, { 0 }, { 4 }), B(1, 1, { 0 }, { 4 }), B(2, 1, { 0 }, { 4 }) };
+    sw_status st = SW_STATUS_INIT;
+    sw_catalog c;
+
+    (void)state;
+    assert_int_equal(test_catalog(boxes, 3, 4, 2, &c, &st), SW_OK);
+    assert_int_equal(c.boxes[0].file, 1);
+    assert_int_equal(c.boxes[1].file, 2);
+    assert_int_equal(c.boxes[2].file, 3);
+    sw_catalog_release(&c);
+}
+
+/* The first element that no box of the list holds, by marking; -1 = all are held. */
+static int64_t first_unmarked(const test_box *boxes, size_t n, const uint64_t *shape)
+{
+    uint64_t total = shape[0] * shape[1] * shape[2];
+
+    for (uint64_t i = 0; i < total; i++) {
+        uint64_t at[3] = { i / (shape[1] * shape[2]), i / shape[2] % shape[1], i % shape[2] };
+        bool held = false;
+
+        for (size_t b = 0; b < n && !held; b++) {
+            held = true;
+            for (int d = 0; d < 3; d++)
+                held =
+                    held && at[d] >= boxes[b].offsets[d] && at[d] < boxes[b].offsets[d] + boxes[b].shape[d];
+        }
+        if (!held)
+            return (int64_t)i;
+    }
+    return -1;
+}
+
+static bool any_overlap(const test_box *boxes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < i; j++) {
+            bool apart = false;
+
+            for (int d = 0; d < 3; d++)
+                apart = apart || boxes[i].offsets[d] + boxes[i].shape[d] <= boxes[j].offsets[d] ||
+                        boxes[j].offsets[d] + boxes[j].shape[d] <= boxes[i].offsets[d];
+            if (!apart)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void find_end(const test_box *boxes, size_t n, uint64_t *end)
+{
+    memset(end, 0, 3 * sizeof *end);
+    for (size_t i = 0; i < n; i++)
+        for (int d = 0; d < 3; d++)
+            if (boxes[i].offsets[d] + boxes[i].shape[d] > end[d])
+                end[d] = boxes[i].offsets[d] + boxes[i].shape[d];
+}
+
+static void test_random_cuts(void **state)
+{
+    test_box boxes[40];
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 400; seed++) {
+        uint64_t s = seed,
+                 shape[3] = { 1 + test_random(&s, 9), 1 + test_random(&s, 9), 1 + test_random(&s, 9) };
+        sw_status st = SW_STATUS_INIT;
+        char want[64];
+        uint64_t end[3];
+        int64_t missing;
+        sw_catalog c;
+        size_t n;
+
+        boxes[0] = (test_box){ "t", 0, SW_U8, 3, { 0 }, { shape[0], shape[1], shape[2] } };
+        n = test_cut(&s, boxes, 2 + test_random(&s, 30));
+        for (size_t i = 0; i < n; i++)
+            boxes[i].file = (uint32_t)test_random(&s, 8);
+        if (test_catalog(boxes, n, 8, 1 + (int)(seed % 3), &c, &st))
+            fail_msg("seed %d: '%s'", (int)seed, st.reason);
+        assert_int_equal(c.tensors[0].elements, shape[0] * shape[1] * shape[2]);
+        sw_catalog_release(&c);
+        if (n < 2)
+            continue;
+
+        /* Without one of them, the first missing element is named. */
+        boxes[test_random(&s, n)] = boxes[n - 1];
+        find_end(boxes, n - 1, end);
+        missing = first_unmarked(boxes, n - 1, end);
+        test_catalog(boxes, n - 1, 8, 2, &c, &st);
+        assert_int_equal(st.code, missing < 0 ? SW_OK : SW_EINPUT);
+        if (missing >= 0) {
+            snprintf(want, sizeof want, "offsets [%d, %d, %d]", (int)((uint64_t)missing / (end[1] * end[2])),
+                     (int)((uint64_t)missing / end[2] % end[1]), (int)((uint64_t)missing % end[2]));
+            if (!strstr(st.reason, want))
+                fail_msg("seed %d: '%s', but missing are %s", (int)seed, st.reason, want);
+        }
+        sw_catalog_release(&c);
+
+        /* One made longer by an element: it overlaps another, or leaves a gap beside it, or is just longer. */
+        boxes[0].shape[0]++;
+        find_end(boxes, n - 1, end);
+        sw_status_clear(&st);
+        test_catalog(boxes, n - 1, 8, 1, &c, &st);
+        assert_int_equal(st.code == SW_OK,
+                         !any_overlap(boxes, n - 1) && first_unmarked(boxes, n - 1, end) < 0);
+        assert_int_equal(strstr(st.reason, "_StridedShard") != NULL, any_overlap(boxes, n - 1));
+        sw_catalog_release(&c);
+    }
+}
+
+/* A thousand rows, a grid of 64 x 64, and a hostile diagonal of boxes: none takes long. */
+static void test_cost(void **state)
+{
+    size_t n = 64 * 64;
+    test_box *boxes = calloc(n, sizeof *boxes);
+    clock_t begin = clock();
+    sw_catalog c;
+
+    (void)state;
+    for (int what = 0; what < 3; what++) {
+        sw_status st = SW_STATUS_INIT;
+
+        for (uint64_t i = 0; i < n; i++) {
+            uint64_t j = n - 1 - i;
+
+            boxes[i] = (test_box){ "t", (uint32_t)(i % 50), SW_BF16, 2, { 0 }, { 0 } };
+            boxes[i].offsets[0] = what == 0 ? j * 3 : what == 1 ? j / 64 * 5 : j;
+            boxes[i].offsets[1] = what == 0 ? 0 : what == 1 ? j % 64 * 7 : j;
+            boxes[i].shape[0] = what == 0 ? 3 : what == 1 ? 5 : 1;
+            boxes[i].shape[1] = what == 0 ? 11 : what == 1 ? 7 : 1;
+        }
+        assert_int_equal(test_catalog(boxes, n, 50, 2, &c, &st), what == 2 ? SW_EINPUT : SW_OK);
+        if (what == 2)
+            assert_non_null(strstr(st.reason, "offsets [0, 1]"));
+        sw_catalog_release(&c);
+    }
+    assert_true(clock() - begin < 2 * CLOCKS_PER_SEC);
+    free(boxes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_first_replica),
+        cmocka_unit_test(test_random_cuts),
+        cmocka_unit_test(test_cost),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

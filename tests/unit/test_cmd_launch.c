@@ -1,0 +1,148 @@
+/* What the environment says of the launcher: a rank, alone, or one of several that are no ranks of one job. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/launch.h"
+#include "shardweld_mpi.h"
+
+static const char *const variables[] = {
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "RANK",
+    "WORLD_SIZE",
+    "SLURM_PROCID",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_STEP_ID",
+    "SLURM_NTASKS",
+    "OMPI_MCA_ess_singleton_isolated",
+};
+
+/* "A=1 B=2" and nothing else of the above. */
+static void set_environment(const char *words)
+{
+    char text[256], *rest = text, *word;
+
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        unsetenv(variables[i]);
+    strncpy(text, words, sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+        char *equals = strchr(word, '=');
+
+        *equals = '\0';
+        setenv(word, equals + 1, 1);
+    }
+}
+
+/* The launcher of the MPI that this was built with, and one of another. */
+#ifdef OPEN_MPI
+#define OUR_JOB "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=3"
+#define OTHER_JOB "PMI_RANK=3 PMI_SIZE=4"
+#else
+#define OUR_JOB "PMI_RANK=3 PMI_SIZE=4"
+#define OTHER_JOB "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=3"
+#endif
+
+static void test_look(void **state)
+{
+    static const struct {
+        const char *environment;
+        bool alone;
+        int rank;
+        const char *says; /* NULL = taken */
+    } cases[] = {
+        { "", true, 0, NULL },
+        { OUR_JOB, false, 3, NULL },
+        { OUR_JOB " RANK=0 WORLD_SIZE=4", false, 3, NULL },
+        { OUR_JOB " SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4", false, 3, NULL },
+        { "PMIX_RANK=2", false, 2, NULL },
+        { "PMIX_RANK=2 SLURM_PROCID=2 SLURM_STEP_NUM_TASKS=4", false, 2, NULL },
+        { "RANK=3 WORLD_SIZE=4", true, 0, "one of 4 processes of torchrun" },
+        { "RANK=0 WORLD_SIZE=2", true, 0, "env -u RANK -u WORLD_SIZE shardweld" },
+        { "RANK=0 WORLD_SIZE=2", true, 0, "mpirun -n 2 shardweld" },
+        { "RANK=0 WORLD_SIZE=1", true, 0, NULL },
+        { "RANK=3", true, 0, NULL },
+        { "WORLD_SIZE=4", true, 0, NULL },
+        { "RANK=0 WORLD_SIZE=many", true, 0, NULL },
+        { "RANK=0 WORLD_SIZE=-4", true, 0, NULL },
+        { "SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=8", true, 0, "srun --mpi=pmix -n 8" },
+        { "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1", true, 0, NULL },
+        { "SLURM_PROCID=0 SLURM_NTASKS=8", true, 0, NULL },
+        { OTHER_JOB, true, 0, "the mpirun of another MPI" },
+        { "RANK=1 WORLD_SIZE=4 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4", true, 0,
+          "env -u RANK -u WORLD_SIZE -u SLURM_PROCID -u SLURM_STEP_NUM_TASKS shardweld" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sw_status st = SW_STATUS_INIT;
+        sw_launch l;
+
+        set_environment(cases[i].environment);
+        sw_launch_look(&l, &st);
+        if (l.alone != cases[i].alone || l.rank != cases[i].rank ||
+            st.code != (cases[i].says ? SW_EUSAGE : SW_OK) ||
+            (cases[i].says && !strstr(st.reason, cases[i].says)))
+            fail_msg("%s: alone %d, rank %d, '%s'", cases[i].environment, l.alone, l.rank, st.reason);
+    }
+}
+
+static void test_prepare(void **state)
+{
+    const sw_launch alone = { .alone = true, .rank = 0 }, rank = { .alone = false, .rank = 0 };
+
+    (void)state;
+    set_environment("SLURM_STEP_ID=0");
+    sw_launch_prepare(&rank);
+    assert_non_null(getenv("SLURM_STEP_ID"));
+    assert_null(getenv("OMPI_MCA_ess_singleton_isolated"));
+    sw_launch_prepare(&alone);
+    assert_null(getenv("SLURM_STEP_ID"));
+    assert_string_equal(getenv("OMPI_MCA_ess_singleton_isolated"), "1");
+    /* The user's word wins. */
+    set_environment("OMPI_MCA_ess_singleton_isolated=0");
+    sw_launch_prepare(&alone);
+    assert_string_equal(getenv("OMPI_MCA_ess_singleton_isolated"), "0");
+}
+
+static void test_signals(void **state)
+{
+    struct sigaction now;
+
+    (void)state;
+    signal(SIGINT, SIG_IGN); /* as under nohup, or in the background */
+    signal(SIGTERM, SIG_DFL);
+    sw_signals_catch();
+    assert_int_equal(*sw_signals_flag(), 0);
+    raise(SIGINT);
+    assert_int_equal(*sw_signals_flag(), 0);
+    raise(SIGPIPE);
+    raise(SIGXFSZ);
+    raise(SIGTERM);
+    assert_int_equal(*sw_signals_flag(), SIGTERM);
+    /* The next one kills. */
+    assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_DFL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_look),
+        cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_signals),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,99 @@
+/* The dtypes: names, widths, order. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "format/dtype.h"
+
+#define N(array) (sizeof array / sizeof array[0])
+
+/* As the reference library orders a file, written down a second time. */
+static const struct {
+    const char *name;
+    unsigned bits;
+    bool floating;
+} known[] = {
+    { "U64", 64, 0 },        { "I64", 64, 0 },    { "F64", 64, 1 },    { "C64", 64, 0 },
+    { "F32", 32, 1 },        { "U32", 32, 0 },    { "I32", 32, 0 },    { "BF16", 16, 1 },
+    { "F16", 16, 1 },        { "U16", 16, 0 },    { "I16", 16, 0 },    { "F8_E5M2FNUZ", 8, 0 },
+    { "F8_E4M3FNUZ", 8, 0 }, { "F8_E8M0", 8, 0 }, { "F8_E4M3", 8, 0 }, { "F8_E5M2", 8, 0 },
+    { "I8", 8, 0 },          { "U8", 8, 0 },      { "F6_E3M2", 6, 0 }, { "F6_E2M3", 6, 0 },
+    { "F4", 4, 0 },          { "BOOL", 8, 0 },
+};
+
+static void table(void **state)
+{
+    (void)state;
+    assert_int_equal(N(known), SW_NDTYPES);
+    for (size_t i = 0; i < N(known); i++) {
+        sw_dtype d = SW_NDTYPES;
+
+        assert_string_equal(sw_dtype_name((sw_dtype)i), known[i].name);
+        assert_int_equal(sw_dtype_bits((sw_dtype)i), known[i].bits);
+        assert_int_equal(sw_dtype_is_floating((sw_dtype)i), known[i].floating);
+        assert_true(sw_dtype_parse(known[i].name, strlen(known[i].name), &d));
+        assert_int_equal(d, i);
+        assert_true(sw_dtype_parse_any(known[i].name, strlen(known[i].name), &d));
+        assert_int_equal(d, i);
+    }
+}
+
+static void unknown(void **state)
+{
+    static const char *const names[] = { "",     "F",     "f32",     "F320", "F3",
+                                         "F128", "BF16 ", "float32", "F8",   "bool" };
+    sw_dtype d;
+
+    (void)state;
+    for (size_t i = 0; i < N(names); i++)
+        assert_false(sw_dtype_parse(names[i], strlen(names[i]), &d));
+    assert_false(sw_dtype_parse("F32\0", 4, &d));
+    assert_false(sw_dtype_parse_any("torch.F32", 9, &d));
+    assert_false(sw_dtype_parse_any("torch.", 6, &d));
+    assert_false(sw_dtype_parse_any("torch", 5, &d));
+    assert_false(sw_dtype_parse_any("complex128", 10, &d));
+}
+
+static void torch_spelling(void **state)
+{
+    static const struct {
+        const char *name;
+        sw_dtype want;
+    } cases[] = {
+        { "bfloat16", SW_BF16 },
+        { "torch.bfloat16", SW_BF16 },
+        { "float", SW_F32 },
+        { "torch.float32", SW_F32 },
+        { "half", SW_F16 },
+        { "double", SW_F64 },
+        { "torch.float8_e4m3fn", SW_F8_E4M3 },
+        { "float8_e5m2", SW_F8_E5M2 },
+        { "float8_e8m0fnu", SW_F8_E8M0 },
+        { "float8_e4m3fnuz", SW_F8_E4M3FNUZ },
+        { "long", SW_I64 },
+        { "torch.int64", SW_I64 },
+        { "torch.bool", SW_BOOL },
+        { "uint8", SW_U8 },
+        { "complex64", SW_C64 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        sw_dtype d = SW_NDTYPES;
+
+        assert_true(sw_dtype_parse_any(cases[i].name, strlen(cases[i].name), &d));
+        assert_int_equal(d, cases[i].want);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(table), cmocka_unit_test(unknown),
+                                        cmocka_unit_test(torch_spelling) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

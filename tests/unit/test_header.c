@@ -1,0 +1,464 @@
+/* The header parser: each rule with the message that breaking it gives, and jansson as a second opinion on what was
+ * read. In the texts ' stands for ", ` for \" within sharding info. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "format/header.h"
+
+#define N(array) (sizeof array / sizeof array[0])
+
+/* An entry of one byte at 0. */
+#define BYTE "'dtype':'U8','shape':[1],'data_offsets':[0,1]"
+#define A "'a':{" BYTE "}"
+#define INFO(text) "'__metadata__':{'DCP_SHARDING_INFO':'" text "'},"
+#define BOX "{`a`:{`saved_offsets`:[0]}}"
+
+/* Quotes put in; *len gets the length. Without a NUL behind it, so that a step too far is seen. */
+static char *make_text(const char *s, size_t *len)
+{
+    char *text = malloc(2 * strlen(s) + 1), *exact;
+
+    assert_non_null(text);
+    *len = 0;
+    for (; *s; s++) {
+        if (*s == '`')
+            text[(*len)++] = '\\';
+        text[(*len)++] = *s == '\'' || *s == '`' ? '"' : *s;
+    }
+    exact = malloc(*len ? *len : 1);
+    assert_non_null(exact);
+    memcpy(exact, text, *len);
+    free(text);
+    return exact;
+}
+
+static void same_numbers(const json_t *array, const sw_header *h, uint32_t at, unsigned ndim)
+{
+    assert_int_equal(json_array_size(array), ndim);
+    for (unsigned d = 0; d < ndim; d++) {
+        const json_t *n = json_array_get(array, d);
+
+        /* jansson has no room for 2^63 */
+        assert_true(json_is_integer(n) ? (uint64_t)json_integer_value(n) == h->dims[at + d]
+                                       : h->dims[at + d] == UINT64_C(1) << 63);
+    }
+}
+
+static const char *dtype_of(const json_t *entry)
+{
+    const json_t *dtype = json_object_get(entry, "dtype");
+
+    return json_is_object(dtype) ? json_object_iter_key(json_object_iter((json_t *)(uintptr_t)dtype))
+                                 : json_string_value(dtype);
+}
+
+static void same_entry(const json_t *root, const json_t *boxes, const sw_header *h, const sw_entry *e)
+{
+    const json_t *entry = json_object_getn(root, e->name, e->name_len), *box;
+
+    assert_non_null(entry);
+    assert_int_equal(strlen(e->name), e->name_len);
+    assert_string_equal(dtype_of(entry), sw_dtype_name((sw_dtype)e->dtype));
+    same_numbers(json_object_get(entry, "shape"), h, e->shape, e->ndim);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 0)), e->begin);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 1)), e->end);
+    assert_int_equal(e->offsets == SW_NO_DIMS, boxes == NULL);
+    if (!boxes)
+        return;
+    box = json_object_getn(boxes, e->name, e->name_len);
+    same_numbers(json_object_get(box, "saved_offsets"), h, e->offsets, e->ndim);
+    assert_int_equal(e->global_shape == SW_NO_DIMS, json_object_get(box, "global_shape") == NULL);
+    if (e->global_shape != SW_NO_DIMS)
+        same_numbers(json_object_get(box, "global_shape"), h, e->global_shape, e->ndim);
+}
+
+/* What we accept jansson accepts, and it finds the same in it. */
+static void same_as_jansson(const char *text, size_t len, const sw_header *h)
+{
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+    json_error_t error;
+    json_t *root = json_loadb(text, len, flags, &error), *boxes = NULL;
+    const json_t *meta, *info;
+
+    if (!root && strstr(error.text, "too big"))
+        return;
+    if (!root)
+        fail_msg("jansson: %s: %.*s", error.text, (int)len, text);
+    meta = json_object_get(root, "__metadata__");
+    info = json_object_get(meta, "DCP_SHARDING_INFO");
+    assert_int_equal(h->sharded, info != NULL);
+    if (info && !(boxes = json_loadb(json_string_value(info), json_string_length(info), flags, &error)))
+        fail_msg("jansson: %s: %s", error.text, json_string_value(info));
+    assert_int_equal(json_object_size(root) - (json_object_get(root, "__metadata__") ? 1 : 0), h->nentries);
+    for (size_t i = 0; i < h->nentries; i++)
+        same_entry(root, boxes, h, &h->entries[i]);
+    json_decref(boxes);
+    json_decref(root);
+}
+
+/* Parse; NULL when it was accepted, else the message, which stays until the next call. */
+static const char *parse(const char *s, uint64_t data_len, char message[2048])
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_header h;
+    size_t len;
+    char *text = make_text(s, &len), *original = make_text(s, &len);
+
+    message[0] = '\0';
+    if (sw_header_parse(text, len, data_len, "f", &h, &st)) {
+        assert_int_equal(st.code, SW_EINPUT);
+        assert_string_equal(st.file, "f");
+        assert_true(!h.entries && !h.dims && h.nentries == 0 && !h.sharded);
+        sw_status_message(&st, message, 2048);
+    } else {
+        assert_int_equal(h.data_len, data_len);
+        same_as_jansson(original, len, &h);
+    }
+    sw_header_release(&h);
+    free(original);
+    free(text);
+    return st.code ? message : NULL;
+}
+
+static void accepted(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t data_len;
+    } cases[] = {
+        { "{}", 0 },
+        { " \n{ } \t", 0 },
+        { "{" A "}", 1 },
+        { "{" A "}        ", 1 },
+        { "{'':{" BYTE "}}", 1 },
+        { "{'__metadata__':null," A "}", 1 },
+        { "{'__metadata__':{}," A "}", 1 },
+        { "{" A ",'__metadata__':{'format':'pt'}}", 1 },
+        { "{'__metadata__':{'x':'\\u0000','':''}}", 0 },
+        { "{'\\u005f_metadata__':{'x':'y'}}", 0 },
+        { "{'a':{'shape':[1],'data_offsets':[0,1],'dtype':'U8'}}", 1 },
+        { "{'a':{'d\\u0074ype':'\\u00558','shape':[1],'data_offsets':[0,1]}}", 1 },
+        { "{'a':{'dtype':{'U8':null},'shape':[1],'data_offsets':[0,1]}}", 1 },
+        { "{'a':{" BYTE ",'more':{'x':[1.5e3,-0,true,{'y':null}],'z':'\\ud834\\udd1e'}}}", 1 },
+        { "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4]}}", 4 },
+        { "{'a':{'dtype':'F4','shape':[2],'data_offsets':[0,1]}}", 1 },
+        { "{'a':{'dtype':'F6_E2M3','shape':[4],'data_offsets':[0,3]}}", 3 },
+        /* order is free; empty tensors lie anywhere between others, several at one place, on either side */
+        { "{'b':{'dtype':'U8','shape':[2],'data_offsets':[1,3]}," A "}", 3 },
+        { "{'z':{'dtype':'U8','shape':[0],'data_offsets':[0,0]}," A "}", 1 },
+        { "{" A ",'z':{'dtype':'U8','shape':[0],'data_offsets':[0,0]}}", 1 },
+        { "{" A ",'z':{'dtype':'U8','shape':[0],'data_offsets':[1,1]},"
+          "'y':{'dtype':'F32','shape':[5,0],'data_offsets':[1,1]}}",
+          1 },
+        { "{'z':{'dtype':'U8','shape':[0],'data_offsets':[1,1]},"
+          "'b':{'dtype':'U8','shape':[1],'data_offsets':[1,2]},"
+          "'y':{'dtype':'U8','shape':[0],'data_offsets':[1,1]}," A "}",
+          2 },
+        { "{'z':{'dtype':'U8','shape':[0],'data_offsets':[0,0]}}", 0 },
+        /* products are formed in the order of the dimensions */
+        { "{'z':{'dtype':'U8','shape':[0,9223372036854775807,9223372036854775807],'data_offsets':[0,0]}}",
+          0 },
+        { "{'z':{'dtype':'U8','shape':[9223372036854775807,0,9223372036854775807],'data_offsets':[0,0]}}",
+          0 },
+        { "{'z':{'dtype':'U8','shape':[9223372036854775808,0],'data_offsets':[0,0]}}", 0 },
+        { "{'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"
+          "'data_offsets':[0,1]}}",
+          1 },
+        /* sharding info */
+        { "{" INFO(BOX) A "}", 1 },
+        { "{" A ",'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':'1'}}", 1 },
+        { "{" A ",'__metadata__':{'DCP_VERSION':'1.0','format':'pt','DCP_SHARDING_INFO':'" BOX "'}}", 1 },
+        { "{" INFO(" { `a` : { `saved_offsets` : [ 7 ] , `global_shape` : [ 8 ] , `x` : { } } } ") A "}", 1 },
+        { "{" INFO("{`b`:{`saved_offsets`:[9,9]},`a`:{`saved_offsets`:[0]},`c`:null}") A "}", 1 },
+        { "{" INFO("{`a`:{`saved_offsets`:[]}}") "'a':{'dtype':'U8','shape':[],'data_offsets':[0,1]}}", 1 },
+        { "{" INFO("{`\\\\u0061`:{`saved_offsets`:[0]}}") A "}", 1 },
+        { "{" INFO("{`a`:{`saved_offsets`:[9223372036854775807]}}") A "}", 1 },
+        /* an empty box may lie at the end of its tensor, or beyond */
+        { "{" INFO("{`a`:{`saved_offsets`:[8,0],`global_shape`:[8,4]}}") "'a':{'dtype':'U8','shape':[0,4],'"
+                                                                         "data_offsets':[0,0]}}",
+          0 },
+        { "{" INFO("{`a`:{`saved_offsets`:[9,0],`global_shape`:[8,4]}}") "'a':{'dtype':'U8','shape':[0,4],'"
+                                                                         "data_offsets':[0,0]}}",
+          0 },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'{}'}}", 0 },
+        { "{'__metadata__':{'DCP_VERSION':'2'}}", 0 },
+    };
+    char message[2048];
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++)
+        if (parse(cases[i].text, cases[i].data_len, message))
+            fail_msg("%s: %s", cases[i].text, message);
+}
+
+static void refused(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t data_len;
+        const char *says;
+    } cases[] = {
+        /* JSON */
+        { "", 0, "f: header: bad JSON at byte 0: unexpected end" },
+        { "[]", 0, "byte 0: expected an object" },
+        { "null", 0, "expected an object" },
+        { "{", 0, "byte 1: unexpected end" },
+        { "{} x", 0, "byte 3: more text" },
+        { "{" A ",}", 1, "expected a string" },
+        { "\xef\xbb\xbf{}", 0, "byte 0: expected an object" },
+        { "{'a\xff':{" BYTE "}}", 1, "bad UTF-8 at byte 3" },
+        { "{'\xed\xa0\x80':{" BYTE "}}", 1, "bad UTF-8 at byte 2" },
+        { "{'\\ud800':{" BYTE "}}", 1, "surrogate" },
+        { "{'\\x':{" BYTE "}}", 1, "bad escape" },
+        { "{'a\nb':{" BYTE "}}", 1, "control character" },
+        { "{'a':{" BYTE ",'x':1e999}}", 1, "tensor 'a': header: bad JSON at byte 61: a number beyond" },
+        /* entries */
+        { "{'a':null}", 0, "tensor 'a': header: bad JSON at byte 5: expected an object" },
+        { "{'a':['U8',[1],[0,1]]}", 1, "tensor 'a': the entry is an array" },
+        { "{'a\\u0000b':{" BYTE "}}", 1, "the name holds a NUL" },
+        { "{'a':{}}", 0, "tensor 'a': the entry has no dtype" },
+        { "{'a':{'dtype':'U8','data_offsets':[0,1]}}", 1, "has no shape" },
+        { "{'a':{'dtype':'U8','shape':[1]}}", 1, "has no data_offsets" },
+        { "{'a':{'dtype':'U8','shape':null,'data_offsets':[0,1]}}", 1, "expected an array" },
+        { "{'a':{'dtype':'F31','shape':[1],'data_offsets':[0,1]}}", 1, "tensor 'a': unknown dtype 'F31'" },
+        { "{'a':{'dtype':'u8','shape':[1],'data_offsets':[0,1]}}", 1, "unknown dtype 'u8'" },
+        { "{'a':{'dtype':'U8\\u0000','shape':[1],'data_offsets':[0,1]}}", 1, "unknown dtype" },
+        { "{'a':{'dtype':8,'shape':[1],'data_offsets':[0,1]}}", 1, "expected a string" },
+        { "{'a':{'dtype':{},'shape':[1],'data_offsets':[0,1]}}", 1, "expected a dtype" },
+        { "{'a':{'dtype':{'U8':{}},'shape':[1],'data_offsets':[0,1]}}", 1, "expected a dtype" },
+        { "{'a':{'dtype':{'U8':null,'U8':null},'shape':[1],'data_offsets':[0,1]}}", 1, "expected a dtype" },
+        { "{'a':{'dtype':{'U8':null 1},'shape':[1],'data_offsets':[0,1]}}", 1, "expected ',' or '}'" },
+        { "{'a':{'dtype':'U8','shape':[-1],'data_offsets':[0,1]}}", 1, "a negative number" },
+        { "{'a':{'dtype':'U8','shape':[-0],'data_offsets':[0,0]}}", 0, "a negative number" },
+        { "{'a':{'dtype':'U8','shape':[1.0],'data_offsets':[0,1]}}", 1, "fraction" },
+        { "{'a':{'dtype':'U8','shape':[1e0],'data_offsets':[0,1]}}", 1, "exponent" },
+        { "{'a':{'dtype':'U8','shape':[01],'data_offsets':[0,1]}}", 1, "leading zero" },
+        { "{'a':{'dtype':'U8','shape':['1'],'data_offsets':[0,1]}}", 1, "whole number" },
+        { "{'a':{'dtype':'U8','shape':[9223372036854775809,0],'data_offsets':[0,0]}}", 0, "over 2^63" },
+        { "{'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"
+          "'data_offsets':[0,1]}}",
+          1, "more than 32 dimensions" },
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[0]}}", 1, "expected ','" },
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[0,1,2]}}", 1, "not two numbers" },
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':{'0':0}}}", 1, "expected an array" },
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[0,1],'x':}}", 1, "expected a value" },
+        /* sizes */
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[1,0]}}", 1,
+          "data ends at 0, before it begins at 1" },
+        { "{'a':{'dtype':'F32','shape':[2,3],'data_offsets':[0,20]}}", 20,
+          "F32 make 24 bytes, but data_offsets hold 20" },
+        { "{'a':{'dtype':'F4','shape':[3],'data_offsets':[0,1]}}", 1,
+          "F4 make 12 bits, no whole number of bytes" },
+        { "{'a':{'dtype':'F6_E3M2','shape':[2],'data_offsets':[0,2]}}", 2, "12 bits" },
+        { "{'a':{'dtype':'U8','shape':[9223372036854775808,9223372036854775808,0],'data_offsets':[0,0]}}", 0,
+          "overflows 64 bits as U8" },
+        { "{'a':{'dtype':'U64','shape':[9223372036854775808],'data_offsets':[0,0]}}", 0,
+          "overflows 64 bits as U64" },
+        { "{'a':{'dtype':'U8','shape':[2305843009213693952],'data_offsets':[0,2305843009213693952]}}", 0,
+          "overflows 64 bits" },
+        /* coverage */
+        { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[8,9]}}", 9,
+          "data begins at 8, expected 0: a hole of 8 bytes" },
+        { "{" A ",'b':{'dtype':'U8','shape':[1],'data_offsets':[3,4]}}", 4,
+          "tensor 'b': data begins at 3, expected 1: a hole of 2 bytes" },
+        { "{" A ",'b':{'dtype':'U8','shape':[1],'data_offsets':[0,1]}}", 1,
+          "tensor 'b': data begins at 0, expected 1: an overlap with tensor 'a'" },
+        { "{'a':{'dtype':'U8','shape':[4],'data_offsets':[0,4]},'b':{'dtype':'U8','shape':[1],'data_offsets':"
+          "[3,4]}}",
+          4, "tensor 'b': data begins at 3, expected 4: an overlap with tensor 'a'" },
+        { "{'a':{'dtype':'U8','shape':[4],'data_offsets':[0,4]},'b':{'dtype':'U8','shape':[0],'data_offsets':"
+          "[3,3]}}",
+          4, "tensor 'b': data begins at 3, expected 4: an overlap" },
+        { "{" A ",'z':{'dtype':'U8','shape':[0],'data_offsets':[2,2]}}", 1,
+          "tensor 'z': data begins at 2, expected 1" },
+        { "{" A "}", 0, "tensor 'a': data ends at 1, but the file holds 0 bytes of data: it is cut short" },
+        { "{" A "}", 9, "f: 8 bytes at the end belong to no tensor" },
+        { "{}", 1, "1 bytes at the end" },
+        /* duplicates */
+        { "{" A "," A "}", 1, "tensor 'a': header: duplicate key 'a'" },
+        { "{" A ",'\\u0061':{'dtype':'U8','shape':[1],'data_offsets':[1,2]}}", 2, "duplicate key 'a'" },
+        { "{'__metadata__':{},'__metadata__':{}}", 0, "duplicate key '__metadata__'" },
+        { "{'__metadata__':null,'__metadata__':null}", 0, "duplicate key '__metadata__'" },
+        { "{'__metadata__':{'x':'1','x':'1'}}", 0, "duplicate key 'x' in __metadata__" },
+        { "{'a':{" BYTE ",'dtype':'U8'}}", 1, "tensor 'a': duplicate key 'dtype'" },
+        { "{'a':{" BYTE ",'shape':[1]}}", 1, "duplicate key 'shape'" },
+        { "{'a':{" BYTE ",'x':1,'x':2}}", 1, "duplicate key 'x' in one object" },
+        { "{'a':{" BYTE ",'x':[{'y':1,'y':2}]}}", 1, "duplicate key 'y' in one object" },
+        /* metadata */
+        { "{'__metadata__':[]}", 0, "expected an object" },
+        { "{'__metadata__':'x'}", 0, "expected an object" },
+        { "{'__metadata__':nul}", 0, "expected a value" },
+        { "{'__metadata__':{'x':1}}", 0, "a value of __metadata__ is not a string" },
+        { "{'__metadata__':{'x':null}}", 0, "is not a string" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':{}}}", 0, "is not a string" },
+        /* sharding info */
+        { "{" INFO("") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: unexpected end" },
+        { "{" INFO("no") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: expected an object" },
+        { "{" INFO("[]") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: expected an object" },
+        { "{" INFO(BOX "x") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 27: more text" },
+        { "{" INFO(BOX "\\u0000") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 27: more text" },
+        { "{" INFO("{}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO does not name this tensor" },
+        { "{" INFO("{`a`:{}}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO: no saved_offsets" },
+        { "{" INFO("{`a`:null}") A "}", 1, "expected an object" },
+        { "{" INFO("{`a`:{`saved_offsets`:null}}") A "}", 1, "expected an array" },
+        { "{" INFO("{`a`:{`saved_offsets`:[-1]}}") A "}", 1,
+          "tensor 'a': DCP_SHARDING_INFO: bad JSON at byte 23: a negative number" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0.0]}}") A "}", 1, "fraction" },
+        { "{" INFO("{`a`:{`saved_offsets`:[]}}") A "}", 1,
+          "saved_offsets has 0 dimensions, the shape has 1" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0,0]}}") A "}", 1,
+          "saved_offsets has 2 dimensions, the shape has 1" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0],`global_shape`:[1,1]}}") A "}", 1,
+          "global_shape has 2 dimensions" },
+        { "{" INFO("{`a`:{`saved_offsets`:[3],`global_shape`:[3]}}") A "}", 1,
+          "the box ends at 4 in dimension 0, global_shape says 3" },
+        { "{" INFO("{`a`:{`saved_offsets`:[9223372036854775808]}}") A "}", 1,
+          "shape + offset is over 2^63 in dimension 0" },
+        { "{" INFO("{`a`:{`saved_offsets`:[9223372036854775809]}}") A "}", 1, "a number over 2^63" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0]},`a`:{`saved_offsets`:[0]}}") A "}", 1,
+          "tensor 'a': DCP_SHARDING_INFO: duplicate key" },
+        { "{" INFO("{`b`:0,`a`:{`saved_offsets`:[0]},`b`:0}") A "}", 1,
+          "DCP_SHARDING_INFO: duplicate key 'b'" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0],`saved_offsets`:[0]}}") A "}", 1,
+          "duplicate key 'saved_offsets'" },
+        { "{" INFO("{`a`:{`saved_offsets`:[0],`x`:1,`x`:1}}") A "}", 1,
+          "DCP_SHARDING_INFO: duplicate key 'x'" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':'2.0'}," A "}", 1,
+          "DCP_VERSION is '2.0', expected 1 or 1.x" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':''}," A "}", 1, "DCP_VERSION is ''" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':'10'}," A "}", 1,
+          "DCP_VERSION is '10'" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':'1.'}," A "}", 1,
+          "DCP_VERSION is '1.'" },
+        { "{'__metadata__':{'DCP_SHARDING_INFO':'" BOX "','DCP_VERSION':'1.0\\u0000'}," A "}", 1,
+          "DCP_VERSION" },
+    };
+    char message[2048];
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        if (!parse(cases[i].text, cases[i].data_len, message))
+            fail_msg("accepted: %s", cases[i].text);
+        if (!strstr(message, cases[i].says))
+            fail_msg("%s: says '%s', expected '%s'", cases[i].text, message, cases[i].says);
+    }
+}
+
+static void contents(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_header h;
+    size_t len;
+    char *text =
+        make_text("{'__metadata__':{'format':'pt','DCP_SHARDING_INFO':'{`w\\u00e9`:{`saved_offsets`:[4,5],"
+                  "`global_shape`:[40,50]},`s`:{`saved_offsets`:[]}}'},"
+                  "'s':{'dtype':'BOOL','shape':[],'data_offsets':[12,13]},"
+                  "'w\\u00e9':{'dtype':'BF16','shape':[2,3],'data_offsets':[0,12]}}",
+                  &len);
+
+    (void)state;
+    assert_int_equal(sw_header_parse(text, len, 13, "f", &h, &st), SW_OK);
+    assert_true(h.sharded && h.format_pt);
+    assert_int_equal(h.nentries, 2);
+    assert_int_equal(h.data_len, 13);
+    assert_string_equal(h.entries[0].name, "s");
+    assert_int_equal(h.entries[0].dtype, SW_BOOL);
+    assert_int_equal(h.entries[0].ndim, 0);
+    assert_int_not_equal(h.entries[0].offsets, SW_NO_DIMS);
+    assert_int_equal(h.entries[0].global_shape, SW_NO_DIMS);
+    assert_string_equal(h.entries[1].name, "w\xc3\xa9");
+    assert_int_equal(h.entries[1].dtype, SW_BF16);
+    assert_int_equal(h.dims[h.entries[1].shape + 1], 3);
+    assert_int_equal(h.dims[h.entries[1].offsets], 4);
+    assert_int_equal(h.dims[h.entries[1].global_shape + 1], 50);
+    sw_header_release(&h);
+    sw_header_release(&h);
+    free(text);
+}
+
+static void length(void **state)
+{
+    static const struct {
+        unsigned char first[8];
+        uint64_t file_size, want;
+        const char *says;
+    } cases[] = {
+        { { 2 }, 10, 2, NULL },
+        { { 0 }, 8, 0, NULL },
+        { { 2, 1 }, 1000, 258, NULL },
+        { { 0x00, 0xe1, 0xf5, 0x05 }, 100000008, 100000000, NULL },
+        { { 0 }, 0, 0, "the file has 0 bytes, too short" },
+        { { 0 }, 7, 0, "the file has 7 bytes, too short" },
+        { { 3 }, 10, 0, "header length 3 goes past the end of the file, which has 10 bytes" },
+        { { 1 }, 8, 0, "goes past the end" },
+        { { 0x01, 0xe1, 0xf5, 0x05 }, UINT64_C(1) << 40, 0, "header length 100000001 is over the limit" },
+        { { 255, 255, 255, 255, 255, 255, 255, 255 }, 10, 0, "18446744073709551615 is over the limit" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t len = 0;
+        sw_code code = sw_header_length(cases[i].first, cases[i].file_size, "f", &len, &st);
+
+        assert_int_equal(code, cases[i].says ? SW_EINPUT : SW_OK);
+        assert_int_equal(len, cases[i].want);
+        if (cases[i].says && !strstr(st.reason, cases[i].says))
+            fail_msg("says '%s', expected '%s'", st.reason, cases[i].says);
+    }
+}
+
+static void too_long(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_header h;
+    size_t len = (size_t)SW_HEADER_MAX + 1;
+    char *text = malloc(len);
+
+    (void)state;
+    assert_non_null(text);
+    assert_int_equal(sw_header_parse(text, len, 0, "f", &h, &st), SW_EINPUT);
+    assert_non_null(strstr(st.reason, "over the limit"));
+    free(text);
+}
+
+/* Thousands of entries whose boxes stand in another order, and one of them spoilt. */
+static void many(void **state)
+{
+    enum { COUNT = 5000, ROOM = 400 };
+    char *text = malloc((size_t)COUNT * ROOM), *end = text, message[2048];
+
+    (void)state;
+    assert_non_null(text);
+    for (int spoilt = 0; spoilt < 2; spoilt++) {
+        end = text + sprintf(text, "{'__metadata__':{'DCP_SHARDING_INFO':'{");
+        for (int i = 0; i < COUNT; i++)
+            end += sprintf(end, "%s`t.%d`:{`saved_offsets`:[%d,0]}", i ? "," : "",
+                           (i * 7 + 3) % (COUNT - spoilt), i);
+        end += sprintf(end, "}'}");
+        for (int i = COUNT - 1; i >= 0; i--)
+            end += sprintf(end, ",'t.%d':{'dtype':'U8','shape':[1,2],'data_offsets':[%d,%d]}", i, 2 * i,
+                           2 * i + 2);
+        sprintf(end, "}");
+        assert_int_equal(parse(text, 2 * COUNT, message) != NULL, spoilt);
+    }
+    assert_non_null(strstr(message, "duplicate key"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(accepted), cmocka_unit_test(refused),
+                                        cmocka_unit_test(contents), cmocka_unit_test(length),
+                                        cmocka_unit_test(too_long), cmocka_unit_test(many) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

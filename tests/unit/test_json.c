@@ -1,0 +1,416 @@
+/* The strict JSON parser: what it takes, what it refuses and how it says so. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/json.h"
+
+#define N(array) (sizeof array / sizeof array[0])
+
+/* A copy without a NUL behind it, so that the address sanitizer sees a step too far. */
+static char *copy(const char *s, size_t len)
+{
+    char *text = malloc(len ? len : 1);
+
+    assert_non_null(text);
+    memcpy(text, s, len);
+    return text;
+}
+
+/* One value and nothing else, skipped. NULL = good. */
+static const char *skip_error(const char *s, size_t len)
+{
+    char *text = copy(s, len);
+    sw_json j;
+    const char *error;
+
+    sw_json_init(&j, text, len);
+    if (sw_json_skip(&j))
+        sw_json_end(&j);
+    error = j.error;
+    free(text);
+    return error;
+}
+
+static void good_values(void **state)
+{
+    static const char *const texts[] = {
+        "0",
+        "-0",
+        "-1",
+        "1.5",
+        "1E5",
+        "1e+5",
+        "1e-5",
+        " \t\r\n1 \t\r\n",
+        "true",
+        "false",
+        "null",
+        "\"\"",
+        "[]",
+        "{}",
+        "[[],{},[[]]]",
+        "{\"a\":1,\"b\":[1,2,3],\"c\":{\"d\":null}}",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "0e99999999999999999999",
+        "0.0e99999999999999999999",
+        "1e-99999999999999999999",
+        "1.7976931348623157e308",
+        "17976931348623157e292",
+        "1.8446744073709551616e289",
+        "18446744073709551616.5e1",
+        "0.0000000000000000000000000000001e330",
+        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000\\ud834\\udd1e\\uABcd\"",
+        "\"\x7f\xc3\xa9\"",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(texts); i++)
+        if (skip_error(texts[i], strlen(texts[i])))
+            fail_msg("%s: %s", texts[i], skip_error(texts[i], strlen(texts[i])));
+}
+
+static void bad_values(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        { "", "unexpected end" },
+        { " ", "unexpected end" },
+        { "1 2", "more text" },
+        { "nul", "expected a value" },
+        { "nulll", "more text" },
+        { "True", "expected a value" },
+        { "NaN", "expected a value" },
+        { "Infinity", "expected a value" },
+        { "-Infinity", "malformed number" },
+        { "\xef\xbb\xbf{}", "expected a value" },
+        { "01", "malformed number" },
+        { "-01", "malformed number" },
+        { "00", "malformed number" },
+        { "-", "malformed number" },
+        { "--1", "malformed number" },
+        { "1.", "malformed number" },
+        { ".5", "expected a value" },
+        { "+1", "expected a value" },
+        { "1e", "malformed number" },
+        { "1e+", "malformed number" },
+        { "1.e5", "malformed number" },
+        { "0x1", "more text" },
+        { "1e309", "range of a double" },
+        { "-1e400", "range of a double" },
+        { "1e2147483648", "range of a double" },
+        { "1.7976931348623158e308", "range of a double" },
+        { "1797693134862315707e290", "range of a double" },
+        { "[1,]", "expected a value" },
+        { "[,1]", "expected a value" },
+        { "[1 2]", "expected ',' or ']'" },
+        { "[1", "unexpected end" },
+        { "[", "unexpected end" },
+        { "[1}", "expected ',' or ']'" },
+        { "{", "unexpected end" },
+        { "{\"a\"", "unexpected end" },
+        { "{\"a\":", "unexpected end" },
+        { "{\"a\":1", "unexpected end" },
+        { "{\"a\":1,", "unexpected end" },
+        { "{\"a\":1,}", "expected a string" },
+        { "{\"a\" 1}", "expected ':'" },
+        { "{1:2}", "expected a string" },
+        { "{\"a\":1 \"b\":2}", "expected ',' or '}'" },
+        { "{\"a\":1]", "expected ',' or '}'" },
+        { "]", "expected a value" },
+        { "/**/1", "expected a value" },
+        { "'a'", "expected a value" },
+        { "\"", "unexpected end" },
+        { "\"abcdefghij", "unexpected end" },
+        { "\"\\", "unexpected end" },
+        { "\"\\u12", "unexpected end" },
+        { "\"\\u12\"  ", "bad escape" },
+        { "\"\\x\"", "bad escape" },
+        { "\"\\U0041\"", "bad escape" },
+        { "\"\\u00g0\"", "bad escape" },
+        { "\"\\ud834\"", "surrogate" },
+        { "\"\\ud834x\"", "surrogate" },
+        { "\"\\ud834\\n\"", "surrogate" },
+        { "\"\\ud834\\u0041\"", "surrogate" },
+        { "\"\\ud834\\ud834\"", "surrogate" },
+        { "\"\\udd1e\"", "surrogate" },
+        { "\"\\udd1e\\ud834\"", "surrogate" },
+        { "\"\n\"", "control character" },
+        { "\"abcdefg\x1fijk\"", "control character" },
+        { "\"\\n\x01\"", "control character" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        const char *error = skip_error(cases[i].text, strlen(cases[i].text));
+
+        if (!error || !strstr(error, cases[i].says))
+            fail_msg("%s: %s", cases[i].text, error ? error : "accepted");
+    }
+    assert_non_null(skip_error("\"a\0b\"", 5));
+    assert_non_null(skip_error("1\0", 2));
+    assert_non_null(skip_error("\"\\\0\"", 4));
+}
+
+static void depth(void **state)
+{
+    char text[512];
+
+    (void)state;
+    for (size_t n = 120; n < 130; n++) {
+        memset(text, '[', n);
+        memset(text + n, ']', n);
+        assert_int_equal(skip_error(text, 2 * n) == NULL, n <= SW_JSON_DEPTH);
+    }
+}
+
+/* A text of many brackets must not cost a stack. */
+static void hostile_depth(void **state)
+{
+    size_t n = 10 << 20;
+    char *text = malloc(n);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, '[', n);
+    assert_non_null(skip_error(text, n));
+    for (size_t i = 0; i + 4 <= n; i += 4)
+        memcpy(text + i, "{\"\":", 4);
+    assert_non_null(skip_error(text, n));
+    free(text);
+}
+
+static void string_is(const char *text, const char *want, size_t want_len)
+{
+    char *c = copy(text, strlen(text)), *s;
+    size_t len;
+    sw_json j;
+
+    sw_json_init(&j, c, strlen(text));
+    if (!sw_json_string(&j, &s, &len))
+        fail_msg("%s: %s", text, j.error);
+    assert_int_equal(len, want_len);
+    assert_memory_equal(s, want, len);
+    assert_int_equal(s[len], 0);
+    assert_true(sw_json_end(&j));
+    free(c);
+}
+
+static void strings(void **state)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "\"\"", "" },
+        { " \"abc\" ", "abc" },
+        { "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\b\f\n\r\t" },
+        { "\"\\u0041\\u00e9\\u20ac\\ud834\\udd1e\\u007f\\u0080\\u07ff\\u0800\\uffff\"",
+          "A\xc3\xa9\xe2\x82\xac\xf0\x9d\x84\x9e\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf" },
+        { "\"\\ud800\\udc00\\udbff\\udfff\"", "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf" },
+        { "\"abcdefgh\\nijklmnopqrstuvwxyz\\u0041\"", "abcdefgh\nijklmnopqrstuvwxyzA" },
+        { "\"\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\"", "\\\\\\\\\\\\\\\\" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++)
+        string_is(cases[i].text, cases[i].want, strlen(cases[i].want));
+    string_is("\"a\\u0000b\"", "a\0b", 3);
+}
+
+/* A string of len bytes that are plain, above ASCII or, at a and b, quotes; escaped in text. */
+static void make_string(size_t len, size_t a, size_t b, char *text, char *want)
+{
+    *text++ = '"';
+    for (size_t i = 0; i < len; i++) {
+        want[i] = i % 2 ? 'x' : '\xb1';
+        if (i == a || i == b) {
+            want[i] = '"';
+            *text++ = '\\';
+        }
+        *text++ = want[i];
+    }
+    *text++ = '"';
+    *text = '\0';
+}
+
+/* Every length and place of an escape, for the part that goes by eight bytes. */
+static void string_places(void **state)
+{
+    char text[128], want[128];
+
+    (void)state;
+    for (size_t len = 1; len < 40; len++)
+        for (size_t a = 0; a < len; a++)
+            for (size_t b = a; b < len; b++) {
+                make_string(len, a, b, text, want);
+                string_is(text, want, len);
+            }
+}
+
+static void numbers(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t want;
+        const char *says;
+    } cases[] = {
+        { "0", 0, NULL },
+        { " 7", 7, NULL },
+        { "9223372036854775808", UINT64_C(1) << 63, NULL },
+        { "9223372036854775809", 0, "over 2^63" },
+        { "18446744073709551615", 0, "over 2^63" },
+        { "18446744073709551616", 0, "over 2^63" },
+        { "18446744073709551617", 0, "over 2^63" },
+        { "99999999999999999999999999999999999999", 0, "over 2^63" },
+        { "-1", 0, "negative" },
+        { "-0", 0, "negative" },
+        { "1.0", 0, "fraction or an exponent" },
+        { "1e2", 0, "fraction or an exponent" },
+        { "1E2", 0, "fraction or an exponent" },
+        { "00", 0, "leading zero" },
+        { "01", 0, "leading zero" },
+        { "\"1\"", 0, "whole number" },
+        { "null", 0, "whole number" },
+        { "", 0, "whole number" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        char *c = copy(cases[i].text, strlen(cases[i].text));
+        uint64_t n = 1;
+        sw_json j;
+        bool good;
+
+        sw_json_init(&j, c, strlen(cases[i].text));
+        good = sw_json_uint(&j, &n);
+        if (good != !cases[i].says || (good && n != cases[i].want) ||
+            (!good && !strstr(j.error, cases[i].says)))
+            fail_msg("%s: %s", cases[i].text, good ? "accepted" : j.error);
+        free(c);
+    }
+}
+
+static void members(void **state)
+{
+    char text[] = " { \"a\" : [ 1 , 2 ] , \"b\" : 3 } x", *key;
+    bool first = true, inner = true;
+    uint64_t n, sum = 0;
+    size_t len;
+    sw_json j;
+
+    (void)state;
+    sw_json_init(&j, text, strlen(text));
+    assert_true(sw_json_open(&j, '{'));
+    while (sw_json_next(&j, '}', &first)) {
+        assert_true(sw_json_string(&j, &key, &len) && sw_json_take(&j, ':'));
+        if (sw_json_peek(&j) != '[') {
+            assert_true(sw_json_uint(&j, &n));
+            sum += n;
+            continue;
+        }
+        assert_true(sw_json_open(&j, '['));
+        for (inner = true; sw_json_next(&j, ']', &inner); sum += n)
+            assert_true(sw_json_uint(&j, &n));
+    }
+    assert_null(j.error);
+    assert_int_equal(sum, 6);
+    assert_int_equal(j.depth, 0);
+    assert_false(sw_json_end(&j));
+    assert_int_equal(sw_json_pos(&j), 31);
+    assert_string_equal(j.error, "more text after the value");
+    /* The first note stays, and nothing goes on. */
+    assert_false(sw_json_fail(&j, "another"));
+    assert_false(sw_json_take(&j, 'x') || sw_json_open(&j, 'x') || sw_json_next(&j, 'x', &first) ||
+                 sw_json_skip(&j) || sw_json_uint(&j, &n) || sw_json_string(&j, &key, &len) ||
+                 sw_json_end(&j));
+    assert_string_equal(j.error, "more text after the value");
+}
+
+static bool note_key(void *ctx, uint32_t object, const char *s, size_t len)
+{
+    char *notes = ctx;
+
+    notes += strlen(notes);
+    *notes++ = (char)('0' + object);
+    memcpy(notes, s, len + 1);
+    return *s != '!';
+}
+
+static void skipped_keys(void **state)
+{
+    char text[] = "[{\"a\":{\"b\":1,\"\\u0063\":{}},\"d\":[{\"e\":0}]},{\"!\":1,\"f\":1}]", notes[64] = "";
+    sw_json j;
+
+    (void)state;
+    sw_json_init(&j, text, strlen(text));
+    j.key = note_key;
+    j.ctx = notes;
+    j.objects = 2;
+    assert_false(sw_json_skip(&j));
+    assert_string_equal(notes, "2a3b3c2d5e6!");
+}
+
+static void utf8(void **state)
+{
+    static const struct {
+        const char *text;
+        int bad; /* where, -1 = nowhere */
+    } cases[] = {
+        { "", -1 },
+        { "plain ascii text of more than sixteen bytes", -1 },
+        { "\xc2\x80\xdf\xbf", -1 },
+        { "\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", -1 },
+        { "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", -1 },
+        { "a\x80", 1 },
+        { "\xbf", 0 },
+        { "\xc0\x80", 0 },
+        { "\xc1\xbf", 0 },
+        { "\xc2", 0 },
+        { "\xc2\x41", 0 },
+        { "\xe0\x9f\xbf", 0 },
+        { "\xe1\x80", 0 },
+        { "\xe1\x80\x41", 0 },
+        { "\xed\xa0\x80", 0 },
+        { "\xed\xbf\xbf", 0 },
+        { "\xf0\x8f\xbf\xbf", 0 },
+        { "\xf1\x80\x80", 0 },
+        { "\xf1\x80\x80\x41", 0 },
+        { "\xf4\x90\x80\x80", 0 },
+        { "\xf5\x80\x80\x80", 0 },
+        { "\xff", 0 },
+        { "0123456789abcdef0123456789abcde\xff", 31 },
+        { "0123456789abcdef0123456789abcdef\xe2\x82\xac"
+          "0123456789abcdef\xfe",
+          51 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        size_t len = strlen(cases[i].text);
+        char *c = copy(cases[i].text, len);
+        const char *bad = sw_utf8_invalid(c, len);
+
+        if ((bad ? (int)(bad - c) : -1) != cases[i].bad)
+            fail_msg("case %zu: %d", i, bad ? (int)(bad - c) : -1);
+        free(c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_values),   cmocka_unit_test(bad_values), cmocka_unit_test(depth),
+        cmocka_unit_test(hostile_depth), cmocka_unit_test(strings),    cmocka_unit_test(string_places),
+        cmocka_unit_test(numbers),       cmocka_unit_test(members),    cmocka_unit_test(skipped_keys),
+        cmocka_unit_test(utf8),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,772 @@
+/* The layout, on catalogues made by hand. Header and index texts are those of safetensors 0.8.0 and Python's json,
+ * the distribution by size that of huggingface_hub's split_state_dict_into_shards_factory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/layout.h"
+
+#define MAX_TENSORS 128
+#define MAX_DIMS 4
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+typedef struct row {
+    const char *name;
+    sw_dtype dtype;
+    uint8_t ndim;
+    uint64_t shape[MAX_DIMS];
+    uint32_t model;
+} row;
+
+/* A catalogue of tensors only: the layout does not look at boxes. */
+typedef struct fixture {
+    sw_tensor tensors[MAX_TENSORS];
+    uint64_t shapes[MAX_TENSORS * MAX_DIMS];
+    sw_catalog catalog;
+} fixture;
+
+static const sw_catalog *make(fixture *f, const row *rows, size_t n)
+{
+    memset(f, 0, sizeof *f);
+    assert_true(n <= MAX_TENSORS);
+    for (size_t i = 0; i < n; i++) {
+        sw_tensor *t = &f->tensors[i];
+
+        assert_true(i == 0 || strcmp(rows[i - 1].name, rows[i].name) < 0);
+        t->name = rows[i].name;
+        t->dtype = t->out_dtype = (uint8_t)rows[i].dtype;
+        t->ndim = rows[i].ndim;
+        t->model = rows[i].model;
+        t->dims0 = i * MAX_DIMS;
+        memcpy(f->shapes + t->dims0, rows[i].shape, sizeof rows[i].shape);
+    }
+    f->catalog.tensors = f->tensors;
+    f->catalog.shapes = f->shapes;
+    f->catalog.ntensors = (uint32_t)n;
+    return &f->catalog;
+}
+
+static void build(const sw_catalog *c, const sw_layout_rule *rule, sw_layout *l)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    if (sw_layout_build(c, rule, l, &st))
+        fail_msg("%s: %s: %s", st.file, st.tensor, st.reason);
+}
+
+/* Building fails with a message that holds says. */
+static void refuse(const sw_catalog *c, const sw_layout_rule *rule, const char *says)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_layout l, empty;
+    char text[2048];
+
+    memset(&empty, 0, sizeof empty);
+    memset(&l, 0x55, sizeof l);
+    assert_int_equal(sw_layout_build(c, rule, &l, &st), SW_EINPUT);
+    print_message("%s\n", sw_status_message(&st, text, sizeof text));
+    assert_non_null(strstr(text, says));
+    assert_null(l.files);
+    assert_null(l.order);
+    assert_null(l.index_name);
+    assert_int_equal(l.nfiles, 0);
+}
+
+/* The header of file f is json and up to seven spaces. */
+static void assert_header(const sw_catalog *c, const sw_layout *l, uint32_t f, const char *json)
+{
+    sw_status st = SW_STATUS_INIT;
+    size_t len = strlen(json);
+    uint64_t padded = (len + 7) / 8 * 8, length = 0;
+    char text[8 + 2048];
+
+    assert_true(padded <= 2048);
+    assert_int_equal(l->files[f].header_len, padded);
+    assert_int_equal(sw_layout_header(c, l, f, 0, padded + 8, text, &st), SW_OK);
+    for (unsigned i = 0; i < 8; i++)
+        length |= (uint64_t)(unsigned char)text[i] << 8 * i;
+    assert_int_equal(length, padded);
+    assert_memory_equal(text + 8, json, len);
+    for (size_t i = len; i < padded; i++)
+        assert_int_equal(text[8 + i], ' ');
+}
+
+static void assert_index(const sw_catalog *c, const sw_layout *l, const char *want)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_buf text = SW_BUF_INIT;
+
+    assert_int_equal(sw_layout_index(c, l, &text, &st), SW_OK);
+    assert_int_equal(text.len, strlen(want));
+    assert_memory_equal(text.data, want, text.len);
+    sw_buf_release(&text);
+}
+
+/* ---- texts -------------------------------------------------------------------------------------- */
+
+static const row dtype_rows[] = {
+    { "t.BF16", SW_BF16, 0, { 0 }, 1 },
+    { "t.BOOL", SW_BOOL, 2, { 2, 2 }, 1 },
+    { "t.C64", SW_C64, 0, { 0 }, 1 },
+    { "t.F16", SW_F16, 2, { 2, 2 }, 1 },
+    { "t.F32", SW_F32, 2, { 2, 2 }, 1 },
+    { "t.F4", SW_F4, 2, { 2, 2 }, 1 },
+    { "t.F64", SW_F64, 2, { 2, 2 }, 1 },
+    { "t.F8_E4M3", SW_F8_E4M3, 2, { 2, 2 }, 1 },
+    { "t.F8_E4M3FNUZ", SW_F8_E4M3FNUZ, 2, { 2, 2 }, 1 },
+    { "t.F8_E5M2", SW_F8_E5M2, 2, { 2, 2 }, 1 },
+    { "t.F8_E5M2FNUZ", SW_F8_E5M2FNUZ, 0, { 0 }, 1 },
+    { "t.F8_E8M0", SW_F8_E8M0, 0, { 0 }, 1 },
+    { "t.I16", SW_I16, 2, { 2, 2 }, 1 },
+    { "t.I32", SW_I32, 2, { 2, 2 }, 1 },
+    { "t.I64", SW_I64, 2, { 2, 2 }, 1 },
+    { "t.I8", SW_I8, 0, { 0 }, 1 },
+    { "t.U16", SW_U16, 2, { 2, 2 }, 1 },
+    { "t.U32", SW_U32, 0, { 0 }, 1 },
+    { "t.U64", SW_U64, 0, { 0 }, 1 },
+    { "t.U8", SW_U8, 2, { 2, 2 }, 1 },
+};
+
+static const char dtype_header[] =
+    "{\"__metadata__\":{\"format\":\"pt\"},"
+    "\"t.U64\":{\"dtype\":\"U64\",\"shape\":[],\"data_offsets\":[0,8]},"
+    "\"t.I64\":{\"dtype\":\"I64\",\"shape\":[2,2],\"data_offsets\":[8,40]},"
+    "\"t.F64\":{\"dtype\":\"F64\",\"shape\":[2,2],\"data_offsets\":[40,72]},"
+    "\"t.C64\":{\"dtype\":\"C64\",\"shape\":[],\"data_offsets\":[72,80]},"
+    "\"t.F32\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[80,96]},"
+    "\"t.U32\":{\"dtype\":\"U32\",\"shape\":[],\"data_offsets\":[96,100]},"
+    "\"t.I32\":{\"dtype\":\"I32\",\"shape\":[2,2],\"data_offsets\":[100,116]},"
+    "\"t.BF16\":{\"dtype\":\"BF16\",\"shape\":[],\"data_offsets\":[116,118]},"
+    "\"t.F16\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[118,126]},"
+    "\"t.U16\":{\"dtype\":\"U16\",\"shape\":[2,2],\"data_offsets\":[126,134]},"
+    "\"t.I16\":{\"dtype\":\"I16\",\"shape\":[2,2],\"data_offsets\":[134,142]},"
+    "\"t.F8_E5M2FNUZ\":{\"dtype\":\"F8_E5M2FNUZ\",\"shape\":[],\"data_offsets\":[142,143]},"
+    "\"t.F8_E4M3FNUZ\":{\"dtype\":\"F8_E4M3FNUZ\",\"shape\":[2,2],\"data_offsets\":[143,147]},"
+    "\"t.F8_E8M0\":{\"dtype\":\"F8_E8M0\",\"shape\":[],\"data_offsets\":[147,148]},"
+    "\"t.F8_E4M3\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,2],\"data_offsets\":[148,152]},"
+    "\"t.F8_E5M2\":{\"dtype\":\"F8_E5M2\",\"shape\":[2,2],\"data_offsets\":[152,156]},"
+    "\"t.I8\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[156,157]},"
+    "\"t.U8\":{\"dtype\":\"U8\",\"shape\":[2,2],\"data_offsets\":[157,161]},"
+    "\"t.F4\":{\"dtype\":\"F4\",\"shape\":[2,2],\"data_offsets\":[161,163]},"
+    "\"t.BOOL\":{\"dtype\":\"BOOL\",\"shape\":[2,2],\"data_offsets\":[163,167]}} ";
+
+static const row hostile_rows[] = {
+    { "", SW_U8, 1, { 1 }, 1 },
+    { "\001\037", SW_U8, 1, { 1 }, 1 },
+    { "\010\011\012\014\015", SW_U8, 1, { 1 }, 1 },
+    { "a.10", SW_U8, 1, { 1 }, 1 },
+    { "a.9", SW_U8, 1, { 1 }, 1 },
+    { "back\\slash", SW_U8, 1, { 1 }, 1 },
+    { "quote\"", SW_U8, 1, { 1 }, 1 },
+    { "slash/", SW_U8, 1, { 1 }, 1 },
+    { "\177", SW_U8, 1, { 1 }, 1 },
+    { "\303\251", SW_U8, 1, { 1 }, 1 },
+    { "\342\200\250", SW_U8, 1, { 1 }, 1 },
+    { "\346\227\245\346\234\254", SW_U8, 1, { 1 }, 1 },
+    { "\357\277\277", SW_U8, 1, { 1 }, 1 },
+    { "\360\237\230\200", SW_U8, 1, { 1 }, 1 },
+};
+
+static const char hostile_header[] =
+    "{\"__metadata__\":{\"format\":\"pt\"},"
+    "\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+    "\"\\u0001\\u001f\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
+    "\"\\b\\t\\n\\f\\r\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]},"
+    "\"a.10\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[3,4]},"
+    "\"a.9\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[4,5]},"
+    "\"back\\\\slash\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[5,6]},"
+    "\"quote\\\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[6,7]},"
+    "\"slash/\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[7,8]},"
+    "\"\177\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[8,9]},"
+    "\"\303\251\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[9,10]},"
+    "\"\342\200\250\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[10,11]},"
+    "\"\346\227\245\346\234\254\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[11,12]},"
+    "\"\357\277\277\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[12,13]},"
+    "\"\360\237\230\200\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[13,14]}}     ";
+
+static const char hostile_index[] = "{\n"
+                                    "  \"metadata\": {\n"
+                                    "    \"total_parameters\": 14,\n"
+                                    "    \"total_size\": 14\n"
+                                    "  },\n"
+                                    "  \"weight_map\": {\n"
+                                    "    \"\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\u0001\\u001f\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\b\\t\\n\\f\\r\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"a.10\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"a.9\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"back\\\\slash\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"quote\\\"\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"slash/\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\u007f\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\u00e9\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\u2028\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\u65e5\\u672c\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\uffff\": \"model-00001-of-00001.safetensors\",\n"
+                                    "    \"\\ud83d\\ude00\": \"model-00001-of-00001.safetensors\"\n"
+                                    "  }\n"
+                                    "}\n";
+
+static const char empty_header[] = "{\"__metadata__\":{\"format\":\"pt\"}}";
+
+static const char empty_index[] =
+    "{\n  \"metadata\": {\n    \"total_parameters\": 0,\n    \"total_size\": 0\n  },\n"
+    "  \"weight_map\": {}\n}\n";
+
+static void test_dtypes(void **state)
+{
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
+    fixture f;
+    const sw_catalog *c = make(&f, dtype_rows, COUNT(dtype_rows));
+    sw_layout l;
+
+    (void)state;
+    build(c, &rule, &l);
+    assert_int_equal(l.nfiles, 1);
+    assert_string_equal(l.files[0].name, "model.safetensors");
+    assert_int_equal(l.files[0].count, COUNT(dtype_rows));
+    assert_int_equal(l.files[0].size, 1487);
+    assert_header(c, &l, 0, dtype_header);
+    assert_null(l.index_name);
+    sw_layout_release(&l);
+}
+
+static void test_hostile_names(void **state)
+{
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_MODELS };
+    fixture f;
+    const sw_catalog *c = make(&f, hostile_rows, COUNT(hostile_rows));
+    sw_layout l;
+
+    (void)state;
+    build(c, &rule, &l);
+    assert_int_equal(l.nfiles, 1);
+    assert_int_equal(l.files[0].size, 854);
+    assert_header(c, &l, 0, hostile_header);
+    assert_string_equal(l.index_name, "model.safetensors.index.json");
+    assert_index(c, &l, hostile_index);
+    sw_layout_release(&l);
+}
+
+/* 4 and 6 bits: the reference library reads such headers but has no way to write the 6-bit ones. */
+static void test_small_elements(void **state)
+{
+    static const row rows[] = {
+        { "a", SW_F4, 2, { 3, 2 }, 1 },
+        { "b", SW_F6_E2M3, 1, { 4 }, 1 },
+        { "c", SW_F6_E3M2, 2, { 2, 6 }, 1 },
+    };
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
+    fixture f;
+    const sw_catalog *c = make(&f, rows, COUNT(rows));
+    sw_layout l;
+
+    (void)state;
+    build(c, &rule, &l);
+    assert_header(c, &l, 0,
+                  "{\"__metadata__\":{\"format\":\"pt\"},"
+                  "\"c\":{\"dtype\":\"F6_E3M2\",\"shape\":[2,6],\"data_offsets\":[0,9]},"
+                  "\"b\":{\"dtype\":\"F6_E2M3\",\"shape\":[4],\"data_offsets\":[9,12]},"
+                  "\"a\":{\"dtype\":\"F4\",\"shape\":[3,2],\"data_offsets\":[12,15]}}");
+    assert_int_equal(l.parameters, 22);
+    assert_int_equal(l.bytes, 15);
+    sw_layout_release(&l);
+}
+
+/* Any range of a header is that part of the whole. */
+static void test_windows(void **state)
+{
+    static const uint64_t sizes[] = { 0, 1, 2, 7, 8, 9, 31, 32, 100, 333, 1000 };
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
+    sw_status st = SW_STATUS_INIT;
+    fixture f;
+    const sw_catalog *c = make(&f, dtype_rows, COUNT(dtype_rows));
+    char whole[2048], part[2048];
+    uint64_t total;
+    sw_layout l;
+
+    (void)state;
+    build(c, &rule, &l);
+    total = 8 + l.files[0].header_len;
+    assert_int_equal(sw_layout_header(c, &l, 0, 0, total, whole, &st), SW_OK);
+    for (uint64_t from = 0; from <= total; from++)
+        for (size_t i = 0; i < COUNT(sizes) && from + sizes[i] <= total; i++) {
+            memset(part, '#', sizeof part);
+            assert_int_equal(sw_layout_header(c, &l, 0, from, sizes[i], part, &st), SW_OK);
+            assert_memory_equal(part, whole + from, sizes[i]);
+            assert_int_equal(part[sizes[i]], '#');
+        }
+    sw_layout_release(&l);
+}
+
+static void test_no_tensors(void **state)
+{
+    static const struct {
+        sw_layout_kind kind;
+        uint32_t nfiles;
+    } cases[] = {
+        { SW_LAYOUT_SINGLE, 1 },  { SW_LAYOUT_SIZE, 1 },  { SW_LAYOUT_MODELS, 0 },
+        { SW_LAYOUT_NUMBERS, 0 }, { SW_LAYOUT_NAMES, 0 },
+    };
+    const sw_map map = SW_MAP_INIT;
+    fixture f;
+    const sw_catalog *c = make(&f, NULL, 0);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const sw_layout_rule rule = { .kind = cases[i].kind, .map = &map, .map_file = "m" };
+        sw_layout l;
+
+        build(c, &rule, &l);
+        assert_int_equal(l.nfiles, cases[i].nfiles);
+        if (l.nfiles) {
+            assert_null(l.index_name);
+            assert_string_equal(l.files[0].name, "model.safetensors");
+            assert_header(c, &l, 0, empty_header);
+        } else {
+            assert_index(c, &l, empty_index);
+        }
+        sw_layout_release(&l);
+    }
+}
+
+/* ---- maps --------------------------------------------------------------------------------------- */
+
+static const row abc[] = {
+    { "a", SW_F32, 1, { 2 }, 1 },
+    { "b", SW_BF16, 2, { 3, 1 }, 3 },
+    { "c", SW_F32, 1, { 1 }, 1 },
+};
+
+static void parse_map(const char *json, bool names, sw_map *map)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    assert_int_equal((names ? sw_map_parse_texts : sw_map_parse_numbers)(json, strlen(json), "m", map, &st),
+                     SW_OK);
+}
+
+static void test_numbers(void **state)
+{
+    sw_map map;
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+    sw_layout l;
+
+    (void)state;
+    /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is the n of all names. */
+    parse_map("{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}", false, &map);
+    build(c, &rule, &l);
+    assert_int_equal(l.nfiles, 2);
+    assert_string_equal(l.files[0].name, "model-00001-of-00007.safetensors");
+    assert_string_equal(l.files[1].name, "model-00004-of-00007.safetensors");
+    assert_int_equal(l.files[0].first, 0);
+    assert_int_equal(l.files[0].count, 2);
+    assert_int_equal(l.files[1].first, 2);
+    assert_int_equal(l.files[1].count, 1);
+    assert_int_equal(l.order[0].tensor, 2); /* F32 before BF16 */
+    assert_int_equal(l.order[1].tensor, 1);
+    assert_int_equal(l.order[1].begin, 4);
+    assert_int_equal(l.order[1].end, 10);
+    assert_int_equal(l.order[2].tensor, 0);
+    assert_int_equal(l.files[0].size, 8 + l.files[0].header_len + 10);
+    assert_int_equal(l.parameters, 6);
+    assert_int_equal(l.bytes, 18);
+    assert_int_equal(l.unused, 2);
+    assert_string_equal(l.unused_names.data, "lm_head, zz");
+    assert_index(c, &l,
+                 "{\n  \"metadata\": {\n    \"total_parameters\": 6,\n    \"total_size\": 18\n  },\n"
+                 "  \"weight_map\": {\n"
+                 "    \"a\": \"model-00004-of-00007.safetensors\",\n"
+                 "    \"b\": \"model-00001-of-00007.safetensors\",\n"
+                 "    \"c\": \"model-00001-of-00007.safetensors\"\n  }\n}\n");
+    sw_layout_release(&l);
+    sw_map_release(&map);
+}
+
+static void test_large_numbers(void **state)
+{
+    sw_map map;
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+    sw_layout l;
+
+    (void)state;
+    parse_map("{\"c\": 99999999, \"a\": 100000, \"b\": 9}", false, &map);
+    build(c, &rule, &l);
+    assert_string_equal(l.files[0].name, "model-00009-of-99999999.safetensors");
+    assert_string_equal(l.files[1].name, "model-100000-of-99999999.safetensors");
+    assert_string_equal(l.files[2].name, "model-99999999-of-99999999.safetensors");
+    sw_layout_release(&l);
+    sw_map_release(&map);
+}
+
+static void test_missing_in_map(void **state)
+{
+    static const char *const maps[] = { "{}", "{\"a\": 1}", "{\"a\": 1, \"bb\": 1, \"c\": 1}",
+                                        "{\"a\": 1, \"c\": 1}" };
+    static const char *const missing[] = { "m: tensor 'a': ", "m: tensor 'b': ", "m: tensor 'b': ",
+                                           "m: tensor 'b': " };
+    sw_map map;
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(maps); i++) {
+        parse_map(maps[i], false, &map);
+        refuse(c, &rule, missing[i]);
+        sw_map_release(&map);
+    }
+}
+
+static void test_unused_names(void **state)
+{
+    sw_map map;
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, 1);
+    sw_layout l;
+
+    (void)state;
+    parse_map("{\"a\":1,\"0\":1,\"1\":1,\"2\":1,\"3\":1,\"4\":1,\"5\":1,\"6\":1,\"7\":1,\"8\":1,\"9\":1,"
+              "\"b\":1,\"c\":1}",
+              false, &map);
+    build(c, &rule, &l);
+    assert_int_equal(l.unused, 12);
+    assert_string_equal(l.unused_names.data, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
+    sw_layout_release(&l);
+    sw_map_release(&map);
+}
+
+static void test_names(void **state)
+{
+    sw_map map;
+    sw_layout_rule rule = {
+        .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m", .index_name = "x.index.json"
+    };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+    sw_layout l;
+
+    (void)state;
+    parse_map(
+        "{\"c\": \"a.safetensors\", \"a\": \"b/c.safetensors\", \"b\": \"a.safetensors\", \"d\": \"../e\"}",
+        true, &map);
+    build(c, &rule, &l);
+    assert_int_equal(l.nfiles, 2);
+    assert_string_equal(l.files[0].name, "a.safetensors");
+    assert_string_equal(l.files[1].name, "b/c.safetensors");
+    assert_int_equal(l.files[0].count, 2);
+    assert_int_equal(l.order[2].tensor, 0);
+    assert_string_equal(l.index_name, "x.index.json");
+    assert_int_equal(l.unused, 1);
+    sw_layout_release(&l);
+    rule.index_name = NULL;
+    build(c, &rule, &l);
+    assert_string_equal(l.index_name, "model.safetensors.index.json");
+    sw_layout_release(&l);
+    sw_map_release(&map);
+}
+
+static const struct {
+    const char *a, *b, *index; /* names of two files, and of the index */
+    const char *says;
+} bad_names[] = {
+    { "../a.safetensors", "b.safetensors", NULL,
+      "m: file name '../a.safetensors' would leave the output directory" },
+    { "/a.safetensors", "b.safetensors", NULL, "'/a.safetensors' would leave the output directory" },
+    { ".a.safetensors", "b.safetensors", NULL, "'.a.safetensors' has a part that begins with a dot" },
+    { "a/.b/c.safetensors", "b.safetensors", NULL, "'a/.b/c.safetensors' has a part that begins with a dot" },
+    { ".shardweld-staging/new/c.safetensors", "b.safetensors", NULL, "begins with a dot" },
+    { "a.bin", "b.safetensors", NULL, "'a.bin' does not end in .safetensors" },
+    { "a.safetensors", "a.safetensors/b.safetensors", NULL,
+      "file names 'a.safetensors' and 'a.safetensors/b.safetensors' exclude each other" },
+    { "x/a.safetensors", "x/a.safetensors/b/c.safetensors", NULL, "exclude each other" },
+    { "i.safetensors", "b.safetensors", "i.safetensors",
+      "'i.safetensors' and 'i.safetensors' exclude each other" },
+    { "i.json/a.safetensors", "b.safetensors", "i.json",
+      "'i.json' and 'i.json/a.safetensors' exclude each other" },
+    { "i.safetensors", "b.safetensors", "i.safetensors/i.json", "exclude each other" },
+    { "a.safetensors", "b.safetensors", ".i.json", "'.i.json' has a part that begins with a dot" },
+    { "a.safetensors", "b.safetensors", "../i.json", "'../i.json' would leave the output directory" },
+};
+
+static void test_bad_names(void **state)
+{
+    fixture f;
+    const sw_catalog *c = make(&f, abc, 2);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(bad_names); i++) {
+        /* Texts are borrowed here: the map is not released. */
+        union {
+            const char *given;
+            char *text;
+        } a = { bad_names[i].a }, b = { bad_names[i].b };
+        char keys[2][2] = { "a", "b" };
+        sw_map_item items[] = { { keys[0], a.text, 0 }, { keys[1], b.text, 0 } };
+        const sw_map map = { items, 2 };
+        const sw_layout_rule rule = {
+            .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m", .index_name = bad_names[i].index
+        };
+
+        refuse(c, &rule, bad_names[i].says);
+    }
+}
+
+/* Names that look alike but can stand side by side. */
+static void test_near_names(void **state)
+{
+    sw_map map;
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+    sw_layout l;
+
+    (void)state;
+    parse_map(
+        "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors-y/z.safetensors\", \"c\": \"x/x.safetensors\"}",
+        true, &map);
+    build(c, &rule, &l);
+    assert_int_equal(l.nfiles, 3);
+    sw_layout_release(&l);
+    sw_map_release(&map);
+}
+
+/* ---- models, sizes ------------------------------------------------------------------------------ */
+
+static void test_models(void **state)
+{
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_MODELS };
+    sw_file files[2] = { { .number = { 1, 1, 5 } }, { .number = { 1, 3, 5 } } };
+    fixture f;
+    sw_layout l;
+
+    (void)state;
+    make(&f, abc, COUNT(abc));
+    build(&f.catalog, &rule, &l);
+    assert_string_equal(l.files[1].name, "model-00003-of-00003.safetensors");
+    sw_layout_release(&l);
+
+    f.catalog.files = files;
+    f.catalog.nfiles = 2;
+    build(&f.catalog, &rule, &l);
+    assert_int_equal(l.nfiles, 2);
+    assert_string_equal(l.files[0].name, "model-00001-of-00005.safetensors");
+    assert_string_equal(l.files[1].name, "model-00003-of-00005.safetensors");
+    assert_string_equal(l.index_name, "model.safetensors.index.json");
+    sw_layout_release(&l);
+
+    f.tensors[1].model = 0;
+    refuse(&f.catalog, &rule, "tensor 'b': ");
+}
+
+/* Bytes of the tensors a, b, c, ...; the number of each one's file. */
+static const struct {
+    uint64_t limit;
+    uint64_t sizes[8];
+    uint32_t n;
+    uint32_t want[8];
+    uint32_t nfiles;
+} by_size[] = {
+    { 10, { 6, 6, 2, 6, 2, 2 }, 6, { 1, 2, 2, 3, 3, 3 }, 3 },
+    { 10, { 5, 5 }, 2, { 1, 1 }, 1 },
+    { 10, { 5, 5, 1 }, 3, { 1, 1, 2 }, 2 },
+    { 10, { 4, 11, 4 }, 3, { 2, 1, 2 }, 2 },
+    { 10, { 4, 11, 4, 12, 4 }, 5, { 3, 1, 3, 2, 4 }, 4 },
+    { 10, { 11, 12 }, 2, { 1, 2 }, 2 },
+    { 10, { 11 }, 1, { 1 }, 1 },
+    { 10, { 11, 0 }, 2, { 1, 2 }, 2 },
+    { 10, { 10, 0, 0, 1, 0 }, 5, { 1, 1, 1, 2, 2 }, 2 },
+    { 0, { 0, 0 }, 2, { 1, 1 }, 1 },
+    { 0, { 0, 1, 0 }, 3, { 2, 1, 2 }, 2 },
+    { UINT64_MAX, { 1000000, 1 }, 2, { 1, 1 }, 1 },
+};
+
+static void test_by_size(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(by_size); i++) {
+        const sw_layout_rule rule = { .kind = SW_LAYOUT_SIZE, .max_size = by_size[i].limit };
+        char names[8][2];
+        row rows[8];
+        fixture f;
+        sw_layout l;
+
+        for (uint32_t t = 0; t < by_size[i].n; t++) {
+            names[t][0] = (char)('a' + t);
+            names[t][1] = '\0';
+            rows[t] = (row){ names[t], SW_U8, 1, { by_size[i].sizes[t] }, 0 };
+        }
+        build(make(&f, rows, by_size[i].n), &rule, &l);
+        print_message("case %zu\n", i);
+        assert_int_equal(l.nfiles, by_size[i].nfiles);
+        for (uint32_t k = 0; k < l.nfiles; k++)
+            for (uint32_t s = 0; s < l.files[k].count; s++)
+                assert_int_equal(by_size[i].want[l.order[l.files[k].first + s].tensor], k + 1);
+        assert_int_equal(l.index_name != NULL, l.nfiles > 1);
+        assert_string_equal(l.files[0].name, l.nfiles == 1   ? "model.safetensors"
+                                             : l.nfiles == 2 ? "model-00001-of-00002.safetensors"
+                                             : l.nfiles == 3 ? "model-00001-of-00003.safetensors"
+                                                             : "model-00001-of-00004.safetensors");
+        sw_layout_release(&l);
+    }
+}
+
+/* One byte each and a limit of one byte: the files show the natural order. */
+static void test_natural_order(void **state)
+{
+    static const char *const natural[] = {
+        "",
+        "-",
+        "0",
+        "00",
+        "1",
+        "01a",
+        "1a",
+        "a-1",
+        "a.b",
+        "a0",
+        "a00",
+        "a1.b",
+        "a01.b2",
+        "a1.b10",
+        "a2",
+        "a9",
+        "a10",
+        "a18446744073709551616",
+        "a18446744073709551617",
+        "ab",
+        "l.9.w",
+        "l.10.w",
+        "l.10.x",
+        "\xc3\xa9",
+    };
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SIZE, .max_size = 1 };
+    const char *bytewise[COUNT(natural)];
+    row rows[COUNT(natural)];
+    fixture f;
+    sw_layout l;
+
+    (void)state;
+    memcpy(bytewise, natural, sizeof natural);
+    for (size_t i = 0; i < COUNT(natural); i++) /* insertion sort */
+        for (size_t k = i; k > 0 && strcmp(bytewise[k - 1], bytewise[k]) > 0; k--) {
+            const char *swap = bytewise[k];
+
+            bytewise[k] = bytewise[k - 1];
+            bytewise[k - 1] = swap;
+        }
+    for (size_t i = 0; i < COUNT(natural); i++)
+        rows[i] = (row){ bytewise[i], SW_U8, 1, { 1 }, 0 };
+    build(make(&f, rows, COUNT(rows)), &rule, &l);
+    assert_int_equal(l.nfiles, COUNT(natural));
+    for (uint32_t i = 0; i < l.nfiles; i++)
+        assert_string_equal(rows[l.order[i].tensor].name, natural[i]);
+    sw_layout_release(&l);
+}
+
+/* ---- limits ------------------------------------------------------------------------------------- */
+
+/* A header of exactly the largest size is made, one byte more is refused. Names share one long text. */
+static void test_header_limit(void **state)
+{
+    enum { N = 100, OVERHEAD = sizeof ",\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" - 1 };
+    const size_t json = sizeof empty_header - 1;
+    const size_t names = SW_HEADER_MAX - json - (size_t)N * OVERHEAD, each = names / N;
+    const size_t longest = names - each * (N - 1) + N * N;
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
+    char *text = malloc(longest + 1);
+    size_t used = 0;
+    row rows[N];
+    fixture f;
+    sw_layout l;
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, 'x', longest);
+    text[longest] = '\0';
+    for (size_t i = 0; i < N - 1; i++) { /* each a byte longer than the one before */
+        rows[i] = (row){ text + longest - (each - N + i), SW_U8, 1, { 0 }, 0 };
+        used += each - N + i;
+    }
+    rows[N - 1] = (row){ text + longest - (names - used), SW_U8, 1, { 0 }, 0 };
+    build(make(&f, rows, N), &rule, &l);
+    assert_int_equal(l.files[0].header_len, SW_HEADER_MAX);
+    sw_layout_release(&l);
+    rows[N - 1].name--;
+    refuse(make(&f, rows, N), &rule, "--max-shard-size");
+    free(text);
+}
+
+static void test_sizes_overflow(void **state)
+{
+    static const row whole[] = { { "a", SW_F64, 2, { UINT64_C(1) << 40, UINT64_C(1) << 40 }, 1 } };
+    static const row sum[] = { { "a", SW_U8, 1, { UINT64_C(1) << 62 }, 1 },
+                               { "b", SW_U8, 1, { UINT64_C(1) << 62 }, 1 } };
+    static const row large[] = { { "a", SW_U8, 1, { UINT64_C(1) << 62 }, 1 } };
+    static const row empty[] = { { "a", SW_F64, 3, { UINT64_C(1) << 40, UINT64_C(1) << 40, 0 }, 1 } };
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE }, two = { .kind = SW_LAYOUT_SIZE, .max_size = 1 };
+    fixture f;
+    sw_layout l;
+
+    (void)state;
+    refuse(make(&f, whole, 1), &rule, "model.safetensors: tensor 'a': sizes add up to more");
+    assert_int_equal(sw_tensor_out_bytes(&f.catalog, f.tensors), UINT64_MAX);
+    refuse(make(&f, sum, 2), &rule, "model.safetensors: tensor 'b': sizes add up to more");
+    build(make(&f, sum, 2), &two, &l);
+    assert_int_equal(l.nfiles, 2);
+    assert_int_equal(l.bytes, UINT64_C(1) << 63);
+    sw_layout_release(&l);
+    build(make(&f, empty, 1), &rule, &l);
+    assert_int_equal(l.bytes, 0);
+    sw_layout_release(&l);
+    build(make(&f, large, 1), &rule, &l);
+    assert_int_equal(l.files[0].size, (UINT64_C(1) << 62) + 8 + l.files[0].header_len);
+    sw_layout_release(&l);
+}
+
+/* Sizes, order and text are those of the dtype that is written. */
+static void test_out_dtype(void **state)
+{
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
+    fixture f;
+    sw_layout l;
+
+    (void)state;
+    make(&f, abc, 2);
+    f.tensors[0].out_dtype = SW_BF16;
+    f.tensors[1].out_dtype = SW_F64;
+    build(&f.catalog, &rule, &l);
+    assert_int_equal(l.bytes, 2 * 2 + 3 * 8);
+    assert_header(&f.catalog, &l, 0,
+                  "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"F64\",\"shape\":[3,1],\"data_"
+                  "offsets\":[0,24]},"
+                  "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[24,28]}}");
+    sw_layout_release(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dtypes),         cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_small_elements), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_no_tensors),     cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_large_numbers),  cmocka_unit_test(test_missing_in_map),
+        cmocka_unit_test(test_unused_names),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_bad_names),      cmocka_unit_test(test_near_names),
+        cmocka_unit_test(test_models),         cmocka_unit_test(test_by_size),
+        cmocka_unit_test(test_natural_order),  cmocka_unit_test(test_header_limit),
+        cmocka_unit_test(test_sizes_overflow), cmocka_unit_test(test_out_dtype),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

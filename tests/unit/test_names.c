@@ -1,0 +1,148 @@
+/* File names of checkpoints: which are whose. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "format/names.h"
+
+static const struct {
+    const char *name;
+    bool ok;
+    sw_shard_name want;
+} shards[] = {
+    { "shard-00001-model-00001-of-00001.safetensors", true, { 1, 1, 1 } },
+    { "shard-00002-model-00001-of-00003.safetensors", true, { 2, 1, 3 } },
+    { "shard-99999-model-00012-of-00012.safetensors", true, { 99999, 12, 12 } },
+    { "shard-100000-model-00001-of-123456.safetensors", true, { 100000, 1, 123456 } },
+    { "shard-18446744073709551615-model-00001-of-00001.safetensors", true, { UINT64_MAX, 1, 1 } },
+    { "shard-18446744073709551616-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-0001-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-00000-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-00001-model-00000-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-00001-model-00002-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-00001-model-00001-of-00001.safetensors.tmp", false, { 0, 0, 0 } },
+    { "shard-00001-model-00001-of-00001.bin", false, { 0, 0, 0 } },
+    { "shard-00001-model-00001-of-00001", false, { 0, 0, 0 } },
+    { "shard-00001-model-00001-of-.safetensors", false, { 0, 0, 0 } },
+    { "shard--00001-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-+0001-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "Shard-00001-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { " shard-00001-model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "shard-00001-diffusion_pytorch_model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "", false, { 0, 0, 0 } },
+};
+
+static const struct {
+    const char *name;
+    bool ok;
+    sw_shard_name want;
+} models[] = {
+    { "model-00001-of-00001.safetensors", true, { 0, 1, 1 } },
+    { "model-00163-of-00163.safetensors", true, { 0, 163, 163 } },
+    { "diffusion_pytorch_model-00001-of-00003.safetensors", true, { 0, 1, 3 } },
+    { "model-000002-of-000003.safetensors", true, { 0, 2, 3 } },
+    { "model.safetensors", false, { 0, 0, 0 } },
+    { "model-1-of-2.safetensors", false, { 0, 0, 0 } },
+    { "model-00002-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "model-00001-of-00001.safetensors.index.json", false, { 0, 0, 0 } },
+    { "pytorch_model-00001-of-00001.safetensors", false, { 0, 0, 0 } },
+    { "diffusion_pytorch_model.safetensors", false, { 0, 0, 0 } },
+    { "model", false, { 0, 0, 0 } },
+};
+
+static const struct {
+    const char *name;
+    bool want;
+} consolidated[] = {
+    { "model.safetensors", true },
+    { "diffusion_pytorch_model.safetensors", true },
+    { "model-00001-of-00002.safetensors", true },
+    { "model-a-of-b.safetensors", true },
+    { "model--of-.safetensors", true },
+    { "model-x-of-y-of-z.safetensors", true },
+    { "diffusion_pytorch_model-00001-of-00002.safetensors", true },
+    { "model.safetensors.index.json", true },
+    { "diffusion_pytorch_model.safetensors.index.json", true },
+    { "model-00001.safetensors", false },
+    { "model-of-.safetensors", false },
+    { "model-1-of.safetensors", false },
+    { "model_x.safetensors", false },
+    { "models.safetensors", false },
+    { "model-00001-of-00002.bin", false },
+    { "model.safetensors.bak", false },
+    { "pytorch_model.bin", false },
+    { "adapter_model.safetensors", false },
+    { "shard-00001-model-00001-of-00001.safetensors", false },
+    { "model-/-of-.safetensors", false },
+    { "a/model.safetensors", false },
+    { "index.json", false },
+    { "", false },
+};
+
+static void assert_same(sw_shard_name got, sw_shard_name want)
+{
+    assert_int_equal(got.shard, want.shard);
+    assert_int_equal(got.model, want.model);
+    assert_int_equal(got.of, want.of);
+}
+
+static void test_shards(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shards / sizeof shards[0]; i++) {
+        sw_shard_name got = { 7, 7, 7 };
+        bool ok = sw_shard_name_parse(shards[i].name, &got);
+
+        print_message("%s\n", shards[i].name);
+        assert_int_equal(ok, shards[i].ok);
+        assert_same(got, shards[i].want);
+    }
+}
+
+static void test_models(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        sw_shard_name got = { 7, 7, 7 };
+        bool ok = sw_model_name_parse(models[i].name, &got);
+
+        print_message("%s\n", models[i].name);
+        assert_int_equal(ok, models[i].ok);
+        assert_same(got, models[i].want);
+    }
+}
+
+static void test_consolidated(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof consolidated / sizeof consolidated[0]; i++) {
+        print_message("%s\n", consolidated[i].name);
+        assert_int_equal(sw_name_is_consolidated(consolidated[i].name), consolidated[i].want);
+    }
+}
+
+static void test_ends_with(void **state)
+{
+    (void)state;
+    assert_true(sw_name_ends_with("a.b", ".b"));
+    assert_true(sw_name_ends_with(".b", ".b"));
+    assert_true(sw_name_ends_with("a", ""));
+    assert_false(sw_name_ends_with("b", ".b"));
+    assert_false(sw_name_ends_with("a.b ", ".b"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_models),
+        cmocka_unit_test(test_consolidated),
+        cmocka_unit_test(test_ends_with),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

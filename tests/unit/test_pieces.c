@@ -1,0 +1,172 @@
+/* Any range of any tensor, put together from its pieces, is the same bytes; each byte once. */
+#include "plan_help.h"
+
+#include "plan/pieces.h"
+
+/* What files hold: byte i of a tensor is a function of i, so boxes can be written and ranges checked. */
+static char pattern(uint64_t i)
+{
+    return (char)(i * 31 + i / 251 + 7);
+}
+
+typedef struct world {
+    char *files[8];
+    const sw_catalog *c;
+    char *band;
+    uint64_t covered;
+    size_t pieces;
+} world;
+
+/* Write box k of a tensor where its file has it. */
+static void write_box(world *w, const sw_tensor *t, uint64_t k, uint64_t esize)
+{
+    const uint64_t *shape = sw_tensor_shape(w->c, t), *off = sw_box_offsets(w->c, t, k),
+                   *ext = sw_box_shape(w->c, t, k);
+    const sw_box *box = &w->c->boxes[t->box0 + k];
+    uint64_t n = 1;
+
+    for (unsigned d = 0; d < t->ndim; d++)
+        n *= ext[d];
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t rest = i, at = 0, stride = 1;
+
+        for (unsigned d = t->ndim; d-- > 0;) {
+            at += (off[d] + rest % ext[d]) * stride;
+            stride *= shape[d];
+            rest /= ext[d];
+        }
+        for (uint64_t b = 0; b < esize; b++)
+            w->files[box->file][box->at + i * esize + b] = pattern(at * esize + b);
+    }
+}
+
+static bool take_piece(void *ctx, const sw_piece *p)
+{
+    world *w = ctx;
+    uint64_t at = p->at, to, n = 0;
+    sw_row_walk walk;
+
+    for (sw_rows_begin(&walk, p); sw_rows_next(&walk, p, &to); at += p->row, n += p->row)
+        memcpy(w->band + to, w->files[p->file] + at, p->row);
+    assert_int_equal(n, p->n);
+    w->covered += n;
+    w->pieces++;
+    return true;
+}
+
+static void check_range(world *w, const sw_tensor *t, uint64_t from, uint64_t n, uint64_t seed)
+{
+    memset(w->band, 0, n);
+    w->covered = 0;
+    assert_true(sw_pieces_each(w->c, t, from, n, take_piece, w));
+    assert_int_equal(w->covered, n);
+    for (uint64_t i = 0; i < n; i++)
+        if (w->band[i] != pattern(from + i))
+            fail_msg("seed %d: byte %d of range %d+%d", (int)seed, (int)i, (int)from, (int)n);
+}
+
+static void test_random_ranges(void **state)
+{
+    static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
+    enum { ROOM = 1 << 16 };
+    test_box boxes[40];
+    world w = { 0 };
+
+    (void)state;
+    w.band = malloc(ROOM);
+    for (int f = 0; f < 8; f++)
+        w.files[f] = malloc(ROOM);
+    for (uint64_t seed = 1; seed <= 600; seed++) {
+        uint64_t s = seed, esize;
+        sw_status st = SW_STATUS_INIT;
+        sw_catalog c;
+        const sw_tensor *t = NULL;
+        size_t n;
+
+        boxes[0] =
+            (test_box){ "t", 0, dtypes[test_random(&s, 4)], (unsigned)test_random(&s, 5), { 0 }, { 0 } };
+        for (unsigned d = 0; d < 4; d++)
+            boxes[0].shape[d] = 1 + test_random(&s, 8);
+        n = test_cut(&s, boxes, 1 + test_random(&s, 39));
+        for (size_t i = 0; i < n; i++)
+            boxes[i].file = (uint32_t)test_random(&s, 8);
+        assert_int_equal(test_catalog(boxes, n, 8, 2, &c, &st), SW_OK);
+        t = c.tensors;
+        w.c = &c;
+        esize = sw_dtype_bits((sw_dtype)t->dtype) / 8;
+        for (uint64_t k = 0; k < t->nboxes; k++)
+            write_box(&w, t, k, esize);
+        check_range(&w, t, 0, t->bytes, seed);
+        for (int i = 0; i < 20; i++) {
+            uint64_t from = test_random(&s, t->bytes + 1);
+
+            check_range(&w, t, from, test_random(&s, t->bytes - from + 1), seed);
+        }
+        sw_catalog_release(&c);
+    }
+    for (int f = 0; f < 8; f++)
+        free(w.files[f]);
+    free(w.band);
+}
+
+static bool count_piece(void *ctx, const sw_piece *p)
+{
+    world *w = ctx;
+
+    w->pieces++;
+    w->covered += p->n;
+    return true;
+}
+
+/* Rows are one piece each, whatever the number of rows in a box; a band of few rows does not look at all boxes. */
+static void test_rows_are_whole(void **state)
+{
+    enum { N = 1000 };
+    test_box *boxes = calloc(N, sizeof *boxes);
+    sw_status st = SW_STATUS_INIT;
+    world w = { 0 };
+    sw_catalog c;
+
+    (void)state;
+    for (uint64_t i = 0; i < N; i++) {
+        boxes[i] = (test_box){ "t", (uint32_t)(i % 10), SW_F32, 2, { 0 }, { 64, 128 } };
+        boxes[i].offsets[0] = i * 64;
+    }
+    assert_int_equal(test_catalog(boxes, N, 10, 1, &c, &st), SW_OK);
+    assert_true(sw_pieces_each(&c, c.tensors, 64 * 512 * 500 + 100, 64 * 512 * 3, count_piece, &w));
+    assert_int_equal(w.pieces, 4);
+    assert_int_equal(w.covered, 64 * 512 * 3);
+    sw_catalog_release(&c);
+    free(boxes);
+}
+
+/* Numbers beyond 2^32 in dimensions, offsets and positions. */
+static void test_large(void **state)
+{
+    const uint64_t rows = UINT64_C(5) << 32;
+    const test_box boxes[] = {
+        { "t", 0, SW_F32, 2, { 0, 0 }, { rows, 1 } },
+        { "t", 1, SW_F32, 2, { 0, 1 }, { rows, 2 } },
+    };
+    sw_status st = SW_STATUS_INIT;
+    world w = { 0 };
+    sw_catalog c;
+
+    (void)state;
+    assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
+    assert_int_equal(c.tensors[0].bytes, rows * 12);
+    assert_true(sw_pieces_each(&c, c.tensors, rows * 12 - 24, 24, count_piece, &w));
+    assert_int_equal(w.pieces, 2);
+    assert_int_equal(w.covered, 24);
+    sw_catalog_release(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_ranges),
+        cmocka_unit_test(test_rows_are_whole),
+        cmocka_unit_test(test_large),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

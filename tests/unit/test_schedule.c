@@ -1,0 +1,115 @@
+/* Groups, regions and bands: every byte of every file is written once, in rank order, by ranks of one group. */
+#include "plan_help.h"
+
+#include "plan/schedule.h"
+
+static void check_file(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t nranks)
+{
+    uint64_t at = 0, rounds = sw_schedule_rounds(s, l, f);
+
+    assert_true(rounds >= 1);
+    for (uint32_t rank = 0; rank < nranks; rank++) {
+        sw_region r = sw_schedule_region(s, l, f, rank);
+        bool mine = rank >= s->groups[f].rank0 && rank < s->groups[f].rank0 + s->groups[f].nranks;
+
+        if (!mine) {
+            assert_int_equal(r.begin, r.end);
+            continue;
+        }
+        assert_int_equal(r.begin, at);
+        assert_true(r.begin % s->block == 0 || r.begin == l->files[f].size);
+        for (uint64_t round = 0; round < rounds; round++) {
+            sw_region b = sw_schedule_band(s, r, round);
+
+            assert_int_equal(b.begin, at);
+            assert_true(b.end - b.begin <= s->band);
+            assert_true(b.begin == b.end || b.begin % s->unit == 0);
+            at = b.end;
+        }
+        assert_int_equal(at, r.end);
+    }
+    assert_int_equal(at, l->files[f].size);
+}
+
+static void test_random_plans(void **state)
+{
+    sw_layout_file files[12];
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 500; seed++) {
+        uint64_t s = seed;
+        sw_layout l = { .files = files, .nfiles = 1 + (uint32_t)test_random(&s, 12) };
+        uint32_t nranks = 1 + (uint32_t)test_random(&s, 24), used[24] = { 0 };
+        bool shared = test_random(&s, 4) == 0;
+        sw_status st = SW_STATUS_INIT;
+        sw_schedule sched;
+
+        for (uint32_t f = 0; f < l.nfiles; f++)
+            files[f] = (sw_layout_file){ .size = 10 + test_random(&s, 2000000) };
+        assert_int_equal(sw_schedule_build(&l, nranks, 1500 + test_random(&s, 100000),
+                                           1 << (12 + test_random(&s, 6)), shared, &sched, &st),
+                         SW_OK);
+        for (uint32_t f = 0; f < l.nfiles; f++) {
+            check_file(&sched, &l, f, nranks);
+            for (uint32_t i = 0; i < sched.groups[f].nranks; i++)
+                used[sched.groups[f].rank0 + i]++;
+        }
+        for (uint32_t r = 0; r < nranks; r++) {
+            if (shared)
+                assert_int_equal(used[r], l.nfiles);
+            else if (l.nfiles <= nranks)
+                assert_int_equal(used[r], 1);
+        }
+        sw_schedule_release(&sched);
+    }
+}
+
+static void test_groups(void **state)
+{
+    sw_layout_file three[] = { { .size = 100 << 20 }, { .size = 300 << 20 }, { .size = 20 << 20 } };
+    sw_layout l = { .files = three, .nfiles = 3 };
+    sw_status st = SW_STATUS_INIT;
+    sw_schedule s;
+
+    (void)state;
+    /* more ranks than files: in proportion */
+    assert_int_equal(sw_schedule_build(&l, 9, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(s.groups[0].nranks, 2);
+    assert_int_equal(s.groups[1].nranks, 6);
+    assert_int_equal(s.groups[2].nranks, 1);
+    assert_int_equal(s.groups[1].rank0, 2);
+    sw_schedule_release(&s);
+    /* more files than ranks: the large one alone */
+    assert_int_equal(sw_schedule_build(&l, 2, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(s.groups[1].rank0, 0);
+    assert_int_equal(s.groups[0].rank0, 1);
+    assert_int_equal(s.groups[2].rank0, 1);
+    sw_schedule_release(&s);
+}
+
+/* A petabyte in one file: regions stay countable in blocks. */
+static void test_large(void **state)
+{
+    sw_layout_file one = { .size = UINT64_C(1) << 50 };
+    sw_layout l = { .files = &one, .nfiles = 1 };
+    sw_status st = SW_STATUS_INIT;
+    sw_schedule s;
+
+    (void)state;
+    assert_int_equal(sw_schedule_build(&l, 7, 64 << 20, 4096, false, &s, &st), SW_OK);
+    assert_true(one.size / s.block < INT32_MAX);
+    for (uint32_t r = 0; r + 1 < 7; r++)
+        assert_int_equal(sw_schedule_region(&s, &l, 0, r).end, sw_schedule_region(&s, &l, 0, r + 1).begin);
+    assert_int_equal(sw_schedule_region(&s, &l, 0, 6).end, one.size);
+    sw_schedule_release(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_plans),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_large),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

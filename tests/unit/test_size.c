@@ -1,0 +1,135 @@
+/* Sizes as people write and read them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/status.h"
+
+#define N(array) (sizeof array / sizeof array[0])
+
+static void good(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } cases[] = {
+        { "0", 0 },
+        { "4096", 4096 },
+        { "007", 7 },
+        { "1B", 1 },
+        { "1b", 1 },
+        { "1KB", 1000 },
+        { "1kb", 1000 },
+        { "1KiB", 1024 },
+        { "1kib", 1024 },
+        { "1KIB", 1024 },
+        { "64MiB", UINT64_C(64) << 20 },
+        { "5GB", UINT64_C(5000000000) },
+        { "1.5GB", UINT64_C(1500000000) },
+        { "1.5GiB", UINT64_C(1610612736) },
+        { "2TB", UINT64_C(2000000000000) },
+        { "1TiB", UINT64_C(1) << 40 },
+        { "0.001KB", 1 },
+        { "0.0009KB", 0 },
+        { "1.9", 1 },
+        { "1.9B", 1 },
+        { "0.1KiB", 102 },
+        { "1.1TiB", UINT64_C(1209462790553) },
+        { "0.999999999999999999999999999999TiB", (UINT64_C(1) << 40) - 1 },
+        { "0.000000000000909494701772928237915039062499TiB", 0 },
+        { "0.0000000000009094947017729282379150390625TiB", 1 },
+        { "18446744073709551615", UINT64_MAX },
+        { "18014398509481983.999KiB", UINT64_C(18446744073709551614) },
+        { "16777215.99999999999TiB", UINT64_C(18446744073709551605) },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t n = 1;
+
+        if (sw_size_parse(cases[i].text, &n, &st) || n != cases[i].want)
+            fail_msg("%s: %s %llu", cases[i].text, st.reason, (unsigned long long)n);
+    }
+}
+
+static void bad(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        { "", "not a size" },
+        { "GB", "not a size" },
+        { "-1", "not a size" },
+        { "+1", "not a size" },
+        { " 1", "not a size" },
+        { "1 GB", "not a size" },
+        { "1GB ", "not a size" },
+        { "1K", "not a size" },
+        { "1G", "not a size" },
+        { "1PB", "not a size" },
+        { "1.", "not a size" },
+        { "1.GB", "not a size" },
+        { ".5GB", "not a size" },
+        { "1,5GB", "not a size" },
+        { "1.5.5GB", "not a size" },
+        { "1e3", "not a size" },
+        { "0x10", "not a size" },
+        { "nan", "not a size" },
+        { "18446744073709551616", "64 bits" },
+        { "99999999999999999999999999", "64 bits" },
+        { "16777216TiB", "64 bits" },
+        { "18446744073709551615KB", "64 bits" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t n = 77;
+
+        if (sw_size_parse(cases[i].text, &n, &st) != SW_EUSAGE || !strstr(st.reason, cases[i].says) ||
+            n != 77)
+            fail_msg("%s: %s", cases[i].text, st.reason);
+    }
+}
+
+static void text(void **state)
+{
+    static const struct {
+        uint64_t bytes;
+        const char *want;
+    } cases[] = {
+        { 0, "0 B" },
+        { 999, "999 B" },
+        { 1000, "1.00 KB" },
+        { 1004, "1.00 KB" },
+        { 1005, "1.01 KB" },
+        { 1500, "1.50 KB" },
+        { 999994, "999.99 KB" },
+        { 999995, "1.00 MB" },
+        { 1000000, "1.00 MB" },
+        { UINT64_C(5000000000), "5.00 GB" },
+        { UINT64_C(999994999999999), "999.99 TB" },
+        { UINT64_C(999995000000000), "1.00 PB" },
+        { UINT64_MAX, "18.45 EB" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        char t[SW_SIZE_TEXT];
+
+        assert_string_equal(sw_size_text(cases[i].bytes, t), cases[i].want);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(good), cmocka_unit_test(bad),
+                                        cmocka_unit_test(text) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
