@@ -91,9 +91,10 @@ help:
 #: install       PREFIX=/usr/local DESTDIR=; also: uninstall
 #: clean         remove the build directory
 
-# V=1 shows the commands.
+# V=1 shows the commands, -s nothing.
 Q = $(if $(V),,@)
-say = $(if $(V),,@echo '  $(1)')
+QUIET := $(findstring s,$(firstword -$(MAKEFLAGS)))
+say = $(if $(V)$(QUIET),,@echo '  $(1)')
 
 # ---- build ------------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ space := $(subst ,, )
 $(VENV_READY):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV) || /usr/bin/python3 -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) $(TORCH_PACKAGES)
+	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TORCH_PACKAGES)
 	touch '$@'
 
 check-torch:

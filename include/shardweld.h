@@ -91,8 +91,6 @@ typedef enum sw_assign {
     SW_ASSIGN_OWNER,    /* each rank reads the shard files it owns, and the ranks exchange (MPI only) */
 } sw_assign;
 
-typedef enum sw_log_level { SW_LOG_WARNING, SW_LOG_INFO } sw_log_level;
-
 /* Zero is the default of each member. Strings are borrowed until the call returns. */
 typedef struct sw_options {
     /* layout of the output: at most one of these four */
@@ -117,7 +115,7 @@ typedef struct sw_options {
 
     /* callbacks, called on rank 0 only, from the calling thread; may be NULL */
     void *user;
-    void (*log)(void *user, sw_log_level level, const char *text);
+    void (*warn)(void *user, const char *text);                  /* a line of text, without a newline */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of output */
 
     /* looked at between steps; a non-zero value on any rank ends the call with SW_ECANCEL; NULL = none */
@@ -160,6 +158,7 @@ typedef struct sw_result {
     int ranks;
     char io[32];            /* "romio", "ompio", "mpi-io" or "posix"; see sw_transport_describe() */
     char transport[512];    /* "name=value" words */
+    double seconds_parse;   /* reading and checking headers, of the slowest rank; part of seconds_plan */
     double seconds_plan;    /* scan, parse, gather, plan */
     double seconds_write;   /* fill and write */
     double seconds_publish; /* sync and rename */

@@ -76,13 +76,13 @@ static void tell_warnings(run *r)
 {
     char *line = r->warnings.data;
 
-    if (is_root(r) && r->opt->log && r->warnings.len) {
+    if (is_root(r) && r->opt->warn && r->warnings.len) {
         r->warnings.data[r->warnings.len - 1] = '\0';
         for (char *end; line; line = end) {
             end = strchr(line, '\n');
             if (end)
                 *end++ = '\0';
-            r->opt->log(r->opt->user, SW_LOG_WARNING, line);
+            r->opt->warn(r->opt->user, line);
         }
     }
     r->warnings.len = 0;
@@ -397,7 +397,8 @@ static sw_code plan(run *r, sw_status *st)
     if (is_root(r) && !r->recovered)
         look_at_output(r, st);
     sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, st);
-    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, st))
+    if (sw_agree(r->comm, st) ||
+        sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, st))
         return st->code;
     lay_out(r, st);
     if (sw_agree(r->comm, st))
@@ -614,7 +615,7 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
     static const sw_options defaults = SW_OPTIONS_INIT;
-    sw_result unwanted;
+    sw_result unwanted = { 0 };
     run r = { .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
 
     r.result = result ? result : &unwanted;

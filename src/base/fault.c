@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct fault_spec {
@@ -62,12 +63,17 @@ static void list_call(const char *site)
 
 static int strike(const char *action)
 {
+    const struct timespec moment = { 0, 50000000 };
     int err = atoi(action);
 
     if (strcmp(action, "kill") == 0)
         kill(getpid(), SIGKILL);
     if (strcmp(action, "stop") == 0) {
         kill(getpid(), SIGSTOP);
+        return 0;
+    }
+    if (strcmp(action, "slow") == 0) {
+        nanosleep(&moment, NULL);
         return 0;
     }
     errno = err > 0 ? err : EIO;

@@ -74,7 +74,7 @@ const char *sw_utf8_invalid(const char *text, size_t len)
 
 void sw_json_init(sw_json *j, char *text, size_t len)
 {
-    *j = (sw_json){ .at = text, .end = text + len, .begin = text };
+    *j = (sw_json){ .at = text, .end = len ? text + len : text, .begin = text };
 }
 
 bool sw_json_fail(sw_json *j, const char *what)
@@ -290,20 +290,42 @@ static bool take_unicode(sw_json *j, char **to)
     return true;
 }
 
+/* What a letter behind a backslash stands for, 0 = nothing. */
+static char unescaped(char letter)
+{
+    switch (letter) {
+    case '"':
+    case '\\':
+    case '/':
+        return letter;
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    default:
+        return '\0';
+    }
+}
+
 /* What follows a backslash, which is never shorter than what it stands for. */
 static bool take_escape(sw_json *j, char **to)
 {
-    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-    const char *letter;
+    char c;
 
     if (++j->at == j->end)
         return sw_json_fail(j, "unexpected end of the text");
     if (*j->at == 'u')
         return take_unicode(j, to);
-    letter = *j->at ? strchr(letters, *j->at) : NULL;
-    if (!letter)
+    c = unescaped(*j->at);
+    if (!c)
         return sw_json_fail(j, "a bad escape in a string");
-    *(*to)++ = meanings[letter - letters];
+    *(*to)++ = c;
     j->at++;
     return true;
 }

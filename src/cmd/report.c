@@ -188,6 +188,7 @@ static void put_seconds(json_t *object, const sw_run *run)
     const sw_result *r = &run->result;
 
     json_object_set_new(object, "seconds_start", json_real(run->seconds_start));
+    json_object_set_new(object, "seconds_parse", json_real(r->seconds_parse));
     json_object_set_new(object, "seconds_plan", json_real(r->seconds_plan));
     json_object_set_new(object, "seconds_write", json_real(r->seconds_write));
     json_object_set_new(object, "seconds_publish", json_real(r->seconds_publish));

@@ -25,19 +25,15 @@ static void keep_warning(sw_run *run, const char *text)
         run->nwarnings++;
 }
 
-static void on_log(void *user, sw_log_level level, const char *text)
+static void on_warning(void *user, const char *text)
 {
     sw_run *run = user;
 
-    if (level == SW_LOG_WARNING)
-        keep_warning(run, text);
-    if (level == SW_LOG_WARNING ? run->args->quiet : !run->args->verbose)
+    keep_warning(run, text);
+    if (run->args->quiet)
         return;
     sw_progress_pause(&run->progress);
-    if (level == SW_LOG_WARNING)
-        sw_say_warning(text);
-    else
-        sw_say("%s", text);
+    sw_say_warning(text);
 }
 
 static void on_progress(void *user, uint64_t done, uint64_t total)
@@ -156,13 +152,17 @@ int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     mine.opt.user = &run;
-    mine.opt.log = on_log;
+    mine.opt.warn = on_warning;
     mine.opt.progress = on_progress;
     mine.opt.cancel = sw_signals_flag();
     if (agree(st) == SW_OK && (alone || check_same_options(args, rank, st) == SW_OK)) {
         sw_comm_from_mpi(MPI_COMM_WORLD, &run.comm, st);
         if (agree(st) == SW_OK)
             work(&run, begun, st);
+    }
+    if (st->code == SW_ECOMM) {
+        sw_say_error(st);
+        MPI_Abort(MPI_COMM_WORLD, sw_code_exit_status(st->code));
     }
     if (rank == 0)
         tell(&run, st);

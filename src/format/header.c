@@ -52,7 +52,7 @@ typedef struct parser {
 static bool broken(parser *p)
 {
     if (p->json.error)
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: bad JSON at byte %" PRIu64 ": %s", p->where,
+        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: invalid at byte %" PRIu64 ": %s", p->where,
                 sw_json_pos(&p->json), p->json.error);
     return false;
 }

@@ -9,7 +9,7 @@
 #include "base/sort.h"
 
 #define BUCKET_BITS                                                                                          \
-    3 /* 8 places of 8 bytes: a search touches one or two lines of cache, and the buckets stay in it */
+    3 /* 8 places, 32 bytes: a search touches one line of memory, and the buckets stay in the cache */
 
 void sw_keys_init(sw_keys *k, const char *text)
 {
@@ -73,9 +73,20 @@ static size_t bucket_of(const sw_keys *k, uint64_t hash)
     return (size_t)(hash >> (64 - k->bits));
 }
 
+/* The bits of a hash below those that choose the bucket, as many as a place has room for. */
 static uint32_t tag_of(const sw_keys *k, uint64_t hash)
 {
-    return (uint32_t)(hash << k->bits >> 32);
+    return (uint32_t)(hash << k->bits >> 32) >> k->index_bits;
+}
+
+static uint32_t place_tag(const sw_keys *k, size_t place)
+{
+    return k->places[place] >> k->index_bits;
+}
+
+static const sw_key *place_key(const sw_keys *k, size_t place)
+{
+    return &k->keys[k->places[place] & ((UINT32_C(1) << k->index_bits) - 1)];
 }
 
 /* What a search needs of the sorted slots, packed. */
@@ -83,8 +94,9 @@ static sw_code make_places(sw_keys *k, const sw_slot *slots, sw_status *st)
 {
     size_t nbuckets, bucket = 0;
 
-    for (k->bits = 1; k->bits < 28 && k->n >> (k->bits + BUCKET_BITS);)
-        k->bits++;
+    for (k->index_bits = 1; k->n >> k->index_bits;)
+        k->index_bits++;
+    k->bits = k->index_bits > BUCKET_BITS ? k->index_bits - BUCKET_BITS : 1;
     nbuckets = (size_t)1 << k->bits;
     k->places = sw_calloc(k->n, sizeof *k->places, st);
     k->buckets = sw_calloc(nbuckets + 1, sizeof *k->buckets, st);
@@ -93,7 +105,7 @@ static sw_code make_places(sw_keys *k, const sw_slot *slots, sw_status *st)
     for (size_t i = 0; i < k->n; i++) {
         for (; bucket < bucket_of(k, slots[i].key); bucket++)
             k->buckets[bucket + 1] = (uint32_t)i;
-        k->places[i] = (sw_place){ tag_of(k, slots[i].key), slots[i].index };
+        k->places[i] = tag_of(k, slots[i].key) << k->index_bits | slots[i].index;
     }
     for (; bucket < nbuckets; bucket++)
         k->buckets[bucket + 1] = (uint32_t)k->n;
@@ -121,30 +133,27 @@ sw_code sw_keys_sort(sw_keys *k, sw_status *st)
 
 const sw_key *sw_keys_duplicate(const sw_keys *k)
 {
-    for (size_t i = 1; i < k->n; i++) {
-        const sw_place *a = &k->places[i - 1], *b = &k->places[i];
-
-        if (a->tag == b->tag && compare_keys(k, &k->keys[a->index], &k->keys[b->index]) == 0)
-            return &k->keys[b->index];
-    }
+    for (size_t i = 1; i < k->n; i++)
+        if (place_tag(k, i - 1) == place_tag(k, i) &&
+            compare_keys(k, place_key(k, i - 1), place_key(k, i)) == 0)
+            return place_key(k, i);
     return NULL;
 }
 
 /* Within a bucket the tags ascend. Keys whose hashes differ only below their tags stand by hash, not by name, so
  * a tie of tags is settled by the whole hash. */
-static int compare_place(const sw_keys *k, const sw_place *place, uint64_t hash, const char *s,
-                         const sw_key *want)
+static int compare_place(const sw_keys *k, size_t place, uint64_t hash, const char *s, const sw_key *want)
 {
-    const sw_key *key = &k->keys[place->index];
     uint32_t tag = tag_of(k, hash);
+    const sw_key *key = place_key(k, place);
     uint64_t other;
+    int c;
 
-    if (place->tag != tag)
-        return place->tag < tag ? -1 : 1;
-    other = sw_hash(key->object, k->text + key->at, key->len);
-    if (other != hash)
-        return other < hash ? -1 : 1;
-    return compare(k->text + key->at, key, s, want);
+    if (place_tag(k, place) != tag)
+        return place_tag(k, place) < tag ? -1 : 1;
+    c = compare(k->text + key->at, key, s, want);
+    other = c ? sw_hash(key->object, k->text + key->at, key->len) : hash;
+    return other == hash ? c : other < hash ? -1 : 1;
 }
 
 const sw_key *sw_keys_find(const sw_keys *k, uint32_t object, const char *s, size_t len)
@@ -155,10 +164,10 @@ const sw_key *sw_keys_find(const sw_keys *k, uint32_t object, const char *s, siz
 
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int c = compare_place(k, &k->places[mid], hash, s, &want);
+        int c = compare_place(k, mid, hash, s, &want);
 
         if (c == 0)
-            return &k->keys[k->places[mid].index];
+            return place_key(k, mid);
         if (c < 0)
             low = mid + 1;
         else

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/num.h"
 #include "shardweld_mpi.h"
@@ -290,6 +291,53 @@ out:
     if (st->code)
         sw_buf_release(all);
     return st->code;
+}
+
+/* ---- agreeing behind the work --------------------------------------------------------------------- */
+
+void sw_watch_init(sw_watch *w, const sw_comm *comm)
+{
+    *w = (sw_watch){ .comm = comm };
+}
+
+void sw_watch_begin(sw_watch *w, sw_status *st)
+{
+    unsigned i = w->begun++ % SW_WATCH_LAG;
+    MPI_Comm mpi;
+
+    w->mine[i] = w->first[i] = st->code ? w->comm->rank : w->comm->size;
+    w->requests[i] = MPI_REQUEST_NULL;
+    if (w->comm->size > 1 && sw_comm_mpi(w->comm, &mpi) &&
+        MPI_Iallreduce(&w->mine[i], &w->first[i], 1, MPI_INT, MPI_MIN, mpi, &w->requests[i]) != MPI_SUCCESS)
+        broken(st);
+}
+
+/* A rank that spins takes the processor from the one that it waits for. */
+static int wait_idle(MPI_Request *request)
+{
+    const struct timespec moment = { 0, 50000 };
+    int done = 0, err = MPI_SUCCESS;
+
+    for (int i = 0; !done && err == MPI_SUCCESS; i++) {
+        err = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+        if (!done && i > 100)
+            nanosleep(&moment, NULL);
+    }
+    return err;
+}
+
+bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
+{
+    unsigned keep = all ? 0 : SW_WATCH_LAG - 1;
+
+    while (w->begun - w->ended > keep && st->code != SW_ECOMM) {
+        unsigned i = w->ended++ % SW_WATCH_LAG;
+
+        if (wait_idle(&w->requests[i]) != MPI_SUCCESS)
+            broken(st);
+        w->failed = w->failed || w->first[i] < w->comm->size;
+    }
+    return w->failed;
 }
 
 /* ---- stopping ----------------------------------------------------------------------------------- */

@@ -35,6 +35,29 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
 /* Local. Turn a return code of MPI into a status: code SW_EIO for files, SW_ECOMM for messages. */
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what);
 
+/* ---- agreeing behind the work -----------------------------------------------------------------------
+ * The outcome of each round is agreed upon, but a rank does not wait for that of a round before SW_WATCH_LAG
+ * rounds later: so a rank that is held up for a moment does not hold up the others. */
+#define SW_WATCH_LAG 4
+
+typedef struct sw_watch {
+    const sw_comm *comm;
+    MPI_Request requests[SW_WATCH_LAG];
+    int mine[SW_WATCH_LAG], first[SW_WATCH_LAG]; /* lowest failing rank; size = none */
+    unsigned begun, ended;
+    bool failed; /* some rank failed in a round that has been waited for */
+} sw_watch;
+
+/* Local. comm is borrowed. */
+void sw_watch_init(sw_watch *w, const sw_comm *comm);
+
+/* Collective, but does not wait: this rank's outcome of a round. At most SW_WATCH_LAG may be under way. */
+void sw_watch_begin(sw_watch *w, sw_status *st);
+
+/* Collective. Wait for the oldest round when all places are taken (all = false), or for all of them. Waiting does not spin.
+ * True when some rank has failed: then, and at the end, sw_agree() tells who. The answer is the same on every rank. */
+bool sw_watch_end(sw_watch *w, bool all, sw_status *st);
+
 /* ---- stopping the other groups --------------------------------------------------------------------
  * Groups never wait for each other while they write, so one that fails tells the others' first ranks, and
  * they look for such a word in each round. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/hash.h"
 #include "base/path.h"
@@ -119,17 +120,39 @@ static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *re
     return st->code;
 }
 
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Collective. The largest of the ranks' seconds. */
+static sw_code slowest(const sw_comm *comm, double *seconds, sw_status *st)
+{
+    double *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+
+    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, seconds, sizeof *seconds, all, st))
+        for (int r = 0; r < comm->size; r++)
+            *seconds = all[r] > *seconds ? all[r] : *seconds;
+    free(all);
+    return st->code;
+}
+
 sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
-                          sw_status *st)
+                          double *seconds, sw_status *st)
 {
     sw_buf records = SW_BUF_INIT, packed = SW_BUF_INIT, names = SW_BUF_INIT, boxes = SW_BUF_INIT;
     uint64_t n = (uint64_t)comm->size + 1;
     uint64_t *starts = sw_calloc(2 * n, sizeof *starts, st);
     sw_found found = SW_FOUND_INIT;
+    double begin = now();
 
     if (!st->code && !parse_own(comm, c, dir, cancel, &found, &records, st))
         sw_found_pack(&found, &packed, st);
-    if (sw_agree(comm, st) || gather_files(comm, c, &records, starts, st) ||
+    *seconds = now() - begin;
+    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &records, starts, st) ||
         sw_comm_gather(comm, &packed, &names, starts, st) ||
         sw_comm_gather(comm, &found.boxes, &boxes, starts + n, st))
         goto out;

@@ -16,10 +16,11 @@ sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf 
 sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
 
 /* Collective. Parse the headers of c->files by their owners, gather, join and check (sw_catalog_check()).
- *   cancel  looked at between files; NULL = none
+ *   cancel   looked at between files; NULL = none
+ *   seconds  out: what the slowest rank took to read and check its headers
  * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an n-dimensional box. */
 sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
-                          sw_status *st);
+                          double *seconds, sw_status *st);
 
 /* Local. SW_ECANCEL when the flag is raised. */
 sw_code sw_check_cancel(const volatile int *cancel, sw_status *st);

@@ -89,11 +89,13 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, const char *c
 }
 
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
-                    const char *const *hints, sw_status *st)
+                    bool durable, const char *const *hints, sw_status *st)
 {
     MPI_Comm mpi;
 
-    *o = (sw_out){ .group = group, .show = show, .size = size, .fd = -1, .fh = MPI_FILE_NULL };
+    *o = (sw_out){
+        .group = group, .show = show, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL
+    };
     if (group->rank == 0)
         create_file(o, path, st);
     if (sw_agree(group, st))
@@ -115,19 +117,19 @@ failed:
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
-/* The rank's band as a 1-D subarray of the file, counted in blocks because subarray sizes are ints. A band that
+/* The rank's part as a 1-D subarray of the file, counted in blocks because subarray sizes are ints. A part that
  * is empty, or in a file of too many blocks, has a plain view from where it begins. */
-static int set_view(sw_out *o, sw_region band, uint64_t block)
+static int set_view(sw_out *o, sw_region part, uint64_t block)
 {
-    uint64_t n = band.end - band.begin, blocks = o->size / block + 1;
+    uint64_t n = part.end - part.begin, blocks = o->size / block + 1;
     MPI_Datatype element = MPI_DATATYPE_NULL, view = MPI_DATATYPE_NULL;
     int sizes, subsizes, starts, err;
 
-    if (n == 0 || blocks > INT_MAX || band.begin % block)
-        return MPI_File_set_view(o->fh, (MPI_Offset)band.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
+    if (n == 0 || blocks > INT_MAX || part.begin % block)
+        return MPI_File_set_view(o->fh, (MPI_Offset)part.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
     sizes = (int)blocks;
     subsizes = (int)((n + block - 1) / block);
-    starts = (int)(band.begin / block);
+    starts = (int)(part.begin / block);
     err = MPI_Type_contiguous((int)block, MPI_BYTE, &element);
     if (err == MPI_SUCCESS)
         err = MPI_Type_create_subarray(1, &sizes, &subsizes, &starts, MPI_ORDER_C, element, &view);
@@ -137,12 +139,22 @@ static int set_view(sw_out *o, sw_region band, uint64_t block)
     if (err == MPI_SUCCESS)
         err = MPI_File_set_view(o->fh, 0, MPI_BYTE, view, "native", MPI_INFO_NULL);
     else
-        MPI_File_set_view(o->fh, (MPI_Offset)band.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
+        MPI_File_set_view(o->fh, (MPI_Offset)part.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
     if (view != MPI_DATATYPE_NULL)
         MPI_Type_free(&view);
     if (element != MPI_DATATYPE_NULL)
         MPI_Type_free(&element);
     return err;
+}
+
+void sw_out_view(sw_out *o, sw_region part, uint64_t block)
+{
+    if (!o->mpi)
+        return;
+    o->viewed = part.begin;
+    o->view_err = set_view(o, part, block);
+    if (SW_FAULT("mpi_view"))
+        o->view_err = MPI_ERR_IO;
 }
 
 /* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells why. */
@@ -157,22 +169,20 @@ static sw_code explain(const sw_out *o, sw_region band, const char *data, int er
                    band.end - band.begin, band.begin);
 }
 
-static sw_code write_mpi(sw_out *o, sw_region band, uint64_t block, const char *data, sw_status *st)
+static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
-    int n = (int)(band.end - band.begin), err, view_err;
+    int n = (int)(band.end - band.begin), err;
     MPI_Count count = 0;
     MPI_Status status;
 
-    view_err = set_view(o, band, block);
-    if (SW_FAULT("mpi_view"))
-        view_err = MPI_ERR_IO;
     memset(&status, 0, sizeof status);
     /* After a failed view this rank still comes, with nothing to write. */
-    err = MPI_File_write_at_all(o->fh, 0, data, view_err == MPI_SUCCESS ? n : 0, MPI_BYTE, &status);
+    err = MPI_File_write_at_all(o->fh, n ? (MPI_Offset)(band.begin - o->viewed) : 0, data,
+                                o->view_err == MPI_SUCCESS ? n : 0, MPI_BYTE, &status);
     if (SW_FAULT("mpi_write"))
         err = MPI_ERR_IO;
-    if (view_err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_EIO, o->show, view_err, "MPI-IO cannot set a view");
+    if (o->view_err != MPI_SUCCESS)
+        return sw_fail_mpi(st, SW_EIO, o->show, o->view_err, "MPI-IO cannot set a view");
     if (err == MPI_SUCCESS && n > 0) {
         err = MPI_Get_elements_x(&status, MPI_BYTE, &count);
         if (SW_FAULT("mpi_count"))
@@ -183,15 +193,18 @@ static sw_code write_mpi(sw_out *o, sw_region band, uint64_t block, const char *
     return SW_OK;
 }
 
-sw_code sw_out_write_all(sw_out *o, sw_region band, uint64_t block, const char *data, sw_status *st)
+sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     if (st->code)
         band.end = band.begin;
     assert(band.end - band.begin <= INT_MAX);
     if (o->mpi)
-        return write_mpi(o, band, block, data, st);
-    if (band.end > band.begin)
-        return sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
+        write_mpi(o, band, data, st);
+    else if (band.end > band.begin)
+        sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
+    /* What must be durable in the end goes to the disk while the next band is read. A hint: nothing can fail. */
+    if (o->durable && band.end > band.begin && !st->code)
+        sync_file_range(o->fd, (off_t)band.begin, (off_t)(band.end - band.begin), SYNC_FILE_RANGE_WRITE);
     return st->code;
 }
 

@@ -13,22 +13,35 @@ typedef struct sw_out {
     const sw_comm *group;
     const char *show; /* name for messages */
     uint64_t size;    /* of the whole file, bytes */
+    bool durable;     /* sw_out_sync() will be called */
     int fd;
     bool mpi;
     MPI_File fh;
+    uint64_t viewed; /* where the view that is set begins */
+    int view_err;    /* what setting it came to */
 } sw_out;
 
 /* Collective over group. Create the file (its first rank does), reserve its space, open it on every rank.
  *   group  borrowed until sw_out_close()
  *   path   in the staging directory, must not exist; only borrowed now. show: its name for messages, borrowed
+ *   durable  begin to write to the disk at once, for sw_out_sync()
  *   hints  "KEY=VALUE", NULL-terminated; NULL = none
  * All ranks return the same. On an error nothing is open. Errors: SW_EIO. */
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
-                    const char *const *hints, sw_status *st);
+                    bool durable, const char *const *hints, sw_status *st);
+
+/* Collective over group. See the part of the file that this rank writes next, in several rounds.
+ *   part   may be empty; at most SW_VIEW_MAX bytes
+ *   block  what part.begin is a multiple of
+ * An error comes out in the next write. */
+void sw_out_view(sw_out *o, sw_region part, uint64_t block);
+
+/* One block of a file type must stay below what MPI-IO components can take. */
+#define SW_VIEW_MAX (UINT64_C(1) << 30)
 
 /* Collective over group: every rank comes, with an empty band when it has nothing or st holds an error. Writes data to
- * [band.begin, band.end); block: what band.begin is a multiple of. Sets st on the rank that failed: agree afterwards. */
-sw_code sw_out_write_all(sw_out *o, sw_region band, uint64_t block, const char *data, sw_status *st);
+ * [band.begin, band.end), which lies in the part that is seen. Sets st on the rank that failed: agree afterwards. */
+sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st);
 
 /* Collective over group. Make what was written durable. Sets st on the rank that failed. */
 sw_code sw_out_sync(sw_out *o, sw_status *st);

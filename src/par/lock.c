@@ -190,7 +190,7 @@ static grip grip_of(int fd)
     } while (r != 0 && errno == EINTR);
     if (r == 0)
         return GRIP_LOCKED;
-    if (errno == EAGAIN || errno == EACCES)
+    if (errno == EAGAIN)
         return GRIP_HELD;
     return errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL ? GRIP_NO_LOCKS
                                                                                         : GRIP_FAILED;
@@ -355,13 +355,13 @@ static outcome try_take(const sw_lock *l, const char *show, int *fd, sw_status *
     case GRIP_FAILED:
         sw_fail_errno(st, l->path, errno, "cannot lock");
         result = FAILED;
-        if (created)
-            unlink(l->path);
         break;
     }
     /* What failed may have failed because a run that finished has removed it all. */
     if (result == FAILED && !is_named(*fd, l->path))
         result = AGAIN;
+    if (result == FAILED && created)
+        unlink(l->path);
     if (result != TAKEN) {
         close(*fd);
         *fd = -1;

@@ -99,8 +99,8 @@ static sw_code put_aside(const work *w, const char *name, sw_status *st)
 
 /* ---- directories -------------------------------------------------------------------------------- */
 
-/* fsync root, and each directory below it that holds one of the names: sorted, so that neighbours share it. */
-static sw_code sync_parents(const char *root, char *const *names, size_t n, sw_status *st)
+/* fsync each directory below root that holds one of the names: sorted, so that neighbours share it. */
+static sw_code sync_below(const char *root, char *const *names, size_t n, sw_status *st)
 {
     sw_code code = SW_OK;
     size_t last = 0;
@@ -124,6 +124,13 @@ static sw_code sync_parents(const char *root, char *const *names, size_t n, sw_s
         }
         free(path);
     }
+    return code;
+}
+
+static sw_code sync_tree(const char *root, char *const *names, size_t n, sw_status *st)
+{
+    sw_code code = sync_below(root, names, n, st);
+
     return code ? code : sw_path_sync_dir(root, st);
 }
 
@@ -131,11 +138,10 @@ static sw_code sync_out(const work *w, sw_status *st)
 {
     sw_code code = SW_OK;
 
-    if (w->s->sync)
-        code = sync_parents(w->s->out, w->j->sorted, w->j->nfiles, st);
-    if (!code && w->s->sync)
-        code = sync_parents(w->s->out, w->j->old, w->j->nold, st);
-    return code;
+    if (!w->s->sync)
+        return SW_OK;
+    code = sync_below(w->s->out, w->j->old, w->j->nold, st);
+    return code ? code : sync_tree(w->s->out, w->j->sorted, w->j->nfiles, st);
 }
 
 /* OUTPUT_DIR itself may be new, and so may its parents. */
@@ -179,7 +185,7 @@ static const char *key_name(const sw_journal *j)
 /* What was moved aside must be found there after a crash. */
 static sw_code sync_aside(const work *w, sw_status *st)
 {
-    return w->s->sync ? sync_parents(w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
+    return w->s->sync ? sync_tree(w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
 }
 
 /* A clash: the old index goes, durably, before any file that it names. */
@@ -249,6 +255,15 @@ static sw_code remove_journal(const sw_stage *s, sw_status *st)
         code = sw_path_sync_dir(s->dir, st);
     free(path);
     return code;
+}
+
+/* When even this cannot be told, all is left as it is. */
+static bool journal_stands(const sw_stage *s)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    bool there = true;
+
+    return is_there(s->dir, SW_JOURNAL_NAME, &there, &ignored) != SW_OK || there;
 }
 
 /* The key file is in place. */
@@ -349,7 +364,7 @@ sw_code sw_publication_recover(sw_stage *s, uint64_t *recovered, sw_status *st)
         code = all ? complete(&w, st) : undo(&w, st);
     if (!code && all)
         *recovered = j.fingerprint;
-    s->half = code != SW_OK;
+    s->half = code != SW_OK && journal_stands(s);
     sw_journal_release(&j);
     return code;
 }
@@ -436,23 +451,22 @@ static void add_remark(sw_status *st, const char *remark)
     snprintf(st->reason + n, sizeof st->reason - n, "; %s", remark);
 }
 
-/* The journal stands. */
+/* The journal is written. */
 static sw_code carry_out(sw_stage *s, const work *w, sw_status *st)
 {
     sw_status undone = SW_STATUS_INIT;
     bool waiting = true;
 
-    s->half = true;
     if (!bring_data(w, st) && !move_if(s->fresh, s->out, key_name(w->j), st)) {
         s->published = true;
-        if (!finish(w, st))
-            s->half = false;
-        else
-            add_remark(st, "the new checkpoint is in place, and the next run on this directory removes what "
-                           "is left of the old one");
+        s->half = finish(w, st) != SW_OK && journal_stands(s);
+        if (st->code)
+            add_remark(st, s->half ? "the new checkpoint is in place, and the next run on this directory "
+                                     "removes what is left of the old one"
+                                   : "the new checkpoint is in place");
         return st->code;
     }
-    s->half = undo(w, &undone) != SW_OK;
+    s->half = undo(w, &undone) != SW_OK && journal_stands(s);
     if (s->half && !is_there(s->fresh, key_name(w->j), &waiting, &undone))
         s->published = !waiting;
     if (s->half)
@@ -489,7 +503,7 @@ sw_code sw_stage_publish(sw_stage *s, const sw_publication *files, size_t nfiles
     if (!code)
         code = sw_path_mkdir(s->aside, &made, st);
     if (!code && s->sync)
-        code = sync_parents(s->fresh, j.sorted, j.nfiles, st);
+        code = sync_tree(s->fresh, j.sorted, j.nfiles, st);
     if (!code)
         code = write_journal(s, &j, st);
     if (!code)

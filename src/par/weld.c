@@ -98,31 +98,54 @@ static void look_around(welder *k, sw_status *st)
         sw_fail(st, SW_ECANCEL, NULL, NULL, "%s", stopped_text);
 }
 
-/* All ranks of the group do the same rounds and leave together. */
+/* What this rank writes in so many rounds from round r on. */
+static sw_region part_from(const sw_schedule *s, sw_region mine, uint64_t r, uint64_t rounds)
+{
+    return (sw_region){ sw_schedule_band(s, mine, r).begin, sw_schedule_band(s, mine, r + rounds - 1).end };
+}
+
+/* Put this rank's band together. By owner it is a collective; false when all ranks have to leave. */
+static bool fill(welder *k, uint32_t f, uint64_t r, sw_region mine, sw_status *st)
+{
+    sw_weld *w = k->w;
+    sw_region band = sw_schedule_band(w->sched, mine, r), next = sw_schedule_band(w->sched, mine, r + 1);
+
+    if (k->exchange)
+        return sw_exchange_fill(k->exchange, f, r, k->band, st) == SW_OK;
+    if (!st->code) {
+        sw_fill_advise(&k->source, w->l, f, next.begin, next.end);
+        sw_fill_band(&k->source, w->l, f, band.begin, band.end, k->band, st);
+    }
+    return true;
+}
+
+/* All ranks of the group do the same rounds and leave together; one that has failed comes along with nothing to
+ * write until all know. */
 static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
 {
     sw_weld *w = k->w;
-    uint64_t rounds = sw_schedule_rounds(w->sched, w->l, f);
-    sw_region mine = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
+    const sw_schedule *s = w->sched;
+    sw_region mine = sw_schedule_region(s, w->l, f, (uint32_t)w->world->rank);
+    uint64_t rounds = sw_schedule_rounds(s, w->l, f), seen = sw_max(SW_VIEW_MAX / s->band, 1);
+    sw_watch watch;
 
+    sw_watch_init(&watch, &k->group);
     for (uint64_t r = 0; r < rounds; r++) {
-        sw_region band = sw_schedule_band(w->sched, mine, r), next = sw_schedule_band(w->sched, mine, r + 1);
+        sw_region band = sw_schedule_band(s, mine, r);
 
         look_around(k, st);
-        if (k->exchange) {
-            if (sw_exchange_fill(k->exchange, f, r, k->band, st))
-                break;
-        } else if (!st->code) {
-            sw_fill_advise(&k->source, w->l, f, next.begin, next.end);
-            sw_fill_band(&k->source, w->l, f, band.begin, band.end, k->band, st);
-        }
-        sw_out_write_all(out, band, w->sched->unit, k->band, st);
-        if (sw_agree(&k->group, st))
+        if (!fill(k, f, r, mine, st) || sw_watch_end(&watch, false, st))
             break;
-        w->written += band.end - band.begin;
+        if (r % seen == 0)
+            sw_out_view(out, part_from(s, mine, r, seen), s->unit);
+        sw_out_write_all(out, band, k->band, st);
+        sw_watch_begin(&watch, st);
+        if (!st->code)
+            w->written += band.end - band.begin;
         tell_progress(k);
     }
-    return st->code;
+    sw_watch_end(&watch, true, st);
+    return sw_agree(&k->group, st);
 }
 
 static sw_code write_file(welder *k, uint32_t f, sw_status *st)
@@ -132,7 +155,7 @@ static sw_code write_file(welder *k, uint32_t f, sw_status *st)
     sw_out out;
 
     if (sw_agree(&k->group, st) ||
-        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->hints, st))
+        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->sync, k->w->hints, st))
         goto done;
     write_rounds(k, &out, f, st);
     if (!st->code && k->w->sync)

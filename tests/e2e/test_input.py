@@ -596,7 +596,7 @@ def test_expect_shards_warns_of_a_model_file_without_one(dirs, make, weld, rng):
     ckpt = make(src, models={"a": 1, "b": 2}, tensors=tensors, boxes=boxes)
     result = weld(src, out, "--expect-shards", 3, np=2)
     assert result.status == 0 and len(warnings(result)) == 1, show(result)
-    assert "00002-of-00002" in warnings(result)[0] or "model 2" in warnings(result)[0], show(result)
+    assert "00002-of-00002" in warnings(result)[0] or "model file 2" in warnings(result)[0], show(result)
     same(out, one(ckpt))
     ok(weld(src, out, "--expect-shards", 3, "--overwrite", "-q"))
 

@@ -138,7 +138,7 @@ def test_band_is_refused(tmp_path, nodes):
         assert warnings(result), show(result)
         same(tmp_path / "out", ckpt.expect())
     else:
-        fails(result, 2, "--assign")
+        fails(result, 2, "owner")
 
 
 def test_an_error_on_another_rank_is_everybodys(tmp_path, nodes):

@@ -207,7 +207,7 @@ static void refused(void **state)
         const char *says;
     } cases[] = {
         /* JSON */
-        { "", 0, "f: header: bad JSON at byte 0: unexpected end" },
+        { "", 0, "f: header: invalid at byte 0: unexpected end" },
         { "[]", 0, "byte 0: expected an object" },
         { "null", 0, "expected an object" },
         { "{", 0, "byte 1: unexpected end" },
@@ -219,9 +219,9 @@ static void refused(void **state)
         { "{'\\ud800':{" BYTE "}}", 1, "surrogate" },
         { "{'\\x':{" BYTE "}}", 1, "bad escape" },
         { "{'a\nb':{" BYTE "}}", 1, "control character" },
-        { "{'a':{" BYTE ",'x':1e999}}", 1, "tensor 'a': header: bad JSON at byte 61: a number beyond" },
+        { "{'a':{" BYTE ",'x':1e999}}", 1, "tensor 'a': header: invalid at byte 61: a number beyond" },
         /* entries */
-        { "{'a':null}", 0, "tensor 'a': header: bad JSON at byte 5: expected an object" },
+        { "{'a':null}", 0, "tensor 'a': header: invalid at byte 5: expected an object" },
         { "{'a':['U8',[1],[0,1]]}", 1, "tensor 'a': the entry is an array" },
         { "{'a\\u0000b':{" BYTE "}}", 1, "the name holds a NUL" },
         { "{'a':{}}", 0, "tensor 'a': the entry has no dtype" },
@@ -300,17 +300,17 @@ static void refused(void **state)
         { "{'__metadata__':{'x':null}}", 0, "is not a string" },
         { "{'__metadata__':{'DCP_SHARDING_INFO':{}}}", 0, "is not a string" },
         /* sharding info */
-        { "{" INFO("") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: unexpected end" },
-        { "{" INFO("no") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: expected an object" },
-        { "{" INFO("[]") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 0: expected an object" },
-        { "{" INFO(BOX "x") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 27: more text" },
-        { "{" INFO(BOX "\\u0000") A "}", 1, "DCP_SHARDING_INFO: bad JSON at byte 27: more text" },
+        { "{" INFO("") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: unexpected end" },
+        { "{" INFO("no") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: expected an object" },
+        { "{" INFO("[]") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: expected an object" },
+        { "{" INFO(BOX "x") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 27: more text" },
+        { "{" INFO(BOX "\\u0000") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 27: more text" },
         { "{" INFO("{}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO does not name this tensor" },
         { "{" INFO("{`a`:{}}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO: no saved_offsets" },
         { "{" INFO("{`a`:null}") A "}", 1, "expected an object" },
         { "{" INFO("{`a`:{`saved_offsets`:null}}") A "}", 1, "expected an array" },
         { "{" INFO("{`a`:{`saved_offsets`:[-1]}}") A "}", 1,
-          "tensor 'a': DCP_SHARDING_INFO: bad JSON at byte 23: a negative number" },
+          "tensor 'a': DCP_SHARDING_INFO: invalid at byte 23: a negative number" },
         { "{" INFO("{`a`:{`saved_offsets`:[0.0]}}") A "}", 1, "fraction" },
         { "{" INFO("{`a`:{`saved_offsets`:[]}}") A "}", 1,
           "saved_offsets has 0 dimensions, the shape has 1" },
@@ -430,6 +430,17 @@ static void too_long(void **state)
     free(text);
 }
 
+/* What an empty buffer looks like. */
+static void no_text(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_header h;
+
+    (void)state;
+    assert_int_equal(sw_header_parse(NULL, 0, 0, "f", &h, &st), SW_EINPUT);
+    assert_string_equal(st.reason, "header: invalid at byte 0: unexpected end of the text");
+}
+
 /* Thousands of entries whose boxes stand in another order, and one of them spoilt. */
 static void many(void **state)
 {
@@ -458,7 +469,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(accepted), cmocka_unit_test(refused),
                                         cmocka_unit_test(contents), cmocka_unit_test(length),
-                                        cmocka_unit_test(too_long), cmocka_unit_test(many) };
+                                        cmocka_unit_test(too_long), cmocka_unit_test(no_text),
+                                        cmocka_unit_test(many) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,352 @@
+/* Files and directories: what is there, what is made, and what each failure says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/path.h"
+
+static char top[64];
+static bool rename_twice; /* the server's answer is lost: the rename is done, and done again */
+
+int rename(const char *from, const char *to)
+{
+    if (rename_twice)
+        syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    rename_twice = false;
+    snprintf(top, sizeof top, "/tmp/test_path.XXXXXX");
+    return mkdtemp(top) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    return sw_path_remove_tree(top, &st) == SW_OK ? 0 : -1;
+}
+
+static char *at(const char *name)
+{
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, sizeof paths[0], "%s/%s", top, name);
+    return path;
+}
+
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
+        if ((call) != SW_OK || status.code)                                                                  \
+            fail_msg(#call ": %s: %s", status.file, status.reason);                                          \
+    } while (0)
+
+/* It fails with this code, naming path, in these words. */
+#define FAILS(call, want, path, says)                                                                        \
+    do {                                                                                                     \
+        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
+        assert_int_equal(call, want);                                                                        \
+        assert_int_equal(status.code, want);                                                                 \
+        assert_string_equal(status.file, path);                                                              \
+        if (!strstr(status.reason, says))                                                                    \
+            fail_msg("'%s' does not say '%s'", status.reason, says);                                         \
+    } while (0)
+
+static void put(const char *path, const char *text)
+{
+    OK(sw_path_write(path, text, strlen(text), false, st));
+}
+
+static void test_join(void **state)
+{
+    static const struct {
+        const char *dir, *name, *want;
+    } cases[] = {
+        { "a", "b", "a/b" }, { "a/", "b", "a/b" }, { "/", "b", "/b" }, { "a", "", "a/" }, { "", "b", "/b" }
+    };
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = sw_path_join(cases[i].dir, cases[i].name, &st);
+
+        assert_string_equal(path, cases[i].want);
+        free(path);
+    }
+}
+
+static void test_read_and_write(void **state)
+{
+    sw_buf b = SW_BUF_INIT;
+    bool missing;
+    char *big = malloc(300000);
+
+    (void)state;
+    assert_non_null(big);
+    memset(big, 'x', 300000);
+    OK(sw_path_write(at("f"), big, 300000, true, st));
+    OK(sw_path_read(at("f"), NULL, 300000, &b, &missing, st));
+    assert_int_equal(b.len, 300000);
+    assert_false(missing);
+    put(at("f"), "short");
+    OK(sw_path_read(at("f"), NULL, 10, &b, NULL, st));
+    assert_int_equal(b.len, 5);
+    assert_memory_equal(b.data, "short", 5);
+    FAILS(sw_path_read(at("f"), "shown", 4, &b, &missing, st), SW_EINPUT, "shown", "larger than 4 bytes");
+    OK(sw_path_read(at("none"), NULL, 10, &b, &missing, st));
+    assert_true(missing && b.len == 0);
+    OK(sw_path_read(at("f/below"), NULL, 10, &b, &missing, st));
+    assert_true(missing);
+    FAILS(sw_path_read(at("none"), NULL, 10, &b, NULL, st), SW_EIO, at("none"), "cannot open: No such file");
+    FAILS(sw_path_read(top, NULL, 10, &b, NULL, st), SW_EIO, top, "cannot read: Is a directory");
+    FAILS(sw_path_write(at("no/f"), "", 0, false, st), SW_EIO, at("no/f"), "cannot create");
+    sw_buf_release(&b);
+    free(big);
+}
+
+static void test_modes(void **state)
+{
+    mode_t was = umask(027);
+    struct stat s;
+
+    (void)state;
+    put(at("f"), "");
+    OK(sw_path_mkdirs(at("d/e"), NULL, st));
+    umask(was);
+    assert_int_equal(stat(at("f"), &s), 0);
+    assert_int_equal(s.st_mode & 07777, 0640);
+    assert_int_equal(stat(at("d"), &s), 0);
+    assert_int_equal(s.st_mode & 0777, 0750);
+}
+
+static void test_at_offsets(void **state)
+{
+    char got[8];
+    int fd;
+
+    (void)state;
+    OK(sw_fd_create(at("f"), NULL, &fd, st));
+    OK(sw_fd_write_at(fd, "f", "end", 3, UINT64_C(5000000000), st));
+    OK(sw_fd_read_at(fd, "f", got, 3, UINT64_C(5000000000), st));
+    assert_memory_equal(got, "end", 3);
+    FAILS(sw_fd_read_at(fd, "f", got, 4, UINT64_C(5000000000), st), SW_EINPUT, "f",
+          "shorter than expected: it ends at byte 5000000003, 4 bytes from 5000000000 on");
+    OK(sw_fd_sync(fd, "f", st));
+    OK(sw_fd_close(fd, "f", st));
+    OK(sw_fd_close(-1, "f", st));
+    FAILS(sw_fd_close(fd, "f", st), SW_EIO, "f", "cannot close");
+    OK(sw_fd_open(at("f"), NULL, &fd, st));
+    FAILS(sw_fd_write_at(fd, "f", "x", 1, 0, st), SW_EIO, "f", "cannot write");
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    OK(sw_fd_close(fd, "f", st));
+    FAILS(sw_fd_open(at("none"), "shown", &fd, st), SW_EIO, "shown", "cannot open");
+    assert_int_equal(fd, -1);
+}
+
+static void test_reserve(void **state)
+{
+    struct rlimit was, small = { 1 << 20, 1 << 20 };
+    struct stat s;
+    int fd;
+
+    (void)state;
+    OK(sw_fd_create(at("f"), NULL, &fd, st));
+    OK(sw_path_reserve(fd, "f", 0, st));
+    OK(sw_path_reserve(fd, "f", 100000, st));
+    assert_int_equal(fstat(fd, &s), 0);
+    assert_true(s.st_size == 100000 || s.st_size == 0);
+    FAILS(sw_path_reserve(fd, "f", UINT64_MAX, st), SW_EIO, "f", "18446744073709551615 bytes");
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    small.rlim_max = was.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    FAILS(sw_path_reserve(fd, "f", 2 << 20, st), SW_EIO, "f", "cannot reserve 2097152 bytes: File too large");
+    FAILS(sw_fd_write_at(fd, "f", "x", 1, 2 << 20, st), SW_EIO, "f", "cannot write: File too large");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    OK(sw_fd_close(fd, "f", st));
+}
+
+static void test_mkdirs(void **state)
+{
+    size_t kept;
+    bool made;
+
+    (void)state;
+    OK(sw_path_mkdirs(at("a//b/c/"), &made, st));
+    assert_true(made);
+    OK(sw_path_mkdirs(at("a/b/c"), &made, st));
+    assert_false(made);
+    OK(sw_path_mkdirs_kept(at("a/b/d/e/"), &kept, st));
+    assert_int_equal(kept, strlen(at("a/b")));
+    sw_path_rmdirs(at("a/b/d/e/"), kept);
+    assert_int_equal(access(at("a/b/d"), F_OK), -1);
+    assert_int_equal(access(at("a/b/c"), F_OK), 0);
+    put(at("a/f"), "");
+    FAILS(sw_path_mkdirs(at("a/f"), &made, st), SW_EIO, at("a/f"), "Not a directory");
+    FAILS(sw_path_mkdirs(at("a/f/g"), &made, st), SW_EIO, at("a/f"), "Not a directory");
+    FAILS(sw_path_mkdirs("", &made, st), SW_EIO, "", "cannot make the directory");
+    OK(sw_path_mkdirs("/", &made, st));
+    assert_false(made);
+    OK(sw_path_mkdirs_for(at("p/q/file"), st));
+    assert_int_equal(access(at("p/q"), F_OK), 0);
+    OK(sw_path_mkdirs_for("file", st));
+    OK(sw_path_mkdir(at("x"), &made, st));
+    assert_true(made);
+    OK(sw_path_mkdir(at("x"), &made, st));
+    assert_false(made);
+    /* Not empty: stays, and so do its parents. */
+    put(at("p/q/file"), "");
+    sw_path_rmdirs(at("p/q"), strlen(top));
+    assert_int_equal(access(at("p/q/file"), F_OK), 0);
+}
+
+static void test_rename(void **state)
+{
+    sw_buf b = SW_BUF_INIT;
+
+    (void)state;
+    put(at("a"), "a");
+    put(at("b"), "b");
+    OK(sw_path_rename(at("a"), at("b"), st));
+    OK(sw_path_read(at("b"), NULL, 9, &b, NULL, st));
+    assert_memory_equal(b.data, "a", 1);
+    FAILS(sw_path_rename(at("a"), at("b"), st), SW_EIO, at("b"), "No such file");
+    FAILS(sw_path_rename(at("b"), at("no/b"), st), SW_EIO, at("no/b"), "No such file");
+    rename_twice = true;
+    OK(sw_path_rename(at("b"), at("c"), st));
+    assert_int_equal(access(at("c"), F_OK), 0);
+    sw_buf_release(&b);
+}
+
+static void test_remove(void **state)
+{
+    (void)state;
+    put(at("precious"), "");
+    OK(sw_path_mkdirs(at("t/u/v"), NULL, st));
+    OK(sw_path_mkdirs(at("outside/deep"), NULL, st));
+    put(at("t/u/f"), "");
+    assert_int_equal(symlink("../../precious", at("t/u/link")), 0);
+    assert_int_equal(symlink("../outside", at("t/dirlink")), 0);
+    OK(sw_path_remove_tree(at("t"), st));
+    assert_int_equal(access(at("t"), F_OK), -1);
+    assert_int_equal(access(at("precious"), F_OK), 0);
+    assert_int_equal(access(at("outside/deep"), F_OK), 0);
+    OK(sw_path_remove_tree(at("t"), st));
+    OK(sw_path_unlink(at("precious"), st));
+    OK(sw_path_unlink(at("precious"), st));
+    FAILS(sw_path_unlink(at("outside"), st), SW_EIO, at("outside"), "cannot remove");
+}
+
+static void test_stat(void **state)
+{
+    static const struct {
+        const char *name;
+        sw_path_kind kind, own;
+    } cases[] = {
+        { "file", SW_PATH_FILE, SW_PATH_FILE },         { "dir", SW_PATH_DIR, SW_PATH_DIR },
+        { "fifo", SW_PATH_OTHER, SW_PATH_OTHER },       { "to_file", SW_PATH_FILE, SW_PATH_OTHER },
+        { "to_dir", SW_PATH_DIR, SW_PATH_OTHER },       { "to_none", SW_PATH_DANGLING, SW_PATH_OTHER },
+        { "to_self", SW_PATH_DANGLING, SW_PATH_OTHER }, { "none", SW_PATH_MISSING, SW_PATH_MISSING },
+        { "file/x", SW_PATH_MISSING, SW_PATH_MISSING },
+    };
+    struct stat s;
+
+    (void)state;
+    put(at("file"), "four");
+    OK(sw_path_mkdirs(at("dir"), NULL, st));
+    assert_int_equal(mkfifo(at("fifo"), 0666), 0);
+    assert_int_equal(symlink("file", at("to_file")) | symlink("dir", at("to_dir")) |
+                         symlink("none", at("to_none")) | symlink("to_self", at("to_self")),
+                     0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sw_path_kind kind;
+
+        OK(sw_path_stat(at(cases[i].name), &kind, &s, st));
+        assert_int_equal(kind, cases[i].kind);
+        if (kind == SW_PATH_FILE)
+            assert_int_equal(s.st_size, 4);
+        OK(sw_path_lstat(at(cases[i].name), &kind, NULL, st));
+        assert_int_equal(kind, cases[i].own);
+    }
+}
+
+static void test_list(void **state)
+{
+    static const char *const want[] = { ".hidden", "B", "a", "\xc3\xa4", "\xff" };
+    sw_dir d;
+
+    (void)state;
+    for (size_t i = sizeof want / sizeof *want; i-- > 0;)
+        put(at(want[i]), "");
+    OK(sw_dir_list(top, &d, st));
+    assert_int_equal(d.n, sizeof want / sizeof *want);
+    for (size_t i = 0; i < d.n; i++)
+        assert_string_equal(d.names[i], want[i]);
+    sw_dir_release(&d);
+    assert_null(d.names);
+    FAILS(sw_dir_list(at("none"), &d, st), SW_EIO, at("none"), "cannot list");
+    sw_dir_release(&d);
+}
+
+static void test_file_system(void **state)
+{
+    uint64_t bytes = 0;
+    sw_fs fs;
+
+    (void)state;
+    OK(sw_path_space(top, &bytes, st));
+    assert_true(bytes > 0);
+    FAILS(sw_path_space(at("none"), &bytes, st), SW_EIO, at("none"), "free space");
+    OK(sw_path_fs(top, &fs, st));
+    assert_true(fs.block > 0);
+    assert_int_equal(fs.shared, strcmp(fs.name, "local") != 0);
+    OK(sw_path_fs("/proc", &fs, st));
+    assert_false(fs.shared || fs.nfs);
+    FAILS(sw_path_fs(at("none"), &fs, st), SW_EIO, at("none"), "file system");
+    OK(sw_path_sync_dir(top, st));
+    FAILS(sw_path_sync_dir(at("none"), st), SW_EIO, at("none"), "cannot open");
+}
+
+/* Cleaning up after an error does its work and leaves the message alone. */
+static void test_first_error_stays(void **state)
+{
+    sw_status status = SW_STATUS_INIT;
+
+    (void)state;
+    sw_fail(&status, SW_EINPUT, "first", NULL, "why");
+    assert_int_equal(sw_path_write(at("f"), "x", 1, false, &status), SW_OK);
+    assert_int_equal(sw_path_write(at("no/f"), "x", 1, false, &status), SW_EINPUT);
+    assert_string_equal(status.file, "first");
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_join),    TEST(test_read_and_write), TEST(test_modes),       TEST(test_at_offsets),
+        TEST(test_reserve), TEST(test_mkdirs),         TEST(test_rename),      TEST(test_remove),
+        TEST(test_stat),    TEST(test_list),           TEST(test_file_system), TEST(test_first_error_stays),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
