@@ -1,12 +1,13 @@
-"""The peer: torch's own consolidation of DIR/in into DIR/out, timed: peer_torch.py INPUT OUTPUT MAP.
+"""The peer: torch's own consolidation, timed: peer_torch.py INPUT OUTPUT MAP.
 
 Alone it is consolidate_safetensors_files, under torchrun its form on every rank. Prints seconds and the peak
-resident bytes of this rank.
+resident bytes of this rank. What is in OUTPUT is removed at the last moment, as run.py does for the others.
 """
 
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 
@@ -20,6 +21,10 @@ everyone = int(os.environ.get("WORLD_SIZE", "1")) > 1
 consolidate = torchs.consolidate_safetensors_files_on_every_rank if everyone else torchs.consolidate_safetensors_files
 if everyone:
     dist.init_process_group("gloo")
+if not everyone or dist.get_rank() == 0:
+    shutil.rmtree(target, ignore_errors=True)
+    os.makedirs(target)
+if everyone:
     dist.barrier()
 begin = time.perf_counter()
 consolidate(source, target, files)

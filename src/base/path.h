@@ -18,7 +18,8 @@ char *sw_path_join(const char *dir, const char *name, sw_status *st);
 
 /* Whole file into b (emptied first). At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
  * SW_OK, where the file does not exist. show = the name for messages (NULL: path). */
-sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing, sw_status *st);
+sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
+                     sw_status *st);
 
 /* Create or replace a file with these bytes; sync: fsync before close. Mode 0666 & ~umask. Replacing truncates:
  * for files that nobody else looks at. */
@@ -80,7 +81,13 @@ sw_code sw_path_sync_dir(const char *path, sw_status *st);
 
 /* ---- looking ------------------------------------------------------------------------------------ */
 
-typedef enum sw_path_kind { SW_PATH_MISSING, SW_PATH_FILE, SW_PATH_DIR, SW_PATH_OTHER, SW_PATH_DANGLING } sw_path_kind;
+typedef enum sw_path_kind {
+    SW_PATH_MISSING,
+    SW_PATH_FILE,
+    SW_PATH_DIR,
+    SW_PATH_OTHER,
+    SW_PATH_DANGLING
+} sw_path_kind;
 
 /* What is there, links followed; s (may be NULL) is filled for FILE and DIR. */
 sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);

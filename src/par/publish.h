@@ -47,16 +47,16 @@ void sw_names_free(char **names, size_t n);
 
 /* One file to be published. */
 typedef struct sw_publication {
-    const char *name;  /* relative to OUTPUT_DIR */
-    uint64_t size;     /* bytes, checked by a recovery */
+    const char *name; /* relative to OUTPUT_DIR */
+    uint64_t size;    /* bytes, checked by a recovery */
 } sw_publication;
 
 /* Would publishing files hit something that is not in old: a file that is no part of the checkpoint that is replaced, a
  * directory, a parent that is a link or a file? sw_stage_publish() asks this too; asked before the work, it spares the work.
  *   old   sorted by bytes
  * Errors: SW_EUSAGE (names what is in the way), SW_EIO, SW_ENOMEM. */
-sw_code sw_publication_check(const char *output_dir, const sw_publication *files, size_t nfiles, char *const *old,
-                             size_t nold, sw_status *st);
+sw_code sw_publication_check(const char *output_dir, const sw_publication *files, size_t nfiles,
+                             char *const *old, size_t nold, sw_status *st);
 
 /* Publish what was staged.
  *   files        all staged files; the last one is the key file: the index, or the lone weight file

@@ -187,10 +187,11 @@ static char *at(const char *dir, const char *name)
 {
     static char paths[4][512];
     static unsigned next;
-    char *path = paths[next++ % 4];
+    char joined[sizeof paths[0]];
 
-    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-    return path;
+    /* dir may be one of the paths */
+    snprintf(joined, sizeof joined, "%s/%s", dir, name);
+    return strcpy(paths[next++ % 4], joined);
 }
 
 static void put(const char *path, const char *text)
