@@ -116,20 +116,35 @@ static bool same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at. */
+/* Is there a staging directory of a run that was killed? */
+static sw_code has_staging(const run *r, bool *there, sw_status *st)
+{
+    char *path = sw_path_join(r->out, SW_STAGING_NAME, st);
+    sw_path_kind kind = SW_PATH_MISSING;
+
+    if (path)
+        sw_path_stat(path, &kind, NULL, st);
+    *there = kind == SW_PATH_DIR;
+    free(path);
+    return st->code;
+}
+
+/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at. Otherwise an INPUT_DIR that
+ * is not there must not become an OUTPUT_DIR. */
 static sw_code take_output(run *r, sw_status *st)
 {
     sw_path_kind in_kind, out_kind;
     struct stat in, out;
+    bool staging;
 
-    /* A missing INPUT_DIR is told by the scan; here it must not become an OUTPUT_DIR. */
-    if (sw_path_stat(r->in, &in_kind, &in, st))
+    if (sw_path_stat(r->in, &in_kind, &in, st) || has_staging(r, &staging, st))
+        return st->code;
+    if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
+        sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st))
         return st->code;
     if (in_kind != SW_PATH_DIR)
         return sw_fail(st, SW_EINPUT, r->in, NULL, "%s",
                        in_kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
-    if (!r->opt->dry_run && sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st))
-        return st->code;
     if (sw_path_stat(r->out, &out_kind, &out, st))
         return st->code;
     r->same_dir = out_kind == SW_PATH_DIR && same_file(&in, &out);
@@ -165,39 +180,95 @@ static sw_code input_prefix(const run *r, char **prefix, sw_status *st)
     return st->code;
 }
 
-/* The input's files as names in OUTPUT_DIR: they are never removed. */
-static sw_code list_keep(run *r, sw_status *st)
+/* What of OUTPUT_DIR belongs to this rank's input, as names with NULs: all below INPUT_DIR where that lies inside, the files
+ * where it is the same. */
+static sw_code list_own_keep(const run *r, sw_buf *names, sw_status *st)
 {
     char *prefix = NULL;
 
     if (input_prefix(r, &prefix, st) || !prefix)
         return st->code;
-    r->keep = sw_calloc(r->c.nfiles, sizeof *r->keep, st);
-    for (uint32_t i = 0; r->keep && i < r->c.nfiles && !st->code; i++) {
-        sw_buf name = SW_BUF_INIT;
-
-        if (sw_buf_addf(&name, st, "%s%s", prefix, r->c.files[i].name) == SW_OK)
-            r->keep[r->nkeep++] = name.data;
-    }
+    if (*prefix)
+        sw_buf_add(names, prefix, strlen(prefix) + 1, st);
+    for (uint32_t i = 0; !*prefix && i < r->c.nfiles && !st->code; i++)
+        sw_buf_add(names, r->c.files[i].name, strlen(r->c.files[i].name) + 1, st);
     free(prefix);
     return st->code;
 }
 
-/* Rank 0. What is in OUTPUT_DIR already, and may this run replace it? */
-static sw_code look_at_output(run *r, sw_status *st)
+/* Collective. Node-local, each rank's INPUT_DIR may lie in OUTPUT_DIR. */
+static sw_code list_keep(run *r, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)r->comm->size + 1, sizeof *starts, st);
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+    size_t cap = 0;
+
+    if (!st->code && (is_root(r) || r->opt->node_local))
+        list_own_keep(r, &mine, st);
+    if (!sw_agree(r->comm, st) && !sw_comm_gather(r->comm, &mine, &all, starts, st)) {
+        for (size_t at = 0; at < all.len && !st->code; at += strlen(all.data + at) + 1)
+            if (!sw_grow(&r->keep, &cap, r->nkeep + 1, sizeof *r->keep, st) &&
+                (r->keep[r->nkeep] = sw_strdup(all.data + at, st)))
+                r->nkeep++;
+    }
+    sw_agree(r->comm, st);
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    free(starts);
+    return st->code;
+}
+
+/* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? */
+static sw_code is_input(const run *r, const char *name, bool *is, sw_status *st)
+{
+    char *path = sw_path_join(r->out, name, st);
+    sw_path_kind kind = SW_PATH_MISSING;
+    struct stat s;
+
+    if (path)
+        sw_path_stat(path, &kind, &s, st);
+    free(path);
+    *is = false;
+    for (uint32_t i = 0; kind == SW_PATH_FILE && i < r->c.nfiles && !*is; i++)
+        *is = r->c.files[i].dev == (uint64_t)s.st_dev && r->c.files[i].ino == (uint64_t)s.st_ino;
+    return st->code;
+}
+
+/* Files of the input are no part of what is replaced. */
+static sw_code spare_inputs(run *r, sw_status *st)
+{
+    size_t n = 0;
+    bool is = false;
+
+    for (size_t i = 0; i < r->nold; i++) {
+        if (!st->code)
+            is_input(r, r->old[i], &is, st);
+        if (!st->code && is)
+            free(r->old[i]);
+        else
+            r->old[n++] = r->old[i];
+    }
+    r->nold = n;
+    return st->code;
+}
+
+/* Rank 0. What is in OUTPUT_DIR already, and may this run replace it? Looked at before the work, and again when the name of the index
+ * is known (*index), which may be one of its own. */
+static sw_code look_at_output(run *r, const char *index, sw_status *st)
 {
     sw_path_kind kind;
 
+    sw_names_free(r->old, r->nold);
+    r->old = NULL;
+    r->nold = 0;
     if (sw_path_stat(r->out, &kind, NULL, st) || kind != SW_PATH_DIR)
         return st->code;
-    if (list_keep(r, st) ||
-        sw_existing_checkpoint(r->out, (const char *const *)r->keep, r->nkeep, &r->old, &r->nold, st))
+    if (sw_existing_checkpoint(r->out, index, (const char *const *)r->keep, r->nkeep, &r->old, &r->nold,
+                               st) ||
+        spare_inputs(r, st))
         return st->code;
-    if (r->nold == 0 || r->opt->overwrite)
+    if (r->nold == 0 || r->opt->overwrite || r->opt->dry_run)
         return SW_OK;
-    if (r->opt->dry_run)
-        return sw_buf_addf(&r->warnings, st, "%s holds a checkpoint already: --overwrite will be needed\n",
-                           r->out);
     return sw_fail(st, SW_EUSAGE, r->out, NULL, "holds a checkpoint already (%s); --overwrite replaces it",
                    r->old[0]);
 }
@@ -207,7 +278,7 @@ static sw_code look_at_output(run *r, sw_status *st)
 /* A file that an option names: missing is wrong usage. */
 static sw_code read_option_file(run *r, const char *path, sw_side *side, sw_status *st)
 {
-    if (!sw_scan_side(r->comm, path, path, side, st) && !side->there)
+    if (!sw_scan_side(r->comm, path, path, true, side, st) && !side->there)
         sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
     return st->code;
 }
@@ -222,10 +293,11 @@ static sw_code decide_values(run *r, sw_status *st)
         return st->code;
     sw_values_decide(&r->c, r->scan.dtype_map.there ? &map : NULL, SW_DTYPE_MAP_NAME, &kept, st);
     if (kept && !st->code)
-        sw_buf_addf(&r->warnings, st,
-                    "%" PRIu64 " tensors are saved in another dtype than %s names (quantized or integer): "
-                    "they stay as they are\n",
-                    kept, SW_DTYPE_MAP_NAME);
+        sw_buf_add_line(&r->warnings, st,
+                        "%" PRIu64
+                        " tensors are saved in another dtype than %s names (quantized or integer): "
+                        "they stay as they are",
+                        kept, SW_DTYPE_MAP_NAME);
     sw_map_release(&map);
     return st->code;
 }
@@ -310,11 +382,11 @@ static sw_code lay_out(run *r, sw_status *st)
     if (decide_values(r, st) || choose_rule(r, &rule, st) || sw_layout_build(&r->c, &rule, &r->layout, st))
         return st->code;
     if (r->layout.unused)
-        sw_buf_addf(&r->warnings, st,
-                    "%" PRIu64
-                    " tensors of %s are in no shard file and are left out (tied weights?): %.*s%s\n",
-                    r->layout.unused, rule.map_file, (int)r->layout.unused_names.len,
-                    r->layout.unused_names.data, r->layout.unused > 10 ? ", ..." : "");
+        sw_buf_add_line(&r->warnings, st,
+                        "%" PRIu64
+                        " tensors of %s are in no shard file and are left out (tied weights?): %.*s%s",
+                        r->layout.unused, rule.map_file, (int)r->layout.unused_names.len,
+                        r->layout.unused_names.data, r->layout.unused > 10 ? ", ..." : "");
     return st->code;
 }
 
@@ -393,9 +465,11 @@ static sw_code plan(run *r, sw_status *st)
 {
     if (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, st))
         return st->code;
+    if (list_keep(r, st))
+        return st->code;
     /* An existing output is refused before the work, unless it may turn out to be what this run asks for. */
     if (is_root(r) && !r->recovered)
-        look_at_output(r, st);
+        look_at_output(r, NULL, st);
     sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, st);
     if (sw_agree(r->comm, st) ||
         sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, st))
@@ -414,20 +488,14 @@ static sw_code plan(run *r, sw_status *st)
 /* Would a final name hit a file of the input? Shards are never modified. */
 static sw_code check_inputs_safe(const run *r, sw_status *st)
 {
-    for (uint32_t f = 0; f < r->layout.nfiles; f++) {
-        char *path = sw_path_join(r->out, r->layout.files[f].name, st);
-        sw_path_kind kind = SW_PATH_MISSING;
-        struct stat s;
+    bool is = false;
 
-        if (path)
-            sw_path_stat(path, &kind, &s, st);
-        free(path);
-        if (st->code)
+    for (uint32_t f = 0; f < r->layout.nfiles; f++) {
+        if (is_input(r, r->layout.files[f].name, &is, st))
             return st->code;
-        for (uint32_t i = 0; kind == SW_PATH_FILE && i < r->c.nfiles; i++)
-            if (r->c.files[i].dev == (uint64_t)s.st_dev && r->c.files[i].ino == (uint64_t)s.st_ino)
-                return sw_fail(st, SW_EUSAGE, r->layout.files[f].name, NULL,
-                               "is a file of the input, which must not be replaced");
+        if (is)
+            return sw_fail(st, SW_EUSAGE, r->layout.files[f].name, NULL,
+                           "is a file of the input, which must not be replaced");
     }
     return SW_OK;
 }
@@ -544,23 +612,25 @@ out:
     return st->code;
 }
 
-/* A recovery has completed a publication. If it is what this run asks for, all is done; else it is an existing
- * checkpoint like any other. */
-static sw_code judge_recovery(run *r, sw_status *st)
+/* A recovery may have completed a publication: if it is what this run asks for, all is done. Else what is there is an existing
+ * checkpoint. */
+static sw_code judge_output(run *r, sw_status *st)
 {
-    if (!r->recovered)
-        return SW_OK;
-    r->done = r->recovered == r->fingerprint;
+    r->done = r->recovered && r->recovered == r->fingerprint;
     r->result->recovered = r->done;
-    if (!r->done && is_root(r))
-        look_at_output(r, st);
+    if (!r->done && is_root(r)) {
+        look_at_output(r, r->layout.index_name, st);
+        if (r->nold && r->opt->dry_run && !r->opt->overwrite)
+            sw_buf_add_line(&r->warnings, st, "%s holds a checkpoint already: --overwrite will be needed",
+                            r->out);
+    }
     return sw_agree(r->comm, st);
 }
 
 static sw_code steps(run *r, sw_status *st)
 {
     check_options(r, st);
-    if (sw_agree(r->comm, st) || open_output(r, st) || plan(r, st) || judge_recovery(r, st))
+    if (sw_agree(r->comm, st) || open_output(r, st) || plan(r, st) || judge_output(r, st))
         return st->code;
     if (check_same_dir(r, st))
         return st->code;

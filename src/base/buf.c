@@ -44,23 +44,45 @@ sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st)
     return SW_OK;
 }
 
-sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...)
+static sw_code add_formatted(sw_buf *b, sw_status *st, const char *fmt, va_list ap)
 {
-    va_list ap;
+    va_list again;
     int n;
 
-    va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
+    va_copy(again, ap);
+    n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
     if (n < 0)
         return sw_fail(st, SW_EINTERNAL, NULL, NULL, "cannot format text");
     if (sw_buf_reserve(b, (uint64_t)n + 1, st))
         return st->code;
-    va_start(ap, fmt);
     vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
-    va_end(ap);
     b->len += (size_t)n;
     return SW_OK;
+}
+
+sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    add_formatted(b, st, fmt, ap);
+    va_end(ap);
+    return st->code;
+}
+
+sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...)
+{
+    size_t begin = b->len;
+    va_list ap;
+
+    va_start(ap, fmt);
+    add_formatted(b, st, fmt, ap);
+    va_end(ap);
+    for (size_t i = begin; i < b->len; i++)
+        if ((unsigned char)b->data[i] < 0x20 || b->data[i] == 0x7f)
+            b->data[i] = '?';
+    return sw_buf_add(b, "\n", 1, st);
 }
 
 void sw_buf_release(sw_buf *b)

@@ -247,6 +247,24 @@ static sw_code parse_command(parse *p, int argc, char **argv)
     return take_operands(p, argc - optind, argv + optind);
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+/* A report that would stand where a checkpoint's file does is a slip of the hand that costs a shard. */
+static sw_code check_report(sw_args *args, sw_status *st)
+{
+    const char *report = args->report;
+
+    if (!report || !(ends_with(report, ".safetensors") || ends_with(report, ".index.json")))
+        return st->code;
+    args->report = NULL;
+    return sw_refuse(st, SW_EUSAGE, report, "a report must not have the name of a checkpoint's file");
+}
+
 sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
@@ -271,7 +289,8 @@ sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args
         return sw_refuse(st, SW_EUSAGE, NULL, "'%s' is not a command; %s", word, hint);
     args->command = commands;
     parse_init(&p, commands, args, st);
-    return parse_command(&p, argc - 1, argv + 1);
+    parse_command(&p, argc - 1, argv + 1);
+    return check_report(args, st);
 }
 
 void sw_args_release(sw_args *args)

@@ -57,21 +57,51 @@ static sw_code read_text(const json_t *value, const char *file, sw_map_item *ite
     return st->code;
 }
 
+/* "./a//b" is "a/b". */
+static void tidy_path(char *path)
+{
+    char *to = path;
+
+    for (const char *part = path; *path != '/' && *part;) {
+        size_t len = strcspn(part, "/");
+        bool last = part[len] == '\0';
+
+        if (len > 0 && (len != 1 || *part != '.' || last)) {
+            memmove(to, part, len);
+            to += len;
+            if (!last)
+                *to++ = '/';
+        }
+        part += len + !last;
+    }
+    if (*path != '/')
+        *to = '\0';
+}
+
 static sw_code read_file_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (read_text(value, file, item, st))
         return st->code;
+    tidy_path(item->text);
     if (!sw_name_is_below(item->text))
         return sw_fail(st, SW_EINPUT, file, item->key,
                        "file name '%s' is not a relative path below its directory", item->text);
     return SW_OK;
 }
 
-/* The object that the text holds; NULL on failure. The caller calls json_decref(). */
-static json_t *load_object(const char *json, size_t len, const char *file, sw_status *st)
+static sw_code read_any_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
+{
+    if (read_text(value, file, item, st))
+        return st->code;
+    tidy_path(item->text);
+    return SW_OK;
+}
+
+/* The object that the text holds; NULL on failure. flags: more of jansson's. The caller calls json_decref(). */
+static json_t *load_object(const char *json, size_t len, size_t flags, const char *file, sw_status *st)
 {
     json_error_t error;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &error);
 
     if (!root && json_error_code(&error) == json_error_out_of_memory) {
         sw_fail_nomem(st, len);
@@ -112,7 +142,7 @@ static sw_code parse_map(const char *json, size_t len, const char *file, read_va
                          sw_status *st)
 {
     sw_map map = SW_MAP_INIT;
-    json_t *root = load_object(json, len, file, st);
+    json_t *root = load_object(json, len, 0, file, st);
 
     *out = map;
     if (!root || map_from_object(root, file, read, &map, st))
@@ -135,10 +165,12 @@ sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_ma
     return parse_map(json, len, file, read_text, out, st);
 }
 
-sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+/* Numbers in an index are nobody's concern, however large: jansson takes them as reals. */
+static sw_code parse_index(const char *json, size_t len, const char *file, read_value read, sw_map *out,
+                           sw_status *st)
 {
     sw_map map = SW_MAP_INIT;
-    json_t *root = load_object(json, len, file, st), *weights;
+    json_t *root = load_object(json, len, JSON_DECODE_INT_AS_REAL, file, st), *weights;
 
     *out = map;
     if (!root)
@@ -150,7 +182,7 @@ sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *o
         sw_fail(st, SW_EINPUT, file, NULL, "weight_map: found %s, expected an object", type_name(weights));
         goto out;
     }
-    if (map_from_object(weights, file, read_file_name, &map, st))
+    if (map_from_object(weights, file, read, &map, st))
         goto out;
     *out = map;
     map = (sw_map)SW_MAP_INIT; /* handed over */
@@ -158,6 +190,16 @@ out:
     sw_map_release(&map);
     json_decref(root);
     return st->code;
+}
+
+sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+{
+    return parse_index(json, len, file, read_file_name, out, st);
+}
+
+sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+{
+    return parse_index(json, len, file, read_any_name, out, st);
 }
 
 const sw_map_item *sw_map_find(const sw_map *map, const char *key)

@@ -29,8 +29,11 @@ sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_
 sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
 /* Local. The weight_map of an index file, {fqn: file name}; empty when there is none or it is {}.
- * Names are checked with sw_name_is_below(). */
+ * Names are tidied ("./a" is "a") and checked with sw_name_is_below(). */
 sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+
+/* Local. The same, but names are not checked: for looking at an index that may name anything. */
+sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
 /* Local. NULL when there is none. O(log n). */
 const sw_map_item *sw_map_find(const sw_map *map, const char *key);

@@ -46,13 +46,31 @@ static void tidy(list *l)
     l->n = n;
 }
 
-/* Drop the names that are in keep, which is sorted. */
-static void spare(list *l, const char **keep, size_t nkeep)
+/* What belongs to the input: names, sorted; those that end with '/' stand for all that is below. */
+typedef struct spared {
+    const char **keep;
+    size_t n;
+} spared;
+
+static bool is_spared(const spared *s, char *const *name)
+{
+    size_t len;
+
+    if (s->n > 0 && bsearch(name, s->keep, s->n, sizeof *s->keep, by_bytes))
+        return true;
+    for (size_t i = 0; i < s->n; i++)
+        if ((len = strlen(s->keep[i])) > 0 && s->keep[i][len - 1] == '/' &&
+            strncmp(*name, s->keep[i], len) == 0)
+            return true;
+    return false;
+}
+
+static void spare(list *l, const spared *s)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < l->n; i++)
-        if (nkeep > 0 && bsearch(&l->names[i], keep, nkeep, sizeof *keep, by_bytes))
+        if (is_spared(s, &l->names[i]))
             free(l->names[i]);
         else
             l->names[n++] = l->names[i];
@@ -108,9 +126,10 @@ static sw_code index_names(const char *dir, const char *index, list *named, sw_s
     char *path = sw_path_join(dir, index, &own);
 
     if (path && !read_index(path, &text, &own) && text.len > 0)
-        sw_index_parse(text.data, text.len, path, &map, &own);
+        sw_index_parse_any(text.data, text.len, path, &map, &own);
     for (size_t i = 0; i < map.n && !own.code; i++)
-        if (named->n == 0 || strcmp(named->names[named->n - 1], map.items[i].text) != 0)
+        if (sw_name_is_below(map.items[i].text) &&
+            (named->n == 0 || strcmp(named->names[named->n - 1], map.items[i].text) != 0))
             add(named, map.items[i].text, &own);
     tidy(named);
     sw_map_release(&map);
@@ -134,31 +153,31 @@ static sw_code add_named(const char *dir, const char *index, list *l, sw_status 
 }
 
 /* The consolidated files of the directory itself, and what the indices among them name. */
-static sw_code collect(const char *dir, const char **keep, size_t nkeep, list *l, sw_status *st)
+static sw_code collect(const char *dir, const char *index, const spared *s, list *l, sw_status *st)
 {
     sw_dir items;
     sw_code code = sw_dir_list(dir, &items, st);
     bool is;
 
     for (size_t i = 0; !code && i < items.n; i++)
-        if (sw_name_is_consolidated(items.names[i]) &&
+        if ((sw_name_is_consolidated(items.names[i]) || (index && strcmp(items.names[i], index) == 0)) &&
             !(code = is_file_below(dir, items.names[i], &is, st)) && is)
             code = add(l, items.names[i], st);
     if (!code)
-        spare(l, keep, nkeep);
+        spare(l, s);
     for (size_t i = 0, own = l->n; !code && i < own; i++)
-        if (sw_name_ends_with(l->names[i], ".index.json"))
+        if (sw_name_ends_with(l->names[i], ".json"))
             code = add_named(dir, l->names[i], l, st);
     sw_dir_release(&items);
     if (code)
         return code;
     tidy(l);
-    spare(l, keep, nkeep);
+    spare(l, s);
     return SW_OK;
 }
 
-sw_code sw_existing_checkpoint(const char *output_dir, const char *const *keep, size_t nkeep, char ***names,
-                               size_t *n, sw_status *st)
+sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const char *const *keep,
+                               size_t nkeep, char ***names, size_t *n, sw_status *st)
 {
     list l = { NULL, 0, 0 };
     sw_path_kind kind;
@@ -175,7 +194,7 @@ sw_code sw_existing_checkpoint(const char *output_dir, const char *const *keep, 
         sorted[i] = keep[i];
     if (nkeep > 1)
         qsort(sorted, nkeep, sizeof *sorted, by_bytes);
-    code = collect(output_dir, sorted, nkeep, &l, st);
+    code = collect(output_dir, index, &(spared){ sorted, nkeep }, &l, st);
     free(sorted);
     if (code) {
         sw_names_free(l.names, l.n);

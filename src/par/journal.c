@@ -24,7 +24,7 @@
 
 bool sw_journal_is_index(const char *name)
 {
-    return sw_name_ends_with(name, ".index.json");
+    return sw_name_ends_with(name, ".json");
 }
 
 /* ---- filling ------------------------------------------------------------------------------------ */

@@ -34,15 +34,17 @@ sw_code sw_stage_open(const char *output_dir, bool sync, sw_stage **out, uint64_
 /* The path of a file to be staged, OUTPUT_DIR/.shardweld-staging/new/NAME; its parents are made. Free it. NULL on failure. */
 char *sw_stage_path(sw_stage *s, const char *name, sw_status *st);
 
-/* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would remove (consolidated files, either
- * index, and files inside OUTPUT_DIR that the indices name), never shard-* files, never those in keep. Of an index
+/* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would remove (consolidated
+ * files, either index, and files inside OUTPUT_DIR that the indices name), never shard-* files, never those in keep. Of an index
  * that cannot be parsed only its own name.
- *   keep   relative names in OUTPUT_DIR that belong to the input; may be NULL with nkeep 0
+ *   index  counts as an index too: the name of the one that will be written; NULL = none
+ *   keep   relative names in OUTPUT_DIR that belong to the input; one that ends with '/' stands for all below it; may be
+ *          NULL with nkeep 0
  *   n      0 = there is none
  * names: newly allocated array of n strings, sorted by bytes; free with sw_names_free().
  * Errors: SW_EIO (a directory or an index that cannot be read), SW_ENOMEM. */
-sw_code sw_existing_checkpoint(const char *output_dir, const char *const *keep, size_t nkeep, char ***names,
-                               size_t *n, sw_status *st);
+sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const char *const *keep,
+                               size_t nkeep, char ***names, size_t *n, sw_status *st);
 void sw_names_free(char **names, size_t n);
 
 /* One file to be published. */

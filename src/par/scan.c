@@ -12,16 +12,36 @@
 /* Side files are read whole: no map of a real checkpoint comes near this. */
 #define SIDE_MAX (UINT64_C(1) << 30)
 
+static const char *not_a_file(sw_path_kind kind)
+{
+    return kind == SW_PATH_DANGLING ? "a link that leads nowhere"
+           : kind == SW_PATH_DIR    ? "a directory, not a file"
+                                    : "not a regular file";
+}
+
 /* ---- side files --------------------------------------------------------------------------------- */
 
-sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, sw_side *out, sw_status *st)
+/* Rank 0. */
+static sw_code read_side(const char *path, const char *show, bool pipes, sw_side *out, sw_status *st)
 {
     bool missing = false;
+    sw_path_kind kind;
 
-    if (comm->rank == 0) {
-        sw_path_read(path, show, SIDE_MAX, &out->text, &missing, st);
-        out->there = !missing;
-    }
+    if (sw_path_stat(path, &kind, NULL, st) || kind == SW_PATH_MISSING)
+        return st->code;
+    if (kind == SW_PATH_DIR || kind == SW_PATH_DANGLING || (kind == SW_PATH_OTHER && !pipes))
+        return sw_fail(st, pipes && kind == SW_PATH_DANGLING ? SW_EUSAGE : SW_EINPUT, show, NULL, "%s",
+                       not_a_file(kind));
+    sw_path_read(path, show, SIDE_MAX, &out->text, &missing, st);
+    out->there = !missing;
+    return st->code;
+}
+
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bool pipes, sw_side *out,
+                     sw_status *st)
+{
+    if (comm->rank == 0)
+        read_side(path, show, pipes, out, st);
     if (sw_agree(comm, st) || sw_comm_bcast(comm, &out->there, sizeof out->there, 0, st))
         return st->code;
     return sw_comm_bcast_buf(comm, &out->text, 0, st);
@@ -33,7 +53,7 @@ static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *na
     char *path = sw_path_join(dir, name, st);
 
     if (sw_agree(comm, st) == SW_OK)
-        sw_scan_side(comm, path, name, out, st);
+        sw_scan_side(comm, path, name, false, out, st);
     free(path);
     return st->code;
 }
@@ -81,10 +101,7 @@ static sw_code add_seen(const char *dir, const char *name, bool may_lack, bool w
         goto out;
     if (kind != SW_PATH_FILE) {
         sw_fail(st, SW_EINPUT, name, NULL, "%s",
-                kind == SW_PATH_MISSING    ? "the index names it, but it is missing"
-                : kind == SW_PATH_DANGLING ? "a link that leads nowhere"
-                : kind == SW_PATH_DIR      ? "a directory, not a file"
-                                           : "not a regular file");
+                kind == SW_PATH_MISSING ? "the index names it, but it is missing" : not_a_file(kind));
         goto out;
     }
     f.size = (uint64_t)s.st_size;
@@ -401,10 +418,11 @@ static sw_code warn_models(const sw_catalog *c, sw_shard_name *numbers, uint64_t
         while (i < c->nfiles && numbers[i].model == model)
             i++;
         if (lacking && !st->code)
-            sw_buf_addf(warnings, st,
-                        "model file %" PRIu64
-                        " has no shard %.*s%s (torch leaves a file out where a rank has nothing to write)\n",
-                        model, (int)list.len, list.data, lacking > 10 ? ", ..." : "");
+            sw_buf_add_line(
+                warnings, st,
+                "model file %" PRIu64
+                " has no shard %.*s%s (torch leaves a file out where a rank has nothing to write)",
+                model, (int)list.len, list.data, lacking > 10 ? ", ..." : "");
         sw_buf_release(&list);
     }
     return st->code;

@@ -31,8 +31,11 @@ typedef struct sw_scan {
 sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
                     sw_status *st);
 
-/* Collective. A file that rank 0 reads for all; *there tells whether it exists (SW_OK when it does not). */
-sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, sw_side *out, sw_status *st);
+/* Collective. A file that rank 0 reads for all; out->there tells whether it exists (SW_OK when it does not).
+ *   pipes  it may be a pipe or a device; otherwise it must be a regular file, so that nobody waits for what never comes
+ * Errors: SW_EINPUT for a directory, or what else is no file; SW_EIO. */
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bool pipes, sw_side *out,
+                     sw_status *st);
 
 void sw_scan_release(sw_scan *s);
 

@@ -413,7 +413,7 @@ static sw_code publish(sw_stage *s, const struct scene *scene, sw_status *st)
         if (!c->files[i])
             break;
     }
-    if (!st->code && !sw_existing_checkpoint(out_dir, NULL, 0, &old, &nold, st))
+    if (!st->code && !sw_existing_checkpoint(out_dir, NULL, NULL, 0, &old, &nold, st))
         sw_stage_publish(s, files, n, old, nold, PRINT, st);
     sw_names_free(old, nold);
     return st->code;
@@ -1046,7 +1046,7 @@ static void test_existing(void **state)
                 put(at(out_dir, name), text ? text + 1 : "");
         }
         assert_int_equal(
-            sw_existing_checkpoint(out_dir, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st), SW_OK);
+            sw_existing_checkpoint(out_dir, NULL, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st), SW_OK);
         for (size_t k = 0; k < n; k++) {
             strncat(got, names[k], 200);
             strcat(got, " ");
