@@ -1,4 +1,5 @@
 /* sw_consolidate(): the steps in their order. Each is collective, or is done by rank 0 and agreed upon. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/path.h"
 #include "format/maps.h"
 #include "par/gather.h"
+#include "par/io.h"
 #include "par/like.h"
 #include "par/publish.h"
 #include "par/scan.h"
@@ -102,8 +104,13 @@ static sw_code check_options(const run *r, sw_status *st)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
                        SW_BUFFER_SIZE_MIN);
+    for (const char *const *h = o->hints; h && *h; h++)
+        if (!sw_hint_is_valid(*h))
+            return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
     if (o->node_local && o->assign == SW_ASSIGN_BAND)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
+    if (r->comm->size > 1 && !sw_comm_mpi(r->comm, &mpi))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "several processes can write together only over MPI");
     if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && !sw_comm_mpi(r->comm, &mpi))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
     return SW_OK;
@@ -166,10 +173,17 @@ static sw_code open_output(run *r, sw_status *st)
 /* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL elsewhere. */
 static sw_code input_prefix(const run *r, char **prefix, sw_status *st)
 {
-    char *in = realpath(r->in, NULL), *out = realpath(r->out, NULL);
+    char *out = realpath(r->out, NULL);
+    int out_errno = errno;
+    char *in = realpath(r->in, NULL);
     size_t n = out ? strlen(out) : 0;
 
     *prefix = NULL;
+    /* Without knowing where they lie, the input cannot be protected; a dry run's OUTPUT_DIR need not be there. */
+    if (!in)
+        sw_fail_errno(st, r->in, errno, "cannot resolve");
+    else if (!out && out_errno != ENOENT)
+        sw_fail_errno(st, r->out, out_errno, "cannot resolve");
     if (in && out && strncmp(in, out, n) == 0 && (in[n] == '/' || in[n] == '\0' || strcmp(out, "/") == 0)) {
         const char *rest = in + n + (in[n] == '/');
 
@@ -218,7 +232,8 @@ static sw_code list_keep(run *r, sw_status *st)
     return st->code;
 }
 
-/* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? */
+/* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link to one is not: it may go.
+ * Files of another rank's own INPUT_DIR are numbered by another machine. */
 static sw_code is_input(const run *r, const char *name, bool *is, sw_status *st)
 {
     char *path = sw_path_join(r->out, name, st);
@@ -226,11 +241,12 @@ static sw_code is_input(const run *r, const char *name, bool *is, sw_status *st)
     struct stat s;
 
     if (path)
-        sw_path_stat(path, &kind, &s, st);
+        sw_path_lstat(path, &kind, &s, st);
     free(path);
     *is = false;
     for (uint32_t i = 0; kind == SW_PATH_FILE && i < r->c.nfiles && !*is; i++)
-        *is = r->c.files[i].dev == (uint64_t)s.st_dev && r->c.files[i].ino == (uint64_t)s.st_ino;
+        *is = (!r->opt->node_local || r->c.files[i].owner == 0) && r->c.files[i].dev == (uint64_t)s.st_dev &&
+              r->c.files[i].ino == (uint64_t)s.st_ino;
     return st->code;
 }
 
@@ -302,24 +318,27 @@ static sw_code decide_values(run *r, sw_status *st)
     return st->code;
 }
 
+/* The directory that a file is in; NULL on failure. */
+static char *dir_of(const char *path, sw_status *st)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = sw_strdup(slash ? path : ".", st);
+
+    if (dir && slash)
+        dir[slash == path ? 1 : slash - path] = '\0';
+    return dir;
+}
+
 static sw_code rule_from_like(run *r, sw_layout_rule *rule, sw_status *st)
 {
     const char *like = r->opt->like, *slash = strrchr(like, '/');
+    char *dir = dir_of(like, st);
     sw_side side = { 0 };
-    char *dir = NULL;
 
-    if (read_option_file(r, like, &side, st) ||
-        sw_index_parse(side.text.data, side.text.len, like, &r->map, st))
+    if (sw_agree(r->comm, st) || read_option_file(r, like, &side, st))
         goto out;
-    if (r->map.n == 0) {
+    if (!sw_index_parse(side.text.data, side.text.len, like, &r->map, st) && r->map.n == 0)
         sw_fail(st, SW_EINPUT, like, NULL, "no weight_map");
-        goto out;
-    }
-    dir = slash == like ? sw_strdup("/", st)
-          : slash       ? strndup(like, (size_t)(slash - like))
-                        : sw_strdup(".", st);
-    if (!dir)
-        sw_fail_nomem(st, strlen(like));
     if (sw_agree(r->comm, st))
         goto out;
     *rule = (sw_layout_rule){ SW_LAYOUT_NAMES, &r->map, like, slash ? slash + 1 : like, 0 };
@@ -379,7 +398,8 @@ static sw_code lay_out(run *r, sw_status *st)
 {
     sw_layout_rule rule;
 
-    if (decide_values(r, st) || choose_rule(r, &rule, st) || sw_layout_build(&r->c, &rule, &r->layout, st))
+    decide_values(r, st);
+    if (sw_agree(r->comm, st) || choose_rule(r, &rule, st) || sw_layout_build(&r->c, &rule, &r->layout, st))
         return st->code;
     if (r->layout.unused)
         sw_buf_add_line(&r->warnings, st,
@@ -398,8 +418,7 @@ static sw_code schedule(run *r, sw_status *st)
     sw_fs fs = { 0 };
 
     if (is_root(r)) {
-        if (!r->opt->dry_run)
-            sw_path_fs(r->out, &fs, st);
+        sw_path_fs_near(r->out, &fs, st);
         sizes[0] = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL;
         sizes[1] = fs.shared ? sw_max(BLOCK, fs.block) : BLOCK;
     }
@@ -632,7 +651,8 @@ static sw_code steps(run *r, sw_status *st)
     check_options(r, st);
     if (sw_agree(r->comm, st) || open_output(r, st) || plan(r, st) || judge_output(r, st))
         return st->code;
-    if (check_same_dir(r, st))
+    check_same_dir(r, st);
+    if (sw_agree(r->comm, st))
         return st->code;
     r->result->seconds_plan = now() - r->started;
     tell_warnings(r);
@@ -659,7 +679,7 @@ static void finish_result(run *r)
 
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         mine[1] = (uint64_t)usage.ru_maxrss * 1024;
-    if (all && !sw_comm_allgather(r->comm, mine, sizeof mine, all, &st)) {
+    if (!sw_agree(r->comm, &st) && !sw_comm_allgather(r->comm, mine, sizeof mine, all, &st)) {
         for (int i = 0; i < r->comm->size; i++) {
             r->result->bytes_written += all[2 * i];
             r->result->peak_memory = sw_max(r->result->peak_memory, all[2 * i + 1]);

@@ -79,9 +79,8 @@ sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...)
     va_start(ap, fmt);
     add_formatted(b, st, fmt, ap);
     va_end(ap);
-    for (size_t i = begin; i < b->len; i++)
-        if ((unsigned char)b->data[i] < 0x20 || b->data[i] == 0x7f)
-            b->data[i] = '?';
+    if (b->len > begin)
+        sw_clean_text(b->data + begin, b->len - begin);
     return sw_buf_add(b, "\n", 1, st);
 }
 

@@ -555,3 +555,24 @@ sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
     out->nfs = strcmp(out->name, "nfs") == 0;
     return SW_OK;
 }
+
+sw_code sw_path_fs_near(const char *path, sw_fs *out, sw_status *st)
+{
+    char *near = sw_strdup(path, st);
+    sw_code code = near ? SW_EIO : st->code;
+
+    while (near && code) {
+        sw_status own = SW_STATUS_INIT;
+        char *slash = strrchr(near, '/');
+
+        code = sw_path_fs(near, out, &own);
+        if (code && (!slash || slash == near)) {
+            code = sw_path_fs(slash ? "/" : ".", out, st);
+            break;
+        }
+        if (code)
+            *slash = '\0';
+    }
+    free(near);
+    return code;
+}

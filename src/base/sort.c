@@ -11,10 +11,10 @@
 #define VALUES 256
 #define FEW 48 /* below this the counting costs more than it saves */
 
-static void insertion_sort(sw_slot *slots, size_t n)
+static void insertion_sort(sw_sort_item *slots, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
-        sw_slot s = slots[i];
+        sw_sort_item s = slots[i];
         size_t k = i;
 
         for (; k > 0 && slots[k - 1].key > s.key; k--)
@@ -29,7 +29,7 @@ static unsigned digit(uint64_t key, unsigned d)
 }
 
 /* Spread from by digit d over to; starts[v] is where the slots with value v go. */
-static void spread(const sw_slot *from, sw_slot *to, size_t n, unsigned d, size_t starts[VALUES])
+static void spread(const sw_sort_item *from, sw_sort_item *to, size_t n, unsigned d, size_t starts[VALUES])
 {
     for (size_t i = 0; i < n; i++)
         to[starts[digit(from[i].key, d)]++] = from[i];
@@ -51,15 +51,15 @@ static bool make_starts(size_t counts[VALUES], size_t n)
     return true;
 }
 
-static void radix_sort(sw_slot *slots, sw_slot *spare, size_t n, size_t counts[DIGITS][VALUES])
+static void radix_sort(sw_sort_item *slots, sw_sort_item *spare, size_t n, size_t counts[DIGITS][VALUES])
 {
-    sw_slot *from = slots, *to = spare;
+    sw_sort_item *from = slots, *to = spare;
 
     for (size_t i = 0; i < n; i++)
         for (unsigned d = 0; d < DIGITS; d++)
             counts[d][digit(slots[i].key, d)]++;
     for (unsigned d = 0; d < DIGITS; d++) {
-        sw_slot *swap = from;
+        sw_sort_item *swap = from;
 
         if (!make_starts(counts[d], n))
             continue;
@@ -71,10 +71,10 @@ static void radix_sort(sw_slot *slots, sw_slot *spare, size_t n, size_t counts[D
         memcpy(slots, from, n * sizeof *slots);
 }
 
-sw_code sw_slots_sort(sw_slot *slots, size_t n, sw_status *st)
+sw_code sw_sort_items(sw_sort_item *slots, size_t n, sw_status *st)
 {
     size_t counts[DIGITS][VALUES] = { { 0 } };
-    sw_slot *spare;
+    sw_sort_item *spare;
 
     if (n < FEW) {
         insertion_sort(slots, n);

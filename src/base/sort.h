@@ -4,13 +4,13 @@
 
 #include "base/status.h"
 
-typedef struct sw_slot {
+typedef struct sw_sort_item {
     uint64_t key;
     uint32_t index;
-} sw_slot;
+} sw_sort_item;
 
 /* Local. Sort n slots by key; equal keys keep their order. Takes as much memory again while it works.
  * Errors: SW_ENOMEM. */
-sw_code sw_slots_sort(sw_slot *slots, size_t n, sw_status *st);
+sw_code sw_sort_items(sw_sort_item *slots, size_t n, sw_status *st);
 
 #endif

@@ -24,4 +24,7 @@ sw_code sw_fail_nomem(sw_status *st, uint64_t n);
 
 void sw_status_clear(sw_status *st);
 
+/* Local. A message is one line of text: what n bytes from hostile names have of control characters becomes '?'. */
+void sw_clean_text(char *text, size_t n);
+
 #endif

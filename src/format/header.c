@@ -91,6 +91,9 @@ static bool parse_dims(parser *p, uint32_t *at, uint8_t *ndim)
     unsigned n = 0;
 
     *at = (uint32_t)h->ndims;
+    /* A scalar has none, but where they would be must be a place. */
+    if (!h->dims && sw_grow(&h->dims, &p->dims_cap, 1, sizeof *h->dims, p->st))
+        return false;
     if (!sw_json_open(&p->json, '['))
         return broken(p);
     for (; sw_json_next(&p->json, ']', &first); n++) {
@@ -554,7 +557,7 @@ static bool cover_one(parser *p, const sw_entry *e, const sw_entry *last, uint64
 }
 
 /* The entries by where they begin: no hole, no overlap, and the end of the last one is the end of the file. */
-static bool cover(parser *p, const sw_slot *order, uint64_t data_len)
+static bool cover(parser *p, const sw_sort_item *order, uint64_t data_len)
 {
     const sw_entry *last = NULL;
     uint64_t at = 0;
@@ -587,14 +590,14 @@ static bool cover(parser *p, const sw_slot *order, uint64_t data_len)
 static bool check_coverage(parser *p, uint64_t data_len)
 {
     const sw_header *h = p->h;
-    sw_slot *order = sw_calloc(h->nentries, sizeof *order, p->st);
+    sw_sort_item *order = sw_calloc(h->nentries, sizeof *order, p->st);
     bool good = false;
 
     if (!order)
         return false;
     for (size_t i = 0; i < h->nentries; i++)
-        order[i] = (sw_slot){ h->entries[i].begin, (uint32_t)i };
-    if (!sw_slots_sort(order, h->nentries, p->st))
+        order[i] = (sw_sort_item){ h->entries[i].begin, (uint32_t)i };
+    if (!sw_sort_items(order, h->nentries, p->st))
         good = cover(p, order, data_len);
     free(order);
     return good;

@@ -49,14 +49,14 @@ static int compare_keys(const sw_keys *k, const sw_key *a, const sw_key *b)
 static int compare_slots(const void *a, const void *b, void *keys)
 {
     const sw_keys *k = keys;
-    const sw_slot *sa = a, *sb = b;
+    const sw_sort_item *sa = a, *sb = b;
     int c = compare_keys(k, &k->keys[sa->index], &k->keys[sb->index]);
 
     return c ? c : (sa->index > sb->index) - (sa->index < sb->index);
 }
 
 /* Slots with one hash are few, unless the hashes were aimed at: then they are sorted by what they stand for. */
-static void sort_ties(sw_keys *k, sw_slot *slots)
+static void sort_ties(sw_keys *k, sw_sort_item *slots)
 {
     size_t end;
 
@@ -90,7 +90,7 @@ static const sw_key *place_key(const sw_keys *k, size_t place)
 }
 
 /* What a search needs of the sorted slots, packed. */
-static sw_code make_places(sw_keys *k, const sw_slot *slots, sw_status *st)
+static sw_code make_places(sw_keys *k, const sw_sort_item *slots, sw_status *st)
 {
     size_t nbuckets, bucket = 0;
 
@@ -114,16 +114,16 @@ static sw_code make_places(sw_keys *k, const sw_slot *slots, sw_status *st)
 
 sw_code sw_keys_sort(sw_keys *k, sw_status *st)
 {
-    sw_slot *slots = sw_calloc(k->n, sizeof *slots, st);
+    sw_sort_item *slots = sw_calloc(k->n, sizeof *slots, st);
 
     if (!slots)
         return st->code;
     for (size_t i = 0; i < k->n; i++) {
         const sw_key *key = &k->keys[i];
 
-        slots[i] = (sw_slot){ sw_hash(key->object, k->text + key->at, key->len), (uint32_t)i };
+        slots[i] = (sw_sort_item){ sw_hash(key->object, k->text + key->at, key->len), (uint32_t)i };
     }
-    if (!sw_slots_sort(slots, k->n, st)) {
+    if (!sw_sort_items(slots, k->n, st)) {
         sort_ties(k, slots);
         make_places(k, slots, st);
     }

@@ -52,7 +52,8 @@ static sw_code read_number(const json_t *value, const char *file, sw_map_item *i
 static sw_code read_text(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (!json_is_string(value))
-        return sw_fail(st, SW_EINPUT, file, item->key, "found %s, expected a string", type_name(value));
+        return sw_fail(st, SW_EINPUT, file, item->key, "found %s, expected a string",
+                       json_is_number(value) ? "a number" : type_name(value));
     item->text = sw_strdup(json_string_value(value), st);
     return st->code;
 }

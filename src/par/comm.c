@@ -44,7 +44,8 @@ sw_comm sw_comm_self(void)
 
 typedef struct mpi_ctx {
     MPI_Comm comm;
-    int size;
+    int rank, size;
+    int *counts, *places; /* for a gather: nothing may fail between those who come and those who do not */
 } mpi_ctx;
 
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
@@ -58,26 +59,17 @@ static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
 static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *counts)
 {
     const mpi_ctx *c = ctx;
-    int *n = calloc((size_t)c->size * 2, sizeof *n);
-    int *at = n ? n + c->size : NULL;
     uint64_t total = 0;
-    int rank, err = 1;
 
-    if (!n)
-        return 1;
     for (int r = 0; r < c->size; r++) {
         if (counts[r] > INT_MAX || total > INT_MAX)
-            goto out;
-        n[r] = (int)counts[r];
-        at[r] = (int)total;
+            return 1;
+        c->counts[r] = (int)counts[r];
+        c->places[r] = (int)total;
         total += counts[r];
     }
-    if (total > INT_MAX || MPI_Comm_rank(c->comm, &rank) != MPI_SUCCESS)
-        goto out;
-    err = MPI_Allgatherv(mine, n[rank], MPI_BYTE, all, n, at, MPI_BYTE, c->comm) != MPI_SUCCESS;
-out:
-    free(n);
-    return err;
+    return total > INT_MAX || MPI_Allgatherv(mine, c->counts[c->rank], MPI_BYTE, all, c->counts, c->places,
+                                             MPI_BYTE, c->comm) != MPI_SUCCESS;
 }
 
 static int mpi_barrier(void *ctx)
@@ -102,7 +94,16 @@ static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
         free(c);
         return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot use the communicator");
     }
+    c->rank = out->rank;
     c->size = out->size;
+    c->counts = sw_calloc((uint64_t)c->size, sizeof *c->counts, st);
+    c->places = sw_calloc((uint64_t)c->size, sizeof *c->places, st);
+    if (st->code) {
+        free(c->counts);
+        free(c->places);
+        free(c);
+        return st->code;
+    }
     out->ctx = c;
     out->bcast = mpi_bcast;
     out->allgather = mpi_allgather;
@@ -129,6 +130,8 @@ void sw_comm_mpi_release(sw_comm *comm)
         mpi_ctx *c = comm->ctx;
 
         MPI_Comm_free(&c->comm);
+        free(c->counts);
+        free(c->places);
         free(c);
     }
     *comm = sw_comm_self();
@@ -174,8 +177,11 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
 
 /* ---- for any communicator ----------------------------------------------------------------------- */
 
+/* Worse than any other error: what a rank knows alone, it cannot tell. */
 static sw_code broken(sw_status *st)
 {
+    if (st->code != SW_ECOMM)
+        sw_status_clear(st);
     return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
 }
 
@@ -203,9 +209,9 @@ static int first_failed(const sw_comm *comm, sw_code code)
 
 sw_code sw_agree(const sw_comm *comm, sw_status *st)
 {
-    int first = first_failed(comm, st->code);
+    int first;
 
-    if (first < 0)
+    if (st->code == SW_ECOMM || (first = first_failed(comm, st->code)) < 0)
         return broken(st);
     if (first < comm->size && comm->bcast(comm->ctx, st, sizeof *st, first))
         return broken(st);
@@ -238,9 +244,16 @@ sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *s
 
 sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st)
 {
-    size_t *counts = sw_calloc((uint64_t)comm->size, sizeof *counts, st);
+    size_t *counts;
+    MPI_Comm mpi;
 
+    if (sw_comm_mpi(comm, &mpi)) {
+        if (n > INT_MAX || MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, mpi) != MPI_SUCCESS)
+            broken(st);
+        return st->code;
+    }
     /* Without these few bytes no message can be sent, so the others cannot be told. */
+    counts = calloc((size_t)comm->size, sizeof *counts);
     if (!counts)
         return broken(st);
     for (int r = 0; r < comm->size; r++)
@@ -316,7 +329,7 @@ void sw_watch_begin(sw_watch *w, sw_status *st)
 static int wait_idle(MPI_Request *request)
 {
     const struct timespec moment = { 0, 50000 };
-    int done = 0, err = MPI_SUCCESS;
+    int done = *request == MPI_REQUEST_NULL, err = MPI_SUCCESS; /* without MPI there is nothing to wait for */
 
     for (int i = 0; !done && err == MPI_SUCCESS; i++) {
         err = MPI_Test(request, &done, MPI_STATUS_IGNORE);
@@ -330,7 +343,8 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
 {
     unsigned keep = all ? 0 : SW_WATCH_LAG - 1;
 
-    while (w->begun - w->ended > keep && st->code != SW_ECOMM) {
+    /* Whatever has happened: requests write into w. */
+    while (w->begun - w->ended > keep) {
         unsigned i = w->ended++ % SW_WATCH_LAG;
 
         if (wait_idle(&w->requests[i]) != MPI_SUCCESS)
@@ -342,9 +356,19 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
 
 /* ---- stopping ----------------------------------------------------------------------------------- */
 
-void sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders)
+sw_code sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders, sw_status *st)
 {
-    *s = (sw_stopper){ world, leaders, nleaders, NULL, 0, false };
+    *s = (sw_stopper){ .world = world, .leaders = leaders, .nleaders = nleaders };
+    s->sent = sw_calloc((uint64_t)nleaders, sizeof *s->sent, st);
+    s->told = sw_calloc((uint64_t)world->size, sizeof *s->told, st);
+    return st->code;
+}
+
+void sw_stopper_release(sw_stopper *s)
+{
+    free(s->sent);
+    free(s->told);
+    *s = (sw_stopper){ 0 };
 }
 
 bool sw_stopper_heard(sw_stopper *s)
@@ -354,7 +378,7 @@ bool sw_stopper_heard(sw_stopper *s)
 
     if (s->heard || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
         return s->heard;
-    if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_STOP, mpi, &flag, MPI_STATUS_IGNORE) == MPI_SUCCESS && flag)
+    if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_STOP, mpi, &flag, MPI_STATUS_IGNORE) != MPI_SUCCESS || flag)
         s->heard = true;
     return s->heard;
 }
@@ -363,37 +387,35 @@ void sw_stopper_tell(sw_stopper *s, sw_status *st)
 {
     MPI_Comm mpi;
 
-    if (s->sent || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+    if (s->nsent || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
         return;
-    s->sent = sw_calloc((uint64_t)s->nleaders, sizeof *s->sent, st);
-    for (int i = 0; s->sent && i < s->nleaders; i++)
-        if (s->leaders[i] != s->world->rank &&
-            MPI_Isend(NULL, 0, MPI_BYTE, s->leaders[i], TAG_STOP, mpi, &s->sent[s->nsent]) == MPI_SUCCESS)
+    for (int i = 0; i < s->nleaders; i++) {
+        if (s->leaders[i] == s->world->rank)
+            continue;
+        if (MPI_Isend(NULL, 0, MPI_BYTE, s->leaders[i], TAG_STOP, mpi, &s->sent[s->nsent]) != MPI_SUCCESS)
+            broken(st);
+        else
             s->nsent++;
+    }
 }
 
 void sw_stopper_finish(sw_stopper *s, sw_status *st)
 {
     bool leader = false;
-    int told = s->nsent > 0, *all = NULL;
+    int told = s->nsent > 0;
     MPI_Comm mpi;
 
     if (s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
         return;
     for (int i = 0; i < s->nleaders; i++)
         leader = leader || s->leaders[i] == s->world->rank;
-    all = sw_calloc((uint64_t)s->world->size, sizeof *all, st);
-    if (!all || sw_comm_allgather(s->world, &told, sizeof told, all, st))
-        goto out;
+    if (sw_comm_allgather(s->world, &told, sizeof told, s->told, st) == SW_ECOMM)
+        return;
     for (int r = 0; leader && r < s->world->size; r++)
-        if (all[r] && r != s->world->rank &&
+        if (s->told[r] && r != s->world->rank &&
             MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
             broken(st);
     if (s->nsent && MPI_Waitall(s->nsent, s->sent, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
         broken(st);
-out:
-    free(all);
-    free(s->sent);
-    s->sent = NULL;
     s->nsent = 0;
 }

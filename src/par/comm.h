@@ -1,4 +1,7 @@
-/* What the steps need of a group of ranks, on top of the three functions of an sw_comm. */
+/* What the steps need of a group of ranks, on top of the three functions of an sw_comm.
+ *
+ * SW_ECOMM means that messages do not get through: one rank may know it alone, and nothing can be agreed upon
+ * any more. Wherever "all ranks return the same" is said, that is the exception. */
 #ifndef SW_PAR_COMM_H
 #define SW_PAR_COMM_H
 
@@ -28,8 +31,8 @@ sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uin
 /* Local. The MPI communicator behind it; false when it has none. */
 bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi);
 
-/* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release(). Without MPI
- * (one process) the group is the same communicator. */
+/* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release(). Without MPI the
+ * group is the same communicator: right for one process only. */
 sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st);
 
 /* Local. Turn a return code of MPI into a status: code SW_EIO for files, SW_ECOMM for messages. */
@@ -67,11 +70,13 @@ typedef struct sw_stopper {
     int nleaders;
     MPI_Request *sent; /* one for each word that was sent */
     int nsent;
+    int *told; /* room: who has told, one a rank */
     bool heard;
 } sw_stopper;
 
-/* Local. leaders is borrowed. */
-void sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders);
+/* Local. leaders is borrowed; release in any case. */
+sw_code sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders, sw_status *st);
+void sw_stopper_release(sw_stopper *s);
 
 /* Local, a leader's. Has another group failed? */
 bool sw_stopper_heard(sw_stopper *s);
@@ -79,7 +84,7 @@ bool sw_stopper_heard(sw_stopper *s);
 /* Local, a leader's. Tell all other leaders. */
 void sw_stopper_tell(sw_stopper *s, sw_status *st);
 
-/* Collective over world. Receive what is still under way. told = this rank has called sw_stopper_tell(). */
+/* Collective over world. Receive what is still under way. */
 void sw_stopper_finish(sw_stopper *s, sw_status *st);
 
 #endif

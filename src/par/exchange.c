@@ -238,7 +238,7 @@ static sw_code add_to_inbox(inbox *in, const sw_piece *p, uint64_t at, sw_status
         sw_grow(&in->types, &in->cap_types, in->n + 1, sizeof *in->types, st))
         return st->code;
     if (p->nloops > 0 && (err = rows_type(p, &type)) != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot make a datatype");
+        return sw_fail_mpi(st, SW_EINTERNAL, NULL, err, "cannot make a datatype");
     in->lengths[in->n] = p->nloops ? 1 : (int)p->n;
     in->places[in->n] = (MPI_Aint)(at + p->to);
     in->types[in->n++] = type;
@@ -270,7 +270,7 @@ static sw_code make_types(sw_exchange *x, sw_status *st)
         if (err == MPI_SUCCESS)
             err = MPI_Type_commit(&x->recv_types[r]);
         if (err != MPI_SUCCESS)
-            sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot make a datatype");
+            sw_fail_mpi(st, SW_EINTERNAL, NULL, err, "cannot make a datatype");
     }
     return st->code;
 }

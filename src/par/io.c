@@ -21,6 +21,13 @@
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
+bool sw_hint_is_valid(const char *hint)
+{
+    const char *eq = strchr(hint, '=');
+
+    return eq && eq != hint && eq - hint <= MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
+}
+
 /* Hints that keep ROMIO from aggregating and from reading what it will overwrite; the user's come last. */
 static sw_code make_info(const char *const *hints, MPI_Info *info, sw_status *st)
 {
@@ -33,8 +40,7 @@ static sw_code make_info(const char *const *hints, MPI_Info *info, sw_status *st
             const char *eq = strchr(*h, '=');
             char key[MPI_MAX_INFO_KEY + 1];
 
-            if (!eq || eq == *h || eq - *h > MPI_MAX_INFO_KEY || strlen(eq + 1) >= MPI_MAX_INFO_VAL || !eq[1])
-                return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
+            assert(sw_hint_is_valid(*h));
             memcpy(key, *h, (size_t)(eq - *h));
             key[eq - *h] = '\0';
             err = MPI_Info_set(*info, key, eq + 1);

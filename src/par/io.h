@@ -21,11 +21,14 @@ typedef struct sw_out {
     int view_err;    /* what setting it came to */
 } sw_out;
 
+/* Local. KEY=VALUE, within what MPI takes. */
+bool sw_hint_is_valid(const char *hint);
+
 /* Collective over group. Create the file (its first rank does), reserve its space, open it on every rank.
  *   group  borrowed until sw_out_close()
  *   path   in the staging directory, must not exist; only borrowed now. show: its name for messages, borrowed
  *   durable  begin to write to the disk at once, for sw_out_sync()
- *   hints  "KEY=VALUE", NULL-terminated; NULL = none
+ *   hints  "KEY=VALUE", all valid, NULL-terminated; NULL = none
  * All ranks return the same. On an error nothing is open. Errors: SW_EIO. */
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
                     bool durable, const char *const *hints, sw_status *st);

@@ -72,6 +72,7 @@ static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_s
             s->index_name = names[i];
         }
         sw_buf_release(&side.text);
+        sw_agree(comm, st);
     }
     return st->code;
 }
@@ -294,17 +295,19 @@ static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *di
 
 /* Files in the order of their names, in shares of equal bytes: so the lowest rank that finds a mistake found the
  * first one. */
-static void assign_owners(sw_catalog *c, int nranks)
+static sw_code assign_owners(sw_catalog *c, int nranks, sw_status *st)
 {
     uint64_t total = 0, before = 0, share;
 
     for (uint32_t i = 0; i < c->nfiles; i++)
-        total += c->files[i].size;
+        if (!sw_add(total, c->files[i].size, &total))
+            return sw_fail(st, SW_EINPUT, c->files[i].name, NULL, "the sizes of the files overflow");
     share = total / (uint64_t)nranks + 1;
     for (uint32_t i = 0; i < c->nfiles; i++) {
         c->files[i].owner = (uint32_t)((before + c->files[i].size / 2) / share);
         before += c->files[i].size;
     }
+    return SW_OK;
 }
 
 /* Does any rank see a name of torch's form? */
@@ -342,8 +345,8 @@ sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_ca
         see_listed(dir, &names, shards_only, node_local, &seen, st);
     if (join_sightings(comm, &seen, c, st) || check_names(c, out, dir, shards_only, st))
         goto out;
-    if (!node_local)
-        assign_owners(c, comm->size);
+    if (!node_local && assign_owners(c, comm->size, st))
+        goto out;
     if (!scan_side_in(comm, dir, SW_FILE_MAP_NAME, &out->file_map, st))
         scan_side_in(comm, dir, SW_DTYPE_MAP_NAME, &out->dtype_map, st);
 out:
@@ -408,6 +411,9 @@ static sw_code warn_models(const sw_catalog *c, sw_shard_name *numbers, uint64_t
         sw_buf list = SW_BUF_INIT;
 
         for (; next <= n && lacking <= 10 && !st->code; next++) {
+            /* one number may be spelled with more zeros than another */
+            while (i < c->nfiles && numbers[i].model == model && numbers[i].shard < next)
+                i++;
             if (i < c->nfiles && numbers[i].model == model && numbers[i].shard == next) {
                 i++;
                 continue;

@@ -63,6 +63,8 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
         return sw_fail(st, SW_EINPUT, f->name, NULL,
                        "is %" PRIu64 " bytes now, but was %" PRIu64 " when its header was read",
                        (uint64_t)s.st_size, f->size);
+    if ((int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
+        return sw_fail(st, SW_EINPUT, f->name, NULL, "was changed since its header was read");
     return SW_OK;
 }
 
@@ -206,11 +208,24 @@ sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_stat
     return read_vectors(fd, s->c->files[p->file].name, &v, 1, p->at, st);
 }
 
+sw_code sw_source_check(const sw_source *s, sw_status *st)
+{
+    for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
+        uint32_t file = s->open[(s->first + i) % s->max_open];
+
+        check_same(&s->c->files[file], s->fds[file], st);
+    }
+    return st->code;
+}
+
 void sw_source_advise(sw_source *s, const sw_piece *p)
 {
     sw_status ignored = SW_STATUS_INIT;
     int fd;
 
+    /* With more files than may be open, opening one for a hint would close one that is needed now. */
+    if (s->fds[p->file] < 0 && s->nopen == s->max_open)
+        return;
     if (get_fd(s, p->file, &fd, &ignored) == SW_OK)
         posix_fadvise(fd, (off_t)p->at, (off_t)p->n, POSIX_FADV_WILLNEED);
 }

@@ -19,12 +19,16 @@ typedef struct sw_source {
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
                        sw_status *st);
 
-/* Local. Read a piece and put its rows where they belong in the range that begins at to.
+/* Local. Read a piece and put its rows where they belong in the range that begins at to (as long as was asked of
+ * sw_pieces_each()).
  * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
 sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st);
 
 /* Local. Read a piece as it lies in the file: p->n bytes in a row. */
 sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st);
+
+/* Local. Are the files that are open still those whose headers were read? Errors: SW_EINPUT, SW_EIO. */
+sw_code sw_source_check(const sw_source *s, sw_status *st);
 
 /* Local. Ask the system to begin reading a piece now. A hint: nothing can fail. */
 void sw_source_advise(sw_source *s, const sw_piece *p);

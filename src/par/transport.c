@@ -17,25 +17,12 @@ static const char *const defaults[][2] = {
     { "OMPI_MCA_fs_ufs_lock_algorithm", "1" },
 };
 
-/* Is the directory, or the nearest of its parents that exists, on NFS? */
 static bool is_on_nfs(const char *dir)
 {
     sw_status st = SW_STATUS_INIT;
-    char *path = sw_strdup(dir, &st);
     sw_fs fs = { 0 };
 
-    while (path && sw_path_fs(path, &fs, &st)) {
-        char *slash = strrchr(path, '/');
-
-        sw_status_clear(&st);
-        if (!slash || slash == path) {
-            sw_path_fs(slash ? "/" : ".", &fs, &st);
-            break;
-        }
-        *slash = '\0';
-    }
-    free(path);
-    return fs.nfs;
+    return sw_path_fs_near(dir, &fs, &st) == SW_OK && fs.nfs;
 }
 
 void sw_transport_defaults(const char *output_dir)

@@ -14,7 +14,7 @@
 
 #define BAND_ALIGN 4096
 
-/* The status of a group that ends because another has failed: never shown. */
+/* The status of a group that ends because another has failed: told within the group, never shown. */
 static const char stopped_text[] = "another group has failed";
 
 /* One rank's means while it writes. */
@@ -26,7 +26,8 @@ typedef struct welder {
     sw_stopper stopper;
     int *leaders;
     char *band;
-    uint64_t todo; /* bytes that this rank has to write in all files */
+    uint64_t todo;  /* bytes that this rank has to write in all files */
+    uint64_t total; /* bytes of all files */
 } welder;
 
 /* ---- groups ------------------------------------------------------------------------------------- */
@@ -71,8 +72,7 @@ static sw_code find_leaders(welder *k, sw_status *st)
     for (uint32_t f = 0; f < nfiles; f++)
         if (f == 0 || k->leaders[f] != k->leaders[n - 1])
             k->leaders[n++] = k->leaders[f];
-    sw_stopper_init(&k->stopper, k->w->world, k->leaders, n);
-    return SW_OK;
+    return sw_stopper_init(&k->stopper, k->w->world, k->leaders, n, st);
 }
 
 /* ---- one file ----------------------------------------------------------------------------------- */
@@ -80,14 +80,8 @@ static sw_code find_leaders(welder *k, sw_status *st)
 static void tell_progress(const welder *k)
 {
     const sw_weld *w = k->w;
-    uint64_t total = 0;
-
-    if (!w->progress || w->world->rank != 0)
-        return;
-    for (uint32_t f = 0; f < w->l->nfiles; f++)
-        total += w->l->files[f].size;
-    if (k->todo)
-        w->progress(w->user, (uint64_t)((double)total * ((double)w->written / (double)k->todo)), total);
+    if (w->progress && w->world->rank == 0 && k->todo)
+        w->progress(w->user, (uint64_t)((double)k->total * ((double)w->written / (double)k->todo)), k->total);
 }
 
 /* Look for reasons to stop that are not this rank's own. */
@@ -176,9 +170,11 @@ static sw_code prepare(welder *k, sw_status *st)
 
     if (find_leaders(k, st))
         return st->code;
-    k->band = aligned_alloc(BAND_ALIGN, (size_t)size);
+    /* A small one is not rounded up: memory was given to the byte. */
+    k->band =
+        size == w->sched->band ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)w->sched->band);
     if (!k->band)
-        return sw_fail_nomem(st, size);
+        return sw_fail_nomem(st, w->sched->band);
     if (sw_source_init(&k->source, w->c, w->input_dir, w->scratch, st))
         return st->code;
     if (w->sched->shared)
@@ -187,6 +183,7 @@ static sw_code prepare(welder *k, sw_status *st)
         sw_region r = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
 
         k->todo += r.end - r.begin;
+        k->total += w->l->files[f].size;
     }
     return st->code;
 }
@@ -214,6 +211,8 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
     for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++)
         if (is_mine(w, f))
             write_file(&k, f, st);
+    if (!st->code)
+        sw_source_check(&k.source, st);
     if (st->code != SW_ECOMM) {
         tell_others(&k, st);
         sw_stopper_finish(&k.stopper, st);
@@ -224,6 +223,7 @@ out:
     sw_source_release(&k.source);
     free(k.band);
     free(k.leaders);
+    sw_stopper_release(&k.stopper);
     sw_comm_mpi_release(&k.group);
     return st->code;
 }

@@ -4,15 +4,16 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/hash.h"
 #include "base/num.h"
 
 #define POOL_SIZE (UINT64_C(1) << 20)
 
-static size_t hash_name(const char *name, uint32_t len, size_t table_size)
+static size_t hash_name(const sw_found *f, const char *name, uint32_t len, size_t table_size)
 {
-    return (size_t)sw_hash(0, name, len) & (table_size - 1);
+    return (size_t)sw_hash_keyed(f->key, name, len) & (table_size - 1);
 }
 
 static sw_code grow_table(sw_found *f, sw_status *st)
@@ -22,8 +23,11 @@ static sw_code grow_table(sw_found *f, sw_status *st)
 
     if (!table)
         return st->code;
+    /* Without a secret (an old kernel) hostile names cost time, no more. */
+    if (!f->table && getrandom(f->key, sizeof f->key, GRND_NONBLOCK) < 0)
+        f->key[0] = (uint64_t)(uintptr_t)table;
     for (size_t i = 0; i < f->nnames; i++) {
-        size_t at = hash_name(f->names[i].name, f->names[i].name_len, size);
+        size_t at = hash_name(f, f->names[i].name, f->names[i].name_len, size);
 
         while (table[at])
             at = (at + 1) & (size - 1);
@@ -76,7 +80,7 @@ static sw_code intern(sw_found *f, const sw_entry *e, uint32_t file, size_t *gue
         return SW_OK;
     if (f->nnames * 2 >= f->table_size && grow_table(f, st))
         return st->code;
-    for (at = hash_name(e->name, e->name_len, f->table_size); f->table[at];
+    for (at = hash_name(f, e->name, e->name_len, f->table_size); f->table[at];
          at = (at + 1) & (f->table_size - 1)) {
         *guess = f->table[at] - 1;
         if (same_name(&f->names[*guess], e->name, e->name_len))
@@ -116,11 +120,11 @@ static sw_code note_global(sw_found_name *n, const uint64_t *shape, const sw_fil
         if (!n->global_shape)
             return st->code;
         memcpy(n->global_shape, shape, n->ndim * sizeof *shape);
-        n->other_file = file;
+        n->global_file = file;
         return SW_OK;
     }
     if (memcmp(n->global_shape, shape, n->ndim * sizeof *shape) != 0)
-        return sw_other_global(n->name, files[file].name, files[n->other_file].name, st);
+        return sw_other_global(n->name, files[file].name, files[n->global_file].name, st);
     return SW_OK;
 }
 
@@ -159,7 +163,7 @@ sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st)
 
     for (size_t i = 0; i < f->nnames; i++) {
         const sw_found_name *n = &f->names[i];
-        sw_name_record r = { n->count, n->name_len, n->first_file,           n->other_file,
+        sw_name_record r = { n->count, n->name_len, n->first_file,           n->global_file,
                              n->dtype, n->ndim,     n->global_shape != NULL, 0 };
 
         if (sw_buf_add(out, &r, sizeof r, st) ||

@@ -31,7 +31,7 @@ typedef struct sw_found_name {
     const char *name; /* in a pool of its own */
     uint32_t name_len;
     uint32_t first_file;    /* where it was met first */
-    uint32_t other_file;    /* the last file that gave a global shape */
+    uint32_t global_file;   /* the first that gave a global shape */
     uint64_t count;         /* boxes */
     uint64_t *global_shape; /* owned; NULL = none was given */
     uint8_t dtype, ndim;
@@ -42,6 +42,7 @@ typedef struct sw_found {
     size_t nnames, cap_names;
     uint32_t *table;   /* hash table of 1 + index into names; 0 = free */
     size_t table_size; /* a power of two */
+    uint64_t key[2];   /* of the hash: names are chosen by others */
     sw_buf boxes;
     char **pools; /* blocks of name bytes */
     size_t npools, cap_pools, pool_left;
@@ -49,7 +50,7 @@ typedef struct sw_found {
 
 #define SW_FOUND_INIT                                                                                        \
     {                                                                                                        \
-        NULL, 0, 0, NULL, 0, SW_BUF_INIT, NULL, 0, 0, 0                                                      \
+        NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, NULL, 0, 0, 0                                            \
     }
 
 /* Local. Add all entries of one header. files: the list that index file points into, for messages and data_start.

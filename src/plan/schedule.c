@@ -128,7 +128,7 @@ static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
 {
     block = sw_round_up(sw_max(block, BLOCK_MIN), BLOCK_MIN);
     while (block / 2 >= BLOCK_MIN && block > band)
-        block /= 2;
+        block = sw_round_down(block / 2, BLOCK_MIN);
     for (uint32_t f = 0; f < l->nfiles; f++)
         while (l->files[f].size / block >= INT_MAX)
             block *= 2;
@@ -148,7 +148,7 @@ sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, ui
     if (shared)
         for (uint32_t f = 0; f < l->nfiles; f++)
             out->groups[f] = (sw_group){ 0, nranks };
-    else if (l->nfiles >= nranks)
+    else if (l->nfiles == 0 || l->nfiles >= nranks)
         whole_files(l, nranks, out, st);
     else
         ranks_by_size(l, nranks, out, st);
@@ -227,6 +227,10 @@ uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule
     if (l->index_name)
         h = sw_hash(h, l->index_name, strlen(l->index_name));
     if (s) {
+        for (uint32_t i = 0; i < c->nfiles; i++)
+            h = sw_hash_word(h, (uint64_t)c->files[i].owner << 1 | c->files[i].sharded);
+        for (uint64_t i = 0; i < c->nboxes; i++)
+            h = sw_hash_word(sw_hash_word(h, c->boxes[i].at), c->boxes[i].file);
         h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
         h = sw_hash_word(sw_hash_word(h, s->band), s->block);
     }

@@ -263,7 +263,7 @@ def test_like(dirs, make, weld, tmp_path, index, np):
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.safetensors", "/x.safetensors", "a/../x.safetensors", "./x.safetensors", "a//x.safetensors", "", "..", "a\nb"]
+    "name", ["../x.safetensors", "/x.safetensors", "a/../x.safetensors", "", "..", "a\nb"]
 )
 def test_like_names_that_leave(dirs, make, weld, tmp_path, name):
     src, out = dirs

@@ -87,6 +87,19 @@ static void test_groups(void **state)
     sw_schedule_release(&s);
 }
 
+/* A checkpoint without tensors, laid out by a map, has no files. */
+static void test_no_files(void **state)
+{
+    sw_layout l = { 0 };
+    sw_status st = SW_STATUS_INIT;
+    sw_schedule s;
+
+    (void)state;
+    assert_int_equal(sw_schedule_build(&l, 3, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(s.nfiles, 0);
+    sw_schedule_release(&s);
+}
+
 /* A petabyte in one file: regions stay countable in blocks. */
 static void test_large(void **state)
 {
@@ -109,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_plans),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_no_files),
         cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

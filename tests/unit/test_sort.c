@@ -18,14 +18,14 @@ static uint64_t next(uint64_t *seed)
 
 static void check(size_t n, uint64_t mask, uint64_t *seed)
 {
-    sw_slot *slots = calloc(n + 1, sizeof *slots);
+    sw_sort_item *slots = calloc(n + 1, sizeof *slots);
     uint64_t *keys = calloc(n + 1, sizeof *keys);
     sw_status st = SW_STATUS_INIT;
 
     assert_true(slots && keys);
     for (size_t i = 0; i < n; i++)
-        slots[i] = (sw_slot){ keys[i] = next(seed) & mask, (uint32_t)i };
-    assert_int_equal(sw_slots_sort(slots, n, &st), SW_OK);
+        slots[i] = (sw_sort_item){ keys[i] = next(seed) & mask, (uint32_t)i };
+    assert_int_equal(sw_sort_items(slots, n, &st), SW_OK);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(slots[i].key, keys[slots[i].index]);
         if (i > 0)
