@@ -71,7 +71,7 @@ TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD=
 PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
-        check-faults-run fuzz lint lint-tests bench demo install uninstall clean FORCE
+        check-faults-run fuzz lint lint-tests bench bench-plan demo install uninstall clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -88,6 +88,7 @@ help:
 #: fuzz          the header parser, FUZZ_SECONDS=60
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 #: bench         timings, BENCH_ARGS=
+#: bench-plan    how fast a large header is parsed, and how planning grows with the number of files
 #: demo          make a sharded checkpoint, weld it, compare
 #: install       PREFIX=/usr/local DESTDIR=; also: uninstall
 #: clean         remove the build directory
@@ -219,6 +220,16 @@ lint-tests: $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard tests/*.c tests/*/
 
 bench: all
 	$(TEST_ENV) $(PYTHON) bench/run.py $(BENCH_ARGS)
+
+# A header of 76 MB, against 0.25 s and 64 MiB; then 64 to 4,096 files.
+bench-plan: all $(BUILD)/bench/bench_header
+	$(BUILD)/bench/bench_header --check
+	$(TEST_ENV) $(PYTHON) bench/scale.py
+
+$(BUILD)/bench/bench_header: $(BUILD)/obj/bench/bench_header.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(LIBS)
 
 demo:
 	@scripts/demo

@@ -104,7 +104,8 @@ static json_t *load_object(const char *json, size_t len, size_t flags, const cha
     json_error_t error;
     json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &error);
 
-    if (!root && json_error_code(&error) == json_error_out_of_memory) {
+    /* jansson knows no place in the text where it runs out of memory. */
+    if (!root && (json_error_code(&error) == json_error_out_of_memory || error.line < 0)) {
         sw_fail_nomem(st, len);
     } else if (!root) {
         sw_fail(st, SW_EINPUT, file, NULL, "not valid JSON: line %d, column %d: %s", error.line, error.column,

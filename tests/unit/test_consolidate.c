@@ -1,0 +1,86 @@
+/* The library without MPI: one process, its own communicator, and no MPI_Init anywhere. Run from the top directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/path.h"
+#include "shardweld.h"
+
+#define GOLDEN "tests/golden/rows"
+
+static void same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_buf a = SW_BUF_INIT, b = SW_BUF_INIT;
+    char *path_a = sw_path_join(dir_a, name, &st), *path_b = sw_path_join(dir_b, name, &st);
+
+    assert_int_equal(sw_path_read(path_a, NULL, 1 << 20, &a, NULL, &st), SW_OK);
+    assert_int_equal(sw_path_read(path_b, NULL, 1 << 20, &b, NULL, &st), SW_OK);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    sw_buf_release(&a);
+    sw_buf_release(&b);
+    free(path_a);
+    free(path_b);
+}
+
+static void test_self(void **state)
+{
+    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    sw_comm comm = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+    sw_result result;
+
+    (void)state;
+    assert_non_null(mkdtemp(top));
+    snprintf(out, sizeof out, "%s/out", top);
+    if (sw_consolidate(&comm, GOLDEN "/in", out, NULL, &result, &st))
+        fail_msg("%s: %s", st.file, st.reason);
+    assert_int_equal(result.ranks, 1);
+    assert_int_equal(result.nfiles, 1);
+    sw_transport_describe(&comm, &result);
+    assert_string_equal(result.io, "posix");
+    same_file(GOLDEN "/out", out, result.files[0].name);
+    same_file(GOLDEN "/out", out, result.index);
+    sw_result_release(&result);
+
+    /* what is there is not replaced unasked, and the call says so without printing or exiting */
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, NULL, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "holds a checkpoint"));
+    sw_status_clear(&st);
+    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+}
+
+static int refuse(void *ctx, void *buf, size_t n, int root)
+{
+    (void)ctx, (void)buf, (void)n, (void)root;
+    return 1;
+}
+
+/* A group that brings no MPI is refused before anything is touched; what it must not use cannot be agreed upon either. */
+static void test_needs_mpi(void **state)
+{
+    sw_options owner = SW_OPTIONS_INIT;
+    sw_comm comm = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    owner.assign = SW_ASSIGN_OWNER;
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", "/nonexistent/out", &owner, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "MPI"));
+    comm.bcast = refuse;
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", "/nonexistent/out", &owner, NULL, &st), SW_ECOMM);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_self),
+        cmocka_unit_test(test_needs_mpi),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
