@@ -1,6 +1,7 @@
 /* Files and directories; see path.h. What all functions share: a call that a signal interrupted is made again,
  * an error names the path and the reason of the system, and nothing is ever followed out of a tree. */
 #include "base/path.h"
+#include "base/sort.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -254,11 +255,6 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
     return SW_OK;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
 {
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -289,7 +285,7 @@ static sw_code read_names(DIR *dir, const char *show, sw_dir *out, sw_status *st
     if (code)
         sw_dir_release(out);
     else if (out->n > 1)
-        qsort(out->names, out->n, sizeof *out->names, by_bytes);
+        qsort(out->names, out->n, sizeof *out->names, sw_by_bytes);
     return code;
 }
 

@@ -11,15 +11,15 @@
 #define VALUES 256
 #define FEW 48 /* below this the counting costs more than it saves */
 
-static void insertion_sort(sw_sort_item *slots, size_t n)
+static void insertion_sort(sw_sort_item *items, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
-        sw_sort_item s = slots[i];
+        sw_sort_item s = items[i];
         size_t k = i;
 
-        for (; k > 0 && slots[k - 1].key > s.key; k--)
-            slots[k] = slots[k - 1];
-        slots[k] = s;
+        for (; k > 0 && items[k - 1].key > s.key; k--)
+            items[k] = items[k - 1];
+        items[k] = s;
     }
 }
 
@@ -28,14 +28,14 @@ static unsigned digit(uint64_t key, unsigned d)
     return (unsigned)(key >> 8 * d & 0xff);
 }
 
-/* Spread from by digit d over to; starts[v] is where the slots with value v go. */
+/* Spread from by digit d over to; starts[v] is where the items with value v go. */
 static void spread(const sw_sort_item *from, sw_sort_item *to, size_t n, unsigned d, size_t starts[VALUES])
 {
     for (size_t i = 0; i < n; i++)
         to[starts[digit(from[i].key, d)]++] = from[i];
 }
 
-/* How often each value occurs becomes where its slots begin. False: one value has them all. */
+/* How often each value occurs becomes where its items begin. False: one value has them all. */
 static bool make_starts(size_t counts[VALUES], size_t n)
 {
     size_t start = 0;
@@ -51,13 +51,13 @@ static bool make_starts(size_t counts[VALUES], size_t n)
     return true;
 }
 
-static void radix_sort(sw_sort_item *slots, sw_sort_item *spare, size_t n, size_t counts[DIGITS][VALUES])
+static void radix_sort(sw_sort_item *items, sw_sort_item *spare, size_t n, size_t counts[DIGITS][VALUES])
 {
-    sw_sort_item *from = slots, *to = spare;
+    sw_sort_item *from = items, *to = spare;
 
     for (size_t i = 0; i < n; i++)
         for (unsigned d = 0; d < DIGITS; d++)
-            counts[d][digit(slots[i].key, d)]++;
+            counts[d][digit(items[i].key, d)]++;
     for (unsigned d = 0; d < DIGITS; d++) {
         sw_sort_item *swap = from;
 
@@ -67,23 +67,28 @@ static void radix_sort(sw_sort_item *slots, sw_sort_item *spare, size_t n, size_
         from = to;
         to = swap;
     }
-    if (from != slots)
-        memcpy(slots, from, n * sizeof *slots);
+    if (from != items)
+        memcpy(items, from, n * sizeof *items);
 }
 
-sw_code sw_sort_items(sw_sort_item *slots, size_t n, sw_status *st)
+sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st)
 {
     size_t counts[DIGITS][VALUES] = { { 0 } };
     sw_sort_item *spare;
 
     if (n < FEW) {
-        insertion_sort(slots, n);
+        insertion_sort(items, n);
         return SW_OK;
     }
     spare = sw_calloc(n, sizeof *spare, st);
     if (!spare)
         return st->code;
-    radix_sort(slots, spare, n, counts);
+    radix_sort(items, spare, n, counts);
     free(spare);
     return SW_OK;
+}
+
+int sw_by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
 }

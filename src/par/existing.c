@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/path.h"
+#include "base/sort.h"
 #include "format/maps.h"
 #include "format/names.h"
 #include "par/publish.h"
@@ -16,11 +17,6 @@ typedef struct list {
     char **names;
     size_t n, cap;
 } list;
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
 
 static sw_code add(list *l, const char *name, sw_status *st)
 {
@@ -37,7 +33,7 @@ static void tidy(list *l)
     size_t n = 0;
 
     if (l->n > 1)
-        qsort(l->names, l->n, sizeof *l->names, by_bytes);
+        qsort(l->names, l->n, sizeof *l->names, sw_by_bytes);
     for (size_t i = 0; i < l->n; i++)
         if (n > 0 && strcmp(l->names[n - 1], l->names[i]) == 0)
             free(l->names[i]);
@@ -56,7 +52,7 @@ static bool is_spared(const spared *s, char *const *name)
 {
     size_t len;
 
-    if (s->n > 0 && bsearch(name, s->keep, s->n, sizeof *s->keep, by_bytes))
+    if (s->n > 0 && bsearch(name, s->keep, s->n, sizeof *s->keep, sw_by_bytes))
         return true;
     for (size_t i = 0; i < s->n; i++)
         if ((len = strlen(s->keep[i])) > 0 && s->keep[i][len - 1] == '/' &&
@@ -193,7 +189,7 @@ sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const 
     for (size_t i = 0; i < nkeep; i++)
         sorted[i] = keep[i];
     if (nkeep > 1)
-        qsort(sorted, nkeep, sizeof *sorted, by_bytes);
+        qsort(sorted, nkeep, sizeof *sorted, sw_by_bytes);
     code = collect(output_dir, index, &(spared){ sorted, nkeep }, &l, st);
     free(sorted);
     if (code) {

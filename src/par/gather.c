@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/path.h"
 #include "plan/found.h"
@@ -120,14 +120,6 @@ static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *re
     return st->code;
 }
 
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* Collective. The largest of the ranks' seconds. */
 static sw_code slowest(const sw_comm *comm, double *seconds, sw_status *st)
 {
@@ -147,11 +139,11 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
     uint64_t n = (uint64_t)comm->size + 1;
     uint64_t *starts = sw_calloc(2 * n, sizeof *starts, st);
     sw_found found = SW_FOUND_INIT;
-    double begin = now();
+    double begin = sw_now();
 
     if (!st->code && !parse_own(comm, c, dir, cancel, &found, &records, st))
         sw_found_pack(&found, &packed, st);
-    *seconds = now() - begin;
+    *seconds = sw_now() - begin;
     if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &records, starts, st) ||
         sw_comm_gather(comm, &packed, &names, starts, st) ||
         sw_comm_gather(comm, &found.boxes, &boxes, starts + n, st))

@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "format/maps.h"
 #include "format/names.h"
 
@@ -29,14 +30,9 @@ bool sw_journal_is_index(const char *name)
 
 /* ---- filling ------------------------------------------------------------------------------------ */
 
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static bool has(char *const *names, size_t n, const char *name)
 {
-    return n > 0 && bsearch(&name, names, n, sizeof *names, by_bytes);
+    return n > 0 && bsearch(&name, names, n, sizeof *names, sw_by_bytes);
 }
 
 bool sw_journal_is_new(const sw_journal *j, const char *name)
@@ -52,7 +48,7 @@ bool sw_journal_is_old(const sw_journal *j, const char *name)
 static void sort_names(char **names, size_t n)
 {
     if (n > 1)
-        qsort(names, n, sizeof *names, by_bytes);
+        qsort(names, n, sizeof *names, sw_by_bytes);
 }
 
 /* Both lists are complete: make them searchable. */

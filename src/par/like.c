@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/path.h"
+#include "base/sort.h"
 #include "par/gather.h"
 #include "plan/dims.h"
 
@@ -15,25 +16,10 @@ typedef struct other_dtypes {
     char name[256], here[16], there[16];
 } other_dtypes;
 
-static const sw_tensor *find_tensor(const sw_catalog *c, const char *name)
-{
-    uint32_t a = 0, b = c->ntensors;
-
-    while (a < b) {
-        uint32_t mid = a + (b - a) / 2;
-
-        if (strcmp(c->tensors[mid].name, name) < 0)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    return a < c->ntensors && strcmp(c->tensors[a].name, name) == 0 ? &c->tensors[a] : NULL;
-}
-
 static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_entry *e, const char *file,
                              other_dtypes *others, sw_status *st)
 {
-    const sw_tensor *t = find_tensor(c, e->name);
+    const sw_tensor *t = sw_catalog_find_tensor(c, e->name);
     char text[2][SW_DIMS_TEXT];
 
     if (!t)
@@ -73,11 +59,6 @@ out:
     return st->code;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* This rank's share of the files. */
 static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map *map, int share, int shares,
                              other_dtypes *others, sw_status *st)
@@ -88,7 +69,7 @@ static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map 
     for (size_t i = 0; names && i < map->n; i++)
         names[i] = map->items[i].text;
     if (names && map->n > 1)
-        qsort(names, map->n, sizeof *names, by_text);
+        qsort(names, map->n, sizeof *names, sw_by_bytes);
     for (size_t i = 0; names && i < map->n && !st->code; i++) {
         if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
             continue;

@@ -7,6 +7,7 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "par/gather.h"
 
 /* Side files are read whole: no map of a real checkpoint comes near this. */
@@ -137,11 +138,6 @@ static sw_code see_listed(const char *dir, const sw_dir *names, bool shards_only
     return st->code;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* The files that the index names, each once. Node-local, one rank need not see them all. */
 static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, sw_buf *seen, sw_status *st)
 {
@@ -150,7 +146,7 @@ static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, 
     for (size_t i = 0; names && i < map->n; i++)
         names[i] = map->items[i].text;
     if (names)
-        qsort(names, map->n, sizeof *names, by_text);
+        qsort(names, map->n, sizeof *names, sw_by_bytes);
     for (size_t i = 0; names && i < map->n && !st->code; i++)
         if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
             add_seen(dir, names[i], node_local, node_local, seen, st);
@@ -277,17 +273,8 @@ static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *di
                            c->files[i].number.of, c->files[0].name, c->files[0].number.of);
     for (size_t i = 0; s->by_index && i < s->weight_map.n; i++) {
         const char *name = s->weight_map.items[i].text;
-        uint32_t a = 0, b = c->nfiles;
 
-        while (a < b) {
-            uint32_t mid = a + (b - a) / 2;
-
-            if (strcmp(c->files[mid].name, name) < 0)
-                a = mid + 1;
-            else
-                b = mid;
-        }
-        if (a == c->nfiles || strcmp(c->files[a].name, name) != 0)
+        if (!sw_catalog_find_file(c, name))
             return sw_fail(st, SW_EINPUT, name, NULL, "%s names it, but it is missing", s->index_name);
     }
     return SW_OK;

@@ -176,6 +176,26 @@ out:
     return st->code;
 }
 
+static int compare_tensor(const void *name, const void *tensor)
+{
+    return strcmp(name, ((const sw_tensor *)tensor)->name);
+}
+
+const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name)
+{
+    return c->ntensors ? bsearch(name, c->tensors, c->ntensors, sizeof *c->tensors, compare_tensor) : NULL;
+}
+
+static int compare_file(const void *name, const void *file)
+{
+    return strcmp(name, ((const sw_file *)file)->name);
+}
+
+const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name)
+{
+    return c->nfiles ? bsearch(name, c->files, c->nfiles, sizeof *c->files, compare_file) : NULL;
+}
+
 void sw_catalog_release(sw_catalog *c)
 {
     free(c->files);

@@ -78,6 +78,10 @@ static inline const uint64_t *sw_box_shape(const sw_catalog *c, const sw_tensor 
     return sw_box_offsets(c, t, k) + t->ndim;
 }
 
+/* Local. By name; NULL = there is none. O(log n). */
+const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name);
+const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
+
 void sw_catalog_release(sw_catalog *c);
 
 /* Local, the same result on every rank. Join what all ranks found.

@@ -1046,7 +1046,8 @@ static void test_existing(void **state)
                 put(at(out_dir, name), text ? text + 1 : "");
         }
         assert_int_equal(
-            sw_existing_checkpoint(out_dir, NULL, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st), SW_OK);
+            sw_existing_checkpoint(out_dir, NULL, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st),
+            SW_OK);
         for (size_t k = 0; k < n; k++) {
             strncat(got, names[k], 200);
             strcat(got, " ");
