@@ -18,7 +18,7 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
 E2E ?= tests/e2e
-TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 pytest
+TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest
 PIP_ARGS ?=
 
 # A wrapper compiles everything; CC names the compiler under it.
