@@ -79,22 +79,21 @@ static void tidy_path(char *path)
         *to = '\0';
 }
 
-static sw_code read_file_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
-{
-    if (read_text(value, file, item, st))
-        return st->code;
-    tidy_path(item->text);
-    if (!sw_name_is_below(item->text))
-        return sw_fail(st, SW_EINPUT, file, item->key,
-                       "file name '%s' is not a relative path below its directory", item->text);
-    return SW_OK;
-}
-
 static sw_code read_any_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (read_text(value, file, item, st))
         return st->code;
     tidy_path(item->text);
+    return SW_OK;
+}
+
+static sw_code read_file_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
+{
+    if (read_any_name(value, file, item, st))
+        return st->code;
+    if (!sw_name_is_below(item->text))
+        return sw_fail(st, SW_EINPUT, file, item->key,
+                       "file name '%s' is not a relative path below its directory", item->text);
     return SW_OK;
 }
 
@@ -123,36 +122,34 @@ static int compare_items(const void *a, const void *b)
     return strcmp(((const sw_map_item *)a)->key, ((const sw_map_item *)b)->key);
 }
 
-/* Copy the members of object into out (empty). jansson borrows it as non-const only to iterate. */
+/* Copy the members of object into out (empty, and again so on failure). jansson borrows it as non-const only to iterate. */
 static sw_code map_from_object(json_t *object, const char *file, read_value read, sw_map *out, sw_status *st)
 {
     out->items = sw_calloc(json_object_size(object), sizeof *out->items, st);
     if (!out->items)
         return st->code;
-    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+    for (void *it = json_object_iter(object); it && !st->code; it = json_object_iter_next(object, it)) {
         sw_map_item *item = &out->items[out->n++];
 
         item->key = sw_strdup(json_object_iter_key(it), st);
-        if (!item->key || read(json_object_iter_value(it), file, item, st))
-            return st->code;
+        if (item->key)
+            read(json_object_iter_value(it), file, item, st);
     }
-    qsort(out->items, out->n, sizeof *out->items, compare_items);
-    return SW_OK;
+    if (st->code)
+        sw_map_release(out);
+    else
+        qsort(out->items, out->n, sizeof *out->items, compare_items);
+    return st->code;
 }
 
 static sw_code parse_map(const char *json, size_t len, const char *file, read_value read, sw_map *out,
                          sw_status *st)
 {
-    sw_map map = SW_MAP_INIT;
     json_t *root = load_object(json, len, 0, file, st);
 
-    *out = map;
-    if (!root || map_from_object(root, file, read, &map, st))
-        goto out;
-    *out = map;
-    map = (sw_map)SW_MAP_INIT; /* handed over */
-out:
-    sw_map_release(&map);
+    *out = (sw_map)SW_MAP_INIT;
+    if (root)
+        map_from_object(root, file, read, out, st);
     json_decref(root);
     return st->code;
 }
@@ -171,25 +168,14 @@ sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_ma
 static sw_code parse_index(const char *json, size_t len, const char *file, read_value read, sw_map *out,
                            sw_status *st)
 {
-    sw_map map = SW_MAP_INIT;
-    json_t *root = load_object(json, len, JSON_DECODE_INT_AS_REAL, file, st), *weights;
+    json_t *root = load_object(json, len, JSON_DECODE_INT_AS_REAL, file, st);
+    json_t *weights = json_object_get(root, "weight_map");
 
-    *out = map;
-    if (!root)
-        goto out;
-    weights = json_object_get(root, "weight_map");
-    if (!weights)
-        goto out;
-    if (!json_is_object(weights)) {
+    *out = (sw_map)SW_MAP_INIT;
+    if (weights && !json_is_object(weights))
         sw_fail(st, SW_EINPUT, file, NULL, "weight_map: found %s, expected an object", type_name(weights));
-        goto out;
-    }
-    if (map_from_object(weights, file, read, &map, st))
-        goto out;
-    *out = map;
-    map = (sw_map)SW_MAP_INIT; /* handed over */
-out:
-    sw_map_release(&map);
+    else if (weights)
+        map_from_object(weights, file, read, out, st);
     json_decref(root);
     return st->code;
 }
