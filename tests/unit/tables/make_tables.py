@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""Make the tables that test_cast and test_dequant compare with: what torch makes of floating-point values.
+
+    make_tables.py            write cast.inc and dequant.inc beside this file
+    make_tables.py --check    compare them with what this torch gives; status 1 if they differ
+
+A NaN is written as the quiet NaN of the target with the sign of the source: torch's bits of a NaN depend on where it
+stands. Single values are in the tables as they are, whole sets as a hash, whose input the tests make again.
+"""
+
+import argparse
+import os
+import sys
+import types
+
+import numpy as np
+import torch
+from torch.distributed.checkpoint.quantized_hf_storage import QuantizedHuggingFaceStorageReader as Reader
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RANDOM = 1 << 18
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+TORCH_INT = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+QUIET = {"F64": 0x7FF8000000000000, "F32": 0x7FC00000, "BF16": 0x7FC0, "F16": 0x7E00}
+FP8 = {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+}
+TARGETS = ["F32", "BF16", "F16"]
+
+
+# ---- bits, hashes: tests/unit/float_help.h has the same ----------------------------------------------
+
+
+def mix(x):
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def hash_of(bits):
+    i = np.arange(len(bits), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return int(mix(bits.astype(np.uint64) ^ i).sum(dtype=np.uint64))
+
+
+def from_bits(bits, dtype):
+    width = dtype.itemsize
+    signed = np.ascontiguousarray(bits.astype(UNSIGNED[width])).view(SIGNED[width])
+    if width == 1:
+        signed = signed.view(np.uint8)
+    return torch.from_numpy(signed.copy()).view(dtype)
+
+
+def to_bits(tensor):
+    width = tensor.dtype.itemsize
+    return tensor.contiguous().view(TORCH_INT[width]).numpy().view(UNSIGNED[width]).reshape(-1).astype(np.uint64)
+
+
+def quieted(result, name, negative):
+    """The bits of a result of dtype `name`; a NaN gets its sign from `negative`."""
+    width = DTYPES[name].itemsize
+    nan = np.uint64(QUIET[name]) | (negative.astype(np.uint64) << np.uint64(8 * width - 1))
+    return np.where(torch.isnan(result).reshape(-1).numpy(), nan, to_bits(result))
+
+
+def cast(bits, source, target):
+    width = DTYPES[source].itemsize
+    negative = (bits.astype(np.uint64) >> np.uint64(8 * width - 1)) & np.uint64(1)
+    return quieted(from_bits(bits, DTYPES[source]).to(DTYPES[target]), target, negative)
+
+
+# ---- input: test_cast.c has the same -----------------------------------------------------------------
+
+
+def random_f32(n):
+    """Any bits; numbers about the range of F16; ties of F16 there; ties of BF16 anywhere. And what is just beside."""
+    i = np.arange(n, dtype=np.uint64)
+    r = mix(i)
+    u = np.uint64
+    sign, mantissa = r >> u(63) << u(31), r >> u(20) & u(0x7FFFFF)
+    exponent = u(96) + (r & u(63))
+    beside = np.array([0, 1, 2, 3], dtype=np.uint64)[(r >> u(8) & u(3)).astype(int)]
+    near = sign | exponent << u(23)
+    f16 = (mantissa & u(0x7FE000)) + u(0x0FFF) + beside
+    bf16 = (mantissa & u(0x7F0000)) + u(0x7FFF) + beside
+    kinds = [r >> u(32), near | mantissa, near + f16, (sign | (r >> u(10) & u(255)) << u(23)) + bf16]
+    return np.choose((i & u(3)).astype(int), kinds) & u(0xFFFFFFFF)
+
+
+def random_f64(n):
+    """Any bits; numbers about the range of F32; ties of F32 there; ties of F16 seen through a tie of F32."""
+    i = np.arange(n, dtype=np.uint64)
+    r = mix(i)
+    u = np.uint64
+    sign, mantissa = r >> u(63) << u(63), mix(r) & u(0xFFFFFFFFFFFFF)
+    beside = r >> u(16) & u(3)
+    wide = sign | (u(863) + (r & u(255))) << u(52)
+    narrow = sign | (u(992) + (r & u(63))) << u(52)
+    f32 = (mantissa & u(0xFFFFFE0000000)) + u((1 << 28) - 1) + beside
+    f16 = (mantissa & u(0xFFC0000000000)) + u((1 << 41) - (1 << 28)) + (beside << u(28)) + (r >> u(18) & u(1))
+    kinds = [r ^ mix(mantissa), wide | mantissa, wide + f32, narrow + f16]
+    return np.choose((i & u(3)).astype(int), kinds)
+
+
+def specials(width):
+    """By their edges: zeros, the least and the largest of each format, what rounds to them, infinities, NaNs."""
+    values = [0.0, 1.0, 1 / 3, 2.0**-24, 2.0**-25, 3 * 2.0**-26, 2.0**-14 - 2.0**-24, 2.0**-14 - 2.0**-25, 2.0**-14]
+    values += [65504.0, 65519.0, 65520.0, 65536.0, 2049.0, 2051.0, 257.0, 259.0, 2.0**-133, 2.0**-134, 3 * 2.0**-135]
+    values += [2.0**-126, 2.0**-149, (2 - 2.0**-23) * 2.0**127, (2 - 2.0**-7) * 2.0**127, (2 - 2.0**-8) * 2.0**127]
+    if width == 8:
+        values += [2.0**-150, 2.0**-150 * (1 + 2.0**-52), 2.0**-1074, 2.0**-1022, sys.float_info.max, 1 + 2.0**-24]
+        values += [(2 - 2.0**-24) * 2.0**127, (2 - 2.0**-25) * 2.0**127, 1 + 2.0**-24 + 2.0**-52]
+        values += [1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-8 + 2.0**-40, 65520.0 - 2.0**-30, 2.0**-25 + 2.0**-70]
+        bits = np.array(values, dtype=np.float64).view(np.uint64)
+        odd = [0x7FF0000000000000, 0x7FF8000000000000, 0x7FF0000000000001, 0x7FF4000000000000, 0x7FFFFFFFFFFFFFFF]
+    else:
+        bits = np.array(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+        odd = [0x7F800000, 0x7FC00000, 0x7F800001, 0x7F808000, 0x7FFFFFFF, 0x477FEFFF, 0x33000001, 0x387FF000]
+    bits = np.concatenate([bits, np.array(odd, dtype=np.uint64)])
+    return np.concatenate([bits, bits | np.uint64(1 << (8 * width - 1))])
+
+
+# ---- tables ------------------------------------------------------------------------------------------
+
+
+def hex_of(value):
+    return f"0x{int(value):x}"
+
+
+def cast_table():
+    lines = ["/* Values one by one. X(from, its bits, to, its bits) */", "#define CAST_VALUES(X) \\"]
+    for source, width in (("F32", 4), ("F64", 8)):
+        bits = specials(width)
+        for target in DTYPES:
+            if target != source:
+                for x, y in zip(bits, cast(bits, source, target)):
+                    lines.append(f"    X({source}, {hex_of(x)}, {target}, {hex_of(y)}) \\")
+    lines += ["", "/* Whole sets: every value of 16 bits, random ones of more. X(from, to, hash) */", "#define CAST_SETS(X) \\"]
+    sets = {"BF16": np.arange(65536), "F16": np.arange(65536), "F32": random_f32(RANDOM), "F64": random_f64(RANDOM)}
+    for source, bits in sets.items():
+        bits = bits.astype(np.uint64)
+        for target in DTYPES:
+            if target != source:
+                lines.append(f"    X({source}, {target}, {hex_of(hash_of(cast(bits, source, target)))}) \\")
+    lines += ["", f"#define CAST_RANDOM {RANDOM}"]
+    return lines
+
+
+SCALES = [0x3F800000, 0x00000000, 0x80000000, 0x00000001, 0x00400000, 0x00800000, 0x3E99999A, 0xBF2AAAAB, 0x3727C5AC]
+SCALES += [0x33800001, 0x2F123457, 0x7F7FFFFF, 0x7F000000, 0x42F6E979, 0xC0490FDB, 0x7F800000, 0xFF800000, 0x7FC00001]
+ROWS, COLUMNS, BLOCK = 150, 300, 128
+
+
+def weight_sign(weights, fp8):
+    """A NaN has the sign of its weight; the NaN of an FNUZ format has none."""
+    return np.where(fp8.endswith("FNUZ") & (weights == 128), 0, weights >> np.uint64(7))
+
+
+def fp8_values(fp8, target):
+    """All weights with all of SCALES, scale by scale."""
+    weights = np.tile(np.arange(256, dtype=np.uint64), len(SCALES))
+    scales = from_bits(np.repeat(np.array(SCALES, dtype=np.uint64), 256), torch.float32)
+    result = (from_bits(weights, FP8[fp8]).to(torch.float32) * scales).to(DTYPES[target])
+    return hash_of(quieted(result, target, weight_sign(weights, fp8)))
+
+
+def fp8_matrix(fp8, scale, target):
+    """What the reader's own function makes of a matrix with ragged edges."""
+    weights = mix(np.arange(ROWS * COLUMNS, dtype=np.uint64)) >> np.uint64(56)
+    blocks = [-(-ROWS // BLOCK), -(-COLUMNS // BLOCK)]
+    bits = mix(np.arange(blocks[0] * blocks[1], dtype=np.uint64) + np.uint64(1000))
+    if scale == "F8_E8M0":
+        scales = from_bits(np.uint64(118) + bits % np.uint64(9), torch.float8_e8m0fnu)
+    elif scale == "F32":
+        scales = from_bits(np.uint64(0x38000000) + bits % np.uint64(0x04000000), torch.float32)
+    else:
+        scales = from_bits(np.uint64(0x3800) + bits % np.uint64(0x0400), DTYPES[scale])
+    tensor = from_bits(weights, FP8[fp8]).reshape(ROWS, COLUMNS)
+    result = Reader._dequantize_tensor(
+        types.SimpleNamespace(target_dtype=DTYPES[target], block_size=BLOCK),
+        weight=tensor,
+        scale_inv=scales.reshape(blocks),
+        full_tensor_shape=tensor.shape,
+        slice_info=((0, blocks[0]), (0, blocks[1]), slice(0, ROWS), slice(0, COLUMNS)),
+    )
+    return hash_of(quieted(result, target, weight_sign(weights, fp8)))
+
+
+def mxfp4(target):
+    """All values under all scales, by the reader's own function: blocks [1, 256, 1, 16], one row for each scale."""
+    block = torch.tensor([2 * i % 16 | (2 * i + 1) % 16 << 4 for i in range(16)], dtype=torch.uint8)
+    blocks = block.expand(1, 256, 1, 16).contiguous()
+    request = types.SimpleNamespace(storage_offsets=[0, 0, 0], lengths=[1, 256, 32])
+    return Reader._dequantize_tensor_mxfp4(
+        types.SimpleNamespace(target_dtype=DTYPES[target]),
+        blocks=blocks,
+        scales=torch.arange(256, dtype=torch.uint8).reshape(1, 256, 1),
+        req=request,
+        group_start=0,
+        offset_in_first_group=0,
+    ).reshape(256, 32)
+
+
+def dequant_table():
+    lines = ["/* Scales that the weights are multiplied with. */", "#define FP8_SCALES \\"]
+    lines += [f"    {hex_of(s)}, \\" for s in SCALES]
+    lines += ["", "/* All weights with all scales. X(fp8, to, hash) */", "#define FP8_VALUES(X) \\"]
+    lines += [f"    X({w}, {t}, {hex_of(fp8_values(w, t))}) \\" for w in FP8 for t in TARGETS]
+    lines += ["", f"#define FP8_ROWS {ROWS}", f"#define FP8_COLUMNS {COLUMNS}"]
+    lines += ["", "/* A matrix with ragged edges. X(fp8, scale, to, hash) */", "#define FP8_MATRICES(X) \\"]
+    for w in FP8:
+        for s in ("F32", "BF16", "F16", "F8_E8M0"):
+            lines += [f"    X({w}, {s}, {t}, {hex_of(fp8_matrix(w, s, t))}) \\" for t in TARGETS]
+    e8m0 = torch.arange(256, dtype=torch.uint8).view(torch.float8_e8m0fnu).to(torch.float32)
+    bits = quieted(e8m0, "F32", np.zeros(256))
+    lines += ["", "/* All scales of 8 bits as F32. */", f"#define E8M0_HASH {hex_of(hash_of(bits))}"]
+    lines += ["", "/* All values under all scales, scale by scale. X(to, hash) */", "#define MXFP4_SETS(X) \\"]
+    lines += [f"    X({t}, {hex_of(hash_of(to_bits(mxfp4(t)[:, :16])))}) \\" for t in TARGETS]
+    lines += ["", "/* The values 0.5, 1.5 and -6 under some scales. X(to, scale, bits, bits, bits) */", "#define MXFP4_VALUES(X) \\"]
+    for t in TARGETS:
+        bits = to_bits(mxfp4(t)).reshape(256, 32)
+        for s in (0, 1, 2, 101, 102, 103, 113, 127, 140, 141, 142, 253, 254, 255):
+            lines.append(f"    X({t}, {s}, {', '.join(hex_of(bits[s][i]) for i in (1, 3, 15))}) \\")
+    return lines
+
+
+def text_of(lines):
+    """A macro ends where its last line does."""
+    lines = [line[:-2] if line.endswith(" \\") and not following else line for line, following in zip(lines, lines[1:] + [""])]
+    head = f"/* Made by make_tables.py with torch {torch.__version__.split('+')[0]}. */"
+    return "\n".join([head, "", *lines]) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    differs = False
+    with np.errstate(over="ignore"):
+        tables = {"cast.inc": text_of(cast_table()), "dequant.inc": text_of(dequant_table())}
+    for name, text in tables.items():
+        path = os.path.join(HERE, name)
+        if not check:
+            with open(path, "w") as f:
+                f.write(text)
+        elif open(path).read().splitlines()[1:] != text.splitlines()[1:]:
+            print(f"{name} differs from what torch {torch.__version__} gives")
+            differs = True
+    sys.exit(differs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,489 @@
+/* Dequantization, by every path that this CPU can go: against torch's tables and against the product by the book. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "float_help.h"
+#include "tables/dequant.inc"
+#include "value/dequant.h"
+#include "value/fpmode.h"
+
+#define N(array) (sizeof array / sizeof array[0])
+#define GUARD 0xa5
+
+static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2, SW_F8_E4M3FNUZ, SW_F8_E5M2FNUZ };
+static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
+
+typedef void path_fn(sw_cast_path path);
+
+static void on_all_paths(path_fn *fn)
+{
+    for (unsigned p = 0; p < SW_CAST_NPATHS; p++)
+        if (sw_cast_path_usable((sw_cast_path)p))
+            fn((sw_cast_path)p);
+}
+
+static unsigned width(sw_dtype dtype)
+{
+    return sw_dtype_bits(dtype) / 8;
+}
+
+static float float_of(uint32_t bits)
+{
+    float f;
+
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static uint64_t bits_of(double d)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &d, sizeof bits);
+    return bits;
+}
+
+static uint64_t hash_of(const void *p, uint64_t n, sw_dtype dtype)
+{
+    uint64_t hash = 0;
+
+    for (uint64_t i = 0; i < n; i++)
+        hash = help_hash(hash, i, help_get(p, i, width(dtype)));
+    return hash;
+}
+
+/* ---- scales --------------------------------------------------------------------------------------- */
+
+static void scales(void **state)
+{
+    unsigned char all[257];
+    float got[256];
+
+    (void)state;
+    for (unsigned i = 0; i < 256; i++)
+        all[i + 1] = (unsigned char)i;
+    sw_dequant_scales(SW_F8_E8M0, all + 1, got, 256);
+    assert_int_equal(hash_of(got, 256, SW_F32), E8M0_HASH);
+    for (int i = 0; i < 255; i++)
+        assert_true((double)got[i] == ldexp(1, i - 127));
+    assert_true(isnan(got[255]));
+    sw_dequant_scales(SW_BF16, (const unsigned char[]){ 0, 0xc0, 0x3f, 1, 0 } + 1, got, 2);
+    assert_true(got[0] == 1.5f && (double)got[1] == ldexp(1, -133));
+    sw_dequant_scales(SW_F16, (const unsigned char[]){ 0, 0x3e, 1, 0 }, got, 2);
+    assert_true(got[0] == 1.5f && (double)got[1] == ldexp(1, -24));
+    sw_dequant_scales(SW_F32, &got[1], &got[2], 1);
+    assert_true(got[2] == got[1]);
+}
+
+static void kinds(void **state)
+{
+    (void)state;
+    for (unsigned d = 0; d < SW_NDTYPES; d++) {
+        assert_int_equal(sw_dequant_is_fp8((sw_dtype)d),
+                         d == SW_F8_E4M3 || d == SW_F8_E5M2 || d == SW_F8_E4M3FNUZ || d == SW_F8_E5M2FNUZ);
+        assert_int_equal(sw_dequant_is_target((sw_dtype)d), d == SW_F32 || d == SW_BF16 || d == SW_F16);
+        assert_int_equal(sw_dequant_is_scale((sw_dtype)d),
+                         d == SW_F32 || d == SW_BF16 || d == SW_F16 || d == SW_F8_E8M0);
+    }
+}
+
+/* ---- FP8 ------------------------------------------------------------------------------------------ */
+
+/* A weight by the book. */
+static double weight_of(sw_dtype fp8, unsigned byte)
+{
+    int mantissa_bits = fp8 == SW_F8_E4M3 || fp8 == SW_F8_E4M3FNUZ ? 3 : 2,
+        fnuz = fp8 >= SW_F8_E5M2FNUZ && fp8 <= SW_F8_E4M3FNUZ;
+    int field = (int)((byte & 0x7f) >> mantissa_bits), mantissa = (int)byte & ((1 << mantissa_bits) - 1);
+    int bias = (1 << (6 - mantissa_bits)) - 1 + fnuz;
+    double value =
+        ldexp(field ? mantissa + (1 << mantissa_bits) : mantissa, (field ? field : 1) - bias - mantissa_bits);
+
+    if (fnuz)
+        return byte == 0x80 ? (double)NAN : byte & 0x80 ? -value : value;
+    if (fp8 == SW_F8_E4M3 ? (byte & 0x7f) == 0x7f : (byte & 0x7f) > 0x7c)
+        value = (double)NAN;
+    else if (fp8 == SW_F8_E5M2 && (byte & 0x7f) == 0x7c)
+        value = (double)INFINITY;
+    return copysign(value, byte & 0x80 ? -1 : 1);
+}
+
+/* The product of two F32 is exact in a double; it is rounded in integers, to F32 and to the target. */
+static uint64_t product_of(sw_dtype fp8, unsigned byte, float scale, sw_dtype to)
+{
+    double weight = weight_of(fp8, byte), product = weight * (double)scale;
+
+    if (isnan(product))
+        product = copysign(
+            (double)NAN,
+            byte & 0x80 && !(fp8 >= SW_F8_E5M2FNUZ && fp8 <= SW_F8_E4M3FNUZ && byte == 0x80) ? -1 : 1);
+    return help_convert(SW_F32, to, help_convert(SW_F64, SW_F32, bits_of(product)));
+}
+
+static const uint32_t torch_scales[] = { FP8_SCALES };
+
+/* In whole blocks, and in pieces too small for the fast way. */
+static void check_fp8_set(sw_cast_path path, sw_dtype fp8, sw_dtype to, uint64_t want)
+{
+    enum { NSCALES = sizeof torch_scales / sizeof torch_scales[0] };
+    unsigned char weights[256], whole[NSCALES * 256 * 4], pieces[sizeof whole];
+
+    for (unsigned i = 0; i < 256; i++)
+        weights[i] = (unsigned char)i;
+    for (unsigned s = 0; s < NSCALES; s++) {
+        float both[] = { float_of(torch_scales[s]), float_of(torch_scales[s]) };
+        unsigned char *at = whole + s * 256 * width(to), *piece = pieces + s * 256 * width(to);
+
+        sw_dequant_fp8_by(path, fp8, weights, both, 0, to, at, 256);
+        for (unsigned i = 0; i < 256; i += 2)
+            sw_dequant_fp8_by(path, fp8, weights + i, both, i, to, piece + i * width(to), 2);
+        for (unsigned i = 0; i < 256; i++)
+            if (help_get(at, i, width(to)) != product_of(fp8, i, both[0], to))
+                fail_msg("path %d: %s %02x times %08x is %08x in %s, expected %08x", path, sw_dtype_name(fp8),
+                         i, torch_scales[s], (unsigned)help_get(at, i, width(to)), sw_dtype_name(to),
+                         (unsigned)product_of(fp8, i, both[0], to));
+    }
+    assert_memory_equal(whole, pieces, NSCALES * 256 * width(to));
+    if (hash_of(whole, NSCALES * 256, to) != want)
+        fail_msg("path %d: %s to %s is not what torch gives", path, sw_dtype_name(fp8), sw_dtype_name(to));
+}
+
+static void check_fp8_values(sw_cast_path path)
+{
+#define SET(fp8, to, hash) check_fp8_set(path, SW_##fp8, SW_##to, UINT64_C(hash));
+    FP8_VALUES(SET)
+#undef SET
+}
+
+static void fp8_values(void **state)
+{
+    (void)state;
+    on_all_paths(check_fp8_values);
+}
+
+#define BLOCK_ROWS ((FP8_ROWS + 127) / 128)
+#define BLOCK_COLUMNS ((FP8_COLUMNS + 127) / 128)
+
+/* The same scales as in tables/make_tables.py. */
+static void load_matrix_scales(sw_dtype dtype, float out[BLOCK_ROWS * BLOCK_COLUMNS])
+{
+    unsigned char bytes[BLOCK_ROWS * BLOCK_COLUMNS * 4];
+
+    for (unsigned i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
+        uint64_t r = help_mix(i + 1000);
+
+        help_put(bytes, i, width(dtype),
+                 dtype == SW_F8_E8M0 ? 118 + r % 9
+                 : dtype == SW_F32   ? 0x38000000 + r % 0x04000000
+                                     : 0x3800 + r % 0x0400);
+    }
+    sw_dequant_scales(dtype, bytes, out, BLOCK_ROWS * BLOCK_COLUMNS);
+}
+
+/* A whole row at a time, and in pieces that begin and end anywhere. */
+static void check_matrix(sw_cast_path path, sw_dtype fp8, sw_dtype scale, sw_dtype to, uint64_t want)
+{
+    static unsigned char weights[FP8_ROWS * FP8_COLUMNS], rows[sizeof weights * 4],
+        pieces[sizeof weights * 4];
+    float scales[BLOCK_ROWS * BLOCK_COLUMNS];
+
+    load_matrix_scales(scale, scales);
+    for (unsigned i = 0; i < sizeof weights; i++)
+        weights[i] = (unsigned char)(help_mix(i) >> 56);
+    for (unsigned r = 0; r < FP8_ROWS; r++) {
+        const float *of_row = scales + r / 128 * BLOCK_COLUMNS;
+        unsigned at = r * FP8_COLUMNS;
+
+        sw_dequant_fp8_by(path, fp8, weights + at, of_row, 0, to, rows + at * width(to), FP8_COLUMNS);
+        for (unsigned c = 0, n; c < FP8_COLUMNS; c += n) {
+            n = 1 + (r * 7 + c) % 200;
+            n = n < FP8_COLUMNS - c ? n : FP8_COLUMNS - c;
+            sw_dequant_fp8_by(path, fp8, weights + at + c, of_row, c, to, pieces + (at + c) * width(to), n);
+        }
+    }
+    assert_memory_equal(rows, pieces, sizeof weights * width(to));
+    if (hash_of(rows, sizeof weights, to) != want)
+        fail_msg("path %d: %s with %s to %s is not what torch gives", path, sw_dtype_name(fp8),
+                 sw_dtype_name(scale), sw_dtype_name(to));
+}
+
+static void check_matrices(sw_cast_path path)
+{
+#define MATRIX(fp8, scale, to, hash) check_matrix(path, SW_##fp8, SW_##scale, SW_##to, UINT64_C(hash));
+    FP8_MATRICES(MATRIX)
+#undef MATRIX
+}
+
+static void fp8_matrices(void **state)
+{
+    (void)state;
+    on_all_paths(check_matrices);
+}
+
+/* A row longer than what is computed at once, all of it numbers but for one weight somewhere; any address. */
+static void check_row(sw_cast_path path)
+{
+    enum { LENGTH = 2500, FIRST = 77 };
+    unsigned char src[LENGTH + 1], dst[(LENGTH + 1) * 4 + 1];
+    float row[(FIRST + LENGTH + 127) / 128];
+
+    for (unsigned i = 0; i < N(row); i++)
+        row[i] = (float)(i + 1) * 0.01f;
+    for (unsigned i = 0; i < LENGTH; i++)
+        src[i + 1] = (unsigned char)(help_mix(i) % 0x70 | (i & 1) << 7);
+    for (unsigned k = 0; k < N(fp8s) * N(targets); k++) {
+        sw_dtype fp8 = fp8s[k / N(targets)], to = targets[k % N(targets)];
+
+        src[1 + 1000 + k] = k % 2 ? 0xff : 0x80;
+        memset(dst, GUARD, sizeof dst);
+        sw_dequant_fp8_by(path, fp8, src + 1, row, FIRST, to, dst + 1, LENGTH);
+        for (unsigned i = 0; i < LENGTH; i++)
+            assert_int_equal(help_get(dst + 1, i, width(to)),
+                             product_of(fp8, src[i + 1], row[(FIRST + i) / 128], to));
+        assert_int_equal(dst[0], GUARD);
+        assert_int_equal(dst[1 + LENGTH * width(to)], GUARD);
+    }
+    sw_dequant_fp8_by(path, SW_F8_E4M3, NULL, NULL, 5, SW_F32, NULL, 0);
+}
+
+static void fp8_row(void **state)
+{
+    (void)state;
+    on_all_paths(check_row);
+}
+
+/* ---- MXFP4 ---------------------------------------------------------------------------------------- */
+
+static double fp4_of(unsigned nibble)
+{
+    static const double values[] = { 0, 0.5, 1, 1.5, 2, 3, 4, 6 };
+
+    return copysign(values[nibble & 7], nibble & 8 ? -1 : 1);
+}
+
+static uint64_t fp4_bits(unsigned nibble, unsigned scale, sw_dtype to)
+{
+    return help_convert_once(SW_F64, to, bits_of(ldexp(fp4_of(nibble), (int)scale - 127)));
+}
+
+/* A block with every nibble twice, under every scale. */
+static void fp4_all(sw_cast_path path, sw_dtype to, void *dst)
+{
+    unsigned char block[16], scales[256];
+    sw_mxfp4_run run = { block, scales, 0, 1, 256, 0, 32, 1, 32 };
+
+    for (unsigned i = 0; i < 16; i++)
+        block[i] = (unsigned char)(2 * i % 16 | (2 * i + 1) % 16 << 4);
+    for (unsigned i = 0; i < 256; i++)
+        scales[i] = (unsigned char)i;
+    sw_dequant_mxfp4_by(path, &run, to, dst);
+}
+
+static void check_fp4_set(sw_cast_path path, sw_dtype to, uint64_t want)
+{
+    unsigned char all[256 * 32 * 4];
+    uint64_t hash = 0;
+
+    fp4_all(path, to, all);
+    for (unsigned s = 0; s < 256; s++)
+        for (unsigned i = 0; i < 32; i++) {
+            uint64_t got = help_get(all, s * 32 + i, width(to));
+
+            assert_int_equal(got, fp4_bits(i % 16, s, to));
+            hash = i < 16 ? help_hash(hash, s * 16 + i, got) : hash;
+        }
+    assert_true(hash == want);
+}
+
+static void check_fp4_values(sw_cast_path path)
+{
+    static const struct {
+        sw_dtype to;
+        unsigned scale;
+        uint64_t half, three_halves, minus_six;
+    } cases[] = {
+#define CASE(to, scale, a, b, c) { SW_##to, scale, a, b, c },
+        MXFP4_VALUES(CASE)
+#undef CASE
+    };
+    unsigned char all[256 * 32 * 4];
+
+#define SET(to, hash) check_fp4_set(path, SW_##to, UINT64_C(hash));
+    MXFP4_SETS(SET)
+#undef SET
+    for (size_t i = 0; i < N(cases); i++) {
+        fp4_all(path, cases[i].to, all);
+        assert_int_equal(help_get(all, cases[i].scale * 32 + 1, width(cases[i].to)), cases[i].half);
+        assert_int_equal(help_get(all, cases[i].scale * 32 + 3, width(cases[i].to)), cases[i].three_halves);
+        assert_int_equal(help_get(all, cases[i].scale * 32 + 15, width(cases[i].to)), cases[i].minus_six);
+    }
+}
+
+static void fp4_values(void **state)
+{
+    (void)state;
+    on_all_paths(check_fp4_values);
+}
+
+enum { EXPERTS = 2, ROWS = 71, GROUPS = 3, COLUMNS = GROUPS * 32, ELEMENTS = EXPERTS * ROWS * COLUMNS };
+
+static unsigned char blocks[EXPERTS * ROWS * GROUPS * 16], block_scales[EXPERTS * ROWS * GROUPS];
+
+static void make_model(void)
+{
+    for (unsigned i = 0; i < sizeof blocks; i++)
+        blocks[i] = (unsigned char)help_mix(i);
+    for (unsigned i = 0; i < sizeof block_scales; i++)
+        block_scales[i] = (unsigned char)(help_mix(i) % 40 + 100);
+}
+
+static uint64_t model_bits(unsigned e, unsigned r, unsigned c, sw_dtype to)
+{
+    unsigned block = (e * ROWS + r) * GROUPS + c / 32, byte = blocks[block * 16 + c % 32 / 2];
+
+    return fp4_bits(c % 2 ? byte >> 4 : byte & 15, block_scales[block], to);
+}
+
+/* Columns [first, first + n) of a group and rows [row, row + nrows) of X[E, G * 32, R]; the rest is left alone. */
+static void check_part(sw_cast_path path, sw_dtype to, unsigned group, unsigned first, unsigned n,
+                       unsigned row, unsigned nrows)
+{
+    static unsigned char out[ELEMENTS * 4 + 2];
+    unsigned block = (ROWS + row) * GROUPS + group, at = COLUMNS * ROWS + (group * 32 + first) * ROWS + row;
+    sw_mxfp4_run run = {
+        blocks + block * 16, block_scales + block, GROUPS * 16, GROUPS, nrows, first, n, ROWS, 1
+    };
+
+    memset(out, GUARD, sizeof out);
+    sw_dequant_mxfp4_by(path, &run, to, out + 1 + at * width(to));
+    for (unsigned c = 0; c < COLUMNS; c++)
+        for (unsigned r = 0; r < ROWS; r++) {
+            bool in = c >= group * 32 + first && c < group * 32 + first + n && r >= row && r < row + nrows;
+            uint64_t guard = UINT64_C(0xa5a5a5a5) >> (32 - 8 * width(to));
+
+            assert_int_equal(help_get(out + 1, (COLUMNS + c) * ROWS + r, width(to)),
+                             in ? model_bits(1, r, c, to) : guard);
+        }
+    assert_int_equal(out[0], GUARD);
+    assert_int_equal(out[1 + ELEMENTS * width(to)], GUARD);
+}
+
+static void check_turned(sw_cast_path path)
+{
+    static const struct {
+        unsigned group, first, n, row, nrows;
+    } cases[] = {
+        { 0, 0, 32, 0, ROWS }, { 2, 0, 32, 0, ROWS }, { 1, 5, 1, 3, 64 }, { 1, 0, 31, 0, 1 },
+        { 0, 31, 1, 70, 1 },   { 2, 1, 31, 1, 33 },   { 1, 8, 16, 9, 0 }, { 1, 7, 0, 9, 40 },
+        { 0, 0, 32, 7, 32 },   { 2, 0, 32, 70, 1 },
+    };
+
+    make_model();
+    for (size_t t = 0; t < N(targets); t++)
+        for (size_t i = 0; i < N(cases); i++)
+            check_part(path, targets[t], cases[i].group, cases[i].first, cases[i].n, cases[i].row,
+                       cases[i].nrows);
+}
+
+static void fp4_turned(void **state)
+{
+    (void)state;
+    on_all_paths(check_turned);
+}
+
+/* [E, R, G * 32], and every second place of it. */
+static void check_straight(sw_cast_path path)
+{
+    static unsigned char out[2 * ELEMENTS * 4];
+
+    make_model();
+    for (size_t t = 0; t < N(targets); t++)
+        for (unsigned step = 1; step <= 2; step++) {
+            sw_dtype to = targets[t];
+            sw_mxfp4_run run = {
+                blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, step, 32 * step
+            };
+
+            sw_dequant_mxfp4_by(path, &run, to, out);
+            for (unsigned i = 0; i < ELEMENTS; i++)
+                assert_int_equal(help_get(out, (uint64_t)i * step, width(to)),
+                                 model_bits(i / COLUMNS / ROWS, i / COLUMNS % ROWS, i % COLUMNS, to));
+        }
+}
+
+static void fp4_straight(void **state)
+{
+    (void)state;
+    on_all_paths(check_straight);
+}
+
+/* ---- any mode ------------------------------------------------------------------------------------- */
+
+#if defined(__SSE2__)
+static void modes(void **state)
+{
+    static const unsigned controls[] = { 0x9fc0, 0x5f80, 0x1000 };
+
+    (void)state;
+    for (size_t i = 0; i < N(controls); i++) {
+        sw_fpmode saved = _mm_getcsr();
+        unsigned char turned[256 * 32 * 4], plain[sizeof turned], products[2][256 * 4], weights[256];
+        float scale[] = { float_of(1), float_of(0x00400000) };
+
+        for (unsigned k = 0; k < 256; k++)
+            weights[k] = (unsigned char)k;
+        fp4_all(SW_CAST_PORTABLE, SW_F32, plain);
+        sw_dequant_fp8(SW_F8_E4M3, weights, scale, 0, SW_F32, products[0], 256);
+        _mm_setcsr(controls[i]);
+        fp4_all(sw_cast_path_best(), SW_F32, turned);
+        sw_dequant_fp8(SW_F8_E4M3, weights, scale, 0, SW_F32, products[1], 256);
+        _mm_setcsr(saved);
+        assert_memory_equal(plain, turned, sizeof plain);
+        assert_memory_equal(products[0], products[1], sizeof products[0]);
+    }
+}
+#endif
+
+/* Those that all others call take a path by themselves. */
+static void by_themselves(void **state)
+{
+    static unsigned char a[ELEMENTS * 4], b[ELEMENTS * 4];
+    const float scale[] = { 0.5f, 3 };
+    sw_mxfp4_run run = { blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, 1, 32 };
+
+    (void)state;
+    make_model();
+    sw_dequant_mxfp4(&run, SW_BF16, a);
+    sw_dequant_mxfp4_by(SW_CAST_PORTABLE, &run, SW_BF16, b);
+    assert_memory_equal(a, b, ELEMENTS * 2);
+    sw_dequant_fp8(SW_F8_E4M3, blocks, scale, 0, SW_F16, a, 256);
+    sw_dequant_fp8_by(SW_CAST_PORTABLE, SW_F8_E4M3, blocks, scale, 0, SW_F16, b, 256);
+    assert_memory_equal(a, b, 512);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scales),
+        cmocka_unit_test(kinds),
+        cmocka_unit_test(fp8_values),
+        cmocka_unit_test(fp8_matrices),
+        cmocka_unit_test(fp8_row),
+        cmocka_unit_test(fp4_values),
+        cmocka_unit_test(fp4_turned),
+        cmocka_unit_test(fp4_straight),
+        cmocka_unit_test(by_themselves),
+#if defined(__SSE2__)
+        cmocka_unit_test(modes),
+#endif
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
