@@ -9,6 +9,7 @@ FAULTS ?=
 DEVELOPER ?=
 BUILD ?= build$(if $(SAN),-san)$(if $(FAULTS),-faults)
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 MPICC ?= mpicc
 MPIRUN ?= mpirun
@@ -18,7 +19,8 @@ FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
 E2E ?= tests/e2e
-TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest
+TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
+                  transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
 PIP_ARGS ?=
 
 # A wrapper compiles everything; CC names the compiler under it.
@@ -46,7 +48,7 @@ CMOCKA_LIBS := $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
 
 CFLAGS ?= -O2 -g
 # No path of this machine in what is built.
-ALL_CFLAGS = -std=c11 -pthread $(WARNINGS) -ffile-prefix-map=$(CURDIR)/= $(SAN_FLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map=$(CURDIR)/= $(SAN_FLAGS) $(CFLAGS)
 ALL_CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(if $(FAULTS),-DSW_FAULTS) $(JANSSON_CFLAGS) $(CPPFLAGS)
 ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
 LIBS = $(JANSSON_LIBS) -lm
@@ -55,6 +57,7 @@ CMD_SOURCES := $(sort $(wildcard src/cmd/*.c))
 LIB_SOURCES := $(sort $(filter-out src/cmd/%,$(wildcard src/*/*.c)))
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 PUBLIC_HEADERS := $(sort $(wildcard include/*.h))
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 CMD_OBJECTS := $(call object,$(CMD_SOURCES))
@@ -63,6 +66,9 @@ UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SOURCES))
 
 PROGRAM = $(BUILD)/shardweld
 LIBRARY = $(BUILD)/libshardweld.a
+VERSION := $(shell sed -n 's/^\#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
+SONAME = libshardweld.so.0
+SHARED = $(BUILD)/libshardweld.so.$(VERSION)
 
 # What tests of the program need to know. Leaks inside MPI itself are not ours.
 TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD='$(abspath $(BUILD))' \
@@ -71,11 +77,11 @@ TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD=
 PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
-        check-faults-run fuzz lint lint-tests bench bench-plan demo install uninstall clean FORCE
+        check-faults-run fuzz lint lint-tests bench bench-plan bench-read bench-save bench-cast demo install uninstall check-install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAM) $(LIBRARY)
+all: $(PROGRAM) $(LIBRARY) $(SHARED) $(BUILD)/shardweld.pc
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -85,12 +91,16 @@ help:
 #: check-san     the same with the address and undefined-behaviour sanitizers
 #: check-torch   against torch and safetensors, in a virtual environment of its own
 #: check-faults  failures injected at every system and MPI-IO call
+#: check-install build against what is installed, with pkg-config
 #: fuzz          the header parser, FUZZ_SECONDS=60
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 #: bench         timings, BENCH_ARGS=
 #: bench-plan    how fast a large header is parsed, and how planning grows with the number of files
+#: bench-cast    how fast values are converted, beside memcpy
+#: bench-read    reading boxes of another mesh, beside torch's reader
+#: bench-save    saving from memory, beside torch's save and consolidation
 #: demo          make a sharded checkpoint, weld it, compare
-#: install       PREFIX=/usr/local DESTDIR=; also: uninstall
+#: install       PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=; also: uninstall
 #: clean         remove the build directory
 
 # V=1 shows the commands, -s nothing.
@@ -117,6 +127,24 @@ $(LIBRARY): $(LIB_OBJECTS)
 	$(call say,AR   $@)
 	$(Q)$(AR) rcsD $@ $^
 
+# Only what the public headers declare can be seen.
+$(BUILD)/exports.map: $(PUBLIC_HEADERS)
+	@mkdir -p $(@D)
+	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | sort -u | tr '(' ';'; \
+	   echo 'local: *;'; echo '};'; } >$@
+
+$(SHARED): $(LIB_OBJECTS) $(BUILD)/exports.map
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(BUILD)/exports.map \
+	    $(if $(SAN),,-Wl,-z,defs) -o $@ $(LIB_OBJECTS) $(LIBS)
+	@ln -sf $(@F) $(BUILD)/$(SONAME)
+	@ln -sf $(SONAME) $(BUILD)/libshardweld.so
+
+# Who links the archive needs MPI too; who links the shared library does not.
+MPI_PC = $(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p))))
+$(BUILD)/shardweld.pc: packaging/shardweld.pc.in Makefile $(BUILD)/flags
+	@sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|' $< >$@
+
 SAN_OBJECTS = $(if $(SAN),$(BUILD)/obj/tests/keep_modules.o)
 
 $(PROGRAM): $(CMD_OBJECTS) $(LIBRARY) $(SAN_OBJECTS)
@@ -134,10 +162,23 @@ $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(LIBRARY)
 	$(call say,LINK $@)
 	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(CMOCKA_LIBS) $(LIBS)
 
-$(BUILD)/tests/header_check: $(BUILD)/obj/tests/torch/header_check.o $(LIBRARY)
+$(BUILD)/tests/header_check $(BUILD)/tests/reader_check: $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(LIBS)
+
+# A program of a few lines that saves what a test says, on any number of ranks.
+SAVE_ITEMS = $(BUILD)/tests/save_items
+$(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(LIBRARY) $(SAN_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(SAN_OBJECTS) $(LIBRARY) $(LIBS)
+
+# As users build them: with the public headers and the shared library.
+$(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(SHARED)
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< -L$(BUILD) -lshardweld -Wl,-rpath,'$$ORIGIN/..'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -159,7 +200,7 @@ check-unit: all $(UNIT_PROGRAMS)
 	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
 	done
 
-check-e2e: all
+check-e2e: all $(SAVE_ITEMS) $(EXAMPLES)
 	$(PYTEST) $(E2E)
 
 # A sanitized program takes a second longer to start, so those of the end-to-end tests that move bytes.
@@ -184,7 +225,7 @@ check-torch:
 	@scripts/setup
 	@$(MAKE) check-torch-run
 
-check-torch-run: all $(BUILD)/tests/header_check $(VENV_READY)
+check-torch-run: all $(SAVE_ITEMS) $(BUILD)/tests/header_check $(BUILD)/tests/reader_check $(VENV_READY)
 	$(TEST_ENV) HEADER_CHECK='$(abspath $(BUILD)/tests/header_check)' \
 	    $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS) tests/torch
 
@@ -192,7 +233,7 @@ check-faults:
 	@scripts/setup
 	@$(MAKE) check-faults-run FAULTS=1
 
-check-faults-run: all
+check-faults-run: all $(SAVE_ITEMS)
 	$(PYTEST) tests/faults
 
 # The parser needs neither MPI nor what lies above it. The seeds stay as they are: the fuzzer adds to a copy.
@@ -216,20 +257,32 @@ lint:
 	@scripts/lint
 
 # Every C file of the tests, compiled: for warnings.
-lint-tests: $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard tests/*.c tests/*/*.c bench/*.c)))
+lint-tests: $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard tests/*.c tests/*/*.c bench/*.c examples/*.c)))
 
 bench: all
 	$(TEST_ENV) $(PYTHON) bench/run.py $(BENCH_ARGS)
+
+# Reading boxes of a changed mesh, beside torch's reader.
+bench-read: all $(BUILD)/bench/bench_reader
+	$(TEST_ENV) BENCH_READER='$(abspath $(BUILD))/bench/bench_reader' $(PYTHON) bench/reader.py $(BENCH_ARGS)
 
 # A header of 76 MB, against 0.25 s and 64 MiB; then 64 to 4,096 files.
 bench-plan: all $(BUILD)/bench/bench_header
 	$(BUILD)/bench/bench_header --check
 	$(TEST_ENV) $(PYTHON) bench/scale.py
 
-$(BUILD)/bench/bench_header: $(BUILD)/obj/bench/bench_header.o $(LIBRARY)
+# Conversions in memory beside memcpy, by each path; F32 to BF16 against 1.5 times memcpy.
+bench-cast: $(BUILD)/bench/bench_cast
+	$(BUILD)/bench/bench_cast --check
+
+$(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(LIBRARY) $(LIBS)
+
+# From memory, beside torch's save and consolidation.
+bench-save: all $(SAVE_ITEMS)
+	$(TEST_ENV) $(PYTHON) bench/save.py $(BENCH_ARGS)
 
 demo:
 	@scripts/demo
@@ -237,14 +290,24 @@ demo:
 # ---- install ----------------------------------------------------------------------------------------
 
 install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include'
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
 	install -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/bin/shardweld'
-	install -m 644 $(LIBRARY) '$(DESTDIR)$(PREFIX)/lib/libshardweld.a'
+	install -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)/libshardweld.a'
+	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))'
+	ln -sf $(notdir $(SHARED)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libshardweld.so'
 	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(PREFIX)/include'
+	install -m 644 $(BUILD)/shardweld.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/shardweld.pc'
 
 uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/shardweld' '$(DESTDIR)$(PREFIX)/lib/libshardweld.a' \
+	rm -f '$(DESTDIR)$(PREFIX)/bin/shardweld' '$(DESTDIR)$(LIBDIR)/libshardweld.a' \
+	    '$(DESTDIR)$(LIBDIR)/'libshardweld.so* '$(DESTDIR)$(LIBDIR)/pkgconfig/shardweld.pc' \
 	    $(foreach h,$(notdir $(PUBLIC_HEADERS)),'$(DESTDIR)$(PREFIX)/include/$(h)')
+
+# Install somewhere, build a program against it with pkg-config, uninstall.
+check-install:
+	@scripts/setup --dev
+	tests/install.sh
 
 clean:
 	rm -rf $(BUILD)

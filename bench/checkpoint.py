@@ -1,6 +1,6 @@
 """Make a Llama-shaped sharded checkpoint, as torch's DCP writes them: checkpoint.py DIR [options].
 
-BF16 noise, sharded by rows, by columns or in a 2-D grid over a number of ranks; DIR/map.json says which
+BF16 (or F32) noise, sharded by rows, by columns or in a 2-D grid over a number of ranks; DIR/map.json says which
 tensor belongs into which output file.
 """
 
@@ -61,10 +61,11 @@ def boxes(shape, layout, ranks):
     return oracle.boxes_of(shape, (across, ranks // across), (0, 1))
 
 
-def make(directory, size, layout="rows", ranks=8, files=1):
+def make(directory, size, layout="rows", ranks=8, files=1, dtype="BF16"):
     """Write it; (bytes of tensor data, paths of the shard files)."""
     os.makedirs(directory, exist_ok=True)
-    tensors = shapes(size)
+    width = oracle.DTYPES[dtype] // 8
+    tensors = shapes(size * 2 // width)
     place = numbers(tensors, files)
     with open(os.path.join(directory, "map.json"), "w") as f:
         json.dump(place, f)
@@ -74,7 +75,7 @@ def make(directory, size, layout="rows", ranks=8, files=1):
         for j in range(1, files + 1):
             held = {n: boxes(s, layout, ranks)[rank] for n, s in tensors.items() if place[n] == j}
             order = sorted(held, key=str.encode)
-            entries = [(n, "BF16", held[n].shape, prod(held[n].shape) * 2) for n in order]
+            entries = [(n, dtype, held[n].shape, prod(held[n].shape) * width) for n in order]
             path = os.path.join(directory, oracle.shard_name(rank + 1, j, files))
             with open(path, "wb") as f:
                 f.write(oracle.header(entries, oracle.shard_metadata({n: held[n].offsets for n in held})))
@@ -85,7 +86,7 @@ def make(directory, size, layout="rows", ranks=8, files=1):
                         left -= len(piece)
                         at = (at + len(piece) + 4098) % (NOISE - 8192)
             paths.append(path)
-    return sum(map(prod, tensors.values())) * 2, paths
+    return sum(map(prod, tensors.values())) * width, paths
 
 
 def size_of(text):
@@ -102,6 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--layout", default="rows", choices=["rows", "columns", "grid"])
     parser.add_argument("--ranks", default=8, type=int, help="ranks that saved it [8]")
     parser.add_argument("--files", default=1, type=int, help="output files [1]")
+    parser.add_argument("--dtype", default="BF16", choices=["BF16", "F32"])
     args = parser.parse_args()
-    total, made = make(args.directory, args.size, args.layout, args.ranks, args.files)
+    total, made = make(args.directory, args.size, args.layout, args.ranks, args.files, args.dtype)
     print(f"{args.directory}: {total / 2**30:.2f} GiB in {len(made)} shard files")

@@ -13,6 +13,11 @@ Warm runs have the input in memory and do not wait for the disk (--no-sync); col
 make the output durable (torch's never does). The time of shardweld is that of its report: all but the start
 of MPI; `wall` has that too. GB/s counts the bytes of the tensors once, `of limit` compares with the limit of
 as many processes.
+
+The last table of each layout compares the output with its input: `cat IN/* OUT/* >/dev/null` and shardweld verify
+take turns, all warm, and `of cat` is the quotient of the best times.
+
+At the end an F32 checkpoint becomes BF16 (--cast-dtype bf16), beside the limit of copying its bytes as they are.
 """
 
 import argparse
@@ -68,11 +73,11 @@ class Contender:
 class Case:
     """A checkpoint to be welded, and where to."""
 
-    def __init__(self, directory, layout, files, size, ranks):
+    def __init__(self, directory, layout, files, size, ranks, dtype="BF16"):
         self.layout, self.files = layout, files
         self.src, self.out = os.path.join(directory, "in"), os.path.join(directory, "out")
         self.map = os.path.join(self.src, "map.json")
-        self.bytes, self.paths = checkpoint.make(self.src, size, layout, ranks, files)
+        self.bytes, self.paths = checkpoint.make(self.src, size, layout, ranks, files, dtype)
         os.sync()
 
     def warm(self):
@@ -99,15 +104,17 @@ def output_of(command, env=None, timeout=1800):
     return got.stdout
 
 
-def shardweld(np, cold, *options):
+def shardweld(np, cold, *options, becomes=1.0):
+    """becomes: bytes that are written for each byte of the input."""
+
     def run(case):
         report = os.path.join(case.out, "..", "report.json")
         args = ["consolidate", "--fqn-map", case.map, "--report", report, "-q", *options, *([] if cold else ["--no-sync"])]
         output_of(runner.command([*args, case.src, case.out], np), runner.environment())
         with open(report) as f:
             got = json.load(f)
-        if got["bytes"] != case.bytes:
-            sys.exit(f"shardweld moved {got['bytes']} bytes of {case.bytes}")
+        if got["bytes"] != case.bytes * becomes:
+            sys.exit(f"shardweld wrote {got['bytes']} bytes of {case.bytes}")
         return got["seconds_plan"] + got["seconds_write"] + got["seconds_publish"], got["peak_memory"]
 
     return run
@@ -145,6 +152,70 @@ def contenders(args, files, cold):
         if files > 1:
             out.append(Contender("torch on every rank, 2 ranks", 2, torch(args.torch, 2), clears=True))
     return out
+
+
+def cat(case):
+    begin = time.perf_counter()
+    paths = case.paths + sorted(os.path.join(case.out, n) for n in os.listdir(case.out) if n.endswith(".safetensors"))
+    with subprocess.Popen(["cat", *paths], stdout=subprocess.DEVNULL) as process:
+        if process.wait():
+            sys.exit("cat failed")
+    return time.perf_counter() - begin
+
+
+def verify(np, *options):
+    def run(case):
+        report = os.path.join(case.out, "..", "report.json")
+        args = ["verify", "--fqn-map", case.map, "--report", report, "-q", *options]
+        output_of(runner.command([*args, case.src, case.out], np), runner.environment())
+        with open(report) as f:
+            got = json.load(f)
+        if got["bytes"] != case.bytes:
+            sys.exit(f"shardweld compared {got['bytes']} bytes of {case.bytes}")
+        return got["seconds_plan"] + got["seconds_compare"], got["peak_memory"]
+
+    return run
+
+
+def compare_verify(args, case):
+    """What the program wrote against what it was made of."""
+    shutil.rmtree(case.out, ignore_errors=True)
+    shardweld(1, False)(case)
+    field = [Contender("cat IN/* OUT/*", 1, lambda c: (cat(c), None), clears=True)]
+    for np in (1, 2):
+        field.append(Contender(f"shardweld verify, {np} rank{'s' * (np > 1)}", np, verify(np, *args.option), clears=True))
+    for _ in range(args.best):
+        for c in field:
+            c.once(case)
+    print(f"\n{case.layout}, {case.files} output file{'s' * (case.files > 1)}, {case.bytes / 2**30:.2f} GiB, verify, warm")
+    print(f"  {'':<34}{'seconds':>9}{'median':>9}{'GB/s':>8}{'of cat':>10}{'peak MiB':>10}{'wall':>8}")
+    for c in field:
+        peak = f"{c.peak / 2**20:.0f}" if c.peak else ""
+        print(f"  {c.name:<34}{c.best:>9.3f}{statistics.median(c.times):>9.3f}{case.bytes / c.best / 1e9:>8.2f}{c.best / field[0].best:>10.2f}{peak:>10}{c.wall:>8.2f}", flush=True)
+
+
+def compare_cast(args, directory, layout):
+    case = Case(directory, layout, 1, args.size, args.ranks, "F32")
+    field = []
+    for np in (1, 2):
+        for piece in PIECES:
+            field.append(Contender(f"limit, {np} process{'es' * (np > 1)}, bytes copied", np, limit(args.limit, np, False, piece, False)))
+        run = shardweld(np, False, "--cast-dtype", "bf16", *args.option, becomes=0.5)
+        field.append(Contender(f"shardweld, {np} rank{'s' * (np > 1)}, F32 to BF16", np, run))
+    case.warm()
+    order = random.Random(1)
+    for _ in range(args.best):
+        for c in order.sample(field, len(field)):
+            c.once(case)
+    field = merged(field)
+    limits = {c.processes: c.best for c in field if c.name.startswith("limit")}
+    print(f"\n{layout}, 1 output file, {case.bytes / 2**30:.2f} GiB of F32 to BF16, warm, no sync")
+    print(f"  {'':<34}{'seconds':>9}{'median':>9}{'GB/s':>8}{'of limit':>10}{'peak MiB':>10}{'wall':>8}")
+    for c in field:
+        peak = f"{c.peak / 2**20:.0f}" if c.peak else ""
+        print(f"  {c.name:<34}{c.best:>9.3f}{statistics.median(c.times):>9.3f}{case.bytes / c.best / 1e9:>8.2f}{c.best / limits[c.processes]:>10.2f}{peak:>10}{c.wall:>8.2f}", flush=True)
+    shutil.rmtree(case.src)
+    shutil.rmtree(case.out)
 
 
 def merged(all_contenders):
@@ -224,10 +295,13 @@ def main():
             for layout in args.layouts:
                 case = Case(directory, layout, files, args.size, args.ranks)
                 compare(args, case, cold=False)
+                compare_verify(args, case)
                 if args.cold_best:
                     compare(args, case, cold=True)
                 shutil.rmtree(case.src)
                 shutil.rmtree(case.out)
+        for layout in args.layouts:
+            compare_cast(args, directory, layout)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -91,6 +91,19 @@ typedef enum sw_assign {
     SW_ASSIGN_OWNER,    /* each rank reads the shard files it owns, and the ranks exchange (MPI only) */
 } sw_assign;
 
+typedef enum sw_name_kind {
+    SW_NAME_STRIP, /* a name that begins with `from` loses it, once */
+    SW_NAME_RENAME, /* a name that begins with `from` begins with `to` instead; an empty `from` begins every name */
+} sw_name_kind;
+
+/* A change of names. Those that do not begin with `from` stay as they are. Bytes are compared: a dot at the end is part
+ * of the prefix. */
+typedef struct sw_name_rule {
+    sw_name_kind kind;
+    const char *from;
+    const char *to; /* RENAME only; may be empty */
+} sw_name_rule;
+
 /* Zero is the default of each member. Strings are borrowed until the call returns. */
 typedef struct sw_options {
     /* layout of the output: at most one of these four */
@@ -98,12 +111,29 @@ typedef struct sw_options {
     const char *like;        /* an existing *.index.json to lay the files out as */
     uint64_t max_shard_size; /* bytes of tensor data per output file */
     bool single_file;        /* one model.safetensors, no index */
+    bool diffusers;          /* files and index are called diffusion_pytorch_model; not with like */
+
+    /* names: which tensors come along, and what they are called (SPEC 4) */
+    const char *const *include;     /* fnmatch patterns of the input's names, NULL-terminated; NULL = all */
+    const char *const *exclude;     /* the same: all but these */
+    const sw_name_rule *name_rules; /* one after the other */
+    size_t nname_rules;
+
+    /* values (SPEC 5) */
+    /* "bf16", "fp16", "fp32", "fp64", also as torch spells them; NULL, "none" = as saved */
+    const char *cast_dtype;
+    /* "bf16", "fp16", "fp32": quantized tensors that have scales become this; NULL = not */
+    const char *dequantize;
 
     /* input */
     uint64_t expect_shards; /* shard numbers 1..N must all occur; 0 = not asked */
     bool node_local;        /* each rank sees shards of its own (MPI only) */
+    bool tolerant;          /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
     /* output */
+    /* a directory: the model's other files are there; NULL = .hf_metadata, or INPUT_DIR */
+    const char *assets;
+    bool verify;    /* before publishing, read everything back and compare it with the shards */
     bool overwrite; /* replace a checkpoint that is already there */
     bool no_sync;   /* do not make the data durable before publishing */
     bool dry_run;   /* plan only, write nothing */
@@ -142,7 +172,9 @@ typedef struct sw_result_file {
 typedef struct sw_result {
     sw_result_file *files;
     uint64_t nfiles;
-    char *index;          /* name of the index file, NULL = none */
+    char *index;   /* name of the index file, NULL = none */
+    char **assets; /* names of the model's other files that come along; only on rank 0 */
+    uint64_t nassets;
     uint64_t shard_files; /* input files that were read */
     uint64_t boxes;       /* boxes in them */
     uint64_t tensors;
@@ -161,6 +193,7 @@ typedef struct sw_result {
     double seconds_parse;   /* reading and checking headers, of the slowest rank; part of seconds_plan */
     double seconds_plan;    /* scan, parse, gather, plan */
     double seconds_write;   /* fill and write */
+    double seconds_verify;  /* read back and compare, where that was asked for */
     double seconds_publish; /* sync and rename */
 } sw_result;
 
@@ -181,6 +214,271 @@ void sw_transport_describe(const sw_comm *comm, sw_result *result);
  * SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 2, 3, 4, 6. */
 sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *output_dir,
                        const sw_options *opt, sw_result *result, sw_status *st);
+
+/* ---- writer ------------------------------------------------------------------------------------- */
+
+/* A box of a tensor that a rank holds in memory. Everything is borrowed until the call returns. */
+typedef struct sw_item {
+    const char *name;  /* the FQN: UTF-8, not empty, not __metadata__ */
+    const char *dtype; /* "BF16" or "torch.bfloat16": as safetensors or torch spell it */
+    unsigned ndim;     /* at most 32 */
+    /* of the whole tensor: ndim sizes, elements, outermost first; equal on every rank */
+    const uint64_t *global_shape;
+    const uint64_t *offsets; /* of the box: ndim, elements; the three may be NULL where ndim is 0 */
+    const uint64_t *shape;   /* of the box: ndim, elements; a 0 makes it empty */
+    const void *data;        /* its first element; may be NULL where the box is empty */
+    /* bytes from one element to the next along each dimension, also 0 or below; NULL = packed */
+    const int64_t *strides;
+} sw_item;
+
+/* Collective. Write the tensors whose boxes the ranks hold as a consolidated checkpoint, with no shard files in between: the bytes, and the
+ * safety, are those of sw_consolidate() of the shards that sw_save_shards() would write with the same options.
+ *   items   n boxes of this rank: any number of any tensors, none too. All ranks' boxes together must cover each tensor; of boxes that
+ *           are equal the lowest rank's is used. Elements of less than a byte (F4, F6): packed, and as sw_consolidate() takes them
+ *   opt     layout, names, values, output, transport and callbacks count, equal on every rank; the model's other files come from assets
+ *           only. Without an option for the layout it is model-00001-of-00001 and its index. Not verify, node_local, expect_shards
+ *   result  emptied first; release with sw_result_release(); NULL = not wanted
+ *   st      emptied first; equal on every rank on return
+ * Over MPI the ranks exchange what they hold and write contiguous parts, within buffer_size; ranks without MPI between them each
+ * write their boxes' rows to their places, and cannot dequantize: network file systems that mix up the pages which two machines
+ * write at once are no place for that.
+ * Errors: SW_EUSAGE (an item that is malformed or lies outside its tensor, one box twice on a rank, ranks that were called with
+ * different options; and as sw_consolidate()), SW_EINPUT (a gap, a partial overlap, another dtype or shape on another rank), SW_EIO,
+ * SW_ENOMEM, SW_ECANCEL. Source: SPEC 3, 5, 6, 7. */
+sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
+                             const sw_options *opt, sw_result *result, sw_status *st);
+
+/* Collective. Write them as a sharded checkpoint: the files that torch's HuggingFaceStorageWriter(save_distributed=True) writes,
+ * shard-{rank + 1}-model-{j}-of-{n}.safetensors, which its HuggingFaceStorageReader and sw_consolidate() read.
+ *   items   as above. A replica is written by the lowest rank that holds it, so that a rank may write no file. A file has one box of a tensor:
+ *           the second one that a rank holds goes to shard {rank + 1 + size}, and so on
+ *   opt     fqn_map (j of each tensor; without it all is model 1 of 1), overwrite, no_sync, dry_run, buffer_size and callbacks count, equal
+ *           on every rank; what else lays out, names or changes tensors is refused
+ *   result, st  as above
+ * An OUTPUT_DIR that is missing appears when all is written, by one rename; till then all is in a hidden directory beside it. In one that is there, a
+ * shard set that is replaced (overwrite) goes first, lowest shard number first, and the new one comes from the highest number down.
+ * Errors: as above; SW_EUSAGE also when shard files are there already, SW_EINPUT for a tensor that the map lacks. Source: SPEC 7. */
+sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
+                       const sw_options *opt, sw_result *result, sw_status *st);
+
+/* ---- findings ----------------------------------------------------------------------------------- */
+
+/* One thing that is wrong with a checkpoint. "" where a text has nothing to say, never NULL; free of control characters. */
+typedef struct sw_finding {
+    char *file;   /* relative to the checkpoint's directory */
+    char *tensor; /* the FQN */
+    char *reason; /* what was found and what was expected */
+    char *hint;   /* the usual cause and its cure */
+} sw_finding;
+
+/* ---- verify ------------------------------------------------------------------------------------- */
+
+/* What a comparison came to; filled on every rank, also (as far as it got) when it failed. */
+typedef struct sw_verification {
+    sw_finding *findings; /* by file, then tensor */
+    uint64_t nfindings;
+    uint64_t files;       /* weight files of output_dir */
+    uint64_t tensors;     /* that were compared */
+    uint64_t bytes;       /* of them */
+    uint64_t replicas;    /* copies of boxes that were compared with the one that is used */
+    uint64_t shard_files; /* of input_dir */
+    uint64_t buffer_size; /* in effect, bytes per rank */
+    uint64_t peak_memory; /* largest resident set of any rank, bytes */
+    sw_assign assign;     /* in effect */
+    int ranks;
+    double seconds_plan;    /* find and read headers of both */
+    double seconds_compare; /* read and compare all bytes */
+} sw_verification;
+
+/* Local. Free what it holds and empty it. */
+void sw_verification_release(sw_verification *result);
+
+/* Collective. Does the consolidated checkpoint in output_dir hold, byte for byte, what sw_consolidate() would make of input_dir? Every
+ * byte of every tensor is read on both sides, every replica is compared with the box that is used, and what loaders demand
+ * of index and files is checked. Nothing is written.
+ *   opt     layout, names, values, input, buffer_size, assign and callbacks count; NULL = defaults. Without an option for the layout
+ *           the files of output_dir may be laid out in any way
+ *   result  emptied first; release with sw_verification_release(); NULL = not wanted
+ *   st      emptied first; equal on every rank on return
+ * Errors: SW_DIFF (there are findings: st tells the first of them and how many more there are), SW_EINPUT (input_dir is no valid checkpoint, or
+ * output_dir has neither index nor weights), SW_EUSAGE, SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 4. */
+sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
+                  sw_verification *result, sw_status *st);
+
+/* ---- checkpoints -------------------------------------------------------------------------------- */
+
+/* A checkpoint that has been looked at: every tensor, and where the parts of it lie. Headers only: no data is read. It is the same on
+ * every rank, and everything but opening it is local. What the functions below give belongs to it, until
+ * sw_checkpoint_free(). Indices run from 0 and are asserted. */
+typedef struct sw_checkpoint sw_checkpoint;
+
+typedef enum sw_checkpoint_kind {
+    SW_KIND_SHARDED, /* a directory of shard files */
+    SW_KIND_PLAIN,   /* a directory of files with whole tensors: consolidated */
+    SW_KIND_FILE,    /* one file; if it is a shard, shapes are only as large as it tells */
+} sw_checkpoint_kind;
+
+typedef struct sw_checkpoint_info {
+    sw_checkpoint_kind kind;
+    bool sharded;        /* some file carries sharding info */
+    const char *index;   /* name of the index that chose the files; NULL = none */
+    uint64_t nfiles;     /* by name (bytes) */
+    uint64_t ntensors;   /* by name (bytes) */
+    uint64_t nboxes;     /* replicas included */
+    uint64_t file_bytes; /* of all files */
+    uint64_t parameters; /* elements of all tensors */
+    uint64_t bytes;      /* of their data, without replicas */
+} sw_checkpoint_info;
+
+typedef struct sw_file_info {
+    const char *name;    /* relative to the checkpoint's directory */
+    uint64_t size;       /* bytes */
+    uint64_t data_start; /* bytes before the data of the tensors; 0 when broken */
+    uint64_t tensors;    /* so many have a part in it, empty ones too */
+    bool sharded;        /* it carries sharding info */
+    bool broken;         /* its header cannot be used: findings tell why */
+    uint64_t shard, model,
+        of; /* the numbers in a name shard-S-model-M-of-N or model-M-of-N; 0 = it has none */
+} sw_file_info;
+
+typedef struct sw_tensor_info {
+    const char *name;      /* the FQN */
+    const char *dtype;     /* as safetensors spells it */
+    unsigned ndim;         /* at most 32 */
+    const uint64_t *shape; /* ndim sizes, elements, outermost first */
+    uint64_t elements;     /* of the full shape; 0 where that overflows */
+    uint64_t bytes;
+    uint64_t nboxes;    /* the boxes that make it up, by offsets; none is empty */
+    uint64_t nreplicas; /* boxes that repeat one of them, numbered behind them */
+    bool broken;        /* findings tell why */
+    bool holes;         /* some elements are in no box */
+    bool overlaps;      /* boxes overlap without being equal */
+} sw_tensor_info;
+
+typedef struct sw_box_info {
+    const uint64_t *offsets; /* ndim, elements */
+    const uint64_t *shape;   /* ndim, elements */
+    uint64_t file;           /* index of the file that holds it */
+    uint64_t at;             /* where its data begins there, bytes */
+    uint64_t bytes;
+} sw_box_info;
+
+/* Collective. Look at the checkpoint in a directory, or at one safetensors file.
+ *   path  a directory (sharded or consolidated) or a file; equal on every rank
+ *   opt   expect_shards, like, tolerant, warn and cancel count; NULL = defaults
+ *   out   free with sw_checkpoint_free(); NULL on error
+ * With opt->tolerant, what is wrong with the checkpoint is no error: sw_checkpoint_findings() tells all of it, with the usual causes, and
+ * the tensors and files that are concerned are marked as broken.
+ * Errors: SW_EINPUT (path is missing; without tolerant: the first thing that is wrong), SW_EUSAGE (like is missing), SW_EIO,
+ * SW_ENOMEM, SW_ECANCEL. All ranks return the same. Source: SPEC 2. */
+sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_options *opt, sw_checkpoint **out,
+                           sw_status *st);
+
+/* Local. NULL is fine. */
+void sw_checkpoint_free(sw_checkpoint *cp);
+
+/* Local. */
+void sw_checkpoint_info_get(const sw_checkpoint *cp, sw_checkpoint_info *info);
+void sw_checkpoint_file(const sw_checkpoint *cp, uint64_t file, sw_file_info *info);
+void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_info *info);
+
+/* Local. box: below nboxes + nreplicas of the tensor. */
+void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info);
+
+/* Local. The index of the tensor of this name; false when there is none. O(log n). */
+bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor);
+
+/* Local. All that is wrong, by file, then tensor; *n = 0 when nothing is, and always without tolerant. */
+const sw_finding *sw_checkpoint_findings(const sw_checkpoint *cp, uint64_t *n);
+
+#define SW_SHARDING_TEXT 192 /* room for what sw_checkpoint_sharding_text() says */
+
+/* Local. How a tensor is sharded, in words: "whole", "rows over 8", "columns over 4", "dim 2 over 3", "2x4 grid",
+ * "replicated x2", "rows replicated x2 over 4", "7 boxes" where there is no grid, "box at [0, 64]" in a shard file by itself; with
+ * ", 1 hole" or ", overlapping" behind it. Into text (of SW_SHARDING_TEXT bytes).
+ * Errors: SW_ENOMEM. O(b log b) for b boxes. */
+sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, char *text, sw_status *st);
+
+/* ---- reader ------------------------------------------------------------------------------------- */
+
+#define SW_READ_DIMS 32 /* no tensor has more dimensions */
+
+/* One box of one tensor, and where it goes. Zero is the default of each member but name and data. All is borrowed.
+ *   name     the FQN
+ *   offsets  of the box, elements, outermost first
+ *   shape    of the box; may be empty. Both NULL = the whole tensor
+ *   data     where the first element of the box goes; any address. NULL only for an empty box
+ *   strides  bytes from one element to the next along each dimension, as numpy counts; may be negative; no two elements may share a
+ *            byte. NULL = packed, the only way for F4 and F6
+ *   size     bytes of room at data: must suffice when packed, not looked at with strides
+ *   dtype    as safetensors or torch spell it; NULL = as saved. F64, F32, BF16 and F16 are cast into one another (SPEC 5), a
+ *            quantized tensor becomes F32, BF16 or F16: see sw_checkpoint_read_shape() */
+typedef struct sw_read {
+    const char *name;
+    const uint64_t *offsets;
+    const uint64_t *shape;
+    void *data;
+    const int64_t *strides;
+    uint64_t size;
+    const char *dtype;
+} sw_read;
+
+/* Zero is the default of each member.
+ *   threads      that read, the caller's among them; 0 = 1
+ *   buffer_size  bytes of memory per thread besides the caller's own, at least SW_BUFFER_SIZE_MIN; 0 = 1 MiB
+ *   cancel       looked at every few MiB; non-zero ends the call with SW_ECANCEL; NULL = none
+ *   map          rows with gaps between them (columns of a matrix) are taken from mapped files, which is faster on a local file system.
+ *                But a file that is cut short, or cannot be read, in that moment ends the process with SIGBUS; without it that is an
+ *                error like others */
+typedef struct sw_read_options {
+    unsigned threads;
+    uint64_t buffer_size;
+    const volatile int *cancel;
+    bool map;
+} sw_read_options;
+
+#define SW_READ_OPTIONS_INIT                                                                                 \
+    {                                                                                                        \
+        0, 0, NULL, false                                                                                    \
+    }
+
+/* Local. Read boxes of tensors into memory: each byte of the files once for each box that needs it, each file forwards, in the order of
+ * position, whatever the order of the reads. Files are opened in each call, so many reads in one call cost less than many calls.
+ * The checkpoint is not changed: several threads may read from it at the same time.
+ *   reads  n of them; also several of one tensor. No two may have memory in common
+ *   opt    NULL = defaults
+ *   st     emptied first; names file and tensor
+ * Memory: buffer_size for each thread, some 1 KiB for each read and 40 bytes for each part (of 4 MiB at most) of a box that is
+ * saved in another place. Nothing is written anywhere before all requests have been checked; on a later error what data
+ * points at holds anything.
+ * Errors: SW_EUSAGE (a tensor that is not there, a box outside of it, a dtype that it cannot become, too little room, F4 or F6 that
+ * do not begin and end on bytes), SW_EINPUT (the tensor is broken, or parts of the box are in no file; a file was changed since the
+ * checkpoint was opened), SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 7. */
+sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t n,
+                           const sw_read_options *opt, sw_status *st);
+
+/* Collective. The same; each rank reads boxes of its own, perhaps none. If any rank fails, all return its error. */
+sw_code sw_checkpoint_read_all(const sw_comm *comm, const sw_checkpoint *cp, const sw_read *reads, size_t n,
+                               const sw_read_options *opt, sw_status *st);
+
+/* What a read of a whole tensor gives. */
+typedef struct sw_read_shape {
+    const char *dtype; /* as safetensors spells it */
+    unsigned ndim;
+    uint64_t shape[SW_READ_DIMS]; /* the first ndim; offsets and shapes of boxes count in it */
+    uint64_t bytes;               /* packed */
+} sw_read_shape;
+
+/* Local. What a tensor becomes when it is read as dtype (NULL: as saved).
+ * A tensor is quantized when the checkpoint has scales for it, which need not be sharded as it is:
+ *   X.weight (F8_E4M3, F8_E5M2; [r, c]) with X.weight_scale_inv (F32, BF16, F8_E8M0; one for each 128 x 128 block) is F32(weight) * scale, rounded
+ *   once more to dtype, of the same shape
+ *   X_blocks (MXFP4: U8 [E, R, G, 16]) with X_scales (U8 [E, R, G]) is of shape [E, R, G * 32] under its own name
+ * as torch's QuantizedHuggingFaceStorageReader has it; sw_checkpoint_tensor() tells the shape as saved. dtype NULL, or the saved
+ * one, reads the bytes as they are.
+ * Errors: SW_EUSAGE (there is no such tensor; it cannot become that), SW_EINPUT (it is broken; scales of another shape), SW_ENOMEM. */
+sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, const char *dtype,
+                                 sw_read_shape *out, sw_status *st);
 
 /* ---- small helpers ------------------------------------------------------------------------------ */
 

@@ -2,12 +2,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "api/job.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "par/exchange.h"
 #include "par/gather.h"
 #include "par/io.h"
 #include "par/weld.h"
@@ -17,15 +18,16 @@
 #define BUFFER_SHARED (UINT64_C(64) << 20)
 #define BLOCK (UINT64_C(1) << 20)
 #define SCRATCH_MAX (UINT64_C(256) << 10)
-#define BAND_MAX (UINT64_C(512) << 20) /* below what MPI-IO components can take in one call */
+#define INPUT_MAX (UINT64_C(512) << 10) /* of conversions, by band */
+#define BAND_MAX (UINT64_C(512) << 20)  /* below what MPI-IO components can take in one call */
 
 /* More opens than this at once are a storm for a metadata server: the ranks read their own files and exchange. */
 #define OPENS_MAX 32768
 
 /* ---- words for the user ------------------------------------------------------------------------- */
 
-/* Hand all lines of warnings to the caller and empty it. They are the same on every rank; rank 0 speaks. */
-static void tell_warnings(sw_job *r)
+/* They are the same on every rank; rank 0 speaks. */
+void sw_job_tell_warnings(sw_job *r)
 {
     char *line = r->warnings.data;
 
@@ -43,14 +45,20 @@ static void tell_warnings(sw_job *r)
 
 /* ---- options ------------------------------------------------------------------------------------ */
 
-static sw_code check_options(const sw_job *r, sw_status *st)
+sw_code sw_job_check_options(const sw_job *r, sw_status *st)
 {
     const sw_options *o = r->opt;
+    sw_dtype cast, dequantize;
     MPI_Comm mpi;
 
     if ((o->fqn_map != NULL) + (o->like != NULL) + (o->max_shard_size != 0) + o->single_file > 1)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "only one of fqn-map, like, max-shard-size and single-file can lay the files out");
+    if (o->diffusers && o->like)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "diffusers does not go with like, which names the files itself");
+    if (o->like && !sw_name_is_index(o->like))
+        return sw_fail(st, SW_EUSAGE, o->like, NULL, "is not called *.index.json, as an index is");
     if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
@@ -60,14 +68,52 @@ static sw_code check_options(const sw_job *r, sw_status *st)
             return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
     if (o->node_local && o->assign == SW_ASSIGN_BAND)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
-    if (r->comm->size > 1 && !sw_comm_mpi(r->comm, &mpi))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "several processes can write together only over MPI");
     if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && !sw_comm_mpi(r->comm, &mpi))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
-    return SW_OK;
+    return sw_value_dtypes(o, &cast, &dequantize, st);
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------- */
+
+void sw_job_assign(sw_job *r)
+{
+    uint64_t nranks = (uint64_t)r->comm->size;
+    MPI_Comm mpi;
+    bool can = nranks > 1 && sw_comm_mpi(r->comm, &mpi);
+
+    /* Nobody can read what another rank holds in memory. */
+    if (r->held)
+        r->by_owner = can;
+    else
+        r->by_owner = r->opt->node_local || r->opt->assign == SW_ASSIGN_OWNER ||
+                      (r->opt->assign == SW_ASSIGN_AUTO && can && nranks * r->c.nfiles > OPENS_MAX);
+}
+
+bool sw_job_converts(const sw_job *r)
+{
+    const sw_outputs *o = &r->outputs;
+
+    for (uint32_t i = 0; i < o->view.ntensors; i++)
+        if (o->how[i].op != SW_OP_COPY)
+            return true;
+    return false;
+}
+
+/* Share the buffer out: what is left for a band is returned. By owner as much goes to what is sent, and to what is converted;
+ * by band conversions are done in pieces that stay in the processor's cache. */
+static uint64_t share_buffer(sw_job *r, uint64_t buffer)
+{
+    bool input = sw_job_converts(r);
+    uint64_t left;
+
+    r->memory.scratch = sw_min(buffer / 4, SCRATCH_MAX);
+    left = buffer - r->memory.scratch;
+    if (r->by_owner)
+        r->memory.send = left = sw_min(left / (input ? 3 : 2), BAND_MAX);
+    if (input)
+        r->memory.input = r->by_owner ? left : sw_min(buffer / 4, INPUT_MAX);
+    return sw_min(r->by_owner ? left : left - r->memory.input, BAND_MAX);
+}
 
 /* How much memory, cut where, filled how: from the options and the file system, which rank 0 looks at. */
 static sw_code schedule(sw_job *r, sw_status *st)
@@ -78,20 +124,20 @@ static sw_code schedule(sw_job *r, sw_status *st)
 
     if (sw_job_is_root(r)) {
         sw_path_fs_near(r->out, &fs, st);
-        sizes[0] = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL;
+        sizes[0] = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL + (sw_job_converts(r) ? INPUT_MAX : 0);
         sizes[1] = fs.shared ? sw_max(BLOCK, fs.block) : BLOCK;
     }
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, sizes, sizeof sizes, 0, st))
         return st->code;
-    r->by_owner = r->opt->node_local || r->opt->assign == SW_ASSIGN_OWNER ||
-                  (r->opt->assign == SW_ASSIGN_AUTO && nranks > 1 && nranks * r->c.nfiles > OPENS_MAX);
+    sw_job_assign(r);
     buffer = r->opt->buffer_size ? r->opt->buffer_size : sizes[0];
-    r->scratch = sw_min(buffer / 4, SCRATCH_MAX);
-    band = sw_min((buffer - r->scratch) / (r->by_owner ? 2 : 1), BAND_MAX);
-    if (r->by_owner && band / 2 < nranks)
+    band = share_buffer(r, buffer);
+    if (r->by_owner && r->memory.send < sw_exchange_least(nranks, sw_job_converts(r)))
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "a buffer of %" PRIu64 " bytes is too small for %" PRIu64 " ranks that exchange",
                        buffer, nranks);
+    if (r->opt->verify && sw_job_check_verify(r, st))
+        return st->code;
     if (sw_schedule_build(&r->layout, (uint32_t)nranks, band, sizes[1], r->by_owner, &r->sched, st))
         return st->code;
     r->result->buffer_size = buffer;
@@ -102,13 +148,36 @@ static sw_code schedule(sw_job *r, sw_status *st)
     return SW_OK;
 }
 
+/* What this run was asked for: the plan, and the files that come along. */
+static sw_code take_fingerprint(sw_job *r, sw_status *st)
+{
+    sw_dtype cast, dequantize;
+
+    if (sw_job_is_root(r) && !sw_job_list_assets(r, st)) {
+        r->fingerprint = sw_plan_hash(&r->outputs, &r->layout, NULL);
+        for (size_t i = 0; i < r->assets.n; i++) {
+            const sw_asset *a = &r->assets.items[i];
+
+            r->fingerprint = sw_hash(r->fingerprint, a->name, strlen(a->name));
+            r->fingerprint = sw_hash_word(sw_hash_word(r->fingerprint, a->size), (uint64_t)a->mtime_ns);
+        }
+        /* config.json is edited by these; and what was published without being verified was not all that is asked for. */
+        sw_value_dtypes(r->opt, &cast, &dequantize, st);
+        r->fingerprint = sw_hash_word(r->fingerprint, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 |
+                                                          (uint64_t)r->opt->verify);
+        r->fingerprint += r->fingerprint == 0;
+    }
+    if (sw_agree(r->comm, st))
+        return st->code;
+    return sw_comm_bcast(r->comm, &r->fingerprint, sizeof r->fingerprint, 0, st);
+}
+
 /* Every rank has come to the same plan, or something is very wrong. */
 static sw_code compare_plans(sw_job *r, sw_status *st)
 {
     uint64_t *all = sw_calloc((uint64_t)r->comm->size, sizeof *all, st);
 
-    r->plan_hash = sw_plan_hash(&r->c, &r->layout, &r->sched);
-    r->fingerprint = sw_plan_hash(&r->c, &r->layout, NULL);
+    r->plan_hash = sw_plan_hash(&r->outputs, &r->layout, &r->sched);
     if (!sw_agree(r->comm, st) && !sw_comm_allgather(r->comm, &r->plan_hash, sizeof r->plan_hash, all, st))
         for (int i = 1; i < r->comm->size; i++)
             if (all[i] != all[0])
@@ -122,7 +191,7 @@ static sw_code fill_result(sw_job *r, sw_status *st)
 {
     sw_result *res = r->result;
 
-    res->shard_files = r->c.nfiles;
+    res->shard_files = r->held ? 0 : r->c.nfiles;
     res->boxes = r->c.nboxes;
     res->tensors = r->layout.ntensors;
     res->parameters = r->layout.parameters;
@@ -136,27 +205,43 @@ static sw_code fill_result(sw_job *r, sw_status *st)
     }
     if (r->layout.index_name && !st->code)
         res->index = sw_strdup(r->layout.index_name, st);
+    res->assets = sw_calloc(r->assets.n, sizeof *res->assets, st);
+    for (size_t i = 0; i < r->assets.n && !st->code; i++)
+        if ((res->assets[i] = sw_strdup(r->assets.items[i].name, st)))
+            res->nassets++;
     return sw_agree(r->comm, st);
 }
 
-static sw_code plan(sw_job *r, sw_status *st)
+/* Collective. Fill the catalogue: from files, or from what the ranks hold. */
+static sw_code find_input(sw_job *r, sw_status *st)
 {
-    if (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, st))
-        return st->code;
-    if (sw_job_list_keep(r, st))
+    if (!r->held && (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st) ||
+                     sw_job_list_keep(r, st)))
         return st->code;
     /* An existing output is refused before the work, unless it may turn out to be what this run asks for. */
     if (sw_job_is_root(r) && !r->recovered)
         sw_job_look_at_output(r, NULL, st);
-    sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, st);
-    if (sw_agree(r->comm, st) ||
-        sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, st))
+    if (!r->held)
+        sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
+    if (sw_agree(r->comm, st))
+        return st->code;
+    if (r->held)
+        return sw_join_held(r->comm, r->held, &r->c, st);
+    return sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st);
+}
+
+static sw_code plan(sw_job *r, sw_status *st)
+{
+    if (find_input(r, st))
+        return st->code;
+    sw_job_decide(r, st);
+    if (sw_agree(r->comm, st))
         return st->code;
     sw_job_lay_out(r, st);
     if (sw_agree(r->comm, st))
         return st->code;
     schedule(r, st);
-    if (sw_agree(r->comm, st) || compare_plans(r, st))
+    if (sw_agree(r->comm, st) || compare_plans(r, st) || take_fingerprint(r, st))
         return st->code;
     return fill_result(r, st);
 }
@@ -168,11 +253,12 @@ static sw_code write_files(sw_job *r, sw_status *st)
     sw_fs fs = { 0 };
     char *staged = NULL;
     sw_weld w = { .world = r->comm,
-                  .c = &r->c,
+                  .o = &r->outputs,
                   .l = &r->layout,
                   .sched = &r->sched,
                   .input_dir = r->in,
-                  .scratch = r->scratch,
+                  .held = r->held,
+                  .memory = r->memory,
                   .hints = r->opt->hints,
                   .cancel = r->opt->cancel,
                   .progress = r->opt->progress,
@@ -197,7 +283,8 @@ static sw_code write_files(sw_job *r, sw_status *st)
  * checkpoint. */
 static sw_code judge_output(sw_job *r, sw_status *st)
 {
-    r->done = r->recovered && r->recovered == r->fingerprint;
+    /* What is in memory may have other values by now. */
+    r->done = r->recovered && r->recovered == r->fingerprint && !r->held;
     r->result->recovered = r->done;
     if (!r->done && sw_job_is_root(r)) {
         sw_job_look_at_output(r, r->layout.index_name, st);
@@ -210,14 +297,14 @@ static sw_code judge_output(sw_job *r, sw_status *st)
 
 static sw_code steps(sw_job *r, sw_status *st)
 {
-    check_options(r, st);
+    sw_job_check_options(r, st);
     if (sw_agree(r->comm, st) || sw_job_open_output(r, st) || plan(r, st) || judge_output(r, st))
         return st->code;
     sw_job_check_same_dir(r, st);
     if (sw_agree(r->comm, st))
         return st->code;
     r->result->seconds_plan = sw_now() - r->started;
-    tell_warnings(r);
+    sw_job_tell_warnings(r);
     if (r->done || r->opt->dry_run)
         return SW_OK;
     if (sw_job_is_root(r))
@@ -225,6 +312,13 @@ static sw_code steps(sw_job *r, sw_status *st)
     if (sw_agree(r->comm, st) || write_files(r, st))
         return st->code;
     r->result->seconds_write = sw_now() - r->started - r->result->seconds_plan;
+    if (r->opt->verify) {
+        sw_job_verify(r, st);
+        r->result->seconds_verify =
+            sw_now() - r->started - r->result->seconds_plan - r->result->seconds_write;
+    }
+    if (st->code)
+        return st->code;
     if (sw_job_is_root(r))
         sw_job_publish(r, st);
     return sw_agree(r->comm, st);
@@ -232,26 +326,11 @@ static sw_code steps(sw_job *r, sw_status *st)
 
 /* ---- the end ------------------------------------------------------------------------------------ */
 
-/* Sums and maxima over the ranks; of no consequence when it fails, so that the status stays. */
-static void finish_result(sw_job *r)
+void sw_job_release(sw_job *r)
 {
-    sw_status st = SW_STATUS_INIT;
-    uint64_t mine[2] = { r->written, 0 }, *all = sw_calloc((uint64_t)r->comm->size, sizeof mine, &st);
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_SELF, &usage) == 0)
-        mine[1] = (uint64_t)usage.ru_maxrss * 1024;
-    if (!sw_agree(r->comm, &st) && !sw_comm_allgather(r->comm, mine, sizeof mine, all, &st)) {
-        for (int i = 0; i < r->comm->size; i++) {
-            r->result->bytes_written += all[2 * i];
-            r->result->peak_memory = sw_max(r->result->peak_memory, all[2 * i + 1]);
-        }
-    }
-    free(all);
-}
-
-static void release(sw_job *r)
-{
+    sw_outputs_release(&r->outputs);
+    sw_naming_release(&r->naming);
+    sw_assets_release(&r->assets);
     sw_catalog_release(&r->c);
     sw_scan_release(&r->scan);
     sw_map_release(&r->map);
@@ -263,39 +342,50 @@ static void release(sw_job *r)
     sw_names_free(r->keep, r->nkeep);
 }
 
+sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
+{
+    sw_result unwanted = { 0 };
+
+    r->result = result ? result : &unwanted;
+    *r->result = (sw_result){ 0 };
+    sw_status_clear(st);
+    r->started = sw_now();
+    r->result->ranks = r->comm->size;
+    steps(r, st);
+    if (sw_job_is_root(r))
+        sw_stage_close(r->stage, st);
+    if (st->code != SW_ECOMM) {
+        sw_agree(r->comm, st);
+        r->result->bytes_written = r->written;
+        sw_comm_totals(r->comm, &r->result->bytes_written, &r->result->peak_memory);
+    }
+    if (r->result->seconds_write > 0)
+        r->result->seconds_publish = sw_now() - r->started - r->result->seconds_plan -
+                                     r->result->seconds_write - r->result->seconds_verify;
+    sw_job_tell_warnings(r);
+    sw_job_release(r);
+    if (!result)
+        sw_result_release(&unwanted);
+    return st->code;
+}
+
 sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *output_dir,
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
     static const sw_options defaults = SW_OPTIONS_INIT;
-    sw_result unwanted = { 0 };
     sw_job r = { .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
 
-    r.result = result ? result : &unwanted;
-    *r.result = (sw_result){ 0 };
-    sw_status_clear(st);
-    r.started = sw_now();
-    r.result->ranks = comm->size;
-    steps(&r, st);
-    if (sw_job_is_root(&r))
-        sw_stage_close(r.stage, st);
-    if (st->code != SW_ECOMM) {
-        sw_agree(comm, st);
-        finish_result(&r);
-    }
-    if (r.result->seconds_write > 0)
-        r.result->seconds_publish = sw_now() - r.started - r.result->seconds_plan - r.result->seconds_write;
-    tell_warnings(&r);
-    release(&r);
-    if (!result)
-        sw_result_release(&unwanted);
-    return st->code;
+    return sw_job_run(&r, result, st);
 }
 
 void sw_result_release(sw_result *result)
 {
     for (uint64_t i = 0; i < result->nfiles; i++)
         free(result->files[i].name);
+    for (uint64_t i = 0; i < result->nassets; i++)
+        free(result->assets[i]);
     free(result->files);
+    free(result->assets);
     free(result->index);
     *result = (sw_result){ 0 };
 }

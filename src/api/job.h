@@ -1,16 +1,22 @@
-/* One call of sw_consolidate(): what it holds, and its larger steps. */
+/* One call of the library that plans what comes of an input (consolidate, verify, save): what it holds, and its larger steps. */
 #ifndef SW_API_JOB_H
 #define SW_API_JOB_H
 
 #include "format/maps.h"
+#include "par/assets.h"
 #include "par/publish.h"
 #include "par/scan.h"
+#include "par/weld.h"
+#include "plan/names.h"
+#include "plan/outputs.h"
 #include "plan/schedule.h"
 
 /* All that one call holds; born empty. */
 typedef struct sw_job {
     const sw_comm *comm;
     const char *in, *out;
+    /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
+    const sw_held *held;
     const sw_options *opt;
     sw_result *result;
     double started;
@@ -25,11 +31,14 @@ typedef struct sw_job {
 
     sw_catalog c;
     sw_scan scan;
-    sw_map map; /* of --fqn-map, --like or .hf_metadata */
+    sw_naming naming;   /* what the tensors will be called */
+    sw_outputs outputs; /* what they will be */
+    sw_map map;         /* of the layout's rule, in the names of the outputs */
     sw_layout layout;
+    sw_assets assets; /* rank 0: the model's other files */
     sw_schedule sched;
-    uint64_t plan_hash, fingerprint;
-    uint64_t scratch, written;
+    sw_memory memory;
+    uint64_t plan_hash, fingerprint, written;
     bool by_owner, done; /* done: a recovery had done all that was asked for */
     sw_buf warnings;     /* lines */
     sw_buf index;        /* rank 0: text of the index */
@@ -39,6 +48,36 @@ static inline bool sw_job_is_root(const sw_job *r)
 {
     return r->comm->rank == 0;
 }
+
+/* ---- what all calls share (consolidate.c) ---------------------------------------------------------- */
+
+/* Local. Do the options go together, and with the communicator? Errors: SW_EUSAGE. */
+sw_code sw_job_check_options(const sw_job *r, sw_status *st);
+
+/* Local, once the catalogue is known. By band or by owner: by_owner. */
+void sw_job_assign(sw_job *r);
+
+/* Local, once the outputs are known. Is any of them no plain copy? */
+bool sw_job_converts(const sw_job *r);
+
+/* Collective. All of sw_consolidate() once comm, in or held, out and opt are filled in. result may be NULL; both it and st are emptied
+ * first. */
+sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st);
+
+/* Local. Hand all lines of warnings to the caller and empty it. */
+void sw_job_tell_warnings(sw_job *r);
+
+/* Local. Free what the job holds, but for stage and result. */
+void sw_job_release(sw_job *r);
+
+/* ---- comparing (verify.c) --------------------------------------------------------------------------- */
+
+/* Collective, once all files are staged. Read them back and compare them with the input, their headers with the layout.
+ * All ranks return the same. Errors: SW_DIFF (the first finding; the others are warnings). */
+sw_code sw_job_verify(sw_job *r, sw_status *st);
+
+/* Local, once by_owner is decided. Will the buffer do for that? Errors: SW_EUSAGE. */
+sw_code sw_job_check_verify(sw_job *r, sw_status *st);
 
 /* ---- OUTPUT_DIR (output.c) ------------------------------------------------------------------------ */
 
@@ -55,15 +94,25 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st);
 /* Local. May the input's own directory be the output's? Errors: SW_EUSAGE. */
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st);
 
-/* Rank 0. All that can be known to fail fails now: names, space; makes the text of the index and the staging's directories. */
+/* Rank 0, after the layout. Choose the model's other files: assets. */
+sw_code sw_job_list_assets(sw_job *r, sw_status *st);
+
+/* Rank 0. All that can be known to fail fails now: names, space; makes the text of the index and the staging's directories, and
+ * stages the model's other files. */
 sw_code sw_job_prepare_output(sw_job *r, sw_status *st);
 
 /* Rank 0. Stage the index and make all visible. */
 sw_code sw_job_publish(sw_job *r, sw_status *st);
 
-/* ---- the layout (rules.c) -------------------------------------------------------------------------- */
+/* ---- tensors and layout (rules.c) ------------------------------------------------------------------ */
 
-/* Collective. Decide on values, choose the rule (SPEC 4: options, .hf_metadata, the input's own, the size), lay out. A local
+/* Local. What the options ask of values; SW_NDTYPES = nothing. Errors: SW_EUSAGE. */
+sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequantize, sw_status *st);
+
+/* Local, the same on every rank, once the catalogue is known. Names and values: naming, outputs. */
+sw_code sw_job_decide(sw_job *r, sw_status *st);
+
+/* Collective, after that. Choose the rule (SPEC 4: options, .hf_metadata, the input's own, the size), lay out. A local
  * failure is possible: agree afterwards. */
 sw_code sw_job_lay_out(sw_job *r, sw_status *st);
 

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "par/gather.h"
 #include "par/publish.h"
 
@@ -39,6 +40,9 @@ static sw_code take_output(sw_job *r, sw_status *st)
     struct stat in, out;
     bool staging;
 
+    if (!r->in)
+        return r->opt->dry_run ? SW_OK
+                               : sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st);
     if (sw_path_stat(r->in, &in_kind, &in, st) || has_staging(r, &staging, st))
         return st->code;
     if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
@@ -186,19 +190,59 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st)
 
 /* ---- before the first byte ---------------------------------------------------------------------- */
 
+/* Does a name of OUTPUT_DIR lie in the input's own directory? */
+static bool is_in_input(const sw_job *r, const char *name)
+{
+    for (size_t i = 0; i < r->nkeep; i++) {
+        size_t len = strlen(r->keep[i]);
+
+        if (len && r->keep[i][len - 1] == '/' && strncmp(name, r->keep[i], len) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Would a final name hit a file of the input? Shards are never modified. */
-static sw_code check_inputs_safe(const sw_job *r, sw_status *st)
+static sw_code check_inputs_safe(const sw_job *r, const sw_publication *p, size_t n, sw_status *st)
 {
     bool is = false;
 
-    for (uint32_t f = 0; f < r->layout.nfiles; f++) {
-        if (is_input(r, r->layout.files[f].name, &is, st))
+    for (size_t i = 0; i < n; i++) {
+        if (is_in_input(r, p[i].name))
+            return sw_fail(st, SW_EUSAGE, p[i].name, NULL, "would be written into the input's directory");
+        if (is_input(r, p[i].name, &is, st))
             return st->code;
         if (is)
-            return sw_fail(st, SW_EUSAGE, r->layout.files[f].name, NULL,
+            return sw_fail(st, SW_EUSAGE, p[i].name, NULL,
                            "is a file of the input, which must not be replaced");
     }
     return SW_OK;
+}
+
+/* No name may be that of a file and of a directory at once, or of two files. */
+static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *st)
+{
+    const char **names = sw_calloc(n, sizeof *names, st);
+    sw_buf parent = SW_BUF_INIT;
+
+    for (size_t i = 0; names && i < n; i++)
+        names[i] = p[i].name;
+    if (names && n > 1)
+        qsort(names, n, sizeof *names, sw_by_bytes);
+    for (size_t i = 0; names && i < n && !st->code; i++) {
+        if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
+            sw_fail(st, SW_EUSAGE, names[i], NULL, "is the name of two files of the output");
+        for (const char *cut = strchr(names[i], '/'); cut && !st->code; cut = strchr(cut + 1, '/')) {
+            parent.len = 0;
+            if (!sw_buf_addf(&parent, st, "%.*s", (int)(cut - names[i]), names[i]) &&
+                bsearch(&parent.data, names, n, sizeof *names, sw_by_bytes))
+                sw_fail(st, SW_EUSAGE, names[i], NULL, "%s is the name of another file of the output",
+                        parent.data);
+        }
+    }
+    sw_buf_release(&parent);
+    free(names);
+    return st->code;
 }
 
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)
@@ -217,6 +261,9 @@ static sw_code check_space(const sw_job *r, sw_status *st)
 {
     uint64_t need = r->index.len, free_bytes;
 
+    for (size_t i = 0; i < r->assets.n; i++)
+        if (!sw_add(need, r->assets.items[i].size, &need))
+            need = UINT64_MAX;
     for (uint32_t f = 0; f < r->layout.nfiles; f++)
         if (!sw_add(need, r->layout.files[f].size, &need))
             need = UINT64_MAX;
@@ -231,14 +278,66 @@ static sw_code check_space(const sw_job *r, sw_status *st)
 /* The files in the order of publication: the index, or the lone file, last. */
 static sw_publication *list_publications(const sw_job *r, size_t *n, sw_status *st)
 {
-    sw_publication *p = sw_calloc(r->layout.nfiles + UINT64_C(1), sizeof *p, st);
+    sw_publication *p = sw_calloc(r->assets.n + r->layout.nfiles + UINT64_C(1), sizeof *p, st);
 
     *n = 0;
+    for (size_t i = 0; p && i < r->assets.n; i++)
+        p[(*n)++] = (sw_publication){ r->assets.items[i].name, r->assets.items[i].size };
     for (uint32_t f = 0; p && f < r->layout.nfiles; f++)
         p[(*n)++] = (sw_publication){ r->layout.files[f].name, r->layout.files[f].size };
     if (p && r->layout.index_name)
         p[(*n)++] = (sw_publication){ r->layout.index_name, r->index.len };
     return p;
+}
+
+/* The model's other files replace what OUTPUT_DIR has of their names: it is one more part of what goes. */
+static sw_code add_replaced_assets(sw_job *r, sw_status *st)
+{
+    size_t cap = r->nold;
+
+    for (size_t i = 0; i < r->assets.n; i++) {
+        if (!r->assets.items[i].exists)
+            continue;
+        if (sw_grow(&r->old, &cap, r->nold + 1, sizeof *r->old, st) ||
+            !(r->old[r->nold] = sw_strdup(r->assets.items[i].name, st)))
+            return st->code;
+        r->nold++;
+    }
+    if (r->nold > 1)
+        qsort(r->old, r->nold, sizeof *r->old, sw_by_bytes);
+    return SW_OK;
+}
+
+sw_code sw_job_list_assets(sw_job *r, sw_status *st)
+{
+    if (!r->in && !r->opt->assets)
+        return SW_OK;
+    return sw_assets_list(r->in, r->opt->assets, r->out, r->layout.index_name, &r->warnings, &r->assets, st);
+}
+
+/* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
+static sw_code stage_assets(sw_job *r, sw_status *st)
+{
+    sw_config_rule rule = { 0 };
+    sw_dtype cast, dequantize;
+
+    if (sw_value_dtypes(r->opt, &cast, &dequantize, st))
+        return st->code;
+    rule.dtype = cast != SW_NDTYPES ? cast : dequantize;
+    rule.no_quantization = dequantize != SW_NDTYPES;
+    if (r->assets.config_stays && rule.dtype != SW_NDTYPES)
+        sw_buf_add_line(
+            &r->warnings, st,
+            "config.json is in the output directory already and stays as it is: its dtype is not edited");
+    for (size_t i = 0; i < r->assets.n && !st->code; i++) {
+        char *path = sw_stage_path(r->stage, r->assets.items[i].name, st);
+
+        if (path && !sw_check_cancel(r->opt->cancel, st))
+            sw_asset_stage(&r->assets.items[i], path, rule.dtype == SW_NDTYPES ? NULL : &rule,
+                           r->result->band_size, !r->opt->no_sync, &r->warnings, st);
+        free(path);
+    }
+    return st->code;
 }
 
 /* Rank 0. All that can be known to fail, fails now. */
@@ -247,16 +346,18 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
     sw_publication *p = NULL;
     size_t n;
 
-    if (r->layout.index_name && sw_layout_index(&r->c, &r->layout, &r->index, st))
+    if (r->layout.index_name && sw_layout_index(&r->outputs.view, &r->layout, &r->index, st))
         return st->code;
-    if (check_inputs_safe(r, st) || check_space(r, st))
+    if (check_space(r, st) || add_replaced_assets(r, st))
         return st->code;
     p = list_publications(r, &n, st);
-    if (p)
+    if (p && !check_names_apart(p, n, st) && !check_inputs_safe(r, p, n, st))
         sw_publication_check(r->out, p, n, r->old, r->nold, st);
     for (uint32_t f = 0; f < r->layout.nfiles && !st->code; f++)
         free(sw_stage_path(r->stage, r->layout.files[f].name, st)); /* makes its parents */
     free(p);
+    if (!st->code)
+        stage_assets(r, st);
     return st->code;
 }
 

@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "api/job.h"
+#include "base/path.h"
 #include "par/like.h"
-#include "plan/values.h"
+#include "plan/remap.h"
 
 #define SIZE_DEFAULT UINT64_C(5000000000)
 
@@ -17,40 +18,85 @@ static sw_code read_option_file(sw_job *r, const char *path, sw_side *side, sw_s
     return st->code;
 }
 
-static sw_code decide_values(sw_job *r, sw_status *st)
-{
-    sw_map map = SW_MAP_INIT;
-    uint64_t kept = 0;
+/* ---- names and values ----------------------------------------------------------------------------- */
 
-    if (r->scan.dtype_map.there && sw_map_parse_texts(r->scan.dtype_map.text.data, r->scan.dtype_map.text.len,
-                                                      SW_DTYPE_MAP_NAME, &map, st))
+#define FLOATS "bf16, fp16, fp32 or fp64"
+#define DEQUANTIZED "bf16, fp16 or fp32"
+
+/* A dtype as people write it on command lines. */
+static bool parse_dtype(const char *word, sw_dtype *dtype)
+{
+    static const struct {
+        const char *word;
+        sw_dtype dtype;
+    } shorts[] = { { "bf16", SW_BF16 }, { "fp16", SW_F16 }, { "fp32", SW_F32 }, { "fp64", SW_F64 } };
+
+    for (size_t i = 0; i < sizeof shorts / sizeof *shorts; i++) {
+        if (strcmp(word, shorts[i].word) == 0) {
+            *dtype = shorts[i].dtype;
+            return true;
+        }
+    }
+    return sw_dtype_parse_any(word, strlen(word), dtype);
+}
+
+sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequantize, sw_status *st)
+{
+    *cast = *dequantize = SW_NDTYPES;
+    if (opt->cast_dtype && strcmp(opt->cast_dtype, "none") != 0 &&
+        (!parse_dtype(opt->cast_dtype, cast) || !sw_dtype_is_floating(*cast)))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "cast-dtype '%s': tensors can be cast to " FLOATS " (none: not)", opt->cast_dtype);
+    if (opt->dequantize && (!parse_dtype(opt->dequantize, dequantize) || !sw_dtype_is_floating(*dequantize) ||
+                            *dequantize == SW_F64))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "dequantize '%s': tensors can become " DEQUANTIZED,
+                       opt->dequantize);
+    return SW_OK;
+}
+
+sw_code sw_job_decide(sw_job *r, sw_status *st)
+{
+    sw_name_options names = { r->opt->include, r->opt->exclude, r->opt->name_rules, r->opt->nname_rules };
+    sw_value_rule rule = { .map_file = SW_DTYPE_MAP_NAME };
+    sw_map map = SW_MAP_INIT;
+
+    if (sw_value_dtypes(r->opt, &rule.cast, &rule.dequantize, st) ||
+        sw_naming_build(&r->c, &names, &r->warnings, &r->naming, st))
         return st->code;
-    sw_values_decide(&r->c, r->scan.dtype_map.there ? &map : NULL, SW_DTYPE_MAP_NAME, &kept, st);
-    if (kept && !st->code)
-        sw_buf_add_line(&r->warnings, st,
-                        "%" PRIu64
-                        " tensors are saved in another dtype than %s names (quantized or integer): "
-                        "they stay as they are",
-                        kept, SW_DTYPE_MAP_NAME);
+    if (r->scan.dtype_map.there) {
+        if (sw_map_parse_texts(r->scan.dtype_map.text.data, r->scan.dtype_map.text.len, SW_DTYPE_MAP_NAME,
+                               &map, st))
+            return st->code;
+        rule.map = &map;
+    }
+    sw_outputs_build(&r->c, r->naming.names, &rule, &r->warnings, &r->outputs, st);
     sw_map_release(&map);
     return st->code;
 }
 
-/* The directory that a file is in; NULL on failure. */
-static char *dir_of(const char *path, sw_status *st)
-{
-    const char *slash = strrchr(path, '/');
-    char *dir = sw_strdup(slash ? path : ".", st);
+/* ---- the layout ------------------------------------------------------------------------------------- */
 
-    if (dir && slash)
-        dir[slash == path ? 1 : slash - path] = '\0';
-    return dir;
+/* A rule by a map, in the names of the outputs. map may be r->map itself. */
+static sw_code rule_from_map(sw_job *r, sw_layout_kind kind, const sw_map *map, bool by_input,
+                             const char *map_file, sw_layout_rule *rule, sw_status *st)
+{
+    sw_remap remap = { &r->outputs, r->naming.names, by_input, r->opt->diffusers };
+    sw_map renamed;
+
+    if (sw_map_for_outputs(&remap, map, &renamed, &rule->largest, st))
+        return st->code;
+    sw_map_release(&r->map);
+    r->map = renamed;
+    rule->kind = kind;
+    rule->map = &r->map;
+    rule->map_file = map_file;
+    return SW_OK;
 }
 
 static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    const char *like = r->opt->like, *slash = strrchr(like, '/');
-    char *dir = dir_of(like, st);
+    const char *like = r->opt->like;
+    char *dir = sw_path_dir(like, st);
     sw_side side = { 0 };
 
     if (sw_agree(r->comm, st) || read_option_file(r, like, &side, st))
@@ -59,8 +105,10 @@ static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
         sw_fail(st, SW_EINPUT, like, NULL, "no weight_map");
     if (sw_agree(r->comm, st))
         goto out;
-    *rule = (sw_layout_rule){ SW_LAYOUT_NAMES, &r->map, like, slash ? slash + 1 : like, 0 };
-    sw_like_compare(r->comm, &r->c, dir, &r->map, r->opt->node_local, &r->warnings, st);
+    rule->index_name = sw_path_name(like);
+    sw_like_compare(r->comm, &r->outputs.view, dir, &r->map, r->opt->node_local, &r->warnings, NULL, st);
+    if (!st->code)
+        rule_from_map(r, SW_LAYOUT_NAMES, &r->map, false, like, rule, st);
 out:
     free(dir);
     sw_buf_release(&side.text);
@@ -71,11 +119,26 @@ static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
     sw_side side = { 0 };
 
-    if (!read_option_file(r, r->opt->fqn_map, &side, st))
-        sw_map_parse_numbers(side.text.data, side.text.len, r->opt->fqn_map, &r->map, st);
+    if (!read_option_file(r, r->opt->fqn_map, &side, st) &&
+        !sw_map_parse_numbers(side.text.data, side.text.len, r->opt->fqn_map, &r->map, st))
+        rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, false, r->opt->fqn_map, rule, st);
     sw_buf_release(&side.text);
-    *rule = (sw_layout_rule){ SW_LAYOUT_NUMBERS, &r->map, r->opt->fqn_map, NULL, 0 };
     return st->code;
+}
+
+static sw_code rule_from_metadata(sw_job *r, sw_layout_rule *rule, sw_status *st)
+{
+    const sw_buf *text = &r->scan.file_map.text;
+
+    if (sw_map_parse_numbers(text->data, text->len, SW_FILE_MAP_NAME, &r->map, st))
+        return st->code;
+    return rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, true, SW_FILE_MAP_NAME, rule, st);
+}
+
+static sw_code rule_from_index(sw_job *r, sw_layout_rule *rule, sw_status *st)
+{
+    rule->index_name = r->opt->diffusers ? NULL : r->scan.index_name;
+    return rule_from_map(r, SW_LAYOUT_NAMES, &r->scan.weight_map, true, r->scan.index_name, rule, st);
 }
 
 /* No tensor stands under several model numbers, and all have one. */
@@ -90,25 +153,22 @@ static bool has_models(const sw_catalog *c)
 /* SPEC 4: the first of the options, .hf_metadata, the input's own layout, the size. */
 static sw_code choose_rule(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
+    *rule =
+        (sw_layout_rule){ .kind = SW_LAYOUT_SIZE, .max_size = SIZE_DEFAULT, .diffusers = r->opt->diffusers };
     if (r->opt->fqn_map)
         return rule_from_fqn_map(r, rule, st);
     if (r->opt->like)
         return rule_from_like(r, rule, st);
     if (r->opt->max_shard_size)
-        *rule = (sw_layout_rule){ SW_LAYOUT_SIZE, NULL, NULL, NULL, r->opt->max_shard_size };
+        rule->max_size = r->opt->max_shard_size;
     else if (r->opt->single_file)
-        *rule = (sw_layout_rule){ SW_LAYOUT_SINGLE, NULL, NULL, NULL, 0 };
-    else if (r->scan.file_map.there) {
-        sw_map_parse_numbers(r->scan.file_map.text.data, r->scan.file_map.text.len, SW_FILE_MAP_NAME, &r->map,
-                             st);
-        *rule = (sw_layout_rule){ SW_LAYOUT_NUMBERS, &r->map, SW_FILE_MAP_NAME, NULL, 0 };
-    } else if (r->scan.by_index)
-        *rule = (sw_layout_rule){ SW_LAYOUT_NAMES, &r->scan.weight_map, r->scan.index_name,
-                                  r->scan.index_name, 0 };
-    else if (has_models(&r->c))
-        *rule = (sw_layout_rule){ SW_LAYOUT_MODELS, NULL, NULL, NULL, 0 };
-    else
-        *rule = (sw_layout_rule){ SW_LAYOUT_SIZE, NULL, NULL, NULL, SIZE_DEFAULT };
+        rule->kind = SW_LAYOUT_SINGLE;
+    else if (r->scan.file_map.there)
+        return rule_from_metadata(r, rule, st);
+    else if (r->scan.by_index)
+        return rule_from_index(r, rule, st);
+    else if (has_models(&r->outputs.view))
+        rule->kind = SW_LAYOUT_MODELS;
     return st->code;
 }
 
@@ -116,8 +176,7 @@ sw_code sw_job_lay_out(sw_job *r, sw_status *st)
 {
     sw_layout_rule rule;
 
-    decide_values(r, st);
-    if (sw_agree(r->comm, st) || choose_rule(r, &rule, st) || sw_layout_build(&r->c, &rule, &r->layout, st))
+    if (choose_rule(r, &rule, st) || sw_layout_build(&r->outputs.view, &rule, &r->layout, st))
         return st->code;
     if (r->layout.unused)
         sw_buf_add_line(&r->warnings, st,

@@ -80,18 +80,33 @@ static int strike(const char *action)
     return 1;
 }
 
-int sw_fault(const char *site)
+/* Is it the turn of this call? */
+static bool is_due(const char *site, fault_spec *f)
 {
     static atomic_long calls;
-    fault_spec f;
     long n;
 
-    list_call(site);
-    if (!parse_spec(getenv("SHARDWELD_FAULT"), &f) || strcmp(site, f.site) != 0 ||
-        (f.rank >= 0 && f.rank != my_rank()))
-        return 0;
+    if (!parse_spec(getenv("SHARDWELD_FAULT"), f) || strcmp(site, f->site) != 0 ||
+        (f->rank >= 0 && f->rank != my_rank()))
+        return false;
     n = atomic_fetch_add(&calls, 1) + 1;
-    return n == f.nth || (f.onwards && n > f.nth) ? strike(f.action) : 0;
+    return n == f->nth || (f->onwards && n > f->nth);
+}
+
+int sw_fault(const char *site)
+{
+    fault_spec f;
+
+    list_call(site);
+    return is_due(site, &f) ? strike(f.action) : 0;
+}
+
+void sw_fault_flip(const char *site, char *data, uint64_t n)
+{
+    fault_spec f;
+
+    if (n && is_due(site, &f) && strcmp(f.action, "flip") == 0)
+        data[n / 2] = (char)(data[n / 2] ^ 1);
 }
 
 int sw_fault_no_reserve(void)

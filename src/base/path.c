@@ -51,10 +51,23 @@ static int open_retry(const char *path, int flags, mode_t mode)
     return fd;
 }
 
+/* What has become a pipe since it was looked at must not make anybody wait. */
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
 {
-    *fd = open_retry(path, O_RDONLY, 0);
-    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot open") : SW_OK;
+    struct stat s;
+
+    *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
+    if (*fd < 0)
+        return sw_fail_errno(st, shown(show, path), errno, "cannot open");
+    if (fstat(*fd, &s) != 0)
+        sw_fail_errno(st, shown(show, path), errno, "cannot stat");
+    else if (!S_ISREG(s.st_mode))
+        sw_fail(st, SW_EINPUT, shown(show, path), NULL, "is no regular file");
+    if (st->code) {
+        close(*fd);
+        *fd = -1;
+    }
+    return st->code;
 }
 
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st)
@@ -172,6 +185,23 @@ static sw_code read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_st
         if (b->len > max)
             return sw_fail(st, SW_EINPUT, show, NULL, "the file is larger than %" PRIu64 " bytes", max);
     }
+}
+
+char *sw_path_dir(const char *path, sw_status *st)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = sw_strdup(slash ? path : ".", st);
+
+    if (dir && slash)
+        dir[slash == path ? 1 : slash - path] = '\0';
+    return dir;
+}
+
+const char *sw_path_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
 }
 
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,

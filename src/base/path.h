@@ -16,6 +16,10 @@
 /* dir + "/" + name, newly allocated; NULL on failure. */
 char *sw_path_join(const char *dir, const char *name, sw_status *st);
 
+/* The directory that a path's last part is in ("." where it has none), newly allocated; NULL on failure. And that last part, in path. */
+char *sw_path_dir(const char *path, sw_status *st);
+const char *sw_path_name(const char *path);
+
 /* Whole file into b (emptied first). At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
  * SW_OK, where the file does not exist. show = the name for messages (NULL: path). */
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
@@ -27,8 +31,8 @@ sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync,
 
 /* ---- open files --------------------------------------------------------------------------------- */
 
-/* Open for reading / create (or truncate) for reading and writing with mode 0666 & ~umask; close-on-exec.
- * *fd is -1 on failure. show = NULL: path. */
+/* Open a regular file for reading / create (or truncate) one for reading and writing with mode 0666 & ~umask; close-on-exec.
+ * *fd is -1 on failure. show = NULL: path. Errors: SW_EIO; SW_EINPUT for what is no regular file. */
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st);
 

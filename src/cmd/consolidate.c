@@ -5,12 +5,16 @@
 
 #include "run.h"
 #include "say.h"
+#include "text.h"
 
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st)
 {
     const sw_args *args = run->args;
 
-    return sw_consolidate(&run->comm, args->input, args->output, &args->opt, &run->result, st);
+    sw_consolidate(&run->comm, args->input, args->output, &args->opt, &run->result, st);
+    if (run->comm.rank == 0 && (args->verbose || args->report))
+        sw_transport_describe(&run->comm, &run->result);
+    return st->code;
 }
 
 static int widest_name(const sw_result *r)
@@ -26,14 +30,10 @@ static int widest_name(const sw_result *r)
     return widest;
 }
 
-static const char *plural(uint64_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 /* One line for each output file, and the sum. */
-static void print_plan(FILE *to, const sw_result *r)
+static bool print_plan(FILE *to, const void *about)
 {
+    const sw_result *r = about;
     int width = widest_name(r);
     uint64_t size = 0;
     char text[SW_SIZE_TEXT];
@@ -42,31 +42,17 @@ static void print_plan(FILE *to, const sw_result *r)
         const sw_result_file *f = &r->files[i];
 
         fprintf(to, "%-*s  %14" PRIu64 " bytes  %8" PRIu64 " tensor%s\n", width, f->name, f->size, f->tensors,
-                plural(f->tensors));
+                sw_plural(f->tensors));
         size += f->size;
     }
+    for (uint64_t i = 0; i < r->nassets; i++)
+        fprintf(to, "%s  copied\n", r->assets[i]);
     fprintf(to,
             "total: %" PRIu64 " file%s, %" PRIu64 " bytes (%s), %" PRIu64 " tensor%s from %" PRIu64
             " shard file%s\n",
-            r->nfiles, plural(r->nfiles), size, sw_size_text(size, text), r->tensors, plural(r->tensors),
-            r->shard_files, plural(r->shard_files));
-}
-
-static sw_code tell_plan(const sw_result *r, sw_status *st)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-
-    if (!to)
-        return sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    print_plan(to, r);
-    if (fclose(to))
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    else
-        sw_stdout_write(text, n, st);
-    free(text);
-    return st->code;
+            r->nfiles, sw_plural(r->nfiles), size, sw_size_text(size, text), r->tensors,
+            sw_plural(r->tensors), r->shard_files, sw_plural(r->shard_files));
+    return !ferror(to);
 }
 
 static void tell_more(const sw_run *run)
@@ -77,26 +63,28 @@ static void tell_more(const sw_run *run)
 
     sw_say("input: %" PRIu64 " shard file%s, %" PRIu64 " tensor%s in %" PRIu64 " boxes, %" PRIu64
            " parameters, %s",
-           r->shard_files, plural(r->shard_files), r->tensors, plural(r->tensors), r->boxes, r->parameters,
-           sw_size_text(r->bytes, a));
-    sw_say("output: %" PRIu64 " file%s, index %s", r->nfiles, plural(r->nfiles),
+           r->shard_files, sw_plural(r->shard_files), r->tensors, sw_plural(r->tensors), r->boxes,
+           r->parameters, sw_size_text(r->bytes, a));
+    sw_say("output: %" PRIu64 " file%s, index %s", r->nfiles, sw_plural(r->nfiles),
            r->index ? r->index : "none");
     sw_say("ranks: %d, by %s, buffer %s, at most %" PRIu64 " round%s of %s", r->ranks,
            r->assign == SW_ASSIGN_OWNER ? "owner" : "band", sw_size_text(r->buffer_size, a), r->rounds,
-           plural(r->rounds), sw_size_text(r->band_size, b));
+           sw_plural(r->rounds), sw_size_text(r->band_size, b));
     sw_say("transport: %s%s%s", r->io, r->transport[0] ? "; " : "", r->transport);
-    sw_say("time: plan %.2f s, write %.2f s (%s/s), publish %.2f s; peak memory of a rank %s",
-           r->seconds_plan, r->seconds_write, sw_size_text((uint64_t)rate, a), r->seconds_publish,
-           sw_size_text(r->peak_memory, b));
+    sw_say("time: plan %.2f s, write %.2f s (%s/s), verify %.2f s, publish %.2f s; peak memory of a rank %s",
+           r->seconds_plan, r->seconds_write, sw_size_text((uint64_t)rate, a), r->seconds_verify,
+           r->seconds_publish, sw_size_text(r->peak_memory, b));
     if (r->recovered)
         sw_say("an interrupted publication of the same checkpoint was completed");
 }
 
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st)
 {
+    if (st->code)
+        return st->code;
     if (run->args->verbose)
         tell_more(run);
     if (run->args->opt.dry_run)
-        return tell_plan(&run->result, st);
+        return sw_stdout_print(print_plan, &run->result, st);
     return SW_OK;
 }

@@ -6,27 +6,24 @@
 #include "run.h"
 #include "say.h"
 
-/* --help and --version: always answered, by one rank. */
-static int answer(const sw_args *args, const sw_launch *launch, sw_status *st)
+static bool print_answer(FILE *to, const void *about)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to;
+    const sw_args *args = about;
 
-    if (launch->rank > 0)
-        return sw_code_exit_status(SW_OK);
-    to = open_memstream(&text, &n);
-    if (!to)
-        return sw_code_exit_status(SW_ENOMEM);
     if (args->answer == SW_ANSWER_VERSION)
         fputs("shardweld " SW_VERSION "\n", to);
     else
         sw_help(to, sw_commands, args->command);
-    if (fclose(to))
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    else if (sw_stdout_write(text, n, st))
+    return !ferror(to);
+}
+
+/* --help and --version: always answered, by one rank. */
+static int answer(const sw_args *args, const sw_launch *launch, sw_status *st)
+{
+    if (launch->rank > 0)
+        return sw_code_exit_status(SW_OK);
+    if (sw_stdout_print(print_answer, args, st))
         sw_say_error(st);
-    free(text);
     return sw_code_exit_status(st->code);
 }
 

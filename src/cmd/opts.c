@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file.h"
 #include "say.h"
 
 #define ROWS_MAX 64
@@ -24,7 +25,7 @@ typedef struct parse {
     char shorts[2 * ROWS_MAX + 2];
     unsigned seen[ROWS_MAX];
     size_t nrows;
-    size_t npairs_max; /* room for any list: the number of arguments */
+    size_t nwords; /* of the command line: room for any list */
 } parse;
 
 static const char hint[] = "see 'shardweld --help'";
@@ -124,16 +125,14 @@ static sw_code put_choice(parse *p, const sw_opt *row, const char *value, void *
     return refuse_value(p, row, value, want);
 }
 
-static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to)
+static sw_code append(parse *p, const char *value, void *to)
 {
     const char **list;
     size_t n = 0;
 
-    if (value[0] == '=' || !strchr(value, '='))
-        return refuse_value(p, row, value, "KEY=VALUE");
     memcpy(&list, to, sizeof list);
     if (!list) {
-        list = calloc(p->npairs_max + 1, sizeof *list);
+        list = calloc(p->nwords + 1, sizeof *list);
         if (!list)
             return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
         memcpy(to, &list, sizeof list);
@@ -141,6 +140,36 @@ static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to
     while (list[n])
         n++;
     list[n] = value;
+    return SW_OK;
+}
+
+static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to)
+{
+    if (value[0] == '=' || !strchr(value, '='))
+        return refuse_value(p, row, value, row->arg);
+    return append(p, value, to);
+}
+
+/* Strips and renames share one list: they are done in the order in which they were given. */
+static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
+{
+    const char *end = row->type == SW_OPT_RENAME ? strchr(value, '=') : value + strlen(value);
+    sw_args *args = p->args;
+    size_t n = args->opt.nname_rules;
+
+    if (!end || (row->type == SW_OPT_STRIP && end == value))
+        return refuse_value(p, row, value, row->arg);
+    if (!args->name_rules)
+        args->name_rules = calloc(p->nwords, sizeof *args->name_rules);
+    if (!args->prefixes)
+        args->prefixes = calloc(p->nwords, sizeof *args->prefixes);
+    if (!args->name_rules || !args->prefixes || !(args->prefixes[n] = strndup(value, (size_t)(end - value))))
+        return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
+    args->name_rules[n] = row->type == SW_OPT_RENAME
+                              ? (sw_name_rule){ SW_NAME_RENAME, args->prefixes[n], end + 1 }
+                              : (sw_name_rule){ SW_NAME_STRIP, args->prefixes[n], "" };
+    args->opt.name_rules = args->name_rules;
+    args->opt.nname_rules++;
     return SW_OK;
 }
 
@@ -168,10 +197,21 @@ static sw_code put_value(parse *p, const sw_opt *row, const char *value)
         return put_number(p, row, value, to);
     case SW_OPT_CHOICE:
         return put_choice(p, row, value, to);
+    case SW_OPT_LIST:
+        return append(p, value, to);
     case SW_OPT_PAIRS:
         return put_pair(p, row, value, to);
+    case SW_OPT_STRIP:
+    case SW_OPT_RENAME:
+        return put_name_rule(p, row, value);
     }
     return sw_refuse(p->st, SW_EINTERNAL, NULL, "option '--%s' has no type", row->name);
+}
+
+static bool may_repeat(const sw_opt *row)
+{
+    return row->type == SW_OPT_LIST || row->type == SW_OPT_PAIRS || row->type == SW_OPT_STRIP ||
+           row->type == SW_OPT_RENAME;
 }
 
 /* Once is enough, and one of a set is enough. */
@@ -179,7 +219,7 @@ static sw_code check_seen(parse *p, size_t i)
 {
     const sw_opt *row = p->rows[i];
 
-    if (p->seen[i]++ && row->type != SW_OPT_PAIRS)
+    if (p->seen[i]++ && !may_repeat(row))
         return refuse(p, "option '--%s' is given twice", row->name);
     for (size_t k = 0; k < p->nrows; k++)
         if (k != i && p->seen[k] && row->set != SW_SET_NONE && p->rows[k]->set == row->set)
@@ -212,17 +252,18 @@ static sw_code refuse_option(parse *p, int c, int opt, const char *word)
 
 static sw_code take_operands(parse *p, int n, char **words)
 {
-    static const char *const names[] = { "INPUT_DIR", "OUTPUT_DIR" };
+    const char *const *names = p->command->operands;
+    int want = names[1] ? 2 : 1;
 
-    if (n > 2)
-        return refuse(p, "unexpected argument '%s' after OUTPUT_DIR", words[2]);
-    if (n < 2)
+    if (n > want)
+        return refuse(p, "unexpected argument '%s' after %s", words[want], names[want - 1]);
+    if (n < want)
         return refuse(p, "%s is missing", names[n]);
     for (int i = 0; i < n; i++)
         if (!words[i][0])
             return refuse(p, "%s is empty", names[i]);
     p->args->input = words[0];
-    p->args->output = words[1];
+    p->args->output = want == 2 ? words[1] : NULL;
     return SW_OK;
 }
 
@@ -231,7 +272,7 @@ static sw_code parse_command(parse *p, int argc, char **argv)
 {
     int c;
 
-    p->npairs_max = (size_t)argc;
+    p->nwords = (size_t)argc;
     opterr = 0;
     optind = 0; /* glibc and musl: begin anew, whatever was parsed before */
     while ((c = getopt_long(argc, argv, p->shorts, p->longs, NULL)) != -1) {
@@ -247,19 +288,12 @@ static sw_code parse_command(parse *p, int argc, char **argv)
     return take_operands(p, argc - optind, argv + optind);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
 /* A report that would stand where a checkpoint's file does is a slip of the hand that costs a shard. */
 static sw_code check_report(sw_args *args, sw_status *st)
 {
     const char *report = args->report;
 
-    if (!report || !(ends_with(report, ".safetensors") || ends_with(report, ".index.json")))
+    if (!report || !sw_file_is_taboo(report))
         return st->code;
     args->report = NULL;
     return sw_refuse(st, SW_EUSAGE, report, "a report must not have the name of a checkpoint's file");
@@ -293,13 +327,32 @@ sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args
     return check_report(args, st);
 }
 
+/* Free the list that a row made. */
+static void release_row(sw_args *args, const sw_opt *row)
+{
+    void *list = NULL, *to = (char *)args + row->at;
+
+    if (row->type != SW_OPT_LIST && row->type != SW_OPT_PAIRS)
+        return;
+    memcpy(&list, to, sizeof list);
+    free(list);
+    list = NULL;
+    memcpy(to, &list, sizeof list);
+}
+
 void sw_args_release(sw_args *args)
 {
-    void *hints;
-
-    memcpy(&hints, &args->opt.hints, sizeof hints);
-    free(hints);
-    args->opt.hints = NULL;
+    for (const sw_section *const *s = args->command ? args->command->sections : NULL; s && *s; s++)
+        for (const sw_opt *row = (*s)->rows; row->name; row++)
+            release_row(args, row);
+    for (size_t i = 0; args->prefixes && i < args->opt.nname_rules; i++)
+        free(args->prefixes[i]);
+    free(args->prefixes);
+    free(args->name_rules);
+    args->prefixes = NULL;
+    args->name_rules = NULL;
+    args->opt.name_rules = NULL;
+    args->opt.nname_rules = 0;
 }
 
 /* ---- help --------------------------------------------------------------------------------------- */
@@ -350,7 +403,8 @@ static void help_row(FILE *to, const sw_opt *row)
 
 static void help_command(FILE *to, const sw_command *c)
 {
-    fprintf(to, "usage: shardweld %s [OPTIONS] INPUT_DIR OUTPUT_DIR\n\n%s\n", c->name, c->about);
+    fprintf(to, "usage: shardweld %s [OPTIONS] %s%s%s\n\n%s\n", c->name, c->operands[0],
+            c->operands[1] ? " " : "", c->operands[1] ? c->operands[1] : "", c->about);
     for (const sw_section *const *s = c->sections; *s; s++) {
         fprintf(to, "\n%s\n", (*s)->heading);
         for (const sw_opt *row = (*s)->rows; row->name; row++)
@@ -364,7 +418,7 @@ void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
     if (command) {
         help_command(to, command);
     } else {
-        fputs("usage: shardweld COMMAND [OPTIONS] INPUT_DIR OUTPUT_DIR\n"
+        fputs("usage: shardweld COMMAND [OPTIONS] INPUT_DIR OUTPUT_DIR | PATH\n"
               "       shardweld COMMAND --help\n"
               "       shardweld --help | --version\n\n"
               "Works on checkpoints of safetensors files, as one process or under mpirun.\n\n"
@@ -373,8 +427,8 @@ void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
         for (; commands->name; commands++)
             fprintf(to, "  %-*s%s\n", HELP_COLUMN - 2, commands->name, commands->summary);
     }
-    fputs("\nExit status: 0 done, 1 unforeseen failure or interrupted, 2 wrong usage,\n"
-          "3 the input is not a valid checkpoint, 4 the system failed (I/O, space,\n"
-          "permission, memory). Every rank leaves with the same status.\n",
+    fputs("\nExit status: 0 done, 1 a difference was found, or an unforeseen failure or an\n"
+          "interruption, 2 wrong usage, 3 the input is not a valid checkpoint, 4 the system\n"
+          "failed (I/O, space, permission, memory). Every rank leaves with the same status.\n",
           to);
 }

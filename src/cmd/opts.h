@@ -11,6 +11,7 @@
 
 struct sw_run;
 struct sw_command;
+struct json_t; /* of jansson */
 
 typedef enum sw_answer { SW_ANSWER_RUN, SW_ANSWER_HELP, SW_ANSWER_VERSION } sw_answer;
 
@@ -18,13 +19,19 @@ typedef enum sw_answer { SW_ANSWER_RUN, SW_ANSWER_HELP, SW_ANSWER_VERSION } sw_a
 typedef struct sw_args {
     const struct sw_command *command; /* NULL = none was given */
     sw_answer answer;
-    sw_options opt;    /* for the library; its list of hints belongs to this struct */
-    const char *input; /* the operands; NULL when their number was wrong */
+    sw_options opt; /* for the library; its lists belong to this struct */
+    /* the operands; NULL when their number was wrong, output also where a command takes one */
+    const char *input;
     const char *output;
+    sw_name_rule *name_rules; /* what opt.name_rules points at, and */
+    char **prefixes;          /* what their `from` points at; owned */
     const char *report;
     sw_when progress;
     bool quiet;
     bool verbose;
+    const char *const *tensors; /* inspect: globs, NULL-terminated; NULL = all */
+    const char *svg;            /* inspect: where the picture goes; "-" = standard output */
+    bool json, summary;         /* inspect */
 } sw_args;
 
 typedef enum sw_opt_type {
@@ -35,7 +42,10 @@ typedef enum sw_opt_type {
     SW_OPT_SIZE,   /* uint64_t, see sw_size_parse() */
     SW_OPT_COUNT,  /* uint64_t, decimal digits */
     SW_OPT_CHOICE, /* an enum: the position in choices */
-    SW_OPT_PAIRS,  /* KEY=VALUE, may be repeated: a NULL-terminated array of const char * */
+    SW_OPT_LIST,   /* may be repeated: a NULL-terminated array of const char * */
+    SW_OPT_PAIRS,  /* the same of KEY=VALUE */
+    SW_OPT_STRIP,  /* a prefix, may be repeated: one more of opt.name_rules */
+    SW_OPT_RENAME, /* FROM=TO, the same */
 } sw_opt_type;
 
 /* Options of one set exclude one another. */
@@ -63,12 +73,16 @@ typedef struct sw_command {
     const char *name;
     const char *summary;               /* one line */
     const char *about;                 /* what the help says above the options */
+    const char *operands[2];           /* what the help calls them; the second may be NULL */
     const sw_section *const *sections; /* ended by NULL */
 
     /* Collective. Do it; what it finds goes into the run. The status is equal on every rank afterwards. */
     sw_code (*run)(struct sw_run *run, sw_status *st);
-    /* Local, for rank 0, after success. Print what was asked for on standard output, and (verbose) what was found. */
+    /* Local, for rank 0, also when the run failed (then st tells how). Print what was asked for on standard output, and (verbose)
+     * what was found. What is wrong with that is worse than what st held. */
     sw_code (*tell)(const struct sw_run *run, sw_status *st);
+    /* Local, for rank 0. Add what the command has to say to the report. */
+    void (*report)(const struct sw_run *run, struct json_t *object);
 } sw_command;
 
 /* All commands, ended by one without a name. */
@@ -76,7 +90,8 @@ extern const sw_command sw_commands[];
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
-        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, SW_WHEN_AUTO, false, false                   \
+        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, SW_WHEN_AUTO, false, false,      \
+            NULL, NULL, false, false                                                                         \
     }
 
 /* Read a command line. The first error is kept and the rest is read all the same, so that a report that was asked

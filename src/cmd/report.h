@@ -2,6 +2,8 @@
 #ifndef SW_CMD_REPORT_H
 #define SW_CMD_REPORT_H
 
+#include <jansson.h>
+
 #include "run.h"
 
 /* Local, for rank 0. Write the report to run->args->report. A regular file appears whole under its name or not at
@@ -13,5 +15,10 @@ sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err);
 /* Local. The options of the library that are in effect as one line of JSON, equal for equal options; free it. NULL
  * when memory is short. */
 char *sw_options_text(const sw_args *args);
+
+/* Local. Values for the report. Text may be no UTF-8 (a path); NULL and "" are null. NULL when memory is short. */
+json_t *sw_report_text(const char *s);
+json_t *sw_report_integer(uint64_t n);
+json_t *sw_report_assign(sw_assign assign); /* what ran: "band" or "owner" */
 
 #endif

@@ -95,7 +95,7 @@ static void tell(sw_run *run, sw_status *st)
     char text[sizeof(sw_status) + 64];
 
     sw_progress_end(&run->progress, st->code == SW_OK);
-    if (st->code == SW_OK)
+    if (run->args->command)
         run->args->command->tell(run, st);
     if (run->args->report && sw_report_write(run, st, &err)) {
         if (st->code == SW_OK)
@@ -110,6 +110,8 @@ static void tell(sw_run *run, sw_status *st)
 static void release(sw_run *run)
 {
     sw_result_release(&run->result);
+    sw_verification_release(&run->verification);
+    sw_checkpoint_free(run->checkpoint);
     for (size_t i = 0; i < run->nwarnings; i++)
         free(run->warnings[i]);
     free(run->warnings);
@@ -125,8 +127,6 @@ static void work(sw_run *run, double begun, sw_status *st)
         sw_progress_begin(&run->progress, run->args->progress, run->args->quiet);
     run->args->command->run(run, st);
     run->seconds = sw_clock() - ready;
-    if (run->comm.rank == 0 && (run->args->verbose || run->args->report))
-        sw_transport_describe(&run->comm, &run->result);
 }
 
 int sw_run_refused(const sw_args *args, sw_status *st)

@@ -10,16 +10,24 @@ typedef struct sw_run {
     const sw_args *args;
     sw_comm comm;
     sw_progress progress;
-    sw_result result;
-    char **warnings; /* all that the library had to say, in order */
+    sw_result result;             /* consolidate */
+    sw_verification verification; /* verify */
+    sw_checkpoint *checkpoint;    /* inspect */
+    char **warnings;              /* all that the library had to say, in order */
     size_t nwarnings;
     double seconds_start; /* until the ranks stood ready */
     double seconds;       /* in the library */
 } sw_run;
 
-/* The commands; see sw_command.run and tell. */
+/* The commands; see sw_command.run, tell and report. */
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
+void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object);
+sw_code sw_cmd_verify(sw_run *run, sw_status *st);
+sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
+void sw_cmd_verify_report(const sw_run *run, struct json_t *object);
+sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
+sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 
 /* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command line already: then
  * nothing is done but to tell it once. On return st is the same on every rank, and it has been printed.

@@ -5,9 +5,12 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "text.h"
 
 /* Room for the longest message that an sw_status can make. */
 #define LINE_MAX_BYTES (sizeof(sw_status) + 64)
@@ -36,16 +39,25 @@ sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt
     return code;
 }
 
+/* Names in the text are others' choice: nothing in them may steer a terminal. */
+static void put_line(const char *what, const char *text)
+{
+    char *harmless = sw_text_clean(text);
+
+    fprintf(stderr, "shardweld: %s: %s\n", what, harmless ? harmless : text);
+    free(harmless);
+}
+
 void sw_say_error(const sw_status *st)
 {
     char text[LINE_MAX_BYTES];
 
-    fprintf(stderr, "shardweld: error: %s\n", sw_status_message(st, text, sizeof text));
+    put_line("error", sw_status_message(st, text, sizeof text));
 }
 
 void sw_say_warning(const char *text)
 {
-    fprintf(stderr, "shardweld: warning: %s\n", text);
+    put_line("warning", text);
 }
 
 void sw_say(const char *fmt, ...)
@@ -79,6 +91,21 @@ sw_code sw_stdout_write(const char *text, size_t n, sw_status *st)
     if (copy < 0 || (close(copy) && errno != EINTR))
         return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
     return SW_OK;
+}
+
+sw_code sw_stdout_print(bool (*print)(FILE *to, const void *about), const void *about, sw_status *st)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    bool made = to && print(to, about);
+
+    if (!to || fclose(to) || !made)
+        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+    else
+        sw_stdout_write(text, n, st);
+    free(text);
+    return st->code;
 }
 
 void sw_stdio_guard(void)

@@ -3,6 +3,8 @@
 #ifndef SW_CMD_SAY_H
 #define SW_CMD_SAY_H
 
+#include <stdio.h>
+
 #include "shardweld.h"
 
 #if defined(__GNUC__)
@@ -24,6 +26,10 @@ void sw_say(const char *fmt, ...) SW_SAY_PRINTF(1, 2);
 
 /* Write n bytes to standard output, and notice when they did not get there (SW_EIO). */
 sw_code sw_stdout_write(const char *text, size_t n, sw_status *st);
+
+/* Write to standard output what print makes of what it is about, whole or not at all (SW_ENOMEM, SW_EIO). print returns false when
+ * memory is short. */
+sw_code sw_stdout_print(bool (*print)(FILE *to, const void *about), const void *about, sw_status *st);
 
 /* Take the places of standard descriptors that are closed, so that no data file gets the number of standard
  * error and messages in it. Writing to such a place still fails. */

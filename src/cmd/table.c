@@ -8,8 +8,39 @@
         .name = NULL                                                                                         \
     }
 
+/* Rows that commands share. */
+#define ROW_EXPECT_SHARDS                                                                                    \
+    {                                                                                                        \
+        "expect-shards", 0, SW_OPT_COUNT, AT(opt.expect_shards), "N", "the shards 1 to N must all be there", \
+            SW_SET_NONE, 1, NULL                                                                             \
+    }
+#define ROW_HELP                                                                                             \
+    {                                                                                                        \
+        "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL                                \
+    }
+
 static const char *const assign_words[] = { "auto", "band", "owner", NULL };
 static const char *const when_words[] = { "auto", "always", "never", NULL };
+
+/* Rows that stand in sections of several commands. */
+#define ROW_DIFFUSERS                                                                                        \
+    {                                                                                                        \
+        "diffusers", 0, SW_OPT_FLAG, AT(opt.diffusers), NULL,                                                \
+            "name files and index diffusion_pytorch_model; not with --like", SW_SET_NONE, 0, NULL            \
+    }
+#define ROW_BUFFER_SIZE                                                                                      \
+    {                                                                                                        \
+        "buffer-size", 0, SW_OPT_SIZE, AT(opt.buffer_size), "SIZE",                                          \
+            "memory for data on each rank, at least 4KiB (default: by file system)", SW_SET_NONE,            \
+            SW_BUFFER_SIZE_MIN, NULL                                                                         \
+    }
+#define ROW_ASSIGN                                                                                           \
+    {                                                                                                        \
+        "assign", 0, SW_OPT_CHOICE, AT(opt.assign), "WHO",                                                   \
+            "band: a rank reads what its part of the output needs; owner: a rank reads whole shards and "    \
+            "the ranks exchange; auto: band unless there would be too many opens (default)",                 \
+            SW_SET_NONE, 0, assign_words                                                                     \
+    }
 
 static const sw_opt layout_rows[] = {
     { "fqn-map", 0, SW_OPT_TEXT, AT(opt.fqn_map), "FILE",
@@ -23,15 +54,53 @@ static const sw_opt layout_rows[] = {
     SW_OPT_END,
 };
 
+static const sw_opt style_rows[] = {
+    ROW_DIFFUSERS,
+    { "assets", 0, SW_OPT_TEXT, AT(opt.assets), "DIR",
+      "take the model's other files (config.json, tokenizer, ...) from here (default: .hf_metadata, else "
+      "INPUT_DIR)",
+      SW_SET_NONE, 0, NULL },
+    SW_OPT_END,
+};
+
+static const sw_opt name_rows[] = {
+    { "include", 0, SW_OPT_LIST, AT(opt.include), "GLOB",
+      "only tensors whose name in the input matches; '*' matches dots too; may be repeated", SW_SET_NONE, 0,
+      NULL },
+    { "exclude", 0, SW_OPT_LIST, AT(opt.exclude), "GLOB",
+      "all but these, also of those included; may be repeated", SW_SET_NONE, 0, NULL },
+    { "strip-prefix", 0, SW_OPT_STRIP, AT(opt.name_rules), "P",
+      "a name that begins with P loses it, once, as with _orig_mod. or module.; may be repeated", SW_SET_NONE,
+      0, NULL },
+    { "rename", 0, SW_OPT_RENAME, AT(opt.name_rules), "FROM=TO",
+      "a name that begins with FROM begins with TO instead; the first '=' separates; an empty FROM puts TO "
+      "before every name; may be repeated. Strips and renames are done one after the other, as given",
+      SW_SET_NONE, 0, NULL },
+    SW_OPT_END,
+};
+
+static const sw_opt value_rows[] = {
+    { "cast-dtype", 0, SW_OPT_TEXT, AT(opt.cast_dtype), "T",
+      "floating-point tensors become bf16, fp16, fp32 or fp64, but for those that .hf_metadata says are F32 "
+      "by nature; none: as saved, or as .hf_metadata says (default)",
+      SW_SET_NONE, 0, NULL },
+    { "dequantize", 0, SW_OPT_TEXT, AT(opt.dequantize), "T",
+      "quantized tensors with scales (FP8 in blocks, MXFP4) become bf16, fp16 or fp32; others are cast if "
+      "--cast-dtype says so",
+      SW_SET_NONE, 0, NULL },
+    SW_OPT_END,
+};
+
 static const sw_opt input_rows[] = {
-    { "expect-shards", 0, SW_OPT_COUNT, AT(opt.expect_shards), "N", "the shards 1 to N must all be there",
-      SW_SET_NONE, 1, NULL },
+    ROW_EXPECT_SHARDS,
     { "node-local", 0, SW_OPT_FLAG, AT(opt.node_local), NULL,
       "each rank reads only the shards that it sees in its own INPUT_DIR", SW_SET_NONE, 0, NULL },
     SW_OPT_END,
 };
 
 static const sw_opt output_rows[] = {
+    { "verify", 0, SW_OPT_FLAG, AT(opt.verify), NULL,
+      "after writing, read everything back, compare it with the shards, then publish", SW_SET_NONE, 0, NULL },
     { "overwrite", 0, SW_OPT_FLAG, AT(opt.overwrite), NULL,
       "replace a checkpoint that is already in OUTPUT_DIR", SW_SET_NONE, 0, NULL },
     { "sync", 0, SW_OPT_CLEAR, AT(opt.no_sync), NULL, "make the data durable before publishing it (default)",
@@ -44,15 +113,21 @@ static const sw_opt output_rows[] = {
 };
 
 static const sw_opt transport_rows[] = {
-    { "buffer-size", 0, SW_OPT_SIZE, AT(opt.buffer_size), "SIZE",
-      "memory for data on each rank, at least 4KiB (default: by file system)", SW_SET_NONE,
-      SW_BUFFER_SIZE_MIN, NULL },
-    { "assign", 0, SW_OPT_CHOICE, AT(opt.assign), "WHO",
-      "band: a rank reads what its part of the output needs; owner: a rank reads whole shards and the ranks "
-      "exchange; auto: band unless there would be too many opens (default)",
-      SW_SET_NONE, 0, assign_words },
+    ROW_BUFFER_SIZE,
+    ROW_ASSIGN,
     { "hint", 0, SW_OPT_PAIRS, AT(opt.hints), "KEY=VALUE", "an MPI-IO hint; may be repeated", SW_SET_NONE, 0,
       NULL },
+    SW_OPT_END,
+};
+
+static const sw_opt family_rows[] = {
+    ROW_DIFFUSERS,
+    SW_OPT_END,
+};
+
+static const sw_opt reading_rows[] = {
+    ROW_BUFFER_SIZE,
+    ROW_ASSIGN,
     SW_OPT_END,
 };
 
@@ -66,23 +141,98 @@ static const sw_opt message_rows[] = {
       SW_SET_VOICE, 0, NULL },
     { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "say what was planned, how it ran and how long it took",
       SW_SET_VOICE, 0, NULL },
-    { "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL },
+    ROW_HELP,
+    SW_OPT_END,
+};
+
+static const sw_opt show_rows[] = {
+    { "summary", 0, SW_OPT_FLAG, AT(summary), NULL,
+      "only totals and what is wrong, no tables of files and tensors", SW_SET_NONE, 0, NULL },
+    { "tensor", 0, SW_OPT_LIST, AT(tensors), "GLOB",
+      "only tensors whose name matches; '*' matches dots too; may be repeated", SW_SET_NONE, 0, NULL },
+    { "json", 0, SW_OPT_FLAG, AT(json), NULL, "print one JSON object instead of tables", SW_SET_NONE, 0,
+      NULL },
+    { "svg", 0, SW_OPT_TEXT, AT(svg), "FILE",
+      "draw how the shards tile the tensors (those of --tensor, else the first 24 that are sharded); -: on "
+      "standard "
+      "output, instead of tables",
+      SW_SET_NONE, 0, NULL },
+    SW_OPT_END,
+};
+
+static const sw_opt diagnosis_rows[] = {
+    ROW_EXPECT_SHARDS,
+    { "like", 0, SW_OPT_TEXT, AT(opt.like), "INDEX",
+      "the names must be those of this *.index.json, and the shapes those of the files beside it, where they "
+      "exist",
+      SW_SET_NONE, 0, NULL },
+    SW_OPT_END,
+};
+
+static const sw_opt inspect_message_rows[] = {
+    { "quiet", 'q', SW_OPT_FLAG, AT(quiet), NULL, "no warnings", SW_SET_VOICE, 0, NULL },
+    { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "a table of all boxes, too", SW_SET_VOICE, 0, NULL },
+    ROW_HELP,
     SW_OPT_END,
 };
 
 static const sw_section layout = { "Layout of the output (at most one; without any, the input's own layout):",
                                    layout_rows };
+static const sw_section style = { "Names of files, and files besides the weights:", style_rows };
+static const sw_section names = { "Tensors and their names:", name_rows };
+static const sw_section values = { "Values:", value_rows };
 static const sw_section input = { "Input:", input_rows };
 static const sw_section output = { "Output:", output_rows };
 static const sw_section transport = { "Transport:", transport_rows };
 static const sw_section messages = { "Messages:", message_rows };
 
-static const sw_section *const consolidate_sections[] = { &layout,    &input,    &output,
-                                                          &transport, &messages, NULL };
+static const sw_section *const consolidate_sections[] = { &layout, &style,     &names,    &values, &input,
+                                                          &output, &transport, &messages, NULL };
+
+static const sw_section asked_layout = {
+    "Layout that is expected (at most one; without any, every layout will do):", layout_rows
+};
+static const sw_section family = { "Names of files:", family_rows };
+static const sw_section reading = { "Reading:", reading_rows };
+
+static const sw_section *const verify_sections[] = { &asked_layout, &family,  &names,    &values,
+                                                     &input,        &reading, &messages, NULL };
+
+static const sw_section show = { "What is shown:", show_rows };
+static const sw_section diagnosis = { "What is asked of it:", diagnosis_rows };
+static const sw_section inspect_messages = { "Messages:", inspect_message_rows };
+
+static const sw_section *const inspect_sections[] = { &show, &diagnosis, &inspect_messages, NULL };
 
 const sw_command sw_commands[] = {
-    { "consolidate", "weld shards into a consolidated checkpoint",
-      "Weld the shard files in INPUT_DIR into a consolidated checkpoint in OUTPUT_DIR.", consolidate_sections,
-      sw_cmd_consolidate, sw_cmd_consolidate_tell },
-    { NULL, NULL, NULL, NULL, NULL, NULL },
+    { "consolidate",
+      "weld shards into a consolidated checkpoint",
+      "Weld the shard files in INPUT_DIR into a consolidated checkpoint in OUTPUT_DIR.",
+      { "INPUT_DIR", "OUTPUT_DIR" },
+      consolidate_sections,
+      sw_cmd_consolidate,
+      sw_cmd_consolidate_tell,
+      sw_cmd_consolidate_report },
+    { "verify",
+      "compare a consolidated checkpoint with its shards",
+      "Compare the consolidated checkpoint in OUTPUT_DIR with the shards in INPUT_DIR,\n"
+      "byte by byte. Replicas of shards are compared too, and so is what loaders ask of\n"
+      "files and index. Take the options that consolidate was given. Nothing is\n"
+      "written; all that differs is listed.",
+      { "INPUT_DIR", "OUTPUT_DIR" },
+      verify_sections,
+      sw_cmd_verify,
+      sw_cmd_verify_tell,
+      sw_cmd_verify_report },
+    { "inspect",
+      "show what a checkpoint or one file holds",
+      "Show the files and tensors of a checkpoint, sharded or consolidated, or of one\n"
+      "safetensors file, and how each tensor is sharded. All that is wrong is listed,\n"
+      "with the usual causes; the exit status is then 3. Only headers are read.",
+      { "PATH", NULL },
+      inspect_sections,
+      sw_cmd_inspect,
+      sw_cmd_inspect_tell,
+      NULL },
+    { NULL, NULL, NULL, { NULL, NULL }, NULL, NULL, NULL, NULL },
 };

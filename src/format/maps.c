@@ -164,9 +164,28 @@ sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_ma
     return parse_map(json, len, file, read_text, out, st);
 }
 
-/* Numbers in an index are nobody's concern, however large: jansson takes them as reals. */
+static void get_total(const json_t *metadata, const char *key, double *n, bool *has, bool *odd)
+{
+    const json_t *value = json_object_get(metadata, key);
+
+    *n = json_number_value(value);
+    *has = json_is_number(value);
+    *odd = value && !*has;
+}
+
+static void read_totals(const json_t *index, sw_index_totals *totals)
+{
+    const json_t *metadata = json_object_get(index, "metadata");
+
+    totals->there = json_is_object(metadata);
+    get_total(metadata, "total_size", &totals->size, &totals->has_size, &totals->odd_size);
+    get_total(metadata, "total_parameters", &totals->parameters, &totals->has_parameters,
+              &totals->odd_parameters);
+}
+
+/* Numbers in an index may be larger than 64 bits: jansson takes them as reals. totals: NULL = not wanted. */
 static sw_code parse_index(const char *json, size_t len, const char *file, read_value read, sw_map *out,
-                           sw_status *st)
+                           sw_index_totals *totals, sw_status *st)
 {
     json_t *root = load_object(json, len, JSON_DECODE_INT_AS_REAL, file, st);
     json_t *weights = json_object_get(root, "weight_map");
@@ -176,18 +195,30 @@ static sw_code parse_index(const char *json, size_t len, const char *file, read_
         sw_fail(st, SW_EINPUT, file, NULL, "weight_map: found %s, expected an object", type_name(weights));
     else if (weights)
         map_from_object(weights, file, read, out, st);
+    if (totals && !st->code)
+        read_totals(root, totals);
     json_decref(root);
     return st->code;
 }
 
 sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
 {
-    return parse_index(json, len, file, read_file_name, out, st);
+    return parse_index(json, len, file, read_file_name, out, NULL, st);
 }
 
-sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
+sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
+                              sw_index_totals *totals, sw_status *st)
 {
-    return parse_index(json, len, file, read_any_name, out, st);
+    *totals = (sw_index_totals){ 0 };
+    return parse_index(json, len, file, read_file_name, out, totals, st);
+}
+
+sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out,
+                           sw_index_totals *totals, sw_status *st)
+{
+    if (totals)
+        *totals = (sw_index_totals){ 0 };
+    return parse_index(json, len, file, read_any_name, out, totals, st);
 }
 
 const sw_map_item *sw_map_find(const sw_map *map, const char *key)

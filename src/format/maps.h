@@ -21,6 +21,14 @@ typedef struct sw_map {
         NULL, 0                                                                                              \
     }
 
+/* What an index says of all tensors together. */
+typedef struct sw_index_totals {
+    bool there; /* metadata is, whatever it says */
+    bool has_size, has_parameters;
+    bool odd_size, odd_parameters; /* it is there, but no number */
+    double size, parameters;       /* some programs write fractions, or more than 64 bits */
+} sw_index_totals;
+
 /* Local. {fqn: output file index}; whole numbers from 1 to 99999999. file is for messages.
  * Errors: SW_EINPUT (not JSON, not such an object), SW_ENOMEM. out is empty on error. */
 sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
@@ -32,8 +40,13 @@ sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_ma
  * Names are tidied ("./a" is "a") and checked with sw_name_is_below(). */
 sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
-/* Local. The same, but names are not checked: for looking at an index that may name anything. */
-sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+/* Local. The same, and the totals; both are empty on error. */
+sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
+                              sw_index_totals *totals, sw_status *st);
+
+/* Local. The same, but names are not checked: for looking at an index that may name anything. totals: NULL = not wanted. */
+sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out,
+                           sw_index_totals *totals, sw_status *st);
 
 /* Local. NULL when there is none. O(log n). */
 const sw_map_item *sw_map_find(const sw_map *map, const char *key);

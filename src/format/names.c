@@ -96,9 +96,25 @@ bool sw_name_is_consolidated(const char *name)
     return strcmp(name, SW_INDEX_NAME) == 0 || strcmp(name, SW_DIFFUSERS_INDEX_NAME) == 0;
 }
 
+bool sw_name_is_lone(const char *name)
+{
+    for (size_t i = 0; i < NSTEMS; i++) {
+        size_t n = strlen(stems[i]);
+
+        if (strncmp(name, stems[i], n) == 0 && strcmp(name + n, WEIGHTS_SUFFIX) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool sw_name_ends_with(const char *name, const char *suffix)
 {
     size_t n = strlen(name), m = strlen(suffix);
 
     return n >= m && strcmp(name + n - m, suffix) == 0;
+}
+
+bool sw_name_is_index(const char *name)
+{
+    return strstr(name, ".index.") && sw_name_ends_with(name, ".json");
 }

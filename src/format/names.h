@@ -7,6 +7,8 @@
 #define SW_INDEX_NAME "model.safetensors.index.json"
 #define SW_DIFFUSERS_INDEX_NAME "diffusion_pytorch_model.safetensors.index.json"
 #define SW_SINGLE_NAME "model.safetensors"
+#define SW_DIFFUSERS_STEM "diffusion_pytorch_" /* before "model" */
+#define SW_METADATA_KEY "__metadata__"         /* in headers: no tensor may be called so */
 
 /* The numbers in a name; 0 where the form has none. torch pads to five digits; longer numbers do occur. */
 typedef struct sw_shard_name {
@@ -24,6 +26,12 @@ bool sw_model_name_parse(const char *name, sw_shard_name *out);
 /* Local. A consolidated checkpoint's own files: what --overwrite replaces (SPEC 6): model.safetensors,
  * model-*-of-*.safetensors, both also with the stem diffusion_pytorch_model, and the two indices. */
 bool sw_name_is_consolidated(const char *name);
+
+/* Local. An index, by its name: *.index.json, or of a variant, *.index.fp16.json. */
+bool sw_name_is_index(const char *name);
+
+/* Local. "model.safetensors", or diffusers' name for it: loaders take it whatever stands beside it. */
+bool sw_name_is_lone(const char *name);
 
 bool sw_name_ends_with(const char *name, const char *suffix);
 

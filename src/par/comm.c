@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/memory.h"
 #include "base/num.h"
 #include "shardweld_mpi.h"
 
@@ -264,6 +265,22 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
     return st->code;
 }
 
+void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
+{
+    sw_status st = SW_STATUS_INIT;
+    uint64_t mine[2] = { *bytes, sw_peak_memory() };
+    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof mine, &st);
+
+    if (!sw_agree(comm, &st) && !sw_comm_allgather(comm, mine, sizeof mine, all, &st)) {
+        *bytes = 0;
+        for (int r = 0; r < comm->size; r++) {
+            *bytes += all[2 * r];
+            *peak = sw_max(*peak, all[2 * r + 1]);
+        }
+    }
+    free(all);
+}
+
 /* One call for the bytes [from, to) of all parts joined. */
 static sw_code gather_part(const sw_comm *comm, const sw_buf *mine, char *all, const uint64_t *starts,
                            uint64_t from, uint64_t to, size_t *counts, sw_status *st)
@@ -356,10 +373,15 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
 
 /* ---- stopping ----------------------------------------------------------------------------------- */
 
+static int leader_at(const sw_stopper *s, int i)
+{
+    return s->leaders ? s->leaders[i] : i;
+}
+
 sw_code sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders, sw_status *st)
 {
-    *s = (sw_stopper){ .world = world, .leaders = leaders, .nleaders = nleaders };
-    s->sent = sw_calloc((uint64_t)nleaders, sizeof *s->sent, st);
+    *s = (sw_stopper){ .world = world, .leaders = leaders, .nleaders = leaders ? nleaders : world->size };
+    s->sent = sw_calloc((uint64_t)s->nleaders, sizeof *s->sent, st);
     s->told = sw_calloc((uint64_t)world->size, sizeof *s->told, st);
     return st->code;
 }
@@ -390,9 +412,9 @@ void sw_stopper_tell(sw_stopper *s, sw_status *st)
     if (s->nsent || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
         return;
     for (int i = 0; i < s->nleaders; i++) {
-        if (s->leaders[i] == s->world->rank)
+        if (leader_at(s, i) == s->world->rank)
             continue;
-        if (MPI_Isend(NULL, 0, MPI_BYTE, s->leaders[i], TAG_STOP, mpi, &s->sent[s->nsent]) != MPI_SUCCESS)
+        if (MPI_Isend(NULL, 0, MPI_BYTE, leader_at(s, i), TAG_STOP, mpi, &s->sent[s->nsent]) != MPI_SUCCESS)
             broken(st);
         else
             s->nsent++;
@@ -408,7 +430,7 @@ void sw_stopper_finish(sw_stopper *s, sw_status *st)
     if (s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
         return;
     for (int i = 0; i < s->nleaders; i++)
-        leader = leader || s->leaders[i] == s->world->rank;
+        leader = leader || leader_at(s, i) == s->world->rank;
     if (sw_comm_allgather(s->world, &told, sizeof told, s->told, st) == SW_ECOMM)
         return;
     for (int r = 0; leader && r < s->world->size; r++)

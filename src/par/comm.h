@@ -28,6 +28,10 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
 #define SW_GATHER_PART (UINT64_C(256) << 20)
 sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
 
+/* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak the largest resident set of any.
+ * Of no consequence when it fails: then both stay as they are. */
+void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);
+
 /* Local. The MPI communicator behind it; false when it has none. */
 bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi);
 
@@ -66,7 +70,7 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st);
  * they look for such a word in each round. */
 typedef struct sw_stopper {
     const sw_comm *world;
-    const int *leaders; /* first ranks of all groups, ascending */
+    const int *leaders; /* first ranks of all groups, ascending; NULL = every rank is a group */
     int nleaders;
     MPI_Request *sent; /* one for each word that was sent */
     int nsent;
@@ -74,7 +78,7 @@ typedef struct sw_stopper {
     bool heard;
 } sw_stopper;
 
-/* Local. leaders is borrowed; release in any case. */
+/* Local. leaders is borrowed; NULL = every rank is a group. Release in any case. */
 sw_code sw_stopper_init(sw_stopper *s, const sw_comm *world, const int *leaders, int nleaders, sw_status *st);
 void sw_stopper_release(sw_stopper *s);
 

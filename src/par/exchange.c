@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "par/comm.h"
+#include "par/convert.h"
 
 /* More pieces than this in one part would cost more memory for their description than they hold. */
 #define PIECES_MAX 16384
@@ -23,8 +24,7 @@ typedef struct inbox {
 struct sw_exchange {
     const sw_comm *comm;
     MPI_Comm mpi;
-    sw_source *source;
-    const sw_layout *l;
+    const sw_filler *filler;
     const sw_schedule *sched;
     char *send;
     uint64_t send_size;
@@ -33,8 +33,8 @@ struct sw_exchange {
     MPI_Datatype *send_types, *recv_types;
 };
 
-sw_exchange *sw_exchange_new(const sw_comm *comm, sw_source *source, const sw_layout *l,
-                             const sw_schedule *sched, uint64_t send_size, sw_status *st)
+sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const sw_schedule *sched,
+                             uint64_t send_size, sw_status *st)
 {
     sw_exchange *x = sw_calloc(1, sizeof *x, st);
     uint64_t n = (uint64_t)comm->size;
@@ -42,8 +42,7 @@ sw_exchange *sw_exchange_new(const sw_comm *comm, sw_source *source, const sw_la
     if (!x)
         return NULL;
     x->comm = comm;
-    x->source = source;
-    x->l = l;
+    x->filler = filler;
     x->sched = sched;
     x->send_size = send_size;
     if (!sw_comm_mpi(comm, &x->mpi))
@@ -89,47 +88,63 @@ void sw_exchange_free(sw_exchange *x)
 
 /* ---- pieces of a part --------------------------------------------------------------------------- */
 
-/* Part i of k of a rank's band. */
+/* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are multiples of 8 bytes, or the band's. */
 static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int rank, uint64_t i, uint64_t k)
 {
-    sw_region r = sw_schedule_region(x->sched, x->l, f, (uint32_t)rank);
+    sw_region r = sw_schedule_region(x->sched, x->filler->l, f, (uint32_t)rank);
     sw_region band = sw_schedule_band(x->sched, r, round);
-    uint64_t n = band.end - band.begin;
+    uint64_t n = band.end - band.begin, unit = x->filler->input ? 8 : 1;
 
-    return (sw_region){ band.begin + n * i / k, band.begin + n * (i + 1) / k };
+    return (sw_region){ band.begin + (i < k ? sw_round_down(n * i / k, unit) : n),
+                        band.begin + (i + 1 < k ? sw_round_down(n * (i + 1) / k, unit) : n) };
 }
 
 typedef struct visit {
     sw_exchange *x;
     sw_piece_fn fn;
-    uint64_t at; /* where the part that is being visited begins in the band */
+    uint64_t at;    /* where the region begins in the band */
+    uint64_t input; /* where the next need of a conversion goes, counted from the band */
+    uint64_t base;  /* of the pieces that are being visited, counted from the band */
     char *band;
     int rank;               /* whose band it is */
     uint64_t bytes, pieces; /* counted, or sent so far */
     sw_status *st;
 } visit;
 
+static bool visit_need(void *ctx, const sw_need *need)
+{
+    visit *v = ctx;
+    uint64_t base = v->base;
+    bool go_on;
+
+    v->base = base + need->at;
+    go_on = sw_pieces_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
+    v->base = base;
+    return go_on;
+}
+
 static bool visit_part(void *ctx, const sw_part *part)
 {
     visit *v = ctx;
-    uint64_t base = v->at;
-    bool go_on;
+    const sw_outputs *o = v->x->filler->o;
+    bool copy = o->how[part->output].op == SW_OP_COPY;
 
-    v->at = base + part->at;
-    go_on = sw_pieces_each(v->x->source->c, part->tensor, part->from, part->n, v->fn, v);
-    v->at = base;
-    return go_on;
+    v->base = copy ? v->at + part->at : v->input;
+    if (!sw_needs_each(o, part->output, part->from, part->n, visit_need, v))
+        return false;
+    v->input += sw_needs_size(o, part->output, part->from, part->n);
+    return true;
 }
 
 /* Call v->fn for all pieces of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
-    sw_parts_each(v->x->source->c, v->x->l, f, r.begin, r.end, visit_part, v);
+    sw_parts_each(v->x->filler->l, f, r.begin, r.end, visit_part, v);
 }
 
 static int owner_of(const visit *v, const sw_piece *p)
 {
-    return (int)v->x->source->c->files[p->file].owner;
+    return (int)v->x->filler->o->c->files[p->file].owner;
 }
 
 /* ---- how many parts ----------------------------------------------------------------------------- */
@@ -146,7 +161,7 @@ static bool count_piece(void *ctx, const sw_piece *p)
     return true;
 }
 
-/* Does what this rank has to send in part i of k fit, and the description of what it receives? */
+/* Does what this rank has to send in part i of k fit, what it converts, and the description of what it receives? */
 static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
 {
     visit v = { .x = x, .fn = count_piece };
@@ -154,32 +169,39 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         sw_region r = part_of(x, f, round, v.rank, i, k);
 
-        if (v.rank == x->comm->rank)
-            v.pieces = 0;
+        v.pieces = v.input = 0;
         visit_region(&v, f, r);
-        if (v.rank == x->comm->rank && v.pieces > PIECES_MAX && r.end - r.begin > PIECES_MAX)
+        if (v.rank != x->comm->rank)
+            continue;
+        if (v.input > x->filler->room || (v.pieces > PIECES_MAX && r.end - r.begin > PIECES_MAX))
             return false;
     }
     return v.bytes <= x->send_size;
 }
 
-/* Collective. The smallest power of two of parts that suits every rank; 0 when MPI fails. With a part of 1/ranks of a band,
- * or of PIECES_MAX bytes, everything fits, so that this ends. */
+/* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when MPI fails. What fits in larger parts need not
+ * fit in smaller ones, because a conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a few elements,
+ * or of PIECES_MAX bytes, always fit, so that this ends. */
 static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 {
-    uint64_t k = 1, most = 0, i = 0;
+    uint64_t k = 1, most = 0, tried = 1;
 
-    while (i < k) {
-        if (fits(x, f, round, i, k)) {
-            i++;
-        } else {
-            k *= 2;
-            i = 0;
+    for (;;) {
+        for (uint64_t i = 0; i < k;) {
+            if (fits(x, f, round, i, k)) {
+                i++;
+            } else {
+                assert(k <= x->sched->band);
+                k *= 2;
+                i = 0;
+            }
         }
+        if (MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi) != MPI_SUCCESS)
+            return 0;
+        if (tried == most)
+            return most;
+        tried = k = most;
     }
-    if (MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi) != MPI_SUCCESS)
-        return 0;
-    return most;
 }
 
 /* ---- sending ------------------------------------------------------------------------------------ */
@@ -191,7 +213,7 @@ static bool send_piece(void *ctx, const sw_piece *p)
     if (owner_of(v, p) != v->x->comm->rank)
         return true;
     assert(v->bytes + p->n <= v->x->send_size);
-    if (sw_source_read_packed(v->x->source, p, v->x->send + v->bytes, v->st))
+    if (sw_source_read_packed(v->x->filler->source, p, v->x->send + v->bytes, v->st))
         return false;
     v->bytes += p->n;
     return true;
@@ -251,8 +273,8 @@ static bool receive_piece(void *ctx, const sw_piece *p)
     int owner = owner_of(v, p);
 
     if (owner == v->x->comm->rank)
-        return sw_source_read(v->x->source, p, v->band + v->at, v->st) == SW_OK;
-    return add_to_inbox(&v->x->inboxes[owner], p, v->at, v->st) == SW_OK;
+        return sw_source_read(v->x->filler->source, p, v->band + v->base, v->st) == SW_OK;
+    return add_to_inbox(&v->x->inboxes[owner], p, v->base, v->st) == SW_OK;
 }
 
 /* Make a datatype of all that comes from each rank. */
@@ -292,12 +314,28 @@ static void free_types(sw_exchange *x)
 
 /* ---- a part ------------------------------------------------------------------------------------- */
 
+static bool convert_part(void *ctx, const sw_part *part)
+{
+    visit *v = ctx;
+    const sw_outputs *o = v->x->filler->o;
+
+    if (o->how[part->output].op == SW_OP_COPY)
+        return true;
+    sw_convert(o, part->output, part->from, part->n, v->band + v->input, v->band + v->at + part->at);
+    v->input += sw_needs_size(o, part->output, part->from, part->n);
+    return true;
+}
+
 static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, char *band,
                              sw_status *st)
 {
+    const sw_filler *filler = x->filler;
     sw_region mine = part_of(x, f, round, x->comm->rank, i, k);
     sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
-    visit v = { .x = x, .fn = receive_piece, .at = mine.begin - first.begin, .band = band, .st = st };
+    uint64_t input = filler->input ? (uint64_t)(filler->input - band) : 0;
+    visit v = {
+        .x = x, .fn = receive_piece, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
+    };
     int err;
 
     read_for_others(x, f, round, i, k, st);
@@ -313,17 +351,16 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
     }
     free_types(x);
+    v.input = input;
+    if (!st->code)
+        sw_parts_each(filler->l, f, mine.begin, mine.end, convert_part, &v);
     return st->code;
 }
 
 sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st)
 {
-    sw_region r = part_of(x, f, round, x->comm->rank, 0, 1);
-    uint64_t k;
+    uint64_t k = count_parts(x, f, round);
 
-    if (!st->code)
-        sw_fill_header(x->source->c, x->l, f, r.begin, r.end, band, st);
-    k = count_parts(x, f, round);
     if (k == 0)
         return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
     if (sw_agree(x->comm, st))

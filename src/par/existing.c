@@ -122,7 +122,7 @@ static sw_code index_names(const char *dir, const char *index, list *named, sw_s
     char *path = sw_path_join(dir, index, &own);
 
     if (path && !read_index(path, &text, &own) && text.len > 0)
-        sw_index_parse_any(text.data, text.len, path, &map, &own);
+        sw_index_parse_any(text.data, text.len, path, &map, NULL, &own);
     for (size_t i = 0; i < map.n && !own.code; i++)
         if (sw_name_is_below(map.items[i].text) &&
             (named->n == 0 || strcmp(named->names[named->n - 1], map.items[i].text) != 0))

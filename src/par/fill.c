@@ -2,6 +2,7 @@
 #include "par/fill.h"
 
 #include "base/num.h"
+#include "par/convert.h"
 
 /* The first tensor of the file whose data ends behind byte at of the data. */
 static uint32_t first_slot(const sw_layout *l, const sw_layout_file *file, uint64_t at)
@@ -19,8 +20,7 @@ static uint32_t first_slot(const sw_layout *l, const sw_layout_file *file, uint6
     return a;
 }
 
-bool sw_parts_each(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                   sw_part_fn fn, void *ctx)
+bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx)
 {
     const sw_layout_file *file = &l->files[f];
     uint64_t data = 8 + file->header_len, lo, hi;
@@ -32,7 +32,7 @@ bool sw_parts_each(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t
     for (uint32_t i = first_slot(l, file, lo); i < file->first + file->count && l->order[i].begin < hi; i++) {
         const sw_slot *slot = &l->order[i];
         uint64_t from = sw_max(slot->begin, lo), to = sw_min(slot->end, hi);
-        sw_part part = { &c->tensors[slot->tensor], from - slot->begin, to - from, data + from - begin };
+        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - begin };
 
         if (part.n && !fn(ctx, &part))
             return false;
@@ -40,47 +40,136 @@ bool sw_parts_each(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t
     return true;
 }
 
-sw_code sw_fill_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                       char *band, sw_status *st)
+sw_code sw_fill_header(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
+                       sw_status *st)
 {
-    uint64_t data = 8 + l->files[f].header_len;
+    uint64_t data = 8 + f->l->files[file].header_len;
 
     if (begin >= data || begin >= end)
         return SW_OK;
-    return sw_layout_header(c, l, f, begin, sw_min(end, data) - begin, band, st);
+    return sw_layout_header(&f->o->view, f->l, file, begin, sw_min(end, data) - begin, band, st);
 }
 
-/* ---- reading all of it -------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------------- */
 
 typedef struct fill_ctx {
-    sw_source *s;
-    char *to;
+    const sw_filler *f;
+    char *to; /* where the pieces of a need are counted from */
     sw_status *st;
 } fill_ctx;
 
 static bool read_piece(void *ctx, const sw_piece *p)
 {
-    fill_ctx *f = ctx;
+    fill_ctx *c = ctx;
 
-    return sw_source_read(f->s, p, f->to, f->st) == SW_OK;
+    return sw_source_read(c->f->source, p, c->to, c->st) == SW_OK;
 }
 
-/* Values go out as they were saved; a conversion would read its source range into scratch and convert here. */
-static bool read_part(void *ctx, const sw_part *part)
+static bool read_range(const fill_ctx *c, const sw_tensor *t, uint64_t from, uint64_t n, char *to)
 {
-    fill_ctx *f = ctx;
-    fill_ctx inner = { f->s, f->to + part->at, f->st };
+    fill_ctx inner = { c->f, to, c->st };
 
-    return sw_pieces_each(f->s->c, part->tensor, part->from, part->n, read_piece, &inner);
+    return sw_pieces_each(c->f->o->c, t, from, n, read_piece, &inner);
 }
 
-sw_code sw_fill_band(sw_source *s, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, char *band,
+static bool read_need(void *ctx, const sw_need *need)
+{
+    fill_ctx *c = ctx;
+
+    return read_range(c, need->tensor, need->from, need->n, c->to + need->at);
+}
+
+/* ---- converting ----------------------------------------------------------------------------------- */
+
+/* As much of the range as its input has room for: half of it, again and again. */
+static uint64_t what_fits(const sw_filler *f, const sw_part *part, uint64_t from, uint64_t n)
+{
+    uint64_t size = sw_output_element(f->o, part->output);
+
+    while (n > size && sw_needs_size(f->o, part->output, from, n) > f->room)
+        n = sw_round_up(n / 2, size);
+    return n;
+}
+
+static bool convert_part(const fill_ctx *c, const sw_part *part)
+{
+    fill_ctx input = { c->f, c->f->input, c->st };
+
+    for (uint64_t done = 0, n; done < part->n; done += n) {
+        n = what_fits(c->f, part, part->from + done, part->n - done);
+        if (!sw_needs_each(c->f->o, part->output, part->from + done, n, read_need, &input))
+            return false;
+        sw_convert(c->f->o, part->output, part->from + done, n, c->f->input, c->to + part->at + done);
+    }
+    return true;
+}
+
+/* Bytes of a row: its blocks and their scales. */
+static uint64_t mxfp4_row(const sw_mxfp4 *m)
+{
+    return m->groups * (SW_MXFP4_BYTES + 1);
+}
+
+/* The groups that a part needs are a few bytes in each row, and rows lie one after the other: whole rows are read, as many
+ * as there is room for, and what is not needed is passed over. */
+static bool convert_lines(const fill_ctx *c, uint32_t i, const sw_mxfp4 *m, const sw_mxfp4_part *p, char *to)
+{
+    const sw_output *how = &c->f->o->how[i];
+    const sw_tensor *blocks = &c->f->o->c->tensors[how->source], *scales = &c->f->o->c->tensors[how->scale];
+    uint64_t block_bytes = m->groups * SW_MXFP4_BYTES, at_once = c->f->room / mxfp4_row(m);
+
+    for (uint64_t done = 0, rows; done < p->rows; done += rows) {
+        uint64_t first = p->expert * m->rows + p->row + done;
+        sw_mxfp4_input in = { c->f->input + p->group * SW_MXFP4_BYTES, NULL, block_bytes, m->groups };
+        char *scale_bytes;
+
+        rows = sw_min(at_once, p->rows - done);
+        scale_bytes = c->f->input + rows * block_bytes;
+        if (!read_range(c, blocks, first * block_bytes, rows * block_bytes, c->f->input) ||
+            !read_range(c, scales, first * m->groups, rows * m->groups, scale_bytes))
+            return false;
+        in.scales = scale_bytes + p->group;
+        sw_convert_mxfp4(m, p, done, rows, &in, (sw_dtype)c->f->o->view.tensors[i].out_dtype, to);
+    }
+    return true;
+}
+
+static bool convert_mxfp4(const fill_ctx *c, const sw_part *part)
+{
+    uint64_t size = sw_output_element(c->f->o, part->output), x = part->from / size, n = part->n / size;
+    char *to = c->to + part->at;
+    sw_mxfp4_part p;
+    sw_mxfp4 m;
+
+    sw_mxfp4_shape(c->f->o, part->output, &m);
+    if (c->f->room < mxfp4_row(&m))
+        return convert_part(c, part);
+    for (; sw_mxfp4_segment(&m, x, n, &p); x += p.elements, n -= p.elements) {
+        if (!convert_lines(c, part->output, &m, &p, to))
+            return false;
+        to += p.elements * size;
+    }
+    return true;
+}
+
+/* ---- a band ---------------------------------------------------------------------------------------- */
+
+static bool fill_part(void *ctx, const sw_part *part)
+{
+    const fill_ctx *c = ctx;
+    const sw_output *how = &c->f->o->how[part->output];
+
+    if (how->op == SW_OP_COPY)
+        return read_range(c, &c->f->o->c->tensors[how->source], part->from, part->n, c->to + part->at);
+    return how->op == SW_OP_MXFP4 ? convert_mxfp4(c, part) : convert_part(c, part);
+}
+
+sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
                      sw_status *st)
 {
-    fill_ctx ctx = { s, band, st };
+    fill_ctx ctx = { f, band, st };
 
-    if (!sw_fill_header(s->c, l, f, begin, end, band, st))
-        sw_parts_each(s->c, l, f, begin, end, read_part, &ctx);
+    sw_parts_each(f->l, file, begin, end, fill_part, &ctx);
     return st->code;
 }
 
@@ -92,15 +181,26 @@ static bool advise_piece(void *ctx, const sw_piece *p)
     return true;
 }
 
-static bool advise_part(void *ctx, const sw_part *part)
+static bool advise_need(void *ctx, const sw_need *need)
 {
-    sw_source *s = ctx;
+    const sw_filler *f = ctx;
 
-    return sw_pieces_each(s->c, part->tensor, part->from, part->n, advise_piece, s);
+    return sw_pieces_each(f->o->c, need->tensor, need->from, need->n, advise_piece, f->source);
 }
 
-void sw_fill_advise(sw_source *s, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end)
+/* Blocks are left to the system's own reading ahead: their rows are read in order. */
+static bool advise_part(void *ctx, const sw_part *part)
 {
+    sw_filler *f = ctx;
+
+    return f->o->how[part->output].op == SW_OP_MXFP4 ||
+           sw_needs_each(f->o, part->output, part->from, part->n, advise_need, f);
+}
+
+void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end)
+{
+    sw_filler mine = *f;
+
     if (begin < end)
-        sw_parts_each(s->c, l, f, begin, end, advise_part, s);
+        sw_parts_each(f->l, file, begin, end, advise_part, &mine);
 }

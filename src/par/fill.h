@@ -4,10 +4,11 @@
 
 #include "par/source.h"
 #include "plan/layout.h"
+#include "plan/needs.h"
 
-/* Where a band's bytes come from. Part of a tensor: bytes [from, from + n) of it stand at `at` in the band. */
+/* Where a band's bytes come from. Part of an output: bytes [from, from + n) of it stand at `at` in the band. */
 typedef struct sw_part {
-    const sw_tensor *tensor;
+    uint32_t output; /* index into the outputs */
     uint64_t from, n;
     uint64_t at;
 } sw_part;
@@ -16,18 +17,26 @@ typedef struct sw_part {
 typedef bool (*sw_part_fn)(void *ctx, const sw_part *part);
 
 /* Visit the parts of bytes [begin, end) of output file f. False when fn did. O(log tensors + parts). */
-bool sw_parts_each(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                   sw_part_fn fn, void *ctx);
+bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx);
 
-/* Write the header bytes among [begin, end) of output file f into the band. */
-sw_code sw_fill_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                       char *band, sw_status *st);
+/* All that filling needs. */
+typedef struct sw_filler {
+    sw_source *source;
+    const sw_outputs *o;
+    const sw_layout *l;
+    char *input;   /* what conversions take; NULL when there are none */
+    uint64_t room; /* bytes of it; at least SW_NEED_MAX */
+} sw_filler;
 
-/* Fill a band by reading all of it from the shards. */
-sw_code sw_fill_band(sw_source *s, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, char *band,
+/* Local. Write the header bytes among [begin, end) of output file f into the band. */
+sw_code sw_fill_header(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
+                       sw_status *st);
+
+/* Local. Fill a band, but for headers, by reading all of it from the shards. */
+sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
                      sw_status *st);
 
-/* Ask the system to begin reading what the band [begin, end) needs. */
-void sw_fill_advise(sw_source *s, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end);
+/* Local. Ask the system to begin reading what the band [begin, end) needs. */
+void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end);
 
 #endif

@@ -2,13 +2,15 @@
 #include "par/gather.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/path.h"
-#include "plan/found.h"
+#include "par/hints.h"
+#include "par/source.h"
 
 sw_code sw_check_cancel(const volatile int *cancel, sw_status *st)
 {
@@ -27,8 +29,12 @@ static sw_code read_text(const char *dir, const char *name, uint64_t size, sw_bu
     int fd = -1;
 
     text->len = 0;
-    if (!path || sw_fd_open(path, name, &fd, st))
+    if (!path)
         goto out;
+    if (sw_fd_open(path, name, &fd, st)) {
+        sw_source_gone(path, name, st);
+        goto out;
+    }
     if (size >= sizeof first && sw_fd_read_at(fd, name, first, sizeof first, 0, st))
         goto out;
     if (sw_header_length(first, size, name, &len, st) || sw_buf_reserve(text, len, st) ||
@@ -65,7 +71,8 @@ sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_
 
 /* What the others must know of a file besides its boxes. */
 typedef struct file_record {
-    uint64_t file, data_start, hash, sharded;
+    uint64_t file, data_start, hash, entries;
+    uint8_t sharded, format_pt, zero[6];
 } file_record;
 
 static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *text, sw_found *found,
@@ -78,23 +85,35 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *te
     if (sw_header_read(dir, f->name, f->size, text, &h, &f->hash, st))
         return st->code;
     f->data_start = 8 + text->len;
-    f->sharded = h.sharded;
-    r = (file_record){ i, f->data_start, f->hash, f->sharded };
+    r = (file_record){ i, f->data_start, f->hash, h.nentries, h.sharded, h.format_pt, { 0 } };
     if (!sw_found_add(found, &h, c->files, i, st))
         sw_buf_add(records, &r, sizeof r, st);
     sw_header_release(&h);
     return st->code;
 }
 
+/* A file that cannot be read is told of, with what its bytes say of the cause. */
+static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findings, sw_status *st)
+{
+    const char *hint = NULL;
+
+    if (findings && st->code == SW_EINPUT)
+        hint = sw_hint_of_file(dir, f->name, f->size);
+    return sw_findings_take_hint(findings, hint, st);
+}
+
 static sw_code parse_own(const sw_comm *comm, sw_catalog *c, const char *dir, const volatile int *cancel,
-                         sw_found *found, sw_buf *records, sw_status *st)
+                         sw_found *found, sw_buf *records, sw_findings *findings, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
-    for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(cancel, st); i++)
-        if (c->files[i].owner == (uint32_t)comm->rank)
-            if (parse_file(c, i, dir, &text, found, records, st))
-                break;
+    for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(cancel, st); i++) {
+        if (c->files[i].owner != (uint32_t)comm->rank)
+            continue;
+        parse_file(c, i, dir, &text, found, records, st);
+        if (tell_broken(dir, &c->files[i], findings, st))
+            break;
+    }
     sw_buf_release(&text);
     return st->code;
 }
@@ -106,14 +125,19 @@ static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *re
 {
     sw_buf all = SW_BUF_INIT;
 
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        c->files[i].broken = true;
     if (!sw_comm_gather(comm, records, &all, starts, st)) {
         for (uint64_t at = 0; at < all.len; at += sizeof(file_record)) {
             const file_record *r = (const void *)(all.data + at);
             sw_file *f = &c->files[r->file];
 
+            f->broken = false;
             f->data_start = r->data_start;
             f->hash = r->hash;
+            f->entries = r->entries;
             f->sharded = r->sharded != 0;
+            f->format_pt = r->format_pt != 0;
         }
     }
     sw_buf_release(&all);
@@ -132,33 +156,112 @@ static sw_code slowest(const sw_comm *comm, double *seconds, sw_status *st)
     return st->code;
 }
 
-sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
-                          double *seconds, sw_status *st)
+sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
 {
-    sw_buf records = SW_BUF_INIT, packed = SW_BUF_INIT, names = SW_BUF_INIT, boxes = SW_BUF_INIT;
+    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    if (starts)
+        sw_findings_pack(f, &mine, st);
+    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
+        sw_findings_release(f);
+        sw_findings_unpack(f, all.data, all.len, st);
+        sw_findings_sort(f);
+        sw_agree(comm, st);
+    }
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    free(starts);
+    return st->code;
+}
+
+sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_findings *findings,
+                        sw_status *st)
+{
+    sw_buf packed = SW_BUF_INIT, names = SW_BUF_INIT, boxes = SW_BUF_INIT;
     uint64_t n = (uint64_t)comm->size + 1;
     uint64_t *starts = sw_calloc(2 * n, sizeof *starts, st);
-    sw_found found = SW_FOUND_INIT;
-    double begin = sw_now();
 
-    if (!st->code && !parse_own(comm, c, dir, cancel, &found, &records, st))
-        sw_found_pack(&found, &packed, st);
-    *seconds = sw_now() - begin;
-    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &records, starts, st) ||
-        sw_comm_gather(comm, &packed, &names, starts, st) ||
-        sw_comm_gather(comm, &found.boxes, &boxes, starts + n, st))
+    if (!st->code)
+        sw_found_pack(found, &packed, st);
+    if (sw_agree(comm, st) || sw_comm_gather(comm, &packed, &names, starts, st) ||
+        sw_comm_gather(comm, &found->boxes, &boxes, starts + n, st))
         goto out;
     /* The largest things first: what was sent is not needed any more. */
-    sw_found_release(&found);
-    if (!sw_catalog_merge(c, &names, starts, &boxes, starts + n, comm->size, st))
-        sw_catalog_check(c, st);
+    sw_found_release(found);
+    sw_buf_release(&packed);
+    if (!sw_catalog_merge(c, &names, starts, &boxes, starts + n, comm->size, findings, st))
+        sw_catalog_check(c, findings, st);
     sw_agree(comm, st);
 out:
-    sw_found_release(&found);
+    sw_found_release(found);
     sw_buf_release(&boxes);
     sw_buf_release(&names);
     sw_buf_release(&packed);
+    free(starts);
+    return st->code;
+}
+
+sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
+                          double *seconds, sw_findings *findings, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
+    sw_found found = SW_FOUND_INIT;
+    sw_buf records = SW_BUF_INIT;
+    double begin = sw_now();
+
+    if (!st->code)
+        parse_own(comm, c, dir, cancel, &found, &records, findings, st);
+    *seconds = sw_now() - begin;
+    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &records, starts, st))
+        goto out;
+    if (!sw_join_catalog(comm, c, &found, findings, st) && findings)
+        sw_findings_gather(comm, findings, st);
+out:
+    sw_found_release(&found);
     sw_buf_release(&records);
     free(starts);
+    return st->code;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+/* Each rank as a file. Its shard number is what it would be in a file name. */
+static sw_code make_rank_files(const sw_comm *comm, sw_catalog *c, sw_status *st)
+{
+    uint32_t n = (uint32_t)comm->size;
+
+    c->files = sw_calloc(n, sizeof *c->files, st);
+    c->file_names = sw_calloc(n, SW_RANK_NAME_SIZE, st);
+    if (st->code)
+        return st->code;
+    c->nfiles = n;
+    c->in_memory = true;
+    for (uint32_t r = 0; r < n; r++) {
+        char *name = c->file_names + (size_t)r * SW_RANK_NAME_SIZE;
+
+        snprintf(name, SW_RANK_NAME_SIZE, SW_RANK_NAME, r);
+        c->files[r] = (sw_file){
+            .name = name, .number = { r + UINT64_C(1), 1, 1 }, .owner = r, .sharded = true, .format_pt = true
+        };
+    }
+    return SW_OK;
+}
+
+sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw_status *st)
+{
+    uint64_t *sizes = sw_calloc((uint64_t)comm->size, sizeof *sizes, st);
+    sw_found found = SW_FOUND_INIT;
+
+    if (sizes && !make_rank_files(comm, c, st))
+        sw_held_found(held, c->files, (uint32_t)comm->rank, &found, st);
+    if (sw_agree(comm, st) || sw_comm_allgather(comm, &held->bytes, sizeof held->bytes, sizes, st))
+        goto out;
+    for (int r = 0; r < comm->size; r++)
+        c->files[r].size = sizes[r];
+    sw_join_catalog(comm, c, &found, NULL, st);
+out:
+    sw_found_release(&found);
+    free(sizes);
     return st->code;
 }

@@ -25,7 +25,7 @@ bool sw_hint_is_valid(const char *hint)
 {
     const char *eq = strchr(hint, '=');
 
-    return eq && eq != hint && eq - hint <= MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
+    return eq && eq != hint && eq - hint < MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
 }
 
 /* Hints that keep ROMIO from aggregating and from reading what it will overwrite; the user's come last. */
@@ -110,7 +110,8 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const cha
         open_file(o, path, st);
     if (sw_agree(group, st))
         goto failed;
-    if (sw_comm_mpi(group, &mpi)) {
+    /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written by POSIX. */
+    if (sw_comm_mpi(group, &mpi) && !strchr(path, ':')) {
         open_mpi(o, mpi, path, hints, st);
         if (sw_agree(group, st))
             goto failed;
@@ -119,6 +120,21 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const cha
 failed:
     sw_out_close(o, st);
     return st->code;
+}
+
+sw_code sw_out_create_alone(const char *path, const char *show, uint64_t size, sw_status *st)
+{
+    sw_out o = { .show = show, .size = size, .fd = -1 };
+
+    create_file(&o, path, st);
+    return sw_fd_close(o.fd, show, st);
+}
+
+sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_t size, bool durable,
+                          sw_status *st)
+{
+    *o = (sw_out){ .show = show, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL };
+    return open_file(o, path, st);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------ */

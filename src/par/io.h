@@ -33,6 +33,12 @@ bool sw_hint_is_valid(const char *hint);
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
                     bool durable, const char *const *hints, sw_status *st);
 
+/* Local, for ranks that have no MPI between them. One of them creates the file and reserves its space, then each opens it for itself:
+ * sw_out_write_all(), sw_out_sync() and sw_out_close() are local for what is opened so. Errors: SW_EIO. */
+sw_code sw_out_create_alone(const char *path, const char *show, uint64_t size, sw_status *st);
+sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_t size, bool durable,
+                          sw_status *st);
+
 /* Collective over group. See the part of the file that this rank writes next, in several rounds.
  *   part   may be empty; at most SW_VIEW_MAX bytes
  *   block  what part.begin is a multiple of

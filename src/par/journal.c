@@ -25,7 +25,7 @@
 
 bool sw_journal_is_index(const char *name)
 {
-    return sw_name_ends_with(name, ".json");
+    return sw_name_is_index(name);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------ */
@@ -63,6 +63,13 @@ static sw_code finish(sw_journal *j, sw_status *st)
     return SW_OK;
 }
 
+bool sw_journal_is_shards(const sw_journal *j)
+{
+    sw_shard_name ignored;
+
+    return j->nfiles > 0 && sw_shard_name_parse(j->files[j->nfiles - 1].name, &ignored);
+}
+
 /* A new index may replace an old one by one rename, and so may a lone file; but a lone file that an old index
  * names would make a mixture of that index. */
 static bool decide_clash(const sw_journal *j)
@@ -74,7 +81,9 @@ static bool decide_clash(const sw_journal *j)
         old_index = old_index || sw_journal_is_index(j->old[i]);
     for (size_t i = 0; i + 1 < j->nfiles && !clash; i++)
         clash = sw_journal_is_old(j, j->files[i].name);
-    return clash || (key_is_weights && old_index && sw_journal_is_old(j, key));
+    /* Readers take all shard files that are there: those of two sets must not stand side by side. */
+    return clash || (key_is_weights && old_index && sw_journal_is_old(j, key)) ||
+           (sw_journal_is_shards(j) && j->nold > 0);
 }
 
 sw_code sw_journal_fill(sw_journal *j, const sw_publication *files, size_t nfiles, char *const *old,

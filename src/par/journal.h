@@ -42,6 +42,9 @@ sw_code sw_journal_read(sw_journal *j, const char *dir, bool *missing, sw_status
 bool sw_journal_is_new(const sw_journal *j, const char *name);
 bool sw_journal_is_old(const sw_journal *j, const char *name);
 
+/* Local. Are the new files a shard set, which has no index? Its key file is its lowest shard. */
+bool sw_journal_is_shards(const sw_journal *j);
+
 /* Local. Is it an index: a file that names others? */
 bool sw_journal_is_index(const char *name);
 

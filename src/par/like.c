@@ -2,6 +2,7 @@
 #include "par/like.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,13 +17,16 @@ typedef struct other_dtypes {
     char name[256], here[16], there[16];
 } other_dtypes;
 
+static const char hint_like[] = "a checkpoint of another model or size, or the end of the tensor was lost "
+                                "with the last shard file";
+
 static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_entry *e, const char *file,
                              other_dtypes *others, sw_status *st)
 {
     const sw_tensor *t = sw_catalog_find_tensor(c, e->name);
     char text[2][SW_DIMS_TEXT];
 
-    if (!t)
+    if (!t || t->broken)
         return SW_OK;
     if (t->ndim != e->ndim ||
         memcmp(sw_tensor_shape(c, t), h->dims + e->shape, e->ndim * sizeof *h->dims) != 0)
@@ -38,7 +42,7 @@ static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_e
 }
 
 static sw_code compare_file(const sw_catalog *c, const char *dir, const char *name, other_dtypes *others,
-                            sw_status *st)
+                            sw_findings *findings, sw_status *st)
 {
     char *path = sw_path_join(dir, name, st);
     sw_header h = SW_HEADER_INIT;
@@ -48,10 +52,16 @@ static sw_code compare_file(const sw_catalog *c, const char *dir, const char *na
 
     if (!path || sw_path_stat(path, &kind, &s, st) || kind != SW_PATH_FILE)
         goto out;
-    if (sw_header_read(dir, name, (uint64_t)s.st_size, &text, &h, NULL, st))
+    if (sw_header_read(dir, name, (uint64_t)s.st_size, &text, &h, NULL, st)) {
+        /* Its bare name may be that of a file of the checkpoint, too. */
+        snprintf(st->file, sizeof st->file, "%s", path);
+        sw_clean_text(st->file, strlen(st->file));
         goto out;
-    for (size_t i = 0; i < h.nentries && !st->code; i++)
+    }
+    for (size_t i = 0; i < h.nentries && !st->code; i++) {
         compare_entry(c, &h, &h.entries[i], name, others, st);
+        sw_findings_take_hint(findings, hint_like, st);
+    }
 out:
     sw_header_release(&h);
     sw_buf_release(&text);
@@ -61,7 +71,7 @@ out:
 
 /* This rank's share of the files. */
 static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map *map, int share, int shares,
-                             other_dtypes *others, sw_status *st)
+                             other_dtypes *others, sw_findings *findings, sw_status *st)
 {
     const char **names = sw_calloc(map->n, sizeof *names, st);
     int file = 0;
@@ -74,20 +84,20 @@ static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map 
         if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
             continue;
         if (file++ % shares == share)
-            compare_file(c, dir, names[i], others, st);
+            compare_file(c, dir, names[i], others, findings, st);
     }
     free(names);
     return st->code;
 }
 
 sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,
-                        bool node_local, sw_buf *warnings, sw_status *st)
+                        bool node_local, sw_buf *warnings, sw_findings *findings, sw_status *st)
 {
     other_dtypes mine = { 0 }, *all = sw_calloc((uint64_t)comm->size, sizeof *all, st), *first = NULL;
     uint64_t n = 0;
 
     if (!st->code && (!node_local || comm->rank == 0))
-        compare_share(c, dir, weight_map, comm->rank, node_local ? 1 : comm->size, &mine, st);
+        compare_share(c, dir, weight_map, comm->rank, node_local ? 1 : comm->size, &mine, findings, st);
     if (sw_agree(comm, st) || sw_comm_allgather(comm, &mine, sizeof mine, all, st))
         goto out;
     for (int r = 0; r < comm->size; r++) {
@@ -100,7 +110,8 @@ sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *di
             "%" PRIu64
             " tensors have another dtype than the checkpoint of --like, the first is '%s': %s, there %s\n",
             n, first->name, first->here, first->there);
-    sw_agree(comm, st);
+    if (!sw_agree(comm, st) && findings)
+        sw_findings_gather(comm, findings, st);
 out:
     free(all);
     return st->code;

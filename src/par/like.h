@@ -10,8 +10,10 @@
  * read by one rank (by rank 0 when node-local).
  *   weight_map  of the index; dir: where the index is
  *   warnings    gets a line for tensors of another dtype
+ *   findings    NULL: the first thing that is wrong is the error; else tensors of another shape go there, the same on every rank. A
+ *               file beside the index that is not valid is an error still: it is no file of the checkpoint
  * Errors: SW_EINPUT for a tensor of another shape, or a file that is not valid. All ranks return the same. */
 sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,
-                        bool node_local, sw_buf *warnings, sw_status *st);
+                        bool node_local, sw_buf *warnings, sw_findings *findings, sw_status *st);
 
 #endif

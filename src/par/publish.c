@@ -188,7 +188,8 @@ static sw_code sync_aside(const work *w, sw_status *st)
     return w->s->sync ? sync_tree(w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
 }
 
-/* A clash: the old index goes, durably, before any file that it names. */
+/* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the lowest first: what is left has a gap
+ * where every tensor begins. */
 static sw_code clear_way(const work *w, sw_status *st)
 {
     sw_code code = SW_OK;
@@ -199,8 +200,10 @@ static sw_code clear_way(const work *w, sw_status *st)
     if (!code)
         code = sync_out(w, st);
     for (size_t i = 0; i < w->j->nold && !code; i++)
-        if (sw_journal_is_new(w->j, w->j->old[i]))
+        if (sw_journal_is_new(w->j, w->j->old[i]) || sw_journal_is_shards(w->j))
             code = put_aside(w, w->j->old[i], st);
+    if (!code && sw_journal_is_shards(w->j))
+        code = sync_out(w, st);
     return code ? code : sync_aside(w, st);
 }
 
@@ -304,7 +307,7 @@ static sw_code is_published(const work *w, size_t i, bool *is, sw_status *st)
     return SW_OK;
 }
 
-/* New files go back, the key first; old files return, their index last. */
+/* New files go back, the key first; old files return, their index, or the lowest shard, last. */
 static sw_code undo(const work *w, sw_status *st)
 {
     sw_code code = SW_OK;
@@ -314,7 +317,7 @@ static sw_code undo(const work *w, sw_status *st)
         if (!(code = is_published(w, i, &is, st)) && is)
             code = move(w->s->out, w->s->fresh, w->j->files[i].name, st);
     for (int indices = 0; indices < 2; indices++) {
-        for (size_t i = 0; i < w->j->nold && !code; i++)
+        for (size_t i = w->j->nold; i-- > 0 && !code;)
             if (sw_journal_is_index(w->j->old[i]) == (indices == 1))
                 code = move_if(w->s->aside, w->s->out, w->j->old[i], st);
         if (!code)

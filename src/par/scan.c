@@ -9,9 +9,25 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "par/gather.h"
+#include "par/hints.h"
+
+static const char hint_outside[] = "an index of another directory, or one that was written by hand";
+static const char hint_index[] =
+    "the index cannot be read: it was cut short, or is no JSON: copy it again, or write it again by welding "
+    "the files";
+static const char hint_lacks[] = "the file was not copied or downloaded, the job was killed before it was "
+                                 "written, or the index is that of another save";
+static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
+static const char hint_lost[] = "a shard file was lost in copying, or a rank was killed before it wrote; "
+                                "torch also leaves a file out where a "
+                                "rank has nothing to write";
+static const char hint_no_file[] = "something else has the name of a shard file: remove or rename it";
 
 /* Side files are read whole: no map of a real checkpoint comes near this. */
 #define SIDE_MAX (UINT64_C(1) << 30)
+
+/* So many shard numbers are missed one by one. */
+#define EXPECTED_MAX 100
 
 static const char *not_a_file(sw_path_kind kind)
 {
@@ -45,7 +61,11 @@ sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bo
         read_side(path, show, pipes, out, st);
     if (sw_agree(comm, st) || sw_comm_bcast(comm, &out->there, sizeof out->there, 0, st))
         return st->code;
-    return sw_comm_bcast_buf(comm, &out->text, 0, st);
+    if (sw_comm_bcast_buf(comm, &out->text, 0, st))
+        return st->code;
+    /* An empty file is a text, too. */
+    sw_buf_reserve(&out->text, 1, st);
+    return sw_agree(comm, st);
 }
 
 static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *name, sw_side *out,
@@ -59,8 +79,46 @@ static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *na
     return st->code;
 }
 
+/* With a list of findings: names that lead elsewhere are told of and left out. */
+static sw_code check_below(const char *index, sw_map *map, sw_findings *findings, sw_status *st)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < map->n && !st->code; i++) {
+        sw_map_item *item = &map->items[i];
+
+        if (sw_name_is_below(item->text)) {
+            map->items[kept++] = *item;
+            continue;
+        }
+        sw_fail(st, SW_EINPUT, index, item->key, "the index names '%.256s', which is not below its directory",
+                item->text);
+        sw_findings_take_hint(findings, hint_outside, st);
+        free(item->key);
+        free(item->text);
+        *item = (sw_map_item){ 0 };
+    }
+    map->n = st->code ? map->n : kept;
+    return st->code;
+}
+
+static sw_code parse_index(const sw_side *side, const char *name, sw_scan *s, sw_findings *findings,
+                           sw_status *st)
+{
+    sw_map *map = &s->weight_map;
+    sw_index_totals totals;
+
+    if (!findings)
+        return sw_index_parse(side->text.data, side->text.len, name, map, st);
+    if (sw_index_parse_any(side->text.data, side->text.len, name, map, &totals, st))
+        return st->code;
+    s->totals = totals;
+    return check_below(name, map, findings, st);
+}
+
 /* The first index with a non-empty weight_map chooses the files. */
-static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_status *st)
+static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_findings *findings,
+                          sw_status *st)
 {
     static const char *const names[] = { SW_INDEX_NAME, SW_DIFFUSERS_INDEX_NAME };
 
@@ -68,11 +126,19 @@ static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_s
         sw_side side = { 0 };
 
         if (!scan_side_in(comm, dir, names[i], &side, st) && side.there &&
-            !sw_index_parse(side.text.data, side.text.len, names[i], &s->weight_map, st)) {
+            !parse_index(&side, names[i], s, findings, st)) {
             s->by_index = s->weight_map.n > 0;
             s->index_name = names[i];
+            s->index_broken = false;
         }
         sw_buf_release(&side.text);
+        sw_agree(comm, st);
+        if (st->code == SW_EINPUT && !s->index_name) {
+            s->index_name = names[i];
+            s->index_broken = true;
+        }
+        sw_findings_take_hint(findings, hint_index, st);
+        /* Taking needs memory, which one rank alone may lack. */
         sw_agree(comm, st);
     }
     return st->code;
@@ -130,16 +196,20 @@ static bool is_candidate(const char *name, bool shards_only)
 }
 
 static sw_code see_listed(const char *dir, const sw_dir *names, bool shards_only, bool with_hash,
-                          sw_buf *seen, sw_status *st)
+                          sw_buf *seen, sw_findings *findings, sw_status *st)
 {
-    for (size_t i = 0; i < names->n && !st->code; i++)
-        if (is_candidate(names->names[i], shards_only))
-            add_seen(dir, names->names[i], false, with_hash, seen, st);
+    for (size_t i = 0; i < names->n && !st->code; i++) {
+        if (!is_candidate(names->names[i], shards_only))
+            continue;
+        add_seen(dir, names->names[i], false, with_hash, seen, st);
+        sw_findings_take_hint(findings, hint_no_file, st);
+    }
     return st->code;
 }
 
 /* The files that the index names, each once. Node-local, one rank need not see them all. */
-static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, sw_buf *seen, sw_status *st)
+static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, sw_buf *seen,
+                           sw_findings *findings, sw_status *st)
 {
     const char **names = sw_calloc(map->n, sizeof *names, st);
 
@@ -147,9 +217,12 @@ static sw_code see_indexed(const char *dir, const sw_map *map, bool node_local, 
         names[i] = map->items[i].text;
     if (names)
         qsort(names, map->n, sizeof *names, sw_by_bytes);
-    for (size_t i = 0; names && i < map->n && !st->code; i++)
-        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
-            add_seen(dir, names[i], node_local, node_local, seen, st);
+    for (size_t i = 0; names && i < map->n && !st->code; i++) {
+        if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
+            continue;
+        add_seen(dir, names[i], node_local, node_local, seen, st);
+        sw_findings_take_hint(findings, hint_lacks, st);
+    }
     free(names);
     return st->code;
 }
@@ -261,17 +334,41 @@ out:
 
 /* ---- the whole ---------------------------------------------------------------------------------- */
 
-static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *dir, bool shards_only,
-                           sw_status *st)
+/* Each other number of model files is told of once, at its first file. */
+static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status *st)
 {
-    if (c->nfiles == 0)
-        return sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files");
-    for (uint32_t i = 1; shards_only && i < c->nfiles; i++)
-        if (c->files[i].number.of != c->files[0].number.of)
-            return sw_fail(st, SW_EINPUT, c->files[i].name, NULL,
-                           "of %" PRIu64 " model files, but %s is of %" PRIu64 ": two saves in one directory",
-                           c->files[i].number.of, c->files[0].name, c->files[0].number.of);
-    for (size_t i = 0; s->by_index && i < s->weight_map.n; i++) {
+    sw_sort_item *items = sw_calloc(c->nfiles, sizeof *items, st);
+
+    for (uint32_t i = 0; items && i < c->nfiles; i++)
+        items[i] = (sw_sort_item){ c->files[i].number.of, i };
+    if (items)
+        sw_sort_items(items, c->nfiles, st);
+    for (uint32_t i = 0; items && i < c->nfiles && !st->code; i++) {
+        const sw_file *f = &c->files[items[i].index];
+
+        if (f->number.of == c->files[0].number.of || (i > 0 && items[i - 1].key == items[i].key))
+            continue;
+        sw_fail(st, SW_EINPUT, f->name, NULL,
+                "of %" PRIu64 " model files, but %s is of %" PRIu64 ": two saves in one directory",
+                f->number.of, c->files[0].name, c->files[0].number.of);
+        sw_findings_take_hint(findings, hint_two, st);
+    }
+    free(items);
+    return st->code;
+}
+
+/* Local. names: what lies in dir; NULL = this rank has not looked, and has no word on the cause. */
+static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *dir, const sw_dir *names,
+                           sw_findings *findings, sw_status *st)
+{
+    if (c->nfiles == 0 && !(findings && s->by_index)) {
+        sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files");
+        return sw_findings_take_hint(findings, names ? sw_hint_of_names(names) : NULL, st);
+    }
+    if (s->by_shards && check_saves(c, findings, st))
+        return st->code;
+    /* Told of already where there is a list, and in the words of the rank that looked. */
+    for (size_t i = 0; s->by_index && !findings && i < s->weight_map.n; i++) {
         const char *name = s->weight_map.items[i].text;
 
         if (!sw_catalog_find_file(c, name))
@@ -280,9 +377,7 @@ static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *di
     return SW_OK;
 }
 
-/* Files in the order of their names, in shares of equal bytes: so the lowest rank that finds a mistake found the
- * first one. */
-static sw_code assign_owners(sw_catalog *c, int nranks, sw_status *st)
+sw_code sw_scan_assign(sw_catalog *c, int nranks, sw_status *st)
 {
     uint64_t total = 0, before = 0, share;
 
@@ -313,32 +408,75 @@ static sw_code any_shards(const sw_comm *comm, const sw_dir *names, bool *any, s
     return st->code;
 }
 
-sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
-                    sw_status *st)
+/* The maps in .hf_metadata. */
+static sw_code scan_maps(const sw_comm *comm, const char *dir, sw_scan *out, sw_findings *findings,
+                         sw_status *st)
 {
-    bool looks = comm->rank == 0 || node_local, shards_only = false;
+    scan_side_in(comm, dir, SW_FILE_MAP_NAME, &out->file_map, st);
+    sw_findings_take(findings, st);
+    if (!sw_agree(comm, st))
+        scan_side_in(comm, dir, SW_DTYPE_MAP_NAME, &out->dtype_map, st);
+    sw_findings_take(findings, st);
+    return sw_agree(comm, st);
+}
+
+sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
+                    sw_findings *findings, sw_status *st)
+{
+    bool looks = comm->rank == 0 || node_local;
     sw_buf seen = SW_BUF_INIT;
     sw_dir names = { 0 };
 
     if (looks)
         list_dir(dir, &names, st);
-    if (sw_agree(comm, st) || any_shards(comm, &names, &shards_only, st))
+    if (sw_agree(comm, st) || any_shards(comm, &names, &out->by_shards, st))
         goto out;
-    if (!shards_only && find_index(comm, dir, out, st))
+    if (!out->by_shards && find_index(comm, dir, out, findings, st))
         goto out;
     if (looks && out->by_index)
-        see_indexed(dir, &out->weight_map, node_local, &seen, st);
+        see_indexed(dir, &out->weight_map, node_local, &seen, findings, st);
     else if (looks)
-        see_listed(dir, &names, shards_only, node_local, &seen, st);
-    if (join_sightings(comm, &seen, c, st) || check_names(c, out, dir, shards_only, st))
+        see_listed(dir, &names, out->by_shards, node_local, &seen, findings, st);
+    if (join_sightings(comm, &seen, c, st))
         goto out;
-    if (!node_local && assign_owners(c, comm->size, st))
+    if (!check_names(c, out, dir, looks ? &names : NULL, findings, st) && !node_local)
+        sw_scan_assign(c, comm->size, st);
+    if (sw_agree(comm, st))
         goto out;
-    if (!scan_side_in(comm, dir, SW_FILE_MAP_NAME, &out->file_map, st))
-        scan_side_in(comm, dir, SW_DTYPE_MAP_NAME, &out->dtype_map, st);
+    if (!scan_maps(comm, dir, out, findings, st) && findings)
+        sw_findings_gather(comm, findings, st);
 out:
     sw_buf_release(&seen);
     sw_dir_release(&names);
+    return st->code;
+}
+
+/* Rank 0. */
+static sw_code see_one(const char *dir, const char *name, sw_buf *seen, sw_status *st)
+{
+    char *path = sw_path_join(dir, name, st);
+    sw_path_kind kind;
+
+    if (path && !sw_path_stat(path, &kind, NULL, st)) {
+        if (kind == SW_PATH_FILE)
+            add_seen(dir, name, false, false, seen, st);
+        else
+            sw_fail(st, SW_EINPUT, path, NULL, "%s",
+                    kind == SW_PATH_MISSING ? "no such file or directory" : not_a_file(kind));
+    }
+    free(path);
+    return st->code;
+}
+
+sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_catalog *c, sw_status *st)
+{
+    sw_buf seen = SW_BUF_INIT;
+
+    if (comm->rank == 0)
+        see_one(dir, name, &seen, st);
+    if (!join_sightings(comm, &seen, c, st))
+        c->part = true;
+    sw_buf_release(&seen);
     return st->code;
 }
 
@@ -368,24 +506,46 @@ static int by_shard(const void *a, const void *b)
     return (x->shard > y->shard) - (x->shard < y->shard);
 }
 
-static sw_code check_numbers(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_status *st)
+/* The shard numbers from..to occur nowhere: the first is named, or (with a list) each, up to a limit. */
+static sw_code miss_numbers(uint64_t from, uint64_t to, uint64_t n, sw_findings *findings, sw_status *st)
 {
-    uint64_t next = 1;
-
-    qsort(numbers, c->nfiles, sizeof *numbers, by_shard);
-    for (uint32_t i = 0; i < c->nfiles; i++) {
-        if (numbers[i].shard > n)
-            return sw_fail(st, SW_EINPUT, NULL, NULL,
-                           "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
-                           numbers[i].shard, n);
-        if (numbers[i].shard > next)
-            break;
-        next += numbers[i].shard == next;
+    for (; from <= to && !st->code; from++) {
+        if (findings && findings->n >= EXPECTED_MAX) {
+            sw_fail(st, SW_EINPUT, NULL, NULL,
+                    "no file has any of the shard numbers %" PRIu64 " to %" PRIu64 " of the %" PRIu64
+                    " expected",
+                    from, to, n);
+            return sw_findings_take_hint(findings, hint_lost, st);
+        }
+        sw_fail(st, SW_EINPUT, NULL, NULL, "no file has shard number %" PRIu64 " of the %" PRIu64 " expected",
+                from, n);
+        sw_findings_take_hint(findings, hint_lost, st);
     }
-    if (next <= n)
-        return sw_fail(st, SW_EINPUT, NULL, NULL,
-                       "no file has shard number %" PRIu64 " of the %" PRIu64 " expected", next, n);
-    return SW_OK;
+    return st->code;
+}
+
+/* numbers are sorted here. */
+static sw_code check_numbers(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_findings *findings,
+                             sw_status *st)
+{
+    uint64_t next = 1, last = 0;
+
+    if (c->nfiles)
+        qsort(numbers, c->nfiles, sizeof *numbers, by_shard);
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
+        uint64_t shard = numbers[i].shard;
+
+        if (shard > n && shard != last) {
+            sw_fail(st, SW_EINPUT, NULL, NULL,
+                    "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected", shard, n);
+            sw_findings_take_hint(findings, hint_two, st);
+        } else if (shard > next && shard <= n) {
+            miss_numbers(next, shard - 1, n, findings, st);
+        }
+        next = shard <= n ? sw_max(next, shard + 1) : next;
+        last = shard;
+    }
+    return st->code ? st->code : miss_numbers(next, n, n, findings, st);
 }
 
 /* One line for each model file that lacks numbers: the first few of them. */
@@ -421,22 +581,26 @@ static sw_code warn_models(const sw_catalog *c, sw_shard_name *numbers, uint64_t
     return st->code;
 }
 
-sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_status *st)
+sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
+                          sw_status *st)
 {
     sw_shard_name *numbers;
+    bool named = false;
 
     if (n == 0)
         return SW_OK;
     numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
     if (!numbers)
         return st->code;
-    for (uint32_t i = 0; i < c->nfiles; i++) {
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
         numbers[i] = c->files[i].number;
+        named = named || numbers[i].shard;
         if (numbers[i].shard == 0)
             sw_fail(st, SW_EINPUT, c->files[i].name, NULL,
                     "has no shard number in its name, but %" PRIu64 " shards were expected", n);
+        sw_findings_take(findings, st);
     }
-    if (!st->code && !check_numbers(c, numbers, n, st))
+    if (!st->code && (named || c->nfiles == 0) && !check_numbers(c, numbers, n, findings, st))
         warn_models(c, numbers, n, warnings, st);
     free(numbers);
     return st->code;

@@ -14,8 +14,12 @@ typedef struct sw_side {
 
 /* What was found beside the shards. */
 typedef struct sw_scan {
-    bool by_index;          /* the files were chosen by an index */
-    const char *index_name; /* its name; static */
+    bool by_shards; /* the files were chosen by torch's names */
+    bool by_index;  /* the files were chosen by an index */
+    const char
+        *index_name;   /* its name, or of one that names nothing or (with findings) cannot be read; static */
+    bool index_broken; /* that one cannot: a finding tells why */
+    sw_index_totals totals; /* of the index; only with findings */
     sw_map weight_map;      /* its {fqn: file} */
     sw_side file_map;       /* .hf_metadata/fqn_to_file_index_mapping.json */
     sw_side dtype_map;      /* .hf_metadata/fqn_to_dtype_mapping.json */
@@ -26,10 +30,21 @@ typedef struct sw_scan {
 
 /* Collective. Choose the shard files of dir (SPEC 2) and fill c->files, sorted by name, with sizes and owners.
  *   node_local  dir is each rank's own; the same name on several ranks is one file, owned by the lowest, if size and header are equal
+ *   findings    NULL: the first thing that is wrong is the error. Else all that is wrong goes there, the same on every rank, and what is
+ *               left is chosen; only a directory that is not there is an error still
  * All ranks return the same. Errors: SW_EINPUT (no such directory, no shard files, two saves, a shard that is no file, files an index names
  * that are missing or outside), SW_EIO. */
 sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
-                    sw_status *st);
+                    sw_findings *findings, sw_status *st);
+
+/* Local. Owners for c->files: in the order of their names, in shares of equal bytes, so that the lowest rank that finds a mistake
+ * found the first one. Errors: SW_EINPUT (the sizes overflow). */
+sw_code sw_scan_assign(sw_catalog *c, int nranks, sw_status *st);
+
+/* Collective. One safetensors file by itself: c holds this one, and is a part (sw_catalog.part), whatever its name or its header say.
+ *   path  dir/name
+ * Errors: SW_EINPUT (it is missing or no regular file), SW_EIO. */
+sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_catalog *c, sw_status *st);
 
 /* Collective. A file that rank 0 reads for all; out->there tells whether it exists (SW_OK when it does not).
  *   pipes  it may be a pipe or a device; otherwise it must be a regular file, so that nobody waits for what never comes
@@ -40,7 +55,8 @@ sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bo
 void sw_scan_release(sw_scan *s);
 
 /* Local, the same on every rank. Do the shard numbers 1..n all occur, and none larger? Model files that lack a number add a
- * line to warnings. Errors: SW_EINPUT. */
-sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_status *st);
+ * line to warnings. findings as in sw_scan_dir(): all numbers, up to a hundred. Errors: SW_EINPUT. */
+sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
+                          sw_status *st);
 
 #endif

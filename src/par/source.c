@@ -42,6 +42,14 @@ sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint6
     return st->code;
 }
 
+sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
+                            sw_status *st)
+{
+    *s = (sw_source){ .c = c, .held = held, .scratch_size = scratch_size };
+    s->scratch = sw_calloc(scratch_size, 1, st);
+    return st->code;
+}
+
 static void close_oldest(sw_source *s)
 {
     uint32_t file = s->open[s->first];
@@ -68,7 +76,19 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
     return SW_OK;
 }
 
-static sw_code get_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
+sw_code sw_source_gone(const char *path, const char *name, sw_status *st)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    sw_path_kind kind;
+
+    if (st->code == SW_EIO && !sw_path_stat(path, &kind, NULL, &ignored) && kind == SW_PATH_MISSING) {
+        sw_status_clear(st);
+        sw_fail(st, SW_EINPUT, name, NULL, "was removed meanwhile");
+    }
+    return st->code;
+}
+
+sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
 {
     const sw_file *f = &s->c->files[file];
     char *path = NULL;
@@ -81,12 +101,13 @@ static sw_code get_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     path = sw_path_join(s->dir, f->name, st);
     if (!path)
         return st->code;
-    *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (*fd < 0)
+    *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (*fd < 0) {
         sw_fail_errno(st, f->name, errno, "cannot open");
-    else if (check_same(f, *fd, st))
+        sw_source_gone(path, f->name, st);
+    } else if (check_same(f, *fd, st)) {
         close(*fd);
-    else {
+    } else {
         s->fds[file] = *fd;
         s->open[(s->first + s->nopen++) % s->max_open] = file;
     }
@@ -94,8 +115,7 @@ static sw_code get_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     return st->code;
 }
 
-/* Read all that the vectors ask for; they are changed. */
-static sw_code read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st)
+sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st)
 {
     while (nv > 0) {
         ssize_t got = SW_FAULT("pread") ? -1 : preadv(fd, v, nv, (off_t)at);
@@ -134,7 +154,7 @@ static sw_code read_rows_direct(int fd, const char *name, const sw_piece *p, cha
         while ((more = nv < ROWS_AT_ONCE) && sw_rows_next(&w, p, &where))
             v[nv++] = (struct iovec){ to + where, (size_t)p->row };
         more = !more;
-        if (nv && read_vectors(fd, name, v, nv, at, st))
+        if (nv && sw_source_read_vectors(fd, name, v, nv, at, st))
             return st->code;
         at += (uint64_t)nv * p->row;
     } while (more);
@@ -165,10 +185,19 @@ static void copy_row(char *to, const char *from, uint64_t n)
     }
 }
 
+/* So many rows, packed at from, to where the walk says. */
+static void put_rows(sw_row_walk *w, const sw_piece *p, const char *from, uint64_t rows, char *to)
+{
+    uint64_t where;
+
+    for (uint64_t i = 0; i < rows && sw_rows_next(w, p, &where); i++)
+        copy_row(to + where, from + i * p->row, p->row);
+}
+
 static sw_code read_rows_copied(const sw_source *s, int fd, const char *name, const sw_piece *p, char *to,
                                 sw_status *st)
 {
-    uint64_t rows = sw_max(s->scratch_size / p->row, 1), left = p->n / p->row, at = p->at, where;
+    uint64_t rows = sw_max(s->scratch_size / p->row, 1), left = p->n / p->row, at = p->at;
     sw_row_walk w;
 
     sw_rows_begin(&w, p);
@@ -176,22 +205,60 @@ static sw_code read_rows_copied(const sw_source *s, int fd, const char *name, co
         uint64_t now = sw_min(rows, left);
         struct iovec v = { s->scratch, (size_t)(now * p->row) };
 
-        if (read_vectors(fd, name, &v, 1, at, st))
+        if (sw_source_read_vectors(fd, name, &v, 1, at, st))
             return st->code;
-        for (uint64_t i = 0; i < now && sw_rows_next(&w, p, &where); i++)
-            copy_row(to + where, s->scratch + i * p->row, p->row);
+        put_rows(&w, p, s->scratch, now, to);
         at += now * p->row;
         left -= now;
     }
     return SW_OK;
 }
 
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+static const sw_held_box *held_box(const sw_source *s, const sw_piece *p, uint64_t *from)
+{
+    const sw_held_box *b = sw_held_find(s->held, p->at);
+
+    *from = p->at - b->begin;
+    return b;
+}
+
+/* What lies together is copied once; what does not, and is in short rows, is put together first. */
+static void read_held(const sw_source *s, const sw_piece *p, char *to)
+{
+    uint64_t from, where, rows = p->n / p->row, at_once = sw_max(s->scratch_size / p->row, 1);
+    const sw_held_box *b = held_box(s, p, &from);
+    const char *direct = sw_held_direct(b, from);
+    sw_row_walk w;
+
+    sw_rows_begin(&w, p);
+    if (direct) {
+        put_rows(&w, p, direct, rows, to);
+    } else if (rows == 1 || p->row > s->scratch_size) {
+        for (; sw_rows_next(&w, p, &where); from += p->row)
+            sw_held_copy(b, from, p->row, to + where);
+    } else {
+        for (uint64_t now; rows > 0; rows -= now, from += now * p->row) {
+            now = sw_min(at_once, rows);
+            sw_held_copy(b, from, now * p->row, s->scratch);
+            put_rows(&w, p, s->scratch, now, to);
+        }
+    }
+}
+
+/* ---- either ------------------------------------------------------------------------------------- */
+
 sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st)
 {
     const char *name = s->c->files[p->file].name;
     int fd;
 
-    if (get_fd(s, p->file, &fd, st))
+    if (s->held) {
+        read_held(s, p, to);
+        return SW_OK;
+    }
+    if (sw_source_fd(s, p->file, &fd, st))
         return st->code;
     if (p->row >= ROW_DIRECT || p->row > s->scratch_size || p->nloops == 0)
         return read_rows_direct(fd, name, p, to, st);
@@ -201,11 +268,31 @@ sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st)
 sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st)
 {
     struct iovec v = { to, (size_t)p->n };
+    const sw_held_box *b;
+    uint64_t from;
     int fd;
 
-    if (get_fd(s, p->file, &fd, st))
+    if (s->held) {
+        b = held_box(s, p, &from);
+        sw_held_copy(b, from, p->n, to);
+        return SW_OK;
+    }
+    if (sw_source_fd(s, p->file, &fd, st))
         return st->code;
-    return read_vectors(fd, s->c->files[p->file].name, &v, 1, p->at, st);
+    return sw_source_read_vectors(fd, s->c->files[p->file].name, &v, 1, p->at, st);
+}
+
+sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st)
+{
+    for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
+        uint32_t file = s->open[(s->first + i) % s->max_open];
+
+        if (check_same(&s->c->files[file], s->fds[file], st) != SW_EINPUT)
+            continue;
+        changed[file] = true;
+        sw_status_clear(st);
+    }
+    return st->code;
 }
 
 sw_code sw_source_check(const sw_source *s, sw_status *st)
@@ -224,9 +311,9 @@ void sw_source_advise(sw_source *s, const sw_piece *p)
     int fd;
 
     /* With more files than may be open, opening one for a hint would close one that is needed now. */
-    if (s->fds[p->file] < 0 && s->nopen == s->max_open)
+    if (s->held || (s->fds[p->file] < 0 && s->nopen == s->max_open))
         return;
-    if (get_fd(s, p->file, &fd, &ignored) == SW_OK)
+    if (sw_source_fd(s, p->file, &fd, &ignored) == SW_OK)
         posix_fadvise(fd, (off_t)p->at, (off_t)p->n, POSIX_FADV_WILLNEED);
 }
 

@@ -1,15 +1,20 @@
-/* The shard files as a place to read from: opened when needed, few at a time. */
+/* The shard files as a place to read from: opened when needed, few at a time. Or, in their place, the boxes that this rank holds in
+ * memory. */
 #ifndef SW_PAR_SOURCE_H
 #define SW_PAR_SOURCE_H
 
+#include <sys/uio.h>
+
 #include "plan/catalog.h"
+#include "plan/held.h"
 #include "plan/pieces.h"
 
 typedef struct sw_source {
     const sw_catalog *c;
-    const char *dir; /* INPUT_DIR */
-    int *fds;        /* one a file, -1 = not open */
-    uint32_t *open;  /* a ring of the files that are open, oldest first */
+    const char *dir;     /* INPUT_DIR */
+    const sw_held *held; /* NULL = files */
+    int *fds;            /* one a file, -1 = not open */
+    uint32_t *open;      /* a ring of the files that are open, oldest first */
     uint32_t max_open, nopen, first;
     char *scratch; /* for rows that are too short to be read one by one */
     uint64_t scratch_size;
@@ -19,6 +24,10 @@ typedef struct sw_source {
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
                        sw_status *st);
 
+/* Local. The same of memory: then pieces must be this rank's own, and reading them cannot fail. */
+sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
+                            sw_status *st);
+
 /* Local. Read a piece and put its rows where they belong in the range that begins at to (as long as was asked of
  * sw_pieces_each()).
  * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
@@ -27,8 +36,23 @@ sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st)
 /* Local. Read a piece as it lies in the file: p->n bytes in a row. */
 sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st);
 
+/* Local. The descriptor of a file, which is opened, and checked, when it is not open. It is good until the next call. Errors: SW_EINPUT
+ * for a file that was changed since its header was read, SW_EIO. */
+sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st);
+
+/* Local. Read all that at most 1024 vectors ask for, one after the other from position at on; they are changed. name: for messages.
+ * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
+sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st);
+
 /* Local. Are the files that are open still those whose headers were read? Errors: SW_EINPUT, SW_EIO. */
 sw_code sw_source_check(const sw_source *s, sw_status *st);
+
+/* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */
+sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
+
+/* Local. After a file that was there could not be opened: when nothing is there any more it has been removed meanwhile, and SW_EIO in
+ * st becomes SW_EINPUT. name is for messages. Returns the code. */
+sw_code sw_source_gone(const char *path, const char *name, sw_status *st);
 
 /* Local. Ask the system to begin reading a piece now. A hint: nothing can fail. */
 void sw_source_advise(sw_source *s, const sw_piece *p);

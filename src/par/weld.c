@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "par/exchange.h"
 #include "par/fill.h"
 #include "par/gather.h"
 #include "par/io.h"
+#include "par/scatter.h"
 #include "shardweld_mpi.h"
 
 #define BAND_ALIGN 4096
@@ -22,10 +24,11 @@ typedef struct welder {
     sw_weld *w;
     sw_comm group;
     sw_source source;
+    sw_filler filler;
     sw_exchange *exchange; /* NULL = by band */
     sw_stopper stopper;
     int *leaders;
-    char *band;
+    char *band;     /* the filler's input stands behind it */
     uint64_t todo;  /* bytes that this rank has to write in all files */
     uint64_t total; /* bytes of all files */
 } welder;
@@ -104,11 +107,13 @@ static bool fill(welder *k, uint32_t f, uint64_t r, sw_region mine, sw_status *s
     sw_weld *w = k->w;
     sw_region band = sw_schedule_band(w->sched, mine, r), next = sw_schedule_band(w->sched, mine, r + 1);
 
+    if (!st->code)
+        sw_fill_header(&k->filler, f, band.begin, band.end, k->band, st);
     if (k->exchange)
         return sw_exchange_fill(k->exchange, f, r, k->band, st) == SW_OK;
     if (!st->code) {
-        sw_fill_advise(&k->source, w->l, f, next.begin, next.end);
-        sw_fill_band(&k->source, w->l, f, band.begin, band.end, k->band, st);
+        sw_fill_advise(&k->filler, f, next.begin, next.end);
+        sw_fill_band(&k->filler, f, band.begin, band.end, k->band, st);
     }
     return true;
 }
@@ -132,6 +137,7 @@ static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
             break;
         if (r % seen == 0)
             sw_out_view(out, part_from(s, mine, r, seen), s->unit);
+        SW_FAULT_FLIP("band", k->band, band.end - band.begin);
         sw_out_write_all(out, band, k->band, st);
         sw_watch_begin(&watch, st);
         if (!st->code)
@@ -161,24 +167,151 @@ done:
     return st->code;
 }
 
+/* ---- ranks without MPI between them --------------------------------------------------------------- */
+
+/* So often they agree on how it goes: it takes messages that may be slow. */
+#define AGREE_EVERY 64
+
+/* One rank's way through its bands of all files. */
+typedef struct walk {
+    uint32_t file; /* the next one, while none is open */
+    uint64_t round, rounds;
+    sw_region mine;
+    sw_out out;
+    bool open;
+} walk;
+
+/* Make the files; each is made by the first rank of its group. */
+static sw_code create_files(welder *k, sw_status *st)
+{
+    const sw_weld *w = k->w;
+
+    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++) {
+        char *path = NULL;
+
+        if (w->sched->groups[f].rank0 != (uint32_t)w->world->rank)
+            continue;
+        path = sw_path_join(w->staged_dir, w->l->files[f].name, st);
+        if (path)
+            sw_out_create_alone(path, w->l->files[f].name, w->l->files[f].size, st);
+        free(path);
+    }
+    return sw_agree(w->world, st);
+}
+
+/* Open the next file that this rank writes to; nothing is open when there is none. */
+static sw_code open_next(welder *k, walk *p, sw_status *st)
+{
+    const sw_weld *w = k->w;
+    const sw_layout_file *file;
+    char *path = NULL;
+
+    while (p->file < w->l->nfiles && !is_mine(w, p->file))
+        p->file++;
+    if (p->file == w->l->nfiles)
+        return SW_OK;
+    file = &w->l->files[p->file];
+    p->mine = sw_schedule_region(w->sched, w->l, p->file, (uint32_t)w->world->rank);
+    p->round = 0;
+    p->rounds = sw_schedule_rounds(w->sched, w->l, p->file);
+    path = sw_path_join(w->staged_dir, file->name, st);
+    p->open = path && !sw_out_open_alone(&p->out, path, file->name, file->size, w->sync, st);
+    free(path);
+    return st->code;
+}
+
+static sw_code close_file(welder *k, walk *p, sw_status *st)
+{
+    if (!p->open)
+        return st->code;
+    if (!st->code && k->w->sync)
+        sw_out_sync(&p->out, st);
+    p->open = false;
+    p->file++;
+    return sw_out_close(&p->out, st);
+}
+
+/* The next band, if any is left. */
+static sw_code write_next(welder *k, walk *p, sw_status *st)
+{
+    sw_region band;
+
+    if (sw_check_cancel(k->w->cancel, st) || (!p->open && open_next(k, p, st)) || !p->open)
+        return st->code;
+    band = sw_schedule_band(k->w->sched, p->mine, p->round);
+    fill(k, p->file, p->round, p->mine, st);
+    if (!sw_out_write_all(&p->out, band, k->band, st))
+        k->w->written += band.end - band.begin;
+    tell_progress(k);
+    return ++p->round >= p->rounds ? close_file(k, p, st) : st->code;
+}
+
+/* Collective. The most bands that any rank has to write. */
+static sw_code most_bands(const welder *k, uint64_t *most, sw_status *st)
+{
+    const sw_weld *w = k->w;
+    uint64_t mine = 0, *all = sw_calloc((uint64_t)w->world->size, sizeof *all, st);
+
+    for (uint32_t f = 0; f < w->l->nfiles; f++)
+        if (is_mine(w, f))
+            mine += sw_max(sw_schedule_rounds(w->sched, w->l, f), 1);
+    *most = 0;
+    if (!sw_agree(w->world, st) && !sw_comm_allgather(w->world, &mine, sizeof mine, all, st))
+        for (int r = 0; r < w->world->size; r++)
+            *most = sw_max(*most, all[r]);
+    free(all);
+    return st->code;
+}
+
+/* Each goes its own way; now and then they agree, so that one that fails stops all. */
+static sw_code write_apart(welder *k, sw_status *st)
+{
+    walk p = { .file = 0 };
+    uint64_t most;
+
+    if (most_bands(k, &most, st) || create_files(k, st))
+        return st->code;
+    for (uint64_t i = 0; i < most; i++) {
+        if (!st->code)
+            write_next(k, &p, st);
+        if (i % AGREE_EVERY == AGREE_EVERY - 1 && sw_agree(k->w->world, st))
+            break;
+    }
+    close_file(k, &p, st);
+    if (!st->code)
+        sw_source_check(&k->source, st);
+    return sw_agree(k->w->world, st);
+}
+
 /* ---- all files ---------------------------------------------------------------------------------- */
+
+/* The band, and the input of conversions behind it. */
+static sw_code take_memory(welder *k, sw_status *st)
+{
+    const sw_weld *w = k->w;
+    uint64_t size = w->sched->band + w->memory.input;
+
+    /* A small one is not rounded up: memory was given to the byte. */
+    k->band = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
+    if (!k->band)
+        return sw_fail_nomem(st, size);
+    k->filler = (sw_filler){ .source = &k->source, .o = w->o, .l = w->l, .room = w->memory.input };
+    if (w->memory.input)
+        k->filler.input = k->band + w->sched->band;
+    return SW_OK;
+}
 
 static sw_code prepare(welder *k, sw_status *st)
 {
     sw_weld *w = k->w;
-    uint64_t size = sw_round_up(w->sched->band, BAND_ALIGN);
 
-    if (find_leaders(k, st))
+    if (find_leaders(k, st) || take_memory(k, st))
         return st->code;
-    /* A small one is not rounded up: memory was given to the byte. */
-    k->band =
-        size == w->sched->band ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)w->sched->band);
-    if (!k->band)
-        return sw_fail_nomem(st, w->sched->band);
-    if (sw_source_init(&k->source, w->c, w->input_dir, w->scratch, st))
+    if (w->held ? sw_source_init_held(&k->source, w->o->c, w->held, w->memory.scratch, st)
+                : sw_source_init(&k->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
     if (w->sched->shared)
-        k->exchange = sw_exchange_new(&k->group, &k->source, w->l, w->sched, w->sched->band, st);
+        k->exchange = sw_exchange_new(&k->group, &k->filler, w->sched, w->memory.send, st);
     for (uint32_t f = 0; f < w->l->nfiles; f++) {
         sw_region r = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
 
@@ -200,7 +333,10 @@ static void tell_others(welder *k, sw_status *st)
 sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
     welder k = { .w = w };
+    MPI_Comm mpi;
 
+    if (w->held && w->world->size > 1 && !sw_comm_mpi(w->world, &mpi))
+        return sw_scatter_files(w, st);
     if (sw_comm_split(w->world, group_color(w), &k.group, st)) {
         sw_agree(w->world, st);
         return st->code;
@@ -208,6 +344,10 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
     prepare(&k, st);
     if (sw_agree(w->world, st))
         goto out;
+    if (w->world->size > 1 && !sw_comm_mpi(w->world, &mpi)) {
+        write_apart(&k, st);
+        goto out;
+    }
     for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++)
         if (is_mine(w, f))
             write_file(&k, f, st);

@@ -3,17 +3,28 @@
 #define SW_PAR_WELD_H
 
 #include "par/comm.h"
+#include "plan/held.h"
+#include "plan/outputs.h"
 #include "plan/schedule.h"
+
+/* Bytes of memory that a rank has for data, besides a band (sched->band). */
+typedef struct sw_memory {
+    uint64_t scratch; /* for short rows */
+    uint64_t input;   /* for what conversions take; 0 = there are none */
+    uint64_t send;    /* by owner: for what is sent */
+} sw_memory;
 
 typedef struct sw_weld {
     const sw_comm *world;
-    const sw_catalog *c;
+    const sw_outputs *o;
     const sw_layout *l;
     const sw_schedule *sched; /* shared = by owner */
     const char *input_dir;
+    const sw_held *
+        held; /* what this rank holds, in the place of input_dir; NULL = files. With several ranks: shared, or no MPI */
     const char *staged_dir; /* the files are made in it; sub-directories are there already */
-    uint64_t scratch;       /* bytes of memory for short rows; a band comes on top, by owner a second one */
-    bool sync;              /* make the files durable */
+    sw_memory memory;
+    bool sync; /* make the files durable */
     const char *const *hints;
     const volatile int *cancel;
     void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */

@@ -15,12 +15,19 @@ typedef struct name_ref {
     uint64_t order;               /* position among all records: by rank, then as met */
 } name_ref;
 
+#define NO_TENSOR UINT32_MAX
+
+static const char hint_other[] =
+    "files of two saves, or of two training jobs, in one directory: remove those that do not belong";
+
+/* In the order of the files, whoever read them. */
 static int by_name(const void *a, const void *b)
 {
     const name_ref *x = a, *y = b;
+    uint32_t i = x->record->first_file, j = y->record->first_file;
     int cmp = strcmp(x->name, y->name);
 
-    return cmp ? cmp : (x->order > y->order) - (x->order < y->order);
+    return cmp ? cmp : (i > j) - (i < j);
 }
 
 /* All name records of all ranks, in stream order. rank_refs[r]: where those of rank r begin. */
@@ -51,65 +58,117 @@ static sw_code list_names(const sw_buf *names, const uint64_t *starts, int nrank
     return SW_OK;
 }
 
-static sw_code same_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
+/* ---- tensors ------------------------------------------------------------------------------------ */
+
+static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
 {
     const sw_name_record *a = first->record, *b = ref->record;
+    const char *file = c->files[b->first_file].name, *first_file = c->files[a->first_file].name;
 
-    if (a->dtype != b->dtype || a->ndim != b->ndim)
-        return sw_other_kind(ref->name, b->dtype, b->ndim, c->files[b->first_file].name, a->dtype, a->ndim,
-                             c->files[a->first_file].name, st);
+    if (a->dtype != b->dtype)
+        return sw_fail(st, SW_EINPUT, file, ref->name, "dtype is %s here but %s in %s",
+                       sw_dtype_name((sw_dtype)b->dtype), sw_dtype_name((sw_dtype)a->dtype), first_file);
+    return sw_fail(st, SW_EINPUT, file, ref->name, "%u dimensions here but %u in %s", b->ndim, a->ndim,
+                   first_file);
+}
+
+/* The arrays that grow while tensors are made. */
+typedef struct room {
+    size_t cap_tensors, cap_shapes, cap_names;
+    uint64_t nshapes, nnames;
+} room;
+
+static sw_code add_tensor(sw_catalog *c, room *at, const name_ref *ref, sw_status *st)
+{
+    const sw_name_record *r = ref->record;
+
+    if (c->ntensors == UINT32_MAX - 1)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
+    if (sw_grow(&c->tensors, &at->cap_tensors, c->ntensors + UINT64_C(1), sizeof *c->tensors, st) ||
+        sw_grow(&c->shapes, &at->cap_shapes, at->nshapes + r->ndim + 1, sizeof *c->shapes, st) ||
+        sw_grow(&c->names, &at->cap_names, at->nnames + r->name_len + 1, 1, st))
+        return st->code;
+    /* The pool of names may still move: the place for now, the pointer at the end. */
+    c->tensors[c->ntensors++] = (sw_tensor){ .dtype = r->dtype,
+                                             .out_dtype = r->dtype,
+                                             .ndim = r->ndim,
+                                             .dims0 = at->nshapes,
+                                             .box_dims0 = at->nnames };
+    memcpy(c->names + at->nnames, ref->name, (size_t)r->name_len + 1);
+    at->nnames += r->name_len + UINT64_C(1);
+    at->nshapes += r->ndim;
     return SW_OK;
 }
 
-/* Tensors from the sorted records: one for each name. tensor_of[order of record] = tensor. A global_shape
- * that was given is put in its place; the other shapes are found by sw_catalog_check(). */
-static sw_code make_tensors(sw_catalog *c, const name_ref *refs, uint64_t nrefs, uint32_t *tensor_of,
-                            sw_status *st)
+/* A global_shape that was given is put in its place; the other shapes are found by sw_catalog_check(). */
+static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref *ref, sw_status *st)
 {
-    size_t cap_tensors = 0, cap_shapes = 0, cap_names = 0;
-    uint64_t nshapes = 0, nnames = 0, given = 0, first = 0;
+    sw_tensor *t = &c->tensors[c->ntensors - 1];
+    size_t size = t->ndim * sizeof *c->shapes;
 
-    for (uint64_t i = 0; i < nrefs; i++) {
+    if (!t->has_global) {
+        t->has_global = true;
+        memcpy(c->shapes + t->dims0, ref->global_shape, size);
+    } else if (memcmp(c->shapes + t->dims0, ref->global_shape, size) != 0) {
+        return sw_fail(st, SW_EINPUT, c->files[ref->record->first_file].name, ref->name,
+                       "global_shape is not that of %s", c->files[given->record->first_file].name);
+    }
+    return SW_OK;
+}
+
+/* All records of one name: one tensor. What is not of the first one's kind is told of, once for each kind; boxes of
+ * another number of dimensions are left out. */
+static sw_code make_tensor(sw_catalog *c, room *at, const name_ref *refs, uint64_t n, uint32_t *tensor_of,
+                           sw_findings *findings, sw_status *st)
+{
+    uint64_t told[SW_NDTYPES] = { 0 }; /* numbers of dimensions, a bit each */
+    const name_ref *given = NULL;
+    bool global_told = false;
+    sw_tensor *t;
+
+    if (add_tensor(c, at, &refs[0], st))
+        return st->code;
+    t = &c->tensors[c->ntensors - 1];
+    told[t->dtype] = UINT64_C(1) << t->ndim;
+    for (uint64_t i = 0; i < n; i++) {
         const sw_name_record *r = refs[i].record;
-        bool is_new = i == 0 || strcmp(refs[i].name, refs[first].name) != 0;
-        sw_tensor *t;
+        bool fits = r->ndim == t->ndim;
 
-        if (is_new) {
-            first = given = i;
-            if (c->ntensors == UINT32_MAX - 1)
-                return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
-            if (sw_grow(&c->tensors, &cap_tensors, c->ntensors + UINT64_C(1), sizeof *c->tensors, st) ||
-                sw_grow(&c->shapes, &cap_shapes, nshapes + r->ndim + 1, sizeof *c->shapes, st) ||
-                sw_grow(&c->names, &cap_names, nnames + r->name_len + 1, 1, st))
-                return st->code;
-            t = &c->tensors[c->ntensors++];
-            *t = (sw_tensor){ .dtype = r->dtype, .out_dtype = r->dtype, .ndim = r->ndim, .dims0 = nshapes };
-            /* The pool may still move: the place for now, the pointer at the end. */
-            t->box_dims0 = nnames;
-            memcpy(c->names + nnames, refs[i].name, (size_t)r->name_len + 1);
-            nnames += r->name_len + 1;
-            nshapes += r->ndim;
-        } else if (same_kind(c, &refs[first], &refs[i], st)) {
+        if (!(told[r->dtype] >> r->ndim & 1)) {
+            told[r->dtype] |= UINT64_C(1) << r->ndim;
+            other_kind(c, &refs[0], &refs[i], st);
+        } else if (fits && refs[i].global_shape && !global_told) {
+            if (!take_global(c, given, &refs[i], st))
+                given = given ? given : &refs[i];
+            global_told = st->code != SW_OK;
+        }
+        t->broken = t->broken || st->code;
+        if (sw_findings_take_hint(findings, hint_other, st))
             return st->code;
-        }
-        t = &c->tensors[c->ntensors - 1];
-        t->nboxes += r->count;
-        tensor_of[refs[i].order] = c->ntensors - 1;
-        if (!refs[i].global_shape)
-            continue;
-        if (!t->has_global) {
-            t->has_global = true;
-            given = i;
-            memcpy(c->shapes + t->dims0, refs[i].global_shape, r->ndim * sizeof *c->shapes);
-        } else if (memcmp(c->shapes + t->dims0, refs[i].global_shape, r->ndim * sizeof *c->shapes) != 0) {
-            return sw_other_global(refs[i].name, c->files[r->global_file].name,
-                                   c->files[refs[given].record->global_file].name, st);
-        }
+        t->nboxes += fits ? r->count : 0;
+        tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;
+    }
+    return SW_OK;
+}
+
+/* Tensors from the sorted records: one for each name. tensor_of[order of record] = tensor. */
+static sw_code make_tensors(sw_catalog *c, const name_ref *refs, uint64_t nrefs, uint32_t *tensor_of,
+                            sw_findings *findings, sw_status *st)
+{
+    room at = { 0 };
+
+    for (uint64_t i = 0, n; i < nrefs; i += n) {
+        for (n = 1; i + n < nrefs && strcmp(refs[i].name, refs[i + n].name) == 0;)
+            n++;
+        if (make_tensor(c, &at, refs + i, n, tensor_of, findings, st))
+            return st->code;
     }
     for (uint32_t i = 0; i < c->ntensors; i++)
         c->tensors[i].name = c->names + c->tensors[i].box_dims0;
     return SW_OK;
 }
+
+/* ---- boxes -------------------------------------------------------------------------------------- */
 
 /* Where each tensor's boxes and their dimensions go. */
 static sw_code place_boxes(sw_catalog *c, sw_status *st)
@@ -133,28 +192,33 @@ static sw_code place_boxes(sw_catalog *c, sw_status *st)
 
 /* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that order. */
 static void scatter_boxes(sw_catalog *c, const sw_buf *boxes, const uint64_t *starts, int nranks,
-                          const uint64_t *rank_refs, const uint32_t *tensor_of, uint64_t *filled)
+                          const uint64_t *rank_refs, const uint32_t *tensor_of, const uint8_t *ndims,
+                          uint64_t *filled)
 {
     for (int r = 0; r < nranks; r++) {
         for (uint64_t at = starts[r]; at < starts[r + 1];) {
             const sw_box_record *rec = (const void *)(boxes->data + at);
-            uint32_t id = tensor_of[rank_refs[r] + rec->name];
-            const sw_tensor *t = &c->tensors[id];
-            uint64_t k = filled[id]++;
+            uint64_t ref = rank_refs[r] + rec->name, dims = 2u * ndims[ref];
+            uint32_t id = tensor_of[ref];
 
-            c->boxes[t->box0 + k] = (sw_box){ rec->at, rec->file };
-            memcpy(c->box_dims + t->box_dims0 + k * 2u * t->ndim, rec + 1,
-                   2u * t->ndim * sizeof *c->box_dims);
-            at += sizeof *rec + 2u * t->ndim * sizeof *c->box_dims;
+            if (id != NO_TENSOR) {
+                const sw_tensor *t = &c->tensors[id];
+                uint64_t k = filled[id]++;
+
+                c->boxes[t->box0 + k] = (sw_box){ rec->at, rec->file };
+                memcpy(c->box_dims + t->box_dims0 + k * dims, rec + 1, dims * sizeof *c->box_dims);
+            }
+            at += sizeof *rec + dims * sizeof *c->box_dims;
         }
     }
 }
 
 sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *name_starts, sw_buf *boxes,
-                         const uint64_t *box_starts, int nranks, sw_status *st)
+                         const uint64_t *box_starts, int nranks, sw_findings *findings, sw_status *st)
 {
     uint64_t *rank_refs = sw_calloc((uint64_t)nranks, sizeof *rank_refs, st), *filled = NULL, nrefs = 0;
     uint32_t *tensor_of = NULL;
+    uint8_t *ndims = NULL;
     name_ref *refs = NULL;
 
     if (!rank_refs || list_names(names, name_starts, nranks, &refs, &nrefs, rank_refs, st))
@@ -162,14 +226,18 @@ sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *nam
     if (nrefs > 1)
         qsort(refs, nrefs, sizeof *refs, by_name);
     tensor_of = sw_calloc(nrefs, sizeof *tensor_of, st);
-    if (!tensor_of || make_tensors(c, refs, nrefs, tensor_of, st) || place_boxes(c, st))
+    ndims = tensor_of ? sw_calloc(nrefs, sizeof *ndims, st) : NULL;
+    if (!ndims || make_tensors(c, refs, nrefs, tensor_of, findings, st) || place_boxes(c, st))
         goto out;
+    for (uint64_t i = 0; i < nrefs; i++)
+        ndims[refs[i].order] = refs[i].record->ndim;
     filled = sw_calloc(c->ntensors, sizeof *filled, st);
     if (filled)
-        scatter_boxes(c, boxes, box_starts, nranks, rank_refs, tensor_of, filled);
+        scatter_boxes(c, boxes, box_starts, nranks, rank_refs, tensor_of, ndims, filled);
 out:
     sw_buf_release(boxes);
     free(filled);
+    free(ndims);
     free(tensor_of);
     free(refs);
     free(rank_refs);

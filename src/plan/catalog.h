@@ -6,7 +6,7 @@
 #ifndef SW_PLAN_CATALOG_H
 #define SW_PLAN_CATALOG_H
 
-#include "base/buf.h"
+#include "base/findings.h"
 #include "format/dtype.h"
 #include "format/header.h"
 #include "format/names.h"
@@ -18,9 +18,12 @@ typedef struct sw_file {
     int64_t mtime_ns;     /* for noticing a change */
     uint64_t dev, ino;    /* which file it is, as the rank that listed it sees it */
     uint64_t hash;        /* of the header text */
+    uint64_t entries;     /* tensors in its header, empty ones too */
     sw_shard_name number; /* from the name; zeros when it has none */
     uint32_t owner;       /* the rank that reads it when assigned by owner */
     bool sharded;         /* carries DCP_SHARDING_INFO */
+    bool format_pt;       /* its __metadata__ says format: pt */
+    bool broken;          /* its header cannot be used: a finding tells why; no box points here */
 } sw_file;
 
 typedef struct sw_tensor {
@@ -29,11 +32,15 @@ typedef struct sw_tensor {
     uint8_t ndim;
     uint8_t out_dtype; /* as it will be written */
     bool has_global;   /* global_shape was given and stands in shapes already */
-    uint8_t
-        split_dims;  /* leading dims beyond which no box is cut: rows sharded = 1, columns = 2, whole = 0 */
-    uint32_t model;  /* j of the files that hold it, 0 = none or several */
-    uint64_t box0;   /* where its boxes begin in catalog->boxes */
-    uint64_t nboxes; /* boxes that are used: disjoint, none empty, sorted by offsets */
+    bool holes;        /* some elements are in no box */
+    bool overlaps;     /* boxes overlap without being equal */
+    bool broken;       /* findings tell why (also those two): boxes are there to be shown, not to be read */
+    /* leading dims beyond which no box is cut: rows sharded = 1, columns = 2, whole = 0 */
+    uint8_t split_dims;
+    uint32_t model;     /* j of the files that hold it, 0 = none or several */
+    uint32_t file;      /* the first of the files that hold a box of it, even an empty one */
+    uint64_t box0;      /* where its boxes begin in catalog->boxes */
+    uint64_t nboxes;    /* boxes that are used: disjoint, none empty, sorted by offsets */
     uint64_t nreplicas; /* behind them: boxes that repeat a used one, sorted likewise */
     uint64_t dims0;     /* its full shape at catalog->shapes + dims0, ndim sizes */
     uint64_t bytes;     /* of the full tensor as saved */
@@ -57,8 +64,10 @@ typedef struct sw_catalog {
     sw_box *boxes;
     uint64_t *box_dims; /* offsets then shape of each box, outermost first, elements */
     uint64_t nboxes;
-    bool sharded; /* some file carries DCP_SHARDING_INFO */
-    char *names;  /* pool that file and tensor names point into */
+    bool sharded;   /* some file carries DCP_SHARDING_INFO */
+    bool in_memory; /* the files are ranks, which hold their boxes */
+    bool part;      /* one file by itself: what others may hold is not missed */
+    char *names;    /* pool that file and tensor names point into */
     char *file_names;
 } sw_catalog;
 
@@ -84,17 +93,21 @@ const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
 void sw_catalog_release(sw_catalog *c);
 
+/* In the next two, findings is NULL, and the first thing that is wrong is the error; or it takes all that is wrong, and
+ * what they speak of is marked as broken. */
+
 /* Local, the same result on every rank. Join what all ranks found.
  *   c       has files and nfiles; the rest is filled in but for what sw_catalog_check() decides
  *   names   records of rank r at [name_starts[r], name_starts[r + 1]); likewise boxes, which is released
- * Errors: SW_EINPUT where ranks disagree as sw_found_add() says; SW_ENOMEM. O(b log b). */
+ * Errors: SW_EINPUT for a tensor whose dtype, number of dimensions or global_shape differs from file to file; SW_ENOMEM.
+ * O(b log b). */
 sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *name_starts, sw_buf *boxes,
-                         const uint64_t *box_starts, int nranks, sw_status *st);
+                         const uint64_t *box_starts, int nranks, sw_findings *findings, sw_status *st);
 
 /* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete the tensors:
  * full shape, used boxes first and sorted, replicas behind them, empty boxes gone, split_dims.
  * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause), one FQN in two plain
  * files, files with and without sharding info, F4/F6 cut within a byte. O(b log b) for grids of boxes. */
-sw_code sw_catalog_check(sw_catalog *c, sw_status *st);
+sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st);
 
 #endif

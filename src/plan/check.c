@@ -3,17 +3,41 @@
  * Boxes that repeat a region (replicas) are set apart first. Overlaps are looked for by cutting: along some dimension
  * the boxes fall into groups that do not touch, and each group is cut again along the others; a grid is done
  * after one pass a dimension. Only a group that nothing cuts (a pinwheel, or a real overlap) is compared pair by
- * pair. Without overlaps, the volumes tell of a gap, and a sweep finds its first element. No element is ever marked. */
+ * pair. Without overlaps, the volumes tell of a gap, and a sweep finds its first element. Who looks for all that is wrong is told
+ * of several overlaps, and of gaps beside them (cover.h). No element is ever marked. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "plan/catalog.h"
+#include "plan/cover.h"
 #include "plan/dims.h"
 
 /* Deeper cutting than this is no grid of anybody's; the pairs are compared instead. */
 #define MAX_CUTS 64
+
+/* So many pairs of a tensor's boxes that overlap are told of, one by one. */
+#define PAIRS_MAX 8
+
+/* The usual causes, for those who look for all that is wrong. */
+static const char hint_gap[] =
+    "a shard file was lost in copying, or the job was killed before its last rank had written: copy the "
+    "missing file, or save again; --expect-shards tells which numbers are missing";
+static const char hint_gap_broken[] =
+    "it may have been in one of the files that cannot be read: look at those first";
+static const char hint_overlap[] =
+    "strided placements (_StridedShard: FSDP2 over tensor parallelism) leave boxes that do not say where "
+    "they belong, or files of two saves lie together: save again from a state dict with plain placements, or "
+    "remove the files of the other save";
+static const char hint_plain[] =
+    "two saves in one directory, or shard files that lost their metadata: remove the files that do not "
+    "belong, or write an index that names the right ones";
+static const char hint_mixed[] =
+    "files of two checkpoints in one directory, or a shard rewritten by a tool that drops its metadata: "
+    "remove or replace the file";
+static const char hint_global[] = "files of two saves in one directory: remove those of the other save";
 
 /* One tensor under the lens, and room to work in. */
 typedef struct lens {
@@ -27,6 +51,7 @@ typedef struct lens {
     sw_box *boxes; /* for sorting */
     uint64_t *box_dims;
     size_t cap_boxes, cap_dims;
+    bool lost_files; /* some file is known, but cannot be read */
 } lens;
 
 static uint64_t low(const lens *l, uint32_t box, unsigned dim)
@@ -174,16 +199,23 @@ static bool overlap(const lens *l, uint32_t a, uint32_t b)
     return true;
 }
 
-/* Sorted along dim: compare each box with those that begin before it ends. */
-static bool overlap_in_pairs(const lens *l, const uint32_t *ids, size_t n, unsigned dim, uint32_t pair[2])
+/* Pairs of boxes that overlap. */
+typedef struct pair_list {
+    uint32_t pairs[PAIRS_MAX + 1][2];
+    size_t n, max; /* one more than are told of, to know that there are more */
+} pair_list;
+
+/* Sorted along dim: compare each box with those that begin before it ends. True: the list is full. */
+static bool overlap_in_pairs(const lens *l, const uint32_t *ids, size_t n, unsigned dim, pair_list *found)
 {
     for (size_t i = 0; i < n; i++) {
         for (size_t j = i + 1; j < n && low(l, ids[j], dim) < high(l, ids[i], dim); j++) {
-            if (overlap(l, ids[i], ids[j])) {
-                pair[0] = ids[i];
-                pair[1] = ids[j];
+            if (!overlap(l, ids[i], ids[j]))
+                continue;
+            found->pairs[found->n][0] = ids[i];
+            found->pairs[found->n++][1] = ids[j];
+            if (found->n == found->max)
                 return true;
-            }
         }
     }
     return false;
@@ -200,8 +232,9 @@ static size_t first_group(const lens *l, const uint32_t *ids, size_t n, unsigned
     return i;
 }
 
-static bool find_overlap(const lens *l, uint32_t *ids, size_t n, unsigned dim, unsigned depth,
-                         uint32_t pair[2])
+/* True: the list is full. */
+static bool find_overlaps(const lens *l, uint32_t *ids, size_t n, unsigned dim, unsigned depth,
+                          pair_list *found)
 {
     unsigned tries = 0;
     size_t group;
@@ -215,11 +248,11 @@ static bool find_overlap(const lens *l, uint32_t *ids, size_t n, unsigned dim, u
     }
     if (tries == l->ndim || depth == MAX_CUTS) {
         sort_ids(l, ids, n, dim);
-        return overlap_in_pairs(l, ids, n, dim, pair);
+        return overlap_in_pairs(l, ids, n, dim, found);
     }
     for (; n; ids += group, n -= group) {
         group = first_group(l, ids, n, dim);
-        if (find_overlap(l, ids, group, (dim + 1) % l->ndim, depth + 1, pair))
+        if (find_overlaps(l, ids, group, (dim + 1) % l->ndim, depth + 1, found))
             return true;
     }
     return false;
@@ -288,22 +321,30 @@ static uint64_t first_open_slab(lens *l, uint32_t *ids, size_t *n, unsigned dim,
     return pos;
 }
 
-static sw_code fail_gap(lens *l, sw_status *st)
+/* first: where the first missing element is; missing: how many are, 0 = not to be told. */
+static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, sw_status *st)
 {
-    const uint64_t *shape = sw_tensor_shape(l->c, l->t);
-    uint64_t missing[SW_MAX_DIMS] = { 0 };
-    char text[2][SW_DIMS_TEXT];
+    char text[2][SW_DIMS_TEXT], count[64] = "";
+
+    if (missing)
+        snprintf(count, sizeof count, ", %" PRIu64 " element%s missing in all", missing,
+                 missing == 1 ? " is" : "s are");
+    return sw_fail(
+        st, SW_EINPUT, NULL, l->t->name, "no %s holds the elements from offsets %s on (shape %s)%s%s",
+        l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0], sizeof text[0]),
+        sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count,
+        l->c->in_memory ? "" : ": a shard file is missing or was not written to its end");
+}
+
+/* The first element that no box holds, of boxes that do not overlap. */
+static void find_gap(lens *l, uint64_t *first)
+{
     size_t n = (size_t)l->t->nboxes;
 
     for (size_t i = 0; i < n; i++)
         l->ids[i] = (uint32_t)i;
     for (unsigned d = 0; d < l->ndim; d++)
-        missing[d] = first_open_slab(l, l->ids, &n, d, shape);
-    return sw_fail(st, SW_EINPUT, NULL, l->t->name,
-                   "no shard file holds the elements from offsets %s on (shape %s): a shard file is missing "
-                   "or was not written to its end",
-                   sw_dims_text(missing, l->ndim, text[0], sizeof text[0]),
-                   sw_dims_text(shape, l->ndim, text[1], sizeof text[1]));
+        first[d] = first_open_slab(l, l->ids, &n, d, sw_tensor_shape(l->c, l->t));
 }
 
 /* ---- a tensor ----------------------------------------------------------------------------------- */
@@ -377,50 +418,142 @@ static sw_code check_bits(const lens *l, const uint64_t *shape, sw_status *st)
     return SW_OK;
 }
 
-static sw_code check_volume(lens *l, const uint64_t *shape, sw_status *st)
+static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 {
     sw_tensor *t = l->t;
-    uint64_t filled = 0, bits;
     char text[SW_DIMS_TEXT];
+    uint64_t bits;
 
     if (!sw_dims_product(shape, l->ndim, &t->elements) ||
-        !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX)
+        !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX) {
+        t->elements = 0;
         return sw_fail(st, SW_EINPUT, NULL, t->name, "shape %s of %s overflows",
                        sw_dims_text(shape, l->ndim, text, sizeof text), sw_dtype_name(t->dtype));
+    }
     t->bytes = bits / 8;
-    for (uint32_t i = 0; i < t->nboxes; i++)
-        filled += l->ndim ? extent(l, i, 0) * inner_volume(l, i, 0) : 1;
-    if (filled < t->elements)
-        return fail_gap(l, st);
     return SW_OK;
 }
 
-static sw_code check_tensor(lens *l, sw_status *st)
+/* Without overlaps the volumes tell of gaps. all: how many elements are missing is told as well. */
+static sw_code check_volume(lens *l, bool all, sw_status *st)
+{
+    sw_tensor *t = l->t;
+    uint64_t filled = 0, first[SW_MAX_DIMS] = { 0 };
+
+    for (uint32_t i = 0; i < t->nboxes; i++)
+        filled += l->ndim ? extent(l, i, 0) * inner_volume(l, i, 0) : 1;
+    if (filled >= t->elements)
+        return SW_OK;
+    t->holes = true;
+    find_gap(l, first);
+    return fail_gap(l, first, all ? t->elements - filled : 0, st);
+}
+
+/* With overlaps what is held must be counted. */
+static sw_code check_cover(const lens *l, sw_status *st)
+{
+    uint64_t first[SW_MAX_DIMS] = { 0 };
+    sw_cover cover = { .first = first };
+    sw_tensor *t = l->t;
+
+    if (sw_cover_count(l->dims, t->nboxes, l->ndim, sw_tensor_shape(l->c, t), &cover, st))
+        return st->code;
+    if (!cover.counted)
+        return sw_fail(st, SW_EINPUT, NULL, t->name,
+                       "so many of its boxes overlap that missing elements were not looked for");
+    t->holes = cover.open;
+    return cover.open ? fail_gap(l, first, t->elements - cover.held, st) : SW_OK;
+}
+
+/* Whole tensors have one place. */
+static sw_code check_plain(const lens *l, sw_status *st)
+{
+    const sw_box *boxes = l->c->boxes + l->t->box0;
+
+    if (l->c->sharded || l->t->nboxes < 2)
+        return SW_OK;
+    return sw_fail(st, SW_EINPUT, l->c->files[boxes[1].file].name, l->t->name,
+                   "also in %s, and neither file has sharding info", l->c->files[boxes[0].file].name);
+}
+
+/* A shape to show that holds all boxes, whatever was said. */
+static void widen_shape(const lens *l, uint64_t *shape)
+{
+    for (uint32_t i = 0; i < l->t->nboxes; i++)
+        for (unsigned d = 0; !is_empty(l, i) && d < l->ndim; d++)
+            shape[d] = sw_max(shape[d], high(l, i, d));
+}
+
+/* Let the list take what was found; the tensor is broken then. False: this is the end. */
+static bool goes_on(lens *l, sw_findings *findings, const char *hint, sw_status *st)
+{
+    l->t->broken = l->t->broken || st->code;
+    return sw_findings_take_hint(findings, hint, st) == SW_OK;
+}
+
+/* The first pair, or with a list several. */
+static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
+{
+    pair_list found = { .max = findings ? PAIRS_MAX + 1 : 1 };
+
+    for (uint32_t i = 0; i < l->t->nboxes; i++)
+        l->ids[i] = i;
+    find_overlaps(l, l->ids, (size_t)l->t->nboxes, 0, 0, &found);
+    l->t->overlaps = found.n > 0;
+    for (size_t i = 0; i < found.n && i < PAIRS_MAX; i++) {
+        fail_overlap(l, found.pairs[i], st);
+        if (!goes_on(l, findings, hint_overlap, st))
+            return st->code;
+    }
+    if (found.n > PAIRS_MAX)
+        sw_fail(st, SW_EINPUT, NULL, l->t->name,
+                "more of its boxes overlap than the %d pairs that are listed", PAIRS_MAX);
+    goes_on(l, findings, hint_overlap, st);
+    return st->code;
+}
+
+/* Are elements missing? */
+static sw_code check_holes(lens *l, sw_findings *findings, sw_status *st)
+{
+    if (l->c->part)
+        return SW_OK;
+    return l->t->overlaps ? check_cover(l, st) : check_volume(l, findings != NULL, st);
+}
+
+static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
 {
     sw_tensor *t = l->t;
     uint64_t *shape = l->c->shapes + t->dims0;
-    const sw_box *boxes = l->c->boxes + t->box0;
-    uint32_t pair[2];
 
     l->ndim = t->ndim;
     l->dims = l->c->box_dims + t->box_dims0;
-    if (!l->c->sharded && t->nboxes > 1)
-        return sw_fail(st, SW_EINPUT, l->c->files[boxes[1].file].name, t->name,
-                       "also in %s, and neither file has sharding info", l->c->files[boxes[0].file].name);
+    check_plain(l, st);
+    if (!goes_on(l, findings, hint_plain, st))
+        return st->code;
     if (!t->has_global)
         find_shape(l, shape);
     else if (check_global(l, shape, st))
+        widen_shape(l, shape);
+    if (!goes_on(l, findings, hint_global, st) || sort_boxes(l, st))
         return st->code;
-    if (sort_boxes(l, st))
+    if (check_overlaps(l, findings, st))
         return st->code;
-    for (uint32_t i = 0; i < t->nboxes; i++)
-        l->ids[i] = i;
-    if (find_overlap(l, l->ids, (size_t)t->nboxes, 0, 0, pair))
-        return fail_overlap(l, pair, st);
-    if (check_volume(l, shape, st))
+    if (!check_size(l, shape, st))
+        check_holes(l, findings, st);
+    if (!goes_on(l, findings, l->lost_files ? hint_gap_broken : t->overlaps ? hint_overlap : hint_gap, st))
         return st->code;
     find_split(l, shape);
-    return check_bits(l, shape, st);
+    check_bits(l, shape, st);
+    goes_on(l, findings, NULL, st);
+    return st->code;
+}
+
+/* The first of the files that hold a tensor: for one without elements nothing else tells where it is. */
+static void find_file(const sw_catalog *c, sw_tensor *t)
+{
+    t->file = c->boxes[t->box0].file;
+    for (uint64_t i = 1; i < t->nboxes + t->nreplicas; i++)
+        t->file = (uint32_t)sw_min(t->file, c->boxes[t->box0 + i].file);
 }
 
 /* j of the files that hold a tensor, 0 where they differ. */
@@ -437,32 +570,37 @@ static void find_model(sw_catalog *c, sw_tensor *t)
     }
 }
 
-static sw_code check_files(sw_catalog *c, sw_status *st)
+static sw_code check_files(sw_catalog *c, sw_findings *findings, sw_status *st)
 {
-    const sw_file *with = NULL, *without = NULL;
+    const sw_file *with = NULL;
 
-    for (uint32_t i = 0; i < c->nfiles; i++) {
-        const sw_file **which = c->files[i].sharded ? &with : &without;
-
-        *which = *which ? *which : &c->files[i];
-    }
-    if (with && without)
-        return sw_fail(st, SW_EINPUT, without->name, NULL, "has no DCP_SHARDING_INFO, but %s has",
-                       with->name);
+    for (uint32_t i = 0; i < c->nfiles && !with; i++)
+        with = c->files[i].sharded ? &c->files[i] : NULL;
     c->sharded = with != NULL;
-    return SW_OK;
+    for (uint32_t i = 0; i < c->nfiles && with && !st->code; i++) {
+        const sw_file *f = &c->files[i];
+
+        if (f->sharded || f->broken)
+            continue;
+        sw_fail(st, SW_EINPUT, f->name, NULL, "has no DCP_SHARDING_INFO, but %s has", with->name);
+        sw_findings_take_hint(findings, hint_mixed, st);
+    }
+    return st->code;
 }
 
-sw_code sw_catalog_check(sw_catalog *c, sw_status *st)
+sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
 {
     lens l = { .c = c };
 
-    if (check_files(c, st))
+    if (check_files(c, findings, st))
         return st->code;
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        l.lost_files = l.lost_files || c->files[i].broken;
     for (uint32_t i = 0; i < c->ntensors; i++) {
         l.t = &c->tensors[i];
+        find_file(c, l.t);
         find_model(c, l.t);
-        if (check_tensor(&l, st))
+        if (check_tensor(&l, findings, st))
             break;
     }
     free(l.ids);

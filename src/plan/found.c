@@ -64,68 +64,61 @@ static const char *keep_name(sw_found *f, const char *name, uint32_t len, sw_sta
     return to;
 }
 
-static bool same_name(const sw_found_name *n, const char *name, uint32_t len)
+/* NULL = none was given. */
+static const uint64_t *global_shape(const sw_header *h, const sw_entry *e)
 {
-    return n->name_len == len && memcmp(n->name, name, len) == 0;
+    return e->global_shape == SW_NO_DIMS ? NULL : h->dims + e->global_shape;
+}
+
+/* Does the record speak of the same name, in the same way? */
+static bool same_thing(const sw_found_name *n, const sw_entry *e, const uint64_t *global)
+{
+    return n->name_len == e->name_len && memcmp(n->name, e->name, e->name_len) == 0 && n->dtype == e->dtype &&
+           n->ndim == e->ndim && (n->global_shape != NULL) == (global != NULL) &&
+           (!global || memcmp(n->global_shape, global, n->ndim * sizeof *global) == 0);
+}
+
+/* Add a record at a free place of the table. */
+static sw_code add_name(sw_found *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t at,
+                        sw_status *st)
+{
+    sw_found_name n = { .name_len = e->name_len, .first_file = file, .dtype = e->dtype, .ndim = e->ndim };
+
+    if (f->nnames >= UINT32_MAX - 1)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
+    if (sw_grow(&f->names, &f->cap_names, f->nnames + 1, sizeof *f->names, st) ||
+        !(n.name = keep_name(f, e->name, e->name_len, st)))
+        return st->code;
+    if (global) {
+        n.global_shape = sw_calloc(n.ndim, sizeof *global, st);
+        if (!n.global_shape)
+            return st->code;
+        memcpy(n.global_shape, global, n.ndim * sizeof *global);
+    }
+    f->names[f->nnames++] = n;
+    f->table[at] = (uint32_t)f->nnames;
+    return SW_OK;
 }
 
 /* Find or add a name. Files of one checkpoint mostly hold the same names in the same order, so *guess,
  * the name after the last one, is looked at first. */
-static sw_code intern(sw_found *f, const sw_entry *e, uint32_t file, size_t *guess, sw_status *st)
+static sw_code intern(sw_found *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t *guess,
+                      sw_status *st)
 {
     size_t at;
-    const char *kept;
 
-    if (*guess < f->nnames && same_name(&f->names[*guess], e->name, e->name_len))
+    if (*guess < f->nnames && same_thing(&f->names[*guess], e, global))
         return SW_OK;
     if (f->nnames * 2 >= f->table_size && grow_table(f, st))
         return st->code;
     for (at = hash_name(f, e->name, e->name_len, f->table_size); f->table[at];
          at = (at + 1) & (f->table_size - 1)) {
         *guess = f->table[at] - 1;
-        if (same_name(&f->names[*guess], e->name, e->name_len))
+        if (same_thing(&f->names[*guess], e, global))
             return SW_OK;
     }
-    if (f->nnames >= UINT32_MAX - 1)
-        return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
-    if (sw_grow(&f->names, &f->cap_names, f->nnames + 1, sizeof *f->names, st) ||
-        !(kept = keep_name(f, e->name, e->name_len, st)))
-        return st->code;
-    *guess = f->nnames++;
-    f->names[*guess] = (sw_found_name){ kept, e->name_len, file, file, 0, NULL, e->dtype, e->ndim };
-    f->table[at] = (uint32_t)*guess + 1;
-    return SW_OK;
-}
-
-sw_code sw_other_kind(const char *name, sw_dtype dtype, unsigned ndim, const char *file, sw_dtype first_dtype,
-                      unsigned first_ndim, const char *first_file, sw_status *st)
-{
-    if (dtype != first_dtype)
-        return sw_fail(st, SW_EINPUT, file, name, "dtype is %s here but %s in %s", sw_dtype_name(dtype),
-                       sw_dtype_name(first_dtype), first_file);
-    return sw_fail(st, SW_EINPUT, file, name, "%u dimensions here but %u in %s", ndim, first_ndim,
-                   first_file);
-}
-
-sw_code sw_other_global(const char *name, const char *file, const char *first_file, sw_status *st)
-{
-    return sw_fail(st, SW_EINPUT, file, name, "global_shape is not that of %s", first_file);
-}
-
-static sw_code note_global(sw_found_name *n, const uint64_t *shape, const sw_file *files, uint32_t file,
-                           sw_status *st)
-{
-    if (!n->global_shape) {
-        n->global_shape = sw_calloc(n->ndim, sizeof *shape, st);
-        if (!n->global_shape)
-            return st->code;
-        memcpy(n->global_shape, shape, n->ndim * sizeof *shape);
-        n->global_file = file;
-        return SW_OK;
-    }
-    if (memcmp(n->global_shape, shape, n->ndim * sizeof *shape) != 0)
-        return sw_other_global(n->name, files[file].name, files[n->global_file].name, st);
-    return SW_OK;
+    *guess = f->nnames;
+    return add_name(f, e, global, file, at, st);
 }
 
 sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
@@ -136,18 +129,11 @@ sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint
     for (size_t i = 0; i < h->nentries; i++, id++) {
         const sw_entry *e = &h->entries[i];
         const uint64_t *offsets = e->offsets == SW_NO_DIMS ? zeros : h->dims + e->offsets;
-        sw_found_name *n;
         sw_box_record box;
 
-        if (intern(f, e, file, &id, st))
+        if (intern(f, e, global_shape(h, e), file, &id, st))
             return st->code;
-        n = &f->names[id];
-        if (n->dtype != e->dtype || n->ndim != e->ndim)
-            return sw_other_kind(n->name, e->dtype, e->ndim, files[file].name, n->dtype, n->ndim,
-                                 files[n->first_file].name, st);
-        if (e->global_shape != SW_NO_DIMS && note_global(n, h->dims + e->global_shape, files, file, st))
-            return st->code;
-        n->count++;
+        f->names[id].count++;
         box = (sw_box_record){ files[file].data_start + e->begin, file, (uint32_t)id };
         if (sw_buf_add(&f->boxes, &box, sizeof box, st) ||
             sw_buf_add(&f->boxes, offsets, e->ndim * sizeof *offsets, st) ||
@@ -163,8 +149,8 @@ sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st)
 
     for (size_t i = 0; i < f->nnames; i++) {
         const sw_found_name *n = &f->names[i];
-        sw_name_record r = { n->count, n->name_len, n->first_file,           n->global_file,
-                             n->dtype, n->ndim,     n->global_shape != NULL, 0 };
+        sw_name_record r = { n->count, n->name_len, n->first_file, n->dtype, n->ndim, n->global_shape != NULL,
+                             { 0 } };
 
         if (sw_buf_add(out, &r, sizeof r, st) ||
             (n->global_shape && sw_buf_add(out, n->global_shape, n->ndim * sizeof *n->global_shape, st)) ||

@@ -1,5 +1,7 @@
 /* What one rank found in the headers of the files that it owns, packed so that it can be sent as it lies: a
- * record for each name (it says how many boxes there are), and a record for each box. */
+ * record for each name (it says how many boxes there are), and a record for each box. Files that speak of one name
+ * in different ways (another dtype, number of dimensions or global_shape) make several records of it, and
+ * sw_catalog_merge() judges them: so what is found does not depend on who read which file. */
 #ifndef SW_PLAN_FOUND_H
 #define SW_PLAN_FOUND_H
 
@@ -12,8 +14,7 @@ typedef struct sw_name_record {
     uint64_t count;
     uint32_t name_len;
     uint32_t first_file;
-    uint32_t global_file;
-    uint8_t dtype, ndim, has_global, zero;
+    uint8_t dtype, ndim, has_global, zero[5];
 } sw_name_record;
 
 typedef struct sw_box_record {
@@ -31,7 +32,6 @@ typedef struct sw_found_name {
     const char *name; /* in a pool of its own */
     uint32_t name_len;
     uint32_t first_file;    /* where it was met first */
-    uint32_t global_file;   /* the first that gave a global shape */
     uint64_t count;         /* boxes */
     uint64_t *global_shape; /* owned; NULL = none was given */
     uint8_t dtype, ndim;
@@ -53,19 +53,13 @@ typedef struct sw_found {
         NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, NULL, 0, 0, 0                                            \
     }
 
-/* Local. Add all entries of one header. files: the list that index file points into, for messages and data_start.
- * Errors: SW_EINPUT (an FQN whose dtype, number of dimensions or global_shape is not that of an earlier file), SW_ENOMEM. */
+/* Local. Add all entries of one header. files: the list that index file points into, for data_start.
+ * Errors: SW_EINPUT (too many names), SW_ENOMEM. */
 sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st);
 
 /* Local. The names' records, appended to out. */
 sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st);
 
 void sw_found_release(sw_found *f);
-
-/* Local. Fail because name is of another dtype or number of dimensions here than in first_file, or has another
- * global_shape. */
-sw_code sw_other_kind(const char *name, sw_dtype dtype, unsigned ndim, const char *file, sw_dtype first_dtype,
-                      unsigned first_ndim, const char *first_file, sw_status *st);
-sw_code sw_other_global(const char *name, const char *file, const char *first_file, sw_status *st);
 
 #endif

@@ -14,7 +14,7 @@
 
 #define UNUSED_SHOWN 10
 #define WEIGHTS_SUFFIX ".safetensors"
-#define NUMBERED_NAME "model-%05" PRIu64 "-of-%05" PRIu64 WEIGHTS_SUFFIX
+#define NUMBERED_NAME "%smodel-%05" PRIu64 "-of-%05" PRIu64 WEIGHTS_SUFFIX
 
 /* What a tensor is sorted by. Tensors are numbered by name, so their numbers stand for their names. */
 typedef struct placed {
@@ -30,6 +30,7 @@ typedef struct placement {
     uint32_t nnames;
     uint64_t largest;  /* the n of model-j-of-n; 0 = the one file is model.safetensors */
     const char *index; /* name of the index; NULL = none */
+    bool diffusers;
 } placement;
 
 /* ---- sizes -------------------------------------------------------------------------------------- */
@@ -60,6 +61,11 @@ uint64_t sw_tensor_out_bytes(const sw_catalog *c, const sw_tensor *t)
         !sw_add(bytes, elements % 8 * bits / 8, &bytes))
         return UINT64_MAX;
     return bytes;
+}
+
+static const char *usual_index(const placement *p)
+{
+    return p->diffusers ? SW_DIFFUSERS_INDEX_NAME : SW_INDEX_NAME;
 }
 
 /* ---- place -------------------------------------------------------------------------------------- */
@@ -96,13 +102,17 @@ static sw_code match_map(const sw_catalog *c, const sw_layout_rule *rule, size_t
     return SW_OK;
 }
 
-static void place_by_number(const sw_catalog *c, const sw_map *map, const size_t *item_of, placement *p)
+static void place_by_number(const sw_catalog *c, const sw_layout_rule *rule, const size_t *item_of,
+                            placement *p)
 {
+    const sw_map *map = rule->map;
+
+    p->largest = rule->largest;
     for (uint32_t t = 0; t < c->ntensors; t++)
         p->tensors[t].file = (uint32_t)map->items[item_of[t]].number;
     for (size_t m = 0; m < map->n; m++)
         p->largest = sw_max(p->largest, map->items[m].number);
-    p->index = SW_INDEX_NAME;
+    p->index = usual_index(p);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -203,7 +213,7 @@ static sw_code place_by_name(const sw_catalog *c, const sw_layout_rule *rule, co
 {
     const sw_map_item *items = rule->map->items;
 
-    p->index = rule->index_name ? rule->index_name : SW_INDEX_NAME;
+    p->index = rule->index_name ? rule->index_name : usual_index(p);
     p->names = sw_calloc(c->ntensors, sizeof *p->names, st);
     if (!p->names)
         return st->code;
@@ -226,7 +236,7 @@ static sw_code place_by_map(const sw_catalog *c, const sw_layout_rule *rule, pla
     if (!item_of || match_map(c, rule, item_of, l, st))
         goto out;
     if (rule->kind == SW_LAYOUT_NUMBERS)
-        place_by_number(c, rule->map, item_of, p);
+        place_by_number(c, rule, item_of, p);
     else if (place_by_name(c, rule, item_of, p, st))
         goto out;
 out:
@@ -247,7 +257,7 @@ static sw_code place_by_model(const sw_catalog *c, placement *p, sw_status *st)
     }
     for (uint32_t f = 0; f < c->nfiles; f++)
         p->largest = sw_max(p->largest, c->files[f].number.of);
-    p->index = SW_INDEX_NAME;
+    p->index = usual_index(p);
     return SW_OK;
 }
 
@@ -354,7 +364,7 @@ static sw_code place_by_size(const sw_catalog *c, uint64_t limit, placement *p, 
     if (p->largest <= 1)
         p->largest = 0;
     else
-        p->index = SW_INDEX_NAME;
+        p->index = usual_index(p);
     free(sorted);
     return SW_OK;
 }
@@ -399,8 +409,11 @@ static char *file_name(const placement *p, uint32_t file, sw_status *st)
     if (p->names)
         return sw_strdup(p->names[file], st);
     if (p->largest == 0)
-        return sw_strdup(SW_SINGLE_NAME, st);
-    if (sw_buf_addf(&name, st, NUMBERED_NAME, (uint64_t)file, p->largest))
+        sw_buf_addf(&name, st, "%s" SW_SINGLE_NAME, p->diffusers ? SW_DIFFUSERS_STEM : "");
+    else
+        sw_buf_addf(&name, st, NUMBERED_NAME, p->diffusers ? SW_DIFFUSERS_STEM : "", (uint64_t)file,
+                    p->largest);
+    if (st->code)
         sw_buf_release(&name);
     return name.data;
 }
@@ -515,7 +528,7 @@ static sw_code measure(const sw_catalog *c, sw_layout *l, sw_status *st)
 sw_code sw_layout_build(const sw_catalog *c, const sw_layout_rule *rule, sw_layout *out, sw_status *st)
 {
     sw_layout l = { 0 };
-    placement p = { 0 };
+    placement p = { .diffusers = rule->diffusers };
 
     *out = l;
     if (place(c, rule, &p, &l, st) || arrange(c, &p, &l, st) || measure(c, &l, st))

@@ -25,6 +25,8 @@ typedef struct sw_layout_rule {
     const char *map_file;   /* for messages */
     const char *index_name; /* NAMES: name of the index to write; NULL = SW_INDEX_NAME */
     uint64_t max_size;      /* SIZE: bytes of tensor data per file */
+    uint64_t largest;       /* NUMBERS: the n of the names, if larger than all numbers of the map */
+    bool diffusers;         /* the files and the index are called diffusion_pytorch_model; not NAMES' files */
 } sw_layout_rule;
 
 typedef struct sw_layout_file {
@@ -50,8 +52,8 @@ typedef struct sw_layout {
     uint64_t parameters; /* elements of all tensors */
     uint64_t bytes;      /* of tensor data, as written */
     uint64_t unused;     /* FQNs of the map that no shard holds */
-    sw_buf
-        unused_names; /* the first ten of them, ", " between, NUL behind: for the warning; data may be NULL */
+    /* the first ten of them, ", " between, NUL behind: for the warning; data may be NULL */
+    sw_buf unused_names;
 } sw_layout;
 
 /* Local. Lay out all tensors of the catalogue.

@@ -200,10 +200,15 @@ sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t roun
 
 /* ---- agreement ---------------------------------------------------------------------------------- */
 
-uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule *s)
+static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t, sw_dtype dtype)
 {
-    uint64_t h = 1;
+    h = sw_hash(h, t->name, strlen(t->name));
+    h = sw_hash(h, sw_tensor_shape(c, t), t->ndim * sizeof(uint64_t));
+    return sw_hash_word(h, (uint64_t)dtype);
+}
 
+static uint64_t hash_input(uint64_t h, const sw_catalog *c)
+{
     for (uint32_t i = 0; i < c->nfiles; i++) {
         h = sw_hash(h, c->files[i].name, strlen(c->files[i].name));
         h = sw_hash_word(h, c->files[i].size);
@@ -213,27 +218,49 @@ uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule
     for (uint32_t i = 0; i < c->ntensors; i++) {
         const sw_tensor *t = &c->tensors[i];
 
-        h = sw_hash(h, t->name, strlen(t->name));
-        h = sw_hash(h, sw_tensor_shape(c, t), t->ndim * sizeof(uint64_t));
-        h = sw_hash_word(h, (uint64_t)t->dtype << 8 | t->out_dtype);
+        h = hash_tensor(h, c, t, (sw_dtype)t->dtype);
         h = sw_hash(h, c->box_dims + t->box_dims0, (size_t)t->nboxes * 2 * t->ndim * sizeof(uint64_t));
     }
+    return h;
+}
+
+static uint64_t hash_outputs(uint64_t h, const sw_outputs *o)
+{
+    for (uint32_t i = 0; i < o->view.ntensors; i++) {
+        h = hash_tensor(h, &o->view, &o->view.tensors[i], (sw_dtype)o->view.tensors[i].out_dtype);
+        h = sw_hash_word(h, (uint64_t)o->how[i].op << 32 | o->how[i].source);
+        h = sw_hash_word(h, o->how[i].scale);
+    }
+    return h;
+}
+
+static uint64_t hash_layout(uint64_t h, const sw_layout *l)
+{
     for (uint32_t f = 0; f < l->nfiles; f++) {
         h = sw_hash(h, l->files[f].name, strlen(l->files[f].name));
         h = sw_hash_word(h, l->files[f].size);
     }
     for (uint32_t i = 0; i < l->ntensors; i++)
         h = sw_hash_word(h, (uint64_t)l->order[i].tensor << 32 ^ l->order[i].begin);
-    if (l->index_name)
-        h = sw_hash(h, l->index_name, strlen(l->index_name));
-    if (s) {
-        for (uint32_t i = 0; i < c->nfiles; i++)
-            h = sw_hash_word(h, (uint64_t)c->files[i].owner << 1 | c->files[i].sharded);
-        for (uint64_t i = 0; i < c->nboxes; i++)
-            h = sw_hash_word(sw_hash_word(h, c->boxes[i].at), c->boxes[i].file);
-        h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
-        h = sw_hash_word(sw_hash_word(h, s->band), s->block);
-    }
+    return l->index_name ? sw_hash(h, l->index_name, strlen(l->index_name)) : h;
+}
+
+static uint64_t hash_work(uint64_t h, const sw_catalog *c, const sw_schedule *s)
+{
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        h = sw_hash_word(h, (uint64_t)c->files[i].owner << 1 | c->files[i].sharded);
+    for (uint64_t i = 0; i < c->nboxes; i++)
+        h = sw_hash_word(sw_hash_word(h, c->boxes[i].at), c->boxes[i].file);
+    h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
+    return sw_hash_word(sw_hash_word(h, s->band), s->block);
+}
+
+uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule *s)
+{
+    uint64_t h = hash_layout(hash_outputs(hash_input(1, o->c), o), l);
+
+    if (s)
+        h = hash_work(h, o->c, s);
     return h ? h : 1;
 }
 

@@ -8,6 +8,7 @@
 #define SW_PLAN_SCHEDULE_H
 
 #include "plan/layout.h"
+#include "plan/outputs.h"
 
 /* The ranks [rank0, rank0 + nranks) write the file. */
 typedef struct sw_group {
@@ -38,15 +39,15 @@ sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, ui
 /* Local. The part of file f that rank writes. */
 sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t rank);
 
-/* Local. Rounds in which file f is written: the same for all ranks of its group; at least 1. */
+/* Local. Rounds in which file f is written: the same for all ranks of its group; 0 for an empty file. */
 uint64_t sw_schedule_rounds(const sw_schedule *s, const sw_layout *l, uint32_t f);
 
 /* Local. The band of a region in a round: empty once the region is done. */
 sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t round);
 
-/* Local. A hash of catalogue, layout and schedule: what all ranks must agree upon. Never 0.
+/* Local. A hash of catalogue, outputs, layout and schedule: what all ranks must agree upon. Never 0.
  * s may be NULL: only what decides the output bytes, the same for any number of ranks. */
-uint64_t sw_plan_hash(const sw_catalog *c, const sw_layout *l, const sw_schedule *s);
+uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule *s);
 
 void sw_schedule_release(sw_schedule *s);
 

@@ -62,8 +62,8 @@ static inline void test_header(const test_box *boxes, size_t n, uint32_t file, s
 }
 
 /* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named "f0", "f1", ... */
-static inline sw_code test_catalog(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
-                                   sw_catalog *c, sw_status *st)
+static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
+                                        sw_catalog *c, sw_findings *findings, sw_status *st)
 {
     sw_entry *entries = calloc(n + 1, sizeof *entries);
     uint64_t *dims = calloc(8 * n + 1, sizeof *dims),
@@ -93,14 +93,20 @@ static inline sw_code test_catalog(const test_box *boxes, size_t n, uint32_t nfi
         box_starts[r + 1] = all.len;
         sw_found_release(&found);
     }
-    if (!st->code && !sw_catalog_merge(c, &names, starts, &all, box_starts, nranks, st))
-        sw_catalog_check(c, st);
+    if (!st->code && !sw_catalog_merge(c, &names, starts, &all, box_starts, nranks, findings, st))
+        sw_catalog_check(c, findings, st);
     sw_buf_release(&all);
     sw_buf_release(&names);
     free(starts);
     free(dims);
     free(entries);
     return st->code;
+}
+
+static inline sw_code test_catalog(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
+                                   sw_catalog *c, sw_status *st)
+{
+    return test_catalog_with(boxes, n, nfiles, nranks, c, NULL, st);
 }
 
 /* A repeatable stream of numbers. */

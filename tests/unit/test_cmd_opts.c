@@ -24,7 +24,7 @@ typedef struct line {
     sw_status st;
 } line;
 
-static void parse(line *l, const char *text)
+static void parse_with(line *l, const sw_command *commands, const char *text)
 {
     static char program[] = "shardweld", empty[] = "";
     char *rest = l->text, *word;
@@ -34,7 +34,12 @@ static void parse(line *l, const char *text)
     l->argv[l->argc++] = program;
     while ((word = strtok_r(rest, " ", &rest)) != NULL && l->argc < WORDS_MAX)
         l->argv[l->argc++] = strcmp(word, "''") == 0 ? empty : word;
-    sw_args_parse(l->argc, l->argv, sw_commands, &l->args, &l->st);
+    sw_args_parse(l->argc, l->argv, commands, &l->args, &l->st);
+}
+
+static void parse(line *l, const char *text)
+{
+    parse_with(l, sw_commands, text);
 }
 
 static void test_refused(void **state)
@@ -44,7 +49,7 @@ static void test_refused(void **state)
     } cases[] = {
         { "", "no command is given; see 'shardweld --help'" },
         { "weld in out", "'weld' is not a command; see" },
-        { "verify in out", "'verify' is not a command; see" },
+        { "consolidates in out", "'consolidates' is not a command; see" },
         { "--bogus", "unknown option '--bogus' before the command" },
         { "-n consolidate", "unknown option '-n' before the command" },
         { "consolidate", "INPUT_DIR is missing" },
@@ -56,9 +61,19 @@ static void test_refused(void **state)
         { "consolidate --bogus=1 in out", "unknown option '--bogus=1'" },
         { "consolidate -x in out", "unknown option '-x'" },
         { "consolidate -qx in out", "unknown option '-x'" },
-        { "consolidate --verify in out", "unknown option '--verify'" },
-        { "consolidate --cast-dtype bf16 in out", "unknown option '--cast-dtype'" },
-        { "consolidate --s in out", "option '--s' may be '--single-file' or '--sync'" },
+        { "consolidate --verify=1 in out", "option '--verify' takes no value" },
+        { "consolidate --s in out", "option '--s' may be '--single-file' or '--strip-prefix'" },
+        { "consolidate --cast-dtype '' in out", "--cast-dtype '': expected T" },
+        { "consolidate --cast-dtype bf16 --cast-dtype bf16 in out", "option '--cast-dtype' is given twice" },
+        { "consolidate --dequantize a --dequantize b in out", "option '--dequantize' is given twice" },
+        { "consolidate --assets a --assets b in out", "option '--assets' is given twice" },
+        { "consolidate --diffusers --diffusers in out", "option '--diffusers' is given twice" },
+        { "consolidate in out --include", "option '--include' needs a value: GLOB" },
+        { "consolidate --strip-prefix '' in out", "--strip-prefix '': expected P" },
+        { "consolidate in out --strip-prefix", "option '--strip-prefix' needs a value: P" },
+        { "consolidate --rename a in out", "--rename 'a': expected FROM=TO" },
+        { "consolidate --rename '' in out", "--rename '': expected FROM=TO" },
+        { "consolidate --rename a=b --rename c in out", "--rename 'c': expected FROM=TO" },
         { "consolidate in out --like", "option '--like' needs a value: INDEX" },
         { "consolidate in out --overwrite=yes", "option '--overwrite' takes no value" },
         { "consolidate --like '' in out", "--like '': expected INDEX" },
@@ -125,6 +140,165 @@ static void test_taken(void **state)
     assert_false(l.args.opt.no_sync);
     assert_null(l.args.opt.hints);
     sw_args_release(&l.args);
+}
+
+static void assert_rule(const sw_name_rule *rule, sw_name_kind kind, const char *from, const char *to)
+{
+    assert_int_equal(rule->kind, kind);
+    assert_string_equal(rule->from, from);
+    if (kind == SW_NAME_RENAME)
+        assert_string_equal(rule->to, to);
+}
+
+/* Strips and renames are one list, in the order of the line; globs are two. */
+static void test_names(void **state)
+{
+    line l;
+
+    (void)state;
+    parse(&l,
+          "consolidate --rename a.=b. --include x* in --strip-prefix=a=b. --rename =m. --exclude *bias out "
+          "--rename c==d=e --strip-prefix a=b. --include '' --rename f=");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_string_equal(l.args.input, "in");
+    assert_string_equal(l.args.output, "out");
+    assert_int_equal(l.args.opt.nname_rules, 6);
+    assert_rule(&l.args.opt.name_rules[0], SW_NAME_RENAME, "a.", "b.");
+    assert_rule(&l.args.opt.name_rules[1], SW_NAME_STRIP, "a=b.", NULL);
+    assert_rule(&l.args.opt.name_rules[2], SW_NAME_RENAME, "", "m.");
+    assert_rule(&l.args.opt.name_rules[3], SW_NAME_RENAME, "c", "=d=e");
+    assert_rule(&l.args.opt.name_rules[4], SW_NAME_STRIP, "a=b.", NULL);
+    assert_rule(&l.args.opt.name_rules[5], SW_NAME_RENAME, "f", "");
+    assert_string_equal(l.args.opt.include[0], "x*");
+    assert_string_equal(l.args.opt.include[1], "");
+    assert_null(l.args.opt.include[2]);
+    assert_string_equal(l.args.opt.exclude[0], "*bias");
+    assert_null(l.args.opt.exclude[1]);
+    sw_args_release(&l.args);
+    assert_null(l.args.opt.name_rules);
+    assert_int_equal(l.args.opt.nname_rules, 0);
+    assert_null(l.args.opt.include);
+    assert_null(l.args.opt.exclude);
+    sw_args_release(&l.args);
+
+    parse(&l, "consolidate in out");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_int_equal(l.args.opt.nname_rules, 0);
+    assert_null(l.args.opt.name_rules);
+    assert_null(l.args.opt.include);
+    sw_args_release(&l.args);
+
+    parse(&l, "consolidate --cast-dtype none --dequantize bf16 --assets d --diffusers --verify in out");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_string_equal(l.args.opt.cast_dtype, "none");
+    assert_string_equal(l.args.opt.dequantize, "bf16");
+    assert_string_equal(l.args.opt.assets, "d");
+    assert_true(l.args.opt.diffusers && l.args.opt.verify);
+    sw_args_release(&l.args);
+}
+
+/* Lists that were begun before an error are freed, and what came before it is kept. */
+static void test_names_and_an_error(void **state)
+{
+    static const char *const lines[] = {
+        "consolidate --strip-prefix a --include b --hint c=d --bogus in out",
+        "consolidate --strip-prefix a --strip-prefix '' --include b in out",
+        "consolidate --rename x --strip-prefix a --include b in out",
+        "consolidate --strip-prefix a --include b in",
+        "consolidate --strip-prefix a --include b --help",
+    };
+    line l;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        parse(&l, lines[i]);
+        assert_true(l.st.code == SW_EUSAGE || l.args.answer == SW_ANSWER_HELP);
+        assert_int_equal(l.args.opt.nname_rules, 1);
+        assert_rule(&l.args.opt.name_rules[0], SW_NAME_STRIP, "a", NULL);
+        assert_string_equal(l.args.opt.include[0], "b");
+        sw_args_release(&l.args);
+    }
+}
+
+/* ---- a table of our own: commands with one operand and with two ------------------------------------- */
+
+static const sw_opt look_rows[] = {
+    { "tensor", 0, SW_OPT_LIST, offsetof(sw_args, opt.include), "GLOB", "only these", SW_SET_NONE, 0, NULL },
+    { "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL },
+    { .name = NULL },
+};
+
+static const sw_section look_section = { "Options:", look_rows };
+static const sw_section *const look_sections[] = { &look_section, NULL };
+
+static const sw_command look_commands[] = {
+    { .name = "look",
+      .summary = "look at it",
+      .about = "Look at PATH.",
+      .operands = { "PATH", NULL },
+      .sections = look_sections },
+    { .name = "both",
+      .summary = "look at both",
+      .about = "Look at A and B.",
+      .operands = { "A", "B" },
+      .sections = look_sections },
+    { .name = NULL },
+};
+
+static void test_operands(void **state)
+{
+    static const struct {
+        const char *line;
+        const char *input, *output; /* what is taken */
+        const char *says;           /* else what is said */
+    } cases[] = {
+        { "look here", "here", NULL, NULL },
+        { "look --tensor a here --tensor b", "here", NULL, NULL },
+        { "look -- --here", "--here", NULL, NULL },
+        { "both here there", "here", "there", NULL },
+        { "look", NULL, NULL, "PATH is missing; see 'shardweld look --help'" },
+        { "look ''", NULL, NULL, "PATH is empty" },
+        { "look here there", NULL, NULL, "unexpected argument 'there' after PATH" },
+        { "look --bogus here", NULL, NULL, "unknown option '--bogus'; see 'shardweld look --help'" },
+        { "both", NULL, NULL, "A is missing" },
+        { "both here", NULL, NULL, "B is missing" },
+        { "both here there more", NULL, NULL, "unexpected argument 'more' after B" },
+        { "consolidate in out", NULL, NULL, "'consolidate' is not a command" },
+    };
+    line l;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        print_message("%s\n", cases[i].line);
+        parse_with(&l, look_commands, cases[i].line);
+        assert_int_equal(l.st.code, cases[i].says ? SW_EUSAGE : SW_OK);
+        if (cases[i].says)
+            assert_non_null(strstr(l.st.reason, cases[i].says));
+        else
+            assert_string_equal(l.args.input, cases[i].input);
+        if (cases[i].output)
+            assert_string_equal(l.args.output, cases[i].output);
+        else if (!cases[i].says)
+            assert_null(l.args.output);
+        sw_args_release(&l.args);
+    }
+}
+
+static void test_operands_in_help(void **state)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+
+    (void)state;
+    assert_non_null(to);
+    sw_help(to, look_commands, &look_commands[0]);
+    sw_help(to, look_commands, &look_commands[1]);
+    assert_int_equal(fclose(to), 0);
+    assert_non_null(strstr(text, "usage: shardweld look [OPTIONS] PATH\n"));
+    assert_non_null(strstr(text, "usage: shardweld both [OPTIONS] A B\n"));
+    assert_non_null(strstr(text, "--tensor GLOB"));
+    free(text);
 }
 
 /* Help is answered where it stands, unless something was wrong before it. */
@@ -234,6 +408,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names_and_an_error),
+        cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_operands_in_help),
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_report_survives_an_error),
         cmocka_unit_test(test_no_control_characters),

@@ -754,6 +754,105 @@ static void test_out_dtype(void **state)
     sw_layout_release(&l);
 }
 
+/* diffusers' names are the usual ones with another stem; file names that a map gives are the map's. */
+static void test_diffusers(void **state)
+{
+    static const struct {
+        sw_layout_rule rule;
+        const char *map;
+        const char *first, *second, *index; /* names; NULL = there is none */
+    } cases[] = {
+        { { .kind = SW_LAYOUT_NUMBERS },
+          "{\"a\": 3, \"b\": 2, \"c\": 3}",
+          "diffusion_pytorch_model-00002-of-00003.safetensors",
+          "diffusion_pytorch_model-00003-of-00003.safetensors",
+          "diffusion_pytorch_model.safetensors.index.json" },
+        { { .kind = SW_LAYOUT_MODELS },
+          NULL,
+          "diffusion_pytorch_model-00001-of-00003.safetensors",
+          "diffusion_pytorch_model-00003-of-00003.safetensors",
+          "diffusion_pytorch_model.safetensors.index.json" },
+        { { .kind = SW_LAYOUT_SIZE, .max_size = 14 },
+          NULL,
+          "diffusion_pytorch_model-00001-of-00002.safetensors",
+          "diffusion_pytorch_model-00002-of-00002.safetensors",
+          "diffusion_pytorch_model.safetensors.index.json" },
+        { { .kind = SW_LAYOUT_SIZE, .max_size = 100 },
+          NULL,
+          "diffusion_pytorch_model.safetensors",
+          NULL,
+          NULL },
+        { { .kind = SW_LAYOUT_SINGLE }, NULL, "diffusion_pytorch_model.safetensors", NULL, NULL },
+        { { .kind = SW_LAYOUT_NAMES },
+          "{\"a\": \"model-00001-of-00002.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
+          "model-00001-of-00002.safetensors",
+          "x.safetensors",
+          "diffusion_pytorch_model.safetensors.index.json" },
+        { { .kind = SW_LAYOUT_NAMES, .index_name = "x.index.json" },
+          "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
+          "x.safetensors",
+          NULL,
+          "x.index.json" },
+    };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_layout_rule rule = cases[i].rule;
+        sw_map map = SW_MAP_INIT;
+        sw_layout l;
+
+        print_message("case %zu\n", i);
+        if (cases[i].map)
+            parse_map(cases[i].map, rule.kind == SW_LAYOUT_NAMES, &map);
+        rule.map = &map;
+        rule.map_file = "m";
+        rule.diffusers = true;
+        build(c, &rule, &l);
+        assert_int_equal(l.nfiles, cases[i].second ? 2 : 1);
+        assert_string_equal(l.files[0].name, cases[i].first);
+        if (cases[i].second)
+            assert_string_equal(l.files[1].name, cases[i].second);
+        if (cases[i].index)
+            assert_string_equal(l.index_name, cases[i].index);
+        else
+            assert_null(l.index_name);
+        sw_layout_release(&l);
+        sw_map_release(&map);
+    }
+}
+
+/* A map may have held larger numbers, of tensors that are not written. */
+static void test_largest(void **state)
+{
+    static const struct {
+        uint64_t largest;
+        const char *name;
+    } cases[] = {
+        { 0, "model-00002-of-00002.safetensors" },           { 1, "model-00002-of-00002.safetensors" },
+        { 2, "model-00002-of-00002.safetensors" },           { 7, "model-00002-of-00007.safetensors" },
+        { 99999999, "model-00002-of-99999999.safetensors" },
+    };
+    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map_file = "m" };
+    fixture f;
+    const sw_catalog *c = make(&f, abc, COUNT(abc));
+    sw_map map;
+    sw_layout l;
+
+    (void)state;
+    parse_map("{\"a\": 2, \"b\": 2, \"c\": 2}", false, &map);
+    rule.map = &map;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        rule.largest = cases[i].largest;
+        build(c, &rule, &l);
+        assert_int_equal(l.nfiles, 1);
+        assert_string_equal(l.files[0].name, cases[i].name);
+        sw_layout_release(&l);
+    }
+    sw_map_release(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -766,6 +865,7 @@ int main(void)
         cmocka_unit_test(test_models),         cmocka_unit_test(test_by_size),
         cmocka_unit_test(test_natural_order),  cmocka_unit_test(test_header_limit),
         cmocka_unit_test(test_sizes_overflow), cmocka_unit_test(test_out_dtype),
+        cmocka_unit_test(test_diffusers),      cmocka_unit_test(test_largest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

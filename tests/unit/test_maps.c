@@ -134,6 +134,30 @@ static void test_index(void **state)
     sw_map_release(&map);
 }
 
+/* What is said of all tensors together, however large the number. */
+static void test_totals(void **state)
+{
+    static const char json[] =
+        "{\"metadata\": {\"total_size\": 99999999999999999999, \"total_parameters\": 12}, "
+        "\"weight_map\": {\"a\": \"x\"}}";
+    static const char other[] = "{\"metadata\": {\"total_size\": \"1\"}}",
+                      none[] = "{\"weight_map\": {\"a\": 1}}";
+    sw_index_totals t = { .there = true, .has_size = true, .has_parameters = true, .size = 7 };
+    sw_status st = SW_STATUS_INIT;
+    sw_map map;
+
+    (void)state;
+    assert_int_equal(sw_index_parse_totals(json, strlen(json), "m.json", &map, &t, &st), SW_OK);
+    assert_true(map.n == 1 && t.there && t.has_size && t.has_parameters);
+    assert_true(t.size > 9.9e19 && t.size < 1.1e20 && t.parameters > 11 && t.parameters < 13);
+    sw_map_release(&map);
+    assert_int_equal(sw_index_parse_totals(other, strlen(other), "m.json", &map, &t, &st), SW_OK);
+    assert_true(t.there && !t.has_size && !t.has_parameters && t.odd_size && !t.odd_parameters);
+    sw_map_release(&map);
+    assert_int_equal(sw_index_parse_totals(none, strlen(none), "m.json", &map, &t, &st), SW_EINPUT);
+    assert_true(!t.there && !t.has_size && !t.has_parameters && map.n == 0);
+}
+
 static void test_below(void **state)
 {
     static const char *const below[] = { "a",   "a/b",     "a/b/c.d", "..a",      "a..",
@@ -158,7 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases), cmocka_unit_test(test_length), cmocka_unit_test(test_sorted_and_found),
-        cmocka_unit_test(test_index), cmocka_unit_test(test_below),
+        cmocka_unit_test(test_index), cmocka_unit_test(test_totals), cmocka_unit_test(test_below),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

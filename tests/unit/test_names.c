@@ -125,6 +125,22 @@ static void test_consolidated(void **state)
     }
 }
 
+static void test_lone(void **state)
+{
+    static const char *const others[] = { "model-00001-of-00001.safetensors",
+                                          "model-a-of-b.safetensors",
+                                          "model.safetensors.index.json",
+                                          "a/model.safetensors",
+                                          "model",
+                                          "" };
+
+    (void)state;
+    assert_true(sw_name_is_lone("model.safetensors"));
+    assert_true(sw_name_is_lone("diffusion_pytorch_model.safetensors"));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(sw_name_is_lone(others[i]));
+}
+
 static void test_ends_with(void **state)
 {
     (void)state;
@@ -138,10 +154,8 @@ static void test_ends_with(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_consolidated),
-        cmocka_unit_test(test_ends_with),
+        cmocka_unit_test(test_shards), cmocka_unit_test(test_models),    cmocka_unit_test(test_consolidated),
+        cmocka_unit_test(test_lone),   cmocka_unit_test(test_ends_with),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

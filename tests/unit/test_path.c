@@ -339,13 +339,41 @@ static void test_first_error_stays(void **state)
     assert_string_equal(status.file, "first");
 }
 
+static void test_parts(void **state)
+{
+    static const char *const cases[][3] = { { "a", ".", "a" },  { "a/b", "a", "b" },
+                                            { "/a", "/", "a" }, { "/a/b.c", "/a", "b.c" },
+                                            { "a/", "a", "" },  { "", ".", "" } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sw_status st = SW_STATUS_INIT;
+        char *dir = sw_path_dir(cases[i][0], &st);
+
+        assert_non_null(dir);
+        assert_string_equal(dir, cases[i][1]);
+        assert_string_equal(sw_path_name(cases[i][0]), cases[i][2]);
+        free(dir);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_join),    TEST(test_read_and_write), TEST(test_modes),       TEST(test_at_offsets),
-        TEST(test_reserve), TEST(test_mkdirs),         TEST(test_rename),      TEST(test_remove),
-        TEST(test_stat),    TEST(test_list),           TEST(test_file_system), TEST(test_first_error_stays),
+        TEST(test_join),
+        TEST(test_parts),
+        TEST(test_read_and_write),
+        TEST(test_modes),
+        TEST(test_at_offsets),
+        TEST(test_reserve),
+        TEST(test_mkdirs),
+        TEST(test_rename),
+        TEST(test_remove),
+        TEST(test_stat),
+        TEST(test_list),
+        TEST(test_file_system),
+        TEST(test_first_error_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

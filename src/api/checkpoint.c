@@ -1,0 +1,387 @@
+/* sw_checkpoint: the catalogue of a checkpoint, and what is wrong with it, for those who look. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/checkpoint.h"
+#include "base/num.h"
+#include "base/path.h"
+#include "par/gather.h"
+#include "par/like.h"
+#include "par/loader.h"
+#include "par/scan.h"
+#include "plan/words.h"
+
+struct sw_checkpoint {
+    char *dir;  /* where the files are */
+    char *name; /* of the one file; NULL = a directory was opened */
+    sw_catalog c;
+    sw_scan scan;
+    sw_findings findings;
+    uint64_t file_bytes, parameters, bytes;
+};
+
+/* One call of sw_checkpoint_open(). */
+typedef struct opening {
+    const sw_comm *comm;
+    const sw_options *opt;
+    sw_checkpoint *cp;
+    sw_findings *findings; /* NULL = the first thing that is wrong is the error */
+    sw_buf
+        warnings; /* lines, the same on every rank but for those that only rank 0 can know; rank 0 speaks */
+} opening;
+
+static const char hint_not_in_like[] = "the checkpoint of another model, or the index of another one";
+
+/* ---- path --------------------------------------------------------------------------------------- */
+
+/* Rank 0. */
+static sw_code look(const char *path, bool *is_dir, sw_status *st)
+{
+    sw_path_kind kind;
+
+    if (sw_path_stat(path, &kind, NULL, st))
+        return st->code;
+    if (kind == SW_PATH_MISSING || kind == SW_PATH_DANGLING)
+        return sw_fail(st, SW_EINPUT, path, NULL, "%s",
+                       kind == SW_PATH_MISSING ? "no such file or directory" : "a link that leads nowhere");
+    *is_dir = kind == SW_PATH_DIR;
+    return SW_OK;
+}
+
+static sw_code scan(opening *o, const char *path, sw_status *st)
+{
+    sw_checkpoint *cp = o->cp;
+    bool is_dir = false;
+
+    if (o->comm->rank == 0)
+        look(path, &is_dir, st);
+    if (sw_agree(o->comm, st) || sw_comm_bcast(o->comm, &is_dir, sizeof is_dir, 0, st))
+        return st->code;
+    cp->dir = is_dir ? sw_strdup(path, st) : sw_path_dir(path, st);
+    if (!is_dir)
+        cp->name = sw_strdup(sw_path_name(path), st);
+    if (sw_agree(o->comm, st))
+        return st->code;
+    if (is_dir)
+        return sw_scan_dir(o->comm, path, false, &cp->c, &cp->scan, o->findings, st);
+    return sw_scan_file(o->comm, cp->dir, cp->name, &cp->c, st);
+}
+
+/* ---- --like ------------------------------------------------------------------------------------- */
+
+/* Tensors that the index lacks are wrong; those that only the index has may be tied. */
+static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
+{
+    const sw_catalog *c = &o->cp->c;
+    uint64_t lacks = 0;
+    const char *first = NULL;
+
+    for (uint32_t i = 0; i < c->ntensors && !st->code; i++) {
+        if (sw_map_find(map, c->tensors[i].name))
+            continue;
+        sw_fail(st, SW_EINPUT, o->opt->like, c->tensors[i].name, "the index does not name it");
+        sw_findings_take_hint(o->findings, hint_not_in_like, st);
+    }
+    for (size_t i = 0; i < map->n; i++) {
+        if (sw_catalog_find_tensor(c, map->items[i].key))
+            continue;
+        first = first ? first : map->items[i].key;
+        lacks++;
+    }
+    if (lacks && !st->code)
+        sw_buf_add_line(&o->warnings, st,
+                        "%s: %" PRIu64
+                        " of its tensors %s not in the checkpoint, the first is '%.256s' (tied "
+                        "weights are stored once)",
+                        o->opt->like, lacks, lacks == 1 ? "is" : "are", first);
+    return st->code;
+}
+
+static sw_code check_like(opening *o, sw_status *st)
+{
+    const char *like = o->opt->like;
+    char *dir = sw_path_dir(like, st);
+    sw_map map = SW_MAP_INIT;
+    sw_side side = { 0 };
+
+    if (sw_agree(o->comm, st) || sw_scan_side(o->comm, like, like, true, &side, st))
+        goto out;
+    if (!side.there)
+        sw_fail(st, SW_EUSAGE, like, NULL, "no such file");
+    else if (!sw_index_parse(side.text.data, side.text.len, like, &map, st) && map.n == 0)
+        sw_fail(st, SW_EINPUT, like, NULL, "no weight_map");
+    else if (!st->code)
+        compare_names(o, &map, st);
+    if (!sw_agree(o->comm, st))
+        sw_like_compare(o->comm, &o->cp->c, dir, &map, false, &o->warnings, o->findings, st);
+out:
+    sw_map_release(&map);
+    sw_buf_release(&side.text);
+    free(dir);
+    return st->code;
+}
+
+/* ---- what loaders want --------------------------------------------------------------------------- */
+
+/* What only some loaders mind is a warning. */
+static sw_code warn_soft(opening *o, const sw_findings *soft, sw_status *st)
+{
+    for (size_t i = 0; i < soft->n && !st->code; i++)
+        sw_finding_add_line(&soft->items[i], &o->warnings, st);
+    return st->code;
+}
+
+/* Rank 0 knows what else lies in the directory. */
+static sw_code check_loaders(opening *o, sw_status *st)
+{
+    sw_findings mine = SW_FINDINGS_INIT, soft = SW_FINDINGS_INIT;
+    sw_checkpoint *cp = o->cp;
+    sw_loader_view view = { &cp->c, cp->scan.index_name, &cp->scan.weight_map,
+                            cp->scan.index_name && !cp->scan.index_broken ? &cp->scan.totals : NULL, NULL };
+    sw_dir names = { 0 };
+
+    if (o->comm->rank == 0 && !sw_dir_list(cp->dir, &names, st)) {
+        /* Without an index all of them were taken. */
+        view.names = cp->scan.by_index ? &names : NULL;
+        if (!sw_loader_check(&view, &mine, &soft, st))
+            warn_soft(o, &soft, st);
+        for (size_t i = 0; i < mine.n && !st->code; i++)
+            sw_findings_add_hint(o->findings, mine.items[i].file, mine.items[i].tensor, mine.items[i].reason,
+                                 mine.items[i].hint, st);
+    }
+    sw_findings_release(&mine);
+    sw_findings_release(&soft);
+    sw_dir_release(&names);
+    return sw_agree(o->comm, st);
+}
+
+/* A model file of which no shard is there: whole tensors are lost, or there were none. */
+static sw_code warn_models(opening *o, sw_status *st)
+{
+    const sw_catalog *c = &o->cp->c;
+    uint64_t of = c->nfiles ? c->files[0].number.of : 0, n = 0, missing = 0, first = 0;
+    bool *there;
+
+    if (!o->cp->scan.by_shards || of > 100 * (uint64_t)c->nfiles + 1000)
+        return SW_OK;
+    there = sw_calloc(of + 1, sizeof *there, st);
+    for (uint32_t i = 0; there && i < c->nfiles; i++)
+        if (c->files[i].number.model <= of)
+            there[c->files[i].number.model] = true;
+    for (n = of; there && n > 0; n--) {
+        missing += !there[n];
+        first = there[n] ? first : n;
+    }
+    free(there);
+    if (missing && !st->code)
+        sw_buf_add_line(&o->warnings, st,
+                        "%" PRIu64 " of %" PRIu64
+                        " model files %s no shard at all, the first is number %" PRIu64
+                        ": its tensors are missing, unless it never had any",
+                        missing, of, missing == 1 ? "has" : "have", first);
+    return st->code;
+}
+
+/* ---- open --------------------------------------------------------------------------------------- */
+
+/* Sums that overflow stay at their end; that is told of once. */
+static sw_code sum_up(opening *o, sw_status *st)
+{
+    sw_checkpoint *cp = o->cp;
+    bool fit = true;
+
+    for (uint32_t i = 0; i < cp->c.nfiles; i++)
+        cp->file_bytes += cp->c.files[i].size;
+    for (uint32_t i = 0; i < cp->c.ntensors; i++) {
+        const sw_tensor *t = &cp->c.tensors[i];
+        bool elements = sw_add(cp->parameters, t->elements, &cp->parameters);
+        bool bytes = sw_add(cp->bytes, t->bytes, &cp->bytes);
+
+        cp->parameters = elements ? cp->parameters : UINT64_MAX;
+        cp->bytes = bytes ? cp->bytes : UINT64_MAX;
+        if (fit && !(elements && bytes)) {
+            fit = false;
+            sw_fail(st, SW_EINPUT, NULL, t->name, "the sizes of the tensors overflow");
+        }
+    }
+    return sw_findings_take(o->findings, st);
+}
+
+static sw_code steps(opening *o, const char *path, sw_status *st)
+{
+    sw_checkpoint *cp = o->cp;
+    double seconds;
+
+    if (scan(o, path, st))
+        return st->code;
+    if (!sw_check_expected(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st))
+        warn_models(o, st);
+    if (sw_agree(o->comm, st) ||
+        sw_gather_catalog(o->comm, cp->dir, o->opt->cancel, &cp->c, &seconds, o->findings, st) ||
+        (o->opt->like && check_like(o, st)))
+        return st->code;
+    /* In a directory of whole tensors; without a list nobody asked for a diagnosis. */
+    if (o->findings && !cp->name && !cp->c.sharded && !cp->scan.by_shards && check_loaders(o, st))
+        return st->code;
+    sum_up(o, st);
+    if (sw_agree(o->comm, st) || !o->findings)
+        return st->code;
+    return sw_findings_gather(o->comm, o->findings, st);
+}
+
+/* Rank 0. */
+static void tell_warnings(const opening *o)
+{
+    char *line = o->warnings.data, *end;
+
+    if (o->comm->rank != 0 || !o->opt->warn || !o->warnings.len)
+        return;
+    for (line[o->warnings.len - 1] = '\0'; line; line = end) {
+        end = strchr(line, '\n');
+        if (end)
+            *end++ = '\0';
+        o->opt->warn(o->opt->user, line);
+    }
+}
+
+sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_options *opt, sw_checkpoint **out,
+                           sw_status *st)
+{
+    static const sw_options defaults = SW_OPTIONS_INIT;
+    opening o = { comm, opt ? opt : &defaults, NULL, NULL, SW_BUF_INIT };
+
+    sw_status_clear(st);
+    *out = NULL;
+    o.cp = sw_calloc(1, sizeof *o.cp, st);
+    if (o.cp && o.opt->tolerant)
+        o.findings = &o.cp->findings;
+    if (!sw_agree(comm, st))
+        steps(&o, path, st);
+    tell_warnings(&o);
+    if (st->code == SW_OK)
+        *out = o.cp;
+    else
+        sw_checkpoint_free(o.cp);
+    sw_buf_release(&o.warnings);
+    return st->code;
+}
+
+void sw_checkpoint_free(sw_checkpoint *cp)
+{
+    if (!cp)
+        return;
+    sw_catalog_release(&cp->c);
+    sw_scan_release(&cp->scan);
+    sw_findings_release(&cp->findings);
+    free(cp->name);
+    free(cp->dir);
+    free(cp);
+}
+
+const sw_catalog *sw_checkpoint_catalog(const sw_checkpoint *cp)
+{
+    return &cp->c;
+}
+
+const char *sw_checkpoint_dir(const sw_checkpoint *cp)
+{
+    return cp->dir;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------ */
+
+void sw_checkpoint_info_get(const sw_checkpoint *cp, sw_checkpoint_info *info)
+{
+    bool sharded = cp->c.sharded || cp->scan.by_shards;
+
+    *info = (sw_checkpoint_info){ .kind = cp->name  ? SW_KIND_FILE
+                                          : sharded ? SW_KIND_SHARDED
+                                                    : SW_KIND_PLAIN,
+                                  .sharded = cp->c.sharded,
+                                  .index = cp->scan.by_index ? cp->scan.index_name : NULL,
+                                  .nfiles = cp->c.nfiles,
+                                  .ntensors = cp->c.ntensors,
+                                  .file_bytes = cp->file_bytes,
+                                  .parameters = cp->parameters,
+                                  .bytes = cp->bytes };
+    for (uint32_t i = 0; i < cp->c.ntensors; i++)
+        info->nboxes += cp->c.tensors[i].nboxes + cp->c.tensors[i].nreplicas;
+}
+
+void sw_checkpoint_file(const sw_checkpoint *cp, uint64_t file, sw_file_info *info)
+{
+    const sw_file *f;
+
+    assert(file < cp->c.nfiles);
+    f = &cp->c.files[file];
+    *info = (sw_file_info){ .name = f->name,
+                            .size = f->size,
+                            .data_start = f->data_start,
+                            .tensors = f->entries,
+                            .sharded = f->sharded,
+                            .broken = f->broken,
+                            .shard = f->number.shard,
+                            .model = f->number.model,
+                            .of = f->number.of };
+}
+
+void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_info *info)
+{
+    const sw_tensor *t;
+
+    assert(tensor < cp->c.ntensors);
+    t = &cp->c.tensors[tensor];
+    *info = (sw_tensor_info){ .name = t->name,
+                              .dtype = sw_dtype_name((sw_dtype)t->dtype),
+                              .ndim = t->ndim,
+                              .shape = sw_tensor_shape(&cp->c, t),
+                              .elements = t->elements,
+                              .bytes = t->bytes,
+                              .nboxes = t->nboxes,
+                              .nreplicas = t->nreplicas,
+                              .broken = t->broken,
+                              .holes = t->holes,
+                              .overlaps = t->overlaps };
+}
+
+void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info)
+{
+    const sw_tensor *t;
+    const sw_box *b;
+    uint64_t bits;
+
+    assert(tensor < cp->c.ntensors);
+    t = &cp->c.tensors[tensor];
+    assert(box < t->nboxes + t->nreplicas);
+    b = &cp->c.boxes[t->box0 + box];
+    bits = sw_dtype_bits((sw_dtype)t->dtype);
+    *info = (sw_box_info){ .offsets = sw_box_offsets(&cp->c, t, box),
+                           .shape = sw_box_shape(&cp->c, t, box),
+                           .file = b->file,
+                           .at = b->at };
+    for (unsigned d = 0; d < t->ndim; d++)
+        bits *= info->shape[d];
+    info->bytes = bits / 8;
+}
+
+bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor)
+{
+    const sw_tensor *t = sw_catalog_find_tensor(&cp->c, name);
+
+    *tensor = t ? (uint64_t)(t - cp->c.tensors) : 0;
+    return t != NULL;
+}
+
+const sw_finding *sw_checkpoint_findings(const sw_checkpoint *cp, uint64_t *n)
+{
+    *n = cp->findings.n;
+    return cp->findings.items;
+}
+
+sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, char *text, sw_status *st)
+{
+    assert(tensor < cp->c.ntensors);
+    return sw_sharding_words(&cp->c, &cp->c.tensors[tensor], text, st);
+}

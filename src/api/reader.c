@@ -1,0 +1,68 @@
+/* sw_checkpoint_read(): boxes of tensors into the caller's memory. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/checkpoint.h"
+#include "base/num.h"
+#include "par/comm.h"
+#include "par/reader.h"
+
+#define THREADS_MAX 1024u
+
+static sw_code check_options(const sw_read_options *opt, sw_reader *r, sw_status *st)
+{
+    r->threads = opt->threads ? opt->threads : 1;
+    r->buffer_size = opt->buffer_size ? opt->buffer_size : SW_READER_BUFFER;
+    r->cancel = opt->cancel;
+    r->map = opt->map;
+    if (r->threads > THREADS_MAX)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%u threads are more than %u", r->threads, THREADS_MAX);
+    if (r->buffer_size < SW_BUFFER_SIZE_MIN)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "a buffer of %" PRIu64 " bytes is too small: at least %u are needed", r->buffer_size,
+                       SW_BUFFER_SIZE_MIN);
+    return SW_OK;
+}
+
+sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t n,
+                           const sw_read_options *opt, sw_status *st)
+{
+    static const sw_read_options defaults = SW_READ_OPTIONS_INIT;
+    sw_reader r = { .c = sw_checkpoint_catalog(cp), .dir = sw_checkpoint_dir(cp), .nwants = n };
+    sw_want *wants = NULL;
+
+    sw_status_clear(st);
+    if (check_options(opt ? opt : &defaults, &r, st))
+        return st->code;
+    r.wants = wants = sw_calloc(n, sizeof *wants, st);
+    for (size_t i = 0; wants && i < n && !st->code; i++)
+        sw_want_box(r.c, &reads[i], &wants[i], st);
+    if (!st->code)
+        sw_reader_run(&r, st);
+    free(wants);
+    return st->code;
+}
+
+sw_code sw_checkpoint_read_all(const sw_comm *comm, const sw_checkpoint *cp, const sw_read *reads, size_t n,
+                               const sw_read_options *opt, sw_status *st)
+{
+    sw_checkpoint_read(cp, reads, n, opt, st);
+    return sw_agree(comm, st);
+}
+
+sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, const char *dtype,
+                                 sw_read_shape *out, sw_status *st)
+{
+    sw_want w;
+
+    sw_status_clear(st);
+    *out = (sw_read_shape){ .dtype = "" };
+    if (sw_want_tensor(sw_checkpoint_catalog(cp), name, dtype, &w, st))
+        return st->code;
+    out->dtype = sw_dtype_name(w.to);
+    out->ndim = w.ndim;
+    memcpy(out->shape, w.whole, w.ndim * sizeof *w.whole);
+    out->bytes = w.whole_bytes;
+    return SW_OK;
+}

@@ -1,0 +1,310 @@
+/* sw_save_shards(): each rank writes its own boxes, as torch's writer does; rank 0 publishes the set. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/writer.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/num.h"
+#include "base/path.h"
+#include "format/maps.h"
+#include "par/gather.h"
+#include "par/scan.h"
+#include "par/shards.h"
+#include "par/shardset.h"
+
+#define BUFFER (UINT64_C(8) << 20)
+
+/* All that one call holds; born empty. */
+typedef struct save {
+    const sw_comm *comm;
+    const char *out;
+    const sw_options *opt;
+    sw_result *result;
+    double started;
+    sw_held held;
+    sw_catalog c;
+    sw_map map;
+    sw_shards shards;
+    sw_shardset *set; /* rank 0 */
+    char **old;       /* rank 0: the shard files that are replaced */
+    size_t nold;
+    sw_publication *files; /* all ranks' files, as they are published: their names are the result's */
+    uint64_t total;        /* bytes of them */
+    uint64_t written;
+} save;
+
+static bool is_root(const save *s)
+{
+    return s->comm->rank == 0;
+}
+
+/* ---- options -------------------------------------------------------------------------------------- */
+
+static sw_code check_options(const sw_options *o, sw_status *st)
+{
+    const struct {
+        bool given;
+        const char *name;
+    } others[] = {
+        { o->like != NULL, "like" },
+        { o->max_shard_size != 0, "max-shard-size" },
+        { o->single_file, "single-file" },
+        { o->diffusers, "diffusers" },
+        { o->include && *o->include, "include" },
+        { o->exclude && *o->exclude, "exclude" },
+        { o->nname_rules > 0, "a change of names" },
+        { o->cast_dtype && strcmp(o->cast_dtype, "none") != 0, "cast-dtype" },
+        { o->dequantize != NULL, "dequantize" },
+        { o->assets != NULL, "assets" },
+        { o->expect_shards != 0, "expect-shards" },
+        { o->node_local, "node-local" },
+        { o->verify, "verify" },
+    };
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given)
+            return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                           "%s does not go with shard files that are saved from memory", others[i].name);
+    if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
+                       SW_BUFFER_SIZE_MIN);
+    return SW_OK;
+}
+
+/* Collective. */
+static sw_code read_map(save *s, sw_status *st)
+{
+    const char *path = s->opt->fqn_map;
+    sw_side side = { 0 };
+
+    if (!path)
+        return SW_OK;
+    if (!sw_scan_side(s->comm, path, path, true, &side, st)) {
+        if (!side.there)
+            sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
+        else
+            sw_map_parse_numbers(side.text.data, side.text.len, path, &s->map, st);
+    }
+    sw_buf_release(&side.text);
+    return sw_agree(s->comm, st);
+}
+
+/* ---- the files of all ranks ------------------------------------------------------------------------- */
+
+/* What the others must know of a file. */
+typedef struct file_record {
+    uint64_t shard, model, tensors, size;
+} file_record;
+
+/* From the highest shard number down, and model numbers likewise. */
+static int by_publication(const void *a, const void *b)
+{
+    const file_record *x = a, *y = b;
+
+    if (x->shard != y->shard)
+        return x->shard > y->shard ? -1 : 1;
+    return (x->model < y->model) - (x->model > y->model);
+}
+
+/* The result lists them upwards. */
+static sw_code take_records(save *s, file_record *records, size_t n, uint64_t of, sw_status *st)
+{
+    sw_result *res = s->result;
+
+    if (n > 1)
+        qsort(records, n, sizeof *records, by_publication);
+    res->files = sw_calloc(n, sizeof *res->files, st);
+    s->files = sw_calloc(n, sizeof *s->files, st);
+    if (st->code)
+        return st->code;
+    res->nfiles = n;
+    for (size_t i = 0; i < n && !st->code; i++) {
+        const file_record *r = &records[i];
+        sw_result_file *file = &res->files[n - 1 - i];
+        char name[SW_SHARD_NAME_SIZE];
+
+        *file =
+            (sw_result_file){ sw_strdup(sw_shard_name_text(&(sw_shard_name){ r->shard, r->model, of }, name),
+                                        st),
+                              r->tensors, r->size };
+        s->files[i] = (sw_publication){ file->name, r->size };
+        if (!sw_add(s->total, r->size, &s->total))
+            sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files overflow");
+    }
+    return st->code;
+}
+
+/* Collective. */
+static sw_code gather_files(save *s, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)s->comm->size + 1, sizeof *starts, st), of = 1;
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    for (size_t i = 0; i < s->map.n; i++)
+        of = sw_max(of, s->map.items[i].number);
+    for (size_t i = 0; i < s->shards.nfiles && !st->code; i++) {
+        const sw_shard_file *f = &s->shards.files[i];
+        file_record r = { f->number.shard, f->number.model, f->count, f->size };
+
+        sw_buf_add(&mine, &r, sizeof r, st);
+    }
+    if (!sw_agree(s->comm, st) && !sw_comm_gather(s->comm, &mine, &all, starts, st)) {
+        take_records(s, (void *)all.data, all.len / sizeof(file_record), of, st);
+        sw_agree(s->comm, st);
+    }
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    free(starts);
+    return st->code;
+}
+
+/* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
+
+/* Rank 0. */
+static sw_code look_at_output(save *s, sw_status *st)
+{
+    if (sw_shardset_existing(s->out, &s->old, &s->nold, st))
+        return st->code;
+    if (s->nold && s->opt->dry_run && !s->opt->overwrite && s->opt->warn)
+        s->opt->warn(s->opt->user,
+                     "the output directory holds shard files already: overwrite will be needed");
+    if (s->nold == 0 || s->opt->overwrite || s->opt->dry_run)
+        return SW_OK;
+    return sw_fail(st, SW_EUSAGE, s->out, NULL, "holds shard files already (%s); --overwrite replaces them",
+                   s->old[0]);
+}
+
+/* Rank 0. A dry run changes nothing, not even what a dead run left. */
+static sw_code open_output(save *s, sw_status *st)
+{
+    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, &s->set, st))
+        return st->code;
+    return look_at_output(s, st);
+}
+
+/* Rank 0. */
+static sw_code check_space(const save *s, sw_status *st)
+{
+    uint64_t free_bytes;
+
+    if (sw_fault_no_reserve() || sw_path_space(sw_shardset_dir(s->set), &free_bytes, st))
+        return st->code;
+    if (s->total > free_bytes)
+        return sw_fail(st, SW_EIO, s->out, NULL,
+                       "no space: %" PRIu64 " bytes are needed, %" PRIu64 " are free", s->total, free_bytes);
+    return SW_OK;
+}
+
+/* Rank 0. Without tensors there are no files, and nothing that could be told from a lost checkpoint. */
+static sw_code prepare_output(save *s, sw_status *st)
+{
+    if (s->result->nfiles == 0)
+        return sw_fail(st, SW_EUSAGE, s->out, NULL, "no rank has anything to save");
+    return s->opt->dry_run ? SW_OK : check_space(s, st);
+}
+
+/* ---- the steps -------------------------------------------------------------------------------------- */
+
+/* Collective. */
+static sw_code plan(save *s, sw_status *st)
+{
+    sw_result *res = s->result;
+
+    if (sw_join_held(s->comm, &s->held, &s->c, st) || read_map(s, st))
+        return st->code;
+    res->boxes = s->c.nboxes;
+    res->tensors = s->c.ntensors;
+    for (uint32_t i = 0; i < s->c.ntensors; i++) {
+        res->parameters += s->c.tensors[i].elements;
+        res->bytes += s->c.tensors[i].bytes;
+    }
+    if (sw_shards_plan(s->comm, &s->c, &s->held, s->opt->fqn_map ? &s->map : NULL, s->opt->fqn_map,
+                       &s->shards, st))
+        return st->code;
+    return gather_files(s, st);
+}
+
+/* Collective. */
+static sw_code write_files(save *s, sw_status *st)
+{
+    sw_buf dir = SW_BUF_INIT;
+    sw_fs fs = { 0 };
+    sw_shards_write w = { .buffer = s->result->buffer_size,
+                          .cancel = s->opt->cancel,
+                          .progress = s->opt->progress,
+                          .user = s->opt->user,
+                          .total = s->total };
+
+    if (is_root(s) && !sw_path_fs(sw_shardset_dir(s->set), &fs, st))
+        sw_buf_add(&dir, sw_shardset_dir(s->set), strlen(sw_shardset_dir(s->set)) + 1, st);
+    w.sync = !s->opt->no_sync || fs.shared;
+    if (!sw_agree(s->comm, st) && !sw_comm_bcast(s->comm, &w.sync, sizeof w.sync, 0, st) &&
+        !sw_comm_bcast_buf(s->comm, &dir, 0, st)) {
+        w.dir = dir.data;
+        sw_shards_write_files(s->comm, &s->shards, &w, st);
+    }
+    s->written = w.written;
+    sw_buf_release(&dir);
+    return st->code;
+}
+
+static sw_code steps(save *s, sw_status *st)
+{
+    check_options(s->opt, st);
+    if (!st->code && is_root(s))
+        open_output(s, st);
+    if (sw_agree(s->comm, st) || plan(s, st))
+        return st->code;
+    if (is_root(s))
+        prepare_output(s, st);
+    s->result->seconds_plan = sw_now() - s->started;
+    if (sw_agree(s->comm, st) || s->opt->dry_run || write_files(s, st))
+        return st->code;
+    s->result->seconds_write = sw_now() - s->started - s->result->seconds_plan;
+    if (is_root(s) && !sw_check_cancel(s->opt->cancel, st))
+        sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, st);
+    return sw_agree(s->comm, st);
+}
+
+static void release(save *s)
+{
+    sw_shards_release(&s->shards);
+    sw_map_release(&s->map);
+    sw_catalog_release(&s->c);
+    sw_held_release(&s->held);
+    sw_names_free(s->old, s->nold);
+    free(s->files);
+}
+
+sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
+                       const sw_options *opt, sw_result *result, sw_status *st)
+{
+    static const sw_options defaults = SW_OPTIONS_INIT;
+    sw_result unwanted = { 0 };
+    save s = { .comm = comm, .out = output_dir, .opt = opt ? opt : &defaults, .started = sw_now() };
+
+    s.result = result ? result : &unwanted;
+    *s.result = (sw_result){ .ranks = comm->size, .io = "posix" };
+    s.result->buffer_size = s.opt->buffer_size ? s.opt->buffer_size : BUFFER;
+    sw_status_clear(st);
+    /* Ranks that came with different calls have nothing more to do together. */
+    if (sw_writer_begin(comm, "sw_save_shards", output_dir, items, n, s.opt, &s.held, st))
+        goto out;
+    steps(&s, st);
+    sw_shardset_close(s.set, st);
+    if (st->code != SW_ECOMM) {
+        sw_agree(comm, st);
+        s.result->bytes_written = s.written;
+        sw_comm_totals(s.comm, &s.result->bytes_written, &s.result->peak_memory);
+    }
+    if (s.result->seconds_write > 0)
+        s.result->seconds_publish = sw_now() - s.started - s.result->seconds_plan - s.result->seconds_write;
+out:
+    release(&s);
+    if (!result)
+        sw_result_release(&unwanted);
+    return st->code;
+}

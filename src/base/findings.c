@@ -1,0 +1,161 @@
+/* The list of what is wrong; see findings.h. */
+#include "base/findings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXTS 4 /* in a finding */
+
+static void free_item(sw_finding *item)
+{
+    free(item->file);
+    free(item->tensor);
+    free(item->reason);
+    free(item->hint);
+}
+
+static char *clean_copy(const char *text, sw_status *st)
+{
+    char *copy = sw_strdup(text ? text : "", st);
+
+    if (copy)
+        sw_clean_text(copy, strlen(copy));
+    return copy;
+}
+
+sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
+                             const char *hint, sw_status *st)
+{
+    sw_finding item = { NULL, NULL, NULL, NULL };
+
+    if (sw_grow(&f->items, &f->cap, f->n + UINT64_C(1), sizeof *f->items, st))
+        return st->code;
+    item.file = clean_copy(file, st);
+    item.tensor = item.file ? clean_copy(tensor, st) : NULL;
+    item.reason = item.tensor ? clean_copy(reason, st) : NULL;
+    item.hint = item.reason ? clean_copy(hint, st) : NULL;
+    if (!item.hint) {
+        free_item(&item);
+        return st->code;
+    }
+    f->items[f->n++] = item;
+    return SW_OK;
+}
+
+sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *reason,
+                        sw_status *st)
+{
+    return sw_findings_add_hint(f, file, tensor, reason, NULL, st);
+}
+
+sw_code sw_findings_take_hint(sw_findings *f, const char *hint, sw_status *st)
+{
+    sw_status err = SW_STATUS_INIT;
+
+    if (!f || st->code != SW_EINPUT)
+        return st->code;
+    sw_findings_add_hint(f, st->file, st->tensor, st->reason, hint, &err);
+    *st = err;
+    return st->code;
+}
+
+sw_code sw_findings_take(sw_findings *f, sw_status *st)
+{
+    return sw_findings_take_hint(f, NULL, st);
+}
+
+sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st)
+{
+    bool tensor = f->tensor[0] != '\0';
+
+    return sw_buf_add_line(lines, st, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "",
+                           tensor ? "tensor '" : "", f->tensor, tensor ? "': " : "", f->reason);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const sw_finding *x = a, *y = b;
+    int cmp = strcmp(x->file, y->file);
+
+    cmp = cmp ? cmp : strcmp(x->tensor, y->tensor);
+    cmp = cmp ? cmp : strcmp(x->reason, y->reason);
+    /* The one with a hint first, so that it is the one that stays. */
+    return cmp ? cmp : strcmp(y->hint, x->hint);
+}
+
+static bool same_thing(const sw_finding *a, const sw_finding *b)
+{
+    return strcmp(a->file, b->file) == 0 && strcmp(a->tensor, b->tensor) == 0 &&
+           strcmp(a->reason, b->reason) == 0;
+}
+
+void sw_findings_sort(sw_findings *f)
+{
+    size_t kept = 0;
+
+    if (f->n > 1)
+        qsort(f->items, f->n, sizeof *f->items, by_place);
+    for (size_t i = 0; i < f->n; i++) {
+        if (kept > 0 && same_thing(&f->items[kept - 1], &f->items[i]))
+            free_item(&f->items[i]);
+        else
+            f->items[kept++] = f->items[i];
+    }
+    f->n = kept;
+}
+
+sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        const char *texts[TEXTS] = { f->items[i].file, f->items[i].tensor, f->items[i].reason,
+                                     f->items[i].hint };
+
+        for (size_t k = 0; k < TEXTS; k++)
+            if (sw_buf_add(out, texts[k], strlen(texts[k]) + 1, st))
+                return st->code;
+    }
+    return SW_OK;
+}
+
+sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st)
+{
+    const char *end = data + n;
+
+    while (data < end) {
+        const char *texts[TEXTS];
+
+        for (size_t k = 0; k < TEXTS; k++) {
+            const char *nul = data < end ? memchr(data, '\0', (size_t)(end - data)) : NULL;
+
+            if (!nul)
+                return sw_fail(st, SW_EINTERNAL, NULL, NULL, "a list of findings arrived cut short");
+            texts[k] = data;
+            data = nul + 1;
+        }
+        if (sw_findings_add_hint(f, texts[0], texts[1], texts[2], texts[3], st))
+            return st->code;
+    }
+    return SW_OK;
+}
+
+sw_finding *sw_findings_hand_over(sw_findings *f, uint64_t *n)
+{
+    sw_finding *items = f->items;
+
+    *n = f->n;
+    *f = (sw_findings)SW_FINDINGS_INIT;
+    return items;
+}
+
+void sw_findings_free(sw_finding *items, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        free_item(&items[i]);
+    free(items);
+}
+
+void sw_findings_release(sw_findings *f)
+{
+    sw_findings_free(f->items, f->n);
+    *f = (sw_findings)SW_FINDINGS_INIT;
+}

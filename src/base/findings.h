@@ -1,0 +1,48 @@
+/* What is wrong with a checkpoint, all of it: a list for those who look at checkpoints rather than stop at the first error. */
+#ifndef SW_BASE_FINDINGS_H
+#define SW_BASE_FINDINGS_H
+
+#include "base/buf.h"
+
+typedef struct sw_findings {
+    sw_finding *items; /* owned */
+    size_t n, cap;
+} sw_findings;
+
+#define SW_FINDINGS_INIT                                                                                     \
+    {                                                                                                        \
+        NULL, 0, 0                                                                                           \
+    }
+
+/* Local. Append copies; NULL stands for "". Control characters become '?'. */
+sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *reason,
+                        sw_status *st);
+
+/* Local. The same with the usual cause and its cure; NULL = no word. */
+sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
+                             const char *hint, sw_status *st);
+
+/* Local. If st holds SW_EINPUT, move what it says into the list and clear it, so that the caller goes on; any other error
+ * stays. With f NULL nothing is done: the first error is the end. Returns st->code. */
+sw_code sw_findings_take(sw_findings *f, sw_status *st);
+
+/* Local. The same; the finding gets the hint. */
+sw_code sw_findings_take_hint(sw_findings *f, const char *hint, sw_status *st);
+
+/* Local. Append a line of its place and reason: "file: tensor 'x': reason". */
+sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st);
+
+/* Local. By file, then tensor, then reason; what is there twice stays once. */
+void sw_findings_sort(sw_findings *f);
+
+/* Local. As bytes that can be sent, appended to out; and back, appended to f. */
+sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st);
+sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st);
+
+/* Local. Give the list to the caller: an array of *n items that sw_findings_free() frees; f is empty then. */
+sw_finding *sw_findings_hand_over(sw_findings *f, uint64_t *n);
+void sw_findings_free(sw_finding *items, uint64_t n);
+
+void sw_findings_release(sw_findings *f);
+
+#endif

@@ -1,0 +1,116 @@
+/* Files for people; see file.h. */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "say.h"
+
+typedef struct job {
+    const char *path, *what;
+    const char *data;
+    size_t n;
+    sw_status *st;
+} job;
+
+static sw_code fail_errno(const job *j)
+{
+    return sw_refuse(j->st, SW_EIO, j->path, "cannot write %s: %s", j->what, strerror(errno));
+}
+
+/* Everything to path, which is made or emptied. flags: more for open. */
+static sw_code write_file(const job *j, const char *path, int flags)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_TRUNC | flags, 0666);
+    const char *data = j->data;
+    size_t n = j->n;
+
+    if (fd < 0)
+        return fail_errno(j);
+    while (n > 0 && !j->st->code) {
+        ssize_t k = write(fd, data, n);
+
+        if (k < 0 && errno != EINTR)
+            fail_errno(j);
+        if (k > 0) {
+            data += k;
+            n -= (size_t)k;
+        }
+    }
+    if (close(fd) && errno != EINTR)
+        fail_errno(j);
+    return j->st->code;
+}
+
+/* A link, pipe or device must not be replaced by a file: think of /dev/stdout. */
+static bool replaceable(const char *path)
+{
+    struct stat s;
+
+    return lstat(path, &s) ? errno == ENOENT : S_ISREG(s.st_mode);
+}
+
+/* A new name beside path: the same directory, hidden, this process's own. NULL when memory is short. */
+static char *temporary_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    int dir = slash ? (int)(slash - path) + 1 : 0;
+    char *name = NULL;
+
+    if (asprintf(&name, "%.*s.shardweld-%ld", dir, path, (long)getpid()) < 0)
+        return NULL;
+    return name;
+}
+
+static sw_code replace_file(const job *j)
+{
+    char *temporary = temporary_name(j->path);
+
+    if (!temporary)
+        return sw_refuse(j->st, SW_ENOMEM, NULL, "out of memory");
+    if (write_file(j, temporary, O_NOFOLLOW) == SW_OK && rename(temporary, j->path))
+        fail_errno(j);
+    if (j->st->code)
+        unlink(temporary);
+    free(temporary);
+    return j->st->code;
+}
+
+/* A link to a file of a checkpoint would cost that file. */
+static sw_code check_link(const job *j)
+{
+    char *real = realpath(j->path, NULL);
+
+    if (real && sw_file_is_taboo(real))
+        sw_refuse(j->st, SW_EUSAGE, j->path, "cannot write %s: it leads to %s, a file of a checkpoint",
+                  j->what, real);
+    free(real);
+    return j->st->code;
+}
+
+sw_code sw_file_put(const char *path, const char *what, const char *data, size_t n, sw_status *st)
+{
+    job j = { path, what, data, n, st };
+
+    if (replaceable(path))
+        return replace_file(&j);
+    return check_link(&j) ? st->code : write_file(&j, path, 0);
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+bool sw_file_is_taboo(const char *path)
+{
+    return ends_with(path, ".safetensors") || ends_with(path, ".index.json") ||
+           ends_with(path, "config.json");
+}

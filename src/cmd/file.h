@@ -1,0 +1,15 @@
+/* Files that the program writes for people: the report, pictures. Local. */
+#ifndef SW_CMD_FILE_H
+#define SW_CMD_FILE_H
+
+#include "shardweld.h"
+
+/* Write n bytes to path. A regular file appears whole under its name or not at all; a link, pipe or device is written to.
+ *   what  names the file in the message: "the report"
+ * Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_file_put(const char *path, const char *what, const char *data, size_t n, sw_status *st);
+
+/* Is this the name of a checkpoint's own file? What stands there is not replaced by a slip of the hand. */
+bool sw_file_is_taboo(const char *path);
+
+#endif

@@ -1,0 +1,280 @@
+/* Text for people; see text.h. */
+#include "text.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define COLUMNS_UNKNOWN 80
+#define COLUMNS_MAX 10000
+
+/* ---- names -------------------------------------------------------------------------------------- */
+
+static bool is_continuation(unsigned char c)
+{
+    return (c & 0xc0) == 0x80;
+}
+
+typedef struct code_range {
+    uint32_t first, last;
+} code_range;
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static bool is_in(uint32_t value, const code_range *ranges, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (value >= ranges[i].first && value <= ranges[i].last)
+            return true;
+    return false;
+}
+
+/* The value of the UTF-8 sequence at s (NUL-terminated) and its length; 0 = none. */
+static unsigned decode(const unsigned char *s, uint32_t *value)
+{
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    unsigned n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : 4;
+
+    if (n == 4 && (s[0] & 0xf8) != 0xf0)
+        return 0;
+    *value = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+    for (unsigned i = 1; i < n; i++) {
+        if (!is_continuation(s[i]))
+            return 0;
+        *value = *value << 6 | (s[i] & 0x3fu);
+    }
+    return *value < least[n] ? 0 : n;
+}
+
+/* Control characters would steer a terminal, separators and marks of direction tear a line or turn it round; surrogates and the
+ * last two code points are no XML. */
+static const code_range harmful[] = {
+    { 0, 0x1f },        { 0x7f, 0x9f },     { 0x61c, 0x61c },   { 0x200e, 0x200f },       { 0x2028, 0x202e },
+    { 0x2066, 0x2069 }, { 0xd800, 0xdfff }, { 0xfffe, 0xffff }, { 0x110000, UINT32_MAX },
+};
+
+char *sw_text_clean(const char *name)
+{
+    char *out = malloc(strlen(name) + 1), *to = out;
+    const unsigned char *s = (const unsigned char *)name;
+
+    while (out && *s) {
+        uint32_t value = 0;
+        unsigned n = decode(s, &value);
+
+        if (n && !is_in(value, harmful, COUNT(harmful))) {
+            memcpy(to, s, n);
+            to += n;
+        } else {
+            *to++ = '?';
+        }
+        s += n ? n : 1;
+    }
+    if (out)
+        *to = '\0';
+    return out;
+}
+
+char *sw_finding_text(const sw_finding *f)
+{
+    bool tensor = f->tensor[0] != '\0';
+    char *text = NULL, *clean;
+
+    if (asprintf(&text, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
+                 tensor ? "': " : "", f->reason) < 0)
+        return NULL;
+    clean = sw_text_clean(text);
+    free(text);
+    return clean;
+}
+
+/* ---- columns ------------------------------------------------------------------------------------ */
+
+/* Hangul, CJK with its punctuation, kana, forms of full width, emoji: two columns each. */
+static const code_range wide[] = {
+    { 0x1100, 0x115f },   { 0x231a, 0x231b },   { 0x23e9, 0x23ec },   { 0x25fd, 0x25fe },
+    { 0x2614, 0x2615 },   { 0x2705, 0x2705 },   { 0x274c, 0x274c },   { 0x2753, 0x2757 },
+    { 0x2e80, 0x303e },   { 0x3041, 0x33ff },   { 0x3400, 0x4dbf },   { 0x4e00, 0xa4cf },
+    { 0xa960, 0xa97f },   { 0xac00, 0xd7a3 },   { 0xf900, 0xfaff },   { 0xfe10, 0xfe19 },
+    { 0xfe30, 0xfe6f },   { 0xff00, 0xff60 },   { 0xffe0, 0xffe6 },   { 0x16fe0, 0x18cff },
+    { 0x1aff0, 0x1b2ff }, { 0x1f300, 0x1f64f }, { 0x1f680, 0x1f6ff }, { 0x1f900, 0x1faff },
+    { 0x20000, 0x3fffd },
+};
+
+/* Marks upon the character before them, and joiners. */
+static const code_range narrow[] = {
+    { 0x300, 0x36f },   { 0x483, 0x489 },   { 0x591, 0x5bd },   { 0x64b, 0x65f },   { 0x200b, 0x200d },
+    { 0x20d0, 0x20ff }, { 0xfe00, 0xfe0f }, { 0xfe20, 0xfe2f }, { 0xfeff, 0xfeff },
+};
+
+/* Columns of the character at text, and its bytes. */
+static size_t one_width(const char *text, size_t *len)
+{
+    uint32_t value = 0;
+    unsigned n = decode((const unsigned char *)text, &value);
+
+    *len = n ? n : 1;
+    if (value < 0x300)
+        return 1;
+    return is_in(value, wide, COUNT(wide)) ? 2 : !is_in(value, narrow, COUNT(narrow));
+}
+
+static size_t width_of(const char *text, size_t bytes)
+{
+    size_t columns = 0;
+
+    for (size_t at = 0, len; at < bytes; at += len)
+        columns += one_width(text + at, &len);
+    return columns;
+}
+
+size_t sw_text_width(const char *text)
+{
+    return width_of(text, strlen(text));
+}
+
+/* The byte behind as many characters as fit into n columns. */
+static char *skip(char *text, size_t n)
+{
+    size_t len, columns = 0;
+
+    for (; *text; text += len) {
+        columns += one_width(text, &len);
+        if (columns > n)
+            break;
+    }
+    return text;
+}
+
+/* The first place that leaves at most n columns behind it. */
+static char *skip_to_last(char *text, size_t n)
+{
+    size_t len, left = sw_text_width(text);
+
+    for (; *text && left > n; text += len)
+        left -= one_width(text, &len);
+    /* A mark without its character would stick to the dots. */
+    while (*text && one_width(text, &len) == 0)
+        text += len;
+    return text;
+}
+
+void sw_text_shorten(char *text, size_t width)
+{
+    size_t head, tail;
+    char *cut, *rest;
+
+    if (width < 5 || sw_text_width(text) <= width)
+        return;
+    /* The ends of names tell more than their beginnings. */
+    head = (width - 3) / 2;
+    tail = width - 3 - head;
+    cut = skip(text, head);
+    rest = skip_to_last(text, tail);
+    /* At least four columns go, so that the dots fit before what stays. */
+    if (rest - cut >= 3) {
+        memcpy(cut, "...", 3);
+        memmove(cut + 3, rest, strlen(rest) + 1);
+    }
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------ */
+
+char *sw_number_text(uint64_t n, char text[SW_NUMBER_TEXT])
+{
+    char digits[24];
+    int len = snprintf(digits, sizeof digits, "%" PRIu64, n);
+    char *to = text;
+
+    for (int i = 0; i < len; i++) {
+        if (i > 0 && (len - i) % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = '\0';
+    return text;
+}
+
+char *sw_count_text(uint64_t n, char text[SW_NUMBER_TEXT])
+{
+    static const char *const units[] = { "", " K", " M", " B", " T", " P", " E" };
+    double x = (double)n;
+    size_t unit = 0;
+
+    /* 999.95 would be printed as 1000.0 */
+    for (; x >= 999.5 && unit + 1 < sizeof units / sizeof *units; unit++)
+        x /= 1000;
+    if (unit == 0)
+        snprintf(text, SW_NUMBER_TEXT, "%" PRIu64, n);
+    else
+        snprintf(text, SW_NUMBER_TEXT, "%.*f%s", x < 9.995 ? 2 : x < 99.95 ? 1 : 0, x, units[unit]);
+    return text;
+}
+
+uint64_t sw_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+const char *sw_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+char *sw_shape_text(const uint64_t *dims, unsigned n)
+{
+    size_t room = 3 + (size_t)n * 22, at = 1;
+    char *text = malloc(room);
+
+    if (!text)
+        return NULL;
+    strcpy(text, "[");
+    for (unsigned i = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, room - at, "%s%" PRIu64, i ? ", " : "", dims[i]);
+    strcpy(text + at, "]");
+    return text;
+}
+
+/* ---- lines -------------------------------------------------------------------------------------- */
+
+void sw_text_wrap(FILE *to, const char *text, const char *first, const char *rest, size_t width)
+{
+    size_t column = sw_text_width(first), indent = sw_text_width(rest);
+    bool begun = false;
+
+    fputs(first, to);
+    while (*text) {
+        size_t len = strcspn(text, " "), columns = width_of(text, len);
+
+        if (begun && width && column + 1 + columns > width) {
+            fprintf(to, "\n%s", rest);
+            column = indent;
+            begun = false;
+        }
+        fprintf(to, "%s%.*s", begun ? " " : "", (int)len, text);
+        column += columns + begun;
+        begun = true;
+        text += len;
+        text += *text == ' ';
+    }
+    fputc('\n', to);
+}
+
+size_t sw_text_columns(void)
+{
+    const char *said = getenv("COLUMNS");
+    struct winsize size;
+    char *end;
+    long n = said ? strtol(said, &end, 10) : 0;
+
+    if (n > 0 && *end == '\0' && n <= COLUMNS_MAX)
+        return (size_t)n;
+    /* A launcher puts a terminal of its own between the ranks and whatever it writes to. */
+    if (!isatty(STDOUT_FILENO) || getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK"))
+        return 0;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return COLUMNS_UNKNOWN;
+}

@@ -1,0 +1,53 @@
+/* The model's other files (config.json, tokenizer, chat template, code, licence): which come along, and copies of them.
+ *
+ * All functions are local and for one rank (rank 0): the caller agrees on the outcome. There are some dozens of these files, mostly
+ * small; a tokenizer may have 30 MB. */
+#ifndef SW_PAR_ASSETS_H
+#define SW_PAR_ASSETS_H
+
+#include "base/buf.h"
+#include "format/config.h"
+
+typedef struct sw_asset {
+    char *name;       /* relative to where it was found, and to OUTPUT_DIR */
+    char *source;     /* its path */
+    uint64_t size;    /* bytes; once staged, of the copy */
+    int64_t mtime_ns; /* of the source */
+    bool exists;      /* OUTPUT_DIR has something of this name, which is replaced */
+} sw_asset;
+
+typedef struct sw_assets {
+    sw_asset *items; /* by name, bytewise */
+    size_t n, cap;
+    bool config_stays; /* OUTPUT_DIR's config.json is the one to be copied: it is not listed, nor edited */
+} sw_assets;
+
+#define SW_ASSETS_INIT                                                                                       \
+    {                                                                                                        \
+        NULL, 0, 0, false                                                                                    \
+    }
+
+/* Local. Choose the files (SPEC 3): all below assets_dir; else all below INPUT_DIR/.hf_metadata if it holds any; else those at the top
+ * of INPUT_DIR whose names are known for it. Never names that begin with a dot (directories too), weights of any kind, indices,
+ * the mappings of .hf_metadata, OUTPUT_DIR where it lies inside, and files that are OUTPUT_DIR's own under their name already.
+ * Links are followed, to directories too, but not round in circles.
+ *   assets_dir  NULL = not given
+ *   output_dir  need not exist
+ *   skip        a name that does not come along: the index that will be written; NULL = none
+ *   warnings    gets a line for what looks like one but is no regular file, leads nowhere or round, or has no printable name
+ *   out         release with sw_assets_release(); empty on error
+ * Errors: SW_EUSAGE (assets_dir is no directory), SW_EIO, SW_ENOMEM. */
+sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
+                       const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st);
+
+/* Local. Copy one to path, whose directory is there; mode 0666 & ~umask. a->size becomes the size of the copy.
+ *   rule      config.json (the one at the top) is edited by it; one that is not JSON is copied as it is, with a line in warnings;
+ *             NULL = copies only
+ *   piece     bytes of memory for copying, at least 1; config.json is read whole where it is edited
+ * Errors: SW_EINPUT (it became shorter meanwhile, or is no regular file any more), SW_EIO, SW_ENOMEM. */
+sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
+                       sw_buf *warnings, sw_status *st);
+
+void sw_assets_release(sw_assets *a);
+
+#endif

@@ -1,0 +1,216 @@
+/* Copies of one region of a tensor in several shard files, compared; see compare.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "par/compare.h"
+#include "par/gather.h"
+#include "par/source.h"
+
+#define TAG_REPLICA 78
+
+typedef struct replica_reader {
+    sw_replicas *k;
+    sw_source source;
+    MPI_Comm mpi;
+    char *is, *want;    /* a chunk of each */
+    sw_stopper stopper; /* by band: another rank has failed, and what is left is not read */
+    bool stopped;       /* by owner: a rank that sends here has */
+} replica_reader;
+
+/* A replica and the box that it repeats. */
+typedef struct replica_pair {
+    const sw_tensor *tensor;
+    uint64_t replica; /* its number among the tensor's boxes */
+    const sw_box *is, *want;
+    uint64_t bytes;
+} replica_pair;
+
+uint64_t sw_replica_used(const sw_catalog *c, const sw_tensor *t, uint64_t k)
+{
+    const uint64_t *wanted = sw_box_offsets(c, t, k);
+    uint64_t a = 0, b = t->nboxes;
+
+    while (a + 1 < b) {
+        uint64_t mid = a + (b - a) / 2;
+        const uint64_t *offsets = sw_box_offsets(c, t, mid);
+        unsigned d = 0;
+
+        while (d < t->ndim && offsets[d] == wanted[d])
+            d++;
+        if (d == t->ndim || offsets[d] < wanted[d])
+            a = mid;
+        else
+            b = mid;
+    }
+    return a;
+}
+
+static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t replica)
+{
+    const uint64_t *shape = sw_box_shape(k->c, t, replica);
+    replica_pair p = { .tensor = t, .replica = replica, .is = &k->c->boxes[t->box0 + replica] };
+
+    p.want = &k->c->boxes[t->box0 + sw_replica_used(k->c, t, replica)];
+    p.bytes = sw_dtype_bits((sw_dtype)t->dtype);
+    for (unsigned d = 0; d < t->ndim; d++)
+        p.bytes *= shape[d]; /* less than the tensor, whose size was checked */
+    p.bytes /= 8;
+    return p;
+}
+
+/* ---- reading -------------------------------------------------------------------------------------- */
+
+static sw_code read_chunk(replica_reader *r, const sw_box *box, uint64_t from, uint64_t n, char *to,
+                          sw_status *st)
+{
+    sw_piece piece = { .file = box->file, .at = box->at + from, .n = n, .row = n };
+
+    if (sw_check_cancel(r->k->cancel, st))
+        return st->code;
+    return sw_source_read(&r->source, &piece, to, st);
+}
+
+static sw_code note(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t n, sw_status *st)
+{
+    return sw_differences_compare(&r->k->found, (uint64_t)(p->tensor - r->k->c->tensors), p->replica,
+                                  (sw_dtype)p->tensor->dtype, from, r->is, r->want, n, st);
+}
+
+/* Local. Bytes [from, end) of both. */
+static void compare_here(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t end, sw_status *st)
+{
+    for (uint64_t n; from < end && !st->code && !r->stopped && !sw_stopper_heard(&r->stopper); from += n) {
+        n = sw_min(r->k->chunk, end - from);
+        if (!read_chunk(r, p->want, from, n, r->want, st) && !read_chunk(r, p->is, from, n, r->is, st))
+            note(r, p, from, n, st);
+    }
+}
+
+/* ---- by band ---------------------------------------------------------------------------------------- */
+
+/* This rank's share [lo, hi) of all bytes of replicas, of which these begin at byte `before`. */
+static void compare_share(replica_reader *r, const replica_pair *p, uint64_t before, uint64_t lo, uint64_t hi,
+                          sw_status *st)
+{
+    uint64_t from = lo > before ? sw_round_down(lo - before, SW_ELEMENTS_UNIT) : 0;
+    uint64_t end = hi - before < p->bytes ? sw_round_down(hi - before, SW_ELEMENTS_UNIT) : p->bytes;
+
+    if (hi > before && from < p->bytes)
+        compare_here(r, p, from, end, st);
+}
+
+/* ---- by owner --------------------------------------------------------------------------------------- */
+
+/* Send what is used to the owner of the replica. After an error nothing goes out any more, and that tells of it. */
+static void send_used(replica_reader *r, const replica_pair *p, int to, sw_status *st)
+{
+    for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
+        int err, length;
+
+        n = sw_min(r->k->chunk, p->bytes - from);
+        length = st->code || r->stopped || read_chunk(r, p->want, from, n, r->want, st) ? 0 : (int)n;
+        err = MPI_Send(r->want, length, MPI_BYTE, to, TAG_REPLICA, r->mpi);
+        if (err != MPI_SUCCESS)
+            sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot send");
+    }
+}
+
+static void receive_used(replica_reader *r, const replica_pair *p, int from_rank, sw_status *st)
+{
+    for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
+        MPI_Status status;
+        int err, length = 0;
+
+        n = sw_min(r->k->chunk, p->bytes - from);
+        err = MPI_Recv(r->want, (int)n, MPI_BYTE, from_rank, TAG_REPLICA, r->mpi, &status);
+        if (err == MPI_SUCCESS)
+            err = MPI_Get_count(&status, MPI_BYTE, &length);
+        if (err != MPI_SUCCESS)
+            sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot receive");
+        r->stopped = r->stopped || (uint64_t)length != n;
+        if (!st->code && !r->stopped && !read_chunk(r, p->is, from, n, r->is, st))
+            note(r, p, from, n, st);
+    }
+}
+
+/* Pairs have one order on all ranks, and a rank does its own in that order: so the first one of all that is not done yet has both
+ * its ranks free, and nobody waits for ever. */
+static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *st)
+{
+    int me = r->k->world->rank;
+    int want = (int)r->k->c->files[p->want->file].owner, is = (int)r->k->c->files[p->is->file].owner;
+
+    if (want == me && is == me)
+        compare_here(r, p, 0, p->bytes, st);
+    else if (want == me)
+        send_used(r, p, is, st);
+    else if (is == me)
+        receive_used(r, p, want, st);
+}
+
+/* ---- all -------------------------------------------------------------------------------------------- */
+
+static uint64_t replica_bytes(sw_replicas *k)
+{
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < k->c->ntensors; i++) {
+        const sw_tensor *t = &k->c->tensors[i];
+
+        for (uint64_t b = t->nboxes; k->wanted[i] && b < t->nboxes + t->nreplicas; b++, k->replicas++)
+            total += pair_of(k, t, b).bytes;
+    }
+    return total;
+}
+
+static void compare_all(replica_reader *r, uint64_t total, sw_status *st)
+{
+    const sw_replicas *k = r->k;
+    uint64_t share = total / (uint64_t)k->world->size + 1, lo = share * (uint64_t)k->world->rank, before = 0;
+
+    for (uint32_t i = 0; i < k->c->ntensors && st->code != SW_ECOMM; i++) {
+        const sw_tensor *t = &k->c->tensors[i];
+
+        for (uint64_t b = t->nboxes; k->wanted[i] && b < t->nboxes + t->nreplicas; b++) {
+            replica_pair p = pair_of(k, t, b);
+
+            if (k->by_owner)
+                compare_owned(r, &p, st);
+            else
+                compare_share(r, &p, before, lo, lo + share, st);
+            before += p.bytes;
+        }
+    }
+}
+
+sw_code sw_replicas_compare(sw_replicas *k, sw_status *st)
+{
+    uint64_t total = replica_bytes(k);
+    replica_reader r = { .k = k };
+
+    if (total == 0)
+        return SW_OK;
+    r.is = sw_calloc(k->chunk, 1, st);
+    r.want = sw_calloc(k->chunk, 1, st);
+    sw_source_init(&r.source, k->c, k->dir, 1, st);
+    sw_stopper_init(&r.stopper, k->world, NULL, 0, st);
+    if (k->by_owner && !sw_comm_mpi(k->world, &r.mpi))
+        sw_fail(st, SW_EUSAGE, NULL, NULL, "ranks can exchange only over MPI");
+    if (!sw_agree(k->world, st)) {
+        compare_all(&r, total, st);
+        if (!st->code)
+            sw_source_check(&r.source, st);
+        if (st->code && st->code != SW_ECOMM && !k->by_owner && !sw_stopper_heard(&r.stopper))
+            sw_stopper_tell(&r.stopper, st);
+        if (st->code != SW_ECOMM)
+            sw_stopper_finish(&r.stopper, st);
+        if (!sw_agree(k->world, st))
+            sw_differences_gather(k->world, &k->found, st);
+    }
+    sw_stopper_release(&r.stopper);
+    sw_source_release(&r.source);
+    free(r.want);
+    free(r.is);
+    return st->code;
+}

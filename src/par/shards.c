@@ -1,0 +1,428 @@
+/* Shard files from memory; see shards.h. */
+#include "par/shards.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/num.h"
+#include "base/path.h"
+#include "par/gather.h"
+#include "par/io.h"
+
+/* A rank writes so much before the ranks agree again on how it goes. */
+#define TURN (UINT64_C(64) << 20)
+
+/* How long a directory that another rank made may stay invisible. */
+#define DIR_TRIES 20
+#define DIR_WAIT_NS 100000000L
+
+/* ---- which boxes ---------------------------------------------------------------------------------- */
+
+/* A box of this rank that it writes. */
+typedef struct choice {
+    uint32_t box; /* index into held->boxes */
+    uint64_t layer, model;
+} choice;
+
+typedef struct plan {
+    const sw_comm *comm;
+    const sw_catalog *c;
+    const sw_held *held;
+    bool *mine; /* one for each held box: this rank writes it */
+    choice *choices;
+    size_t n;
+} plan;
+
+/* An empty box of some rank, as it is sent; behind it: the offsets. */
+typedef struct empty_record {
+    uint32_t tensor, rank;
+    uint32_t box, zero; /* index into that rank's boxes */
+} empty_record;
+
+/* Of the boxes that hold data the catalogue has chosen one each: replicas stand behind them. */
+static void choose_full(plan *p)
+{
+    for (uint32_t i = 0; i < p->c->ntensors; i++) {
+        const sw_tensor *t = &p->c->tensors[i];
+
+        for (uint64_t k = 0; k < t->nboxes; k++) {
+            const sw_box *b = &p->c->boxes[t->box0 + k];
+
+            if (b->file == (uint32_t)p->comm->rank)
+                p->mine[sw_held_find(p->held, b->at) - p->held->boxes] = true;
+        }
+    }
+}
+
+static sw_code pack_empty(const plan *p, sw_buf *out, sw_status *st)
+{
+    for (size_t i = 0; i < p->held->n; i++) {
+        const sw_held_box *b = &p->held->boxes[i];
+        empty_record r = { 0, (uint32_t)p->comm->rank, (uint32_t)i, 0 };
+
+        if (b->begin != b->end)
+            continue;
+        r.tensor = (uint32_t)(sw_catalog_find_tensor(p->c, b->item->name) - p->c->tensors);
+        if (sw_buf_add(out, &r, sizeof r, st) ||
+            sw_buf_add(out, b->item->offsets, b->item->ndim * sizeof(uint64_t), st))
+            return st->code;
+    }
+    return SW_OK;
+}
+
+static const uint64_t *record_offsets(const empty_record *r)
+{
+    return (const uint64_t *)(const void *)(r + 1);
+}
+
+/* By tensor, offsets, rank. */
+static int by_place(const void *a, const void *b, void *ctx)
+{
+    const sw_catalog *c = ((const plan *)ctx)->c;
+    const empty_record *x = *(empty_record *const *)a, *y = *(empty_record *const *)b;
+    const uint64_t *p = record_offsets(x), *q = record_offsets(y);
+
+    if (x->tensor != y->tensor)
+        return x->tensor < y->tensor ? -1 : 1;
+    for (unsigned d = 0; d < c->tensors[x->tensor].ndim; d++)
+        if (p[d] != q[d])
+            return p[d] < q[d] ? -1 : 1;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static bool same_place(const sw_catalog *c, const empty_record *x, const empty_record *y)
+{
+    return x->tensor == y->tensor &&
+           memcmp(record_offsets(x), record_offsets(y), c->tensors[x->tensor].ndim * sizeof(uint64_t)) == 0;
+}
+
+/* torch's reader knows boxes by their offsets: an empty one there would hide one that holds data. */
+static bool hides_data(const sw_catalog *c, const empty_record *r)
+{
+    const sw_tensor *t = &c->tensors[r->tensor];
+
+    for (uint64_t k = 0; k < t->nboxes; k++)
+        if (memcmp(sw_box_offsets(c, t, k), record_offsets(r), t->ndim * sizeof(uint64_t)) == 0)
+            return true;
+    return false;
+}
+
+/* All records of all ranks, sorted; the first of each place is written by its rank. */
+static sw_code judge_empty(plan *p, const sw_buf *all, sw_status *st)
+{
+    const empty_record **list = NULL;
+    size_t n = 0, cap = 0;
+
+    for (size_t at = 0; at < all->len; n++) {
+        const empty_record *r = (const void *)(all->data + at);
+
+        if (sw_grow(&list, &cap, n + 1, sizeof *list, st))
+            goto out;
+        list[n] = r;
+        at += sizeof *r + p->c->tensors[r->tensor].ndim * sizeof(uint64_t);
+    }
+    if (n > 1)
+        qsort_r(list, n, sizeof *list, by_place, p);
+    for (size_t i = 0; i < n; i++)
+        if ((i == 0 || !same_place(p->c, list[i - 1], list[i])) && list[i]->rank == (uint32_t)p->comm->rank &&
+            !hides_data(p->c, list[i]))
+            p->mine[list[i]->box] = true;
+out:
+    free(list);
+    return st->code;
+}
+
+/* Collective. The catalogue knows no empty boxes, but torch writes them: of each place one. */
+static sw_code choose_empty(plan *p, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)p->comm->size + 1, sizeof *starts, st);
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    if (!st->code)
+        pack_empty(p, &mine, st);
+    if (!sw_agree(p->comm, st) && !sw_comm_gather(p->comm, &mine, &all, starts, st)) {
+        judge_empty(p, &all, st);
+        sw_agree(p->comm, st);
+    }
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    free(starts);
+    return st->code;
+}
+
+/* ---- which files ---------------------------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b, void *boxes)
+{
+    const choice *x = a, *y = b;
+    const sw_held_box *held = boxes;
+    int order = strcmp(held[x->box].item->name, held[y->box].item->name);
+
+    return order ? order : (x->box > y->box) - (x->box < y->box);
+}
+
+static int by_file(const void *a, const void *b)
+{
+    const choice *x = a, *y = b;
+
+    if (x->layer != y->layer)
+        return x->layer < y->layer ? -1 : 1;
+    if (x->model != y->model)
+        return x->model < y->model ? -1 : 1;
+    return (x->box > y->box) - (x->box < y->box);
+}
+
+/* Sort what this rank writes into files. */
+static sw_code sort_choices(plan *p, const sw_map *map, const char *map_file, sw_status *st)
+{
+    const sw_held_box *boxes = p->held->boxes;
+
+    p->choices = sw_calloc(p->held->n, sizeof *p->choices, st);
+    for (uint32_t i = 0; p->choices && i < p->held->n; i++) {
+        const sw_map_item *item = map ? sw_map_find(map, boxes[i].item->name) : NULL;
+
+        if (map && !item)
+            return sw_fail(st, SW_EINPUT, map_file, boxes[i].item->name, "is not in the map");
+        if (p->mine[i])
+            p->choices[p->n++] = (choice){ i, 0, item ? item->number : 1 };
+    }
+    if (st->code || p->n < 2)
+        return st->code;
+    qsort_r(p->choices, p->n, sizeof *p->choices, by_name, p->held->boxes);
+    for (size_t i = 1; i < p->n; i++)
+        if (strcmp(boxes[p->choices[i - 1].box].item->name, boxes[p->choices[i].box].item->name) == 0)
+            p->choices[i].layer = p->choices[i - 1].layer + 1;
+    qsort(p->choices, p->n, sizeof *p->choices, by_file);
+    return SW_OK;
+}
+
+static uint64_t largest(const sw_map *map)
+{
+    uint64_t n = 1;
+
+    for (size_t i = 0; map && i < map->n; i++)
+        n = sw_max(n, map->items[i].number);
+    return n;
+}
+
+/* The size of a file; its boxes get their places. */
+static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *st)
+{
+    const sw_shard_box *last;
+
+    if (sw_shard_header(s->boxes + f->first, f->count, s->order + f->first, text, st))
+        return st->code;
+    last = &s->boxes[f->first + s->order[f->first + f->count - 1]];
+    if (!sw_add(text->len, last->end, &f->size) || !sw_add(s->bytes, f->size, &s->bytes))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files of a rank overflow");
+    return SW_OK;
+}
+
+static sw_code make_files(const plan *p, uint64_t of, sw_shards *s, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+
+    s->boxes = sw_calloc(p->n, sizeof *s->boxes, st);
+    s->held_boxes = sw_calloc(p->n, sizeof *s->held_boxes, st);
+    s->order = sw_calloc(p->n, sizeof *s->order, st);
+    s->files = sw_calloc(p->n, sizeof *s->files, st);
+    for (size_t i = 0; i < p->n && !st->code; i++) {
+        const choice *k = &p->choices[i];
+        const sw_held_box *b = &p->held->boxes[k->box];
+        uint64_t shard = k->layer * (uint64_t)p->comm->size + (uint64_t)p->comm->rank + 1;
+        sw_shard_file *f = s->nfiles ? &s->files[s->nfiles - 1] : NULL;
+
+        if (!f || f->number.shard != shard || f->number.model != k->model) {
+            f = &s->files[s->nfiles++];
+            *f = (sw_shard_file){ .number = { shard, k->model, of }, .first = i };
+        }
+        f->count++;
+        s->held_boxes[i] = b;
+        s->boxes[i] = (sw_shard_box){ .name = b->item->name,
+                                      .dtype = b->dtype,
+                                      .ndim = b->item->ndim,
+                                      .offsets = b->item->offsets,
+                                      .shape = b->item->shape };
+    }
+    s->nboxes = p->n;
+    for (size_t i = 0; i < s->nfiles && !st->code; i++)
+        measure(s, &s->files[i], &text, st);
+    sw_buf_release(&text);
+    return st->code;
+}
+
+sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
+                       const char *map_file, sw_shards *out, sw_status *st)
+{
+    plan p = { .comm = comm, .c = c, .held = held };
+
+    *out = (sw_shards){ .held = held };
+    p.mine = sw_calloc(held->n, sizeof *p.mine, st);
+    if (p.mine)
+        choose_full(&p);
+    if (choose_empty(&p, st))
+        goto out;
+    if (!sort_choices(&p, map, map_file, st))
+        make_files(&p, largest(map), out, st);
+    if (sw_agree(comm, st))
+        sw_shards_release(out);
+out:
+    free(p.choices);
+    free(p.mine);
+    return st->code;
+}
+
+void sw_shards_release(sw_shards *s)
+{
+    free(s->files);
+    free(s->boxes);
+    free(s->held_boxes);
+    free(s->order);
+    *s = (sw_shards){ 0 };
+}
+
+/* ---- writing -------------------------------------------------------------------------------------- */
+
+/* One rank's way through its files. */
+typedef struct walk {
+    const sw_shards *s;
+    sw_shards_write *w;
+    char *staging;
+    size_t file;
+    uint64_t slot; /* in the order of the data of the file */
+    uint64_t done; /* of the slot, bytes */
+    uint64_t data; /* where the data of the file begin */
+    sw_out out;
+    char name[SW_SHARD_NAME_SIZE];
+    bool open;
+} walk;
+
+static sw_code write_header(walk *k, sw_shard_file *f, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+
+    if (!sw_shard_header(k->s->boxes + f->first, f->count, k->s->order + f->first, &text, st) &&
+        !sw_out_write_all(&k->out, (sw_region){ 0, text.len }, text.data, st))
+        k->w->written += text.len;
+    k->data = text.len;
+    sw_buf_release(&text);
+    return st->code;
+}
+
+static sw_code open_file(walk *k, sw_status *st)
+{
+    sw_shard_file *f = &k->s->files[k->file];
+    char *path = sw_path_join(k->w->dir, sw_shard_name_text(&f->number, k->name), st);
+
+    if (path && !sw_out_create_alone(path, k->name, f->size, st))
+        k->open = !sw_out_open_alone(&k->out, path, k->name, f->size, k->w->sync, st);
+    free(path);
+    k->slot = k->done = 0;
+    return st->code ? st->code : write_header(k, f, st);
+}
+
+static sw_code close_file(walk *k, sw_status *st)
+{
+    if (!k->open)
+        return st->code;
+    k->open = false;
+    k->file++;
+    if (!st->code && k->w->sync)
+        sw_out_sync(&k->out, st);
+    return sw_out_close(&k->out, st);
+}
+
+/* The next part of a box, straight from memory where it lies together. */
+static sw_code write_part(walk *k, sw_status *st)
+{
+    const sw_shard_file *f = &k->s->files[k->file];
+    uint64_t i = f->first + k->s->order[f->first + k->slot];
+    const sw_shard_box *b = &k->s->boxes[i];
+    uint64_t n = sw_min(b->end - b->begin - k->done, k->w->buffer), at = k->data + b->begin + k->done;
+    const char *data = n ? sw_held_direct(k->s->held_boxes[i], k->done) : NULL;
+
+    if (n && !data) {
+        sw_held_copy(k->s->held_boxes[i], k->done, n, k->staging);
+        data = k->staging;
+    }
+    if (n && !sw_out_write_all(&k->out, (sw_region){ at, at + n }, data, st))
+        k->w->written += n;
+    k->done += n;
+    if (k->done == b->end - b->begin) {
+        k->done = 0;
+        k->slot++;
+    }
+    return st->code;
+}
+
+static sw_code write_turn(walk *k, const sw_comm *comm, sw_status *st)
+{
+    const sw_shards_write *w = k->w;
+    uint64_t end = w->written + TURN;
+
+    while (w->written < end && k->file < k->s->nfiles && !sw_check_cancel(w->cancel, st)) {
+        if (!k->open && open_file(k, st))
+            break;
+        if (k->slot < k->s->files[k->file].count ? write_part(k, st) : close_file(k, st))
+            break;
+    }
+    if (w->progress && comm->rank == 0 && k->s->bytes)
+        w->progress(w->user, (uint64_t)((double)w->total * ((double)w->written / (double)k->s->bytes)),
+                    w->total);
+    return st->code;
+}
+
+/* The directory is another rank's work: a network file system may take a moment to show it. */
+static sw_code wait_for_dir(const char *dir, sw_status *st)
+{
+    const struct timespec moment = { 0, DIR_WAIT_NS };
+    sw_path_kind kind = SW_PATH_MISSING;
+
+    for (int i = 0; i < DIR_TRIES; i++) {
+        if (sw_path_stat(dir, &kind, NULL, st) || kind == SW_PATH_DIR)
+            return st->code;
+        nanosleep(&moment, NULL);
+    }
+    return sw_fail(st, SW_EIO, dir, NULL, "the directory that rank 0 made cannot be seen here");
+}
+
+/* Collective. So many turns that the busiest rank comes to its end. */
+static sw_code count_turns(const sw_comm *comm, uint64_t bytes, uint64_t *turns, sw_status *st)
+{
+    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st), most = 0;
+
+    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &bytes, sizeof bytes, all, st))
+        for (int r = 0; r < comm->size; r++)
+            most = sw_max(most, all[r]);
+    *turns = most / TURN + 1;
+    free(all);
+    return st->code;
+}
+
+sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st)
+{
+    walk k = { .s = s, .w = w };
+    uint64_t turns;
+
+    k.staging = sw_calloc(w->buffer, 1, st);
+    if (!st->code && s->nfiles)
+        wait_for_dir(w->dir, st);
+    if (count_turns(comm, s->bytes, &turns, st))
+        goto out;
+    for (uint64_t i = 0; i < turns; i++) {
+        if (!st->code)
+            write_turn(&k, comm, st);
+        if (sw_agree(comm, st))
+            break;
+    }
+    /* Boxes at the end may be empty: they take no bytes, and no turn. */
+    while (!st->code && k.file < s->nfiles)
+        write_turn(&k, comm, st);
+    close_file(&k, st);
+    sw_agree(comm, st);
+out:
+    free(k.staging);
+    return st->code;
+}

@@ -1,0 +1,58 @@
+/* The shard files of a rank, from memory: which of its boxes go into which file, and the writing of them.
+ *
+ * Of boxes that several ranks hold the lowest rank writes one. A file holds one box of a tensor, so that a rank with several writes
+ * further files: a layer for each. No data go from rank to rank. */
+#ifndef SW_PAR_SHARDS_H
+#define SW_PAR_SHARDS_H
+
+#include "format/maps.h"
+#include "par/comm.h"
+#include "plan/catalog.h"
+#include "plan/held.h"
+#include "plan/shardfile.h"
+
+typedef struct sw_shard_file {
+    sw_shard_name number;
+    uint64_t first, count; /* its boxes */
+    uint64_t size;         /* bytes, header included */
+} sw_shard_file;
+
+/* This rank's files. */
+typedef struct sw_shards {
+    const sw_held *held;
+    sw_shard_file *files; /* by shard number, then model */
+    size_t nfiles;
+    sw_shard_box *boxes;            /* file by file, each in the order of the items */
+    const sw_held_box **held_boxes; /* the same, as this rank holds them */
+    size_t nboxes;
+    uint32_t *order; /* file by file: indices of its boxes in the order of the data */
+    uint64_t bytes;  /* of all files */
+} sw_shards;
+
+/* Collective. Decide what this rank writes.
+ *   c     of sw_join_held(); borrowed for the call
+ *   held  what it was made of; borrowed as long as out lives
+ *   map   {FQN: j}; NULL = all in 1 of 1. map_file: for messages
+ *   out   release with sw_shards_release(); empty on error
+ * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header that is too long), SW_ENOMEM. */
+sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
+                       const char *map_file, sw_shards *out, sw_status *st);
+
+/* How to write them. */
+typedef struct sw_shards_write {
+    const char *dir; /* where */
+    uint64_t buffer; /* bytes of memory, for what does not lie together */
+    bool sync;       /* make the files durable */
+    const volatile int *cancel;
+    void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */
+    void *user;
+    uint64_t total;   /* bytes of all ranks' files, for progress */
+    uint64_t written; /* out: bytes that this rank wrote */
+} sw_shards_write;
+
+/* Collective. Write all files of all ranks. All ranks return the same; on an error files may be left in dir. */
+sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st);
+
+void sw_shards_release(sw_shards *s);
+
+#endif

@@ -1,0 +1,207 @@
+/* Publication of shard sets; see shardset.h. */
+#include "par/shardset.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/path.h"
+#include "format/names.h"
+#include "par/stage.h"
+
+/* ".NAME" SUFFIX stands beside NAME. It is the OUTPUT_DIR of a stage whose files never get there. */
+#define BESIDE_SUFFIX ".shardweld-new"
+
+struct sw_shardset {
+    sw_stage *stage;
+    char *out;     /* OUTPUT_DIR without slashes at its end */
+    char *beside;  /* NULL = none can be: it is "." or "/" */
+    size_t parent; /* bytes of out that name the directory it is in, with the slash */
+    bool made;     /* OUTPUT_DIR is missing and will be made by a rename */
+};
+
+/* ---- taking --------------------------------------------------------------------------------------- */
+
+static sw_code name_parts(sw_shardset *s, const char *output_dir, sw_status *st)
+{
+    size_t n = strlen(output_dir);
+    const char *slash, *name;
+
+    while (n > 1 && output_dir[n - 1] == '/')
+        n--;
+    if (!(s->out = sw_strdup(output_dir, st)))
+        return st->code;
+    s->out[n] = '\0';
+    slash = strrchr(s->out, '/');
+    name = slash ? slash + 1 : s->out;
+    s->parent = (size_t)(name - s->out);
+    if (*name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+        asprintf(&s->beside, "%.*s.%s" BESIDE_SUFFIX, (int)s->parent, s->out, name) < 0) {
+        s->beside = NULL;
+        return sw_fail_nomem(st, n);
+    }
+    return SW_OK;
+}
+
+/* What a run left beside an OUTPUT_DIR that is there now. */
+static sw_code tidy_beside(const sw_shardset *s, bool sync, sw_status *st)
+{
+    sw_path_kind kind = SW_PATH_MISSING;
+    sw_stage *stage = NULL;
+    uint64_t ignored;
+
+    if (!s->beside || sw_path_lstat(s->beside, &kind, NULL, st) || kind != SW_PATH_DIR)
+        return st->code;
+    if (!sw_stage_open(s->beside, sync, &stage, &ignored, st))
+        sw_stage_close(stage, st);
+    if (!st->code)
+        sw_path_rmdirs(s->beside, s->parent);
+    return st->code;
+}
+
+static sw_code open_either(sw_shardset *s, const char *output_dir, bool sync, sw_status *st)
+{
+    sw_path_kind kind = SW_PATH_MISSING;
+    uint64_t ignored;
+
+    if (name_parts(s, output_dir, st) || sw_path_lstat(s->out, &kind, NULL, st))
+        return st->code;
+    s->made = kind == SW_PATH_MISSING && s->beside;
+    if (!s->made && tidy_beside(s, sync, st))
+        return st->code;
+    return sw_stage_open(s->made ? s->beside : s->out, sync, &s->stage, &ignored, st);
+}
+
+sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, sw_status *st)
+{
+    sw_shardset *s = sw_calloc(1, sizeof *s, st);
+
+    *out = NULL;
+    if (!s)
+        return st->code;
+    if (open_either(s, output_dir, sync, st))
+        sw_shardset_close(s, st);
+    else
+        *out = s;
+    return st->code;
+}
+
+const char *sw_shardset_dir(const sw_shardset *s)
+{
+    return s->stage->fresh;
+}
+
+void sw_shardset_close(sw_shardset *s, sw_status *st)
+{
+    if (!s)
+        return;
+    if (s->stage) {
+        sw_stage_close(s->stage, st);
+        if (s->made)
+            sw_path_rmdirs(s->beside, s->parent);
+    }
+    free(s->beside);
+    free(s->out);
+    free(s);
+}
+
+/* ---- what is there -------------------------------------------------------------------------------- */
+
+sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, sw_status *st)
+{
+    sw_path_kind kind = SW_PATH_MISSING;
+    sw_dir all = { NULL, 0, 0 };
+    sw_shard_name ignored;
+
+    *names = NULL;
+    *n = 0;
+    if (sw_path_stat(output_dir, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(output_dir, &all, st))
+        return st->code;
+    *names = sw_calloc(all.n, sizeof **names, st);
+    for (size_t i = 0; *names && i < all.n && !st->code; i++)
+        if (sw_shard_name_parse(all.names[i], &ignored) && ((*names)[*n] = sw_strdup(all.names[i], st)))
+            ++*n;
+    sw_dir_release(&all);
+    return st->code;
+}
+
+/* ---- publishing ----------------------------------------------------------------------------------- */
+
+static sw_code check_staged(const sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
+{
+    for (size_t i = 0; i < nfiles && !st->code; i++) {
+        char *path = sw_path_join(s->stage->fresh, files[i].name, st);
+        sw_path_kind kind = SW_PATH_MISSING;
+        struct stat file = { 0 };
+
+        if (path && !sw_path_lstat(path, &kind, &file, st) &&
+            (kind != SW_PATH_FILE || (uint64_t)file.st_size != files[i].size))
+            sw_fail(st, SW_EINTERNAL, files[i].name, NULL,
+                    "the staged file has %" PRIu64 " bytes, expected %" PRIu64, (uint64_t)file.st_size,
+                    files[i].size);
+        free(path);
+    }
+    return st->code;
+}
+
+/* Directories of the staged files, so that all of it is there when the directory is. */
+static sw_code sync_staged(const sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
+{
+    for (size_t i = 0; i < nfiles && !st->code; i++) {
+        char *path = strchr(files[i].name, '/') ? sw_path_join(s->stage->fresh, files[i].name, st) : NULL;
+
+        if (path) {
+            *strrchr(path, '/') = '\0';
+            sw_path_sync_dir(path, st);
+        }
+        free(path);
+    }
+    return st->code ? st->code : sw_path_sync_dir(s->stage->fresh, st);
+}
+
+/* The directories above OUTPUT_DIR that this run has made, and the one above those. */
+static sw_code sync_parents(const sw_shardset *s, sw_status *st)
+{
+    char *path = sw_strdup(s->out, st);
+    size_t n = s->parent, kept = s->stage->kept < s->parent ? s->stage->kept : s->parent;
+
+    for (bool more = path != NULL; more && !st->code;) {
+        while (n > 1 && path[n - 1] == '/')
+            n--;
+        path[n] = '\0';
+        sw_path_sync_dir(n > 0 ? path : ".", st);
+        more = n > kept;
+        while (n > 0 && path[n - 1] != '/')
+            n--;
+    }
+    free(path);
+    return st->code;
+}
+
+static sw_code make_output(sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
+{
+    sw_path_kind kind = SW_PATH_MISSING;
+
+    if (sw_lock_check(s->stage->lock, st) || check_staged(s, files, nfiles, st) ||
+        (s->stage->sync && sync_staged(s, files, nfiles, st)) || sw_path_lstat(s->out, &kind, NULL, st))
+        return st->code;
+    if (kind != SW_PATH_MISSING)
+        return sw_fail(st, SW_EIO, s->out, NULL, "somebody has made it since this run began");
+    if (!sw_path_rename(s->stage->fresh, s->out, st) && s->stage->sync)
+        sync_parents(s, st);
+    return st->code;
+}
+
+sw_code sw_shardset_publish(sw_shardset *s, const sw_publication *files, size_t nfiles, char *const *old,
+                            size_t nold, sw_status *st)
+{
+    uint64_t fingerprint = 1;
+
+    if (s->made)
+        return make_output(s, files, nfiles, st);
+    for (size_t i = 0; i < nfiles; i++)
+        fingerprint = sw_hash(sw_hash_word(fingerprint, files[i].size), files[i].name, strlen(files[i].name));
+    return sw_stage_publish(s->stage, files, nfiles, old, nold, fingerprint ? fingerprint : 1, st);
+}

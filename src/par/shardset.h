@@ -1,0 +1,32 @@
+/* The OUTPUT_DIR of a shard set: taken, filled and published (SPEC 7).
+ *
+ * One that is missing is made whole: all is staged in a hidden directory beside it, and one rename makes it appear. In one that is there
+ * the set is published as any checkpoint is, from the highest shard number down. All functions are local and for one rank
+ * (rank 0): the caller agrees on the outcome. */
+#ifndef SW_PAR_SHARDSET_H
+#define SW_PAR_SHARDSET_H
+
+#include "par/publish.h"
+
+typedef struct sw_shardset sw_shardset;
+
+/* Local. The shard files that are in the directory already: names for sw_names_free(), sorted by bytes; none when it is missing. */
+sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, sw_status *st);
+
+/* Local. Take OUTPUT_DIR, and recover what a dead run left. Errors: as sw_stage_open(). *out is NULL on an error. */
+sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, sw_status *st);
+
+/* Local. The directory in which files are staged, under their names. */
+const char *sw_shardset_dir(const sw_shardset *s);
+
+/* Local. Publish what was staged.
+ *   files  with the lowest shard last
+ *   old    shard files that are replaced (of sw_shardset_existing())
+ * Errors: as sw_stage_publish(); SW_EIO where OUTPUT_DIR has been made meanwhile. */
+sw_code sw_shardset_publish(sw_shardset *s, const sw_publication *files, size_t nfiles, char *const *old,
+                            size_t nold, sw_status *st);
+
+/* Local. As sw_stage_close(). NULL is fine. */
+void sw_shardset_close(sw_shardset *s, sw_status *st);
+
+#endif

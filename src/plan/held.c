@@ -1,0 +1,353 @@
+/* Boxes in memory; see held.h. */
+#include "plan/held.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/num.h"
+#include "plan/dims.h"
+
+/* ---- checking ------------------------------------------------------------------------------------- */
+
+static sw_code check_name(const sw_item *it, size_t i, const char *who, sw_status *st)
+{
+    if (!it->name || !*it->name)
+        return sw_fail(st, SW_EUSAGE, who, NULL, "item %zu has no name", i);
+    if (strlen(it->name) > SW_HEADER_MAX)
+        return sw_fail(st, SW_EUSAGE, who, NULL, "the name of item %zu is too long for a header", i);
+    if (sw_utf8_invalid(it->name, strlen(it->name)))
+        return sw_fail(st, SW_EUSAGE, who, it->name, "the name of item %zu is not UTF-8", i);
+    if (strcmp(it->name, "__metadata__") == 0)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "no tensor can have this name");
+    return SW_OK;
+}
+
+static sw_code check_dims(const sw_item *it, const char *who, sw_status *st)
+{
+    char text[3][SW_DIMS_TEXT];
+    uint64_t end;
+
+    if (it->ndim > SW_MAX_DIMS)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "%u dimensions, at most %u can be saved", it->ndim,
+                       SW_MAX_DIMS);
+    if (it->ndim && (!it->global_shape || !it->offsets || !it->shape))
+        return sw_fail(st, SW_EUSAGE, who, it->name, "global_shape, offsets or shape is missing");
+    for (unsigned d = 0; d < it->ndim; d++)
+        if (!sw_add(it->offsets[d], it->shape[d], &end) || end > it->global_shape[d] ||
+            it->global_shape[d] > INT64_MAX)
+            return sw_fail(st, SW_EUSAGE, who, it->name,
+                           "the box of shape %s at %s lies outside the tensor's shape %s",
+                           sw_dims_text(it->shape, it->ndim, text[0], sizeof text[0]),
+                           sw_dims_text(it->offsets, it->ndim, text[1], sizeof text[1]),
+                           sw_dims_text(it->global_shape, it->ndim, text[2], sizeof text[2]));
+    return SW_OK;
+}
+
+/* Bytes of the box. */
+static sw_code measure(const sw_item *it, sw_dtype dtype, const char *who, uint64_t *bytes, sw_status *st)
+{
+    uint64_t elements, bits;
+    char text[SW_DIMS_TEXT];
+
+    if (!sw_dims_product(it->shape, it->ndim, &elements) || !sw_mul(elements, sw_dtype_bits(dtype), &bits) ||
+        bits / 8 > INT64_MAX)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "shape %s of %s overflows",
+                       sw_dims_text(it->shape, it->ndim, text, sizeof text), sw_dtype_name(dtype));
+    if (bits % 8)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "a box of %" PRIu64 " elements of %s ends within a byte",
+                       elements, sw_dtype_name(dtype));
+    *bytes = bits / 8;
+    if (*bytes && !it->data)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "a box of %" PRIu64 " bytes without data", *bytes);
+    if (it->strides && sw_dtype_bits(dtype) % 8)
+        return sw_fail(st, SW_EUSAGE, who, it->name, "elements of %s cannot have strides",
+                       sw_dtype_name(dtype));
+    return SW_OK;
+}
+
+/* By name, then region. */
+static int by_region(const void *a, const void *b, void *boxes)
+{
+    const sw_item *x = ((const sw_held_box *)boxes)[*(const uint32_t *)a].item;
+    const sw_item *y = ((const sw_held_box *)boxes)[*(const uint32_t *)b].item;
+    int order = strcmp(x->name, y->name);
+
+    if (order || x->ndim != y->ndim)
+        return order ? order : x->ndim < y->ndim ? -1 : 1;
+    for (unsigned d = 0; d < x->ndim; d++)
+        if (x->offsets[d] != y->offsets[d])
+            return x->offsets[d] < y->offsets[d] ? -1 : 1;
+    for (unsigned d = 0; d < x->ndim; d++)
+        if (x->shape[d] != y->shape[d])
+            return x->shape[d] < y->shape[d] ? -1 : 1;
+    return 0;
+}
+
+/* One rank has no replicas of its own boxes: whoever gives one twice did not mean it. */
+static sw_code check_twice(const sw_held *h, const char *who, sw_status *st)
+{
+    uint32_t *ids = sw_calloc(h->n, sizeof *ids, st);
+    char text[2][SW_DIMS_TEXT];
+
+    for (uint32_t i = 0; ids && i < h->n; i++)
+        ids[i] = i;
+    if (ids && h->n > 1)
+        qsort_r(ids, h->n, sizeof *ids, by_region, h->boxes);
+    for (size_t i = 1; ids && i < h->n && !st->code; i++) {
+        const sw_item *it = h->boxes[ids[i]].item;
+
+        if (by_region(&ids[i - 1], &ids[i], h->boxes) == 0)
+            sw_fail(st, SW_EUSAGE, who, it->name, "the box of shape %s at %s is given twice",
+                    sw_dims_text(it->shape, it->ndim, text[0], sizeof text[0]),
+                    sw_dims_text(it->offsets, it->ndim, text[1], sizeof text[1]));
+    }
+    free(ids);
+    return st->code;
+}
+
+/* ---- taking --------------------------------------------------------------------------------------- */
+
+/* Dimension d, seen from within: it makes the row longer, or the loop around it, or is one more loop. */
+static void add_dimension(sw_held_box *b, uint64_t count, int64_t stride)
+{
+    sw_held_loop *last = b->nloops ? &b->loops[b->nloops - 1] : NULL;
+    int64_t whole;
+
+    if (count == 1)
+        return;
+    if (!last && stride > 0 && (uint64_t)stride == b->row)
+        b->row *= count;
+    else if (last && !__builtin_mul_overflow(last->stride, (int64_t)last->count, &whole) && stride == whole)
+        last->count *= count;
+    else
+        b->loops[b->nloops++] = (sw_held_loop){ count, stride };
+}
+
+/* Join what lies together. Loops are found innermost first and turned round. */
+static void find_loops(sw_held_box *b)
+{
+    const sw_item *it = b->item;
+
+    b->nloops = 0;
+    b->row = b->end - b->begin;
+    if (!it->strides || b->row == 0)
+        return;
+    b->row = sw_dtype_bits(b->dtype) / 8;
+    for (unsigned d = it->ndim; d-- > 0;)
+        add_dimension(b, it->shape[d], it->strides[d]);
+    for (unsigned i = 0; i < b->nloops / 2; i++) {
+        sw_held_loop inner = b->loops[i];
+
+        b->loops[i] = b->loops[b->nloops - 1 - i];
+        b->loops[b->nloops - 1 - i] = inner;
+    }
+}
+
+static sw_code take_item(sw_held *h, const sw_item *it, sw_held_loop *loops, const char *who, sw_status *st)
+{
+    sw_held_box *b = &h->boxes[h->n];
+    uint64_t bytes = 0;
+
+    *b = (sw_held_box){ .item = it, .begin = h->bytes, .loops = loops };
+    if (check_name(it, h->n, who, st) || check_dims(it, who, st))
+        return st->code;
+    if (!it->dtype || !sw_dtype_parse_any(it->dtype, strlen(it->dtype), &b->dtype))
+        return sw_fail(st, SW_EUSAGE, who, it->name, "'%.64s' is no dtype", it->dtype ? it->dtype : "");
+    if (measure(it, b->dtype, who, &bytes, st))
+        return st->code;
+    if (!sw_add(h->bytes, bytes, &h->bytes))
+        return sw_fail(st, SW_EUSAGE, who, it->name, "the boxes of this rank overflow");
+    b->end = h->bytes;
+    find_loops(b);
+    h->n++;
+    return SW_OK;
+}
+
+sw_code sw_held_init(const sw_item *items, size_t n, const char *who, sw_held *out, sw_status *st)
+{
+    uint64_t dims = 0;
+
+    *out = (sw_held)SW_HELD_INIT;
+    if (n && !items)
+        return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, but no list of them", n);
+    if (n >= UINT32_MAX / SW_MAX_DIMS / 3)
+        return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, too many for one rank", n);
+    for (size_t i = 0; i < n; i++)
+        dims += sw_min(items[i].ndim, SW_MAX_DIMS);
+    out->boxes = sw_calloc(n, sizeof *out->boxes, st);
+    out->loops = sw_calloc(dims, sizeof *out->loops, st);
+    dims = 0;
+    for (size_t i = 0; i < n && !st->code; i++) {
+        take_item(out, &items[i], out->loops + dims, who, st);
+        dims += sw_min(items[i].ndim, SW_MAX_DIMS);
+    }
+    if (!st->code)
+        check_twice(out, who, st);
+    if (st->code)
+        sw_held_release(out);
+    return st->code;
+}
+
+void sw_held_release(sw_held *h)
+{
+    free(h->boxes);
+    free(h->loops);
+    *h = (sw_held)SW_HELD_INIT;
+}
+
+/* ---- reading -------------------------------------------------------------------------------------- */
+
+const sw_held_box *sw_held_find(const sw_held *h, uint64_t at)
+{
+    size_t a = 0, b = h->n;
+
+    /* The last one that begins there or before: empty ones begin where the next one does. */
+    while (b - a > 1) {
+        size_t mid = a + (b - a) / 2;
+
+        if (h->boxes[mid].begin <= at)
+            a = mid;
+        else
+            b = mid;
+    }
+    return &h->boxes[a];
+}
+
+const char *sw_held_direct(const sw_held_box *b, uint64_t from)
+{
+    return b->nloops ? NULL : (const char *)b->item->data + from;
+}
+
+/* A place in the loops. */
+typedef struct walk {
+    uint64_t index[SW_MAX_DIMS];
+    const char *at;
+} walk;
+
+static void walk_begin(walk *w, const sw_held_box *b, uint64_t row)
+{
+    w->at = b->item->data;
+    for (unsigned d = b->nloops; d-- > 0;) {
+        w->index[d] = row % b->loops[d].count;
+        row /= b->loops[d].count;
+        w->at += (int64_t)w->index[d] * b->loops[d].stride;
+    }
+}
+
+/* n rows on, all of them in the innermost loop. */
+static void walk_on(walk *w, const sw_held_box *b, uint64_t n)
+{
+    unsigned d = b->nloops;
+
+    if (d == 0)
+        return;
+    d--;
+    w->index[d] += n;
+    w->at += (int64_t)n * b->loops[d].stride;
+    while (d > 0 && w->index[d] == b->loops[d].count) {
+        w->at -= (int64_t)b->loops[d].count * b->loops[d].stride;
+        w->index[d--] = 0;
+        w->index[d]++;
+        w->at += b->loops[d].stride;
+    }
+}
+
+/* n rows, stride bytes apart. Single elements: a copy of constant length is a move, not a call. */
+static void copy_rows(const char *at, int64_t stride, uint64_t n, uint64_t row, char *to)
+{
+#define COPY_ROWS(size)                                                                                      \
+    for (uint64_t i = 0; i < n; i++)                                                                         \
+    memcpy(to + i * (size), at + (int64_t)i * stride, (size))
+    switch (row) {
+    case 1:
+        COPY_ROWS(1);
+        break;
+    case 2:
+        COPY_ROWS(2);
+        break;
+    case 4:
+        COPY_ROWS(4);
+        break;
+    case 8:
+        COPY_ROWS(8);
+        break;
+    default:
+        COPY_ROWS((size_t)row);
+    }
+#undef COPY_ROWS
+}
+
+void sw_held_copy(const sw_held_box *b, uint64_t from, uint64_t n, char *to)
+{
+    uint64_t within, part;
+    walk w;
+
+    if (n == 0)
+        return;
+    within = from % b->row;
+    walk_begin(&w, b, from / b->row);
+    if (within) {
+        part = sw_min(n, b->row - within);
+        memcpy(to, w.at + within, (size_t)part);
+        to += part;
+        n -= part;
+        walk_on(&w, b, 1);
+    }
+    while (n >= b->row) {
+        const sw_held_loop *inner = b->nloops ? &b->loops[b->nloops - 1] : NULL;
+        uint64_t rows = inner ? sw_min(n / b->row, inner->count - w.index[b->nloops - 1]) : 1;
+
+        copy_rows(w.at, inner ? inner->stride : 0, rows, b->row, to);
+        to += rows * b->row;
+        n -= rows * b->row;
+        if (n)
+            walk_on(&w, b, rows);
+    }
+    if (n)
+        memcpy(to, w.at, (size_t)n);
+}
+
+/* ---- telling -------------------------------------------------------------------------------------- */
+
+/* The dimensions of an item, behind one another in the pool: where they begin. */
+static uint32_t add_dims(sw_header *h, const uint64_t *dims, unsigned n)
+{
+    uint32_t at = (uint32_t)h->ndims;
+
+    if (n)
+        memcpy(h->dims + at, dims, n * sizeof *dims);
+    h->ndims += n;
+    return at;
+}
+
+sw_code sw_held_found(const sw_held *h, const sw_file *files, uint32_t file, sw_found *found, sw_status *st)
+{
+    sw_header text = { .sharded = true };
+    uint64_t ndims = 0;
+
+    for (size_t i = 0; i < h->n; i++)
+        ndims += 3 * (uint64_t)h->boxes[i].item->ndim;
+    text.entries = sw_calloc(h->n, sizeof *text.entries, st);
+    text.dims = sw_calloc(ndims, sizeof *text.dims, st);
+    for (size_t i = 0; i < h->n && !st->code; i++) {
+        const sw_held_box *b = &h->boxes[i];
+        const sw_item *it = b->item;
+
+        text.entries[text.nentries++] =
+            (sw_entry){ .name = it->name,
+                        .name_len = (uint32_t)strlen(it->name),
+                        .dtype = (uint8_t)b->dtype,
+                        .ndim = (uint8_t)it->ndim,
+                        .begin = b->begin,
+                        .end = b->end,
+                        .shape = add_dims(&text, it->shape, it->ndim),
+                        .offsets = add_dims(&text, it->offsets, it->ndim),
+                        .global_shape = add_dims(&text, it->global_shape, it->ndim) };
+    }
+    if (!st->code)
+        sw_found_add(found, &text, files, file, st);
+    sw_header_release(&text);
+    return st->code;
+}

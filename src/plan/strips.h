@@ -1,0 +1,92 @@
+/* From a box of a tensor that somebody wants to the bytes of the source boxes that make it up. Pure.
+ *
+ * What a wanted box shares with one source box is a box again. On either side its elements stand at strides: those of the
+ * source box in the file, the caller's in memory. A strip is that, with all dimensions joined that can be: rows that are
+ * contiguous on both sides, in nested loops. Everything is counted in bits until the strip is whole, so that dtypes
+ * narrower than a byte need no rules of their own. */
+#ifndef SW_PLAN_STRIPS_H
+#define SW_PLAN_STRIPS_H
+
+#include "plan/catalog.h"
+
+/* What is wanted of a tensor, and where its elements go. Borrowed, one number a dimension. */
+typedef struct sw_strip_target {
+    const uint64_t *offsets, *shape; /* elements */
+    const int64_t *strides; /* bits of memory from one element to the next; may be negative; NULL = packed */
+} sw_strip_target;
+
+typedef struct sw_strip_loop {
+    uint64_t count;
+    uint64_t from; /* bytes from one to the next in the file */
+    int64_t to;    /* the same in memory */
+} sw_strip_loop;
+
+/* Loops run outermost first, which is the order of the file; a strip without loops is one row. */
+typedef struct sw_strip {
+    uint32_t file; /* index into catalog->files */
+    uint64_t at;   /* absolute position of its first byte in the file */
+    int64_t to;    /* where that goes: bytes from the first element of the wanted box */
+    uint64_t row;  /* bytes of one row */
+    uint64_t n;    /* bytes: row times all counts */
+    unsigned nloops;
+    sw_strip_loop loops[SW_MAX_DIMS];
+} sw_strip;
+
+typedef enum sw_strip_kind {
+    SW_STRIP_NONE,   /* nothing is shared */
+    SW_STRIP_SHARED, /* the strip is filled */
+    SW_STRIP_UNEVEN, /* it would begin or end within a byte (F4, F6) */
+} sw_strip_kind;
+
+/* Local. What the target shares with source box k (below nboxes) of tensor t. The target lies in the tensor, and its strides reach
+ * less than 2^62 bits. O(ndim). */
+sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
+                            const sw_strip_target *target, sw_strip *out);
+
+/* Local. Only source boxes [*first, *end) can share anything with a box of these offsets and shape. O(log boxes). */
+void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
+                    uint64_t *first, uint64_t *end);
+
+/* Local. From memory to memory: elements of a box of this shape that lie packed, to where strides (as above) say. file, at
+ * and to are 0; loops[].from counts in the packed box. Same kinds, but for NONE: the box is not empty. */
+sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
+                               sw_strip *out);
+
+/* Local. Strides, in bits, of a packed box; of an empty one they are 0. */
+void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int64_t *strides);
+
+/* Local. Rows in lines: a line is the innermost loop (one row where there is none).
+ *     sw_strip_walk w; uint64_t at; int64_t to;
+ *     for (sw_strip_begin(&w, strip); sw_strip_next(&w, strip, &at, &to);) ... */
+typedef struct sw_strip_walk {
+    uint64_t index[SW_MAX_DIMS];
+    uint64_t at;
+    int64_t to;
+    bool done;
+} sw_strip_walk;
+
+void sw_strip_begin(sw_strip_walk *w, const sw_strip *s);
+
+/* Local. Where the next line begins in the file and in memory; false when there is none. */
+bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *to);
+
+/* ---- parts of boxes ------------------------------------------------------------------------------- */
+
+/* A box cut into boxes of at most so many elements, in the order of its elements: outer dimensions fixed, a range along one, whole
+ * inner ones. */
+typedef struct sw_chunks {
+    const uint64_t *offsets, *shape; /* of the box */
+    unsigned ndim, along;            /* along: the dimension that is cut into ranges */
+    uint64_t step;                   /* longest range */
+    uint64_t ranges;                 /* along it */
+    uint64_t n;                      /* chunks */
+} sw_chunks;
+
+/* Local. offsets and shape are borrowed; no size is 0. limit: elements, at least 1. */
+void sw_chunks_init(sw_chunks *w, unsigned ndim, const uint64_t *offsets, const uint64_t *shape,
+                    uint64_t limit);
+
+/* Local. Chunk i (below n). */
+void sw_chunks_get(const sw_chunks *w, uint64_t i, uint64_t *offsets, uint64_t *shape);
+
+#endif

@@ -1,0 +1,260 @@
+/* Requests of the reader, checked; see wants.h. */
+#include "plan/wants.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "format/names.h"
+#include "plan/dims.h"
+#include "plan/strips.h"
+
+#define REACH_MAX (UINT64_C(1) << 59) /* bytes that strides may span: bits fit in an int64_t */
+
+/* ---- scales ----------------------------------------------------------------------------------------- */
+
+/* The tensor called name with its last `cut` bytes replaced; *found is NULL when there is none. */
+static sw_code find_partner(const sw_catalog *c, const char *name, size_t cut, const char *end,
+                            const sw_tensor **found, sw_status *st)
+{
+    size_t len = strlen(name) - cut, n = strlen(end);
+    char *partner = sw_calloc(len + n + 1, 1, st);
+
+    *found = NULL;
+    if (partner) {
+        memcpy(partner, name, len);
+        memcpy(partner + len, end, n);
+        *found = sw_catalog_find_tensor(c, partner);
+    }
+    free(partner);
+    return st->code;
+}
+
+static bool is_fp8_weight(const sw_tensor *t)
+{
+    return (t->dtype == SW_F8_E4M3 || t->dtype == SW_F8_E5M2) && t->ndim == 2 &&
+           sw_name_ends_with(t->name, ".weight");
+}
+
+static bool is_mxfp4(const sw_catalog *c, const sw_tensor *t)
+{
+    return t->dtype == SW_U8 && t->ndim == 4 && sw_tensor_shape(c, t)[3] == SW_MXFP4_BYTES &&
+           sw_name_ends_with(t->name, "_blocks");
+}
+
+static uint64_t blocks_of(uint64_t n)
+{
+    return n / SW_FP8_BLOCK + (n % SW_FP8_BLOCK != 0);
+}
+
+static bool scales_fit(const sw_catalog *c, const sw_want *w)
+{
+    const uint64_t *t = sw_tensor_shape(c, w->tensor), *s = sw_tensor_shape(c, w->scale);
+    sw_dtype dtype = (sw_dtype)w->scale->dtype;
+
+    if (w->op == SW_OP_MXFP4)
+        return dtype == SW_U8 && w->scale->ndim == 3 && memcmp(t, s, 3 * sizeof *t) == 0;
+    return (dtype == SW_F32 || dtype == SW_BF16 || dtype == SW_F8_E8M0) && w->scale->ndim == 2 &&
+           s[0] == blocks_of(t[0]) && s[1] == blocks_of(t[1]);
+}
+
+static sw_code bad_scale(const sw_catalog *c, const sw_want *w, sw_status *st)
+{
+    char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT];
+    const sw_tensor *s = w->scale, *t = w->tensor;
+
+    return sw_fail(
+        st, SW_EINPUT, NULL, s->name, "%s of shape %s does not scale '%s', %s of shape %s",
+        sw_dtype_name((sw_dtype)s->dtype), sw_dims_text(sw_tensor_shape(c, s), s->ndim, a, sizeof a), t->name,
+        sw_dtype_name((sw_dtype)t->dtype), sw_dims_text(sw_tensor_shape(c, t), t->ndim, b, sizeof b));
+}
+
+/* ---- tensor and dtype ------------------------------------------------------------------------------- */
+
+static sw_code check_sound(const sw_tensor *t, sw_status *st)
+{
+    if (!t->broken)
+        return SW_OK;
+    return sw_fail(st, SW_EINPUT, NULL, t->name, "it is broken%s",
+                   t->overlaps ? ": boxes overlap"
+                   : t->holes  ? ": parts of it are in no file"
+                               : "");
+}
+
+static sw_code cannot_become(const sw_want *w, sw_status *st)
+{
+    const char *from = sw_dtype_name((sw_dtype)w->tensor->dtype), *to = sw_dtype_name(w->to);
+    bool lacks = !w->scale && (is_fp8_weight(w->tensor) || sw_name_ends_with(w->tensor->name, "_blocks"));
+
+    return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s cannot be read as %s%s", from, to,
+                   lacks ? ": it has no scales" : "");
+}
+
+/* Quantized tensors that have their scales. */
+static sw_code find_scale(const sw_catalog *c, sw_want *w, sw_status *st)
+{
+    const sw_tensor *t = w->tensor;
+
+    if (is_fp8_weight(t)) {
+        w->op = SW_OP_FP8;
+        find_partner(c, t->name, 0, "_scale_inv", &w->scale, st);
+    } else if (is_mxfp4(c, t)) {
+        w->op = SW_OP_MXFP4;
+        find_partner(c, t->name, strlen("_blocks"), "_scales", &w->scale, st);
+    }
+    if (st->code || !w->scale)
+        return st->code ? st->code : cannot_become(w, st);
+    return check_sound(w->scale, st) || scales_fit(c, w) ? st->code : bad_scale(c, w, st);
+}
+
+static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_status *st)
+{
+    sw_dtype from = (sw_dtype)w->tensor->dtype;
+
+    w->to = from;
+    w->op = SW_OP_COPY;
+    if (!dtype)
+        return SW_OK;
+    if (!sw_dtype_parse_any(dtype, strlen(dtype), &w->to))
+        return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "'%.64s' is not a dtype", dtype);
+    if (w->to == from)
+        return SW_OK;
+    w->op = SW_OP_CAST;
+    if (sw_dtype_is_floating(from) && sw_dtype_is_floating(w->to))
+        return SW_OK;
+    if (w->to != SW_F32 && w->to != SW_BF16 && w->to != SW_F16)
+        return cannot_become(w, st);
+    return find_scale(c, w, st);
+}
+
+/* Bytes of a packed box as it is read; *bytes is unchanged when they are too many. */
+static bool packed_bytes(const sw_want *w, const uint64_t *shape, uint64_t *bytes)
+{
+    uint64_t bits;
+
+    if (!sw_dims_product(shape, w->ndim, &bits) || !sw_mul(bits, sw_dtype_bits(w->to), &bits) ||
+        bits / 8 > REACH_MAX)
+        return false;
+    *bytes = bits / 8;
+    return true;
+}
+
+sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_want *out, sw_status *st)
+{
+    const sw_tensor *t = sw_catalog_find_tensor(c, name);
+    size_t size;
+
+    *out = (sw_want){ .tensor = t };
+    if (!t)
+        return sw_fail(st, SW_EUSAGE, NULL, name, "no such tensor");
+    if (check_sound(t, st) || find_op(c, dtype, out, st))
+        return st->code;
+    out->ndim = out->op == SW_OP_MXFP4 ? t->ndim - 1u : t->ndim;
+    size = out->ndim * sizeof *out->shape;
+    memcpy(out->whole, sw_tensor_shape(c, t), size);
+    if ((out->op == SW_OP_MXFP4 && !sw_mul(out->whole[2], SW_MXFP4_BLOCK, &out->whole[2])) ||
+        !packed_bytes(out, out->whole, &out->whole_bytes))
+        return sw_fail(st, SW_EINPUT, NULL, name, "its size as %s overflows", sw_dtype_name(out->to));
+    memcpy(out->shape, out->whole, size);
+    out->bytes = out->whole_bytes;
+    return SW_OK;
+}
+
+/* ---- box -------------------------------------------------------------------------------------------- */
+
+static sw_code check_inside(const sw_want *w, sw_status *st)
+{
+    char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT], c[SW_DIMS_TEXT];
+
+    for (unsigned d = 0; d < w->ndim; d++)
+        if (w->offsets[d] > w->whole[d] || w->shape[d] > w->whole[d] - w->offsets[d])
+            return sw_fail(
+                st, SW_EUSAGE, NULL, w->tensor->name, "a box of %s at %s is not inside its shape %s",
+                sw_dims_text(w->shape, w->ndim, a, sizeof a), sw_dims_text(w->offsets, w->ndim, b, sizeof b),
+                sw_dims_text(w->whole, w->ndim, c, sizeof c));
+    return SW_OK;
+}
+
+/* From bytes to bits. Of a dimension of one element the stride is never used, and may be anything. */
+static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
+{
+    uint64_t reach = sw_dtype_bits(w->to) / 8, span;
+
+    if (sw_dtype_bits(w->to) < 8)
+        return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s has no strides in bytes: read it packed",
+                       sw_dtype_name(w->to));
+    for (unsigned d = 0; d < w->ndim; d++) {
+        uint64_t step = strides[d] < 0 ? 0 - (uint64_t)strides[d] : (uint64_t)strides[d];
+
+        w->strides[d] = 0;
+        if (w->shape[d] < 2)
+            continue;
+        if (!sw_mul(w->shape[d] - 1, step, &span) || !sw_add(reach, span, &reach) || reach > REACH_MAX)
+            return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "a stride of %" PRId64 " bytes is too large",
+                           strides[d]);
+        if (step == 0)
+            return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name,
+                           "a stride of 0 bytes puts its elements on top of one another");
+        w->strides[d] = strides[d] * 8;
+    }
+    return SW_OK;
+}
+
+static sw_code take_memory(sw_want *w, const sw_read *read, sw_status *st)
+{
+    w->data = read->data;
+    if (!w->data && w->bytes)
+        return sw_fail(st, SW_EUSAGE, NULL, read->name, "no memory is given for its %" PRIu64 " bytes",
+                       w->bytes);
+    if (read->strides)
+        return take_strides(w, read->strides, st);
+    if (read->size < w->bytes)
+        return sw_fail(st, SW_EUSAGE, NULL, read->name,
+                       "there is room for %" PRIu64 " bytes, but the box has %" PRIu64, read->size, w->bytes);
+    sw_strides_packed(w->ndim, w->shape, sw_dtype_bits(w->to), w->strides);
+    return SW_OK;
+}
+
+/* Of dtypes narrower than a byte a box has whole bytes when what its source boxes give has; but that of its own size is
+ * known now. */
+static sw_code check_whole_bytes(const sw_want *w, sw_status *st)
+{
+    uint64_t elements;
+
+    if (sw_dims_product(w->shape, w->ndim, &elements) && elements * sw_dtype_bits(w->to) % 8 == 0)
+        return SW_OK;
+    return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "the box does not end on a whole byte of %s",
+                   sw_dtype_name(w->to));
+}
+
+sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_status *st)
+{
+    if (!read->name)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "a read without the name of a tensor");
+    if (sw_want_tensor(c, read->name, read->dtype, out, st))
+        return st->code;
+    if (!read->offsets != !read->shape && out->ndim)
+        return sw_fail(st, SW_EUSAGE, NULL, read->name, "a box needs both offsets and shape");
+    if (read->shape && out->ndim) {
+        memcpy(out->offsets, read->offsets, out->ndim * sizeof *out->offsets);
+        memcpy(out->shape, read->shape, out->ndim * sizeof *out->shape);
+    }
+    if (check_inside(out, st) || check_whole_bytes(out, st))
+        return st->code;
+    packed_bytes(out, out->shape, &out->bytes);
+    return take_memory(out, read, st);
+}
+
+void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
+                    uint64_t *block_shape)
+{
+    uint64_t last = offsets[2] + shape[2] - 1;
+
+    memcpy(block_offsets, offsets, 2 * sizeof *offsets);
+    memcpy(block_shape, shape, 2 * sizeof *shape);
+    block_offsets[2] = offsets[2] / SW_MXFP4_BLOCK;
+    block_shape[2] = last / SW_MXFP4_BLOCK + 1 - block_offsets[2];
+    block_offsets[3] = 0;
+    block_shape[3] = SW_MXFP4_BYTES;
+}

@@ -1,0 +1,33 @@
+/* What a caller of the reader wants: looked up in the catalogue, checked, completed. Pure. */
+#ifndef SW_PLAN_WANTS_H
+#define SW_PLAN_WANTS_H
+
+#include "plan/outputs.h"
+
+typedef struct sw_want {
+    const sw_tensor *tensor;
+    const sw_tensor *scale; /* SW_OP_FP8, SW_OP_MXFP4 only */
+    sw_op op;
+    sw_dtype to;          /* in memory */
+    unsigned ndim;        /* as it is read: of MXFP4 one less than saved */
+    char *data;           /* where the first element of the box goes */
+    uint64_t bytes;       /* of the box, as it is read */
+    uint64_t whole_bytes; /* the same of the whole tensor */
+    uint64_t whole[SW_MAX_DIMS];
+    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS]; /* of the box */
+    int64_t strides[SW_MAX_DIMS];                      /* bits, in memory */
+} sw_want;
+
+/* Local. A tensor as a whole, read as dtype (NULL = as saved): all but data and strides; the box is all of it.
+ * Errors: as sw_checkpoint_read_shape(). */
+sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_want *out, sw_status *st);
+
+/* Local. A box of it. Errors: as sw_checkpoint_read(). */
+sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_status *st);
+
+/* Local. A want of MXFP4 is of values [E, R, G * 32]: the box of blocks [E, R, G, 16] that holds a box of them. Offsets and shape take
+ * 4 numbers; of the scales they are the first 3. */
+void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
+                    uint64_t *block_shape);
+
+#endif

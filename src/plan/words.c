@@ -1,0 +1,201 @@
+/* Words for a sharding; see words.h.
+ *
+ * All places where a box begins or ends along a dimension are its cuts. If every box lies between two neighbouring cuts of each
+ * dimension, the boxes are cells of a grid, and the cells without a box are holes; uneven chunks make no difference. */
+#include "plan/words.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "plan/dims.h"
+
+/* A text that grows in a room of SW_SHARDING_TEXT bytes; what does not fit is left out. */
+typedef struct words {
+    char *text;
+    size_t len;
+} words;
+
+static void say(words *w, const char *fmt, ...) SW_PRINTF(2, 3);
+
+static void say(words *w, const char *fmt, ...)
+{
+    size_t room = SW_SHARDING_TEXT - w->len;
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(w->text + w->len, room, fmt, ap);
+    va_end(ap);
+    w->len += n < 0 ? 0 : sw_min((uint64_t)n, room - 1);
+}
+
+/* ---- the grid ----------------------------------------------------------------------------------- */
+
+typedef struct grid {
+    bool is_grid;
+    uint64_t parts[SW_MAX_DIMS]; /* cells along each dimension */
+    uint64_t cells;
+} grid;
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The cuts along one dimension, the edges of the shape among them: sorted, each once. Returns how many. */
+static uint64_t list_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim, uint64_t *cuts)
+{
+    uint64_t n = 0, kept = 1;
+
+    cuts[n++] = 0;
+    cuts[n++] = sw_tensor_shape(c, t)[dim];
+    for (uint64_t k = 0; k < t->nboxes; k++) {
+        cuts[n++] = sw_box_offsets(c, t, k)[dim];
+        cuts[n++] = sw_box_offsets(c, t, k)[dim] + sw_box_shape(c, t, k)[dim];
+    }
+    qsort(cuts, n, sizeof *cuts, by_value);
+    for (uint64_t i = 1; i < n; i++)
+        if (cuts[i] != cuts[kept - 1])
+            cuts[kept++] = cuts[i];
+    return kept;
+}
+
+/* Does every box begin at a cut and end at the next one? */
+static bool fills_cells(const sw_catalog *c, const sw_tensor *t, unsigned dim, const uint64_t *cuts,
+                        uint64_t n)
+{
+    for (uint64_t k = 0; k < t->nboxes; k++) {
+        uint64_t begin = sw_box_offsets(c, t, k)[dim], end = begin + sw_box_shape(c, t, k)[dim];
+        const uint64_t *at = bsearch(&begin, cuts, n, sizeof *cuts, by_value);
+
+        if (!at || at == cuts + n - 1 || at[1] != end)
+            return false;
+    }
+    return true;
+}
+
+static sw_code find_grid(const sw_catalog *c, const sw_tensor *t, grid *g, sw_status *st)
+{
+    uint64_t *cuts = sw_calloc(2 * t->nboxes + 2, sizeof *cuts, st);
+
+    *g = (grid){ .is_grid = !t->overlaps, .cells = 1 };
+    for (unsigned d = 0; cuts && g->is_grid && d < t->ndim; d++) {
+        uint64_t n = list_cuts(c, t, d, cuts);
+
+        g->parts[d] = n - 1;
+        g->is_grid = fills_cells(c, t, d, cuts, n) && sw_mul(g->cells, g->parts[d], &g->cells);
+    }
+    free(cuts);
+    return st->code;
+}
+
+/* ---- replicas ----------------------------------------------------------------------------------- */
+
+/* How often each region is there, if all are equally often; else 0. Replicas lie behind the used boxes, sorted likewise. */
+static uint64_t multiplicity(const sw_catalog *c, const sw_tensor *t)
+{
+    uint64_t each = t->nboxes ? t->nreplicas / t->nboxes : 0;
+    size_t size = 2u * t->ndim * sizeof(uint64_t);
+
+    if (each * t->nboxes != t->nreplicas)
+        return 0;
+    for (uint64_t i = 0; i < t->nreplicas; i++)
+        if (memcmp(sw_box_offsets(c, t, t->nboxes + i), sw_box_offsets(c, t, i / each), size) != 0)
+            return 0;
+    return each + 1;
+}
+
+/* ---- words -------------------------------------------------------------------------------------- */
+
+/* What is cut, and the number of parts behind it: one dimension. */
+static void say_one(words *w, const sw_tensor *t, const grid *g, unsigned dim, uint64_t times)
+{
+    if (dim == 0)
+        say(w, "rows");
+    else if (dim == 1 && t->ndim == 2)
+        say(w, "columns");
+    else
+        say(w, "dim %u", dim);
+    if (times > 1)
+        say(w, " replicated x%" PRIu64, times);
+    say(w, " over %" PRIu64, g->parts[dim]);
+}
+
+/* "2x4 grid", "2x1x4 grid": all dimensions, so that it is clear which are cut. */
+static void say_grid(words *w, const sw_tensor *t, const grid *g, uint64_t times)
+{
+    for (unsigned d = 0; d < t->ndim; d++)
+        say(w, "%s%" PRIu64, d ? "x" : "", g->parts[d]);
+    say(w, " grid");
+    if (times > 1)
+        say(w, " replicated x%" PRIu64, times);
+}
+
+static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t times)
+{
+    unsigned cut = 0, dim = 0;
+
+    for (unsigned d = 0; d < t->ndim; d++) {
+        cut += g->parts[d] > 1;
+        dim = g->parts[d] > 1 ? d : dim;
+    }
+    if (cut == 0 && times > 1)
+        say(w, "replicated x%" PRIu64, times);
+    else if (cut == 0)
+        say(w, "whole");
+    else if (cut == 1)
+        say_one(w, t, g, dim, times);
+    else
+        say_grid(w, t, g, times);
+}
+
+static void say_part(words *w, const sw_catalog *c, const sw_tensor *t)
+{
+    char dims[SW_DIMS_TEXT];
+
+    if (t->ndim == 0)
+        say(w, "whole");
+    else
+        say(w, "box at %s", sw_dims_text(sw_box_offsets(c, t, 0), t->ndim, dims, sizeof dims));
+}
+
+sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st)
+{
+    words w = { text, 0 };
+    uint64_t times = multiplicity(c, t);
+    grid g;
+
+    text[0] = '\0';
+    if (t->nboxes == 0) {
+        say(&w, "empty");
+        return SW_OK;
+    }
+    if (c->part && c->sharded) {
+        say_part(&w, c, t);
+        return SW_OK;
+    }
+    if (find_grid(c, t, &g, st))
+        return st->code;
+    if (g.is_grid) {
+        say_cells(&w, t, &g, times);
+    } else {
+        say(&w, "%" PRIu64 " box%s", t->nboxes, t->nboxes == 1 ? "" : "es");
+        if (times > 1)
+            say(&w, " replicated x%" PRIu64, times);
+    }
+    if (times == 0)
+        say(&w, ", partly replicated");
+    if (t->overlaps)
+        say(&w, t->holes ? ", overlapping, with holes" : ", overlapping");
+    else if (t->holes && g.is_grid)
+        say(&w, ", %" PRIu64 " hole%s", g.cells - t->nboxes, g.cells - t->nboxes == 1 ? "" : "s");
+    else if (t->holes)
+        say(&w, ", with holes");
+    return SW_OK;
+}

@@ -1,0 +1,101 @@
+/* Names of others on a terminal: what is cleaned, how wide it is, and how it is shortened. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/text.h"
+
+static void test_clean(void **state)
+{
+    static const struct {
+        const char *name, *want;
+    } cases[] = {
+        { "model.layers.0", "model.layers.0" },
+        { "a\nb\x7f", "a?b?" },
+        { "\xc2\x9b"
+          "31m",
+          "?31m" },
+        { "\u202eoiram", "?oiram" },
+        { "a\u200eb\u200fc\u061cd", "a?b?c?d" },
+        { "\u2066x\u2067y\u2068z\u2069", "?x?y?z?" },
+        { "\u2028\u202a", "??" },
+        { "\xff\xc0\x80", "???" },
+        { "\u6a21\u578b\u2060", "\u6a21\u578b\u2060" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *clean = sw_text_clean(cases[i].name);
+
+        assert_string_equal(clean, cases[i].want);
+        free(clean);
+    }
+}
+
+static void test_width(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t want;
+    } cases[] = {
+        { "", 0 },
+        { "abc", 3 },
+        { "\u00e9t\u00e9", 3 },
+        { "e\u0301", 1 },
+        { "\u6a21\u578b", 4 },
+        { "\u30e2\u30c7\u30eb", 6 },
+        { "\ubaa8\ub378", 4 },
+        { "\uff21", 2 },
+        { "\U0001f600", 2 },
+        { "\U00020000", 2 },
+        { "\u0416\u2026\u2014", 3 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(sw_text_width(cases[i].text), cases[i].want);
+}
+
+/* Never wider than asked for, and no wider than it was. */
+static void test_shorten(void **state)
+{
+    static const char *const texts[] = { "model.layers.10.self_attn.q_proj.weight",
+                                         "\u6a21\u578b\u6a21\u578b\u6a21\u578b\u6a21\u578b",
+                                         "ab\u6a21\u578bcd\u6a21\u578bef\u6a21\u578b",
+                                         "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301" };
+    char text[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        for (size_t width = 5; width < 45; width++) {
+            char *clean;
+
+            strcpy(text, texts[i]);
+            sw_text_shorten(text, width);
+            clean = sw_text_clean(text);
+            assert_string_equal(clean, text);
+            assert_true(sw_text_width(text) <= width);
+            assert_int_equal(strstr(text, "...") != NULL, sw_text_width(texts[i]) > width);
+            free(clean);
+        }
+    }
+    strcpy(text, texts[0]);
+    sw_text_shorten(text, 20);
+    assert_string_equal(text, "model.la...oj.weight");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_width),
+        cmocka_unit_test(test_shorten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

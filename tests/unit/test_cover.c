@@ -1,0 +1,81 @@
+/* How much boxes hold that overlap: against marking elements. */
+#include "plan_help.h"
+
+#include "plan/cover.h"
+
+#define BOXES 12
+
+static void test_random_boxes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 600; seed++) {
+        uint64_t s = seed, shape[3], dims[BOXES * 6], first[3] = { 0 }, held = 0, missing = UINT64_MAX;
+        uint64_t n = test_random(&s, BOXES + 1);
+        bool marks[8 * 8 * 8] = { false };
+        sw_cover cover = { .first = first };
+        sw_status st = SW_STATUS_INIT;
+
+        for (int d = 0; d < 3; d++)
+            shape[d] = 1 + test_random(&s, 8);
+        for (uint64_t b = 0; b < n; b++) {
+            uint64_t *o = dims + 6 * b, *e = o + 3;
+
+            for (int d = 0; d < 3; d++) {
+                o[d] = test_random(&s, shape[d]);
+                e[d] = 1 + test_random(&s, shape[d] - o[d]);
+            }
+            for (uint64_t i = o[0]; i < o[0] + e[0]; i++)
+                for (uint64_t j = o[1]; j < o[1] + e[1]; j++)
+                    for (uint64_t k = o[2]; k < o[2] + e[2]; k++)
+                        marks[(i * shape[1] + j) * shape[2] + k] = true;
+        }
+        for (uint64_t i = 0; i < shape[0] * shape[1] * shape[2]; i++) {
+            held += marks[i];
+            if (!marks[i] && missing == UINT64_MAX)
+                missing = i;
+        }
+        assert_int_equal(sw_cover_count(dims, n, 3, shape, &cover, &st), SW_OK);
+        assert_true(cover.counted);
+        assert_int_equal(cover.held, held);
+        assert_int_equal(cover.open, missing != UINT64_MAX);
+        if (cover.open)
+            assert_int_equal((first[0] * shape[1] + first[1]) * shape[2] + first[2], missing);
+    }
+}
+
+static void test_scalar(void **state)
+{
+    sw_cover cover = { .first = NULL };
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_int_equal(sw_cover_count(NULL, 2, 0, NULL, &cover, &st), SW_OK);
+    assert_int_equal(cover.held, 1);
+    assert_false(cover.open);
+}
+
+/* Thousands of boxes that all lie over one another take no time, but are not counted. */
+static void test_too_many(void **state)
+{
+    uint64_t n = 4000, shape[3] = { 8000, 8000, 8000 }, first[3];
+    uint64_t *dims = calloc(n * 6, sizeof *dims);
+    sw_cover cover = { .first = first };
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    for (uint64_t i = 0; i < 6 * n; i++)
+        dims[i] = i % 6 < 3 ? i / 6 : 4000;
+    assert_int_equal(sw_cover_count(dims, n, 3, shape, &cover, &st), SW_OK);
+    assert_false(cover.counted);
+    free(dims);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_boxes),
+        cmocka_unit_test(test_scalar),
+        cmocka_unit_test(test_too_many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

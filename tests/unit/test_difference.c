@@ -1,0 +1,170 @@
+/* Elements that differ: counted whatever their width and wherever a range is cut, and told in words. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/difference.h"
+
+#define BYTES (SW_ELEMENTS_UNIT * 100u)
+
+/* Change element i; a and b differ nowhere else. */
+static void change(unsigned char *data, uint64_t i, unsigned bits)
+{
+    data[i * bits / 8] = (unsigned char)(data[i * bits / 8] ^ 1u << i * bits % 8);
+}
+
+static void compare(sw_differences *d, sw_dtype dtype, const unsigned char *is, const unsigned char *want,
+                    uint64_t piece)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    for (uint64_t at = 0, n; at < BYTES; at += n) {
+        n = BYTES - at < piece ? BYTES - at : piece;
+        assert_int_equal(sw_differences_compare(d, 5, 0, dtype, at, is + at, want + at, n, &st), SW_OK);
+    }
+    sw_differences_join(d);
+}
+
+static const sw_dtype widths[] = { SW_F64, SW_F32, SW_BF16, SW_I8, SW_F6_E2M3, SW_F4 };
+
+/* First, last, and neighbours across every kind of cut. */
+static void test_count_and_place(void **state)
+{
+    static const uint64_t pieces[] = { BYTES, SW_ELEMENTS_UNIT, SW_ELEMENTS_UNIT * 7 };
+    unsigned char is[BYTES], want[BYTES];
+
+    (void)state;
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        unsigned bits = sw_dtype_bits(widths[w]);
+        uint64_t n = BYTES * UINT64_C(8) / bits, cut = SW_ELEMENTS_UNIT * UINT64_C(8) / bits;
+        const uint64_t changed[] = { 1, cut - 1, cut, n / 2, n - 1 };
+
+        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+            sw_differences d = SW_DIFFERENCES_INIT;
+
+            memset(is, 0, sizeof is);
+            memset(want, 0, sizeof want);
+            compare(&d, widths[w], is, want, pieces[p]);
+            assert_int_equal(d.n, 0);
+            for (size_t i = 0; i < sizeof changed / sizeof *changed; i++)
+                change(is, changed[i], bits);
+            compare(&d, widths[w], is, want, pieces[p]);
+            assert_int_equal(d.n, 1);
+            assert_int_equal(d.items[0].tensor, 5);
+            assert_int_equal(d.items[0].count, 5);
+            assert_int_equal(d.items[0].first, 1);
+            assert_int_equal(d.items[0].is, 1);
+            assert_int_equal(d.items[0].want, 0);
+            sw_differences_release(&d);
+        }
+    }
+}
+
+/* An element of 6 bits that lies in two bytes, one bit of each changed, is one element. */
+static void test_element_in_two_bytes(void **state)
+{
+    unsigned char is[BYTES] = { 0 }, want[BYTES] = { 0 };
+    sw_differences d = SW_DIFFERENCES_INIT;
+
+    (void)state;
+    is[0] = 0x80; /* element 1: bits 6 to 11 */
+    is[1] = 0x01;
+    compare(&d, SW_F6_E3M2, is, want, BYTES);
+    assert_int_equal(d.n, 1);
+    assert_int_equal(d.items[0].count, 1);
+    assert_int_equal(d.items[0].first, 1);
+    assert_int_equal(d.items[0].is, 6);
+    sw_differences_release(&d);
+}
+
+/* What several ranks found comes in any order. */
+static void test_join(void **state)
+{
+    sw_difference items[] = { { 3, 0, 2, 70, 1, 0 },
+                              { 1, 2, 1, 4, 9, 8 },
+                              { 3, 0, 5, 10, 7, 6 },
+                              { 1, 1, 1, 0, 2, 3 },
+                              { 3, 0, 1, 90, 0, 0 } };
+    sw_differences d = SW_DIFFERENCES_INIT;
+
+    (void)state;
+    d.items = items;
+    d.n = sizeof items / sizeof *items;
+    sw_differences_join(&d);
+    assert_int_equal(d.n, 3);
+    assert_int_equal(d.items[0].box, 1);
+    assert_int_equal(d.items[1].box, 2);
+    assert_int_equal(d.items[2].count, 8);
+    assert_int_equal(d.items[2].first, 10);
+    assert_int_equal(d.items[2].is, 7);
+}
+
+static void test_index(void **state)
+{
+    static const uint64_t shape[] = { 4, 3, 5 };
+    uint64_t index[3];
+
+    (void)state;
+    sw_element_index(0, shape, 3, index);
+    assert_true(index[0] == 0 && index[1] == 0 && index[2] == 0);
+    sw_element_index(59, shape, 3, index);
+    assert_true(index[0] == 3 && index[1] == 2 && index[2] == 4);
+    sw_element_index(17, shape, 3, index);
+    assert_true(index[0] == 1 && index[1] == 0 && index[2] == 2);
+    sw_element_index(0, shape, 0, index);
+}
+
+static const struct {
+    sw_dtype dtype;
+    uint64_t is, want;
+    const char *text;
+} words[] = {
+    { SW_F64, UINT64_C(0x3ff8000000000000), UINT64_C(0x3fb999999999999a),
+      "1.5, expected 0.10000000000000001" },
+    { SW_F32, 0x3fc00000, 0x3dcccccd, "1.5, expected 0.100000001" },
+    { SW_F32, 0x80000000, 0, "-0, expected 0" },
+    { SW_F32, 0x7fc00001, 0x7fc00000, "nan (0x7fc00001), expected nan (0x7fc00000)" },
+    { SW_BF16, 0x3fc0, 0xff80, "1.5, expected -inf" },
+    { SW_F16, 0x3e00, 0x0001, "1.5, expected 5.96046448e-08" },
+    { SW_F16, 0xfc00, 0x7bff, "-inf, expected 65504" },
+    { SW_F16, 0x7e00, 0xfe00, "nan, expected -nan" },
+    { SW_C64, UINT64_C(0xbf8000003f800000), 0, "1-1i, expected 0+0i" },
+    { SW_U64, UINT64_MAX, 7, "18446744073709551615, expected 7" },
+    { SW_I64, UINT64_MAX, 7, "-1, expected 7" },
+    { SW_I32, 0xfffffffe, 7, "-2, expected 7" },
+    { SW_I8, 0x80, 0x7f, "-128, expected 127" },
+    { SW_U8, 0x80, 0x7f, "128, expected 127" },
+    { SW_BOOL, 1, 0, "true, expected false" },
+    { SW_BOOL, 2, 1, "0x02, expected true" },
+    { SW_F8_E4M3, 0x0f, 0xff, "0x0f, expected 0xff" },
+    { SW_F6_E2M3, 0x3f, 1, "0x3f, expected 0x01" },
+    { SW_F4, 0xf, 1, "0xf, expected 0x1" },
+};
+
+static void test_words(void **state)
+{
+    char text[SW_VALUES_TEXT];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        assert_string_equal(sw_values_text(words[i].dtype, words[i].is, words[i].want, text), words[i].text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_count_and_place),
+        cmocka_unit_test(test_element_in_two_bytes),
+        cmocka_unit_test(test_join),
+        cmocka_unit_test(test_index),
+        cmocka_unit_test(test_words),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

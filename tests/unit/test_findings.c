@@ -1,0 +1,160 @@
+/* The list of findings: what is taken, what stays, the order, and the way over the wire. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/findings.h"
+
+static void check_item(const sw_findings *f, size_t i, const char *file, const char *tensor,
+                       const char *reason, const char *hint)
+{
+    assert_true(i < f->n);
+    assert_string_equal(f->items[i].file, file);
+    assert_string_equal(f->items[i].tensor, tensor);
+    assert_string_equal(f->items[i].reason, reason);
+    assert_string_equal(f->items[i].hint, hint);
+}
+
+static void added_texts_are_clean(void **state)
+{
+    sw_findings f = SW_FINDINGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_int_equal(sw_findings_add(&f, "a\nb", NULL, "\x1b[2J", &st), SW_OK);
+    assert_int_equal(sw_findings_add_hint(&f, NULL, "w", "r", "h", &st), SW_OK);
+    check_item(&f, 0, "a?b", "", "?[2J", "");
+    check_item(&f, 1, "", "w", "r", "h");
+    sw_findings_release(&f);
+    sw_findings_release(&f);
+}
+
+static void only_bad_input_is_taken(void **state)
+{
+    static const sw_code stays[] = { SW_EIO, SW_ENOMEM, SW_ECOMM, SW_EUSAGE, SW_EINTERNAL, SW_ECANCEL };
+    sw_findings f = SW_FINDINGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_int_equal(sw_findings_take(&f, &st), SW_OK);
+    assert_int_equal(f.n, 0);
+    for (size_t i = 0; i < sizeof stays / sizeof stays[0]; i++) {
+        sw_status_clear(&st);
+        sw_fail(&st, stays[i], "f", NULL, "x");
+        assert_int_equal(sw_findings_take(&f, &st), stays[i]);
+    }
+    assert_int_equal(f.n, 0);
+    sw_status_clear(&st);
+    sw_fail(&st, SW_EINPUT, "f", "t", "bad %d", 7);
+    assert_int_equal(sw_findings_take(NULL, &st), SW_EINPUT);
+    assert_int_equal(sw_findings_take_hint(&f, "cure", &st), SW_OK);
+    assert_int_equal(st.code, SW_OK);
+    assert_string_equal(st.reason, "");
+    check_item(&f, 0, "f", "t", "bad 7", "cure");
+    sw_findings_release(&f);
+}
+
+/* Sorted by file, tensor, reason; of two that say the same the one with a hint stays. */
+static void fill(sw_findings *f)
+{
+    static const char *const items[][4] = {
+        { "b", "x", "r", "" }, { "a", "y", "r", "" },     { "a", "x", "s", "" },
+        { "a", "x", "r", "" }, { "a", "x", "r", "hint" }, { "a", "x", "r", "" },
+    };
+    sw_status st = SW_STATUS_INIT;
+
+    for (size_t i = 0; i < sizeof items / sizeof items[0]; i++)
+        assert_int_equal(sw_findings_add_hint(f, items[i][0], items[i][1], items[i][2], items[i][3], &st),
+                         SW_OK);
+}
+
+static void check_sorted(const sw_findings *f)
+{
+    assert_int_equal(f->n, 4);
+    check_item(f, 0, "a", "x", "r", "hint");
+    check_item(f, 1, "a", "x", "s", "");
+    check_item(f, 2, "a", "y", "r", "");
+    check_item(f, 3, "b", "x", "r", "");
+}
+
+static void sorting_joins_equal_ones(void **state)
+{
+    sw_findings f = SW_FINDINGS_INIT;
+
+    (void)state;
+    sw_findings_sort(&f);
+    fill(&f);
+    sw_findings_sort(&f);
+    check_sorted(&f);
+    sw_findings_release(&f);
+}
+
+static void there_and_back(void **state)
+{
+    sw_findings f = SW_FINDINGS_INIT, g = SW_FINDINGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+    sw_buf bytes = SW_BUF_INIT;
+
+    (void)state;
+    fill(&f);
+    assert_int_equal(sw_findings_pack(&f, &bytes, &st), SW_OK);
+    assert_int_equal(sw_findings_unpack(&g, bytes.data, bytes.len, &st), SW_OK);
+    assert_int_equal(sw_findings_unpack(&g, bytes.data, bytes.len, &st), SW_OK);
+    sw_findings_sort(&g);
+    check_sorted(&g);
+    assert_int_equal(sw_findings_unpack(&g, bytes.data, bytes.len - 3, &st), SW_EINTERNAL);
+    sw_buf_release(&bytes);
+    sw_findings_release(&g);
+    sw_findings_release(&f);
+}
+
+static void handed_over(void **state)
+{
+    sw_findings f = SW_FINDINGS_INIT;
+    sw_finding *items;
+    uint64_t n;
+
+    (void)state;
+    fill(&f);
+    items = sw_findings_hand_over(&f, &n);
+    assert_int_equal(n, 6);
+    assert_int_equal(f.n, 0);
+    assert_null(f.items);
+    sw_findings_free(items, n);
+}
+
+static void as_lines(void **state)
+{
+    static const char want[] = "f: tensor 't': r\nf: r\ntensor 't': r\nr\n";
+    static const char *const texts[][2] = { { "f", "t" }, { "f", NULL }, { NULL, "t" }, { NULL, NULL } };
+    sw_findings f = SW_FINDINGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+    sw_buf lines = SW_BUF_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(sw_findings_add_hint(&f, texts[i][0], texts[i][1], "r", "h", &st), SW_OK);
+        assert_int_equal(sw_finding_add_line(&f.items[i], &lines, &st), SW_OK);
+    }
+    assert_int_equal(lines.len, sizeof want - 1);
+    assert_memory_equal(lines.data, want, lines.len);
+    sw_buf_release(&lines);
+    sw_findings_release(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(added_texts_are_clean),
+        cmocka_unit_test(only_bad_input_is_taken),
+        cmocka_unit_test(sorting_joins_equal_ones),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(handed_over),
+        cmocka_unit_test(as_lines),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

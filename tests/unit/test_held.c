@@ -1,0 +1,166 @@
+/* Boxes in memory: how few loops their strides make, and any range of them, read as if they were packed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/held.h"
+
+#define DIMS 4
+#define ROOM 4096
+
+/* ---- loops ------------------------------------------------------------------------------------------ */
+
+static const uint64_t zeros[DIMS], large[DIMS] = { 100, 100, 100, 100 };
+
+static void test_loops(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned ndim;
+        uint64_t shape[DIMS];
+        bool packed;
+        int64_t strides[DIMS];
+        uint64_t row;
+        unsigned nloops;
+    } cases[] = {
+        { "no strides", 2, { 3, 5 }, true, { 0 }, 30, 0 },
+        { "strides of a packed box", 3, { 3, 5, 2 }, false, { 20, 4, 2 }, 60, 0 },
+        { "rows of a wider array", 2, { 3, 5 }, false, { 64, 2 }, 10, 1 },
+        { "whole rows of blocks", 3, { 3, 5, 2 }, false, { 40, 4, 2 }, 20, 1 },
+        { "transposed", 2, { 3, 5 }, false, { 2, 6 }, 2, 2 },
+        { "every second element", 2, { 3, 5 }, false, { 20, 4 }, 2, 1 },
+        { "backwards", 1, { 5 }, false, { -2 }, 2, 1 },
+        { "one element again and again", 2, { 3, 5 }, false, { 0, 0 }, 2, 1 },
+        { "a dimension of one element has any stride", 3, { 3, 1, 5 }, false, { 10, 999, 2 }, 30, 0 },
+        { "a scalar", 0, { 0 }, true, { 0 }, 2, 0 },
+        { "empty", 2, { 0, 5 }, false, { 10, 2 }, 0, 0 },
+    };
+    static char memory[ROOM];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sw_item item = {
+            "a",   "BF16",         cases[i].ndim,     large,
+            zeros, cases[i].shape, memory + ROOM / 2, cases[i].packed ? NULL : cases[i].strides
+        };
+        sw_status st = SW_STATUS_INIT;
+        sw_held h;
+
+        if (sw_held_init(&item, 1, "rank", &h, &st))
+            fail_msg("%s: %s", cases[i].name, st.reason);
+        if (h.boxes[0].row != cases[i].row || h.boxes[0].nloops != cases[i].nloops)
+            fail_msg("%s: rows of %u bytes, %u loops", cases[i].name, (unsigned)h.boxes[0].row,
+                     h.boxes[0].nloops);
+        assert_int_equal(sw_held_direct(&h.boxes[0], 0) != NULL, cases[i].nloops == 0);
+        sw_held_release(&h);
+    }
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------- */
+
+static unsigned next_random(unsigned *seed, unsigned below)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return (*seed >> 8) % below;
+}
+
+/* The box, packed, element by element. */
+static size_t pack(const sw_item *it, size_t size, char *to)
+{
+    uint64_t index[DIMS] = { 0 }, n = 1;
+
+    for (unsigned d = 0; d < it->ndim; d++)
+        n *= it->shape[d];
+    for (uint64_t k = 0; k < n; k++) {
+        const char *from = it->data;
+
+        for (unsigned d = 0; d < it->ndim; d++)
+            from += (int64_t)index[d] * it->strides[d];
+        memcpy(to + k * size, from, size);
+        for (unsigned d = it->ndim; d-- > 0 && ++index[d] == it->shape[d];)
+            index[d] = 0;
+    }
+    return n * size;
+}
+
+static void test_ranges(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t size;
+    } dtypes[] = { { "U8", 1 }, { "BF16", 2 }, { "torch.float32", 4 }, { "F64", 8 } };
+    static char memory[1 << 16], want[ROOM * 8], got[ROOM * 8];
+    unsigned seed = 11;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof memory; i++)
+        memory[i] = (char)next_random(&seed, 256);
+    for (int round = 0; round < 2000; round++) {
+        unsigned type = next_random(&seed, 4), ndim = next_random(&seed, DIMS + 1);
+        uint64_t shape[DIMS];
+        int64_t strides[DIMS];
+        sw_item it = {
+            "a", dtypes[type].name, ndim, large, zeros, shape, memory + sizeof memory / 2, strides
+        };
+        sw_status st = SW_STATUS_INIT;
+        size_t n;
+        sw_held h;
+
+        for (unsigned d = 0; d < ndim; d++) {
+            shape[d] = 1 + next_random(&seed, 6);
+            strides[d] = (int64_t)dtypes[type].size * ((int64_t)next_random(&seed, 60) - 25);
+        }
+        if (next_random(&seed, 2)) /* what may lie together */
+            for (unsigned d = ndim; d-- > 0;)
+                strides[d] = d + 1 == ndim ? (int64_t)dtypes[type].size
+                                           : strides[d + 1] * (int64_t)(shape[d + 1] + next_random(&seed, 2));
+        n = pack(&it, dtypes[type].size, want);
+        assert_int_equal(sw_held_init(&it, 1, "rank", &h, &st), SW_OK);
+        assert_int_equal(h.bytes, n);
+        for (int range = 0; range < 8; range++) {
+            uint64_t from = next_random(&seed, (unsigned)n),
+                     len = next_random(&seed, (unsigned)(n - from) + 1);
+
+            memset(got, 0, n);
+            sw_held_copy(&h.boxes[0], from, len, got);
+            if (memcmp(got, want + from, len) != 0)
+                fail_msg("round %d: bytes %u to %u are wrong", round, (unsigned)from, (unsigned)(from + len));
+            if (sw_held_direct(&h.boxes[0], from))
+                assert_memory_equal(sw_held_direct(&h.boxes[0], from), want + from, n - from);
+        }
+        sw_held_release(&h);
+    }
+}
+
+static void test_find(void **state)
+{
+    static const uint64_t shapes[][1] = { { 0 }, { 3 }, { 0 }, { 0 }, { 5 }, { 1 }, { 0 } };
+    static const uint64_t places[][1] = { { 0 }, { 10 }, { 20 }, { 30 }, { 40 }, { 50 }, { 60 } };
+    static char memory[8];
+    sw_item items[7];
+    sw_status st = SW_STATUS_INIT;
+    sw_held h;
+
+    (void)state;
+    for (size_t i = 0; i < 7; i++)
+        items[i] = (sw_item){ "a", "I8", 1, large, places[i], shapes[i], memory, NULL };
+    assert_int_equal(sw_held_init(items, 7, "rank", &h, &st), SW_OK);
+    assert_int_equal(h.bytes, 9);
+    for (uint64_t at = 0; at < 9; at++)
+        assert_int_equal(sw_held_find(&h, at) - h.boxes, at < 3 ? 1 : at < 8 ? 4 : 5);
+    sw_held_release(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loops),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_find),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

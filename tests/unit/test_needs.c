@@ -1,0 +1,485 @@
+/* Conversions of ranges: any range, made of exactly what it is said to need, is that part of the whole; and the
+ * whole is what comes of converting one element at a time, by the book. */
+#include "plan_help.h"
+
+#include <math.h>
+
+#include "float_help.h"
+#include "par/convert.h"
+#include "value/dequant.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define NO SW_NDTYPES
+#define TENSORS_MAX 2
+
+/* A catalogue of one or two tensors, their bytes, and the one output that is made of them. */
+typedef struct fixture {
+    sw_catalog c;
+    sw_outputs o;
+    char *data[TENSORS_MAX];
+} fixture;
+
+static void make(fixture *f, const test_box *boxes, size_t n, sw_dtype cast, sw_dtype dequantize,
+                 uint64_t *seed)
+{
+    const sw_value_rule rule = { cast, dequantize, NULL, NULL };
+    char text[TENSORS_MAX][32], *names[TENSORS_MAX];
+    sw_buf warnings = SW_BUF_INIT;
+    sw_status st = SW_STATUS_INIT;
+
+    assert_int_equal(test_catalog(boxes, n, 1, 1, &f->c, &st), SW_OK);
+    for (uint32_t i = 0; i < n; i++) {
+        snprintf(text[i], sizeof text[i], "%s", f->c.tensors[i].name);
+        names[i] = text[i];
+        f->data[i] = malloc(f->c.tensors[i].bytes + 1);
+        for (uint64_t k = 0; k < f->c.tensors[i].bytes; k++)
+            f->data[i][k] = (char)test_random(seed, 256);
+    }
+    if (sw_outputs_build(&f->c, names, &rule, &warnings, &f->o, &st))
+        fail_msg("'%s': %s", st.tensor, st.reason);
+    assert_int_equal(f->o.view.ntensors, 1);
+    sw_buf_release(&warnings);
+}
+
+static void drop(fixture *f)
+{
+    for (uint32_t i = 0; i < f->c.ntensors; i++)
+        free(f->data[i]);
+    sw_outputs_release(&f->o);
+    sw_catalog_release(&f->c);
+}
+
+static const sw_tensor *output_of(const fixture *f)
+{
+    return &f->o.view.tensors[0];
+}
+
+static const char *source_of(const fixture *f)
+{
+    return f->data[f->o.how[0].source];
+}
+
+static const char *scales_of(const fixture *f)
+{
+    return f->data[f->o.how[0].scale];
+}
+
+/* ---- a range --------------------------------------------------------------------------------------- */
+
+typedef struct gather {
+    const fixture *f;
+    char *input; /* NULL = only look */
+    uint64_t sum;
+    unsigned calls, stop_at; /* 0 = never */
+} gather;
+
+/* Check one need, and bring it. */
+static bool bring(void *ctx, const sw_need *need)
+{
+    gather *g = ctx;
+    uint64_t t = (uint64_t)(need->tensor - g->f->c.tensors);
+
+    assert_true(t < g->f->c.ntensors);
+    assert_true(need->n > 0);
+    assert_true(need->from <= need->tensor->bytes && need->n <= need->tensor->bytes - need->from);
+    assert_true(need->at == g->sum);
+    if (g->input)
+        memcpy(g->input + need->at, g->f->data[t] + need->from, need->n);
+    g->sum += need->n;
+    return ++g->calls != g->stop_at;
+}
+
+/* The range in memory of exactly its size, made of input of exactly its size: what goes beyond either is found by the
+ * address sanitizer. */
+static char *convert(const fixture *f, uint64_t from, uint64_t n)
+{
+    uint64_t size = sw_needs_size(&f->o, 0, from, n);
+    gather g = { .f = f, .input = malloc(size) };
+    char *to = malloc(n);
+
+    memset(to, 0x5a, n);
+    assert_true(sw_needs_each(&f->o, 0, from, n, bring, &g));
+    assert_true(g.sum == size);
+    assert_true(size <= n / sw_output_element(&f->o, 0) * SW_NEED_MAX);
+    sw_convert(&f->o, 0, from, n, g.input, to);
+    free(g.input);
+    return to;
+}
+
+static void check_range(const fixture *f, const char *whole, uint64_t from, uint64_t n)
+{
+    uint64_t size = sw_output_element(&f->o, 0);
+    char *part = convert(f, from * size, n * size);
+
+    for (uint64_t k = 0; k < n; k++)
+        if (memcmp(part + k * size, whole + (from + k) * size, size) != 0)
+            fail_msg("%s: element %d of [%d, +%d) differs", output_of(f)->name, (int)k, (int)from, (int)n);
+    free(part);
+}
+
+/* Bits of element i of the output, by the book. */
+typedef uint64_t one_fn(const fixture *f, uint64_t i);
+
+/* The whole against the book, then ranges of any size and of few elements; of a small output, every range. */
+static void check_all(const fixture *f, one_fn *one, unsigned ranges, uint64_t *seed)
+{
+    uint64_t size = sw_output_element(&f->o, 0), total = output_of(f)->elements;
+    char *whole = convert(f, 0, total * size);
+
+    for (uint64_t i = 0; i < total; i++)
+        if (help_get(whole, i, (unsigned)size) != one(f, i))
+            fail_msg("%s: element %d of %d is %llx, expected %llx", output_of(f)->name, (int)i, (int)total,
+                     (unsigned long long)help_get(whole, i, (unsigned)size), (unsigned long long)one(f, i));
+    for (uint64_t from = 0; total <= 40 && from <= total; from++)
+        for (uint64_t n = 0; n <= total - from; n++)
+            check_range(f, whole, from, n);
+    for (unsigned k = 0; k < ranges; k++) {
+        uint64_t from = test_random(seed, total + 1);
+
+        check_range(f, whole, from, test_random(seed, total - from + 1));
+        check_range(f, whole, from, sw_min(total - from, test_random(seed, 300)));
+        check_range(f, whole, from, sw_min(total - from, 1));
+    }
+    free(whole);
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------- */
+
+/* A copy needs its own range, of bytes, and no place of its own. */
+static void test_copies(void **state)
+{
+    static const test_box boxes[] = { { "a", 0, SW_F4, 2, { 0 }, { 9, 6 } } };
+    uint64_t seed = 1;
+    fixture f;
+
+    (void)state;
+    make(&f, boxes, 1, SW_BF16, SW_BF16, &seed);
+    assert_int_equal(f.o.how[0].op, SW_OP_COPY);
+    assert_int_equal(output_of(&f)->bytes, 27);
+    for (uint64_t from = 0; from <= 27; from++) {
+        for (uint64_t n = 0; n <= 27 - from; n++) {
+            char got[27];
+            gather g = { .f = &f, .input = got };
+
+            assert_true(sw_needs_each(&f.o, 0, from, n, bring, &g));
+            assert_int_equal(g.sum, n);
+            assert_int_equal(g.calls, n > 0);
+            assert_memory_equal(got, f.data[0] + from, n);
+            assert_int_equal(sw_needs_size(&f.o, 0, from, n), 0);
+        }
+    }
+    drop(&f);
+}
+
+/* ---- casts ----------------------------------------------------------------------------------------- */
+
+static const sw_dtype floats[] = { SW_F64, SW_F32, SW_BF16, SW_F16 };
+
+static uint64_t cast_one(const fixture *f, uint64_t i)
+{
+    sw_dtype from = (sw_dtype)f->c.tensors[0].dtype;
+
+    return help_convert(from, (sw_dtype)output_of(f)->out_dtype,
+                        help_get(f->data[0], i, sw_dtype_bits(from) / 8));
+}
+
+static void test_casts(void **state)
+{
+    uint64_t seed = 2;
+
+    (void)state;
+    for (size_t a = 0; a < COUNT(floats); a++) {
+        for (size_t b = 0; b < COUNT(floats); b++) {
+            for (unsigned round = 0; a != b && round < 3; round++) {
+                test_box box = { "a", 0,     floats[a],
+                                 3,   { 0 }, { test_random(&seed, 4), 1 + test_random(&seed, 9), 13 } };
+                fixture f;
+
+                make(&f, &box, 1, floats[b], NO, &seed);
+                assert_int_equal(f.o.how[0].op, SW_OP_CAST);
+                check_all(&f, cast_one, 20, &seed);
+                drop(&f);
+            }
+        }
+    }
+}
+
+static void test_scalar(void **state)
+{
+    const test_box box = { "a", 0, SW_F32, 0, { 0 }, { 0 } };
+    uint64_t seed = 3;
+    fixture f;
+
+    (void)state;
+    make(&f, &box, 1, SW_F16, NO, &seed);
+    check_all(&f, cast_one, 3, &seed);
+    assert_int_equal(sw_needs_size(&f.o, 0, 0, 2), 4);
+    drop(&f);
+}
+
+/* ---- FP8 ------------------------------------------------------------------------------------------- */
+
+static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
+static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2 };
+static const sw_dtype scales[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
+
+static void make_fp8(fixture *f, uint64_t rows, uint64_t columns, sw_dtype fp8, sw_dtype scale, sw_dtype to,
+                     uint64_t *seed)
+{
+    const test_box boxes[] = { { "a.weight", 0, fp8, 2, { 0 }, { rows, columns } },
+                               { "a.weight_scale_inv",
+                                 0,
+                                 scale,
+                                 2,
+                                 { 0 },
+                                 { (rows + SW_FP8_BLOCK - 1) / SW_FP8_BLOCK,
+                                   (columns + SW_FP8_BLOCK - 1) / SW_FP8_BLOCK } } };
+
+    make(f, boxes, 2, NO, to, seed);
+    assert_int_equal(f->o.how[0].op, SW_OP_FP8);
+}
+
+/* One weight under its scale. */
+static uint64_t fp8_one(const fixture *f, uint64_t i)
+{
+    const sw_tensor *weight = &f->c.tensors[f->o.how[0].source], *scale = &f->c.tensors[f->o.how[0].scale];
+    const uint64_t *shape = sw_tensor_shape(&f->c, weight);
+    uint64_t row = i / shape[1], column = i % shape[1];
+    uint64_t at = row / 128 * sw_tensor_shape(&f->c, scale)[1] + column / 128;
+    sw_dtype to = (sw_dtype)output_of(f)->out_dtype, kind = (sw_dtype)scale->dtype;
+    char bits[4];
+    float factor;
+
+    sw_dequant_scales(kind, scales_of(f) + at * sw_dtype_bits(kind) / 8, &factor, 1);
+    sw_dequant_fp8((sw_dtype)weight->dtype, source_of(f) + i, &factor, 0, to, bits, 1);
+    return help_get(bits, 0, sw_dtype_bits(to) / 8);
+}
+
+static void check_fp8(uint64_t rows, uint64_t columns, unsigned kind, unsigned ranges, uint64_t *seed)
+{
+    fixture f;
+
+    make_fp8(&f, rows, columns, fp8s[kind % 2], scales[kind / 2 % 3], targets[kind / 6 % 3], seed);
+    check_all(&f, fp8_one, ranges, seed);
+    drop(&f);
+}
+
+static void test_fp8(void **state)
+{
+    static const uint64_t shapes[][2] = { { 1, 1 },     { 5, 1 },   { 300, 1 },   { 1, 300 },   { 3, 127 },
+                                          { 3, 128 },   { 3, 129 }, { 127, 129 }, { 128, 128 }, { 129, 129 },
+                                          { 129, 257 }, { 257, 3 }, { 2, 8192 },  { 2, 8193 },  { 3, 8320 },
+                                          { 1, 20000 }, { 0, 5 },   { 5, 0 },     { 130, 8321 } };
+    uint64_t seed = 4;
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        check_fp8(shapes[i][0], shapes[i][1], i * 5, 20, &seed);
+    for (unsigned kind = 0; kind < 18; kind++)
+        check_fp8(1 + test_random(&seed, 300), 1 + test_random(&seed, 300), kind, 10, &seed);
+    for (unsigned round = 0; round < 30; round++)
+        check_fp8(1 + test_random(&seed, 8), 1 + test_random(&seed, 8), round, 0, &seed);
+}
+
+/* A run is a piece of a row, whole rows, a piece of a row: three parts, and no more. */
+static void test_fp8_parts(void **state)
+{
+    uint64_t seed = 5;
+    fixture f;
+
+    (void)state;
+    make_fp8(&f, 261, 130, SW_F8_E4M3, SW_F32, SW_BF16, &seed);
+    for (unsigned round = 0; round < 500; round++) {
+        uint64_t total = output_of(&f)->elements, x = test_random(&seed, total);
+        uint64_t n = 1 + test_random(&seed, total - x), end = x + n;
+        unsigned parts = 0;
+        sw_fp8_part p;
+
+        for (; sw_fp8_segment(&f.o, 0, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
+            assert_true(++parts <= 3);
+            assert_true(p.row * 130 + p.column == x);
+            assert_true(p.rows == 1 || (p.column == 0 && p.columns == 130));
+            assert_true(p.column + p.columns <= 130 && p.rows * p.columns <= n);
+            assert_true(p.block_row == p.row / 128 && p.block == p.column / 128);
+            assert_true(p.block_row + p.block_rows == (p.row + p.rows - 1) / 128 + 1);
+            assert_true(p.block + p.blocks == (p.column + p.columns - 1) / 128 + 1);
+        }
+        assert_true(x == end);
+    }
+    drop(&f);
+}
+
+/* ---- MXFP4 ----------------------------------------------------------------------------------------- */
+
+static void make_mxfp4(fixture *f, uint64_t experts, uint64_t rows, uint64_t groups, sw_dtype to,
+                       uint64_t *seed)
+{
+    const test_box boxes[] = { { "a_blocks", 0, SW_U8, 4, { 0 }, { experts, rows, groups, SW_MXFP4_BYTES } },
+                               { "a_scales", 0, SW_U8, 3, { 0 }, { experts, rows, groups } } };
+
+    make(f, boxes, 2, NO, to, seed);
+    assert_int_equal(f->o.how[0].op, SW_OP_MXFP4);
+}
+
+/* X[e, c, r] is nibble c of the blocks [e, r, ...], times 2^(s - 127), rounded once. */
+static uint64_t mxfp4_one(const fixture *f, uint64_t i)
+{
+    static const double values[] = { 0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6 };
+    const uint64_t *shape = sw_tensor_shape(&f->o.view, output_of(f));
+    uint64_t r = i % shape[2], c = i / shape[2] % shape[1], e = i / shape[2] / shape[1];
+    uint64_t block = (e * shape[2] + r) * (shape[1] / 32) + c / 32, bits;
+    unsigned pair = (unsigned char)source_of(f)[block * 16 + c % 32 / 2];
+    double value = ldexp(values[c % 2 ? pair >> 4 : pair & 15], (unsigned char)scales_of(f)[block] - 127);
+
+    memcpy(&bits, &value, sizeof bits);
+    return help_convert_once(SW_F64, (sw_dtype)output_of(f)->out_dtype, bits);
+}
+
+static void check_mxfp4(uint64_t experts, uint64_t rows, uint64_t groups, sw_dtype to, unsigned ranges,
+                        uint64_t *seed)
+{
+    fixture f;
+
+    make_mxfp4(&f, experts, rows, groups, to, seed);
+    check_all(&f, mxfp4_one, ranges, seed);
+    drop(&f);
+}
+
+static void test_mxfp4(void **state)
+{
+    uint64_t seed = 6;
+
+    (void)state;
+    for (uint64_t e = 0; e <= 3; e++)
+        for (uint64_t r = 0; r <= 4; r++)
+            for (uint64_t g = 0; g <= 3; g++)
+                check_mxfp4(e, r, g, targets[(e + r + g) % 3], 20, &seed);
+    for (unsigned round = 0; round < 20; round++)
+        check_mxfp4(1 + test_random(&seed, 4), 1 + test_random(&seed, 90), 1 + test_random(&seed, 6),
+                    targets[round % 3], 20, &seed);
+    check_mxfp4(2, 700, 3, SW_BF16, 30, &seed);
+}
+
+/* A part is of one expert: a piece of one line, or lines that are at least as much as one whole line. */
+static void test_mxfp4_parts(void **state)
+{
+    const sw_mxfp4 m = { 3, 2, 5 };
+    const uint64_t total = 3 * 2 * 32 * 5;
+
+    (void)state;
+    for (uint64_t begin = 0; begin < total; begin += 3) {
+        for (uint64_t end = begin + 1; end <= total; end += 7) {
+            uint64_t x = begin, n = end - begin;
+            unsigned parts = 0;
+            sw_mxfp4_part p;
+
+            for (; sw_mxfp4_segment(&m, x, n, &p); x += p.elements, n -= p.elements) {
+                assert_true(p.elements > 0 && p.elements <= n);
+                assert_true((p.expert * 64 + p.column) * 5 + p.row + p.skip == x);
+                assert_true(p.row + p.rows <= 5 && p.column + p.columns <= 64);
+                assert_true(p.columns == 1 || (p.rows == 5 && p.elements >= 5));
+                assert_true((p.columns - 1) * 5 + p.tail - p.skip == p.elements);
+                assert_true(p.skip < p.rows && p.tail > 0 && p.tail <= p.rows);
+                assert_true(p.group == p.column / 32);
+                assert_true(p.group + p.groups == (p.column + p.columns - 1) / 32 + 1);
+                parts++;
+            }
+            assert_true(x == end);
+            assert_true(parts <= m.experts + 1);
+        }
+    }
+}
+
+/* Rows of a part by and by, from blocks and scales as they were saved. */
+static void test_mxfp4_by_rows(void **state)
+{
+    enum { E = 2, R = 37, G = 3, SIZE = 2 };
+    uint64_t seed = 7, total = E * G * 32 * R;
+    sw_mxfp4_part p;
+    char *want, *got;
+    sw_mxfp4 m;
+    fixture f;
+
+    (void)state;
+    make_mxfp4(&f, E, R, G, SW_F16, &seed);
+    sw_mxfp4_shape(&f.o, 0, &m);
+    assert_true(m.experts == E && m.rows == R && m.groups == G);
+    want = convert(&f, 0, total * SIZE);
+    for (unsigned round = 0; round < 60; round++) {
+        uint64_t from = test_random(&seed, total), n = 1 + test_random(&seed, total - from), rows;
+
+        for (; sw_mxfp4_segment(&m, from, n, &p); from += p.elements, n -= p.elements) {
+            got = malloc(p.elements * SIZE);
+            for (uint64_t first = 0; first < p.rows; first += rows) {
+                uint64_t block = (p.expert * R + p.row + first) * G + p.group;
+                const sw_mxfp4_input in = { source_of(&f) + block * 16, scales_of(&f) + block, G * 16, G };
+
+                rows = sw_min(p.rows - first, 1 + test_random(&seed, 16));
+                sw_convert_mxfp4(&m, &p, first, rows, &in, SW_F16, got);
+            }
+            assert_memory_equal(got, want + from * SIZE, p.elements * SIZE);
+            free(got);
+        }
+    }
+    free(want);
+    drop(&f);
+}
+
+/* ---- any ------------------------------------------------------------------------------------------- */
+
+/* False from the visitor ends the visit. */
+static void test_stop(void **state)
+{
+    uint64_t seed = 8;
+    fixture f;
+
+    (void)state;
+    make_mxfp4(&f, 1, 5, 2, SW_F32, &seed);
+    for (unsigned stop = 1; stop <= 10; stop++) {
+        gather g = { .f = &f, .stop_at = stop };
+
+        assert_false(sw_needs_each(&f.o, 0, 0, 5 * 32 * 4, bring, &g));
+        assert_int_equal(g.calls, stop);
+    }
+    drop(&f);
+    make_fp8(&f, 3, 3, SW_F8_E4M3, SW_F32, SW_F32, &seed);
+    for (unsigned stop = 1; stop <= 6; stop++) {
+        gather g = { .f = &f, .stop_at = stop };
+
+        assert_false(sw_needs_each(&f.o, 0, 4, 28, bring, &g));
+        assert_int_equal(g.calls, stop);
+    }
+    drop(&f);
+}
+
+/* What one element needs: the bound that any buffer must hold. */
+static void test_one_element(void **state)
+{
+    uint64_t seed = 9;
+    fixture f;
+
+    (void)state;
+    make_mxfp4(&f, 1, 3, 2, SW_F32, &seed);
+    for (uint64_t from = 0; from < output_of(&f)->bytes; from += 4)
+        assert_int_equal(sw_needs_size(&f.o, 0, from, 4), 17);
+    drop(&f);
+    make_fp8(&f, 130, 130, SW_F8_E4M3, SW_F32, SW_BF16, &seed);
+    for (uint64_t from = 0; from < output_of(&f)->bytes; from += 2)
+        assert_int_equal(sw_needs_size(&f.o, 0, from, 2), 5);
+    assert_int_equal(sw_needs_size(&f.o, 0, 127 * 2, 4), 2 + 2 * 4);
+    assert_int_equal(sw_needs_size(&f.o, 0, 0, output_of(&f)->bytes), 130 * 130 + 4 * 4);
+    drop(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_copies),      cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_scalar),      cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_fp8_parts),   cmocka_unit_test(test_mxfp4),
+        cmocka_unit_test(test_mxfp4_parts), cmocka_unit_test(test_mxfp4_by_rows),
+        cmocka_unit_test(test_stop),        cmocka_unit_test(test_one_element),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,779 @@
+/* Any sharding to any box: what sw_checkpoint_read() brings is what the whole tensors hold there, cast or dequantized
+ * element by element; and requests that cannot be met say why. */
+#include "plan_help.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "base/path.h"
+#include "shardweld.h"
+#include "value/cast.h"
+#include "value/dequant.h"
+
+#define FILES 5
+#define TENSORS 12
+#define BOXES 24
+#define MEMORY (1 << 22)
+#define UNTOUCHED 0x5a
+
+/* A tensor as it was before it was sharded. */
+typedef struct whole {
+    const char *name;
+    sw_dtype dtype;
+    unsigned ndim;
+    uint64_t shape[4];
+    const char *scales; /* the tensor that has them; NULL = none */
+    size_t boxes;       /* at most so many; 0 = any number */
+    char *data;
+} whole;
+
+typedef struct world {
+    char dir[64];
+    whole *tensors;
+    size_t ntensors;
+    test_box boxes[TENSORS * BOXES];
+    size_t nboxes;
+    sw_checkpoint *cp;
+} world;
+
+static uint64_t product(const uint64_t *shape, unsigned ndim)
+{
+    uint64_t n = 1;
+
+    for (unsigned d = 0; d < ndim; d++)
+        n *= shape[d];
+    return n;
+}
+
+static uint64_t width(sw_dtype dtype)
+{
+    return sw_dtype_bits(dtype) / 8;
+}
+
+static void unflatten(uint64_t flat, unsigned ndim, const uint64_t *shape, uint64_t *index)
+{
+    for (unsigned d = ndim; d-- > 0; flat /= shape[d])
+        index[d] = flat % shape[d];
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------- */
+
+static whole *find_whole(const world *w, const char *name)
+{
+    for (size_t i = 0; i < w->ntensors; i++)
+        if (strcmp(w->tensors[i].name, name) == 0)
+            return &w->tensors[i];
+    return NULL;
+}
+
+static void add_dims(sw_buf *b, const char *key, const uint64_t *dims, unsigned n)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    sw_buf_addf(b, &st, "%s: [", key);
+    for (unsigned d = 0; d < n; d++)
+        sw_buf_addf(b, &st, "%s%" PRIu64, d ? ", " : "", dims[d]);
+    assert_int_equal(sw_buf_addf(b, &st, "]"), SW_OK);
+}
+
+/* The bytes of a box. */
+static void add_data(const world *w, const test_box *box, sw_buf *b)
+{
+    const whole *t = find_whole(w, box->name);
+    uint64_t index[4], size = width(box->dtype), n = product(box->shape, box->ndim);
+    sw_status st = SW_STATUS_INIT;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t flat = 0;
+
+        unflatten(i, box->ndim, box->shape, index);
+        for (unsigned d = 0; d < box->ndim; d++)
+            flat = flat * t->shape[d] + box->offsets[d] + index[d];
+        assert_int_equal(sw_buf_add(b, t->data + flat * size, size, &st), SW_OK);
+    }
+}
+
+/* One file; none when it holds nothing. */
+static void write_file(const world *w, uint32_t file, bool sharded)
+{
+    sw_buf entries = SW_BUF_INIT, info = SW_BUF_INIT, data = SW_BUF_INIT, all = SW_BUF_INIT;
+    sw_status st = SW_STATUS_INIT;
+    char path[128];
+    uint64_t len;
+
+    for (size_t i = 0; i < w->nboxes; i++) {
+        const test_box *b = &w->boxes[i];
+        uint64_t begin = data.len;
+
+        if (b->file != file)
+            continue;
+        add_data(w, b, &data);
+        sw_buf_addf(&entries, &st, ", \"%s\": {\"dtype\": \"%s\", ", b->name, sw_dtype_name(b->dtype));
+        add_dims(&entries, "\"shape\"", b->shape, b->ndim);
+        sw_buf_addf(&entries, &st, ", \"data_offsets\": [%" PRIu64 ", %zu]}", begin, data.len);
+        sw_buf_addf(&info, &st, "%s\\\"%s\\\": {", info.len ? ", " : "", b->name);
+        add_dims(&info, "\\\"saved_offsets\\\"", b->offsets, b->ndim);
+        sw_buf_addf(&info, &st, "}");
+    }
+    if (entries.len) {
+        sw_buf_addf(&all, &st, "12345678{\"__metadata__\": {\"format\": \"pt\"");
+        if (sharded)
+            sw_buf_addf(&all, &st, ", \"DCP_SHARDING_INFO\": \"{%.*s}\"", (int)info.len, info.data);
+        sw_buf_addf(&all, &st, "}%.*s}", (int)entries.len, entries.data);
+        len = all.len - 8;
+        memcpy(all.data, &len, sizeof len);
+        sw_buf_add(&all, data.data, data.len, &st);
+        snprintf(path, sizeof path,
+                 sharded ? "%s/shard-%05u-model-00001-of-00001.safetensors" : "%s/part-%u.safetensors",
+                 w->dir, file + 1);
+        assert_int_equal(sw_path_write(path, all.data, all.len, false, &st), SW_OK);
+    }
+    sw_buf_release(&entries);
+    sw_buf_release(&info);
+    sw_buf_release(&data);
+    sw_buf_release(&all);
+}
+
+/* A file has at most one box of a tensor: boxes go round the files. */
+static void shard(world *w, uint64_t *seed, bool sharded)
+{
+    w->nboxes = 0;
+    for (size_t i = 0; i < w->ntensors; i++) {
+        const whole *t = &w->tensors[i];
+        test_box *b = &w->boxes[w->nboxes];
+        size_t want = sharded ? 1 + test_random(seed, t->boxes ? t->boxes : FILES) : 1, n;
+        uint32_t first = (uint32_t)test_random(seed, FILES);
+
+        *b = (test_box){ t->name, 0, t->dtype, t->ndim, { 0 }, { 0 } };
+        memcpy(b->shape, t->shape, sizeof b->shape);
+        n = product(t->shape, t->ndim) ? test_cut(seed, b, want) : 1;
+        for (size_t k = 0; k < n; k++)
+            b[k].file = (first + (uint32_t)k) % FILES;
+        w->nboxes += n;
+    }
+    for (uint32_t f = 0; f < FILES; f++)
+        write_file(w, f, sharded);
+}
+
+static void fill(whole *t, uint64_t *seed)
+{
+    uint64_t n = product(t->shape, t->ndim) * width(t->dtype);
+
+    t->data = malloc(n + 1);
+    for (uint64_t i = 0; i < n; i++)
+        t->data[i] = (char)test_random(seed, 256);
+}
+
+static void open_world(world *w, uint64_t *seed, whole *tensors, size_t n, bool sharded)
+{
+    sw_comm comm = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+
+    *w = (world){ .dir = "/tmp/shardweld-unit-XXXXXX", .tensors = tensors, .ntensors = n };
+    assert_true(n <= TENSORS);
+    assert_non_null(mkdtemp(w->dir));
+    for (size_t i = 0; i < n; i++)
+        fill(&tensors[i], seed);
+    shard(w, seed, sharded);
+    if (sw_checkpoint_open(&comm, w->dir, NULL, &w->cp, &st))
+        fail_msg("%s: %s: %s", st.file, st.tensor, st.reason);
+}
+
+static void close_world(world *w)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    sw_checkpoint_free(w->cp);
+    for (size_t i = 0; i < w->ntensors; i++)
+        free(w->tensors[i].data);
+    assert_int_equal(sw_path_remove_tree(w->dir, &st), SW_OK);
+}
+
+/* ---- what is expected ------------------------------------------------------------------------------- */
+
+static void expect_fp8(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
+{
+    const whole *s = find_whole(w, t->scales);
+    float scale;
+
+    sw_dequant_scales(s->dtype, s->data + (at[0] / 128 * s->shape[1] + at[1] / 128) * width(s->dtype), &scale,
+                      1);
+    sw_dequant_fp8(t->dtype, t->data + at[0] * t->shape[1] + at[1], &scale, 0, to, out, 1);
+}
+
+static void expect_mxfp4(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
+{
+    const whole *s = find_whole(w, t->scales);
+    uint64_t block = (at[0] * t->shape[1] + at[1]) * t->shape[2] + at[2] / 32;
+    sw_mxfp4_run run = { t->data + block * 16, s->data + block, 16, 1, 1, (unsigned)(at[2] % 32), 1, 1, 1 };
+
+    sw_dequant_mxfp4(&run, to, out);
+}
+
+/* One element as it is read. */
+static void expect(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
+{
+    uint64_t flat = 0;
+
+    if (to != t->dtype && t->scales && t->ndim == 2) {
+        expect_fp8(w, t, at, to, out);
+        return;
+    }
+    if (to != t->dtype && t->scales) {
+        expect_mxfp4(w, t, at, to, out);
+        return;
+    }
+    for (unsigned d = 0; d < t->ndim; d++)
+        flat = flat * t->shape[d] + at[d];
+    if (to == t->dtype)
+        memcpy(out, t->data + flat * width(to), width(to));
+    else
+        sw_cast(t->dtype, to, t->data + flat * width(t->dtype), out, 1);
+}
+
+/* ---- requests --------------------------------------------------------------------------------------- */
+
+/* A read, and what it is about. */
+typedef struct request {
+    sw_read read;
+    const whole *t;
+    sw_dtype to;
+    sw_read_shape s;
+    uint64_t offsets[4], shape[4];
+    int64_t strides[4];
+    int64_t origin; /* of the first element in the memory of all requests */
+} request;
+
+static sw_dtype choose_dtype(const whole *t, uint64_t *seed)
+{
+    static const sw_dtype floating[] = { SW_F32, SW_BF16, SW_F16, SW_F64 };
+
+    if (t->scales && test_random(seed, 3))
+        return floating[test_random(seed, 3)];
+    if (sw_dtype_is_floating(t->dtype) && test_random(seed, 2))
+        return floating[test_random(seed, 4)];
+    return t->dtype;
+}
+
+static void choose_box(request *q, uint64_t *seed)
+{
+    bool all = test_random(seed, 5) == 0;
+
+    for (unsigned d = 0; d < q->s.ndim; d++) {
+        uint64_t n = q->s.shape[d];
+
+        q->offsets[d] = all || !n ? 0 : test_random(seed, n);
+        q->shape[d] = all ? n : test_random(seed, n - q->offsets[d] + 1);
+        if (q->shape[d] == 0 && n && test_random(seed, 8))
+            q->shape[d] = 1;
+    }
+    q->read.offsets = q->offsets;
+    q->read.shape = q->shape;
+    if (all && test_random(seed, 2))
+        q->read.offsets = q->read.shape = NULL;
+}
+
+/* Any order of the dimensions, room between them, backwards; returns how much memory that takes. */
+static uint64_t choose_strides(request *q, uint64_t *seed)
+{
+    unsigned order[4] = { 0, 1, 2, 3 };
+    bool packed = test_random(seed, 3) == 0, row_major = test_random(seed, 2);
+    int64_t step = (int64_t)width(q->to), origin = 0;
+
+    for (unsigned i = q->s.ndim; i-- > 0;) {
+        unsigned j = packed || row_major ? i : (unsigned)test_random(seed, i + 1), d = order[j];
+
+        order[j] = order[i];
+        q->strides[d] = step;
+        step *= (int64_t)q->shape[d] + (int64_t)(packed ? 0 : test_random(seed, 3));
+        if (!packed && q->shape[d] && test_random(seed, 5) == 0) {
+            origin += q->strides[d] * ((int64_t)q->shape[d] - 1);
+            q->strides[d] = -q->strides[d];
+        }
+        if (step == 0)
+            step = (int64_t)width(q->to);
+    }
+    if (!packed)
+        q->read.strides = q->strides;
+    q->origin += origin;
+    return (uint64_t)step;
+}
+
+static void make_request(const world *w, request *q, uint64_t *seed, char *memory, uint64_t *used)
+{
+    const whole *t = &w->tensors[test_random(seed, w->ntensors)];
+    sw_status st = SW_STATUS_INIT;
+
+    *q = (request){ .t = t, .to = choose_dtype(t, seed) };
+    q->read.name = t->name;
+    q->read.dtype = q->to == t->dtype && test_random(seed, 2) ? NULL : sw_dtype_name(q->to);
+    assert_int_equal(sw_checkpoint_read_shape(w->cp, t->name, q->read.dtype, &q->s, &st), SW_OK);
+    assert_string_equal(q->s.dtype, sw_dtype_name(q->to));
+    choose_box(q, seed);
+    q->origin = (int64_t)*used + (int64_t)test_random(seed, 3);
+    *used = (uint64_t)q->origin + choose_strides(q, seed);
+    assert_true(*used <= MEMORY);
+    q->read.data = memory + q->origin;
+    q->read.size = q->read.strides ? 0 : product(q->shape, q->s.ndim) * width(q->to);
+}
+
+static void check_request(const world *w, const request *q, char *memory, uint64_t seed)
+{
+    uint64_t index[4], at[4], n = product(q->shape, q->s.ndim);
+    char want[8];
+
+    for (uint64_t i = 0; i < n; i++) {
+        char *got = memory + q->origin;
+
+        unflatten(i, q->s.ndim, q->shape, index);
+        for (unsigned d = 0; d < q->s.ndim; d++) {
+            at[d] = q->offsets[d] + index[d];
+            got += (int64_t)index[d] * q->strides[d];
+        }
+        expect(w, q->t, at, q->to, want);
+        if (memcmp(got, want, width(q->to)) != 0)
+            fail_msg("seed %d: '%s' as %s: element %d", (int)seed, q->t->name, q->s.dtype, (int)i);
+        memset(got, UNTOUCHED, width(q->to));
+    }
+}
+
+static void check_reads(const world *w, uint64_t *seed, char *memory, uint64_t name)
+{
+    static const uint64_t buffers[] = { 0, 4096, 5000, 70000 };
+    sw_read_options opt = { (unsigned)test_random(seed, 5), buffers[test_random(seed, 4)], NULL,
+                            test_random(seed, 3) == 0 };
+    size_t n = test_random(seed, 12);
+    request requests[12];
+    sw_read reads[12];
+    sw_status st = SW_STATUS_INIT;
+    uint64_t used = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        make_request(w, &requests[i], seed, memory, &used);
+        reads[i] = requests[i].read;
+    }
+    if (sw_checkpoint_read(w->cp, reads, n, &opt, &st))
+        fail_msg("seed %d: %s: '%s': %s", (int)name, st.file, st.tensor, st.reason);
+    for (size_t i = 0; i < n; i++)
+        check_request(w, &requests[i], memory, name);
+    for (uint64_t i = 0; i < used; i++)
+        if (memory[i] != UNTOUCHED)
+            fail_msg("seed %d: byte %d was touched", (int)name, (int)i);
+}
+
+static void test_random_reads(void **state)
+{
+    char *memory = malloc(MEMORY);
+    const char *rounds = getenv("ROUNDS");
+
+    (void)state;
+    memset(memory, UNTOUCHED, MEMORY);
+    for (uint64_t seed = 1; seed <= (rounds ? strtoull(rounds, NULL, 10) : 40); seed++) {
+        uint64_t s = seed, r = 1 + test_random(&s, 300), c = 1 + test_random(&s, 300);
+        uint64_t e = 1 + test_random(&s, 3), m = 1 + test_random(&s, 9), g = 1 + test_random(&s, 5);
+        static const sw_dtype scale_dtypes[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
+        whole tensors[] = {
+            { .name = "a",
+              .dtype = SW_F32,
+              .ndim = 2,
+              .shape = { 1 + test_random(&s, 90), 1 + test_random(&s, 90) } },
+            { .name = "b",
+              .dtype = SW_BF16,
+              .ndim = 3,
+              .shape = { 1 + test_random(&s, 9), 7, 1 + test_random(&s, 900) } },
+            { .name = "c", .dtype = SW_F64, .ndim = 1, .shape = { 1 + test_random(&s, 4000) } },
+            { .name = "d",
+              .dtype = SW_U8,
+              .ndim = 4,
+              .shape = { 3, 1 + test_random(&s, 5), 5, 1 + test_random(&s, 7) } },
+            { .name = "e", .dtype = SW_I64, .ndim = 0 },
+            { .name = "f", .dtype = SW_F16, .ndim = 2, .shape = { test_random(&s, 2), 5 } },
+            { .name = "q.weight",
+              .dtype = test_random(&s, 2) ? SW_F8_E4M3 : SW_F8_E5M2,
+              .ndim = 2,
+              .shape = { r, c },
+              .scales = "q.weight_scale_inv" },
+            { .name = "q.weight_scale_inv",
+              .dtype = scale_dtypes[test_random(&s, 3)],
+              .ndim = 2,
+              .shape = { (r + 127) / 128, (c + 127) / 128 } },
+            { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { e, m, g, 16 }, .scales = "x_scales" },
+            { .name = "x_scales", .dtype = SW_U8, .ndim = 3, .shape = { e, m, g } },
+        };
+        world w;
+
+        open_world(&w, &s, tensors, sizeof tensors / sizeof tensors[0], test_random(&s, 4) != 0);
+        for (int i = 0; i < 10; i++)
+            check_reads(&w, &s, memory, seed);
+        close_world(&w);
+    }
+    free(memory);
+}
+
+/* ---- long rows -------------------------------------------------------------------------------------- */
+
+/* Rows that are read straight, with gaps of every kind, and parts of several MiB. */
+static void test_long_rows(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 700, 6000 } } };
+    char *memory = malloc(700 * 6000 * 4);
+    uint64_t seed = 3;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, true);
+    for (uint64_t columns = 100; columns <= 6000; columns = columns * 3 + 1) {
+        uint64_t offsets[2] = { 3, 6000 - columns }, shape[2] = { 690, columns };
+        sw_read read = { "t", offsets, shape, memory, NULL, 690 * columns * 4, NULL };
+        sw_read_options opt = { 3, 0, NULL, false };
+        sw_status st;
+
+        for (int how = 0; how < 4; how++) {
+            bool cast = how & 1;
+
+            opt.map = how & 2;
+            read.dtype = cast ? "bfloat16" : NULL;
+            assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &opt, &st), SW_OK);
+            for (uint64_t r = 0; r < 690; r++) {
+                const char *from = tensors[0].data + ((r + 3) * 6000 + 6000 - columns) * 4;
+                char row[6000 * 2];
+
+                if (cast)
+                    sw_cast(SW_F32, SW_BF16, from, row, columns);
+                assert_memory_equal(memory + r * columns * (cast ? 2 : 4), cast ? row : from,
+                                    columns * (cast ? 2 : 4));
+            }
+        }
+    }
+    close_world(&w);
+    free(memory);
+}
+
+/* ---- threads of the caller's ------------------------------------------------------------------------- */
+
+typedef struct user {
+    const sw_checkpoint *cp;
+    const whole *t;
+    unsigned threads;
+    pthread_t thread;
+    bool good;
+} user;
+
+/* Reads each row of a tensor, backwards, again and again. */
+static void *use(void *arg)
+{
+    user *u = arg;
+    uint64_t rows = u->t->shape[0], size = u->t->shape[1] * 4;
+    sw_read_options opt = { .threads = u->threads };
+    char *memory = calloc(rows, size);
+    sw_read *reads = calloc(rows, sizeof *reads);
+    uint64_t *dims = calloc(rows, 4 * sizeof *dims);
+    sw_status st;
+
+    u->good = true;
+    for (uint64_t r = 0; r < rows; r++) {
+        dims[4 * r] = rows - 1 - r;
+        dims[4 * r + 2] = 1;
+        dims[4 * r + 3] = u->t->shape[1];
+        reads[r] = (sw_read){ "t",  dims + 4 * r, dims + 4 * r + 2, memory + (rows - 1 - r) * size, NULL,
+                              size, NULL };
+    }
+    for (int i = 0; i < 5; i++) {
+        memset(memory, 0, rows * size);
+        u->good = u->good && sw_checkpoint_read(u->cp, reads, rows, &opt, &st) == SW_OK &&
+                  memcmp(memory, u->t->data, rows * size) == 0;
+    }
+    free(dims);
+    free(reads);
+    free(memory);
+    return NULL;
+}
+
+/* Several threads read from one checkpoint, each by several more. */
+static void test_threads(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 60, 300 } } };
+    user users[4];
+    uint64_t seed = 8;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, true);
+    for (unsigned i = 0; i < 4; i++) {
+        users[i] = (user){ .cp = w.cp, .t = tensors, .threads = 1 + i % 3 };
+        assert_int_equal(pthread_create(&users[i].thread, NULL, use, &users[i]), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(users[i].thread, NULL);
+        assert_true(users[i].good);
+    }
+    close_world(&w);
+}
+
+/* ---- less than a byte ------------------------------------------------------------------------------- */
+
+static void test_narrow(void **state)
+{
+    const char text[] = "{\"t\": {\"dtype\": \"F4\", \"shape\": [4, 6], \"data_offsets\": [0, 12]}}",
+               data[] = "abcdefghijkl";
+    char dir[] = "/tmp/shardweld-unit-XXXXXX", path[64], bytes[128], out[12];
+    static const struct {
+        uint64_t offsets[2], shape[2];
+        const char *want; /* NULL = refused */
+        bool strides;
+    } cases[] = {
+        { { 0, 0 }, { 4, 6 }, "abcdefghijkl", false },
+        { { 1, 0 }, { 2, 6 }, "defghi", false },
+        { { 0, 2 }, { 4, 2 }, "behk", false },
+        { { 0, 1 }, { 4, 2 }, NULL, false },
+        { { 0, 0 }, { 4, 3 }, NULL, false },
+        { { 0, 0 }, { 1, 1 }, NULL, false },
+        { { 1, 0 }, { 2, 6 }, NULL, true },
+    };
+    const int64_t strides[2] = { 3, 1 };
+    sw_comm comm = sw_comm_self();
+    sw_checkpoint *cp = NULL;
+    uint64_t len = sizeof text - 1;
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.safetensors", dir);
+    memcpy(bytes, &len, 8);
+    memcpy(bytes + 8, text, len);
+    memcpy(bytes + 8 + len, data, 12);
+    assert_int_equal(sw_path_write(path, bytes, 8 + len + 12, false, &st), SW_OK);
+    assert_int_equal(sw_checkpoint_open(&comm, path, NULL, &cp, &st), SW_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sw_read read = { "t", cases[i].offsets, cases[i].shape, out, cases[i].strides ? strides : NULL, 12,
+                         NULL };
+
+        assert_int_equal(sw_checkpoint_read(cp, &read, 1, NULL, &st), cases[i].want ? SW_OK : SW_EUSAGE);
+        if (cases[i].want)
+            assert_memory_equal(out, cases[i].want, strlen(cases[i].want));
+        else
+            assert_non_null(strstr(st.reason, cases[i].strides ? "packed" : "whole byte"));
+    }
+    sw_checkpoint_free(cp);
+    assert_int_equal(sw_path_remove_tree(dir, &st), SW_OK);
+}
+
+/* ---- requests that cannot be met -------------------------------------------------------------------- */
+
+static void test_refused(void **state)
+{
+    static const uint64_t zero[4] = { 0 }, one[4] = { 1, 1, 1, 1 }, far[4] = { 4, 0 }, wide[4] = { 1, 7 };
+    static const uint64_t huge[4] = { UINT64_MAX, 1 };
+    static const int64_t still[2] = { 0, 4 }, leap[2] = { INT64_MAX, 4 }, back[2] = { INT64_MIN, 4 };
+    static char memory[4 * 6 * 8];
+    static const struct {
+        const char *what;
+        sw_read read;
+        const char *says;
+    } cases[] = {
+        { "name", { "nobody", NULL, NULL, memory, NULL, 96, NULL }, "no such tensor" },
+        { "no name", { NULL, NULL, NULL, memory, NULL, 96, NULL }, "without the name" },
+        { "offset",
+          { "t", far, one, memory, NULL, 96, NULL },
+          "a box of [1, 1] at [4, 0] is not inside its shape [4, 6]" },
+        { "size", { "t", zero, wide, memory, NULL, 96, NULL }, "is not inside its shape [4, 6]" },
+        { "overflow", { "t", huge, one, memory, NULL, 96, NULL }, "is not inside" },
+        { "half a box", { "t", zero, NULL, memory, NULL, 96, NULL }, "both offsets and shape" },
+        { "other half", { "t", NULL, one, memory, NULL, 96, NULL }, "both offsets and shape" },
+        { "room", { "t", NULL, NULL, memory, NULL, 95, NULL }, "room for 95 bytes, but the box has 96" },
+        { "room when cast",
+          { "t", NULL, NULL, memory, NULL, 96, "F64" },
+          "room for 96 bytes, but the box has 192" },
+        { "memory", { "t", NULL, NULL, NULL, NULL, 96, NULL }, "no memory is given for its 96 bytes" },
+        { "no dtype", { "t", NULL, NULL, memory, NULL, 96, "float3" }, "'float3' is not a dtype" },
+        { "integers", { "t", NULL, NULL, memory, NULL, 192, "I32" }, "F32 cannot be read as I32" },
+        { "from integers", { "i", NULL, NULL, memory, NULL, 96, "F32" }, "I32 cannot be read as F32" },
+        { "no scales",
+          { "u.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          "F8_E4M3 cannot be read as F32: it has no scales" },
+        { "quantized to F64",
+          { "q.weight", NULL, NULL, memory, NULL, 192, "F64" },
+          "F8_E4M3 cannot be read as F64" },
+        { "wrong scales",
+          { "p.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          "F32 of shape [2, 2] does not scale 'p.weight', F8_E4M3 of shape [2, 2]" },
+        { "stride 0", { "t", NULL, NULL, memory, still, 96, NULL }, "a stride of 0 bytes" },
+        { "stride too large", { "t", NULL, NULL, memory, leap, 96, NULL }, "is too large" },
+        { "stride too small", { "t", NULL, NULL, memory, back, 96, NULL }, "is too large" },
+    };
+    whole tensors[] = {
+        { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 4, 6 } },
+        { .name = "i", .dtype = SW_I32, .ndim = 2, .shape = { 4, 6 } },
+        { .name = "u.weight", .dtype = SW_F8_E4M3, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "q.weight", .dtype = SW_F8_E4M3, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "q.weight_scale_inv", .dtype = SW_F32, .ndim = 2, .shape = { 1, 1 } },
+        { .name = "p.weight", .dtype = SW_F8_E4M3, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "p.weight_scale_inv", .dtype = SW_F32, .ndim = 2, .shape = { 2, 2 } },
+    };
+    sw_comm comm = sw_comm_self();
+    uint64_t seed = 9;
+    sw_status st;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, sizeof tensors / sizeof tensors[0], true);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        /* a good read before it does not hide it, and is not begun */
+        sw_read reads[2] = { { "i", NULL, NULL, memory + 96, NULL, 96, NULL }, cases[i].read };
+        sw_code code = strcmp(cases[i].what, "wrong scales") == 0 ? SW_EINPUT : SW_EUSAGE;
+
+        memset(memory, UNTOUCHED, sizeof memory);
+        if (sw_checkpoint_read_all(&comm, w.cp, reads, 2, NULL, &st) != code ||
+            !strstr(st.reason, cases[i].says))
+            fail_msg("%s: code %d, '%s'", cases[i].what, (int)st.code, st.reason);
+        assert_true(!cases[i].read.name || st.tensor[0]);
+        for (size_t b = 0; b < sizeof memory; b++)
+            assert_int_equal(memory[b], UNTOUCHED);
+    }
+    close_world(&w);
+}
+
+static void test_options(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 4 } } };
+    char memory[16];
+    sw_read read = { "t", NULL, NULL, memory, NULL, 16, NULL };
+    sw_read_options small = { .buffer_size = 4095 }, many = { .threads = 1025 },
+                    fine = { 1024, 4096, NULL, false };
+    volatile int yes = 1;
+    sw_read_options cancel = { .threads = 2, .cancel = &yes };
+    uint64_t seed = 1;
+    sw_status st;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, false);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &small, &st), SW_EUSAGE);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &many, &st), SW_EUSAGE);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &cancel, &st), SW_ECANCEL);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &fine, &st), SW_OK);
+    assert_memory_equal(memory, tensors[0].data, 16);
+    assert_int_equal(sw_checkpoint_read(w.cp, NULL, 0, NULL, &st), SW_OK);
+    close_world(&w);
+}
+
+/* ---- files that change ------------------------------------------------------------------------------ */
+
+static void test_changed_file(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 400 } } };
+    char memory[1600], path[128];
+    sw_read read = { "t", NULL, NULL, memory, NULL, sizeof memory, NULL };
+    sw_read_options opt = { 2, 0, NULL, false };
+    uint64_t seed = 1;
+    sw_dir names = { 0 };
+    sw_status st = SW_STATUS_INIT;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, false);
+    assert_int_equal(sw_dir_list(w.dir, &names, &st), SW_OK);
+    snprintf(path, sizeof path, "%s/%s", w.dir, names.names[0]);
+    assert_int_equal(truncate(path, 1000), 0);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &opt, &st), SW_EINPUT);
+    assert_non_null(strstr(st.reason, "1000 bytes now"));
+    assert_string_equal(st.file, names.names[0]);
+    assert_string_equal(st.tensor, "t");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &opt, &st), SW_EINPUT);
+    assert_non_null(strstr(st.reason, "removed meanwhile"));
+    sw_dir_release(&names);
+    close_world(&w);
+}
+
+/* ---- part of a checkpoint --------------------------------------------------------------------------- */
+
+/* One shard by itself, and a checkpoint that lacks one, looked at with tolerance. */
+static void test_lost_shards(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 2, 6 } } };
+    const uint64_t first[2] = { 0, 0 }, second[2] = { 1, 0 }, row[2] = { 1, 6 };
+    char memory[48], path[128];
+    sw_read read = { "t", second, row, memory, NULL, sizeof memory, NULL };
+    sw_options tolerant = SW_OPTIONS_INIT;
+    sw_comm comm = sw_comm_self();
+    sw_checkpoint *cp = NULL;
+    uint64_t seed = 1;
+    sw_status st;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, false);
+    snprintf(path, sizeof path, "%s", w.dir);
+    w.nboxes = 2;
+    w.boxes[0] = (test_box){ "t", 0, SW_F32, 2, { 0, 0 }, { 1, 6 } };
+    w.boxes[1] = (test_box){ "t", 1, SW_F32, 2, { 1, 0 }, { 1, 6 } };
+    write_file(&w, 0, true);
+    write_file(&w, 1, true);
+
+    snprintf(path, sizeof path, "%s/shard-00002-model-00001-of-00001.safetensors", w.dir);
+    assert_int_equal(sw_checkpoint_open(&comm, path, NULL, &cp, &st), SW_OK);
+    assert_int_equal(sw_checkpoint_read(cp, &read, 1, NULL, &st), SW_OK);
+    assert_memory_equal(memory, tensors[0].data + 24, 24);
+    read.offsets = first;
+    assert_int_equal(sw_checkpoint_read(cp, &read, 1, NULL, &st), SW_EINPUT);
+    assert_non_null(strstr(st.reason, "not in this file"));
+    sw_checkpoint_free(cp);
+
+    snprintf(path, sizeof path, "%s/shard-00001-model-00001-of-00001.safetensors", w.dir);
+    assert_int_equal(unlink(path), 0);
+    tolerant.tolerant = true;
+    assert_int_equal(sw_checkpoint_open(&comm, w.dir, &tolerant, &cp, &st), SW_OK);
+    assert_int_equal(sw_checkpoint_read(cp, &read, 1, NULL, &st), SW_EINPUT);
+    assert_non_null(strstr(st.reason, "broken"));
+    assert_string_equal(st.tensor, "t");
+    sw_checkpoint_free(cp);
+    close_world(&w);
+}
+
+/* ---- what a tensor becomes -------------------------------------------------------------------------- */
+
+static void test_shapes(void **state)
+{
+    whole tensors[] = {
+        { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { 2, 3, 4, 16 } },
+        { .name = "x_scales", .dtype = SW_U8, .ndim = 3, .shape = { 2, 3, 4 } },
+        { .name = "y", .dtype = SW_BF16, .ndim = 1, .shape = { 5 } },
+    };
+    sw_read_shape s;
+    uint64_t seed = 1;
+    sw_status st;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 3, true);
+    assert_int_equal(sw_checkpoint_read_shape(w.cp, "x_blocks", NULL, &s, &st), SW_OK);
+    assert_int_equal(s.ndim, 4);
+    assert_int_equal(s.bytes, 2 * 3 * 4 * 16);
+    assert_int_equal(sw_checkpoint_read_shape(w.cp, "x_blocks", "torch.bfloat16", &s, &st), SW_OK);
+    assert_string_equal(s.dtype, "BF16");
+    assert_int_equal(s.ndim, 3);
+    assert_int_equal(s.shape[2], 128);
+    assert_int_equal(s.bytes, 2 * 3 * 128 * 2);
+    assert_int_equal(sw_checkpoint_read_shape(w.cp, "y", "float", &s, &st), SW_OK);
+    assert_int_equal(s.bytes, 20);
+    assert_int_equal(sw_checkpoint_read_shape(w.cp, "x_scales", "F32", &s, &st), SW_EUSAGE);
+    assert_int_equal(sw_checkpoint_read_shape(w.cp, "z", NULL, &s, &st), SW_EUSAGE);
+    close_world(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_reads), cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_narrow),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_options),
+        cmocka_unit_test(test_changed_file), cmocka_unit_test(test_lost_shards),
+        cmocka_unit_test(test_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
