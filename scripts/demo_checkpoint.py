@@ -3,7 +3,7 @@
 usage: demo_checkpoint.py SHARDED_DIR WHOLE_DIR
 
 The shards are what torch's DCP writes with HuggingFaceStorageWriter(save_distributed=True) on four ranks; the whole files
-are what safetensors' save_file writes for the full tensors. Needs nothing but Python, and shares no code with
+are what safetensors' save_file writes for the full tensors; both have a config.json. Needs nothing but Python, and shares no code with
 shardweld, so that the comparison means something.
 """
 
@@ -123,6 +123,9 @@ def main(sharded, whole):
     os.makedirs(whole)
     save_shards(sharded, full)
     save_whole(whole, full)
+    for path in sharded, whole:
+        with open(f"{path}/config.json", "w") as f:
+            f.write(json.dumps({"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}, indent=2) + "\n")
 
 
 main(*sys.argv[1:])

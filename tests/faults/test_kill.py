@@ -117,6 +117,20 @@ def test_killed_while_publishing_under_the_launcher(scene, out, nth):
     assert next_run(scene, out, np=2) == ""
 
 
+@pytest.mark.parametrize("options", [["--cast-dtype", "bf16"], ["--verify"], ["--dequantize", "bf16"]])
+def test_a_recovery_is_not_the_success_of_other_options(scene, tmp_path, options):
+    """What a killed run published is completed, and then it is an old checkpoint to a run that wants another one."""
+    assets, out = tmp_path / "as", tmp_path / "out"
+    oracle.write(str(assets / "config.json"), b'{"dtype": "float32", "quantization_config": {}}')
+    args = ["consolidate", "-q", "--assets", assets, scene.inputs["new"], out]
+    assert run(args, env=at("rename", 0, 4, "kill")).status == -signal.SIGKILL
+    fails(run(args + options), 2, "--overwrite")
+    ok(run(args + options + ["--overwrite"]))
+    text = (out / "config.json").read_text()
+    assert ("bfloat16" in text) == ("bf16" in options), text
+    assert ("quantization" in text) == ("--dequantize" not in options), text
+
+
 def test_killed_again_and_again(scenes, tmp_path):
     """The recovery is killed too, at every rename that it makes."""
     scene, out = scenes[2], scenes[2].put_old(tmp_path / "out")

@@ -1,0 +1,487 @@
+"""The model's other files: which come along, from where, how config.json is edited; and the names of files, --diffusers and --like."""
+
+import json
+import os
+import stat
+
+import oracle
+import pytest
+import values
+from runner import errors, fails, ok, show, warnings
+from test_layout import write_index, write_json
+
+DIFFUSERS = "diffusion_pytorch_model"
+TOP = {
+    "config.json": b'{"a": 1}', "generation_config.json": b"{}", "tokenizer.json": b"[]", "tokenizer.model": b"\0\1", "merges.txt": b"a b",
+    "qwen.tiktoken": b"x", "chat_template.jinja": b"{{ x }}", "modeling_x.py": b"pass", "README.md": b"#", "LICENSE": b"free", "LICENSE.rst": b"free",
+    "NOTICE": b"n", "empty.txt": b"",
+}  # fmt: skip
+NEVER = [".hidden.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "x.index.json", "LICENSE.pt", "LICENSE.pth",
+         "LICENSE.ckpt", "LICENSE.distcp", "LICENSE.gguf", "NOTICE.onnx", "LICENSE.safetensors"]  # fmt: skip
+UNKNOWN = ["train.log", "license", "sub/config.json", "dir.json/config.json", "optimizer.state"]
+
+
+def put(directory, files):
+    for name, data in files.items() if isinstance(files, dict) else [(n, n) for n in files]:
+        oracle.write(os.path.join(directory, name), data)
+
+
+def same(out, want):
+    assert oracle.difference(oracle.tree(out), want) == ""
+
+
+def warns(result, count, *words):
+    assert result.status == 0 and result.stdout == "", show(result)
+    assert len(warnings(result)) == len(result.stderr.splitlines()) == count, show(result)
+    for word in words:
+        assert word in result.stderr, show(result)
+
+
+# ---- from where -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 3])
+def test_beside_the_shards(dirs, make, weld, np):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, TOP)
+    put(src, [n for n in NEVER if n != "LICENSE.safetensors"])
+    put(src, UNKNOWN)
+    before = oracle.tree(src)
+    ok(weld(src, out, np=np))
+    same(out, {**ckpt.expect(), **TOP})
+    assert oracle.tree(src) == before
+
+
+def test_in_the_metadata(dirs, make, weld):
+    """All of it, and nothing from beside the shards."""
+    src, out = dirs
+    ckpt = make(src)
+    files = {"config.json": b"{}", "a/b/c.bmp": b"bmp", "vocab": b"v", "a-b": b"", "README.md": b"r"}
+    put(src, {"config.json": b"other", "tokenizer.json": b"[]"})
+    put(src / ".hf_metadata", files)
+    put(src / ".hf_metadata", [*NEVER, "a/x.safetensors", "a/.git/config", "a/.x"])
+    write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", {n: 1 for n in ckpt.tensors})
+    write_json(src / ".hf_metadata" / "fqn_to_dtype_mapping.json", {})
+    ok(weld(src, out, np=2))
+    same(out, {**ckpt.expect(), **files})
+
+
+def test_metadata_of_nothing_but_mappings(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"{}"})
+    write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", {n: 1 for n in ckpt.tensors})
+    ok(weld(src, out))
+    same(out, {**ckpt.expect(), "config.json": b"{}"})
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_assets(dirs, make, weld, tmp_path, np):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"{}"})
+    put(src / ".hf_metadata", {"config.json": b"{}"})
+    files = {"tokenizer.json": b"[]", "onnx/x.dat": b"d", "train.log": b"l"}
+    put(tmp_path / "as", {**files, **{n: "x" for n in NEVER}})
+    (tmp_path / "as" / "hollow").mkdir()
+    ok(weld(src, out, "--assets", tmp_path / "as", np=np))
+    same(out, {**ckpt.expect(), **files})
+
+
+def test_assets_of_nothing(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"{}"})
+    (tmp_path / "as").mkdir()
+    ok(weld(src, out, "--assets", tmp_path / "as"))
+    same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("kind,np", [("missing", 2), ("file", 2), ("dangling", None), ("empty", None)])
+def test_assets_that_are_no_directory(dirs, make, weld, tmp_path, kind, np):
+    src, out = dirs
+    make(src)
+    oracle.write(str(tmp_path / "file"), b"x")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    fails(weld(src, out, f"--assets={'' if kind == 'empty' else tmp_path / kind}", np=np), 2, *([kind] if kind != "empty" else ["assets"]))
+    assert not out.exists()
+
+
+def test_links(dirs, make, weld, tmp_path):
+    """To files, as in a cache of downloads, and to directories; but not round in circles, and not to nowhere."""
+    src, out = dirs
+    ckpt = make(src)
+    put(tmp_path / "blobs", {"1": b"one", "d/2": b"two"})
+    (tmp_path / "as" / "sub").mkdir(parents=True)
+    (tmp_path / "as" / "config.json").symlink_to("../blobs/1")
+    (tmp_path / "as" / "sub" / "d").symlink_to("../../blobs/d")
+    ok(weld(src, out, "--assets", tmp_path / "as", np=2))
+    same(out, {**ckpt.expect(), "config.json": b"one", "sub/d/2": b"two"})
+    assert not (out / "config.json").is_symlink()
+    (tmp_path / "as" / "sub" / "up").symlink_to("..")
+    (tmp_path / "as" / "gone.json").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "as" / "pipe.json")
+    result = weld(src, out, "--overwrite", "--assets", tmp_path / "as", np=2)
+    warns(result, 3, "sub/up", "gone.json", "pipe.json")
+    same(out, {**ckpt.expect(), "config.json": b"one", "sub/d/2": b"two"})
+    ok(weld(src, out, "-q", "--overwrite", "--assets", tmp_path / "as"))
+
+
+def test_of_rank_0_where_each_rank_has_a_directory_of_its_own(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src, ranks=2)
+    for rank, path in enumerate(sorted(src.glob("*.safetensors"))):
+        put(tmp_path / "local" / str(rank), {path.name: path.read_bytes(), "config.json": b"%d" % rank, f"{rank}.json": b"x"})
+    prefix = ["sh", os.path.join(os.path.dirname(__file__), "by_rank.sh")]
+    ok(weld(tmp_path / "local" / "@RANK@", out, "--node-local", np=2, prefix=prefix))
+    same(out, {**ckpt.expect(), "config.json": b"0", "0.json": b"x"})
+
+
+# ---- to where -------------------------------------------------------------------------------------
+
+
+def test_those_that_exist_are_replaced(dirs, make, weld, tmp_path):
+    """Without a word: they are no checkpoint. All else in OUTPUT_DIR stays."""
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"new", "tokenizer.json": b"new"})
+    put(out, {"config.json": b"old and longer", "notes.md": b"mine", "sub/tokenizer.json": b"mine"})
+    oracle.write(str(tmp_path / "elsewhere"), b"linked")
+    (out / "tokenizer.json").symlink_to(tmp_path / "elsewhere")
+    ok(weld(src, out, np=2))
+    same(out, {**ckpt.expect(), "config.json": b"new", "tokenizer.json": b"new", "notes.md": b"mine", "sub/tokenizer.json": b"mine"})
+    assert (tmp_path / "elsewhere").read_bytes() == b"linked" and not (out / "tokenizer.json").is_symlink()
+
+
+def test_modes(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    put(src / ".hf_metadata", {"config.json": b"{}", "sub/run.py": b"x"})
+    (src / ".hf_metadata" / "config.json").chmod(0o600)
+    (src / ".hf_metadata" / "sub" / "run.py").chmod(0o755)
+    ok(weld(src, out, "--cast-dtype=bf16", prefix=["sh", "-c", 'umask 027; exec "$0" "$@"']))
+    modes = {p.relative_to(out).as_posix(): stat.S_IMODE(p.stat().st_mode) for p in out.rglob("*")}
+    assert modes["config.json"] == modes["sub/run.py"] == 0o640 and modes["sub"] == 0o750, modes
+
+
+def test_nothing_is_copied_when_the_run_fails(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    put(src, {"config.json": b"new"})
+    put(out, {"config.json": b"old"})
+    (src / oracle.shard_name(2)).write_bytes(b"short")
+    fails(weld(src, out, np=2), 3)
+    same(out, {"config.json": b"old"})
+
+
+def test_dry_run_copies_nothing(dirs, make, weld):
+    src, out = dirs
+    make(src)
+    put(src, TOP)
+    result = weld(src, out, "-n", np=2)
+    assert result.status == 0 and result.stderr == "" and not out.exists(), show(result)
+    for name in TOP:
+        assert name in result.stdout, show(result)
+
+
+@pytest.mark.parametrize("how", ["same directory", "assets", "link", "hard link"])
+def test_a_file_onto_itself(dirs, make, weld, how):
+    src, out = dirs
+    ckpt = make(src)
+    if how == "same directory":
+        put(src, {"config.json": b"{}", "LICENSE": b"l"})
+        before = oracle.tree(src)
+        warns(weld(src, src, np=2), 1, "transformers")
+        same(src, {**before, **ckpt.expect()})
+        return
+    put(out, {"config.json": b"{}"})
+    if how == "link":
+        (src / "config.json").symlink_to(out / "config.json")
+    if how == "hard link":
+        os.link(out / "config.json", src / "config.json")
+    ok(weld(src, out, *(["--assets", out] if how == "assets" else []), np=2))
+    same(out, {**ckpt.expect(), "config.json": b"{}"})
+
+
+def test_output_inside_the_assets(dirs, make, weld, tmp_path):
+    """It is not copied into itself."""
+    src, _ = dirs
+    ckpt = make(src)
+    put(tmp_path / "as", {"config.json": b"{}", "sub/x": b"x"})
+    out = tmp_path / "as" / "out"
+    for options in ([], ["--overwrite"]):
+        ok(weld(src, out, "--assets", tmp_path / "as", *options, np=2))
+        same(out, {**ckpt.expect(), "config.json": b"{}", "sub/x": b"x"})
+
+
+def test_large_ones(dirs, make, weld, rng):
+    """A tokenizer is larger than the buffer."""
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"tokenizer.json": rng.bytes(3_000_001)})
+    ok(weld(src, out, "--buffer-size=4KiB", np=2))
+    same(out, {**ckpt.expect(), "tokenizer.json": (src / "tokenizer.json").read_bytes()})
+
+
+def test_they_come_with_the_next_run_too(dirs, make, weld):
+    """OUTPUT_DIR is an ordinary input: of a plain checkpoint the files come along as well."""
+    src, out = dirs
+    ckpt = make(src)
+    put(src, TOP)
+    ok(weld(src, out))
+    ok(weld(out, out.parent / "again", np=2))
+    same(out.parent / "again", {**ckpt.expect(), **TOP})
+
+
+# ---- config.json ----------------------------------------------------------------------------------
+
+
+CONFIG = """{
+  "architectures": ["X"],  "rope":  {"factor": Infinity, "low": -Infinity, "nan": NaN},
+\t"big": 123456789012345678901234567890,   "small": 1e-05, "z": 0.10, "é": "\\u00e9",
+  "torch_dtype" : "%s",
+  "dtype":"torch.%s",
+  "text_config": {"dtype": "%s", "sub_config": {"torch_dtype":"%s"}, "other": {"dtype": "float32"}},
+  "quantization": {"dtype": "float32"}, "list_config": [{"dtype": "float32"}],
+  "vision_config": {"dtype": "int8", "torch_dtype": null}%s
+}
+"""
+QUANTIZED = ',\n  "quantization_config": {\n    "quant_method": "fp8",\n    "weight_block_size": [128, 128]\n  }'
+
+
+def config(dtype, more=""):
+    return (CONFIG % (dtype, dtype, dtype, dtype, more)).encode()
+
+
+def edited(dtype, more=""):
+    """Set by an option: torch's name, without the prefix that loaders do not know."""
+    return config(dtype, more).replace(b'"torch.', b'"')
+
+
+def quantized(rng):
+    return {**values.fp8_tensors(rng, "a", "F8_E4M3", (4, 4)), "b": values.hard_numbers(rng, "F32", (4,))}
+
+
+@pytest.mark.parametrize(
+    "options,text,want",
+    [([], config("float32", QUANTIZED), config("float32", QUANTIZED)),
+     (["--cast-dtype=none"], config("float32"), config("float32")),
+     (["--cast-dtype=bf16"], config("float32", QUANTIZED), edited("bfloat16", QUANTIZED)),
+     (["--cast-dtype=fp64"], config("float16"), edited("float64")),
+     (["--dequantize=fp16"], config("bfloat16", QUANTIZED), edited("float16")),
+     (["--dequantize=bf16"], b'{"quantization_config": {"a": [1, {}]}, "dtype": "auto"}', b'{"dtype": "bfloat16"}'),
+     (["--cast-dtype=fp16"], b'{"dtype": "auto", "torch_dtype": "float8_e4m3fn"}', b'{"dtype": "float16", "torch_dtype": "float8_e4m3fn"}'),
+     (["--cast-dtype=bf16"], b'{ "no_dtype": 1 }', b'{ "no_dtype": 1 }')],
+    ids=["copied", "none", "cast", "double", "dequantized", "auto", "auto of one", "no dtype"],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["top", ".hf_metadata", "--assets"])
+def test_config(dirs, rng, make, weld, tmp_path, options, text, want, where):
+    if where != "top" and len(text) < 100:
+        pytest.skip("the top tells the same")
+    src, out = dirs
+    make(src, tensors=quantized(rng))
+    at = {"top": src, ".hf_metadata": src / ".hf_metadata", "--assets": tmp_path / "as"}[where]
+    others = {"generation_config.json": text, **({"sub/config.json": text} if where != "top" else {})}
+    put(at, {"config.json": text, **others})
+    ok(weld(src, out, *options, *(["--assets", at] if where == "--assets" else []), np=2 if where == ".hf_metadata" else None))
+    got = {n: d for n, d in oracle.tree(out).items() if not n.startswith("model")}
+    assert oracle.difference(got, {"config.json": want, **others}) == ""
+
+
+def test_config_of_both(dirs, rng, make, weld):
+    """Weights that are dequantized to one dtype while the others are cast to another: there is one word for both."""
+    src, out = dirs
+    make(src, tensors=quantized(rng))
+    put(src, {"config.json": config("float32", QUANTIZED)})
+    result = weld(src, out, "--dequantize=bf16", "--cast-dtype=bf16")
+    ok(result)
+    assert (out / "config.json").read_bytes() == edited("bfloat16")
+
+
+@pytest.mark.parametrize("text", [b"", b'{"dtype": "float32",}', b'{"a": "\xff"}'], ids=["empty", "comma", "not UTF-8"])
+def test_config_that_is_not_json(dirs, make, weld, text):
+    src, out = dirs
+    make(src)
+    put(src, {"config.json": text})
+    ok(weld(src, out))  # nobody looks at it
+    assert (out / "config.json").read_bytes() == text
+    warns(weld(src, out, "--overwrite", "--cast-dtype=bf16", np=2), 1, "config.json")
+    assert (out / "config.json").read_bytes() == text
+
+
+def test_config_that_stays(dirs, make, weld):
+    """Into the input's own directory: its config.json is not copied, so it is not edited either."""
+    src, _ = dirs
+    ckpt = make(src)
+    put(src, {"config.json": config("float32")})
+    before = oracle.tree(src)
+    result = weld(src, src, "--cast-dtype=bf16", np=2)
+    assert result.status == 0 and not errors(result) and "transformers" in result.stderr, show(result)
+    want = values.cast_all(ckpt.tensors, "BF16")
+    same(src, {**before, **oracle.consolidated(want, oracle.numbered({n: 1 for n in want}))})
+
+
+# ---- --diffusers ----------------------------------------------------------------------------------
+
+
+def diffusers(files):
+    return {n: f.replace("model", DIFFUSERS, 1) for n, f in files.items()}
+
+
+@pytest.mark.parametrize("kind", ["names", "gap", "metadata", "--fqn-map", "--max-shard-size", "plain"])
+def test_diffusers(dirs, rng, make, weld, tmp_path, kind):
+    src, out = dirs
+    names = [f"t{i}" for i in range(6)]
+    tensors = {n: oracle.random_tensor(rng, "F32", (5, 3)) for n in names}
+    numbers = {n: (2 if i % 2 else 5) if kind == "gap" else 1 + i % 3 for i, n in enumerate(names)}
+    files, options = oracle.numbered(numbers), []
+    if kind == "plain":
+        oracle.write_plain(str(src), tensors, files, oracle.INDEX)
+    else:
+        make(src, tensors=tensors, models=numbers if kind in ("names", "gap") else None)
+    if kind == "metadata":
+        write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", numbers)
+    if kind == "--fqn-map":
+        options = ["--fqn-map", write_json(tmp_path / "m.json", numbers)]
+    if kind == "--max-shard-size":
+        files, options = oracle.by_size(tensors, 130)[0], ["--max-shard-size=130"]
+    ok(weld(src, out, "--diffusers", *options, np=2 if kind == "names" else None))
+    same(out, oracle.consolidated(tensors, diffusers(files), f"{DIFFUSERS}.safetensors.index.json"))
+
+
+@pytest.mark.parametrize("option", ["--single-file", "--max-shard-size=1GB"])
+def test_diffusers_in_one_file(dirs, make, weld, option):
+    src, out = dirs
+    ckpt = make(src)
+    ok(weld(src, out, "--diffusers", option))
+    same(out, ckpt.expect({n: f"{DIFFUSERS}.safetensors" for n in ckpt.tensors}, None))
+
+
+def test_diffusers_to_diffusers(dirs, make, weld, rng):
+    src, out = dirs
+    tensors = {f"t{i}": oracle.random_tensor(rng, "F32", (5, 3)) for i in range(4)}
+    files = {n: f"{DIFFUSERS}-{1 + i % 2:05}-of-00002.safetensors" for i, n in enumerate(tensors)}
+    oracle.write_plain(str(src), tensors, files, f"{DIFFUSERS}.safetensors.index.json")
+    ok(weld(src, out, "--diffusers", np=2))
+    same(out, oracle.consolidated(tensors, files, f"{DIFFUSERS}.safetensors.index.json"))
+
+
+def test_diffusers_not_with_like(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src)
+    like = write_index(tmp_path / "x.index.json", {n: "x.safetensors" for n in ckpt.tensors})
+    fails(weld(src, out, "--diffusers", "--like", like, np=2), 2, "diffusers", "like")
+    assert not out.exists()
+
+
+def test_diffusers_over_a_checkpoint_of_the_other_name(dirs, make, weld):
+    """Neither may stand beside the other, lest a loader take the wrong one."""
+    src, out = dirs
+    ckpt = make(src)
+    ok(weld(src, out))
+    before = oracle.tree(out)
+    fails(weld(src, out, "--diffusers", np=2), 2, "--overwrite")
+    same(out, before)
+    ok(weld(src, out, "--diffusers", "--overwrite", np=2))
+    want = ckpt.expect(diffusers(oracle.numbered({n: 1 for n in ckpt.tensors})), f"{DIFFUSERS}.safetensors.index.json")
+    same(out, want)
+
+
+# ---- --like ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_like_with_odd_names(dirs, make, weld, tmp_path, np):
+    """As some models were published; the side files come along and keep out of the way."""
+    src, out = dirs
+    ckpt = make(src)
+    names = ["model.safetensors-00001-of-00094.safetensors", "model.safetensors-00094-of-00094.safetensors", "text encoder/x.safetensors", "a/b/c.safetensors"]
+    files = {n: names[i % 4] for i, n in enumerate(ckpt.tensors)}
+    put(src, {"config.json": b"{}"})
+    ok(weld(src, out, "--like", write_index(tmp_path / "like" / oracle.INDEX, files), np=np))
+    same(out, {**ckpt.expect(files), "config.json": b"{}"})
+    index = json.loads((out / oracle.INDEX).read_text())["weight_map"]
+    assert index == files
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "a/../../x.safetensors", "/tmp/x.safetensors", ".", "a/"])
+def test_like_names_that_leave(dirs, make, weld, tmp_path, name):
+    src, out = dirs
+    ckpt = make(src)
+    like = write_index(tmp_path / "like" / oracle.INDEX, {n: name for n in ckpt.tensors})
+    before = sorted(p.name for p in tmp_path.iterdir())
+    fails(weld(src, out, "--like", like), 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["index.json", "weird", "config.json", "model.safetensors.json"])
+def test_like_is_an_index_by_its_name(dirs, make, weld, tmp_path, name):
+    src, out = dirs
+    ckpt = make(src)
+    like = write_index(tmp_path / name, {n: "x.safetensors" for n in ckpt.tensors})
+    fails(weld(src, out, "--like", like), 2, name, "*.index.json")
+
+
+def test_like_an_index_of_a_variant(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src)
+    name = "model.safetensors.index.fp16.json"
+    files = {n: "model.fp16.safetensors" for n in ckpt.tensors}
+    ok(weld(src, out, "--like", write_index(tmp_path / name, files)))
+    same(out, ckpt.expect(files, name))
+
+
+# ---- what is in the way ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 3])
+@pytest.mark.parametrize("name", ["x:y/o", "2026-11-21T10:30:00"])
+def test_colons(dirs, make, weld, tmp_path, np, name):
+    src, _ = dirs
+    ckpt = make(src)
+    files = {n: "sub:d/a:b.safetensors" for n in ckpt.tensors}
+    ok(weld(src, tmp_path / name, np=np))
+    same(tmp_path / name, ckpt.expect())
+    ok(weld(src, tmp_path / name, "--overwrite", "--like", write_index(tmp_path / oracle.INDEX, files), np=np))
+    same(tmp_path / name, ckpt.expect(files))
+
+
+def test_assets_do_not_replace_the_inputs_files(make, weld, tmp_path):
+    """INPUT_DIR may lie in OUTPUT_DIR."""
+    out, src = tmp_path / "nest", tmp_path / "nest" / "sharded"
+    make(src)
+    put(src, {"tokenizer.json": b"theirs"})
+    put(tmp_path / "as", {"sharded/tokenizer.json": b"another"})
+    before = oracle.tree(out)
+    fails(weld(src, out, "--assets", tmp_path / "as", np=2), 2, "sharded/tokenizer.json", "the input's directory")
+    same(out, before)
+
+
+@pytest.mark.parametrize("name", [oracle.model_name(1, 1) + "/x.json", oracle.INDEX + "/x.json"])
+def test_assets_that_clash_with_the_output(dirs, make, weld, tmp_path, name):
+    src, out = dirs
+    make(src)
+    put(tmp_path / "as", {name: b"{}"})
+    fails(weld(src, out, "--assets", tmp_path / "as", np=2), 2, name, "another file of the output")
+    assert not out.exists()
+
+
+def test_like_that_clashes_with_a_side_file(dirs, make, weld, tmp_path):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"{}"})
+    like = write_index(tmp_path / oracle.INDEX, {n: "config.json/y.safetensors" for n in ckpt.tensors})
+    fails(weld(src, out, "--like", like), 2, "config.json/y.safetensors")
+
+
+def test_links_among_directories_come_to_an_end(dirs, make, weld, tmp_path):
+    src, out = dirs
+    make(src)
+    top = tmp_path / "as"
+    for i in range(9):
+        (top / str(i)).mkdir(parents=True)
+        for k in range(9):
+            if i != k:
+                (top / str(i) / f"to{k}").symlink_to(top / str(k))
+    fails(weld(src, out, "--assets", top, "-q"), 2, "links among directories")

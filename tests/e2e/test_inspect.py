@@ -1,0 +1,721 @@
+"""inspect: what is shown of healthy checkpoints is what Python reads there, and everything that is wrong is found, with
+its cause, however many ranks look."""
+
+import json
+import os
+import shutil
+import struct
+import unicodedata
+import xml.etree.ElementTree as ElementTree
+from math import prod
+
+import oracle
+import pytest
+from oracle import Box
+from runner import HERE, errors, run, show, unprivileged, warnings
+
+GOLDEN = os.path.join(os.path.dirname(HERE), "golden")
+BAD = os.path.join(os.path.dirname(HERE), "bad")
+SVG = "{http://www.w3.org/2000/svg}"
+FINDING_KEYS = {"file", "tensor", "reason", "hint"}
+
+
+def look(*args, status=0, **more):
+    result = run(["inspect", *args], **more)
+    assert result.status == status, show(result)
+    assert len(errors(result)) == (status != 0), show(result)
+    return result
+
+
+def look_json(*args, status=0, **more):
+    result = look("--json", *args, status=status, **more)
+    shown = json.loads(result.stdout)
+    assert shown["schema"] == 1 and shown["status"] == status
+    assert (shown["message"] is None) == (status == 0)
+    return shown
+
+
+def reasons(shown):
+    return [f["reason"] for f in shown["findings"]]
+
+
+def finding(shown, words, tensor=None):
+    """The one finding with these words."""
+    found = [f for f in shown["findings"] if words in f["reason"] and (tensor is None or f["tensor"] == tensor)]
+    assert len(found) == 1, (words, shown["findings"])
+    assert set(found[0]) == FINDING_KEYS
+    return found[0]
+
+
+def diagnose(path, *args, **more):
+    """The JSON of a broken checkpoint; tables, and three ranks, must tell the same."""
+    shown = look_json(path, *args, status=3, **more)
+    assert shown["findings"]
+    text = look(path, *args, status=3, **more)
+    flat = " ".join(text.stdout.split())
+    for f in shown["findings"]:
+        for word in (f["reason"], f["hint"], f["tensor"], f["file"]):
+            assert not word or " ".join(word.split()) in flat, (word, text.stdout)
+    assert f": {len(shown['findings'])} finding" in errors(text)[0]
+    assert look(path, *args, status=3, np=3).stdout == text.stdout
+    assert look_json(path, *args, status=3, np=2) == shown
+    return shown
+
+
+def read_header(path):
+    with open(path, "rb") as f:
+        size = struct.unpack("<Q", f.read(8))[0]
+        return json.loads(f.read(size)), 8 + size
+
+
+def read_boxes(directory):
+    """{fqn: {(file, offsets, shape, position)}} of the boxes that are not empty, and {fqn: dtype}."""
+    boxes, dtypes = {}, {}
+    for name in sorted(n for n in oracle.tree(directory) if n.endswith(".safetensors")):
+        header, start = read_header(os.path.join(directory, name))
+        info = json.loads(header.get("__metadata__", {}).get("DCP_SHARDING_INFO", "{}"))
+        for fqn, entry in header.items():
+            if fqn == "__metadata__":
+                continue
+            offsets = info[fqn]["saved_offsets"] if info else [0] * len(entry["shape"])
+            dtypes[fqn] = entry["dtype"]
+            kept = boxes.setdefault(fqn, set())
+            if prod(entry["shape"]):
+                kept.add((name, tuple(offsets), tuple(entry["shape"]), start + entry["data_offsets"][0]))
+    return boxes, dtypes
+
+
+# ---- healthy ones ----------------------------------------------------------------------------------
+
+
+def healthy():
+    for case in sorted(os.listdir(GOLDEN)):
+        for side in ("in", "out"):
+            if os.path.isdir(os.path.join(GOLDEN, case, side)) and not os.path.exists(os.path.join(GOLDEN, case, "status")):
+                yield os.path.join(case, side)
+
+
+@pytest.mark.parametrize("case", healthy())
+def test_golden_checkpoints_read_without_findings(case):
+    path = os.path.join(GOLDEN, case)
+    shown = look_json(path, "-q")
+    files = [n for n in oracle.tree(path) if n.endswith(".safetensors")]
+    assert shown["findings"] == [] and {f["name"] for f in shown["files"]} == set(files)
+    boxes, dtypes = read_boxes(path)
+    names = [f["name"] for f in shown["files"]]
+    assert [t["name"] for t in shown["tensors"]] == sorted(boxes, key=str.encode)
+    for t in shown["tensors"]:
+        mine = {(names[b["file"]], tuple(b["offsets"]), tuple(b["shape"]), b["at"]) for b in t["boxes"]}
+        assert mine == boxes[t["name"]] and t["dtype"] == dtypes[t["name"]]
+        assert not (t["broken"] or t["holes"] or t["overlaps"])
+        used = [b for b in t["boxes"] if not b["replica"]]
+        assert sum(prod(b["shape"]) for b in used) == t["parameters"] == prod(t["shape"])
+        assert sum(b["bytes"] for b in used) == t["bytes"]
+    assert shown["totals"]["parameters"] == sum(t["parameters"] for t in shown["tensors"])
+    assert shown["totals"]["file_bytes"] == sum(os.path.getsize(os.path.join(path, f)) for f in files)
+    assert sum(d["tensors"] for d in shown["dtypes"].values()) == shown["totals"]["tensors"]
+    assert sum(d["bytes"] for d in shown["dtypes"].values()) == shown["totals"]["bytes"]
+
+
+@pytest.mark.parametrize("np", [1, 3])
+def test_any_number_of_ranks_says_the_same(make, tmp_path, np):
+    src = tmp_path / "in"
+    make(src, models={n: 1 + i % 2 for i, n in enumerate(small_names(make, tmp_path))})
+    for options in ([], ["--json"], ["--summary"], ["-v"], ["--svg", "-"]):
+        assert look(*options, src, np=np).stdout == look(*options, src).stdout
+
+
+def small_names(make, tmp_path):
+    return list(make(tmp_path / "names").tensors)
+
+
+def test_tables(make, tmp_path):
+    make(tmp_path / "in")
+    lines = look(tmp_path / "in").stdout.splitlines()
+    assert lines[0] == f"{tmp_path / 'in'}: sharded checkpoint"
+    rows = [line.split() for line in lines]
+    assert any(r[:2] == ["model.embed.weight", "BF16"] and r[-3:] == ["rows", "over", "3"] for r in rows)
+    assert any(r[:1] == ["model.empty"] and r[-1] == "empty" for r in rows)
+    assert any(r[:1] == ["shard-00002-model-00001-of-00001.safetensors"] for r in rows)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_summary_and_glob(make, tmp_path):
+    src = tmp_path / "in"
+    make(src)
+    text = look("--summary", src).stdout
+    assert "parameters" in text and "model.norm" not in text and ".safetensors" not in text
+    shown = look_json("--summary", src)
+    assert "tensors" not in shown and "files" not in shown and shown["totals"]["tensors"] == 8
+    shown = look_json("--tensor", "*.q.weight", "--tensor", "model.norm", src)
+    assert [t["name"] for t in shown["tensors"]] == [
+        "model.layers.0.q.weight", "model.layers.1.q.weight", "model.layers.10.q.weight", "model.layers.2.q.weight",
+        "model.norm",
+    ]  # fmt: skip
+    assert "1 of 8 tensors" in look("--tensor", "*embed*", src).stdout
+    result = look("--tensor", "*", "--tensor", "nothing*", src, status=2)
+    assert "nothing*" in errors(result)[0] and result.stdout == ""
+
+
+def words_of(tmp_path, rng, shape, boxes, dtype="F32"):
+    shutil.rmtree(tmp_path / "w", ignore_errors=True)
+    oracle.write_sharded(tmp_path / "w", {"w": oracle.random_tensor(rng, dtype, shape)}, {"w": boxes}, replicas=True)
+    return look_json(tmp_path / "w")["tensors"][0]["sharding"]
+
+
+@pytest.mark.parametrize(
+    "shape, mesh, placements, words",
+    [
+        ((16, 4), (8,), (0,), "rows over 8"),
+        ((10, 4), (4,), (0,), "rows over 4"),
+        ((4, 16), (4,), (1,), "columns over 4"),
+        ((2, 3, 9), (3,), (2,), "dim 2 over 3"),
+        ((8, 8), (2, 4), (0, 1), "2x4 grid"),
+        ((4, 2, 8), (2, 4), (0, 2), "2x1x4 grid"),
+        ((4, 4), (1,), (0,), "whole"),
+        ((4, 4), (2,), (None,), "replicated x2"),
+        ((), (3,), (None,), "replicated x3"),
+        ((8, 4), (2, 4), (None, 0), "rows replicated x2 over 4"),
+        ((8, 8), (2, 2, 2), (None, 0, 1), "2x2 grid replicated x2"),
+        ((8, 4), (2, 4), (0, 0), "rows over 8"),
+    ],
+)
+def test_words(tmp_path, rng, shape, mesh, placements, words):
+    assert words_of(tmp_path, rng, shape, oracle.boxes_of(shape, mesh, placements)) == words
+
+
+def test_words_without_a_grid(tmp_path, rng):
+    pinwheel = [Box((0, 0), (2, 4)), Box((0, 4), (4, 2)), Box((4, 2), (2, 4)), Box((2, 0), (4, 2)), Box((2, 2), (2, 2))]
+    assert words_of(tmp_path, rng, (6, 6), pinwheel) == "5 boxes"
+    halves = [Box((0, 0), (2, 3)), Box((2, 0), (2, 3)), Box((0, 0), (2, 3))]
+    assert words_of(tmp_path, rng, (4, 3), halves) == "rows over 2, partly replicated"
+
+
+def test_one_file(make, tmp_path, rng):
+    src = tmp_path / "in"
+    make(src)
+    path = src / oracle.shard_name(2)
+    shown = look_json(path)
+    assert shown["kind"] == "file" and shown["sharded"] and [f["name"] for f in shown["files"]] == [path.name]
+    tensor = next(t for t in shown["tensors"] if t["name"] == "model.embed.weight")
+    assert tensor["sharding"] == "box at [4, 0]" and tensor["boxes"][0]["offsets"] == [4, 0]
+    assert not tensor["holes"]
+    plain = tmp_path / "single.safetensors"
+    plain.write_bytes(oracle.serialize({"a": oracle.random_tensor(rng, "F32", (3,))}))
+    assert look_json(plain)["tensors"][0]["sharding"] == "whole"
+    assert look(plain.name, cwd=tmp_path).stdout.startswith("single.safetensors: one safetensors file\n")
+
+
+def test_consolidated(make, weld, tmp_path):
+    make(tmp_path / "in")
+    assert weld(tmp_path / "in", tmp_path / "out").status == 0
+    shown = look_json(tmp_path / "out")
+    assert shown["kind"] == "plain" and shown["index"] == oracle.INDEX and shown["warnings"] == []
+    assert {t["sharding"] for t in shown["tensors"]} == {"whole", "empty"}
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_lines_fit_the_terminal(tmp_path, rng, width):
+    names = {f"model.{'layers.' * 20}{i}.weight": oracle.random_tensor(rng, "F32", (4, 4)) for i in range(3)}
+    names["été." * 30] = oracle.random_tensor(rng, "F32", (4, 4))
+    oracle.write_sharded(tmp_path / "in", names, {n: oracle.boxes_of((4, 4), (2,), (0,)) for n in names})
+    text = look(tmp_path / "in", env={"COLUMNS": str(width)}, cwd=tmp_path).stdout.splitlines()
+    table = text[next(i for i, line in enumerate(text) if line.startswith("tensor ")) :]
+    assert all(len(line) <= max(width, 60) for line in table), table
+    assert sum("..." in line for line in table) == 4
+    assert look(tmp_path / "in").stdout.count("...") == 0
+    shown = look_json(tmp_path / "in", env={"COLUMNS": str(width)})
+    assert [t["name"] for t in shown["tensors"]] == sorted(names, key=str.encode)
+
+
+def columns(line):
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in line)
+
+
+@pytest.mark.parametrize("width", [36, 80])
+def test_wide_characters_fit_the_terminal(tmp_path, rng, width):
+    names = ["模型" * 30 + ".weight", "モデル.重み" * 12, "모델" * 40, "e\u0301" * 90, "\U0001f600" * 50]
+    tensors = {n: oracle.random_tensor(rng, "F32", (4,)) for n in names}
+    oracle.write_sharded(tmp_path / "in", tensors, {n: oracle.boxes_of((4,), (2,), (0,)) for n in names})
+    text = look(tmp_path / "in", env={"COLUMNS": str(width)}, cwd=tmp_path).stdout.splitlines()
+    table = text[next(i for i, line in enumerate(text) if line.startswith("tensor ")) :]
+    assert len(table) == 1 + len(names) and all(columns(line) <= max(width, 40) for line in table), table
+    assert sum("..." in line.split("  ")[0] for line in table) == len(names)
+    assert len({columns(line[: line.index("F32")]) for line in table[1:]}) == 1, table
+
+
+def test_hostile_names_do_not_reach_the_terminal(tmp_path, rng):
+    names = ["\x1b[2J", "a\nb", "tab\t", "\x9b31m", "\u202ereversed", "<&\"'>", "\uffff", "\u200fx\u2068y\u2069\u061c"]
+    tensors = {n: oracle.random_tensor(rng, "U8", (2, 2)) for n in names}
+    oracle.write_sharded(tmp_path / "in", tensors, {n: oracle.boxes_of((2, 2), (2,), (0,)) for n in names})
+    text = look(tmp_path / "in").stdout
+    assert not any(ord(c) < 32 and c != "\n" or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u200f\u2068\u2069\u061c" for c in text)
+    assert sorted(t["name"] for t in look_json(tmp_path / "in")["tensors"]) == sorted(names)
+    assert len(ElementTree.fromstring(look("--svg", "-", tmp_path / "in").stdout).findall(f"{SVG}g")) == len(names)
+
+
+# ---- broken ones -----------------------------------------------------------------------------------
+
+
+def test_lost_shard(make, tmp_path):
+    src = tmp_path / "in"
+    made = make(src)
+    os.remove(src / oracle.shard_name(1))
+    shown = diagnose(src)
+    lost = {n for n, t in made.tensors.items() if t.shape and t.shape[0]}
+    assert {f["tensor"] for f in shown["findings"]} == lost and len(shown["findings"]) == len(lost)
+    f = finding(shown, "from offsets [0, 0]", "model.embed.weight")
+    assert "killed" in f["hint"] and "--expect-shards" in f["hint"]
+    tensor = next(t for t in shown["tensors"] if t["name"] == "model.embed.weight")
+    assert tensor["broken"] and tensor["holes"] and tensor["sharding"] == "rows over 3, 1 hole"
+    assert {t["name"] for t in shown["tensors"] if t["broken"]} == lost
+
+
+def test_expected_shards(make, tmp_path):
+    src = tmp_path / "in"
+    make(src, ranks=4)
+    os.remove(src / oracle.shard_name(4))
+    look(src)  # the end of a tensor cannot be missed
+    shown = diagnose(src, "--expect-shards", 6)
+    assert [r.split("number ")[1].split()[0] for r in reasons(shown)] == ["4", "5", "6"]
+    assert all("lost" in f["hint"] for f in shown["findings"])
+    finding(diagnose(src, "--expect-shards", 2), "shard number 3 occurs")
+    shown = diagnose(src, "--expect-shards", 10**12)
+    assert len(shown["findings"]) < 200 and str(10**12) in reasons(shown)[-1]
+
+
+def test_everything_is_found_at_once(make, tmp_path):
+    src = tmp_path / "in"
+    make(src, ranks=5)
+    (src / oracle.shard_name(1)).write_bytes(b"")
+    with open(src / oracle.shard_name(2), "r+b") as f:
+        f.truncate(os.path.getsize(src / oracle.shard_name(2)) - 3)
+    (src / oracle.shard_name(3)).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    (src / oracle.shard_name(6)).mkdir()
+    os.symlink("nowhere", src / oracle.shard_name(7))
+    shown = diagnose(src)
+    by_file = {f["file"]: f for f in shown["findings"] if not f["tensor"] or "data ends" in f["reason"]}
+    assert "killed" in by_file[oracle.shard_name(1)]["hint"]
+    assert "shorter" in by_file[oracle.shard_name(2)]["hint"]
+    assert "git lfs pull" in by_file[oracle.shard_name(3)]["hint"]
+    assert "a directory" in by_file[oracle.shard_name(6)]["reason"]
+    assert "leads nowhere" in by_file[oracle.shard_name(7)]["reason"]
+    assert [f["broken"] for f in shown["files"]] == [True, True, True, False, False]
+    assert "cannot be read" in finding(shown, "from offsets", "model.embed.weight")["hint"]
+
+
+@pytest.mark.parametrize(
+    "content, hint",
+    [
+        (b"\0" * 4096, "zeros"),
+        (b"PK\x03\x04" + b"x" * 100, "zip archive"),
+        (b"\x80\x02" + b"x" * 100, "pickle"),
+        (b"GGUF" + b"x" * 100, "GGUF"),
+        (b"<!DOCTYPE html><html>" + b"x" * 100, "web page"),
+        (b"\x40\0\0\0\0\0\0\0{\"a\":", "shorter than its header"),
+    ],
+    ids=["zeros", "zip", "pickle", "gguf", "html", "cut"],
+)
+def test_files_that_are_something_else(tmp_path, content, hint):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    for what in (path, tmp_path):
+        shown = diagnose(what)
+        assert len(shown["findings"]) == 1 and hint in shown["findings"][0]["hint"], shown["findings"]
+
+
+@pytest.mark.parametrize("ending, hint", [("distcp", "HuggingFaceStorageWriter"), ("bin", ".bin"), ("pt", ".pt"), ("gguf", "GGUF")])
+def test_other_formats(tmp_path, ending, hint):
+    (tmp_path / f"__0_0.{ending}").write_bytes(b"x")
+    assert hint in finding(diagnose(tmp_path), "holds no safetensors files")["hint"]
+
+
+def test_nothing_there(tmp_path):
+    shown = diagnose(tmp_path)
+    assert len(shown["findings"]) == 1 and shown["tensors"] == []
+    result = look(tmp_path / "missing", status=3)
+    assert result.stdout == "" and "no such file or directory" in errors(result)[0]
+    assert look_json(tmp_path / "missing", status=3)["kind"] is None
+    os.mkfifo(tmp_path / "fifo")
+    look(tmp_path / "fifo", status=3)
+
+
+def test_two_saves(make, tmp_path):
+    src = tmp_path / "in"
+    made = make(src)
+    make(tmp_path / "other", models={n: 1 + (n == "model.norm") for n in made.tensors}, tensors=made.tensors)
+    for name in os.listdir(tmp_path / "other"):
+        shutil.copy(tmp_path / "other" / name, src / name)
+    shown = diagnose(src)
+    assert "other save" in finding(shown, "two saves in one directory")["hint"]
+
+
+def test_strided_placements(tmp_path):
+    shown = diagnose(os.path.join(GOLDEN, "strided", "in"))
+    pairs = [f for f in shown["findings"] if "overlaps" in f["reason"]]
+    assert len(pairs) == 2 and all(f["tensor"] == "strided" and "_StridedShard" in f["hint"] for f in pairs)
+    assert "_StridedShard" in finding(shown, "offsets [3, 0] on (shape [7, 2]), 2 elements are missing in all", "strided")["hint"]
+    tensor = next(t for t in shown["tensors"] if t["name"] == "strided")
+    assert tensor["overlaps"] and tensor["holes"] and tensor["sharding"].endswith("overlapping, with holes")
+    assert not next(t for t in shown["tensors"] if t["name"] == "fine")["broken"]
+
+
+def rows(*ends):
+    return [Box((a, 0), (b - a, 8)) for a, b in ends]
+
+
+def test_all_that_is_wrong_in_one_tensor(tmp_path, rng):
+    def found(*ends):
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)
+        oracle.write_sharded(tmp_path / "in", {"w": oracle.random_tensor(rng, "F32", (12, 8))}, {"w": rows(*ends)})
+        return diagnose(tmp_path / "in")
+
+    shown = found((0, 5), (3, 6), (10, 12))
+    finding(shown, "at [3, 0] overlaps", "w")
+    finding(shown, "from offsets [6, 0] on (shape [12, 8]), 32 elements are missing in all", "w")
+    assert len(shown["findings"]) == 2 and shown["tensors"][0]["holes"] and shown["tensors"][0]["overlaps"]
+    root, _ = picture(tmp_path / "in", status=3)
+    assert {"missing: no shard file holds this part", "overlap: several boxes claim this part"} <= set(root.itertext())
+    shown = found((0, 5), (3, 8), (7, 12))
+    finding(shown, "at [3, 0] overlaps", "w")
+    finding(shown, "at [7, 0] overlaps", "w")
+    assert len(shown["findings"]) == 2 and not shown["tensors"][0]["holes"]
+    shown = found((0, 2), (4, 6), (8, 12))
+    finding(shown, "from offsets [2, 0] on (shape [12, 8]), 32 elements are missing in all", "w")
+    assert len(shown["findings"]) == 1
+    shown = found(*((i, i + 2) for i in range(11)))
+    assert len(shown["findings"]) == 9 and sum("overlaps, but" in r for r in reasons(shown)) == 8
+    finding(shown, "more of its boxes overlap than the 8 pairs", "w")
+
+
+def test_disagreeing_files(tmp_path, rng):
+    """Several kinds of one tensor: each kind is told of once, whoever read the files."""
+    src = tmp_path / "in"
+    src.mkdir()
+    kinds = ["F32", "F32", "BF16", "F32", "BF16", "I64"]
+    for i, dtype in enumerate(kinds):
+        held = {"w": (oracle.random_tensor(rng, dtype, (12, 2)), Box((2 * i, 0), (2, 2)))}
+        if i == 4:
+            held["d"] = (oracle.random_tensor(rng, "F32", (2,)), Box((0,), (2,)))
+        if i == 5:
+            held["d"] = (oracle.random_tensor(rng, "F32", (2, 2)), Box((0, 0), (2, 2)))
+        oracle.write_shard(str(src / oracle.shard_name(i + 1)), held)
+    shown = diagnose(src)
+    assert finding(shown, "dtype is BF16 here but F32", "w")["file"] == oracle.shard_name(3)
+    assert finding(shown, "dtype is I64 here but F32", "w")["file"] == oracle.shard_name(6)
+    finding(shown, "2 dimensions here but 1", "d")
+    assert len(shown["findings"]) == 3
+    assert len(next(t for t in shown["tensors"] if t["name"] == "w")["boxes"]) == 6
+
+
+def test_with_and_without_sharding_info(make, tmp_path, rng):
+    src = tmp_path / "in"
+    make(src)
+    tensors = {"extra": oracle.random_tensor(rng, "F32", (2,))}
+    (src / oracle.shard_name(4)).write_bytes(oracle.serialize(tensors))
+    shown = diagnose(src)
+    assert finding(shown, "no DCP_SHARDING_INFO")["file"] == oracle.shard_name(4)
+
+
+def test_duplicates_in_plain_files(tmp_path, rng):
+    t = oracle.random_tensor(rng, "F32", (2,))
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).write_bytes(oracle.serialize({"w": t}))
+    assert finding(diagnose(tmp_path), "also in a.safetensors", "w")["file"] == "b.safetensors"
+
+
+def plain(path, rng, files=("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")):
+    tensors = {f"t{i}": oracle.random_tensor(rng, "F32", (3, 2)) for i in range(4)}
+    mapped = {n: files[i % len(files)] for i, n in enumerate(tensors)}
+    oracle.write_plain(str(path), tensors, mapped, oracle.INDEX)
+    return mapped
+
+
+def edit_index(path, change):
+    with open(path / oracle.INDEX) as f:
+        index = json.load(f)
+    change(index["weight_map"])
+    oracle.write_json(str(path / oracle.INDEX), index)
+
+
+def test_what_loaders_trip_over(tmp_path, rng):
+    plain(tmp_path, rng)
+    assert look_json(tmp_path)["findings"] == []
+
+    def change(weight_map):
+        weight_map["tied"] = "model-00001-of-00002.safetensors"
+        weight_map["gone"] = "model-00003-of-00003.safetensors"
+        weight_map["out"] = "../x.safetensors"
+        weight_map["t1"] = "model-00001-of-00002.safetensors"
+        del weight_map["t2"]
+
+    edit_index(tmp_path, change)
+    (tmp_path / "model.safetensors").write_bytes(oracle.serialize({"old": oracle.random_tensor(rng, "F32", (1,))}))
+    shown = diagnose(tmp_path)
+    assert "not copied" in finding(shown, "the index names it, but it is missing")["hint"]
+    assert finding(shown, "which is not below its directory")["tensor"] == "out"
+    assert finding(shown, "no file holds it", "tied")["file"] == "model-00001-of-00002.safetensors"
+    assert "but it is in model-00002" in finding(shown, "says that it is here", "t1")["reason"]
+    assert finding(shown, "does not name it", "t2")["file"] == "model-00001-of-00002.safetensors"
+    assert finding(shown, "in place of the files")["file"] == "model.safetensors"
+    assert len(shown["findings"]) == 6
+
+
+def test_no_index(tmp_path, rng):
+    plain(tmp_path, rng)
+    os.remove(tmp_path / oracle.INDEX)
+    shown = look_json(tmp_path)
+    assert any("no index" in w for w in shown["warnings"])
+    os.remove(tmp_path / "model-00001-of-00002.safetensors")
+    finding(diagnose(tmp_path), "no file has number 1 of 2")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"weight_map": [1]}', '{"weight_map": {"t0": 7}}'])
+def test_index_that_cannot_be_read(tmp_path, rng, text):
+    plain(tmp_path, rng)
+    (tmp_path / oracle.INDEX).write_text(text)
+    shown = diagnose(tmp_path)
+    assert any(f["file"] == oracle.INDEX and "cannot be read" in f["hint"] for f in shown["findings"])
+    assert len(shown["tensors"]) == 4
+
+
+@pytest.mark.parametrize("name", ["model-old.safetensors", "model.fp16.safetensors", "consolidated.safetensors"])
+def test_strays_that_loaders_of_models_take(tmp_path, rng, name):
+    plain(tmp_path, rng)
+    (tmp_path / ".model.safetensors").write_bytes(b"")
+    assert look_json(tmp_path)["warnings"] == []
+    (tmp_path / "adapter.safetensors").write_bytes(oracle.serialize({"a": oracle.random_tensor(rng, "F32", (1,))}))
+    (warning,) = look_json(tmp_path)["warnings"]
+    assert warning.startswith("adapter.safetensors: the index does not name it")
+    (tmp_path / name).write_bytes(oracle.serialize({"a": oracle.random_tensor(rng, "F32", (1,))}))
+    assert "left over" in finding(diagnose(tmp_path), "the index does not name it")["hint"]
+
+
+def test_an_empty_tensor_in_another_file(tmp_path, rng):
+    plain(tmp_path, rng)
+    first, second = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    tensors = {n: oracle.random_tensor(rng, "F32", s) for n, s in (("t0", (3, 2)), ("t2", (3, 2)), ("void", (0, 2)))}
+    (tmp_path / first).write_bytes(oracle.serialize(tensors))
+    edit_index(tmp_path, lambda m: m.update(void=first))
+    assert look_json(tmp_path)["findings"] == []
+    edit_index(tmp_path, lambda m: m.update(void=second))
+    assert finding(diagnose(tmp_path), f"but it is in {first}", "void")["file"] == second
+
+
+@pytest.mark.parametrize(
+    "metadata, words",
+    [
+        ({"total_size": 97}, "total_size is 97, but the files hold 96"),
+        ({"total_size": 96, "total_parameters": 25}, "total_parameters is 25, but the files hold 24"),
+        ({"total_size": "96"}, "total_size is no number"),
+        ({"total_size": True}, "total_size is no number"),
+        ({"total_size": 96, "total_parameters": None}, "total_parameters is no number"),
+        ({"format": "pt"}, "has no total_size"),
+        (None, "has no metadata"),
+    ],
+)
+def test_totals_of_an_index(tmp_path, rng, metadata, words):
+    plain(tmp_path, rng)
+    with open(tmp_path / oracle.INDEX) as f:
+        index = json.load(f)
+    index["metadata"] = {"total_size": 96, "more": [1]}
+    oracle.write_json(str(tmp_path / oracle.INDEX), index)
+    assert look_json(tmp_path)["warnings"] == []
+    index["metadata"] = metadata
+    oracle.write_json(str(tmp_path / oracle.INDEX), index)
+    shown = look_json(tmp_path, np=2)
+    assert shown["findings"] == [] and len(shown["warnings"]) == 1 and words in shown["warnings"][0]
+
+
+def test_an_index_that_names_nothing(tmp_path, rng):
+    plain(tmp_path, rng)
+    oracle.write_json(str(tmp_path / oracle.INDEX), {"metadata": {"total_size": 96}, "weight_map": {}})
+    (warning,) = look_json(tmp_path)["warnings"]
+    assert "names no tensors" in warning
+
+
+def test_an_index_given_as_the_checkpoint(tmp_path, rng):
+    plain(tmp_path, rng)
+    (tmp_path / "config.json").write_text("{}  \n      ")
+    assert "give the directory" in diagnose(tmp_path / oracle.INDEX)["findings"][0]["hint"]
+    assert "a JSON file" in diagnose(tmp_path / "config.json")["findings"][0]["hint"]
+
+
+def test_soft_words_are_warnings(tmp_path, rng):
+    data = {"a": oracle.random_tensor(rng, "U8", (3,)), "b": oracle.random_tensor(rng, "F32", (2,))}
+    entries, at, body = {}, 0, b""
+    for name, t in data.items():
+        entries[name] = {"dtype": t.dtype, "shape": list(t.shape), "data_offsets": [at, at + len(t.data)]}
+        at, body = at + len(t.data), body + t.data
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+    result = look(tmp_path)
+    assert len(warnings(result)) == 2 and "format: pt" in result.stderr and "no multiple" in result.stderr
+    assert look("-q", tmp_path).stderr == ""
+    assert len(look_json("-q", tmp_path)["warnings"]) == 2
+
+
+def test_every_bad_file(tmp_path):
+    with open(os.path.join(BAD, "cases.txt")) as f:
+        cases = [line.rstrip("\n").split("\t") for line in f if line[0] != "#"]
+    for name, _, words in cases:
+        shown = look_json(os.path.join(BAD, name), status=3)
+        assert words.lower() in shown["message"].lower(), (name, shown)
+    # All of them at once: each file is told of, the others do not hide it.
+    shown = look_json(BAD, status=3, np=2)
+    assert {n for n, _, _ in cases} <= {f["file"] for f in shown["findings"]}
+
+
+def test_what_may_not_be_read_is_no_finding(make, tmp_path):
+    outer, theirs = unprivileged(tmp_path)
+    make(theirs / "in")
+    (theirs / "in" / oracle.shard_name(2)).chmod(0)
+    result = look(theirs / "in", status=4, outer=outer)
+    assert "shard-00002" in errors(result)[0] and result.stdout == ""
+    assert look_json(theirs / "in", status=4, outer=outer)["kind"] is None
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--svg", "-"]])
+def test_standard_output_that_is_full(make, tmp_path, options):
+    make(tmp_path / "in")
+    with open("/dev/full", "wb") as full:
+        result = run(["inspect", *options, tmp_path / "in"], stdout=full)
+    assert result.status == 4 and "standard output" in errors(result)[0], show(result)
+
+
+@pytest.mark.parametrize("name, words", [("foo.incomplete", "not finished"), ("note.txt", "directory below")])
+def test_cause_of_no_files(tmp_path, name, words):
+    (tmp_path / name).write_text("")
+    shown = diagnose(tmp_path)
+    assert words in finding(shown, "holds no safetensors files")["hint"]
+
+
+def test_header_that_begins_like_a_pickle(tmp_path):
+    """80 02 is the length 640, too."""
+    path = tmp_path / "model.safetensors"
+    head = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).ljust(640).encode()
+    path.write_bytes(struct.pack("<Q", 640) + head + b"\0" * 8)
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    shown = diagnose(tmp_path)
+    assert "shorter than its header says" in shown["findings"][0]["hint"]
+    path.write_bytes(b"\x80\x02}q\x00X\x05\x00\x00\x00")
+    assert "pickle" in diagnose(tmp_path)["findings"][0]["hint"]
+
+
+def test_sizes_that_overflow(tmp_path):
+    """A byte at the far end of each tensor: that the sums overflow is told of, and the rest is shown."""
+    held = {f"t{i}": oracle.Tensor("U8", (1,), b"\1") for i in range(17)}
+    metadata = oracle.shard_metadata(dict.fromkeys(held, (2**60,)))
+    (tmp_path / oracle.shard_name(1)).write_bytes(oracle.serialize(held, metadata))
+    shown = diagnose(tmp_path)
+    finding(shown, "the sizes of the tensors overflow")
+    assert shown["totals"]["bytes"] == shown["dtypes"]["U8"]["bytes"] == 2**64 - 1 and len(shown["tensors"]) == 17
+
+
+# ---- --like ----------------------------------------------------------------------------------------
+
+
+def test_like(make, weld, tmp_path, rng):
+    src, ref = tmp_path / "in", tmp_path / "ref"
+    made = make(src)
+    assert weld(src, ref).status == 0
+    index = ref / oracle.INDEX
+    look(src, "--like", index)
+    # The end of every tensor is gone: only a reference knows.
+    os.remove(src / oracle.shard_name(3))
+    shown = diagnose(src, "--like", index)
+    assert {f["tensor"] for f in shown["findings"]} == {n for n, t in made.tensors.items() if t.shape and t.shape[0] > 2}
+    assert all("last shard" in f["hint"] for f in shown["findings"])
+    edit_index(ref, lambda m: m.update(tied=m["model.norm"]) or m.pop("model.mask"))
+    shown = diagnose(src, "--like", index)
+    finding(shown, "the index does not name it", "model.mask")
+    assert any("tied" in w for w in shown["warnings"])
+    broken = ref / "model-00001-of-00001.safetensors"
+    broken.write_bytes(broken.read_bytes()[:20])
+    for np in (None, 2):
+        assert str(broken) in errors(look(src, "--like", index, status=3, np=np))[0]
+    look(src, "--like", tmp_path / "missing.json", status=2)
+    (tmp_path / "bad.json").write_text("{")
+    look(src, "--like", tmp_path / "bad.json", status=3)
+
+
+# ---- pictures --------------------------------------------------------------------------------------
+
+
+def rects(panel, kind):
+    return [r for r in panel.iter(f"{SVG}rect") if r.get("class") == kind]
+
+
+def area(rectangles):
+    return sum(float(r.get("width")) * float(r.get("height")) for r in rectangles)
+
+
+def frame(panel):
+    return next(r for r in panel.iter(f"{SVG}rect") if r.get("fill") == "none")
+
+
+def picture(path, *options, status=0):
+    root = ElementTree.fromstring(look("--svg", "-", path, *options, status=status).stdout)
+    return root, root.findall(f"{SVG}g")
+
+
+@pytest.mark.parametrize(
+    "shape, mesh, placements",
+    [((16,), (4,), (0,)), ((16, 6), (4,), (0,)), ((5, 300), (2, 3), (0, 1)), ((3, 9, 4), (3,), (1,)), ((7, 3, 2, 8), (2, 2), (0, 3))],
+)
+def test_boxes_fill_the_picture(tmp_path, rng, shape, mesh, placements):
+    oracle.write_sharded(
+        tmp_path / "in", {"w": oracle.random_tensor(rng, "F32", shape)}, {"w": oracle.boxes_of(shape, mesh, placements)}
+    )
+    _, (panel,) = picture(tmp_path / "in")
+    boxes = rects(panel, "box")
+    assert len(boxes) == prod(mesh) and len({b.get("fill") for b in boxes}) == prod(mesh)
+    assert area(boxes) == pytest.approx(area([frame(panel)]), rel=0.01)
+    assert not rects(panel, "hole") and not rects(panel, "overlap")
+
+
+def test_holes_are_red(tmp_path, rng):
+    boxes = oracle.boxes_of((8, 8), (4, 2), (0, 1))
+    boxes[2] = boxes[5] = None
+    oracle.write_sharded(tmp_path / "in", {"w": oracle.random_tensor(rng, "F32", (8, 8))}, {"w": boxes})
+    root, (panel,) = picture(tmp_path / "in", status=3)
+    assert area(rects(panel, "hole")) == pytest.approx(area([frame(panel)]) / 4, rel=0.01)
+    assert area(rects(panel, "box")) == pytest.approx(area([frame(panel)]) * 3 / 4, rel=0.01)
+    assert "missing" in "".join(root.itertext())
+
+
+def test_overlaps_are_hatched(tmp_path, rng):
+    boxes = [Box((0, 0), (5, 4)), Box((4, 0), (4, 4))]
+    oracle.write_sharded(tmp_path / "in", {"w": oracle.random_tensor(rng, "F32", (8, 4))}, {"w": boxes})
+    _, (panel,) = picture(tmp_path / "in", status=3)
+    assert area(rects(panel, "overlap")) == pytest.approx(area([frame(panel)]) / 8, rel=0.01)
+
+
+def test_pictures(make, tmp_path):
+    src, out = tmp_path / "in", tmp_path / "p.svg"
+    made = make(src, replicas=True)
+    text = look("--svg", out, src).stdout
+    assert "model.norm" in text and os.listdir(tmp_path).count("p.svg") == 1 and len(os.listdir(tmp_path)) == 2
+    root = ElementTree.parse(out).getroot()
+    assert len(root.findall(f"{SVG}g")) == len([n for n, t in made.tensors.items() if t.shape and t.shape[0]])
+    words = "".join(root.itertext())
+    assert oracle.shard_name(2) in words and "the first that are sharded" in words
+    _, panels = picture(src, "--tensor", "model.norm", "--tensor", "model.empty")
+    assert len(panels) == 2
+    for bad in (src / oracle.shard_name(1), src / oracle.INDEX, src / "config.json"):
+        look("--svg", bad, src, status=2)
+    look("--svg", "-", "--json", src, status=2)
+    look("--svg", tmp_path / "no" / "p.svg", src, status=4)
+    _, panels = picture(src / oracle.shard_name(2), "--tensor", "model.embed.weight")
+    assert rects(panels[0], "elsewhere") and not rects(panels[0], "hole")
+
+
+def test_many_boxes(tmp_path):
+    import catalogue
+
+    catalogue.make_grid(tmp_path / "in", 40, 50)
+    shown = look_json(tmp_path / "in")
+    assert shown["tensors"][0]["sharding"] == "40x50 grid" and len(shown["tensors"][0]["boxes"]) == 2000
+    _, (panel,) = picture(tmp_path / "in")
+    assert len(rects(panel, "box")) == 2000

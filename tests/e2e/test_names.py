@@ -1,0 +1,426 @@
+"""--include, --exclude, --strip-prefix, --rename: which tensors come along, what they are called, and what maps mean then."""
+
+import fnmatch
+import json
+import re
+
+import oracle
+import pytest
+import values
+from runner import fails, ok, run, show, warnings
+from test_layout import write_index, write_json
+
+FILE_MAP = "fqn_to_file_index_mapping.json"
+DTYPE_MAP = "fqn_to_dtype_mapping.json"
+NAMES = ["model.embed.weight", "model.layers.0.q.weight", "model.layers.1.q.weight", "model.layers.10.q.weight", "model.norm", "lm_head.weight",
+         "vision.0.w", "vision.1.w", "é/x"]  # fmt: skip
+
+
+def same(out, want):
+    assert oracle.difference(oracle.tree(out), want) == ""
+
+
+def warns(result, *lines):
+    """Status 0, and for each of these lists of words one warning that has them."""
+    assert result.status == 0 and result.stdout == "", show(result)
+    assert len(warnings(result)) == len(result.stderr.splitlines()) == len(lines), show(result)
+    for line, words in zip(warnings(result), lines):
+        for word in [words] if isinstance(words, str) else words:
+            assert word in line, show(result)
+
+
+@pytest.fixture
+def tensors(rng):
+    dtypes = ["F32", "BF16", "I64"]
+    return {n: oracle.random_tensor(rng, dtypes[i % 3], (3 + i, 4)) for i, n in enumerate(NAMES)}
+
+
+def renamed(name, rules):
+    """rules: ("strip", P) or ("rename", FROM, TO), one after the other."""
+    for _, begin, *to in rules:
+        if name.startswith(begin):
+            name = (to[0] if to else "") + name[len(begin) :]
+    return name
+
+
+def options_of(rules):
+    return [f"--strip-prefix={r[1]}" if r[0] == "strip" else f"--rename={r[1]}={r[2]}" for r in rules]
+
+
+def one_file(tensors):
+    return oracle.consolidated(tensors, oracle.numbered({n: 1 for n in tensors}))
+
+
+# ---- --include, --exclude -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "include,exclude",
+    [(["*"], []), (["model.*"], []), (["*.weight"], []), (["model.norm", "lm_head.*"], []), ([], ["*.weight"]), ([], ["vision.*", "model.norm"]),
+     (["model.*"], ["*.layers.1*"]), (["model.layers.?.*"], []), (["vision.[01].w"], ["vision.[!0].w"]), (["é/*"], []), (["*"], ["model*", "*/*"])],
+)  # fmt: skip
+def test_globs(dirs, tensors, make, weld, include, exclude):
+    src, out = dirs
+    make(src, tensors=tensors)
+    chosen = [n for n in tensors if not include or any(fnmatch.fnmatchcase(n, g) for g in include)]
+    chosen = [n for n in chosen if not any(fnmatch.fnmatchcase(n, g) for g in exclude)]
+    ok(weld(src, out, *[f"--include={g}" for g in include], *[a for g in exclude for a in ("--exclude", g)], np=2 if include == ["*"] else None))
+    same(out, one_file({n: tensors[n] for n in chosen}))
+
+
+def test_a_backslash_takes_the_meaning_away(dirs, rng, make, weld):
+    src, out = dirs
+    tensors = {n: oracle.random_tensor(rng, "U8", (3,)) for n in ("a*", "ab", "[x]")}
+    make(src, tensors=tensors)
+    ok(weld(src, out, "--include=a\\*", "--include=\\[x]"))
+    same(out, one_file({n: tensors[n] for n in ("a*", "[x]")}))
+
+
+def test_a_glob_that_matches_nothing_is_told(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    options = ["--include=model.*", "--include=nothing*", "--exclude=no.way"]
+    warns(weld(src, out, *options, np=2), ["--include", "nothing*"], ["--exclude", "no.way"])
+    same(out, one_file({n: t for n, t in tensors.items() if n.startswith("model.")}))
+    ok(weld(src, out, "-q", "--overwrite", *options))
+
+
+@pytest.mark.parametrize("options", [["--include=model"], ["--exclude=*"], ["--include=model.*", "--exclude=model.*"], ["--include="]])
+def test_nothing_is_left(dirs, tensors, make, weld, options):
+    src, out = dirs
+    make(src, tensors=tensors)
+    fails(weld(src, out, *options), 2, "include", str(len(tensors)))
+    assert not out.exists()
+
+
+def test_numbers_of_files_are_kept(dirs, tensors, make, weld):
+    """The files of what is left out are not written, the others keep their names."""
+    src, out = dirs
+    models = {n: 3 if n.startswith("vision") else 1 if "layers" in n else 2 for n in tensors}
+    make(src, tensors=tensors, models=models)
+    ok(weld(src, out, "--exclude=vision.*", "--exclude=*.layers.*", np=2))
+    files = {n: oracle.model_name(j, 3) for n, j in models.items() if j == 2}
+    same(out, oracle.consolidated({n: tensors[n] for n in files}, files))
+
+
+def test_a_plain_checkpoint_in_part(dirs, tensors, weld):
+    src, out = dirs
+    files = {n: "weights/a.safetensors" if n.startswith("model.") else "b.safetensors" for n in tensors}
+    oracle.write_plain(str(src), tensors, files, oracle.INDEX)
+    ok(weld(src, out, "--include=model.*", np=2))
+    files = {n: f for n, f in files.items() if n.startswith("model.")}
+    same(out, oracle.consolidated({n: tensors[n] for n in files}, files))
+
+
+@pytest.mark.parametrize("np", [None, 3])
+def test_dry_run_and_report_count_what_is_chosen(dirs, tensors, make, weld, tmp_path, np):
+    src, out = dirs
+    make(src, tensors=tensors)
+    chosen = {n: t for n, t in tensors.items() if n.startswith("model.")}
+    result = weld(src, out, "-n", "--include=model.*", np=np)
+    assert result.status == 0 and result.stderr == "" and not out.exists(), show(result)
+    assert re.search(rf"\b{len(chosen)} tensors\b", result.stdout), show(result)
+    assert str(len(oracle.serialize(chosen))) in result.stdout, show(result)
+    ok(weld(src, out, "--include=model.*", "--report", tmp_path / "r", np=np))
+    got = json.loads((tmp_path / "r").read_text())
+    assert got["tensors"] == len(chosen) and got["bytes"] == sum(len(t.data) for t in chosen.values())
+
+
+def test_what_is_left_out_needs_no_place_in_a_split(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    chosen = {n: t for n, t in tensors.items() if "layers" not in n}
+    for limit in (100, 200):
+        ok(weld(src, out, "--overwrite", "--exclude=*layers*", "--max-shard-size", limit))
+        same(out, oracle.consolidated(chosen, *oracle.by_size(chosen, limit)))
+
+
+# ---- --strip-prefix, --rename ---------------------------------------------------------------------
+
+
+RULES = [
+    [("strip", "model.")], [("strip", "model")], [("strip", "model."), ("strip", "layers.")], [("rename", "model.", "net.")],
+    [("rename", "", "wrap.")], [("rename", "model.", "")], [("rename", "vision.", "a=b.")], [("rename", "lm_head.weight", "head")],
+    [("rename", "model.", "vision."), ("rename", "vision.", "x.")], [("rename", "vision.", "x."), ("rename", "model.", "vision.")],
+    [("rename", "model.", "t."), ("rename", "vision.", "model."), ("rename", "t.", "vision.")], [("rename", "", "m."), ("strip", "m.model.")],
+    [("strip", "model."), ("rename", "", "m.")], [("rename", "é", "\U0001f600")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda r: " ".join(options_of(r)))
+def test_rules(dirs, tensors, make, weld, rules):
+    """In the order in which they are given."""
+    src, out = dirs
+    make(src, tensors=tensors)
+    ok(weld(src, out, *options_of(rules), np=2 if len(rules) == 3 else None))
+    same(out, one_file({renamed(n, rules): t for n, t in tensors.items()}))
+
+
+def test_rules_that_are_two_words(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    ok(run(["consolidate", "--strip-prefix", "model.", src, "--rename", "=m.", out]))
+    same(out, one_file({renamed(n, [("strip", "model."), ("rename", "", "m.")]): t for n, t in tensors.items()}))
+
+
+def test_globs_see_the_inputs_names(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    ok(weld(src, out, "--rename=model.=vision.", "--include=model.*", "--exclude=model.norm", "--strip-prefix=vision.layers."))
+    chosen = {n: t for n, t in tensors.items() if n.startswith("model.") and n != "model.norm"}
+    same(out, one_file({n.replace("model.", "vision.").replace("vision.layers.", ""): t for n, t in chosen.items()}))
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [(["--rename=vision.1=vision.0"], ["vision.0.w", "vision.1.w"]), (["--strip-prefix=vision.0.", "--strip-prefix=vision.1."], ["'w'", "vision.0.w"]),
+     (["--rename=lm_head.=model.embed."], ["model.embed.weight", "lm_head.weight"])],
+)  # fmt: skip
+def test_collisions(dirs, tensors, make, weld, options, words):
+    src, out = dirs
+    make(src, tensors=tensors)
+    fails(weld(src, out, *options, np=2), 2, *words)
+    assert not out.exists()
+
+
+def test_no_collision_with_what_is_left_out(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    ok(weld(src, out, "--rename=vision.1=vision.0", "--exclude=vision.0.*"))
+    same(out, one_file({n.replace("vision.1", "vision.0"): t for n, t in tensors.items() if n != "vision.0.w"}))
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [(["--strip-prefix="], ["--strip-prefix"]), (["--rename=model."], ["--rename"]), (["--rename="], ["--rename"]),
+     (["--strip-prefix=model.norm"], ["model.norm"]), (["--rename=model.norm="], ["model.norm"]),
+     (["--rename=model.norm=__metadata__"], ["__metadata__"]), (["--strip-prefix=\udcc3"], ["UTF-8"])],
+)  # fmt: skip
+def test_rules_that_make_no_names(dirs, tensors, make, weld, options, words):
+    src, out = dirs
+    make(src, tensors=tensors)
+    fails(weld(src, out, *options), 2, *words)
+    assert not out.exists()
+
+
+def test_a_prefix_that_no_name_has_is_told(dirs, tensors, make, weld):
+    src, out = dirs
+    ckpt = make(src, tensors=tensors)
+    warns(weld(src, out, "--strip-prefix=modul.", "--rename=x=y", np=2), ["--strip-prefix", "modul."], ["--rename", "'x'"])
+    same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_wrappers_are_told_with_the_option_that_takes_them_off(dirs, tensors, make, weld, prefix):
+    src, out = dirs
+    wrapped = {prefix + n: t for n, t in tensors.items()}
+    ckpt = make(src, tensors=wrapped)
+    result = weld(src, out, np=2)
+    warns(result, f"--strip-prefix {prefix}")
+    same(out, ckpt.expect())
+    option = re.search(r"(--strip-prefix) (\S+)", result.stderr).groups()
+    ok(weld(src, out, "--overwrite", *option))
+    same(out, one_file(tensors))
+
+
+def test_half_wrapped_is_not_told(dirs, tensors, make, weld):
+    src, out = dirs
+    ckpt = make(src, tensors={("module." if i else "") + n: t for i, (n, t) in enumerate(tensors.items())})
+    ok(weld(src, out))
+    same(out, ckpt.expect())
+
+
+# ---- maps -----------------------------------------------------------------------------------------
+
+
+RULE = [("strip", "model."), ("rename", "", "new.")]
+NEW = {n: renamed(n, RULE) for n in NAMES}
+
+
+def renamed_tensors(tensors):
+    return {NEW[n]: t for n, t in tensors.items()}
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_the_map_of_the_metadata_has_the_inputs_names(dirs, tensors, make, weld, np):
+    src, out = dirs
+    make(src, tensors=tensors)
+    numbers = {n: 1 + i % 3 for i, n in enumerate(tensors)}
+    write_json(src / ".hf_metadata" / FILE_MAP, numbers)
+    ok(weld(src, out, *options_of(RULE), np=np))
+    same(out, oracle.consolidated(renamed_tensors(tensors), oracle.numbered({NEW[n]: j for n, j in numbers.items()})))
+
+
+def test_the_inputs_index_has_the_inputs_names(dirs, tensors, weld):
+    src, out = dirs
+    files = {n: ["x.safetensors", "deep/y.safetensors"][i % 2] for i, n in enumerate(tensors)}
+    oracle.write_plain(str(src), tensors, files, oracle.INDEX)
+    ok(weld(src, out, *options_of(RULE), np=2))
+    same(out, oracle.consolidated(renamed_tensors(tensors), {NEW[n]: f for n, f in files.items()}))
+
+
+def test_the_dtypes_of_the_metadata_have_the_inputs_names(dirs, tensors, make, weld):
+    src, out = dirs
+    make(src, tensors=tensors)
+    write_json(src / ".hf_metadata" / DTYPE_MAP, {"model.embed.weight": "bfloat16", "new.embed.weight": "float16", NEW["model.norm"]: "float64"})
+    ok(weld(src, out, *options_of(RULE), np=2))
+    want = renamed_tensors({**tensors, "model.embed.weight": values.cast(tensors["model.embed.weight"], "BF16")})
+    same(out, one_file(want))
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_fqn_map_has_the_outputs_names(dirs, tensors, make, weld, tmp_path, np):
+    src, out = dirs
+    make(src, tensors=tensors)
+    numbers = {NEW[n]: 2 + i % 3 for i, n in enumerate(tensors)}
+    ok(weld(src, out, *options_of(RULE), "--fqn-map", write_json(tmp_path / "m.json", numbers), np=np))
+    same(out, oracle.consolidated(renamed_tensors(tensors), oracle.numbered(numbers)))
+
+
+def test_fqn_map_with_the_inputs_names(dirs, tensors, make, weld, tmp_path):
+    src, out = dirs
+    make(src, tensors=tensors)
+    mapping = write_json(tmp_path / "m.json", {n: 1 for n in tensors})
+    message = fails(weld(src, out, *options_of(RULE), "--fqn-map", mapping, np=2), 3, "m.json")
+    assert any(name in message for name in NEW.values())
+    assert not out.exists()
+
+
+def test_like_has_the_outputs_names(dirs, tensors, make, weld, tmp_path):
+    """Shapes and dtypes are compared with those of the tensor that gets the name."""
+    src, out = dirs
+    make(src, tensors=tensors)
+    new = renamed_tensors(tensors)
+    files = {n: f"{i % 2}.safetensors" for i, n in enumerate(new)}
+    oracle.write_plain(str(tmp_path / "like"), new, files, oracle.INDEX)
+    ok(weld(src, out, *options_of(RULE), "--like", tmp_path / "like" / oracle.INDEX, np=2))
+    same(out, oracle.consolidated(new, files))
+    rules = ["--rename=vision.0=t", "--rename=vision.1=vision.0", "--rename=t=vision.1"]  # exchanged: of other shapes
+    fails(weld(src, out, *rules, *options_of(RULE), "--overwrite", "--like", tmp_path / "like" / oracle.INDEX), 3, "shape")
+
+
+def test_like_compares_what_is_written(dirs, tensors, make, weld, tmp_path):
+    """Cast to what the other model has: nothing to warn of."""
+    src, out = dirs
+    make(src, tensors=tensors)
+    want = values.cast_all(tensors, "F16")
+    files = {n: "x.safetensors" for n in want}
+    oracle.write_plain(str(tmp_path / "like"), want, files, oracle.INDEX)
+    ok(weld(src, out, "--cast-dtype=fp16", "--like", tmp_path / "like" / oracle.INDEX, np=2))
+    same(out, oracle.consolidated(want, files))
+
+
+def test_like_in_part(dirs, tensors, make, weld, tmp_path):
+    """What is left out on purpose is no tied weight."""
+    src, out = dirs
+    make(src, tensors=tensors)
+    like = write_index(tmp_path / oracle.INDEX, {n: "x.safetensors" for n in tensors})
+    ok(weld(src, out, "--exclude=vision.*", "--like", like, np=2))
+    chosen = {n: t for n, t in tensors.items() if not n.startswith("vision.")}
+    same(out, oracle.consolidated(chosen, {n: "x.safetensors" for n in chosen}))
+
+
+# ---- tied weights ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["metadata", "--fqn-map"])
+def test_what_is_left_out_on_purpose_is_no_tied_weight(dirs, tensors, make, weld, tmp_path, kind):
+    src, out = dirs
+    make(src, tensors=tensors)
+    numbers = {n: 1 + i % 2 for i, n in enumerate(tensors)}
+    where = tmp_path / "m.json" if kind == "--fqn-map" else src / ".hf_metadata" / FILE_MAP
+    options = ["--exclude=vision.*"] + (["--fqn-map", where] if kind == "--fqn-map" else [])
+    files = {n: f for n, f in oracle.numbered(numbers).items() if not n.startswith("vision.")}
+    want = oracle.consolidated({n: tensors[n] for n in files}, files)
+    write_json(where, numbers)
+    ok(weld(src, out, *options, np=2))
+    same(out, want)
+    write_json(where, {**numbers, "tied.weight": 1})
+    result = weld(src, out, "--overwrite", *options)
+    warns(result, ["1 tensor", "tied.weight"])
+    assert "vision" not in result.stderr, show(result)
+    same(out, want)
+
+
+@pytest.mark.parametrize("count", [10, 25])
+def test_the_first_ten_tied_weights_are_listed(dirs, tensors, make, weld, count):
+    """And the index has no hole: all that it names is there."""
+    src, out = dirs
+    make(src, tensors=tensors)
+    tied = [f"tied.{i:02}.weight" for i in range(count)]
+    numbers = {**{n: 1 + i % 2 for i, n in enumerate(tensors)}, **{n: 1 for n in tied}}
+    write_json(src / ".hf_metadata" / FILE_MAP, numbers)
+    result = weld(src, out, np=2)
+    warns(result, [str(count), *tied[:10]])
+    assert not any(name in result.stderr for name in tied[10:]) and ("..." in result.stderr) == (count > 10), show(result)
+    same(out, oracle.consolidated(tensors, oracle.numbered({n: numbers[n] for n in tensors})))
+    index = json.loads((out / oracle.INDEX).read_text())
+    assert sorted(index["weight_map"]) == sorted(tensors)
+
+
+def test_tied_weights_of_a_plain_index(dirs, tensors, weld):
+    src, out = dirs
+    files = {n: "x.safetensors" for n in tensors}
+    oracle.write_plain(str(src), tensors, files)
+    write_index(src / oracle.INDEX, {**files, "tied.weight": "x.safetensors"})
+    warns(weld(src, out, *options_of(RULE), np=2), ["tied.weight"])
+    same(out, oracle.consolidated(renamed_tensors(tensors), {NEW[n]: f for n, f in files.items()}))
+
+
+# ---- with values ----------------------------------------------------------------------------------
+
+
+def test_names_of_quantized_tensors(dirs, rng, make, weld, tmp_path):
+    """The partners are found by the input's names; X is the renamed X_blocks without its ending."""
+    src, out = dirs
+    saved = {**values.mxfp4_tensors(rng, "model.e.up", 2, 9, 2), **values.fp8_tensors(rng, "model.q", "F8_E4M3", (130, 140))}
+    make(src, tensors=saved)
+    want = {"net.e.up": values.mxfp4(saved["model.e.up_blocks"], saved["model.e.up_scales"], "BF16"),
+            "net.q.weight": values.fp8(saved["model.q.weight"], saved["model.q.weight_scale_inv"], "BF16")}  # fmt: skip
+    ok(weld(src, out, "--dequantize=bf16", "--rename=model.=net.", np=2))
+    same(out, one_file(want))
+    write_json(src / ".hf_metadata" / FILE_MAP, {n: 2 if n.startswith("model.q") else 1 for n in saved})
+    ok(weld(src, out, "--overwrite", "--dequantize=bf16", "--rename=model.=net.", np=2))
+    same(out, oracle.consolidated(want, oracle.numbered({"net.e.up": 1, "net.q.weight": 2})))
+
+
+def test_quantized_tensors_in_part(dirs, rng, make, weld):
+    src, out = dirs
+    saved = {**values.fp8_tensors(rng, "a", "F8_E4M3", (130, 9)), **values.fp8_tensors(rng, "b", "F8_E5M2", (9, 130)),
+             "bare.weight": oracle.random_tensor(rng, "F8_E4M3", (4, 4))}  # fmt: skip
+    make(src, tensors=saved)
+    ok(weld(src, out, "--dequantize=fp16", "--include=a.*", np=2))  # not a word of those that are left out
+    same(out, one_file({"a.weight": values.fp8(saved["a.weight"], saved["a.weight_scale_inv"], "F16")}))
+
+
+def test_nothing_is_left_of_a_name(dirs, rng, make, weld):
+    src, out = dirs
+    make(src, tensors=values.mxfp4_tensors(rng, "foo", 1, 2, 1))
+    fails(weld(src, out, "--dequantize=bf16", "--strip-prefix=foo"), 2, "foo_blocks", "nothing is left")
+
+
+def test_blocks_without_scales_are_told(dirs, rng, make, weld):
+    src, out = dirs
+    tensors = values.mxfp4_tensors(rng, "b", 1, 2, 1)
+    make(src, tensors={"b_blocks": tensors["b_blocks"]})
+    result = weld(src, out, "--dequantize=bf16")
+    assert result.status == 0 and "b_blocks" in result.stderr and "no scales" in result.stderr, show(result)
+
+
+def test_scales_alone_are_nothing(dirs, rng, make, weld):
+    """They disappear: no output without a tensor."""
+    src, out = dirs
+    make(src, tensors={**values.fp8_tensors(rng, "a", "F8_E4M3", (130, 9)), "b": values.hard_numbers(rng, "F32", (3,))})
+    fails(weld(src, out, "--dequantize=bf16", "--include=*_scale_inv", np=2), 2)
+    assert not out.exists()
+    ok(weld(src, out, "--include=*_scale_inv"))
+
+
+def test_f32_by_nature_is_told_from_all_that_the_shards_hold(dirs, rng, make, weld):
+    """Not only from what is chosen: else a part of a model would come out otherwise than the whole."""
+    src, out = dirs
+    tensors = {n: values.hard_numbers(rng, "F32", (5, 4)) for n in ("a", "b")}
+    make(src, tensors=tensors)
+    write_json(src / ".hf_metadata" / DTYPE_MAP, {"a": "float32", "b": "bfloat16"})
+    ok(weld(src, out, "--cast-dtype=bf16", "--include=a"))
+    same(out, one_file({"a": tensors["a"]}))

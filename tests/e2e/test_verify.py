@@ -1,0 +1,839 @@
+"""verify: healthy checkpoints pass without a word, and whatever is changed is noticed, and told with its place."""
+
+import json
+import os
+import shlex
+import shutil
+import struct
+
+import numpy as np
+import oracle
+import pytest
+from oracle import Tensor
+from runner import HERE, errors, fails, ok, run, show
+from test_golden import CASES, GOLDEN, words
+
+BY_RANK = ["sh", os.path.join(HERE, "by_rank.sh")]
+
+
+def verify(src, out, *options, **more):
+    return run(["verify", *options, src, out], **more)
+
+
+def lines(result):
+    return result.stdout.splitlines()
+
+
+def differs(result, *wanted, more=0):
+    """Status 1, one message, and a line for each of these (all its words in it), plus so many more lines."""
+    assert result.status == 1, show(result)
+    assert len(errors(result)) == 1, show(result)
+    found = lines(result)
+    for words in wanted:
+        words = (words,) if isinstance(words, str) else words
+        assert any(all(str(w) in line for w in words) for line in found), f"{words} not told; {show(result)}"
+    if more is not None:
+        assert len(found) == len(wanted) + more, show(result)
+    if len(found) > 1:
+        s = "s" * (len(found) > 2)
+        assert f"; {len(found) - 1} more finding{s}" in errors(result)[0], show(result)
+    return found
+
+
+@pytest.fixture
+def welded(dirs, make, weld):
+    """(checkpoint, input, output): a small sharded checkpoint in two model files, welded."""
+    src, out = dirs
+    tensors = small()
+    ckpt = make(src, tensors=tensors, models={n: 1 + i % 2 for i, n in enumerate(tensors)})
+    ok(weld(src, out))
+    return ckpt, src, out
+
+
+def small():
+    rng = np.random.default_rng(7)
+    out = {
+        "a.weight": Tensor("F32", (4, 6), np.arange(24, dtype="<f4").tobytes()),
+        "b.weight": Tensor("BF16", (5, 4), b"\x80\x3f" * 20),
+        "c.ids": Tensor("I64", (6,), np.arange(6, dtype="<i8").tobytes()),
+        "d.norm": Tensor("F64", (), struct.pack("<d", 2.5)),
+        "e.flags": Tensor("BOOL", (7,), b"\0\1\0\1\0\1\0"),
+        "f.codes": Tensor("F8_E4M3", (3, 5), bytes(range(15))),
+        "g.half": Tensor("F16", (2, 2), np.array([1, 2, 3, 4], dtype="<f2").tobytes()),
+        "h.empty": Tensor("U8", (0, 4), b""),
+    }
+    for i in range(6):
+        out[f"layers.{i}.weight"] = oracle.random_tensor(rng, "BF16", (64, 33))
+    return out
+
+
+def places(path):
+    """{tensor: (dtype, shape, first byte, last byte + 1)} of a file, and where its data begins."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8:start])
+    return {
+        n: (e["dtype"], tuple(e["shape"]), start + e["data_offsets"][0], start + e["data_offsets"][1])
+        for n, e in head.items()
+        if n != "__metadata__"
+    }, start
+
+
+def where(out, tensor):
+    for path in sorted(out.glob("*.safetensors")):
+        found, _ = places(path)
+        if tensor in found:
+            return path, found[tensor]
+    raise AssertionError(tensor)
+
+
+def put(path, at, data):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(data)
+
+
+def flip(path, at, bit=0):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1 << bit]))
+
+
+# ---- healthy ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_what_was_welded(welded, np, assign):
+    if np is None and assign == "owner":
+        pytest.skip("covered under the launcher")
+    _, src, out = welded
+    ok(verify(src, out, "--assign", assign, np=np))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if words(c, "status") is None])
+def test_golden(case):
+    """Files that torch wrote."""
+    here = os.path.join(GOLDEN, case)
+    options = shlex.split(words(case, "args") or "")
+    ok(verify("in", "out", "-q", *options, cwd=here))
+    ok(verify("in", "out", "-q", *options, "--assign", "owner", "--buffer-size", "8KiB", np=3, cwd=here))
+
+
+@pytest.mark.parametrize("size", ["4KiB", "5000", "64KiB", "3MiB"])
+def test_any_buffer(welded, size):
+    _, src, out = welded
+    ok(verify(src, out, "--buffer-size", size, np=2))
+
+
+def test_every_dtype(dirs, make, weld, rng):
+    """Elements of 4 and 6 bits too, in bands that are shorter than the tensors."""
+    src, out = dirs
+    tensors = {f"t.{d}": oracle.random_tensor(rng, d, (40, 48)) for d in oracle.DTYPES}
+    make(src, tensors=tensors)
+    ok(weld(src, out))
+    ok(verify(src, out, "--buffer-size", "4KiB", np=3))
+    for dtype, bits in oracle.DTYPES.items():
+        path, (_, _, begin, end) = where(out, f"t.{dtype}")
+        first, last = (rng.integers(0, 40 * 48, 2) for _ in range(2))
+        elements = sorted({int(first[0]), int(last[0])})
+        for e in elements:
+            flip(path, begin + e * bits // 8, e * bits % 8)
+        index = f"[{elements[0] // 48}, {elements[0] % 48}]"
+        count = f"{len(elements)} of {40 * 48} elements"
+        found = differs(verify(src, out, "--buffer-size", "4KiB", np=3), (path.name, f"'t.{dtype}'", f"element {index} ", count))
+        assert len(found) == 1
+        for e in elements:
+            flip(path, begin + e * bits // 8, e * bits % 8)
+
+
+def test_node_local(tmp_path, make):
+    make(tmp_path / "in", ranks=4, replicas=True)
+    for rank in range(3):
+        (tmp_path / "node" / str(rank)).mkdir(parents=True)
+    for i, path in enumerate(sorted((tmp_path / "in").iterdir())):
+        shutil.copy(path, tmp_path / "node" / str(i % 3))
+    ok(run(["consolidate", "--node-local", tmp_path / "node" / "@RANK@", tmp_path / "out"], np=3, prefix=BY_RANK))
+    again = ["verify", "--node-local", tmp_path / "node" / "@RANK@", tmp_path / "out"]
+    ok(run(again, np=3, prefix=BY_RANK))
+    path, (_, _, begin, _) = where(tmp_path / "out", "model.layers.0.q.weight")
+    flip(path, begin + 4)
+    differs(run(again, np=3, prefix=BY_RANK), (path.name, "'model.layers.0.q.weight'", "element [0, 1] "))
+
+
+@pytest.mark.parametrize("options", [
+    ["--strip-prefix", "layers."],
+    ["--rename", "layers.=blocks.", "--exclude", "*.ids"],
+    ["--include", "[a-d].*"],
+    ["--single-file"],
+    ["--max-shard-size", "9KB"],
+    ["--max-shard-size", "9KB", "--diffusers"],
+])  # fmt: skip
+def test_names_and_layouts(welded, weld, options):
+    ckpt, src, _ = welded
+    out = src.parent / "other"
+    ok(weld(src, out, *options))
+    ok(verify(src, out, *options, np=2))
+    if "--single-file" in options or "--max-shard-size" in options:
+        ok(verify(src, out, np=2))  # in whatever files they are
+    else:
+        differs(verify(src, out, np=2), more=None)
+
+
+@pytest.mark.parametrize("options", [["--cast-dtype", "bf16"], ["--cast-dtype", "fp64"]])
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_values(welded, weld, options, assign):
+    """What is converted is compared converted."""
+    ckpt, src, _ = welded
+    out = src.parent / "other"
+    ok(weld(src, out, *options))
+    for size in ("4KiB", "1MiB"):
+        ok(verify(src, out, *options, "--assign", assign, "--buffer-size", size, np=2))
+    path, (_, _, begin, end) = where(out, "a.weight")
+    flip(path, end - 1, 6)
+    differs(verify(src, out, *options, "--assign", assign, np=2), (path.name, "'a.weight'", "element [3, 5] ", "expected 23"))
+    differs(verify(src, out, np=2), ("'a.weight'", "F32 of shape [4, 6]"), more=None)
+
+
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_dequantized(dirs, weld, rng, assign):
+    """FP8 in blocks with scales, and MXFP4, in bands of which a line may be longer."""
+    src, out = dirs
+    codes = np.frombuffer(rng.bytes(200 * 150), dtype="u1") & 0x77  # no NaN
+    tensors = {
+        "a.weight": Tensor("F8_E4M3", (200, 150), codes.tobytes()),
+        "a.weight_scale_inv": Tensor("F32", (2, 2), np.array([1, 2, 0.5, 3], dtype="<f4").tobytes()),
+        "e_blocks": Tensor("U8", (2, 40, 3, 16), rng.bytes(2 * 40 * 3 * 16)),
+        "e_scales": Tensor("U8", (2, 40, 3), bytes(int(n) for n in rng.integers(120, 135, 240))),
+        "n.norm": Tensor("BF16", (64,), rng.bytes(128)),
+    }
+    oracle.write_sharded(str(src), tensors, {n: oracle.boxes_of(t.shape, (3,), (0,)) for n, t in tensors.items()})
+    more = ["--dequantize", "bf16"]
+    ok(weld(src, out, *more))
+    for size in ("4KiB", "1MiB"):
+        ok(verify(src, out, *more, "--assign", assign, "--buffer-size", size, np=3))
+    kept = tensors["a.weight_scale_inv"]
+    pristine = oracle.tree(out)
+    (src / ".hf_metadata").mkdir()
+    oracle.write_json(str(src / ".hf_metadata" / "fqn_to_file_index_mapping.json"), dict.fromkeys(tensors, 1))
+    (out / "model-00002-of-00002.safetensors").write_bytes(oracle.serialize({"a.weight_scale_inv": kept}))
+    index = json.loads((out / oracle.INDEX).read_text())
+    index["weight_map"]["a.weight_scale_inv"] = "model-00002-of-00002.safetensors"
+    index["metadata"] = {"total_size": index["metadata"]["total_size"] + len(kept.data)}
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out, "-q", *more), ("'a.weight_scale_inv'", "is not among"), more=None)
+    shutil.rmtree(src / ".hf_metadata")
+    shutil.rmtree(out)
+    for name, data in pristine.items():
+        oracle.write(str(out / name), data)
+    path, (_, _, begin, _) = where(out, "a.weight")
+    flip(path, begin + 2 * (150 * 131 + 7))
+    path, (_, shape, begin, end) = where(out, "e")
+    assert shape == (2, 96, 40)
+    flip(path, end - 1, 7)
+    result = verify(src, out, *more, "--assign", assign, "--buffer-size", "4KiB", np=3)
+    differs(result, ("'a.weight'", "element [131, 7] ", "1 of 30000"), ("'e'", "element [1, 95, 39] ", "1 of 7680"))
+    differs(verify(src, out), more=None)
+
+
+def test_both_kinds_of_index(welded, weld):
+    """A diffusers checkpoint and another in one directory."""
+    ckpt, src, out = welded
+    for options in ([], ["--diffusers"]):
+        assert weld(src, src.parent / "both", *options, "--overwrite").status == 0
+    for name, data in oracle.tree(out).items():
+        oracle.write(str(src.parent / "both" / name), data)
+    differs(verify(src, src.parent / "both"), "diffusion_pytorch_model-00001", "diffusion_pytorch_model-00002")
+    differs(verify(src, src.parent / "both", "--diffusers"), "model-00001-of", "model-00002-of")
+
+
+def test_in_the_directory_of_the_shards(dirs, make, weld):
+    src, _ = dirs
+    make(src)
+    assert weld(src, src).status == 0
+    ok(verify(src, src, np=2))
+
+
+def test_like(welded, weld, tmp_path):
+    ckpt, src, _ = welded
+    names = {n: f"sub/part-{i % 3}.safetensors" for i, n in enumerate(ckpt.tensors)}
+    oracle.write_json(str(tmp_path / "odd.safetensors.index.json"), {"metadata": {}, "weight_map": names})
+    like = ["--like", tmp_path / "odd.safetensors.index.json"]
+    ok(weld(src, tmp_path / "other", *like))
+    ok(verify(src, tmp_path / "other", *like, np=2))
+    fails(verify(src, tmp_path / "other"), 3, "neither an index nor weights")
+
+
+def test_of_a_reader_other_than_us(welded):
+    """A checkpoint that somebody else wrote: no index, another order of tensors, but aligned."""
+    ckpt, src, out = welded
+    shutil.rmtree(out)
+    for name, data in oracle.consolidated(ckpt.tensors, {n: "model.safetensors" for n in ckpt.tensors}, None).items():
+        oracle.write(str(out / name), data)
+    ok(verify(src, out))
+
+
+# ---- what it says ------------------------------------------------------------------------------------
+
+
+VALUES = [
+    # tensor, byte of its data, new bytes, what is told
+    ("a.weight", 4 * 9, struct.pack("<f", 1.5), "element [1, 3] is 1.5, expected 9; 1 of 24 elements differs"),
+    ("a.weight", 0, struct.pack("<f", -0.0), "element [0, 0] is -0, expected 0; 1 of 24 elements differs"),
+    ("b.weight", 0, b"\xc0\x7f", "element [0, 0] is nan, expected 1; 1 of 20 elements differs"),
+    ("b.weight", 38, b"\x80\xbf", "element [4, 3] is -1, expected 1; 1 of 20 elements differs"),
+    ("c.ids", 8, struct.pack("<qq", -5, 7), "element [1] is -5, expected 1; 2 of 6 elements differ"),
+    ("d.norm", 0, struct.pack("<d", 0.1), "its value is 0.10000000000000001, expected 2.5; 1 of 1 element differs"),
+    ("e.flags", 0, b"\1\1\2", "element [0] is true, expected false; 2 of 7 elements differ"),
+    ("f.codes", 14, b"\xff", "element [2, 4] is 0xff, expected 0x0e; 1 of 15 elements differs"),
+    ("g.half", 2, b"\0\x7c", "element [0, 1] is inf, expected 2; 1 of 4 elements differs"),
+]
+
+
+@pytest.mark.parametrize("np", [None, 3])
+@pytest.mark.parametrize("tensor,at,data,says", VALUES)
+def test_place_values_and_count(welded, tensor, at, data, says, np):
+    _, src, out = welded
+    path, (_, _, begin, _) = where(out, tensor)
+    put(path, begin + at, data)
+    (line,) = differs(verify(src, out, np=np), (path.name, f"tensor '{tensor}'"))
+    assert line == f"{path.name}: tensor '{tensor}': {says}"
+
+
+def test_not_a_number_of_other_bits(dirs, make, weld):
+    src, out = dirs
+    make(src, tensors={"a": Tensor("F32", (2,), struct.pack("<II", 0x7FC00000, 0))})
+    ok(weld(src, out))
+    path, (_, _, begin, _) = where(out, "a")
+    put(path, begin, struct.pack("<I", 0x7FC00001))
+    differs(verify(src, out), "element [0] is nan (0x7fc00001), expected nan (0x7fc00000); 1 of 2")
+
+
+def test_swapped_rows(welded):
+    ckpt, src, out = welded
+    path, (_, _, begin, _) = where(out, "layers.3.weight")
+    data, row = ckpt.tensors["layers.3.weight"].data, 33 * 2
+    put(path, begin + 10 * row, data[50 * row : 51 * row])
+    put(path, begin + 50 * row, data[10 * row : 11 * row])
+    old, new = (np.frombuffer(data[r * row : (r + 1) * row], dtype="<u2") for r in (10, 50))
+    count = 2 * int((old != new).sum())
+    column = int(np.nonzero(old != new)[0][0])
+    differs(verify(src, out, "--buffer-size", "4KiB", np=3),
+            (path.name, "'layers.3.weight'", f"element [10, {column}] ", f"{count} of 2112 elements differ"))  # fmt: skip
+
+
+@pytest.mark.parametrize("np", [1, 2, 5])
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_many_differences_at_once(welded, np, assign):
+    """The same list whoever finds them."""
+    ckpt, src, out = welded
+    for i in range(6):
+        path, (_, _, begin, end) = where(out, f"layers.{i}.weight")
+        put(path, begin, bytes(b ^ 0xFF for b in ckpt.tensors[f"layers.{i}.weight"].data))
+    result = verify(src, out, "--assign", assign, "--buffer-size", "8KiB", np=np)
+    found = differs(result, *((f"'layers.{i}.weight'", "element [0, 0] ", "2112 of 2112 elements") for i in range(6)))
+    assert found == sorted(found)
+
+
+# ---- a flipped bit anywhere ---------------------------------------------------------------------------
+
+
+def test_one_flipped_bit_anywhere(welded, rng):
+    """First and last byte of each file, of its header and of its data, and random ones: never overlooked."""
+    ckpt, src, out = welded
+    files = sorted(p for p in out.iterdir())
+    assert len(files) == 3
+    pristine = {p: p.read_bytes() for p in files}
+    drills = []
+    for path in files:
+        size = len(pristine[path])
+        spots = {0, 7, 8, size - 1, size // 2, *(int(i) for i in rng.integers(0, size, 14))}
+        if path.suffix == ".safetensors":
+            _, start = places(path)
+            spots |= {start - 1, start}
+        drills += [(path, at) for at in sorted(spots)]
+    for path, at in drills:
+        bit = int(rng.integers(0, 8))
+        flip(path, at, bit)
+        result = verify(src, out)
+        harmless = path.suffix == ".json" and same_index(pristine[path], path.read_bytes())
+        padding = path.suffix == ".safetensors" and same_header(pristine[path], path.read_bytes())
+        if harmless or padding:
+            ok(result)
+        else:
+            assert result.status == 1, f"bit {bit} of byte {at} of {path.name}; {show(result)}"
+            differs(result, more=None)
+            assert path.suffix == ".json" or any(path.name in line for line in lines(result)), show(result)
+        path.write_bytes(pristine[path])
+    ok(verify(src, out))
+
+
+def same_json(old, new):
+    """A blank that became another blank."""
+    try:
+        return json.loads(old) == json.loads(new)
+    except ValueError:
+        return False
+
+
+def same_index(old, new):
+    """The same map and total_size. Members of metadata that nobody knows are legal, other programs write some, and
+    total_parameters may be missing: a bit that flips in this key makes one that nobody knows of it, and is overlooked."""
+    try:
+        was, now = json.loads(old), json.loads(new)
+    except ValueError:
+        return False
+    said = now.get("metadata")
+    return (
+        now.get("weight_map") == was["weight_map"]
+        and isinstance(said, dict)
+        and said.get("total_size") == was["metadata"]["total_size"]
+        and said.get("total_parameters", was["metadata"]["total_parameters"]) == was["metadata"]["total_parameters"]
+    )
+
+
+def same_header(old, new):
+    """The same bytes of data under a header that says the same in another way."""
+    start = 8 + int.from_bytes(old[:8], "little")
+    return old[:8] == new[:8] and old[start:] == new[start:] and same_json(old[8:start], new[8:start])
+
+
+# ---- tensors and files ----------------------------------------------------------------------------------
+
+
+def rewrite(path, tensors, **more):
+    path.write_bytes(oracle.serialize(tensors, **more))
+
+
+def held(ckpt, path):
+    return {n: ckpt.tensors[n] for n in places(path)[0]}
+
+
+def test_missing_file(welded):
+    _, src, out = welded
+    name = "model-00002-of-00002.safetensors"
+    (out / name).unlink()
+    differs(verify(src, out), (name, "is missing"))
+
+
+def test_directory_in_place_of_a_file(welded):
+    _, src, out = welded
+    name = "model-00002-of-00002.safetensors"
+    (out / name).unlink()
+    (out / name).mkdir()
+    differs(verify(src, out), (name, "no regular file"))
+
+
+@pytest.mark.parametrize("cut", [1, 8, 4000, "header", "all"])
+def test_truncated_file(welded, cut):
+    _, src, out = welded
+    path = out / "model-00001-of-00002.safetensors"
+    _, start = places(path)
+    size = path.stat().st_size
+    os.truncate(path, {"header": start - 5, "all": 0}.get(cut, size - cut if isinstance(cut, int) else 0))
+    differs(verify(src, out, np=2), path.name)
+
+
+def test_longer_file(welded):
+    _, src, out = welded
+    path = out / "model-00001-of-00002.safetensors"
+    with open(path, "ab") as f:
+        f.write(b"\0")
+    differs(verify(src, out), path.name)
+
+
+def test_names_are_printed_clean(welded):
+    """What tears a line, or turns it round, reaches no terminal."""
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    rewrite(path, {**held(ckpt, path), "x\u2028y\u202ez": ckpt.tensors["a.weight"]})
+    result = verify(src, out)
+    assert result.status == 1 and "'x?y?z'" in result.stdout, show(result)
+    assert "\u2028" not in result.stdout and "\u202e" not in result.stdout, show(result)
+
+
+def test_missing_tensor(welded):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    rewrite(path, {n: t for n, t in held(ckpt, path).items() if n != "a.weight"})
+    differs(verify(src, out), (path.name, "'a.weight'", "no file holds it"), "total_size", "total_parameters")
+
+
+def test_missing_tensor_without_an_index(dirs, make, weld):
+    src, out = dirs
+    ckpt = make(src, tensors=small())
+    ok(weld(src, out, "--single-file"))
+    rewrite(out / "model.safetensors", {n: t for n, t in ckpt.tensors.items() if n != "a.weight"})
+    differs(verify(src, out), ("'a.weight'", "is missing", "F32 of shape [4, 6]"))
+
+
+def test_extra_tensor(welded, rng):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    rewrite(path, {**held(ckpt, path), "z.extra": oracle.random_tensor(rng, "F32", (3,))})
+    differs(verify(src, out), (path.name, "'z.extra'", "not among"), ("'z.extra'", "does not name it"), more=2)
+
+
+@pytest.fixture
+def mapped(welded):
+    """A map of .hf_metadata beside the shards that names all their tensors, and one that is tied."""
+    ckpt, src, out = welded
+    (src / ".hf_metadata").mkdir()
+    numbers = {n: 1 + i % 2 for i, n in enumerate([*ckpt.tensors, "tied.weight"])}
+    oracle.write_json(str(src / ".hf_metadata" / "fqn_to_file_index_mapping.json"), numbers)
+    return ckpt, src, out
+
+
+def test_a_map_is_no_excuse(mapped, weld, rng):
+    """What the shards and the options do not make is not there, whatever a map names."""
+    ckpt, src, out = mapped
+    made = ["--include", "[a-h].*", "--strip-prefix", "g."]
+    assert weld(src, src.parent / "other", *made).status == 0
+    ok(verify(src, src.parent / "other", "-q", *made))
+    names = ["layers.0.weight", "g.half", "tied.weight"]  # left out, renamed, in no shard
+    extra = {n: ckpt.tensors.get(n, oracle.random_tensor(rng, "F32", (3,))) for n in names}
+    path, _ = where(src.parent / "other", "a.weight")
+    held_now = {n: ckpt.tensors["g.half" if n == "half" else n] for n in places(path)[0]}
+    rewrite(path, {**held_now, **extra})
+    index = json.loads((src.parent / "other" / oracle.INDEX).read_text())
+    index["weight_map"].update(dict.fromkeys(names, path.name))
+    index["metadata"]["total_size"] += sum(len(t.data) for t in extra.values())
+    del index["metadata"]["total_parameters"]
+    oracle.write_json(str(src.parent / "other" / oracle.INDEX), index)
+    wanted = [(path.name, f"'{n}'", "is not among the tensors that the shards make") for n in names]
+    differs(verify(src, src.parent / "other", "-q", *made), *wanted)
+
+
+@pytest.mark.parametrize("dtype,shape,says", [
+    ("I32", (4, 6), "I32 of shape [4, 6], expected F32 of shape [4, 6]"),
+    ("F32", (6, 4), "F32 of shape [6, 4], expected F32 of shape [4, 6]"),
+    ("F32", (24,), "F32 of shape [24], expected F32 of shape [4, 6]"),
+])  # fmt: skip
+def test_other_dtype_or_shape(welded, dtype, shape, says):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    rewrite(path, {**held(ckpt, path), "a.weight": Tensor(dtype, shape, ckpt.tensors["a.weight"].data)})
+    differs(verify(src, out), (path.name, "'a.weight'", says))
+
+
+def test_a_tensor_in_two_files(welded):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    other = next(p for p in sorted(out.glob("*.safetensors")) if p != path)
+    rewrite(other, {**held(ckpt, other), "a.weight": ckpt.tensors["a.weight"]})
+    differs(verify(src, out), ("'a.weight'",), more=None)
+
+
+def test_other_file_than_asked_for(welded):
+    ckpt, src, out = welded
+    found = differs(verify(src, out, "--single-file"), more=None)
+    assert any("expected in model.safetensors" in line for line in found), found
+    path, _ = where(out, "a.weight")
+    other = next(p for p in sorted(out.glob("*.safetensors")) if p != path)
+    rewrite(other, {**held(ckpt, other), "a.weight": ckpt.tensors["a.weight"]})
+    rewrite(path, {n: t for n, t in held(ckpt, path).items() if n != "a.weight"})
+    index = json.loads((out / oracle.INDEX).read_text())
+    index["weight_map"]["a.weight"] = other.name
+    oracle.write_json(str(out / oracle.INDEX), index)
+    ok(verify(src, out))
+    numbers = {n: 1 + i % 2 for i, n in enumerate(ckpt.tensors)}
+    oracle.write_json(str(src.parent / "map.json"), numbers)
+    differs(verify(src, out, "--fqn-map", src.parent / "map.json"), (other.name, "'a.weight'", f"expected in {path.name}"))
+
+
+# ---- index and loaders ------------------------------------------------------------------------------------
+
+
+def test_old_index(welded):
+    """Of a save of other tensors."""
+    ckpt, src, out = welded
+    index = json.loads((out / oracle.INDEX).read_text())
+    index["weight_map"]["gone.weight"] = index["weight_map"].pop("a.weight")
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), ("'a.weight'", "does not name it"), ("'gone.weight'", "no file holds it"))
+
+
+def test_index_with_other_totals(welded):
+    _, src, out = welded
+    index = json.loads((out / oracle.INDEX).read_text())
+    total = index["metadata"]["total_size"]
+    index["metadata"]["total_size"] = total + 1
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), (oracle.INDEX, "total_size"))
+    index["metadata"]["total_size"] = 99999999999999999999
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), (oracle.INDEX, "total_size is 1e+20"))
+    index["metadata"]["total_size"] = total
+    del index["metadata"]["total_parameters"]
+    index["metadata"]["format"] = "pt"
+    oracle.write_json(str(out / oracle.INDEX), index)
+    ok(verify(src, out))
+    for odd in (str(total), True, None, []):
+        index["metadata"] = {"total_size": odd}
+        oracle.write_json(str(out / oracle.INDEX), index)
+        differs(verify(src, out), (oracle.INDEX, "total_size is no number"))
+    index["metadata"] = {"format": "pt"}
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), (oracle.INDEX, "has no total_size"))
+    del index["metadata"]
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), (oracle.INDEX, "metadata"))
+
+
+def test_index_that_names_the_other_file(welded):
+    _, src, out = welded
+    index = json.loads((out / oracle.INDEX).read_text())
+    names = sorted(set(index["weight_map"].values()))
+    was = index["weight_map"]["a.weight"]
+    index["weight_map"]["a.weight"] = next(n for n in names if n != was)
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), ("'a.weight'", f"it is in {was}"))
+
+
+def test_index_that_leaves_the_directory(welded):
+    _, src, out = welded
+    index = json.loads((out / oracle.INDEX).read_text())
+    index["weight_map"]["a.weight"] = "../in/" + oracle.shard_name(1)
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), oracle.INDEX, more=None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"weight_map": 1}', '{"weight_map": {}}'])
+def test_broken_index(welded, text):
+    _, src, out = welded
+    (out / oracle.INDEX).write_text(text)
+    differs(verify(src, out, np=2), oracle.INDEX, more=None)
+
+
+def test_no_index(welded):
+    _, src, out = welded
+    (out / oracle.INDEX).unlink()
+    differs(verify(src, out), "no index")
+
+
+def test_no_index_of_one_file(dirs, make, weld):
+    """One of one has a number, so that only an index leads to it."""
+    src, out = dirs
+    make(src, tensors=small())
+    ok(weld(src, out))
+    mapping = src.parent / "map.json"
+    oracle.write_json(str(mapping), dict.fromkeys(small(), 1))
+    ok(verify(src, out, "--fqn-map", mapping))
+    (out / oracle.INDEX).unlink()
+    differs(verify(src, out), "no index")
+    differs(verify(src, out, "--fqn-map", mapping, np=2), (oracle.INDEX, "is missing"), "no index")
+
+
+STRAYS = ["model.safetensors", "model-00003-of-00003.safetensors", "model-old.safetensors", "model.fp16.safetensors",
+          "consolidated.safetensors", "adapter.safetensors", oracle.shard_name(1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_stray_weights(welded, name):
+    ckpt, src, out = welded
+    rewrite(out / name, {"a.weight": ckpt.tensors["a.weight"]})
+    rewrite(out / f".{name}", {"a.weight": ckpt.tensors["a.weight"]})
+    differs(verify(src, out, np=2), name)
+
+
+@pytest.mark.parametrize("name", STRAYS[1:])
+def test_strays_beside_a_lone_file(welded, weld, name):
+    ckpt, src, _ = welded
+    out = src.parent / "lone"
+    ok(weld(src, out, "--single-file"))
+    rewrite(out / name, {"a.weight": ckpt.tensors["a.weight"]})
+    differs(verify(src, out), (name, "a stray beside the weights"))
+
+
+def test_a_lone_file_among_its_shards(dirs, make, weld):
+    src, _ = dirs
+    make(src)
+    assert weld(src, src, "--single-file").status == 0
+    ok(verify(src, src, np=2))
+
+
+def test_an_empty_tensor_in_another_file(welded):
+    _, src, out = welded
+    path, _ = where(out, "h.empty")
+    index = json.loads((out / oracle.INDEX).read_text())
+    other = next(n for n in sorted(set(index["weight_map"].values())) if n != path.name)
+    index["weight_map"]["h.empty"] = other
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out, np=2), (other, "'h.empty'", f"it is in {path.name}"))
+
+
+def test_an_index_that_leads_nowhere(welded):
+    _, src, out = welded
+    (out / oracle.INDEX).unlink()
+    (out / oracle.INDEX).symlink_to("nowhere")
+    differs(verify(src, out, np=2), (oracle.INDEX, "leads nowhere"))
+
+
+def test_no_format_pt(welded):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    rewrite(path, held(ckpt, path), metadata=None)
+    differs(verify(src, out), (path.name, "format: pt"))
+
+
+def test_shards_are_no_consolidated_checkpoint(welded):
+    ckpt, src, out = welded
+    path, _ = where(out, "a.weight")
+    tensors = held(ckpt, path)
+    rewrite(path, tensors, metadata=oracle.shard_metadata({n: [0] * len(t.shape) for n, t in tensors.items()}))
+    differs(verify(src, out), (path.name, "DCP_SHARDING_INFO"), more=None)
+
+
+def test_misaligned_file(welded):
+    """Tensors in an order that leaves numbers of 8 bytes at odd places."""
+    ckpt, src, out = welded
+    path, _ = where(out, "c.ids")
+    tensors = held(ckpt, path)
+    order = sorted(tensors, key=lambda n: len(tensors[n].data) % 8 == 0)
+    entries = [(n, tensors[n].dtype, tensors[n].shape, len(tensors[n].data)) for n in order]
+    path.write_bytes(oracle.header(entries, {"format": "pt"}) + b"".join(tensors[n].data for n in order))
+    differs(verify(src, out), (path.name, "begins at byte"))
+
+
+# ---- replicas ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replicated(dirs, weld):
+    """Rows over 2, each twice (and one tensor whole on all four), welded."""
+    src, out = dirs
+    tensors = {n: t for n, t in small().items() if n.startswith("layers") or n == "a.weight"}
+    boxes = {n: oracle.boxes_of(t.shape, (2, 2), (None, 0)) for n, t in tensors.items()}
+    boxes["a.weight"] = [oracle.whole((4, 6))] * 4
+    oracle.write_sharded(str(src), tensors, boxes, replicas=True)
+    ok(weld(src, out))
+    return tensors, src, out
+
+
+@pytest.mark.parametrize("np", [1, 2, 3, 5])
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_differing_replicas(replicated, np, assign):
+    _, src, out = replicated
+    ok(verify(src, out, "--assign", assign, np=np))
+    path = src / oracle.shard_name(4)
+    found, _ = places(path)
+    flip(path, found["layers.2.weight"][2] + 3 * 66 + 2, 7)  # row 3 of the second half
+    flip(path, found["layers.2.weight"][3] - 1, 7)
+    put(path, found["a.weight"][2] + 4, struct.pack("<f", 8))
+    first = ("shard-00004", "'layers.2.weight'", "element [35, 1] ", "2 of 1056 elements differ", oracle.shard_name(2))
+    second = ("shard-00004", "'a.weight'", "element [0, 1] is 8, expected 1; 1 of 24 elements differs", oracle.shard_name(1))
+    differs(verify(src, out, "--assign", assign, "--buffer-size", "8KiB", np=np), first, second)
+    # Of a tensor that does not come along nobody asks.
+    more = ["--exclude", "layers.2.weight"]
+    differs(verify(src, out, "--assign", assign, *more, np=np), second, more=None)
+
+
+def test_the_replica_that_is_used(replicated):
+    """Then the checkpoint differs as well, and so do the other copies."""
+    _, src, out = replicated
+    path = src / oracle.shard_name(1)
+    found, _ = places(path)
+    put(path, found["a.weight"][2] + 4, struct.pack("<f", 8))
+    others = [(oracle.shard_name(i), "'a.weight'", "is 1, expected 8") for i in (2, 3, 4)]
+    differs(verify(src, out, np=2), *others, ("model-00001-of-00001", "'a.weight'", "is 1, expected 8"))
+
+
+# ---- statuses, reports, words -------------------------------------------------------------------------------
+
+
+def test_what_is_no_checkpoint(welded, tmp_path):
+    ckpt, src, out = welded
+    (tmp_path / "empty").mkdir()
+    fails(verify(src, tmp_path / "empty"), 3, "neither")
+    fails(verify(src, tmp_path / "nowhere"), 3, "neither")
+    (tmp_path / "file").write_bytes(b"")
+    fails(verify(src, tmp_path / "file"), 3)
+    fails(verify(src, src, np=2), 3, "neither")  # shards are none
+    fails(verify(tmp_path / "empty", out), 3, "no safetensors")
+    fails(verify(tmp_path / "nowhere", out, np=2), 3, "no such directory")
+    (src / oracle.shard_name(2, 1, 2)).unlink()
+    fails(verify(src, out, np=2), 3, "no shard file holds")
+
+
+def test_wrong_usage(welded):
+    _, src, out = welded
+    fails(verify(src, out, "--like", src.parent / "no.index.json"), 2)
+    fails(verify(src, out, "--cast-dtype", "int8"), 2)
+    fails(verify(src, out, "--single-file", "--max-shard-size", "1MB"), 2)
+    fails(verify(src, out, "--overwrite"), 2)
+    fails(run(["verify", src]), 2, "OUTPUT_DIR")
+
+
+def test_lost_shard_numbers(welded):
+    _, src, out = welded
+    ok(verify(src, out, "--expect-shards", 3))
+    fails(verify(src, out, "--expect-shards", 4), 3)
+
+
+def test_report(welded, tmp_path):
+    ckpt, src, out = welded
+    ok(verify(src, out, "--report", tmp_path / "r", np=2))
+    got = json.loads((tmp_path / "r").read_text())
+    assert (got["schema"], got["status"], got["command"], got["findings"], got["ranks"]) == (1, 0, "verify", [], 2)
+    assert got["bytes"] == sum(len(t.data) for t in ckpt.tensors.values())
+    assert (got["tensors"], got["files"], got["shard_files"], got["replicas"]) == (len(ckpt.tensors), 2, 6, 0)
+    path, (_, _, begin, _) = where(out, "a.weight")
+    flip(path, begin, 3)
+    flip(path, where(out, "c.ids")[1][2], 3)
+    result = verify(src, out, "--report", tmp_path / "r", np=2)
+    assert result.status == 1
+    got = json.loads((tmp_path / "r").read_text())
+    assert (got["status"], got["code"]) == (1, "SW_DIFF")
+    assert [f["tensor"] for f in got["findings"]] == ["a.weight", "c.ids"]
+    assert [f"{f['file']}: tensor '{f['tensor']}': {f['reason']}" for f in got["findings"]] == lines(result)
+
+
+def test_verbose(welded):
+    _, src, out = welded
+    result = verify(src, out, "-v", "--progress", "never")
+    assert result.status == 0 and result.stdout == ""
+    assert "14 tensors in 2 files" in result.stderr and "/s)" in result.stderr, show(result)
+
+
+def test_output_that_cannot_be_written(welded):
+    _, src, out = welded
+    path, (_, _, begin, _) = where(out, "a.weight")
+    flip(path, begin)
+    with open("/dev/full", "wb") as full:
+        result = verify(src, out, stdout=full)
+    assert result.status == 4, show(result)
+
+
+def test_nothing_is_written(welded):
+    _, src, out = welded
+    before = oracle.tree(src.parent)
+    path, (_, _, begin, _) = where(out, "a.weight")
+    ok(verify(src, out, np=2))
+    assert oracle.difference(oracle.tree(src.parent), before) == ""
+
+
+# ---- consolidate --verify -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("np", [None, 3])
+@pytest.mark.parametrize("options", [[], ["--assign", "owner"], ["--cast-dtype", "bf16"], ["--max-shard-size", "9KB"]])
+def test_consolidate_verify(welded, weld, options, np):
+    _, src, out = welded
+    if np is None and "owner" in options:
+        pytest.skip("covered under the launcher")
+    plain, checked = src.parent / "plain", src.parent / "checked"
+    ok(weld(src, plain, *options, np=np))
+    ok(weld(src, checked, *options, "--verify", np=np))
+    assert oracle.difference(oracle.tree(checked), oracle.tree(plain)) == ""
+
+
+def test_consolidate_verify_looks_at_replicas(replicated, weld):
+    """Copies that disagree are no good input, and nothing is published."""
+    _, src, out = replicated
+    path = src / oracle.shard_name(4)
+    put(path, places(path)[0]["a.weight"][2] + 4, struct.pack("<f", 8))
+    result = weld(src, src.parent / "other", "--verify", np=2)
+    assert result.status == 1 and "shard-00004" in errors(result)[0], show(result)
+    assert not os.path.exists(src.parent / "other") or oracle.tree(src.parent / "other") == {}

@@ -1,0 +1,115 @@
+"""Failures and kills while tensors are saved from memory: OUTPUT_DIR holds what it held, or all that is new, or a part that nobody can
+take for a whole; and the next run sets it right."""
+
+import os
+import shutil
+import signal
+
+import numpy as np
+import oracle
+import pytest
+from conftest import CLEANING, STRICT
+from runner import show
+from saving import describe, save, saved
+
+SHARDS, CONSOLIDATED = "shards", "consolidated"
+
+
+class Saving:
+    """An old and a new save of the same names, by 4 and by 3 ranks; and what OUTPUT_DIR is with each."""
+
+    def __init__(self, base, kind):
+        self.kind, self.specs, self.trees = kind, {}, {}
+        for seed, (which, ranks) in enumerate((("old", 4), ("new", 3))):
+            values = np.random.default_rng(seed)
+            tensors = {f"layers.{i}.w": oracle.random_tensor(values, "F32", (24 + i, 40)) for i in range(4)}
+            boxes = {name: oracle.boxes_of(t.shape, (ranks,), (0,)) for name, t in tensors.items()}
+            self.specs[which] = describe(str(base / which), tensors, boxes, values)
+            if kind == SHARDS:
+                oracle.write_sharded(str(base / f"{which}-tree"), tensors, boxes)
+                self.trees[which] = oracle.tree(base / f"{which}-tree")
+            else:
+                self.trees[which] = oracle.consolidated(tensors, oracle.numbered({n: 1 for n in tensors}))
+
+    def put(self, out, there):
+        """OUTPUT_DIR with the old save, or none."""
+        shutil.rmtree(out.parent, ignore_errors=True)
+        out.parent.mkdir()
+        for name, data in self.trees["old"].items() if there else ():
+            oracle.write(str(out / name), data)
+
+    def run(self, out, env=None):
+        return save(self.kind, self.specs["new"], out, "overwrite", "buffer_size=16KiB", np=3, env=env)
+
+    def look(self, out):
+        """old, new, none, torn (a part of one of them, which shows it), or what is wrong."""
+        files = oracle.tree(out) if out.exists() else {}
+        seen = {n: data for n, data in files.items() if not n.startswith(".shardweld")}
+        if not seen:
+            return "none"
+        for which, tree in self.trees.items():
+            if seen == tree:
+                return which
+            if all(tree.get(n) == data for n, data in seen.items()):
+                first = oracle.INDEX if self.kind == CONSOLIDATED else oracle.shard_name(1)
+                return "torn" if first not in seen else f"a part of {which} that looks whole: {sorted(seen)}"
+        return f"a mixture: {sorted(seen)}"
+
+    def next_run(self, out):
+        saved(self.run(out))
+        assert self.look(out) == "new"
+        assert [n for n in os.listdir(out) + os.listdir(out.parent) if n.startswith(".")] == []
+
+
+@pytest.fixture(scope="module", params=[SHARDS, CONSOLIDATED])
+def saving(request, tmp_path_factory):
+    return Saving(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def calls(saving, out, tmp_path):
+    """{(rank, site): number of calls} of a run without failures."""
+    listing = tmp_path / "calls"
+    if listing.exists():
+        listing.unlink()
+    saved(saving.run(out, env={"SHARDWELD_FAULT_LIST": str(listing)}))
+    counts = {}
+    for line in listing.read_text().splitlines():
+        site, rank = line.split()
+        counts[int(rank), site] = counts.get((int(rank), site), 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_killed_at_each_step_of_publishing(saving, tmp_path, rng, there):
+    out = tmp_path / "parent" / "out"
+    saving.put(out, there)
+    counts = calls(saving, out, tmp_path)
+    for site in ("rename", "unlink", "fsync", "mkdir"):
+        steps = range(1, counts.get((0, site), 0) + 1)
+        for nth in steps if site == "rename" else sorted(rng.sample(steps, min(3, len(steps)))):
+            saving.put(out, there)
+            result = saving.run(out, env={"SHARDWELD_FAULT": f"{site}:0:{nth}:kill"})
+            assert result.status == 128 + signal.SIGKILL, show(result)
+            now = saving.look(out)
+            assert now in (("old", "new", "torn", "none") if there else ("new", "none") if saving.kind == SHARDS else ("new", "none", "torn")), f"{site} {nth}: {now}"
+            saving.next_run(out)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_failures(saving, tmp_path, rng, there):
+    """A sample of the sites of all ranks: one message, and nothing is lost."""
+    out = tmp_path / "parent" / "out"
+    saving.put(out, there)
+    counts = calls(saving, out, tmp_path)
+    assert {r for r, _ in counts} == {0, 1, 2}
+    for (rank, site), n in rng.sample(sorted(counts.items()), 16):
+        saving.put(out, there)
+        spec = f"{site}:{rank}:{rng.randint(1, n)}"
+        result = saving.run(out, env={"SHARDWELD_FAULT": spec})
+        now = saving.look(out)
+        if result.status == 0:
+            assert site not in STRICT and now == "new", f"{spec}: {now}; {show(result)}"
+        else:
+            assert result.status == 4 and result.stdout.count("\n") == 1, f"{spec}: {show(result)}"
+            assert now in ("old" if there else "none", "new") or (site in CLEANING and now == "torn"), f"{spec}: {now}; {show(result)}"
+        saving.next_run(out)
