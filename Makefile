@@ -18,7 +18,8 @@ CLANG ?= clang
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
-E2E ?= tests/e2e
+E2E ?= $(sort $(wildcard tests/e2e/test_*.py))
+JOBS ?= 2
 TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
 PIP_ARGS ?=
@@ -75,6 +76,8 @@ TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD=
            $(if $(SAN),ASAN_OPTIONS='detect_leaks=1:fast_unwind_on_malloc=0' UBSAN_OPTIONS='print_stacktrace=1' \
            LSAN_OPTIONS='suppressions=$(abspath tests/lsan.supp):print_suppressions=0')
 PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+# Much of a test is waiting for a launcher: two files at a time.
+PYTEST_FILES = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
         check-faults-run fuzz lint lint-tests bench bench-plan bench-read bench-save bench-cast demo install uninstall check-install clean FORCE
@@ -201,7 +204,7 @@ check-unit: all $(UNIT_PROGRAMS)
 	done
 
 check-e2e: all $(SAVE_ITEMS) $(EXAMPLES)
-	$(PYTEST) $(E2E)
+	$(call PYTEST_FILES,$(E2E))
 
 # A sanitized program takes a second longer to start, so those of the end-to-end tests that move bytes.
 check-san: export ROUNDS ?= 8
@@ -234,7 +237,7 @@ check-faults:
 	@$(MAKE) check-faults-run FAULTS=1
 
 check-faults-run: all $(SAVE_ITEMS)
-	$(PYTEST) tests/faults
+	$(call PYTEST_FILES,$(sort $(wildcard tests/faults/test_*.py)))
 
 # The parser needs neither MPI nor what lies above it. The seeds stay as they are: the fuzzer adds to a copy.
 FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))

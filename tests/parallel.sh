@@ -1,0 +1,28 @@
+#!/bin/bash
+# Run a command once for each file of tests, several at a time: parallel.sh JOBS FILE... -- COMMAND...
+# The largest file first. Each run has a directory of its own for temporary files (launchers do not like to share theirs), and its output is
+# printed when it is done. Status 1 if any run failed.
+set -u
+jobs=$1
+shift
+files=()
+while [ "$1" != -- ]; do
+    files+=("$1")
+    shift
+done
+shift
+
+one() {
+    local file=$1 tmp status begin=$SECONDS
+    shift
+    tmp=$(mktemp -d) && chmod 1777 "$tmp" || return 1 # some tests are another user for a while
+    TMPDIR=$tmp "$@" "$file" >"$tmp/output" 2>&1
+    status=$?
+    printf '== %s (%s s)\n%s\n' "$file" $((SECONDS - begin)) "$(cat "$tmp/output")"
+    rm -rf "$tmp"
+    [ $status = 0 ]
+}
+export -f one
+
+# shellcheck disable=SC2011,SC2012
+ls -S -- "${files[@]}" | xargs -P "$jobs" -I{} bash -c 'one "$@"' one {} "$@" || exit 1
