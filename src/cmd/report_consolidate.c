@@ -20,6 +20,15 @@ static json_t *files_array(const sw_result *r)
     return array;
 }
 
+static json_t *assets_array(const sw_result *r)
+{
+    json_t *array = json_array();
+
+    for (uint64_t i = 0; i < r->nassets; i++)
+        json_array_append_new(array, sw_report_text(r->assets[i]));
+    return array;
+}
+
 /* "name=value" words as an object. */
 static json_t *transport_object(const sw_result *r)
 {
@@ -73,6 +82,7 @@ void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object)
     put_numbers(object, r);
     json_object_set_new(object, "files", files_array(r));
     json_object_set_new(object, "index", sw_report_text(r->index));
+    json_object_set_new(object, "assets", assets_array(r));
     json_object_set_new(object, "recovered", json_boolean(r->recovered));
     json_object_set_new(object, "seconds_parse", json_real(r->seconds_parse));
     json_object_set_new(object, "seconds_plan", json_real(r->seconds_plan));

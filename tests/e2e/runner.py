@@ -39,6 +39,14 @@ def environment(env=None):
     return {k: v for k, v in out.items() if v is not None}
 
 
+def crowd(np, env):
+    """The leak checker of a sanitizer stumbles where many ranks end at once on few processors; fewer ranks are checked for leaks."""
+    options = os.environ.get("ASAN_OPTIONS")
+    if not options or not np or np < 16:
+        return env
+    return {**(env or {}), "ASAN_OPTIONS": options.replace("detect_leaks=1", "detect_leaks=0")}
+
+
 def command(args, np=None, prefix=(), outer=()):
     """prefix stands before the program on every rank, e.g. a wrapper script; outer before the launcher."""
     launch = [] if np is None else [*MPIRUN, "-np", str(np)]
@@ -61,7 +69,7 @@ def stop(process):
 def start(args, np=None, env=None, prefix=(), outer=(), cwd=None, stdout=subprocess.PIPE, **more):
     return subprocess.Popen(
         command(args, np, prefix, outer),
-        env=environment(env),
+        env=environment(crowd(np, env)),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=stdout,

@@ -175,6 +175,14 @@ def test_nothing_is_copied_when_the_run_fails(dirs, make, weld):
     same(out, {"config.json": b"old"})
 
 
+def test_the_report_names_them(dirs, make, weld, tmp_path):
+    src, out = dirs
+    make(src)
+    put(src, {"config.json": b"{}", "tokenizer.json": b"[]"})
+    ok(weld(src, out, "--report", tmp_path / "r.json", np=2))
+    assert json.loads((tmp_path / "r.json").read_text())["assets"] == ["config.json", "tokenizer.json"]
+
+
 def test_dry_run_copies_nothing(dirs, make, weld):
     src, out = dirs
     make(src)
