@@ -83,7 +83,7 @@ sw_code sw_source_gone(const char *path, const char *name, sw_status *st)
 
     if (st->code == SW_EIO && !sw_path_stat(path, &kind, NULL, &ignored) && kind == SW_PATH_MISSING) {
         sw_status_clear(st);
-        sw_fail(st, SW_EINPUT, name, NULL, "was removed meanwhile");
+        sw_fail(st, SW_EINPUT, name, NULL, "was removed meanwhile, or this machine does not see it");
     }
     return st->code;
 }
