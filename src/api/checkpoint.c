@@ -101,24 +101,16 @@ static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
 
 static sw_code check_like(opening *o, sw_status *st)
 {
-    const char *like = o->opt->like;
-    char *dir = sw_path_dir(like, st);
+    char *dir = sw_path_dir(o->opt->like, st);
     sw_map map = SW_MAP_INIT;
-    sw_side side = { 0 };
 
-    if (sw_agree(o->comm, st) || sw_scan_side(o->comm, like, like, true, &side, st))
+    if (sw_agree(o->comm, st) || sw_like_read(o->comm, o->opt->like, &map, st))
         goto out;
-    if (!side.there)
-        sw_fail(st, SW_EUSAGE, like, NULL, "no such file");
-    else if (!sw_index_parse(side.text.data, side.text.len, like, &map, st) && map.n == 0)
-        sw_fail(st, SW_EINPUT, like, NULL, "no weight_map");
-    else if (!st->code)
-        compare_names(o, &map, st);
+    compare_names(o, &map, st);
     if (!sw_agree(o->comm, st))
         sw_like_compare(o->comm, &o->cp->c, dir, &map, false, &o->warnings, o->findings, st);
 out:
     sw_map_release(&map);
-    sw_buf_release(&side.text);
     free(dir);
     return st->code;
 }
@@ -231,21 +223,6 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
     return sw_findings_gather(o->comm, o->findings, st);
 }
 
-/* Rank 0. */
-static void tell_warnings(const opening *o)
-{
-    char *line = o->warnings.data, *end;
-
-    if (o->comm->rank != 0 || !o->opt->warn || !o->warnings.len)
-        return;
-    for (line[o->warnings.len - 1] = '\0'; line; line = end) {
-        end = strchr(line, '\n');
-        if (end)
-            *end++ = '\0';
-        o->opt->warn(o->opt->user, line);
-    }
-}
-
 sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_options *opt, sw_checkpoint **out,
                            sw_status *st)
 {
@@ -259,7 +236,7 @@ sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_optio
         o.findings = &o.cp->findings;
     if (!sw_agree(comm, st))
         steps(&o, path, st);
-    tell_warnings(&o);
+    sw_buf_tell_lines(&o.warnings, comm->rank == 0 ? o.opt->warn : NULL, o.opt->user);
     if (st->code == SW_OK)
         *out = o.cp;
     else

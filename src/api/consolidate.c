@@ -29,18 +29,7 @@
 /* They are the same on every rank; rank 0 speaks. */
 void sw_job_tell_warnings(sw_job *r)
 {
-    char *line = r->warnings.data;
-
-    if (sw_job_is_root(r) && r->opt->warn && r->warnings.len) {
-        r->warnings.data[r->warnings.len - 1] = '\0';
-        for (char *end; line; line = end) {
-            end = strchr(line, '\n');
-            if (end)
-                *end++ = '\0';
-            r->opt->warn(r->opt->user, line);
-        }
-    }
-    r->warnings.len = 0;
+    sw_buf_tell_lines(&r->warnings, sw_job_is_root(r) ? r->opt->warn : NULL, r->opt->user);
 }
 
 /* ---- options ------------------------------------------------------------------------------------ */
@@ -175,14 +164,11 @@ static sw_code take_fingerprint(sw_job *r, sw_status *st)
 /* Every rank has come to the same plan, or something is very wrong. */
 static sw_code compare_plans(sw_job *r, sw_status *st)
 {
-    uint64_t *all = sw_calloc((uint64_t)r->comm->size, sizeof *all, st);
+    int other;
 
     r->plan_hash = sw_plan_hash(&r->outputs, &r->layout, &r->sched);
-    if (!sw_agree(r->comm, st) && !sw_comm_allgather(r->comm, &r->plan_hash, sizeof r->plan_hash, all, st))
-        for (int i = 1; i < r->comm->size; i++)
-            if (all[i] != all[0])
-                sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", i);
-    free(all);
+    if (!sw_comm_compare(r->comm, r->plan_hash, &other, st) && other)
+        sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", other);
     return st->code;
 }
 

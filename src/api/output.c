@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "api/job.h"
-#include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
@@ -13,11 +12,6 @@
 #include "par/publish.h"
 
 /* ---- taking OUTPUT_DIR -------------------------------------------------------------------------- */
-
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
 
 /* Is there a staging directory of a run that was killed? */
 static sw_code has_staging(const sw_job *r, bool *there, sw_status *st)
@@ -53,7 +47,7 @@ static sw_code take_output(sw_job *r, sw_status *st)
                        in_kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
     if (sw_path_stat(r->out, &out_kind, &out, st))
         return st->code;
-    r->same_dir = out_kind == SW_PATH_DIR && same_file(&in, &out);
+    r->same_dir = out_kind == SW_PATH_DIR && sw_path_same(&in, &out);
     return SW_OK;
 }
 
@@ -259,7 +253,7 @@ sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)
 
 static sw_code check_space(const sw_job *r, sw_status *st)
 {
-    uint64_t need = r->index.len, free_bytes;
+    uint64_t need = r->index.len;
 
     for (size_t i = 0; i < r->assets.n; i++)
         if (!sw_add(need, r->assets.items[i].size, &need))
@@ -267,12 +261,7 @@ static sw_code check_space(const sw_job *r, sw_status *st)
     for (uint32_t f = 0; f < r->layout.nfiles; f++)
         if (!sw_add(need, r->layout.files[f].size, &need))
             need = UINT64_MAX;
-    if (sw_fault_no_reserve() || sw_path_space(r->out, &free_bytes, st))
-        return st->code;
-    if (need > free_bytes)
-        return sw_fail(st, SW_EIO, r->out, NULL,
-                       "no space: %" PRIu64 " bytes are needed, %" PRIu64 " are free", need, free_bytes);
-    return SW_OK;
+    return sw_path_check_space(r->out, r->out, need, st);
 }
 
 /* The files in the order of publication: the index, or the lone file, last. */

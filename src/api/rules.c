@@ -10,14 +10,6 @@
 
 #define SIZE_DEFAULT UINT64_C(5000000000)
 
-/* A file that an option names: missing is wrong usage. */
-static sw_code read_option_file(sw_job *r, const char *path, sw_side *side, sw_status *st)
-{
-    if (!sw_scan_side(r->comm, path, path, true, side, st) && !side->there)
-        sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
-    return st->code;
-}
-
 /* ---- names and values ----------------------------------------------------------------------------- */
 
 #define FLOATS "bf16, fp16, fp32 or fp64"
@@ -97,13 +89,8 @@ static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
     const char *like = r->opt->like;
     char *dir = sw_path_dir(like, st);
-    sw_side side = { 0 };
 
-    if (sw_agree(r->comm, st) || read_option_file(r, like, &side, st))
-        goto out;
-    if (!sw_index_parse(side.text.data, side.text.len, like, &r->map, st) && r->map.n == 0)
-        sw_fail(st, SW_EINPUT, like, NULL, "no weight_map");
-    if (sw_agree(r->comm, st))
+    if (sw_agree(r->comm, st) || sw_like_read(r->comm, like, &r->map, st))
         goto out;
     rule->index_name = sw_path_name(like);
     sw_like_compare(r->comm, &r->outputs.view, dir, &r->map, r->opt->node_local, &r->warnings, NULL, st);
@@ -111,18 +98,17 @@ static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
         rule_from_map(r, SW_LAYOUT_NAMES, &r->map, false, like, rule, st);
 out:
     free(dir);
-    sw_buf_release(&side.text);
     return st->code;
 }
 
 static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    sw_side side = { 0 };
+    sw_buf text = SW_BUF_INIT;
 
-    if (!read_option_file(r, r->opt->fqn_map, &side, st) &&
-        !sw_map_parse_numbers(side.text.data, side.text.len, r->opt->fqn_map, &r->map, st))
+    if (!sw_scan_option_file(r->comm, r->opt->fqn_map, &text, st) &&
+        !sw_map_parse_numbers(text.data, text.len, r->opt->fqn_map, &r->map, st))
         rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, false, r->opt->fqn_map, rule, st);
-    sw_buf_release(&side.text);
+    sw_buf_release(&text);
     return st->code;
 }
 

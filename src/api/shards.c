@@ -5,7 +5,6 @@
 
 #include "api/writer.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "format/maps.h"
@@ -78,17 +77,13 @@ static sw_code check_options(const sw_options *o, sw_status *st)
 static sw_code read_map(save *s, sw_status *st)
 {
     const char *path = s->opt->fqn_map;
-    sw_side side = { 0 };
+    sw_buf text = SW_BUF_INIT;
 
     if (!path)
         return SW_OK;
-    if (!sw_scan_side(s->comm, path, path, true, &side, st)) {
-        if (!side.there)
-            sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
-        else
-            sw_map_parse_numbers(side.text.data, side.text.len, path, &s->map, st);
-    }
-    sw_buf_release(&side.text);
+    if (!sw_scan_option_file(s->comm, path, &text, st))
+        sw_map_parse_numbers(text.data, text.len, path, &s->map, st);
+    sw_buf_release(&text);
     return sw_agree(s->comm, st);
 }
 
@@ -185,25 +180,12 @@ static sw_code open_output(save *s, sw_status *st)
     return look_at_output(s, st);
 }
 
-/* Rank 0. */
-static sw_code check_space(const save *s, sw_status *st)
-{
-    uint64_t free_bytes;
-
-    if (sw_fault_no_reserve() || sw_path_space(sw_shardset_dir(s->set), &free_bytes, st))
-        return st->code;
-    if (s->total > free_bytes)
-        return sw_fail(st, SW_EIO, s->out, NULL,
-                       "no space: %" PRIu64 " bytes are needed, %" PRIu64 " are free", s->total, free_bytes);
-    return SW_OK;
-}
-
 /* Rank 0. Without tensors there are no files, and nothing that could be told from a lost checkpoint. */
 static sw_code prepare_output(save *s, sw_status *st)
 {
     if (s->result->nfiles == 0)
         return sw_fail(st, SW_EUSAGE, s->out, NULL, "no rank has anything to save");
-    return s->opt->dry_run ? SW_OK : check_space(s, st);
+    return s->opt->dry_run ? SW_OK : sw_path_check_space(sw_shardset_dir(s->set), s->out, s->total, st);
 }
 
 /* ---- the steps -------------------------------------------------------------------------------------- */

@@ -266,8 +266,7 @@ static sw_code compare_dirs(verifier *v, sw_status *st)
 
     if (sw_path_stat(v->r->in, &in_kind, &in, st) || sw_path_stat(v->dir, &out_kind, &out, st))
         return st->code;
-    v->r->same_dir = in_kind == SW_PATH_DIR && out_kind == SW_PATH_DIR && in.st_dev == out.st_dev &&
-                     in.st_ino == out.st_ino;
+    v->r->same_dir = in_kind == SW_PATH_DIR && out_kind == SW_PATH_DIR && sw_path_same(&in, &out);
     return SW_OK;
 }
 

@@ -43,15 +43,11 @@ static uint64_t hash_call(const char *call, const char *output_dir, const sw_opt
 
 static sw_code compare_calls(const sw_comm *comm, uint64_t mine, sw_status *st)
 {
-    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+    int other;
 
-    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &mine, sizeof mine, all, st))
-        for (int r = 1; r < comm->size && !st->code; r++)
-            if (all[r] != all[0])
-                sw_fail(st, SW_EUSAGE, NULL, NULL,
-                        "ranks 0 and %d were called with different functions, output directories or options",
-                        r);
-    free(all);
+    if (!sw_comm_compare(comm, mine, &other, st) && other)
+        sw_fail(st, SW_EUSAGE, NULL, NULL,
+                "ranks 0 and %d were called with different functions, output directories or options", other);
     return st->code;
 }
 

@@ -86,6 +86,21 @@ sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...)
     return sw_buf_add(b, "\n", 1, st);
 }
 
+void sw_buf_tell_lines(sw_buf *b, void (*tell)(void *user, const char *text), void *user)
+{
+    char *line = b->data, *end;
+
+    if (b->len && tell) {
+        for (line[b->len - 1] = '\0'; line; line = end) {
+            end = strchr(line, '\n');
+            if (end)
+                *end++ = '\0';
+            tell(user, line);
+        }
+    }
+    b->len = 0;
+}
+
 void sw_buf_release(sw_buf *b)
 {
     free(b->data);

@@ -39,6 +39,11 @@ char *sw_path_join(const char *dir, const char *name, sw_status *st)
     return path;
 }
 
+bool sw_path_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /* ---- open files --------------------------------------------------------------------------------- */
 
 static int open_retry(const char *path, int flags, mode_t mode)
@@ -543,6 +548,18 @@ sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st)
         return sw_fail_errno(st, path, errno, "cannot ask for its free space");
     if (v.f_blocks > 0 && !sw_mul(v.f_bavail, v.f_frsize ? v.f_frsize : v.f_bsize, bytes))
         *bytes = UINT64_MAX;
+    return SW_OK;
+}
+
+sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, sw_status *st)
+{
+    uint64_t bytes;
+
+    if (sw_fault_no_reserve() || sw_path_space(path, &bytes, st))
+        return st->code;
+    if (need > bytes)
+        return sw_fail(st, SW_EIO, show, NULL, "no space: %" PRIu64 " bytes are needed, %" PRIu64 " are free",
+                       need, bytes);
     return SW_OK;
 }
 

@@ -16,6 +16,9 @@
 /* dir + "/" + name, newly allocated; NULL on failure. */
 char *sw_path_join(const char *dir, const char *name, sw_status *st);
 
+/* Local. Are they of one file? */
+bool sw_path_same(const struct stat *a, const struct stat *b);
+
 /* The directory that a path's last part is in ("." where it has none), newly allocated; NULL on failure. And that last part, in path. */
 char *sw_path_dir(const char *path, sw_status *st);
 const char *sw_path_name(const char *path);
@@ -109,6 +112,9 @@ void sw_dir_release(sw_dir *d);
 
 /* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does not tell. */
 sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st);
+
+/* Local. Fail with SW_EIO when so many are not free. show: its name for messages. */
+sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, sw_status *st);
 
 /* The kind of file system. */
 typedef struct sw_fs {

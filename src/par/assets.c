@@ -83,11 +83,6 @@ static sw_code warn(search *s, const char *path, const char *why, sw_status *st)
 
 /* ---- searching ---------------------------------------------------------------------------------- */
 
-static bool is_same(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* What has its name in OUTPUT_DIR: nothing, something else, or the very same file? */
 static sw_code look_at_target(const search *s, const char *name, const struct stat *source, bool *exists,
                               bool *same, sw_status *st)
@@ -98,7 +93,7 @@ static sw_code look_at_target(const search *s, const char *name, const struct st
 
     *same = false;
     if (target && !sw_path_stat(target, &kind, &there, st))
-        *same = kind == SW_PATH_FILE && is_same(&there, source);
+        *same = kind == SW_PATH_FILE && sw_path_same(&there, source);
     *exists = kind != SW_PATH_MISSING;
     free(target);
     return st->code;
@@ -133,7 +128,7 @@ static sw_code search_dir(search *s, const char *dir, const char *path, const st
 static sw_code enter(search *s, const char *name, const char *path, const struct stat *self, const place *up,
                      sw_status *st)
 {
-    if (!s->below || (s->output_there && is_same(self, &s->output)))
+    if (!s->below || (s->output_there && sw_path_same(self, &s->output)))
         return SW_OK;
     for (const place *p = up; p; p = p->up)
         if (p->dev == self->st_dev && p->ino == self->st_ino)

@@ -265,6 +265,18 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
     return st->code;
 }
 
+sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st)
+{
+    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+
+    *other = 0;
+    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &mine, sizeof mine, all, st))
+        for (int r = comm->size - 1; r > 0; r--)
+            *other = all[r] != all[0] ? r : *other;
+    free(all);
+    return st->code;
+}
+
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
 {
     sw_status st = SW_STATUS_INIT;

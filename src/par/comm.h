@@ -28,6 +28,10 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
 #define SW_GATHER_PART (UINT64_C(256) << 20)
 sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
 
+/* Collective. Do all ranks have the same number? *other: the first rank whose number is not rank 0's; 0 = all have. All ranks return the
+ * same. */
+sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
+
 /* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak the largest resident set of any.
  * Of no consequence when it fails: then both stay as they are. */
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);

@@ -9,6 +9,7 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "par/gather.h"
+#include "par/scan.h"
 #include "plan/dims.h"
 
 /* How many tensors have another dtype there, and the first of them. */
@@ -88,6 +89,17 @@ static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map 
     }
     free(names);
     return st->code;
+}
+
+sw_code sw_like_read(const sw_comm *comm, const char *index, sw_map *weight_map, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+
+    if (!sw_scan_option_file(comm, index, &text, st) &&
+        !sw_index_parse(text.data, text.len, index, weight_map, st) && weight_map->n == 0)
+        sw_fail(st, SW_EINPUT, index, NULL, "no weight_map");
+    sw_buf_release(&text);
+    return sw_agree(comm, st);
 }
 
 sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,

@@ -201,7 +201,7 @@ static bool is_named(int fd, const char *path)
 {
     struct stat a, b;
 
-    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && sw_path_same(&a, &b);
 }
 
 /* A sign of life: the file is another one, or was touched, or has another text. Opened anew each time, because

@@ -68,6 +68,16 @@ sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bo
     return sw_agree(comm, st);
 }
 
+sw_code sw_scan_option_file(const sw_comm *comm, const char *path, sw_buf *text, sw_status *st)
+{
+    sw_side side = { 0 };
+
+    if (!sw_scan_side(comm, path, path, true, &side, st) && !side.there)
+        sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
+    *text = side.text;
+    return st->code;
+}
+
 static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *name, sw_side *out,
                             sw_status *st)
 {

@@ -52,6 +52,9 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
 sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bool pipes, sw_side *out,
                      sw_status *st);
 
+/* Collective. The same for a file that an option names, which may be a pipe. Errors: SW_EUSAGE when there is none, too. */
+sw_code sw_scan_option_file(const sw_comm *comm, const char *path, sw_buf *text, sw_status *st);
+
 void sw_scan_release(sw_scan *s);
 
 /* Local, the same on every rank. Do the shard numbers 1..n all occur, and none larger? Model files that lack a number add a

@@ -10,10 +10,6 @@
 #include "plan/dims.h"
 
 #define NONE UINT32_MAX
-#define WEIGHT ".weight"
-#define SCALE_INV "_scale_inv"
-#define BLOCKS "_blocks"
-#define SCALES "_scales"
 
 /* What has been decided for one tensor of the catalogue. */
 typedef struct decision {
@@ -33,72 +29,11 @@ typedef struct builder {
     const char *first_blocks; /* the same of blocks */
 } builder;
 
-/* ---- finding -------------------------------------------------------------------------------------- */
-
-/* The tensor whose name is name with `cut` bytes less and `end` behind it; NONE = there is none. */
-static uint32_t find_partner(const sw_catalog *c, const char *name, size_t cut, const char *end,
-                             sw_status *st)
-{
-    size_t len = strlen(name) - cut, n = strlen(end);
-    char *partner = sw_calloc(len + n + 1, 1, st);
-    const sw_tensor *t;
-    uint32_t found = NONE;
-
-    if (partner) {
-        memcpy(partner, name, len);
-        memcpy(partner + len, end, n);
-        t = sw_catalog_find_tensor(c, partner);
-        found = t ? (uint32_t)(t - c->tensors) : NONE;
-    }
-    free(partner);
-    return found;
-}
-
 /* ---- quantized tensors ---------------------------------------------------------------------------- */
 
-static bool is_fp8(const sw_tensor *t)
+static uint32_t number_of(const sw_catalog *c, const sw_tensor *t)
 {
-    return t->dtype == SW_F8_E4M3 || t->dtype == SW_F8_E5M2;
-}
-
-static bool may_scale_fp8(const sw_tensor *t)
-{
-    return t->dtype == SW_F32 || t->dtype == SW_BF16 || t->dtype == SW_F8_E8M0;
-}
-
-static bool is_blocks(const sw_catalog *c, const sw_tensor *t)
-{
-    return t->dtype == SW_U8 && t->ndim == 4 && sw_tensor_shape(c, t)[3] == SW_MXFP4_BYTES;
-}
-
-static sw_code bad_scale(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight, sw_status *st)
-{
-    char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT];
-
-    return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s of shape %s does not scale '%s', %s of shape %s",
-                   sw_dtype_name((sw_dtype)scale->dtype),
-                   sw_dims_text(sw_tensor_shape(c, scale), scale->ndim, a, sizeof a), weight->name,
-                   sw_dtype_name((sw_dtype)weight->dtype),
-                   sw_dims_text(sw_tensor_shape(c, weight), weight->ndim, b, sizeof b));
-}
-
-static uint64_t blocks_of(uint64_t n)
-{
-    return n / SW_FP8_BLOCK + (n % SW_FP8_BLOCK != 0);
-}
-
-static bool scales_fp8(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight)
-{
-    const uint64_t *w = sw_tensor_shape(c, weight), *s = sw_tensor_shape(c, scale);
-
-    return is_fp8(weight) && may_scale_fp8(scale) && weight->ndim == 2 && scale->ndim == 2 &&
-           s[0] == blocks_of(w[0]) && s[1] == blocks_of(w[1]);
-}
-
-static bool scales_blocks(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *blocks)
-{
-    return scale->dtype == SW_U8 && scale->ndim == 3 &&
-           memcmp(sw_tensor_shape(c, scale), sw_tensor_shape(c, blocks), 3 * sizeof(uint64_t)) == 0;
+    return (uint32_t)(t - c->tensors);
 }
 
 /* Join a tensor with the scales that have its name with another ending. */
@@ -113,44 +48,42 @@ static void join(builder *b, uint32_t weight, uint32_t scale, sw_op op)
 
 static sw_code pair_scale_inv(builder *b, uint32_t i, sw_status *st)
 {
-    const sw_tensor *t = &b->c->tensors[i];
-    uint32_t weight = find_partner(b->c, t->name, strlen(SCALE_INV), "", st);
+    const sw_tensor *t = &b->c->tensors[i], *weight;
 
-    if (st->code)
+    if (sw_find_partner(b->c, t->name, strlen(SW_END_SCALE_INV), "", &weight, st))
         return st->code;
-    if (weight == NONE)
+    if (!weight)
         return b->names[i] ? sw_fail(st, SW_EINPUT, NULL, t->name, "a scale without its weight") : SW_OK;
-    if (!scales_fp8(b->c, t, &b->c->tensors[weight]))
-        return bad_scale(b->c, t, &b->c->tensors[weight], st);
-    join(b, weight, i, SW_OP_FP8);
+    if (!sw_scales_fp8(b->c, t, weight))
+        return sw_fail_scale(b->c, t, weight, st);
+    join(b, number_of(b->c, weight), i, SW_OP_FP8);
     return SW_OK;
 }
 
 static sw_code pair_scales(builder *b, uint32_t i, sw_status *st)
 {
-    const sw_tensor *t = &b->c->tensors[i];
-    uint32_t blocks = find_partner(b->c, t->name, strlen(SCALES), BLOCKS, st);
+    const sw_tensor *t = &b->c->tensors[i], *blocks;
 
-    if (st->code)
+    if (sw_find_partner(b->c, t->name, strlen(SW_END_SCALES), SW_END_BLOCKS, &blocks, st))
         return st->code;
-    if (blocks == NONE)
+    if (!blocks)
         return b->names[i] && t->dtype == SW_U8 && t->ndim == 3
                    ? sw_fail(st, SW_EINPUT, NULL, t->name, "scales without their blocks")
                    : SW_OK;
-    if (!is_blocks(b->c, &b->c->tensors[blocks]))
+    if (!sw_is_mxfp4(b->c, blocks))
         return SW_OK;
-    if (!scales_blocks(b->c, t, &b->c->tensors[blocks]))
-        return bad_scale(b->c, t, &b->c->tensors[blocks], st);
-    join(b, blocks, i, SW_OP_MXFP4);
+    if (!sw_scales_mxfp4(b->c, t, blocks))
+        return sw_fail_scale(b->c, t, blocks, st);
+    join(b, number_of(b->c, blocks), i, SW_OP_MXFP4);
     return SW_OK;
 }
 
 static sw_code pair_quantized(builder *b, sw_status *st)
 {
     for (uint32_t i = 0; i < b->c->ntensors && !st->code; i++) {
-        if (sw_name_ends_with(b->c->tensors[i].name, WEIGHT SCALE_INV))
+        if (sw_name_ends_with(b->c->tensors[i].name, SW_END_WEIGHT SW_END_SCALE_INV))
             pair_scale_inv(b, i, st);
-        else if (sw_name_ends_with(b->c->tensors[i].name, SCALES))
+        else if (sw_name_ends_with(b->c->tensors[i].name, SW_END_SCALES))
             pair_scales(b, i, st);
     }
     for (uint32_t i = 0; i < b->c->ntensors && !st->code; i++) {
@@ -158,9 +91,9 @@ static sw_code pair_quantized(builder *b, sw_status *st)
 
         if (!b->names[i] || b->d[i].op != SW_OP_COPY || b->d[i].is_scale)
             continue;
-        if (is_fp8(t) && b->bare++ == 0)
+        if (sw_is_fp8(t) && b->bare++ == 0)
             b->first_bare = t->name;
-        if (is_blocks(b->c, t) && sw_name_ends_with(t->name, BLOCKS) && b->bare_blocks++ == 0)
+        if (sw_is_mxfp4(b->c, t) && sw_name_ends_with(t->name, SW_END_BLOCKS) && b->bare_blocks++ == 0)
             b->first_blocks = t->name;
     }
     return st->code;
@@ -244,12 +177,12 @@ static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
                         b->kept, b->rule->map_file);
     if (b->bare)
         sw_buf_add_line(warnings, st,
-                        "%" PRIu64 " FP8 tensors have no scale (X.weight" SCALE_INV
+                        "%" PRIu64 " FP8 tensors have no scale (X.weight" SW_END_SCALE_INV
                         " for X.weight) and stay as they are, the first is '%s'",
                         b->bare, b->first_bare);
     if (b->bare_blocks)
         sw_buf_add_line(warnings, st,
-                        "%" PRIu64 " tensors of blocks have no scales (X" SCALES " for X" BLOCKS
+                        "%" PRIu64 " tensors of blocks have no scales (X" SW_END_SCALES " for X" SW_END_BLOCKS
                         ") and stay as they are, the first is '%s'",
                         b->bare_blocks, b->first_blocks);
     if (b->rule->dequantize != SW_NDTYPES && !b->joined && !b->bare && !b->bare_blocks)
@@ -281,7 +214,8 @@ static size_t output_len(const builder *b, uint32_t i, const char *name)
 {
     size_t len = strlen(name);
 
-    return b->d[i].op == SW_OP_MXFP4 && sw_name_ends_with(name, BLOCKS) ? len - strlen(BLOCKS) : len;
+    return b->d[i].op == SW_OP_MXFP4 && sw_name_ends_with(name, SW_END_BLOCKS) ? len - strlen(SW_END_BLOCKS)
+                                                                               : len;
 }
 
 static bool is_reserved(const named *one)
@@ -306,7 +240,7 @@ static sw_code list_named(const builder *b, char *const *names, named **out, uin
     for (uint32_t i = 0; i < *n; i++)
         if (list[i].len == 0 && names[list[i].source][0])
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,
-                    "without '" BLOCKS "' nothing is left of its name");
+                    "without '" SW_END_BLOCKS "' nothing is left of its name");
         else if (is_reserved(&list[i]))
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,
                     "would be written as '" SW_METADATA_KEY "', which no tensor can be called");

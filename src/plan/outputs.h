@@ -6,7 +6,7 @@
 #define SW_PLAN_OUTPUTS_H
 
 #include "format/maps.h"
-#include "plan/catalog.h"
+#include "plan/quantized.h"
 
 typedef enum sw_op {
     SW_OP_COPY,  /* bytes as they are */
@@ -14,10 +14,6 @@ typedef enum sw_op {
     SW_OP_FP8,   /* FP8 times the scales of blocks of 128 x 128 */
     SW_OP_MXFP4, /* FP4 pairs and their scales, transposed */
 } sw_op;
-
-#define SW_FP8_BLOCK 128u  /* rows and columns under one scale */
-#define SW_MXFP4_BLOCK 32u /* elements under one scale */
-#define SW_MXFP4_BYTES 16u /* the bytes that hold them */
 
 /* How an output is made. */
 typedef struct sw_output {

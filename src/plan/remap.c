@@ -7,8 +7,6 @@
 #include "base/num.h"
 #include "format/names.h"
 
-#define BLOCKS "_blocks"
-
 typedef struct work {
     const sw_remap *r;
     const sw_map *map;
@@ -75,7 +73,8 @@ static const sw_map_item *item_of(const work *w, uint32_t i, sw_status *st)
 
     if (item || o->how[i].op != SW_OP_MXFP4)
         return item;
-    return w->r->by_input ? find_as(w, name, strlen(BLOCKS), "", st) : find_as(w, name, 0, BLOCKS, st);
+    return w->r->by_input ? find_as(w, name, strlen(SW_END_BLOCKS), "", st)
+                          : find_as(w, name, 0, SW_END_BLOCKS, st);
 }
 
 static sw_code add_outputs(work *w, sw_status *st)

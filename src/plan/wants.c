@@ -14,60 +14,15 @@
 
 /* ---- scales ----------------------------------------------------------------------------------------- */
 
-/* The tensor called name with its last `cut` bytes replaced; *found is NULL when there is none. */
-static sw_code find_partner(const sw_catalog *c, const char *name, size_t cut, const char *end,
-                            const sw_tensor **found, sw_status *st)
-{
-    size_t len = strlen(name) - cut, n = strlen(end);
-    char *partner = sw_calloc(len + n + 1, 1, st);
-
-    *found = NULL;
-    if (partner) {
-        memcpy(partner, name, len);
-        memcpy(partner + len, end, n);
-        *found = sw_catalog_find_tensor(c, partner);
-    }
-    free(partner);
-    return st->code;
-}
-
 static bool is_fp8_weight(const sw_tensor *t)
 {
-    return (t->dtype == SW_F8_E4M3 || t->dtype == SW_F8_E5M2) && t->ndim == 2 &&
-           sw_name_ends_with(t->name, ".weight");
-}
-
-static bool is_mxfp4(const sw_catalog *c, const sw_tensor *t)
-{
-    return t->dtype == SW_U8 && t->ndim == 4 && sw_tensor_shape(c, t)[3] == SW_MXFP4_BYTES &&
-           sw_name_ends_with(t->name, "_blocks");
-}
-
-static uint64_t blocks_of(uint64_t n)
-{
-    return n / SW_FP8_BLOCK + (n % SW_FP8_BLOCK != 0);
+    return sw_is_fp8(t) && t->ndim == 2 && sw_name_ends_with(t->name, SW_END_WEIGHT);
 }
 
 static bool scales_fit(const sw_catalog *c, const sw_want *w)
 {
-    const uint64_t *t = sw_tensor_shape(c, w->tensor), *s = sw_tensor_shape(c, w->scale);
-    sw_dtype dtype = (sw_dtype)w->scale->dtype;
-
-    if (w->op == SW_OP_MXFP4)
-        return dtype == SW_U8 && w->scale->ndim == 3 && memcmp(t, s, 3 * sizeof *t) == 0;
-    return (dtype == SW_F32 || dtype == SW_BF16 || dtype == SW_F8_E8M0) && w->scale->ndim == 2 &&
-           s[0] == blocks_of(t[0]) && s[1] == blocks_of(t[1]);
-}
-
-static sw_code bad_scale(const sw_catalog *c, const sw_want *w, sw_status *st)
-{
-    char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT];
-    const sw_tensor *s = w->scale, *t = w->tensor;
-
-    return sw_fail(
-        st, SW_EINPUT, NULL, s->name, "%s of shape %s does not scale '%s', %s of shape %s",
-        sw_dtype_name((sw_dtype)s->dtype), sw_dims_text(sw_tensor_shape(c, s), s->ndim, a, sizeof a), t->name,
-        sw_dtype_name((sw_dtype)t->dtype), sw_dims_text(sw_tensor_shape(c, t), t->ndim, b, sizeof b));
+    return w->op == SW_OP_MXFP4 ? sw_scales_mxfp4(c, w->scale, w->tensor)
+                                : sw_scales_fp8(c, w->scale, w->tensor);
 }
 
 /* ---- tensor and dtype ------------------------------------------------------------------------------- */
@@ -85,7 +40,7 @@ static sw_code check_sound(const sw_tensor *t, sw_status *st)
 static sw_code cannot_become(const sw_want *w, sw_status *st)
 {
     const char *from = sw_dtype_name((sw_dtype)w->tensor->dtype), *to = sw_dtype_name(w->to);
-    bool lacks = !w->scale && (is_fp8_weight(w->tensor) || sw_name_ends_with(w->tensor->name, "_blocks"));
+    bool lacks = !w->scale && (is_fp8_weight(w->tensor) || sw_name_ends_with(w->tensor->name, SW_END_BLOCKS));
 
     return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s cannot be read as %s%s", from, to,
                    lacks ? ": it has no scales" : "");
@@ -98,14 +53,15 @@ static sw_code find_scale(const sw_catalog *c, sw_want *w, sw_status *st)
 
     if (is_fp8_weight(t)) {
         w->op = SW_OP_FP8;
-        find_partner(c, t->name, 0, "_scale_inv", &w->scale, st);
-    } else if (is_mxfp4(c, t)) {
+        sw_find_partner(c, t->name, 0, SW_END_SCALE_INV, &w->scale, st);
+    } else if (sw_is_mxfp4(c, t) && sw_name_ends_with(t->name, SW_END_BLOCKS)) {
         w->op = SW_OP_MXFP4;
-        find_partner(c, t->name, strlen("_blocks"), "_scales", &w->scale, st);
+        sw_find_partner(c, t->name, strlen(SW_END_BLOCKS), SW_END_SCALES, &w->scale, st);
     }
     if (st->code || !w->scale)
         return st->code ? st->code : cannot_become(w, st);
-    return check_sound(w->scale, st) || scales_fit(c, w) ? st->code : bad_scale(c, w, st);
+    return check_sound(w->scale, st) || scales_fit(c, w) ? st->code
+                                                         : sw_fail_scale(c, w->scale, w->tensor, st);
 }
 
 static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_status *st)
