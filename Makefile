@@ -9,7 +9,13 @@ FAULTS ?=
 DEVELOPER ?=
 BUILD ?= build$(if $(SAN),-san)$(if $(FAULTS),-faults)
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/shardweld
+SHAREDIR ?= $(PREFIX)/share/shardweld
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 MPICC ?= mpicc
 MPIRUN ?= mpirun
@@ -18,7 +24,7 @@ CLANG ?= clang
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
-E2E ?= $(sort $(wildcard tests/e2e/test_*.py))
+E2E ?= $(sort $(wildcard tests/e2e/test_*.py tests/python/test_*.py))
 JOBS ?= 2
 TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
@@ -49,7 +55,7 @@ CMOCKA_LIBS := $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
 
 CFLAGS ?= -O2 -g
 # No path of this machine in what is built.
-ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map=$(CURDIR)/= $(SAN_FLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map=$(CURDIR)=. $(SAN_FLAGS) $(CFLAGS)
 ALL_CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(if $(FAULTS),-DSW_FAULTS) $(JANSSON_CFLAGS) $(CPPFLAGS)
 ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
 LIBS = $(JANSSON_LIBS) -lm
@@ -80,11 +86,11 @@ PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 PYTEST_FILES = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
-        check-faults-run fuzz lint lint-tests bench bench-plan bench-read bench-save bench-cast demo install uninstall check-install clean FORCE
+        check-faults-run check-slurm check-slurm-run check-mpich check-mpich-run check-tsan check-tsan-run check-valgrind check-valgrind-run fuzz lint lint-tests bench bench-plan bench-read bench-save bench-cast bench-python demo install uninstall check-install check-reproducible check-deb pages check-pages clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAM) $(LIBRARY) $(SHARED) $(BUILD)/shardweld.pc
+all: $(PROGRAM) $(LIBRARY) $(SHARED) $(BUILD)/shardweld.pc $(if $(SAN)$(FAULTS),,pages)
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -94,7 +100,13 @@ help:
 #: check-san     the same with the address and undefined-behaviour sanitizers
 #: check-torch   against torch and safetensors, in a virtual environment of its own
 #: check-faults  failures injected at every system and MPI-IO call
+#: check-tsan    the threads of the reader, with the thread sanitizer
+#: check-valgrind  a small weld and a small read under valgrind
+#: check-slurm   the scripts of slurm/ in a SLURM of their own, on this machine; as root
+#: check-mpich   built with MPICH: unit tests, and welds under its mpiexec
 #: check-install build against what is installed, with pkg-config
+#: check-deb     build, install, use and remove the Debian packages; as root
+#: check-reproducible  two builds give the same files
 #: fuzz          the header parser, FUZZ_SECONDS=60
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 #: bench         timings, BENCH_ARGS=
@@ -102,8 +114,9 @@ help:
 #: bench-cast    how fast values are converted, beside memcpy
 #: bench-read    reading boxes of another mesh, beside torch's reader
 #: bench-save    saving from memory, beside torch's save and consolidation
+#: bench-python  the drop-in beside torch's function, in the same torchrun job
 #: demo          make a sharded checkpoint, weld it, compare
-#: install       PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR=; also: uninstall
+#: install       PREFIX=/usr/local LIBDIR=PREFIX/lib MANDIR= DESTDIR= and so on; also: uninstall
 #: clean         remove the build directory
 
 # V=1 shows the commands, -s nothing.
@@ -130,10 +143,21 @@ $(LIBRARY): $(LIB_OBJECTS)
 	$(call say,AR   $@)
 	$(Q)$(AR) rcsD $@ $^
 
+# What --version says of the history; looked up once.
+ifeq ($(origin COMMIT),undefined)
+  COMMIT = $(eval COMMIT := $(shell scripts/commit))$(COMMIT)
+endif
+$(BUILD)/commit: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+
+$(BUILD)/obj/src/cmd/version.o: $(BUILD)/commit
+$(BUILD)/obj/src/cmd/version.o: private ALL_CPPFLAGS += -DSW_COMMIT='"$(COMMIT)"'
+
 # Only what the public headers declare can be seen.
 $(BUILD)/exports.map: $(PUBLIC_HEADERS)
 	@mkdir -p $(@D)
-	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | sort -u | tr '(' ';'; \
+	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
 	   echo 'local: *;'; echo '};'; } >$@
 
 $(SHARED): $(LIB_OBJECTS) $(BUILD)/exports.map
@@ -145,14 +169,40 @@ $(SHARED): $(LIB_OBJECTS) $(BUILD)/exports.map
 
 # Who links the archive needs MPI too; who links the shared library does not.
 MPI_PC = $(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p))))
-$(BUILD)/shardweld.pc: packaging/shardweld.pc.in Makefile $(BUILD)/flags
-	@sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|' $< >$@
+PC_SED = 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|'
+# Made anew for other places.
+$(BUILD)/shardweld.pc: packaging/shardweld.pc.in FORCE
+	@mkdir -p $(@D)
+	@sed $(PC_SED) $< | cmp -s - $@ || sed $(PC_SED) $< >$@
 
 SAN_OBJECTS = $(if $(SAN),$(BUILD)/obj/tests/keep_modules.o)
 
 $(PROGRAM): $(CMD_OBJECTS) $(LIBRARY) $(SAN_OBJECTS)
 	$(call say,LINK $@)
 	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $(CMD_OBJECTS) $(SAN_OBJECTS) $(LIBRARY) $(LIBS)
+
+# Man pages and completion, from the table of options and from the public headers.
+MAN1 := $(patsubst packaging/man/%,$(BUILD)/man/man1/%,$(sort $(wildcard packaging/man/*.1)))
+MAN3 = $(BUILD)/man/man3/shardweld.3
+DESCRIBE = $(BUILD)/describe
+
+pages: $(MAN1) $(MAN3) $(BUILD)/completion
+
+$(DESCRIBE): $(BUILD)/obj/packaging/describe.o $(CMD_OBJECTS) $(LIBRARY)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(ALL_LDFLAGS) -o $@ $< $(filter-out %/main.o,$(CMD_OBJECTS)) $(LIBRARY) $(LIBS)
+
+$(BUILD)/man/man1/%.1: packaging/man/%.1 $(DESCRIBE)
+	@mkdir -p $(@D)
+	$(Q)$(DESCRIBE) man $(patsubst shardweld-%,%,$*) <$< >$@
+
+# One run makes them all; from nothing, for functions that are gone.
+$(MAN3): packaging/man3.awk $(PUBLIC_HEADERS)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	$(Q)LC_ALL=C awk -v out=$(@D) -v version=$(VERSION) -f $< $(PUBLIC_HEADERS)
+
+$(BUILD)/completion: $(DESCRIBE)
+	$(Q)$(DESCRIBE) completion >$@
 
 # Tests of the command line also see its objects, but for main.
 $(BUILD)/tests/test_cmd_%: $(BUILD)/obj/tests/unit/test_cmd_%.o $(CMD_OBJECTS) $(LIBRARY)
@@ -193,7 +243,7 @@ check:
 	@$(MAKE) check-all
 
 # One after the other, with -j too: they share the cores with their own ranks.
-check-all: check-unit
+check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
 	@$(MAKE) check-e2e
 
 check-unit: all $(UNIT_PROGRAMS)
@@ -203,7 +253,11 @@ check-unit: all $(UNIT_PROGRAMS)
 	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
 	done
 
-check-e2e: all $(SAVE_ITEMS) $(EXAMPLES)
+# Pages and completion: whole, and without faults of form.
+check-pages: all
+	@$(TEST_ENV) timeout 60 tests/pages.sh
+
+check-e2e: all $(SAVE_ITEMS) $(BUILD)/tests/reader_check $(EXAMPLES)
 	$(call PYTEST_FILES,$(E2E))
 
 # A sanitized program takes a second longer to start, so those of the end-to-end tests that move bytes.
@@ -236,8 +290,45 @@ check-faults:
 	@scripts/setup
 	@$(MAKE) check-faults-run FAULTS=1
 
-check-faults-run: all $(SAVE_ITEMS)
+check-faults-run: all $(SAVE_ITEMS) $(BUILD)/tests/reader_check
 	$(call PYTEST_FILES,$(sort $(wildcard tests/faults/test_*.py)))
+
+# The threads of the reader. The sanitizer of older compilers knows only memory that is not spread too far.
+TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)
+
+check-tsan:
+	@scripts/setup
+	@$(MAKE) check-tsan-run SAN=thread BUILD=build-tsan
+
+check-tsan-run: export ROUNDS ?= 15
+check-tsan-run: $(TSAN_PROGRAMS)
+	@set -e; near=$$(setarch -R true 2>/dev/null && echo setarch -R || true); for t in $(TSAN_PROGRAMS); do \
+	    echo "== $${t##*/}"; \
+	    timeout 300 $$near $$t >$$t.log 2>&1 || { cat $$t.log; echo "$${t##*/} failed"; exit 1; }; \
+	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
+	done
+
+check-valgrind:
+	@scripts/setup --dev
+	@$(MAKE) check-valgrind-run
+
+check-valgrind-run: all $(BUILD)/tests/reader_check
+	timeout 300 tests/valgrind.sh $(abspath $(PROGRAM)) $(abspath $(BUILD)/tests/reader_check)
+
+# Faults make a weld stand still in the middle, so that it can be cancelled there.
+check-slurm:
+	@scripts/setup --dev
+	@$(MAKE) check-slurm-run FAULTS=1
+
+check-slurm-run: all
+	$(call PYTEST_FILES,$(sort $(wildcard tests/slurm/test_*.py)))
+
+check-mpich:
+	@scripts/setup --dev
+	@$(MAKE) check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
+
+check-mpich-run: check-unit
+	$(PYTEST) tests/mpich
 
 # The parser needs neither MPI nor what lies above it. The seeds stay as they are: the fuzzer adds to a copy.
 FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
@@ -287,30 +378,49 @@ $(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(LIBRARY)
 bench-save: all $(SAVE_ITEMS)
 	$(TEST_ENV) $(PYTHON) bench/save.py $(BENCH_ARGS)
 
+# The same call, torch's and ours, in turns in one torchrun job.
+bench-python: all $(VENV_READY)
+	$(TEST_ENV) $(VENV)/bin/python bench/python.py $(BENCH_ARGS)
+
 demo:
 	@scripts/demo
 
 # ---- install ----------------------------------------------------------------------------------------
 
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
-	install -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/bin/shardweld'
-	install -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)/libshardweld.a'
-	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/$(notdir $(SHARED))'
-	ln -sf $(notdir $(SHARED)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
-	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libshardweld.so'
-	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 $(BUILD)/shardweld.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/shardweld.pc'
+# One list for both ways: see scripts/install. Written out when it is used, for pages that are made by then.
+as_it_is = $(foreach f,$(1),$(2):$(f):$(3)/$(notdir $(f)))
+INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$(SHARED):lib/$(notdir $(SHARED)) \
+            link:$(notdir $(SHARED)):lib/$(SONAME) link:$(SONAME):lib/libshardweld.so \
+            644:$(BUILD)/shardweld.pc:lib/pkgconfig/shardweld.pc 644:$(BUILD)/completion:completion/shardweld \
+            $(call as_it_is,$(PUBLIC_HEADERS),644,include) \
+            $(call as_it_is,$(MAN1),644,man/man1) \
+            $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
+            $(call as_it_is,$(sort $(wildcard slurm/*.sh slurm/*.sbatch)),755,share/slurm) \
+            $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) \
+            $(call as_it_is,$(sort $(wildcard examples/*.c)),644,doc/examples)
+PLACES = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
+         DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'
 
-uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/shardweld' '$(DESTDIR)$(LIBDIR)/libshardweld.a' \
-	    '$(DESTDIR)$(LIBDIR)/'libshardweld.so* '$(DESTDIR)$(LIBDIR)/pkgconfig/shardweld.pc' \
-	    $(foreach h,$(notdir $(PUBLIC_HEADERS)),'$(DESTDIR)$(PREFIX)/include/$(h)')
+install: all pages
+	$(Q)$(PLACES) scripts/install install $(INSTALLED)
+
+uninstall: pages
+	$(Q)$(PLACES) scripts/install uninstall $(INSTALLED)
+
+# Two builds of one commit, from other directories: the same bytes.
+check-reproducible:
+	@scripts/setup
+	tests/reproducible.sh
 
 # Install somewhere, build a program against it with pkg-config, uninstall.
 check-install:
 	@scripts/setup --dev
 	tests/install.sh
+
+# The Debian packages: build, install, use, remove. For root.
+check-deb:
+	@scripts/setup --dev
+	tests/deb.sh
 
 clean:
 	rm -rf $(BUILD)

@@ -1,10 +1,10 @@
 /* Loading each rank's part of a checkpoint onto a new mesh, beside the limit: reading as many bytes.
  *
- *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lm] CHECKPOINT rows|columns|grid RANKS
+ *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lrm] CHECKPOINT rows|columns|grid RANKS
  *
  * One rank after the other, as DTensor places them, into memory that has been touched. With -l only the limit runs: THREADS read as many
- * bytes as the rank needs, one after the other, a MiB at a time, into the same memory; with -m rows are taken from mapped files. Prints the seconds of the best round, headers
- * included, and the bytes of all ranks. */
+ * bytes as the rank needs, one after the other, a MiB at a time, into the same memory. With -r they read the very ranges that the rank needs, with a call
+ * for each; with -m rows are taken from mapped files. Prints the seconds of the best round, headers included, and the bytes of all ranks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -25,7 +25,7 @@ typedef struct setup {
     uint64_t mesh[2]; /* ranks over rows, over columns */
     unsigned threads, rounds;
     uint64_t buffer;
-    bool limit, map;
+    bool limit, ranges, map;
 } setup;
 
 /* The part of one rank: reads, and where they go. */
@@ -212,6 +212,107 @@ static double limit(const setup *s, const sw_checkpoint *cp, const part *p, uint
     return now() - start;
 }
 
+/* ---- the limit of calls --------------------------------------------------------------------------------- */
+
+static void read_range(int fd, char *to, uint64_t n, uint64_t at)
+{
+    while (n) {
+        ssize_t got = pread(fd, to, n < PIECE ? n : PIECE, (off_t)at);
+
+        if (got <= 0)
+            die("cannot read");
+        to += got;
+        at += (uint64_t)got;
+        n -= (uint64_t)got;
+    }
+}
+
+/* What a read shares with a source box, of two dimensions at most: its rows, one call each; all at once where they lie together. */
+static void read_shared(const sw_read *q, const sw_tensor_info *t, const sw_box_info *b, int fd)
+{
+    uint64_t lo[2] = { 0, 0 }, n[2] = { 1, 1 }, wide = 1, mine = 1, width = t->bytes / t->elements, at, to;
+
+    for (unsigned d = 0; d < t->ndim; d++) {
+        uint64_t first = b->offsets[d] > q->offsets[d] ? b->offsets[d] : q->offsets[d];
+        uint64_t end = b->offsets[d] + b->shape[d], mine_end = q->offsets[d] + q->shape[d];
+
+        end = end < mine_end ? end : mine_end;
+        if (first >= end)
+            return;
+        lo[d] = first;
+        n[d] = end - first;
+    }
+    if (t->ndim == 2) {
+        wide = b->shape[1];
+        mine = q->shape[1];
+    }
+    at = (lo[0] - b->offsets[0]) * wide + (t->ndim == 2 ? lo[1] - b->offsets[1] : 0);
+    to = (lo[0] - q->offsets[0]) * mine + (t->ndim == 2 ? lo[1] - q->offsets[1] : 0);
+    if (n[1] == wide && n[1] == mine) {
+        n[1] *= n[0];
+        n[0] = 1;
+    }
+    for (uint64_t r = 0; r < n[0]; r++)
+        read_range(fd, (char *)q->data + (to + r * mine) * width, n[1] * width,
+                   b->at + (at + r * wide) * width);
+}
+
+typedef struct ranges_run {
+    const setup *s;
+    const sw_checkpoint *cp;
+    const part *p;
+    unsigned number; /* of the thread: takes every so manieth tensor */
+    pthread_t thread;
+} ranges_run;
+
+static void *ranges_thread(void *arg)
+{
+    const ranges_run *r = arg;
+    sw_checkpoint_info info;
+    char path[4096];
+
+    sw_checkpoint_info_get(r->cp, &info);
+    for (uint64_t f = 0; f < info.nfiles; f++) {
+        sw_file_info file;
+        int fd;
+
+        sw_checkpoint_file(r->cp, f, &file);
+        snprintf(path, sizeof path, "%s/%s", r->s->path, file.name);
+        if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+            die(path);
+        for (size_t i = r->number; i < r->p->n; i += r->s->threads) {
+            sw_tensor_info t;
+            sw_box_info b;
+
+            sw_checkpoint_tensor(r->cp, i, &t);
+            for (uint64_t k = 0; k < t.nboxes; k++) {
+                sw_checkpoint_box(r->cp, i, k, &b);
+                if (b.file == f)
+                    read_shared(&r->p->reads[i], &t, &b, fd);
+            }
+        }
+        close(fd);
+    }
+    return NULL;
+}
+
+static double limit_of_calls(const setup *s, const sw_checkpoint *cp, const part *p)
+{
+    ranges_run *runs = calloc(s->threads, sizeof *runs);
+    double start = now();
+
+    for (unsigned i = 0; i < s->threads; i++) {
+        runs[i] = (ranges_run){ .s = s, .cp = cp, .p = p, .number = i };
+        if (i > 0 && pthread_create(&runs[i].thread, NULL, ranges_thread, &runs[i]))
+            die("no thread");
+    }
+    ranges_thread(&runs[0]);
+    for (unsigned i = 1; i < s->threads; i++)
+        pthread_join(runs[i].thread, NULL);
+    free(runs);
+    return now() - start;
+}
+
 /* ---- rounds ------------------------------------------------------------------------------------------- */
 
 /* Best of the rounds of each rank; the sum of all. */
@@ -226,7 +327,9 @@ static void measure(const setup *s, const sw_checkpoint *cp)
 
         make_part(s, cp, rank, &p);
         for (unsigned i = 0; i < s->rounds; i++) {
-            double t = s->limit ? limit(s, cp, &p, rank) : load(s, &p);
+            double t = s->limit    ? limit(s, cp, &p, rank)
+                       : s->ranges ? limit_of_calls(s, cp, &p)
+                                   : load(s, &p);
 
             best = i == 0 || t < best ? t : best;
         }
@@ -261,7 +364,7 @@ int main(int argc, char **argv)
     sw_status st = SW_STATUS_INIT;
     int c;
 
-    while ((c = getopt(argc, argv, "t:b:d:k:lm")) != -1) {
+    while ((c = getopt(argc, argv, "t:b:d:k:lrm")) != -1) {
         if (c == 't')
             s.threads = (unsigned)strtoul(optarg, NULL, 10);
         else if (c == 'b')
@@ -272,13 +375,15 @@ int main(int argc, char **argv)
             s.rounds = (unsigned)strtoul(optarg, NULL, 10);
         else if (c == 'l')
             s.limit = true;
+        else if (c == 'r')
+            s.ranges = true;
         else if (c == 'm')
             s.map = true;
         else
             return 2;
     }
     if (argc - optind != 3 || !s.threads || !s.rounds || !strtoull(argv[optind + 2], NULL, 10))
-        die("usage: bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lm] CHECKPOINT LAYOUT "
+        die("usage: bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lrm] CHECKPOINT LAYOUT "
             "RANKS");
     s.path = argv[optind];
     take_mesh(&s, argv[optind + 1], strtoull(argv[optind + 2], NULL, 10));

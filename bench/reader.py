@@ -4,6 +4,7 @@ A checkpoint saved by 8 ranks, rows sharded, is loaded onto other meshes: rows o
 go into memory that has been touched, one rank after the other; the files are in the page cache, headers are included.
 
   limit      reads as many bytes as each rank needs, one after the other, with pread
+  ranges     reads the very ranges of the files that each rank needs, with a pread for each: what reading can do at best without gaps
   shardweld  sw_checkpoint_read(), with and without mapped files
   torch      HuggingFaceStorageReader: where the python in TORCH_PYTHON (default: build/venv/bin/python) has torch
 
@@ -33,6 +34,7 @@ def contenders(args, path, layout, ranks):
         ours = [READER, "-t", threads, "-k", 1]
         count = f"{threads} thread{'s' * (threads > 1)}"
         out[f"limit, {count}"] = threads, [*ours, "-l", path, layout, ranks]
+        out[f"ranges, {count}"] = threads, [*ours, "-r", path, layout, ranks]
         out[f"shardweld, {count}"] = threads, [*ours, path, layout, ranks]
         out[f"shardweld, {count}, mapped"] = threads, [*ours, "-m", path, layout, ranks]
         if args.torch:

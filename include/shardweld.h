@@ -17,6 +17,9 @@ extern "C" {
 
 #define SW_VERSION "0.1.0"
 
+/* Local. The SW_VERSION that the library was built with: structs may differ between versions. */
+const char *sw_version(void);
+
 /* ---- errors ------------------------------------------------------------------------------------- */
 
 /* The only list of codes: name, exit status of the program, text. */
@@ -77,6 +80,17 @@ typedef struct sw_comm {
 /* Local. The communicator of one process. Needs no release. */
 sw_comm sw_comm_self(void);
 
+/* Collective over the job. The ranks that mpirun or srun has started, for programs that do not speak MPI themselves (those that do
+ * take sw_comm_from_mpi() of shardweld_mpi.h). MPI is initialised if it is not yet; its errors are returned from now on. Where no launcher
+ * has started this process, or one that MPI does not know, that is a group of one: look at the environment first.
+ *   out  release with sw_comm_mpi_release()
+ * Errors: SW_ECOMM (MPI fails, or has been finalized), SW_ENOMEM; not agreed upon. */
+sw_code sw_comm_world(sw_comm *out, sw_status *st);
+
+/* Collective. Free what sw_comm_world() or sw_comm_from_mpi() made, and finalize MPI where sw_comm_world() has initialised it: then
+ * no MPI function may be called any more. Harmless on any other communicator. */
+void sw_comm_mpi_release(sw_comm *comm);
+
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no aggregation, no
  * data sieving, no lock files); variables that are already set win. It calls setenv: call it before the
  * first MPI_File_open of the process and before there are threads. The library never calls it by itself.
@@ -106,12 +120,14 @@ typedef struct sw_name_rule {
 
 /* Zero is the default of each member. Strings are borrowed until the call returns. */
 typedef struct sw_options {
-    /* layout of the output: at most one of these four */
-    const char *fqn_map;     /* JSON file {fqn: output file index from 1} */
-    const char *like;        /* an existing *.index.json to lay the files out as */
-    uint64_t max_shard_size; /* bytes of tensor data per output file */
-    bool single_file;        /* one model.safetensors, no index */
-    bool diffusers;          /* files and index are called diffusion_pytorch_model; not with like */
+    /* layout of the output: at most one of these five */
+    const char *fqn_map;      /* JSON file {fqn: output file index from 1} */
+    const char *fqn_map_text; /* the same as JSON text, instead of a file */
+    const char *like;         /* an existing *.index.json to lay the files out as */
+    uint64_t max_shard_size;  /* bytes of tensor data per output file */
+    bool single_file;         /* one model.safetensors, no index */
+    bool diffusers;           /* files and index are called diffusion_pytorch_model; not with like */
+    bool diffusers_index;     /* only the index is; not with like */
 
     /* names: which tensors come along, and what they are called (SPEC 4) */
     const char *const *include;     /* fnmatch patterns of the input's names, NULL-terminated; NULL = all */
@@ -124,6 +140,8 @@ typedef struct sw_options {
     const char *cast_dtype;
     /* "bf16", "fp16", "fp32": quantized tensors that have scales become this; NULL = not */
     const char *dequantize;
+    /* JSON text {fqn: dtype} in place of .hf_metadata's fqn_to_dtype_mapping.json; "{}" = restore nothing; NULL = that file's */
+    const char *dtype_map_text;
 
     /* input */
     uint64_t expect_shards; /* shard numbers 1..N must all occur; 0 = not asked */
@@ -133,6 +151,7 @@ typedef struct sw_options {
     /* output */
     /* a directory: the model's other files are there; NULL = .hf_metadata, or INPUT_DIR */
     const char *assets;
+    bool no_assets; /* the model's other files stay behind */
     bool verify;    /* before publishing, read everything back and compare it with the shards */
     bool overwrite; /* replace a checkpoint that is already there */
     bool no_sync;   /* do not make the data durable before publishing */
@@ -215,6 +234,37 @@ void sw_transport_describe(const sw_comm *comm, sw_result *result);
 sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *output_dir,
                        const sw_options *opt, sw_result *result, sw_status *st);
 
+/* ---- reshard ------------------------------------------------------------------------------------ */
+
+/* How tensors are to be sharded: over a mesh of ranks, by DTensor's rule. Zero is the default of each member but mesh. Borrowed.
+ *   mesh        "2x4": its sizes, outermost first; ranks are numbered row by row. At most 8 dimensions and 1000000 ranks. It has nothing to
+ *               do with the ranks that do the work
+ *   placements  "shard0,replicate": one for each dimension of the mesh, in any case. shardD or shard(D) cuts dimension D of a tensor
+ *               into chunks of equal size, the last of which may be shorter or empty; what has no dimension D is replicated. Several
+ *               that cut one dimension do so one after the other. NULL = shard0 for each
+ *   rules       "GLOB=PLACEMENTS", NULL-terminated: for tensors whose name in the input matches the fnmatch pattern; the first that does
+ *               counts. NULL = none */
+typedef struct sw_sharding {
+    const char *mesh;
+    const char *placements;
+    const char *const *rules;
+} sw_sharding;
+
+/* Collective. Write the checkpoint in input_dir, sharded or consolidated, again as shard files of other ranks: those that torch's
+ * HuggingFaceStorageWriter(save_distributed=True) would write on that mesh. A box that several ranks hold stands in the lowest rank's file,
+ * an empty one in none, so that a rank may have no file. Memory is bound as in sw_consolidate().
+ *   opt     layout (it gives the model number of each tensor; without one of them it is as in the input), names, values, input,
+ *           overwrite, no_sync, dry_run, no_assets, transport and callbacks count; NULL = defaults. Dtypes that .hf_metadata names
+ *           are restored only with cast_dtype. Not verify, assets, diffusers
+ *   result  emptied first; release with sw_result_release(); NULL = not wanted
+ *   st      emptied first; equal on every rank on return
+ * Side files at the top of input_dir, and .hf_metadata, come along; what .hf_metadata maps is brought up to date where the options
+ * change names, dtypes or files. output_dir is published as sw_save_shards() does.
+ * Errors: as sw_consolidate(); SW_EUSAGE also for a mesh or placement that is none, a cut within a byte (F4, F6), output_dir being input_dir.
+ * Source: SPEC 4, 7. */
+sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
+                   const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st);
+
 /* ---- writer ------------------------------------------------------------------------------------- */
 
 /* A box of a tensor that a rank holds in memory. Everything is borrowed until the call returns. */
@@ -256,7 +306,8 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
  *           on every rank; what else lays out, names or changes tensors is refused
  *   result, st  as above
  * An OUTPUT_DIR that is missing appears when all is written, by one rename; till then all is in a hidden directory beside it. In one that is there, a
- * shard set that is replaced (overwrite) goes first, lowest shard number first, and the new one comes from the highest number down.
+ * shard set that is replaced (overwrite) goes first, lowest shard number first, and the new one comes from the highest number down. A
+ * consolidated checkpoint that is there stays, with a warning.
  * Errors: as above; SW_EUSAGE also when shard files are there already, SW_EINPUT for a tensor that the map lacks. Source: SPEC 7. */
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                        const sw_options *opt, sw_result *result, sw_status *st);
@@ -409,7 +460,7 @@ sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, ch
  *   shape    of the box; may be empty. Both NULL = the whole tensor
  *   data     where the first element of the box goes; any address. NULL only for an empty box
  *   strides  bytes from one element to the next along each dimension, as numpy counts; may be negative; no two elements may share a
- *            byte. NULL = packed, the only way for F4 and F6
+ *            byte (that is found where a stride is less than an element). NULL = packed, the only way for F4 and F6
  *   size     bytes of room at data: must suffice when packed, not looked at with strides
  *   dtype    as safetensors or torch spell it; NULL = as saved. F64, F32, BF16 and F16 are cast into one another (SPEC 5), a
  *            quantized tensor becomes F32, BF16 or F16: see sw_checkpoint_read_shape() */
@@ -427,9 +478,10 @@ typedef struct sw_read {
  *   threads      that read, the caller's among them; 0 = 1
  *   buffer_size  bytes of memory per thread besides the caller's own, at least SW_BUFFER_SIZE_MIN; 0 = 1 MiB
  *   cancel       looked at every few MiB; non-zero ends the call with SW_ECANCEL; NULL = none
- *   map          rows with gaps between them (columns of a matrix) are taken from mapped files, which is faster on a local file system.
- *                But a file that is cut short, or cannot be read, in that moment ends the process with SIGBUS; without it that is an
- *                error like others */
+ *   map          rows with gaps between them (columns of a matrix) are taken from mapped files, which is up to twice as fast where the files
+ *                are in memory. A file that was cut short, or cannot be read, is an error as without it, found before its part of 2 MiB
+ *                is looked at; but if that happens in the fraction of a millisecond that follows, or on a Linux before 5.14, the process
+ *                ends with SIGBUS */
 typedef struct sw_read_options {
     unsigned threads;
     uint64_t buffer_size;
@@ -445,7 +497,7 @@ typedef struct sw_read_options {
 /* Local. Read boxes of tensors into memory: each byte of the files once for each box that needs it, each file forwards, in the order of
  * position, whatever the order of the reads. Files are opened in each call, so many reads in one call cost less than many calls.
  * The checkpoint is not changed: several threads may read from it at the same time.
- *   reads  n of them; also several of one tensor. No two may have memory in common
+ *   reads  n of them; also several of one tensor. No two may have memory in common; that is found where both fill theirs without gaps
  *   opt    NULL = defaults
  *   st     emptied first; names file and tensor
  * Memory: buffer_size for each thread, some 1 KiB for each read and 40 bytes for each part (of 4 MiB at most) of a box that is
@@ -457,7 +509,8 @@ typedef struct sw_read_options {
 sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t n,
                            const sw_read_options *opt, sw_status *st);
 
-/* Collective. The same; each rank reads boxes of its own, perhaps none. If any rank fails, all return its error. */
+/* Collective. The same; each rank reads boxes of its own, perhaps none. If any rank fails, all return its error; so they do (SW_EUSAGE) when
+ * other ranks are in one of the functions that save. */
 sw_code sw_checkpoint_read_all(const sw_comm *comm, const sw_checkpoint *cp, const sw_read *reads, size_t n,
                                const sw_read_options *opt, sw_status *st);
 

@@ -16,9 +16,6 @@ extern "C" {
  * report there. Errors: SW_ECOMM when MPI fails, SW_ENOMEM; not agreed upon. */
 sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st);
 
-/* Collective. Free what sw_comm_from_mpi() made; harmless on any other communicator. */
-void sw_comm_mpi_release(sw_comm *comm);
-
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install into a directory, and build against it as users do: with nothing but pkg-config, in C and C++, shared and static. Then
-# everything is gone after make uninstall.
+# everything is gone after make uninstall, and nothing else. The places may be others, with spaces in their names, below DESTDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shardweld-install.XXXXXX")
@@ -40,7 +40,37 @@ done
 hidden=$(nm -D --defined-only "$dir/prefix/lib/libshardweld.so" | awk '$2 != "A" {print $3}' | grep -v '^sw_[a-z0-9_]*@@SHARDWELD_0$' || true)
 [ -z "$hidden" ] || { echo "these can be seen: $hidden"; exit 1; }
 
+for page in 1:shardweld 1:shardweld-consolidate 3:shardweld 3:sw_consolidate 3:sw_comm_from_mpi; do
+    file=$dir/prefix/share/man/man${page%%:*}/${page#*:}.${page%%:*}
+    [ -s "$file" ] || { echo "no page ${file##*/}"; exit 1; }
+done
+bash -c 'source "$1" && complete -p shardweld' - "$dir/prefix/share/bash-completion/completions/shardweld" >/dev/null
+for script in slurm/*.sh slurm/*.sbatch; do
+    [ ! -e "$script" ] || cmp "$script" "$dir/prefix/share/shardweld/$script"
+done
+
+# gone PLACE: nothing is left in it but directories and what was there before.
+gone() {
+    local left
+    left=$(find "$1" ! -type d ! -name not-ours)
+    [ -z "$left" ] || { echo "left behind: $left"; exit 1; }
+}
+
+touch "$dir/prefix/share/doc/shardweld/not-ours" "$dir/prefix/lib/not-ours"
 make -s uninstall PREFIX="$dir/prefix" BUILD="$dir/build"
-left=$(find "$dir/prefix" ! -type d)
-[ -z "$left" ] || { echo "left behind: $left"; exit 1; }
+gone "$dir/prefix"
+[ -e "$dir/prefix/share/doc/shardweld/not-ours" ] && [ -e "$dir/prefix/lib/not-ours" ]
+[ ! -e "$dir/prefix/share/shardweld" ]
+
+places=(DESTDIR="$dir/a stage" PREFIX=/usr LIBDIR=/usr/lib/some-arch MANDIR="/usr/share/a manual")
+make -s install "${places[@]}" BUILD="$dir/build"
+for file in bin/shardweld lib/some-arch/libshardweld.so.0 lib/some-arch/pkgconfig/shardweld.pc 'share/a manual/man1/shardweld.1'; do
+    [ -e "$dir/a stage/usr/$file" ] || { echo "$file is missing"; exit 1; }
+done
+grep -qx 'libdir=/usr/lib/some-arch' "$dir/a stage/usr/lib/some-arch/pkgconfig/shardweld.pc" ||
+    { echo "shardweld.pc tells of another place"; exit 1; }
+make -s uninstall "${places[@]}" BUILD="$dir/build"
+gone "$dir/a stage"
+# Spack is not at hand where this runs: at least the recipe is Python.
+python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' packaging/spack/packages/shardweld/package.py
 echo "install: all as expected"

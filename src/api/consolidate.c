@@ -40,10 +40,14 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st)
     sw_dtype cast, dequantize;
     MPI_Comm mpi;
 
-    if ((o->fqn_map != NULL) + (o->like != NULL) + (o->max_shard_size != 0) + o->single_file > 1)
+    if ((o->fqn_map != NULL) + (o->fqn_map_text != NULL) + (o->like != NULL) + (o->max_shard_size != 0) +
+            o->single_file >
+        1)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "only one of fqn-map, like, max-shard-size and single-file can lay the files out");
-    if (o->diffusers && o->like)
+    if (o->assets && o->no_assets)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
+    if ((o->diffusers || o->diffusers_index) && o->like)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "diffusers does not go with like, which names the files itself");
     if (o->like && !sw_name_is_index(o->like))
@@ -137,6 +141,23 @@ static sw_code schedule(sw_job *r, sw_status *st)
     return SW_OK;
 }
 
+/* Every rank has come to the same plan, or something is very wrong. */
+static sw_code compare_plans(sw_job *r, sw_status *st)
+{
+    int other;
+
+    r->plan_hash = sw_plan_hash(&r->outputs, &r->layout, &r->sched);
+    if (!sw_comm_compare(r->comm, r->plan_hash, &other, st) && other)
+        sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", other);
+    return st->code;
+}
+
+sw_code sw_job_schedule(sw_job *r, sw_status *st)
+{
+    schedule(r, st);
+    return sw_agree(r->comm, st) ? st->code : compare_plans(r, st);
+}
+
 /* What this run was asked for: the plan, and the files that come along. */
 static sw_code take_fingerprint(sw_job *r, sw_status *st)
 {
@@ -161,25 +182,13 @@ static sw_code take_fingerprint(sw_job *r, sw_status *st)
     return sw_comm_bcast(r->comm, &r->fingerprint, sizeof r->fingerprint, 0, st);
 }
 
-/* Every rank has come to the same plan, or something is very wrong. */
-static sw_code compare_plans(sw_job *r, sw_status *st)
-{
-    int other;
-
-    r->plan_hash = sw_plan_hash(&r->outputs, &r->layout, &r->sched);
-    if (!sw_comm_compare(r->comm, r->plan_hash, &other, st) && other)
-        sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", other);
-    return st->code;
-}
-
-/* What the plan says, for the caller. */
-static sw_code fill_result(sw_job *r, sw_status *st)
+sw_code sw_job_fill_result(sw_job *r, sw_status *st)
 {
     sw_result *res = r->result;
 
     res->shard_files = r->held ? 0 : r->c.nfiles;
     res->boxes = r->c.nboxes;
-    res->tensors = r->layout.ntensors;
+    res->tensors = r->outputs.view.ntensors;
     res->parameters = r->layout.parameters;
     res->bytes = r->layout.bytes;
     res->files = sw_calloc(r->layout.nfiles, sizeof *res->files, st);
@@ -226,24 +235,23 @@ static sw_code plan(sw_job *r, sw_status *st)
     sw_job_lay_out(r, st);
     if (sw_agree(r->comm, st))
         return st->code;
-    schedule(r, st);
-    if (sw_agree(r->comm, st) || compare_plans(r, st) || take_fingerprint(r, st))
+    if (sw_job_schedule(r, st) || take_fingerprint(r, st))
         return st->code;
-    return fill_result(r, st);
+    return sw_job_fill_result(r, st);
 }
 
 /* ---- writing and publishing --------------------------------------------------------------------- */
 
-static sw_code write_files(sw_job *r, sw_status *st)
+sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
 {
     sw_fs fs = { 0 };
-    char *staged = NULL;
     sw_weld w = { .world = r->comm,
                   .o = &r->outputs,
                   .l = &r->layout,
                   .sched = &r->sched,
                   .input_dir = r->in,
                   .held = r->held,
+                  .staged_dir = staged_dir,
                   .memory = r->memory,
                   .hints = r->opt->hints,
                   .cancel = r->opt->cancel,
@@ -252,15 +260,21 @@ static sw_code write_files(sw_job *r, sw_status *st)
 
     /* On network file systems close would flush anyway, and only a sync tells of lost bytes. */
     if (sw_job_is_root(r))
-        sw_path_fs(r->out, &fs, st);
+        sw_path_fs(staged_dir, &fs, st);
     w.sync = !r->opt->no_sync || fs.shared;
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, &w.sync, sizeof w.sync, 0, st))
         return st->code;
-    staged = sw_path_join(r->out, SW_STAGING_NAME "/new", st);
-    w.staged_dir = staged;
-    if (!sw_agree(r->comm, st))
-        sw_weld_files(&w, st);
+    sw_weld_files(&w, st);
     r->written = w.written;
+    return st->code;
+}
+
+static sw_code write_files(sw_job *r, sw_status *st)
+{
+    char *staged = sw_path_join(r->out, SW_STAGING_NAME "/new", st);
+
+    if (!sw_agree(r->comm, st))
+        sw_job_write_files(r, staged, st);
     free(staged);
     return st->code;
 }
@@ -328,18 +342,16 @@ void sw_job_release(sw_job *r)
     sw_names_free(r->keep, r->nkeep);
 }
 
-sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
+void sw_job_begin(sw_job *r, sw_result *result, sw_status *st)
 {
-    sw_result unwanted = { 0 };
-
-    r->result = result ? result : &unwanted;
-    *r->result = (sw_result){ 0 };
+    r->result = result;
+    *result = (sw_result){ .ranks = r->comm->size };
     sw_status_clear(st);
     r->started = sw_now();
-    r->result->ranks = r->comm->size;
-    steps(r, st);
-    if (sw_job_is_root(r))
-        sw_stage_close(r->stage, st);
+}
+
+void sw_job_end(sw_job *r, sw_status *st)
+{
     if (st->code != SW_ECOMM) {
         sw_agree(r->comm, st);
         r->result->bytes_written = r->written;
@@ -350,6 +362,17 @@ sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
                                      r->result->seconds_write - r->result->seconds_verify;
     sw_job_tell_warnings(r);
     sw_job_release(r);
+}
+
+sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
+{
+    sw_result unwanted;
+
+    sw_job_begin(r, result ? result : &unwanted, st);
+    steps(r, st);
+    if (sw_job_is_root(r))
+        sw_stage_close(r->stage, st);
+    sw_job_end(r, st);
     if (!result)
         sw_result_release(&unwanted);
     return st->code;

@@ -1,4 +1,4 @@
-/* One call of the library that plans what comes of an input (consolidate, verify, save): what it holds, and its larger steps. */
+/* One call of the library that plans what comes of an input (consolidate, verify, save, reshard): what it holds, and its larger steps. */
 #ifndef SW_API_JOB_H
 #define SW_API_JOB_H
 
@@ -24,6 +24,7 @@ typedef struct sw_job {
     sw_stage *stage;    /* rank 0 */
     uint64_t recovered; /* fingerprint of a publication that was completed, 0 = none */
     bool same_dir;      /* INPUT_DIR is OUTPUT_DIR */
+    bool as_saved;      /* what .hf_metadata says of dtypes is not restored */
     char **old;         /* rank 0: the checkpoint that is replaced */
     size_t nold;
     char **keep; /* rank 0: the input's names as seen from OUTPUT_DIR */
@@ -64,6 +65,22 @@ bool sw_job_converts(const sw_job *r);
  * first. */
 sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st);
 
+/* Local. The beginning, once comm and opt are filled in: result and st are emptied. */
+void sw_job_begin(sw_job *r, sw_result *result, sw_status *st);
+
+/* Collective, once all is decided. Who writes what, with how much memory; all ranks have come to the same plan. by_owner, sched, memory.
+ * All ranks return the same. Errors: SW_EUSAGE (a buffer that is too small), SW_EINTERNAL. */
+sw_code sw_job_schedule(sw_job *r, sw_status *st);
+
+/* Collective. What the plan says, for the caller: all of result but times. All ranks return the same. */
+sw_code sw_job_fill_result(sw_job *r, sw_status *st);
+
+/* Collective. Write all files of the layout into staged_dir. All ranks return the same. */
+sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st);
+
+/* Collective, also after an error, which st holds: all ranks end with the same. Totals, warnings, release. */
+void sw_job_end(sw_job *r, sw_status *st);
+
 /* Local. Hand all lines of warnings to the caller and empty it. */
 void sw_job_tell_warnings(sw_job *r);
 
@@ -91,6 +108,10 @@ sw_code sw_job_list_keep(sw_job *r, sw_status *st);
  * not known yet. Errors: SW_EUSAGE. */
 sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st);
 
+/* Local. A line in warnings where the directory of shards holds a consolidated checkpoint too, which stays: which of the two a loader takes
+ * differs. Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st);
+
 /* Local. May the input's own directory be the output's? Errors: SW_EUSAGE. */
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st);
 
@@ -100,6 +121,15 @@ sw_code sw_job_list_assets(sw_job *r, sw_status *st);
 /* Rank 0. All that can be known to fail fails now: names, space; makes the text of the index and the staging's directories, and
  * stages the model's other files. */
 sw_code sw_job_prepare_output(sw_job *r, sw_status *st);
+
+/* Rank 0. Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? */
+sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *st);
+
+/* Rank 0. What OUTPUT_DIR has of the names of assets becomes part of old, which is sorted by bytes. */
+sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st);
+
+/* Local. How config.json is to be edited; a line in warnings when it is to be and cannot. Errors: SW_EUSAGE. */
+sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st);
 
 /* Rank 0. Stage the index and make all visible. */
 sw_code sw_job_publish(sw_job *r, sw_status *st);
@@ -111,6 +141,15 @@ sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequant
 
 /* Local, the same on every rank, once the catalogue is known. Names and values: naming, outputs. */
 sw_code sw_job_decide(sw_job *r, sw_status *st);
+
+/* Local. What messages call it. */
+static inline const char *sw_fqn_map_name(const sw_options *opt)
+{
+    return opt->fqn_map ? opt->fqn_map : "the map of names";
+}
+
+/* Collective. The map that fqn_map or fqn_map_text brings. A local failure is possible: agree afterwards. */
+sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *map, sw_status *st);
 
 /* Collective, after that. Choose the rule (SPEC 4: options, .hf_metadata, the input's own, the size), lay out. A local
  * failure is possible: agree afterwards. */

@@ -125,9 +125,18 @@ sw_code sw_job_list_keep(sw_job *r, sw_status *st)
     return st->code;
 }
 
+/* Is it one of the names in keep? What lies below INPUT_DIR is is_in_input()'s. */
+static bool is_kept(const sw_job *r, const char *name)
+{
+    for (size_t i = 0; i < r->nkeep; i++)
+        if (strcmp(r->keep[i], name) == 0)
+            return true;
+    return false;
+}
+
 /* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link to one is not: it may go.
- * Files of another rank's own INPUT_DIR are numbered by another machine. */
-static sw_code is_input(const sw_job *r, const char *name, bool *is, sw_status *st)
+ * Files of another rank's own INPUT_DIR are numbered by another machine: these are known by their names. */
+sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *st)
 {
     char *path = sw_path_join(r->out, name, st);
     sw_path_kind kind = SW_PATH_MISSING;
@@ -136,7 +145,7 @@ static sw_code is_input(const sw_job *r, const char *name, bool *is, sw_status *
     if (path)
         sw_path_lstat(path, &kind, &s, st);
     free(path);
-    *is = false;
+    *is = is_kept(r, name);
     for (uint32_t i = 0; kind == SW_PATH_FILE && i < r->c.nfiles && !*is; i++)
         *is = (!r->opt->node_local || r->c.files[i].owner == 0) && r->c.files[i].dev == (uint64_t)s.st_dev &&
               r->c.files[i].ino == (uint64_t)s.st_ino;
@@ -151,7 +160,7 @@ static sw_code spare_inputs(sw_job *r, sw_status *st)
 
     for (size_t i = 0; i < r->nold; i++) {
         if (!st->code)
-            is_input(r, r->old[i], &is, st);
+            sw_job_is_input(r, r->old[i], &is, st);
         if (!st->code && is)
             free(r->old[i]);
         else
@@ -182,6 +191,20 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st)
                    r->old[0]);
 }
 
+sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st)
+{
+    char **names = NULL;
+    size_t n = 0;
+
+    if (!sw_existing_checkpoint(output_dir, NULL, NULL, 0, &names, &n, st) && n > 0)
+        sw_buf_add_line(warnings, st,
+                        "%s: %s is there too, and stays as it is: some programs that load the directory will "
+                        "take that checkpoint, others the shards",
+                        output_dir, names[n - 1]);
+    sw_names_free(names, n);
+    return st->code;
+}
+
 /* ---- before the first byte ---------------------------------------------------------------------- */
 
 /* Does a name of OUTPUT_DIR lie in the input's own directory? */
@@ -204,7 +227,7 @@ static sw_code check_inputs_safe(const sw_job *r, const sw_publication *p, size_
     for (size_t i = 0; i < n; i++) {
         if (is_in_input(r, p[i].name))
             return sw_fail(st, SW_EUSAGE, p[i].name, NULL, "would be written into the input's directory");
-        if (is_input(r, p[i].name, &is, st))
+        if (sw_job_is_input(r, p[i].name, &is, st))
             return st->code;
         if (is)
             return sw_fail(st, SW_EUSAGE, p[i].name, NULL,
@@ -280,7 +303,7 @@ static sw_publication *list_publications(const sw_job *r, size_t *n, sw_status *
 }
 
 /* The model's other files replace what OUTPUT_DIR has of their names: it is one more part of what goes. */
-static sw_code add_replaced_assets(sw_job *r, sw_status *st)
+sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st)
 {
     size_t cap = r->nold;
 
@@ -299,25 +322,34 @@ static sw_code add_replaced_assets(sw_job *r, sw_status *st)
 
 sw_code sw_job_list_assets(sw_job *r, sw_status *st)
 {
-    if (!r->in && !r->opt->assets)
+    if (r->opt->no_assets || (!r->in && !r->opt->assets))
         return SW_OK;
     return sw_assets_list(r->in, r->opt->assets, r->out, r->layout.index_name, &r->warnings, &r->assets, st);
 }
 
 /* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
-static sw_code stage_assets(sw_job *r, sw_status *st)
+sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
 {
-    sw_config_rule rule = { 0 };
     sw_dtype cast, dequantize;
 
+    *rule = (sw_config_rule){ .dtype = SW_NDTYPES };
     if (sw_value_dtypes(r->opt, &cast, &dequantize, st))
         return st->code;
-    rule.dtype = cast != SW_NDTYPES ? cast : dequantize;
-    rule.no_quantization = dequantize != SW_NDTYPES;
-    if (r->assets.config_stays && rule.dtype != SW_NDTYPES)
+    rule->dtype = cast != SW_NDTYPES ? cast : dequantize;
+    rule->no_quantization = dequantize != SW_NDTYPES;
+    if (r->assets.config_stays && rule->dtype != SW_NDTYPES)
         sw_buf_add_line(
             &r->warnings, st,
             "config.json is in the output directory already and stays as it is: its dtype is not edited");
+    return st->code;
+}
+
+static sw_code stage_assets(sw_job *r, sw_status *st)
+{
+    sw_config_rule rule;
+
+    if (sw_job_config_rule(r, &rule, st))
+        return st->code;
     for (size_t i = 0; i < r->assets.n && !st->code; i++) {
         char *path = sw_stage_path(r->stage, r->assets.items[i].name, st);
 
@@ -337,7 +369,7 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
 
     if (r->layout.index_name && sw_layout_index(&r->outputs.view, &r->layout, &r->index, st))
         return st->code;
-    if (check_space(r, st) || add_replaced_assets(r, st))
+    if (check_space(r, st) || sw_job_add_replaced_assets(r, st))
         return st->code;
     p = list_publications(r, &n, st);
     if (p && !check_names_apart(p, n, st) && !check_inputs_safe(r, p, n, st))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/checkpoint.h"
+#include "base/hash.h"
 #include "base/num.h"
 #include "par/comm.h"
 #include "par/reader.h"
@@ -35,10 +36,12 @@ sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t
     sw_status_clear(st);
     if (check_options(opt ? opt : &defaults, &r, st))
         return st->code;
+    if (n && !reads)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%zu reads, but no list of them", n);
     r.wants = wants = sw_calloc(n, sizeof *wants, st);
     for (size_t i = 0; wants && i < n && !st->code; i++)
         sw_want_box(r.c, &reads[i], &wants[i], st);
-    if (!st->code)
+    if (!st->code && !sw_wants_apart(wants, n, st))
         sw_reader_run(&r, st);
     free(wants);
     return st->code;
@@ -47,6 +50,16 @@ sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t
 sw_code sw_checkpoint_read_all(const sw_comm *comm, const sw_checkpoint *cp, const sw_read *reads, size_t n,
                                const sw_read_options *opt, sw_status *st)
 {
+    static const char call[] = "sw_checkpoint_read_all";
+    int other;
+
+    sw_status_clear(st);
+    /* Ranks that came with different calls have nothing to do together. */
+    if (sw_comm_compare(comm, sw_hash(0, call, sizeof call), &other, st))
+        return st->code;
+    if (other)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "ranks 0 and %d were called with different functions",
+                       other);
     sw_checkpoint_read(cp, reads, n, opt, st);
     return sw_agree(comm, st);
 }

@@ -46,6 +46,20 @@ sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequant
     return SW_OK;
 }
 
+/* What the tensors' dtypes were: the caller's word, or .hf_metadata's. */
+static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *map, sw_status *st)
+{
+    const char *own = r->opt->dtype_map_text;
+    const sw_buf *found = &r->scan.dtype_map.text;
+
+    if (!own && (r->as_saved || !r->scan.dtype_map.there))
+        return SW_OK;
+    rule->map_file = own ? "the dtype map" : SW_DTYPE_MAP_NAME;
+    rule->map = map;
+    return sw_map_parse_texts(own ? own : found->data, own ? strlen(own) : found->len, rule->map_file, map,
+                              st);
+}
+
 sw_code sw_job_decide(sw_job *r, sw_status *st)
 {
     sw_name_options names = { r->opt->include, r->opt->exclude, r->opt->name_rules, r->opt->nname_rules };
@@ -55,12 +69,8 @@ sw_code sw_job_decide(sw_job *r, sw_status *st)
     if (sw_value_dtypes(r->opt, &rule.cast, &rule.dequantize, st) ||
         sw_naming_build(&r->c, &names, &r->warnings, &r->naming, st))
         return st->code;
-    if (r->scan.dtype_map.there) {
-        if (sw_map_parse_texts(r->scan.dtype_map.text.data, r->scan.dtype_map.text.len, SW_DTYPE_MAP_NAME,
-                               &map, st))
-            return st->code;
-        rule.map = &map;
-    }
+    if (read_dtype_map(r, &rule, &map, st))
+        return st->code;
     sw_outputs_build(&r->c, r->naming.names, &rule, &r->warnings, &r->outputs, st);
     sw_map_release(&map);
     return st->code;
@@ -85,6 +95,19 @@ static sw_code rule_from_map(sw_job *r, sw_layout_kind kind, const sw_map *map, 
     return SW_OK;
 }
 
+sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *map, sw_status *st)
+{
+    const char *own = opt->fqn_map_text;
+    sw_buf text = SW_BUF_INIT;
+
+    if (own)
+        return sw_map_parse_numbers(own, strlen(own), sw_fqn_map_name(opt), map, st);
+    if (!sw_scan_option_file(comm, opt->fqn_map, &text, st))
+        sw_map_parse_numbers(text.data, text.len, opt->fqn_map, map, st);
+    sw_buf_release(&text);
+    return st->code;
+}
+
 static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
     const char *like = r->opt->like;
@@ -103,12 +126,8 @@ out:
 
 static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    sw_buf text = SW_BUF_INIT;
-
-    if (!sw_scan_option_file(r->comm, r->opt->fqn_map, &text, st) &&
-        !sw_map_parse_numbers(text.data, text.len, r->opt->fqn_map, &r->map, st))
-        rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, false, r->opt->fqn_map, rule, st);
-    sw_buf_release(&text);
+    if (!sw_job_read_fqn_map(r->comm, r->opt, &r->map, st))
+        rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, false, sw_fqn_map_name(r->opt), rule, st);
     return st->code;
 }
 
@@ -123,7 +142,7 @@ static sw_code rule_from_metadata(sw_job *r, sw_layout_rule *rule, sw_status *st
 
 static sw_code rule_from_index(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    rule->index_name = r->opt->diffusers ? NULL : r->scan.index_name;
+    rule->index_name = r->opt->diffusers || r->opt->diffusers_index ? NULL : r->scan.index_name;
     return rule_from_map(r, SW_LAYOUT_NAMES, &r->scan.weight_map, true, r->scan.index_name, rule, st);
 }
 
@@ -139,9 +158,11 @@ static bool has_models(const sw_catalog *c)
 /* SPEC 4: the first of the options, .hf_metadata, the input's own layout, the size. */
 static sw_code choose_rule(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    *rule =
-        (sw_layout_rule){ .kind = SW_LAYOUT_SIZE, .max_size = SIZE_DEFAULT, .diffusers = r->opt->diffusers };
-    if (r->opt->fqn_map)
+    *rule = (sw_layout_rule){ .kind = SW_LAYOUT_SIZE,
+                              .max_size = SIZE_DEFAULT,
+                              .diffusers = r->opt->diffusers,
+                              .diffusers_index = r->opt->diffusers_index };
+    if (r->opt->fqn_map || r->opt->fqn_map_text)
         return rule_from_fqn_map(r, rule, st);
     if (r->opt->like)
         return rule_from_like(r, rule, st);

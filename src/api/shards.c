@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/job.h"
 #include "api/writer.h"
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "format/maps.h"
 #include "par/gather.h"
+#include "par/publish.h"
 #include "par/scan.h"
 #include "par/shards.h"
 #include "par/shardset.h"
@@ -48,14 +50,16 @@ static sw_code check_options(const sw_options *o, sw_status *st)
         const char *name;
     } others[] = {
         { o->like != NULL, "like" },
+        { o->fqn_map && o->fqn_map_text, "fqn-map twice" },
         { o->max_shard_size != 0, "max-shard-size" },
         { o->single_file, "single-file" },
-        { o->diffusers, "diffusers" },
+        { o->diffusers || o->diffusers_index, "diffusers" },
         { o->include && *o->include, "include" },
         { o->exclude && *o->exclude, "exclude" },
         { o->nname_rules > 0, "a change of names" },
         { o->cast_dtype && strcmp(o->cast_dtype, "none") != 0, "cast-dtype" },
         { o->dequantize != NULL, "dequantize" },
+        { o->dtype_map_text != NULL, "dtype-map-text" },
         { o->assets != NULL, "assets" },
         { o->expect_shards != 0, "expect-shards" },
         { o->node_local, "node-local" },
@@ -73,17 +77,17 @@ static sw_code check_options(const sw_options *o, sw_status *st)
     return SW_OK;
 }
 
+static bool has_map(const sw_options *o)
+{
+    return o->fqn_map || o->fqn_map_text;
+}
+
 /* Collective. */
 static sw_code read_map(save *s, sw_status *st)
 {
-    const char *path = s->opt->fqn_map;
-    sw_buf text = SW_BUF_INIT;
-
-    if (!path)
+    if (!has_map(s->opt))
         return SW_OK;
-    if (!sw_scan_option_file(s->comm, path, &text, st))
-        sw_map_parse_numbers(text.data, text.len, path, &s->map, st);
-    sw_buf_release(&text);
+    sw_job_read_fqn_map(s->comm, s->opt, &s->map, st);
     return sw_agree(s->comm, st);
 }
 
@@ -158,10 +162,20 @@ static sw_code gather_files(save *s, sw_status *st)
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
 
+static sw_code warn_of_consolidated(const save *s, sw_status *st)
+{
+    sw_buf warnings = SW_BUF_INIT;
+
+    if (!sw_warn_of_consolidated(s->out, &warnings, st))
+        sw_buf_tell_lines(&warnings, s->opt->warn, s->opt->user);
+    sw_buf_release(&warnings);
+    return st->code;
+}
+
 /* Rank 0. */
 static sw_code look_at_output(save *s, sw_status *st)
 {
-    if (sw_shardset_existing(s->out, &s->old, &s->nold, st))
+    if (sw_shardset_existing(s->out, &s->old, &s->nold, st) || warn_of_consolidated(s, st))
         return st->code;
     if (s->nold && s->opt->dry_run && !s->opt->overwrite && s->opt->warn)
         s->opt->warn(s->opt->user,
@@ -203,7 +217,7 @@ static sw_code plan(save *s, sw_status *st)
         res->parameters += s->c.tensors[i].elements;
         res->bytes += s->c.tensors[i].bytes;
     }
-    if (sw_shards_plan(s->comm, &s->c, &s->held, s->opt->fqn_map ? &s->map : NULL, s->opt->fqn_map,
+    if (sw_shards_plan(s->comm, &s->c, &s->held, has_map(s->opt) ? &s->map : NULL, sw_fqn_map_name(s->opt),
                        &s->shards, st))
         return st->code;
     return gather_files(s, st);

@@ -235,7 +235,8 @@ static sw_code compare_replicas(verifier *v, sw_status *st)
 
 static bool asks_for_layout(const sw_options *o)
 {
-    return o->fqn_map || o->like || o->max_shard_size || o->single_file || o->diffusers;
+    return o->fqn_map || o->like || o->max_shard_size || o->single_file || o->diffusers || o->fqn_map_text ||
+           o->diffusers_index;
 }
 
 /* Collective. What should be there. */

@@ -22,14 +22,14 @@ static uint64_t hash_texts(uint64_t h, const char *const *texts)
     return sw_hash_word(h, 1);
 }
 
-/* All that decides what is written, and how many collective calls it takes. */
-static uint64_t hash_call(const char *call, const char *output_dir, const sw_options *o)
+uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options *o)
 {
-    const uint64_t numbers[] = { o->max_shard_size, o->single_file, o->diffusers, o->overwrite,
-                                 o->no_sync,        o->dry_run,     o->verify,    o->buffer_size,
-                                 o->nname_rules,    o->node_local,  o->assign,    o->expect_shards };
-    const char *const texts[] = { call,          output_dir,    o->fqn_map, o->like,
-                                  o->cast_dtype, o->dequantize, o->assets };
+    const uint64_t numbers[] = { o->max_shard_size,  o->single_file, o->diffusers,  o->overwrite,
+                                 o->diffusers_index, o->no_sync,     o->dry_run,    o->verify,
+                                 o->buffer_size,     o->nname_rules, o->node_local, o->assign,
+                                 o->expect_shards,   o->no_assets };
+    const char *const texts[] = { call,          output_dir, o->fqn_map,      o->like,          o->cast_dtype,
+                                  o->dequantize, o->assets,  o->fqn_map_text, o->dtype_map_text };
     uint64_t h = sw_hash(0, numbers, sizeof numbers);
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -41,7 +41,7 @@ static uint64_t hash_call(const char *call, const char *output_dir, const sw_opt
     return h;
 }
 
-static sw_code compare_calls(const sw_comm *comm, uint64_t mine, sw_status *st)
+sw_code sw_call_compare(const sw_comm *comm, uint64_t mine, sw_status *st)
 {
     int other;
 
@@ -57,8 +57,10 @@ sw_code sw_writer_begin(const sw_comm *comm, const char *call, const char *outpu
     char who[SW_RANK_NAME_SIZE];
 
     *out = (sw_held)SW_HELD_INIT;
-    if (compare_calls(comm, hash_call(call, output_dir, opt), st))
+    if (sw_call_compare(comm, sw_call_hash(call, output_dir, opt), st))
         return st->code;
+    if (!output_dir)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no output directory is given");
     snprintf(who, sizeof who, SW_RANK_NAME, (unsigned)comm->rank);
     sw_held_init(items, n, who, out, st);
     if (sw_agree(comm, st))

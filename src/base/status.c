@@ -16,6 +16,11 @@ static const struct {
 #undef SW_CODE_ROW
 };
 
+const char *sw_version(void)
+{
+    return SW_VERSION;
+}
+
 int sw_code_exit_status(sw_code code)
 {
     return codes[code].exit_status;

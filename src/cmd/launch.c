@@ -14,25 +14,30 @@ typedef struct launcher {
     const char *rank, *size, *name;
 } launcher;
 
-/* Launchers whose processes are ranks for the MPI that this program was built with. PMIX_RANK goes without a size. */
-static const launcher ours[] = {
+/* The launcher whose processes are ranks for the MPI that this program was built with; how to start them; and the
+ * launchers whose processes are so many jobs of one for it. */
 #ifdef OPEN_MPI
-    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun" },
-#else
-    { "PMI_RANK", "PMI_SIZE", "mpirun" },
-#endif
-    { "PMIX_RANK", "PMIX_RANK", "a PMIx launcher" },
-};
-
+#define CURE                                                                                                 \
+    "start it with Open MPI's 'mpirun -n %ld shardweld ...' or 'srun --mpi=pmix -n %ld shardweld ...'"
+static const launcher ours = { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun" };
 static const launcher others[] = {
     { "RANK", "WORLD_SIZE", "torchrun" },
     { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMIx" },
-#ifdef OPEN_MPI
     { "PMI_RANK", "PMI_SIZE", "the mpirun of another MPI" },
-#else
-    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "the mpirun of another MPI" },
-#endif
 };
+#else
+#define CURE "start it with MPICH's 'mpiexec -n %ld shardweld ...' or 'srun --mpi=pmi2 -n %ld shardweld ...'"
+static const launcher ours = { "PMI_RANK", "PMI_SIZE", "mpiexec" };
+static const launcher others[] = {
+    { "RANK", "WORLD_SIZE", "torchrun" },
+    { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI" },
+    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "the mpirun of another MPI" },
+};
+#endif
+
+/* PMIx gives a rank but no size; Slurm gives the size of its step. */
+static const char pmix_rank[] = "PMIX_RANK";
+static const launcher pmix_step = { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun --mpi=pmix" };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -49,49 +54,71 @@ static long number(const char *name)
     return *end || n > INT32_MAX ? -1 : n;
 }
 
+static bool is_one_of_many(const launcher *l)
+{
+    return getenv(l->rank) && number(l->size) > 1;
+}
+
+/* vars: what has to go from the environment of a copy that is meant to be alone. */
+static sw_code refuse(const launcher *l, const char *vars, sw_status *st)
+{
+    long n = number(l->size);
+
+    return sw_refuse(st, SW_EUSAGE, NULL,
+                     "this is one of %ld processes of %s (%s, %s), which are not ranks of one MPI job; " CURE
+                     "; to run one copy on purpose: 'env%s shardweld ...'",
+                     n, l->name, l->rank, l->size, n, n, vars);
+}
+
 /* Refuse with the name of the launcher that was seen first and all variables that have to go. */
-static sw_code refuse(sw_status *st)
+static sw_code refuse_others(sw_status *st)
 {
     const launcher *first = NULL;
     char vars[256] = "";
-    long n = 0;
 
     for (size_t i = 0; i < COUNT(others); i++) {
         const launcher *l = &others[i];
         size_t len = strlen(vars);
 
-        if (!getenv(l->rank) || number(l->size) <= 1)
+        if (!is_one_of_many(l))
             continue;
-        if (!first) {
-            first = l;
-            n = number(l->size);
-        }
+        first = first ? first : l;
         snprintf(vars + len, sizeof vars - len, " -u %s -u %s", l->rank, l->size);
     }
-    if (!first)
-        return SW_OK;
-    return sw_refuse(
-        st, SW_EUSAGE, NULL,
-        "this is one of %ld processes of %s (%s, %s), which are not ranks of one MPI job; start it "
-        "with 'mpirun -n %ld shardweld ...' or 'srun --mpi=pmix -n %ld shardweld ...'; to run one "
-        "copy on purpose: 'env%s shardweld ...'",
-        n, first->name, first->rank, first->size, n, n, vars);
+    return first ? refuse(first, vars, st) : SW_OK;
+}
+
+/* Is PMIX_RANK meant for us? Open MPI's mpirun sets it too, and an MPI that is not Open MPI's cannot answer that. */
+static bool has_pmix(void)
+{
+#ifdef OPEN_MPI
+    return getenv(pmix_rank) != NULL;
+#else
+    return getenv(pmix_rank) && !getenv("OMPI_COMM_WORLD_SIZE");
+#endif
 }
 
 sw_code sw_launch_look(sw_launch *out, sw_status *st)
 {
-    out->alone = true;
-    out->rank = 0;
-    for (size_t i = 0; i < COUNT(ours); i++) {
-        if (!getenv(ours[i].size))
-            continue;
-        out->alone = false;
-        if (number(ours[i].rank) >= 0) {
-            out->rank = (int)number(ours[i].rank);
-            return SW_OK;
-        }
-    }
-    return out->alone ? refuse(st) : SW_OK;
+    bool known = getenv(ours.size) != NULL, pmix = has_pmix();
+    long rank = known ? number(ours.rank) : -1;
+
+    if (rank < 0 && pmix)
+        rank = number(pmix_rank);
+    out->alone = !known && !pmix;
+    out->rank = rank < 0 ? 0 : (int)rank;
+    return out->alone ? refuse_others(st) : SW_OK;
+}
+
+sw_code sw_launch_confirm(int ranks, sw_status *st)
+{
+    const launcher *l = getenv(ours.size) ? &ours : &pmix_step;
+    char vars[256];
+
+    if (ranks > 1 || !is_one_of_many(l))
+        return SW_OK;
+    snprintf(vars, sizeof vars, " -u %s -u %s -u %s", pmix_rank, l->rank, l->size);
+    return refuse(l, vars, st);
 }
 
 void sw_launch_prepare(const sw_launch *launch)

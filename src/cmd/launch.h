@@ -15,6 +15,12 @@ typedef struct sw_launch {
  * to run one copy on purpose. out is filled all the same. Source: SPEC 4. */
 sw_code sw_launch_look(sw_launch *out, sw_status *st);
 
+/* Local. After MPI_Init, for what is not alone: has MPI made one job of the processes that the launcher started? It has not where it does not speak the
+ * launcher's protocol (MPICH without PMIx under srun --mpi=pmix): then each of them is the only rank of its own job.
+ *   ranks  of MPI_COMM_WORLD
+ * Errors: SW_EUSAGE, as above. */
+sw_code sw_launch_confirm(int ranks, sw_status *st);
+
 /* Local. Before MPI_Init: what a process alone needs to start without a daemon, inside a Slurm job too. */
 void sw_launch_prepare(const sw_launch *launch);
 

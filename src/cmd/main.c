@@ -5,13 +5,14 @@
 #include "opts.h"
 #include "run.h"
 #include "say.h"
+#include "version.h"
 
 static bool print_answer(FILE *to, const void *about)
 {
     const sw_args *args = about;
 
     if (args->answer == SW_ANSWER_VERSION)
-        fputs("shardweld " SW_VERSION "\n", to);
+        sw_version_print(to);
     else
         sw_help(to, sw_commands, args->command);
     return !ferror(to);

@@ -29,6 +29,8 @@ typedef struct sw_args {
     sw_when progress;
     bool quiet;
     bool verbose;
+    sw_sharding sharding;       /* reshard */
+    uint64_t ranks;             /* reshard: a mesh of one dimension; 0 = not given */
     const char *const *tensors; /* inspect: globs, NULL-terminated; NULL = all */
     const char *svg;            /* inspect: where the picture goes; "-" = standard output */
     bool json, summary;         /* inspect */
@@ -49,7 +51,7 @@ typedef enum sw_opt_type {
 } sw_opt_type;
 
 /* Options of one set exclude one another. */
-typedef enum sw_opt_set { SW_SET_NONE, SW_SET_LAYOUT, SW_SET_SYNC, SW_SET_VOICE } sw_opt_set;
+typedef enum sw_opt_set { SW_SET_NONE, SW_SET_LAYOUT, SW_SET_SYNC, SW_SET_VOICE, SW_SET_MESH } sw_opt_set;
 
 typedef struct sw_opt {
     const char *name;
@@ -59,8 +61,9 @@ typedef struct sw_opt {
     const char *arg; /* what the help calls the value; NULL = takes none */
     const char *help;
     sw_opt_set set;
-    uint64_t min;               /* of SIZE and COUNT */
-    const char *const *choices; /* NULL-terminated, in the order of the enum */
+    uint64_t min; /* of SIZE and COUNT */
+    /* NULL-terminated, in the order of the enum; of TEXT: only what completion offers */
+    const char *const *choices;
 } sw_opt;
 
 /* Rows under one heading of the help; commands share them. Ended by a row without a name. */
@@ -91,7 +94,7 @@ extern const sw_command sw_commands[];
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
         NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, SW_WHEN_AUTO, false, false,      \
-            NULL, NULL, false, false                                                                         \
+            { NULL, NULL, NULL }, 0, NULL, NULL, false, false                                                \
     }
 
 /* Read a command line. The first error is kept and the rest is read all the same, so that a report that was asked

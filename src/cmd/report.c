@@ -115,12 +115,26 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
     return json_null();
 }
 
+#define IS_IN(row, member)                                                                                   \
+    ((row)->at >= offsetof(sw_args, member) &&                                                               \
+     (row)->at < offsetof(sw_args, member) + sizeof((sw_args *)0)->member)
+
 static bool is_library_option(const sw_opt *row)
 {
-    return row->at >= offsetof(sw_args, opt) && row->at < offsetof(sw_args, opt) + sizeof(sw_options);
+    return IS_IN(row, opt) || IS_IN(row, sharding) || IS_IN(row, ranks);
 }
 
-/* By option name. "no-x" is told by "x". */
+/* "no-sync" is told by "sync": both set one member. */
+static bool is_told_by_another(const sw_command *command, const sw_opt *row)
+{
+    for (const sw_section *const *s = command->sections; row->type == SW_OPT_FLAG && *s; s++)
+        for (const sw_opt *other = (*s)->rows; other->name; other++)
+            if (other->type == SW_OPT_CLEAR && other->at == row->at)
+                return true;
+    return false;
+}
+
+/* By option name. */
 static json_t *options_object(const sw_args *args, bool library_only)
 {
     json_t *object = json_object();
@@ -129,7 +143,7 @@ static json_t *options_object(const sw_args *args, bool library_only)
         return object;
     for (const sw_section *const *s = args->command->sections; *s; s++)
         for (const sw_opt *row = (*s)->rows; row->name; row++)
-            if (row->type != SW_OPT_HELP && strncmp(row->name, "no-", 3) != 0 &&
+            if (row->type != SW_OPT_HELP && !is_told_by_another(args->command, row) &&
                 (!library_only || is_library_option(row)))
                 json_object_set_new(object, row->name, option_value(args, row));
     return object;

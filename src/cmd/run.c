@@ -142,7 +142,7 @@ int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st)
 {
     sw_args mine = *args;
     sw_run run = { .args = &mine, .comm = sw_comm_self() };
-    int provided, rank;
+    int provided, rank, size;
 
     sw_transport_defaults(args->output);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided)) {
@@ -151,6 +151,9 @@ int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st)
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    if (!alone && st->code == SW_OK)
+        sw_launch_confirm(size, st);
     mine.opt.user = &run;
     mine.opt.warn = on_warning;
     mine.opt.progress = on_progress;

@@ -10,7 +10,7 @@ typedef struct sw_run {
     const sw_args *args;
     sw_comm comm;
     sw_progress progress;
-    sw_result result;             /* consolidate */
+    sw_result result;             /* consolidate, reshard */
     sw_verification verification; /* verify */
     sw_checkpoint *checkpoint;    /* inspect */
     char **warnings;              /* all that the library had to say, in order */
@@ -23,6 +23,7 @@ typedef struct sw_run {
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
 void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object);
+sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
 void sw_cmd_verify_report(const sw_run *run, struct json_t *object);

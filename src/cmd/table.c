@@ -21,12 +21,19 @@
 
 static const char *const assign_words[] = { "auto", "band", "owner", NULL };
 static const char *const when_words[] = { "auto", "always", "never", NULL };
+static const char *const cast_words[] = { "bf16", "fp16", "fp32", "fp64", "none", NULL };
+static const char *const dequantize_words[] = { "bf16", "fp16", "fp32", NULL };
 
 /* Rows that stand in sections of several commands. */
 #define ROW_DIFFUSERS                                                                                        \
     {                                                                                                        \
         "diffusers", 0, SW_OPT_FLAG, AT(opt.diffusers), NULL,                                                \
             "name files and index diffusion_pytorch_model; not with --like", SW_SET_NONE, 0, NULL            \
+    }
+#define ROW_DIFFUSERS_INDEX                                                                                  \
+    {                                                                                                        \
+        "diffusers-index", 0, SW_OPT_FLAG, AT(opt.diffusers_index), NULL,                                    \
+            "name only the index so; not with --like", SW_SET_NONE, 0, NULL                                  \
     }
 #define ROW_BUFFER_SIZE                                                                                      \
     {                                                                                                        \
@@ -40,6 +47,32 @@ static const char *const when_words[] = { "auto", "always", "never", NULL };
             "band: a rank reads what its part of the output needs; owner: a rank reads whole shards and "    \
             "the ranks exchange; auto: band unless there would be too many opens (default)",                 \
             SW_SET_NONE, 0, assign_words                                                                     \
+    }
+
+#define ROW_NO_ASSETS                                                                                        \
+    {                                                                                                        \
+        "no-assets", 0, SW_OPT_FLAG, AT(opt.no_assets), NULL, "the model's other files stay behind",         \
+            SW_SET_NONE, 0, NULL                                                                             \
+    }
+#define ROW_OVERWRITE(what)                                                                                  \
+    {                                                                                                        \
+        "overwrite", 0, SW_OPT_FLAG, AT(opt.overwrite), NULL, "replace " what " already in OUTPUT_DIR",      \
+            SW_SET_NONE, 0, NULL                                                                             \
+    }
+#define ROW_SYNC                                                                                             \
+    {                                                                                                        \
+        "sync", 0, SW_OPT_CLEAR, AT(opt.no_sync), NULL,                                                      \
+            "make the data durable before publishing it (default)", SW_SET_SYNC, 0, NULL                     \
+    }
+#define ROW_NO_SYNC                                                                                          \
+    {                                                                                                        \
+        "no-sync", 0, SW_OPT_FLAG, AT(opt.no_sync), NULL,                                                    \
+            "leave that to the system: faster, but a power cut may cost the result", SW_SET_SYNC, 0, NULL    \
+    }
+#define ROW_DRY_RUN                                                                                          \
+    {                                                                                                        \
+        "dry-run", 'n', SW_OPT_FLAG, AT(opt.dry_run), NULL, "print the plan and write nothing", SW_SET_NONE, \
+            0, NULL                                                                                          \
     }
 
 static const sw_opt layout_rows[] = {
@@ -56,10 +89,12 @@ static const sw_opt layout_rows[] = {
 
 static const sw_opt style_rows[] = {
     ROW_DIFFUSERS,
+    ROW_DIFFUSERS_INDEX,
     { "assets", 0, SW_OPT_TEXT, AT(opt.assets), "DIR",
       "take the model's other files (config.json, tokenizer, ...) from here (default: .hf_metadata, else "
       "INPUT_DIR)",
       SW_SET_NONE, 0, NULL },
+    ROW_NO_ASSETS,
     SW_OPT_END,
 };
 
@@ -83,11 +118,11 @@ static const sw_opt value_rows[] = {
     { "cast-dtype", 0, SW_OPT_TEXT, AT(opt.cast_dtype), "T",
       "floating-point tensors become bf16, fp16, fp32 or fp64, but for those that .hf_metadata says are F32 "
       "by nature; none: as saved, or as .hf_metadata says (default)",
-      SW_SET_NONE, 0, NULL },
+      SW_SET_NONE, 0, cast_words },
     { "dequantize", 0, SW_OPT_TEXT, AT(opt.dequantize), "T",
       "quantized tensors with scales (FP8 in blocks, MXFP4) become bf16, fp16 or fp32; others are cast if "
       "--cast-dtype says so",
-      SW_SET_NONE, 0, NULL },
+      SW_SET_NONE, 0, dequantize_words },
     SW_OPT_END,
 };
 
@@ -101,14 +136,30 @@ static const sw_opt input_rows[] = {
 static const sw_opt output_rows[] = {
     { "verify", 0, SW_OPT_FLAG, AT(opt.verify), NULL,
       "after writing, read everything back, compare it with the shards, then publish", SW_SET_NONE, 0, NULL },
-    { "overwrite", 0, SW_OPT_FLAG, AT(opt.overwrite), NULL,
-      "replace a checkpoint that is already in OUTPUT_DIR", SW_SET_NONE, 0, NULL },
-    { "sync", 0, SW_OPT_CLEAR, AT(opt.no_sync), NULL, "make the data durable before publishing it (default)",
-      SW_SET_SYNC, 0, NULL },
-    { "no-sync", 0, SW_OPT_FLAG, AT(opt.no_sync), NULL,
-      "leave that to the system: faster, but a power cut may cost the result", SW_SET_SYNC, 0, NULL },
-    { "dry-run", 'n', SW_OPT_FLAG, AT(opt.dry_run), NULL, "print the plan and write nothing", SW_SET_NONE, 0,
-      NULL },
+    ROW_OVERWRITE("a checkpoint that is"),
+    ROW_SYNC,
+    ROW_NO_SYNC,
+    ROW_DRY_RUN,
+    SW_OPT_END,
+};
+
+static const sw_opt shard_output_rows[] = {
+    ROW_OVERWRITE("shard files that are"), ROW_SYNC, ROW_NO_SYNC, ROW_DRY_RUN, ROW_NO_ASSETS, SW_OPT_END,
+};
+
+static const sw_opt mesh_rows[] = {
+    { "mesh", 0, SW_OPT_TEXT, AT(sharding.mesh), "SIZES",
+      "the new ranks, as 8 or 2x4: each dimension of the mesh shards or replicates", SW_SET_MESH, 0, NULL },
+    { "ranks", 0, SW_OPT_COUNT, AT(ranks), "N", "the same as --mesh N", SW_SET_MESH, 1, NULL },
+    { "placements", 0, SW_OPT_TEXT, AT(sharding.placements), "P1,P2",
+      "one for each dimension of the mesh: shardD (or shard(D)) cuts dimension D of a tensor, replicate does "
+      "not; "
+      "tensors without a dimension D are replicated (default: shard0 for each)",
+      SW_SET_NONE, 0, NULL },
+    { "rule", 0, SW_OPT_PAIRS, AT(sharding.rules), "GLOB=P1,P2",
+      "placements for tensors whose name in the input matches; the first rule that matches counts; may be "
+      "repeated",
+      SW_SET_NONE, 0, NULL },
     SW_OPT_END,
 };
 
@@ -189,6 +240,15 @@ static const sw_section messages = { "Messages:", message_rows };
 static const sw_section *const consolidate_sections[] = { &layout, &style,     &names,    &values, &input,
                                                           &output, &transport, &messages, NULL };
 
+static const sw_section mesh = { "How to shard (--mesh or --ranks is needed):", mesh_rows };
+static const sw_section model_layout = { "Model files (at most one; without any, those of the input):",
+                                         layout_rows };
+static const sw_section shard_output = { "Output:", shard_output_rows };
+
+static const sw_section *const reshard_sections[] = { &mesh,      &model_layout, &names,
+                                                      &values,    &input,        &shard_output,
+                                                      &transport, &messages,     NULL };
+
 static const sw_section asked_layout = {
     "Layout that is expected (at most one; without any, every layout will do):", layout_rows
 };
@@ -234,5 +294,15 @@ const sw_command sw_commands[] = {
       sw_cmd_inspect,
       sw_cmd_inspect_tell,
       NULL },
+    { "reshard",
+      "write the checkpoint again, sharded another way",
+      "Write the checkpoint in INPUT_DIR, sharded or consolidated, to OUTPUT_DIR as the\n"
+      "shard files that torch's distributed checkpoint would write on another mesh of\n"
+      "ranks. How many ranks that mesh has does not depend on how many do the work.",
+      { "INPUT_DIR", "OUTPUT_DIR" },
+      reshard_sections,
+      sw_cmd_reshard,
+      sw_cmd_consolidate_tell,
+      sw_cmd_consolidate_report },
     { NULL, NULL, NULL, { NULL, NULL }, NULL, NULL, NULL, NULL },
 };

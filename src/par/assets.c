@@ -14,10 +14,10 @@
 #define CONFIG_NAME "config.json"
 #define METADATA_NAME ".hf_metadata"
 
-/* A configuration is edited in memory; real ones have some kilobytes, those with quantized modules by name a few megabytes. */
 /* A model has some dozens of files; links among directories can make any number of names. */
 #define ENTRIES_MAX 100000u
 
+/* A configuration is edited in memory; real ones have some kilobytes, those with quantized modules by name a few megabytes. */
 #define CONFIG_MAX (UINT64_C(64) << 20)
 
 /* A directory that the search is in, and those above it. */
@@ -28,7 +28,8 @@ typedef struct place {
 } place;
 
 typedef struct search {
-    bool below; /* all files, sub-directories too; else those at the top that are known */
+    bool below;         /* all files, sub-directories too; else those at the top that are known */
+    const char *prefix; /* where the files go; NULL = to the top */
     const char *output_dir, *skip;
     bool output_there;
     struct stat output; /* OUTPUT_DIR, if it is there */
@@ -56,23 +57,20 @@ static bool is_known(const char *name)
     return matches(known, sizeof known / sizeof *known, name);
 }
 
-/* Weights that a loader might take instead of ours, and what speaks of the shards. */
-static bool is_never(const char *name)
+/* What speaks of the shards. */
+static bool is_mapping(const char *name)
 {
-    static const char *const never[] = { "*.safetensors",
-                                         "*.bin",
-                                         "*.pt",
-                                         "*.pth",
-                                         "*.ckpt",
-                                         "*.distcp",
-                                         "*.gguf",
-                                         "*.h5",
-                                         "*.onnx",
-                                         "*.index.json",
-                                         "fqn_to_file_index_mapping.json",
-                                         "fqn_to_dtype_mapping.json" };
+    return strcmp(name, "fqn_to_file_index_mapping.json") == 0 ||
+           strcmp(name, "fqn_to_dtype_mapping.json") == 0;
+}
 
-    return matches(never, sizeof never / sizeof *never, name);
+/* Weights that a loader might take instead of ours. Mappings only go along with shards. */
+static bool is_never(const search *s, const char *name)
+{
+    static const char *const never[] = { "*.safetensors", "*.bin",  "*.pt", "*.pth",  "*.ckpt",
+                                         "*.distcp",      "*.gguf", "*.h5", "*.onnx", "*.index.json" };
+
+    return matches(never, sizeof never / sizeof *never, name) || (is_mapping(name) && !s->prefix);
 }
 
 /* A line about a file that stays behind. */
@@ -99,25 +97,26 @@ static sw_code look_at_target(const search *s, const char *name, const struct st
     return st->code;
 }
 
-static sw_code add(search *s, const char *name, const char *source, const struct stat *found, sw_status *st)
+/* Takes over target, its name in OUTPUT_DIR. */
+static sw_code add(search *s, char *target, const char *source, const struct stat *found, sw_status *st)
 {
     sw_assets *a = s->found;
-    sw_asset item = { .size = (uint64_t)found->st_size,
+    sw_asset item = { .name = target,
+                      .size = (uint64_t)found->st_size,
                       .mtime_ns = (int64_t)found->st_mtim.tv_sec * 1000000000 + found->st_mtim.tv_nsec };
-    bool same;
+    bool same = false;
 
     s->seen++;
-    if (look_at_target(s, name, found, &item.exists, &same, st))
-        return st->code;
-    if (same) {
-        a->config_stays = a->config_stays || strcmp(name, CONFIG_NAME) == 0;
-        return SW_OK;
-    }
-    if (sw_grow(&a->items, &a->cap, (uint64_t)a->n + 1, sizeof *a->items, st))
-        return st->code;
-    item.name = sw_strdup(name, st);
+    if (!target || look_at_target(s, target, found, &item.exists, &same, st))
+        goto out;
+    a->config_stays = a->config_stays || (same && strcmp(target, CONFIG_NAME) == 0);
+    if (same || sw_grow(&a->items, &a->cap, (uint64_t)a->n + 1, sizeof *a->items, st))
+        goto out;
     item.source = sw_strdup(source, st);
     a->items[a->n++] = item;
+    return st->code;
+out:
+    free(target);
     return st->code;
 }
 
@@ -140,7 +139,7 @@ static sw_code enter(search *s, const char *name, const char *path, const struct
 static sw_code look_at(search *s, const char *name, const char *path, const place *up, sw_status *st)
 {
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-    bool never = is_never(base) || (s->skip && strcmp(name, s->skip) == 0);
+    bool never = is_never(s, base) || (s->skip && strcmp(name, s->skip) == 0);
     sw_path_kind kind;
     struct stat found;
 
@@ -155,7 +154,7 @@ static sw_code look_at(search *s, const char *name, const char *path, const plac
                     st);
     if (!sw_name_is_below(name))
         return warn(s, path, "has a control character in its name", st);
-    return add(s, name, path, &found, st);
+    return add(s, s->prefix ? sw_path_join(s->prefix, name, st) : sw_strdup(name, st), path, &found, st);
 }
 
 /* dir: relative to the root, "" for the root itself. */
@@ -223,25 +222,53 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
 }
 
+static sw_code begin(search *s, sw_status *st)
+{
+    sw_path_kind kind;
+
+    *s->found = (sw_assets)SW_ASSETS_INIT;
+    if (!sw_path_stat(s->output_dir, &kind, &s->output, st))
+        s->output_there = kind == SW_PATH_DIR;
+    return st->code;
+}
+
+static sw_code finish(const search *s, sw_status *st)
+{
+    if (st->code)
+        sw_assets_release(s->found);
+    else if (s->found->n > 1)
+        qsort(s->found->items, s->found->n, sizeof *s->found->items, by_name);
+    return st->code;
+}
+
 sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
                        const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st)
 {
     search s = { .output_dir = output_dir, .skip = skip, .warnings = warnings, .found = out };
-    sw_path_kind kind;
 
-    *out = (sw_assets)SW_ASSETS_INIT;
-    if (sw_path_stat(output_dir, &kind, &s.output, st))
+    if (begin(&s, st))
         return st->code;
-    s.output_there = kind == SW_PATH_DIR;
     if (assets_dir)
         search_root(&s, assets_dir, true, NULL, st);
     else
         search_input(&s, input_dir, st);
-    if (st->code)
-        sw_assets_release(out);
-    else if (out->n > 1)
-        qsort(out->items, out->n, sizeof *out->items, by_name);
-    return st->code;
+    return finish(&s, st);
+}
+
+sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
+                              sw_status *st)
+{
+    search s = { .output_dir = output_dir, .warnings = warnings, .found = out };
+    char *metadata = sw_path_join(input_dir, METADATA_NAME, st);
+    bool there;
+
+    if (!metadata || begin(&s, st) || search_root(&s, input_dir, false, &there, st))
+        goto out;
+    s.prefix = METADATA_NAME;
+    search_root(&s, metadata, true, &there, st);
+out:
+    free(metadata);
+    return finish(&s, st);
 }
 
 void sw_assets_release(sw_assets *a)
@@ -302,7 +329,8 @@ out:
 
 static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
 {
-    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && strcmp(a->name, CONFIG_NAME) == 0;
+    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) &&
+           (strcmp(a->name, CONFIG_NAME) == 0 || strcmp(a->name, METADATA_NAME "/" CONFIG_NAME) == 0);
 }
 
 static sw_code stage_config(sw_asset *a, const char *path, const sw_config_rule *rule, bool sync,

@@ -40,8 +40,13 @@ typedef struct sw_assets {
 sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
                        const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st);
 
+/* Local. The same for a checkpoint that stays sharded: what stands beside its files goes to the same places. Those are the files at the top of
+ * INPUT_DIR that are known, and all of INPUT_DIR/.hf_metadata, the mappings too, under that name. */
+sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
+                              sw_status *st);
+
 /* Local. Copy one to path, whose directory is there; mode 0666 & ~umask. a->size becomes the size of the copy.
- *   rule      config.json (the one at the top) is edited by it; one that is not JSON is copied as it is, with a line in warnings;
+ *   rule      config.json (the one at the top, and of .hf_metadata) is edited by it; one that is not JSON is copied as it is, with a line in warnings;
  *             NULL = copies only
  *   piece     bytes of memory for copying, at least 1; config.json is read whole where it is edited
  * Errors: SW_EINPUT (it became shorter meanwhile, or is no regular file any more), SW_EIO, SW_ENOMEM. */

@@ -47,6 +47,7 @@ typedef struct mpi_ctx {
     MPI_Comm comm;
     int rank, size;
     int *counts, *places; /* for a gather: nothing may fail between those who come and those who do not */
+    bool begun;           /* MPI was initialised for this one, and ends with it */
 } mpi_ctx;
 
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
@@ -125,12 +126,51 @@ sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st)
     return st->code;
 }
 
+/* SERIALIZED: a script may call from any of its threads, one at a time. */
+static sw_code mpi_begin(bool *begun, sw_status *st)
+{
+    int flag = 0, err, level;
+
+    *begun = false;
+    if ((err = MPI_Finalized(&flag)) != MPI_SUCCESS || flag)
+        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI has been finalized already");
+    if ((err = MPI_Initialized(&flag)) == MPI_SUCCESS && !flag) {
+        err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
+        *begun = err == MPI_SUCCESS;
+    }
+    /* Datatypes, infos and files report there. */
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    if (err != MPI_SUCCESS)
+        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
+    return SW_OK;
+}
+
+sw_code sw_comm_world(sw_comm *out, sw_status *st)
+{
+    bool begun;
+
+    *out = sw_comm_self();
+    if (mpi_begin(&begun, st))
+        return st->code;
+    if (!sw_comm_from_mpi(MPI_COMM_WORLD, out, st))
+        ((mpi_ctx *)out->ctx)->begun = begun;
+    else if (begun)
+        MPI_Finalize();
+    return st->code;
+}
+
 void sw_comm_mpi_release(sw_comm *comm)
 {
     if (comm->barrier == mpi_barrier) {
         mpi_ctx *c = comm->ctx;
+        int ended = 0;
 
-        MPI_Comm_free(&c->comm);
+        if (MPI_Finalized(&ended) == MPI_SUCCESS && !ended) {
+            MPI_Comm_free(&c->comm);
+            if (c->begun)
+                MPI_Finalize();
+        }
         free(c->counts);
         free(c->places);
         free(c);
@@ -449,7 +489,9 @@ void sw_stopper_finish(sw_stopper *s, sw_status *st)
         if (s->told[r] && r != s->world->rank &&
             MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
             broken(st);
-    if (s->nsent && MPI_Waitall(s->nsent, s->sent, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
-        broken(st);
+    /* One by one: MPICH's word for no statuses is an address that compilers warn of. */
+    for (int i = 0; i < s->nsent; i++)
+        if (MPI_Wait(&s->sent[i], MPI_STATUS_IGNORE) != MPI_SUCCESS)
+            broken(st);
     s->nsent = 0;
 }

@@ -71,7 +71,7 @@ static void add_slot(sw_layout *l, sw_layout_file *file, uint32_t output, uint64
 {
     uint64_t begin = sw_round_up(file->size, SW_ELEMENTS_UNIT) - 8;
 
-    l->order[l->ntensors++] = (sw_slot){ .tensor = output, .begin = begin, .end = begin + bytes };
+    l->order[l->nslots++] = (sw_slot){ .tensor = output, .begin = begin, .end = begin + bytes };
     file->count++;
     file->size = 8 + begin + bytes;
 }

@@ -139,7 +139,7 @@ static bool visit_part(void *ctx, const sw_part *part)
 /* Call v->fn for all pieces of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
-    sw_parts_each(v->x->filler->l, f, r.begin, r.end, visit_part, v);
+    sw_runs_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_part, v);
 }
 
 static int owner_of(const visit *v, const sw_piece *p)
@@ -353,7 +353,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     free_types(x);
     v.input = input;
     if (!st->code)
-        sw_parts_each(filler->l, f, mine.begin, mine.end, convert_part, &v);
+        sw_runs_each(filler->o, filler->l, f, mine.begin, mine.end, convert_part, &v);
     return st->code;
 }
 

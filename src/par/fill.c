@@ -3,6 +3,10 @@
 
 #include "base/num.h"
 #include "par/convert.h"
+#include "par/pull.h"
+
+#define ROW_ADVISED                                                                                          \
+    (UINT64_C(64) << 10) /* rows of boxes that are shorter are left to the system's own reading ahead */
 
 /* The first tensor of the file whose data ends behind byte at of the data. */
 static uint32_t first_slot(const sw_layout *l, const sw_layout_file *file, uint64_t at)
@@ -32,13 +36,101 @@ bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
     for (uint32_t i = first_slot(l, file, lo); i < file->first + file->count && l->order[i].begin < hi; i++) {
         const sw_slot *slot = &l->order[i];
         uint64_t from = sw_max(slot->begin, lo), to = sw_min(slot->end, hi);
-        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - begin };
+        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - begin,
+                         sw_slot_box(l, slot) };
 
         if (part.n && !fn(ctx, &part))
             return false;
     }
     return true;
 }
+
+/* ---- boxes ------------------------------------------------------------------------------------------ */
+
+/* A box as rows that lie together in the whole output: all is counted in bytes. */
+typedef struct row_walk {
+    unsigned n; /* loops around a row */
+    uint64_t row;
+    uint64_t first;               /* where the first row begins in the output */
+    uint64_t count[SW_MAX_DIMS];  /* of each loop, outermost first */
+    uint64_t stride[SW_MAX_DIMS]; /* in the output */
+} row_walk;
+
+/* Inner dimensions that the box has whole are joined to the one before them. Where elements have less than a byte, rows are
+ * whole bytes (sw_shard_layout_build() saw to it). */
+static void make_rows(const sw_outputs *o, uint32_t output, const uint64_t *box, row_walk *r)
+{
+    const sw_tensor *t = &o->view.tensors[output];
+    const uint64_t *whole = sw_tensor_shape(&o->view, t), *offsets = box, *shape = box + t->ndim;
+    uint64_t step = sw_dtype_bits((sw_dtype)t->out_dtype); /* bits */
+    unsigned d = t->ndim;
+
+    r->first = 0;
+    while (d > 0 && shape[d - 1] == whole[d - 1])
+        step *= whole[--d];
+    r->row = step / 8;
+    r->n = 0;
+    if (d == 0)
+        return;
+    d--;
+    r->row = step * shape[d] / 8;
+    r->first = step * offsets[d] / 8;
+    for (r->n = d; d > 0; d--) {
+        step *= whole[d];
+        r->count[d - 1] = shape[d - 1];
+        r->stride[d - 1] = step / 8;
+        r->first += step / 8 * offsets[d - 1];
+    }
+}
+
+/* Where row i begins in the output. */
+static uint64_t row_at(const row_walk *r, uint64_t i)
+{
+    uint64_t at = r->first;
+
+    for (unsigned d = r->n; d > 0; d--) {
+        at += i % r->count[d - 1] * r->stride[d - 1];
+        i /= r->count[d - 1];
+    }
+    return at;
+}
+
+typedef struct runs {
+    const sw_outputs *o;
+    sw_part_fn fn;
+    void *ctx;
+} runs;
+
+static bool visit_runs(void *ctx, const sw_part *part)
+{
+    const runs *v = ctx;
+    sw_part run = { part->output, 0, 0, 0, NULL };
+    row_walk r;
+
+    if (!part->box)
+        return v->fn(v->ctx, part);
+    make_rows(v->o, part->output, part->box, &r);
+    for (uint64_t done = 0; done < part->n; done += run.n) {
+        uint64_t from = part->from + done, in_row = from % r.row;
+
+        run.from = row_at(&r, from / r.row) + in_row;
+        run.n = sw_min(part->n - done, r.row - in_row);
+        run.at = part->at + done;
+        if (!v->fn(v->ctx, &run))
+            return false;
+    }
+    return true;
+}
+
+bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
+                  sw_part_fn fn, void *ctx)
+{
+    runs v = { o, fn, ctx };
+
+    return sw_parts_each(l, f, begin, end, visit_runs, &v);
+}
+
+/* ---- headers ---------------------------------------------------------------------------------------- */
 
 sw_code sw_fill_header(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
                        sw_status *st)
@@ -154,7 +246,8 @@ static bool convert_mxfp4(const fill_ctx *c, const sw_part *part)
 
 /* ---- a band ---------------------------------------------------------------------------------------- */
 
-static bool fill_part(void *ctx, const sw_part *part)
+/* A run of a whole output. */
+static bool fill_run(void *ctx, const sw_part *part)
 {
     const fill_ctx *c = ctx;
     const sw_output *how = &c->f->o->how[part->output];
@@ -162,6 +255,81 @@ static bool fill_part(void *ctx, const sw_part *part)
     if (how->op == SW_OP_COPY)
         return read_range(c, &c->f->o->c->tensors[how->source], part->from, part->n, c->to + part->at);
     return how->op == SW_OP_MXFP4 ? convert_mxfp4(c, part) : convert_part(c, part);
+}
+
+/* A box of a tensor, as it lies there, packed into memory: what each source box has of it. */
+static bool read_box(const fill_ctx *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
+                     char *to)
+{
+    const sw_catalog *all = c->f->o->c;
+    sw_source *source = c->f->source;
+    sw_pull pull = { .source = source, .scratch = source->scratch, .room = source->scratch_size };
+    sw_strip_target target = { offsets, shape, NULL };
+    uint64_t k, end;
+    sw_strip strip;
+
+    sw_strip_range(all, t, offsets, shape, &k, &end);
+    for (; k < end; k++)
+        if (sw_strip_make(all, t, k, &target, &strip) == SW_STRIP_SHARED &&
+            sw_pull_strip(&pull, &strip, to, c->st))
+            return false;
+    return true;
+}
+
+/* The largest box that begins at element x of a box, has at most n elements, and takes a range along one dimension and whole inner
+ * ones. Returns its elements. */
+static uint64_t first_part(const uint64_t *box, unsigned ndim, uint64_t x, uint64_t n, uint64_t *offsets,
+                           uint64_t *shape)
+{
+    const uint64_t *whole = box + ndim;
+    uint64_t inner = 1;
+    unsigned d = ndim;
+
+    while (d > 1 && x % (inner * whole[d - 1]) == 0 && n >= inner * whole[d - 1])
+        inner *= whole[--d];
+    d--;
+    for (unsigned i = d + 1; i < ndim; i++) {
+        offsets[i] = box[i];
+        shape[i] = whole[i];
+    }
+    x /= inner;
+    shape[d] = sw_min(n / inner, whole[d] - x % whole[d]);
+    offsets[d] = box[d] + x % whole[d];
+    for (unsigned i = d; i-- > 0;) {
+        x /= whole[i + 1];
+        offsets[i] = box[i] + x % whole[i];
+        shape[i] = 1;
+    }
+    return shape[d] * inner;
+}
+
+/* Part of a box that is copied. The part begins and ends between elements of whole bytes. */
+static bool copy_box(const fill_ctx *c, const sw_part *part)
+{
+    const sw_tensor *t = &c->f->o->c->tensors[c->f->o->how[part->output].source];
+    uint64_t size = sw_dtype_bits((sw_dtype)t->dtype) / 8, x = part->from / size, n = part->n / size, done;
+    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS];
+    char *to = c->to + part->at;
+
+    for (; n > 0; x += done, n -= done, to += done * size) {
+        done = first_part(part->box, t->ndim, x, n, offsets, shape);
+        if (!read_box(c, t, offsets, shape, to))
+            return false;
+    }
+    return true;
+}
+
+static bool fill_part(void *ctx, const sw_part *part)
+{
+    const fill_ctx *c = ctx;
+    const sw_output *how = &c->f->o->how[part->output];
+    uint64_t bits = sw_dtype_bits((sw_dtype)c->f->o->c->tensors[how->source].dtype);
+    runs v = { c->f->o, fill_run, ctx };
+
+    if (part->box && how->op == SW_OP_COPY && bits % 8 == 0 && part->from % (bits / 8) == 0 &&
+        part->n % (bits / 8) == 0)
+        return copy_box(c, part);
+    return visit_runs(&v, part);
 }
 
 sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
@@ -189,12 +357,26 @@ static bool advise_need(void *ctx, const sw_need *need)
 }
 
 /* Blocks are left to the system's own reading ahead: their rows are read in order. */
-static bool advise_part(void *ctx, const sw_part *part)
+static bool advise_run(void *ctx, const sw_part *part)
 {
     sw_filler *f = ctx;
 
     return f->o->how[part->output].op == SW_OP_MXFP4 ||
            sw_needs_each(f->o, part->output, part->from, part->n, advise_need, f);
+}
+
+static bool advise_part(void *ctx, const sw_part *part)
+{
+    sw_filler *f = ctx;
+    runs v = { f->o, advise_run, f };
+    row_walk r;
+
+    if (part->box) {
+        make_rows(f->o, part->output, part->box, &r);
+        if (r.row < ROW_ADVISED)
+            return true;
+    }
+    return visit_runs(&v, part);
 }
 
 void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end)

@@ -6,11 +6,13 @@
 #include "plan/layout.h"
 #include "plan/needs.h"
 
-/* Where a band's bytes come from. Part of an output: bytes [from, from + n) of it stand at `at` in the band. */
+/* Where a band's bytes come from. Part of an output, or of a box of it: bytes [from, from + n) of that stand at `at` in the
+ * band. */
 typedef struct sw_part {
     uint32_t output; /* index into the outputs */
     uint64_t from, n;
     uint64_t at;
+    const uint64_t *box; /* offsets, then shape; NULL = all of the output */
 } sw_part;
 
 /* Called for each tensor that a band meets, in order; false stops. */
@@ -18,6 +20,10 @@ typedef bool (*sw_part_fn)(void *ctx, const sw_part *part);
 
 /* Visit the parts of bytes [begin, end) of output file f. False when fn did. O(log tensors + parts). */
 bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx);
+
+/* The same, with parts of boxes broken down to runs of the whole output (box = NULL): as many as a box has rows. */
+bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
+                  sw_part_fn fn, void *ctx);
 
 /* All that filling needs. */
 typedef struct sw_filler {

@@ -14,6 +14,7 @@
 
 #include "base/fault.h"
 #include "base/path.h"
+#include "format/names.h"
 #include "par/journal.h"
 #include "par/stage.h"
 
@@ -188,14 +189,22 @@ static sw_code sync_aside(const work *w, sw_status *st)
     return w->s->sync ? sync_tree(w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
 }
 
-/* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the lowest first: what is left has a gap
- * where every tensor begins. */
+/* Without these what is left is no checkpoint that anybody could take for whole: the index, or of a shard set its shards. */
+static bool is_leading(const work *w, const char *name)
+{
+    sw_shard_name ignored;
+
+    return sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, &ignored) : sw_journal_is_index(name);
+}
+
+/* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the lowest shard first: what is left has a
+ * gap where every tensor begins; what stands beside the shards goes after them. */
 static sw_code clear_way(const work *w, sw_status *st)
 {
     sw_code code = SW_OK;
 
     for (size_t i = 0; i < w->j->nold && !code; i++)
-        if (sw_journal_is_index(w->j->old[i]))
+        if (is_leading(w, w->j->old[i]))
             code = put_aside(w, w->j->old[i], st);
     if (!code)
         code = sync_out(w, st);
@@ -316,9 +325,9 @@ static sw_code undo(const work *w, sw_status *st)
     for (size_t i = w->j->nfiles; i-- > 0 && !code;)
         if (!(code = is_published(w, i, &is, st)) && is)
             code = move(w->s->out, w->s->fresh, w->j->files[i].name, st);
-    for (int indices = 0; indices < 2; indices++) {
+    for (int leading = 0; leading < 2; leading++) {
         for (size_t i = w->j->nold; i-- > 0 && !code;)
-            if (sw_journal_is_index(w->j->old[i]) == (indices == 1))
+            if (is_leading(w, w->j->old[i]) == (leading == 1))
                 code = move_if(w->s->aside, w->s->out, w->j->old[i], st);
         if (!code)
             code = sync_out(w, st);

@@ -3,7 +3,7 @@
  *   straight  rows that lie far apart in the file: a call for each
  *   skipped   rows with small gaps or none: many in one call, what lies between them goes into scratch memory
  *   sieved    short rows: all from the first to the last goes into scratch memory, and what is wanted is copied
- *   mapped    the last two, if the caller allows it: copied from a mapping, so that gaps cost nothing
+ *   mapped    the last two, if the caller allows it: copied from a mapping, so that gaps cost only the mapping of their pages
  *
  * Scratch memory stays in the processor's cache. Measured (rows of R bytes, a gap of G bytes behind each, seconds for 270 MB of
  * file in the page cache; reading R of every R + G bytes at once takes 0.016 s times 4 R / (R + G)):
@@ -13,51 +13,40 @@
  *     512    1536      0.10     0.041   0.043   0.019
  *    2048    6144      0.038    0.027   0.049   0.018
  *     512   15872      0.026    0.021   0.084   0.005
- *    2048   30720      0.010    0.028   0.056   0.009 */
+ *    2048   30720      0.010    0.028   0.056   0.009
+ *
+ * Without a mapping, scattered rows cannot come near the speed of a run: a call for a row costs as much as 4 KiB of reading, and
+ * rows and gaps that are read together are so many times as many bytes. */
 #include "par/pull.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/num.h"
+#include "base/rows.h"
 
 #define CALL_BYTES 8192u /* a call costs as much as reading about so many bytes that are not wanted */
 #define ROW_DIRECT 512u  /* shorter rows cost more as vectors than as copies (source.c has the same) */
 #define VECTORS 1024     /* IOV_MAX of Linux */
 #define LINES 256u       /* that are read together */
 
+#define WINDOW (UINT64_C(2) << 20)    /* of a mapping that is made ready at once */
+#define BLOCK (UINT64_C(2) << 20)     /* a huge page, or a multiple of one */
+#define MAP_GAP (UINT64_C(64) << 10)  /* the pages of a larger one cost more than a call */
+#define MAP_ROW (UINT64_C(128) << 10) /* for a longer one a call costs nothing */
+#define FAR_BYTES (UINT64_C(1) << 20) /* no cache that is near holds them */
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
 /* ---- copying ---------------------------------------------------------------------------------------- */
-
-/* Inline for the sake of a constant row. */
-static inline void copy_rows(char *to, const char *from, uint64_t row, uint64_t count, uint64_t from_step,
-                             int64_t to_step)
-{
-    for (uint64_t i = 0; i < count; i++)
-        memcpy(to + (int64_t)i * to_step, from + i * from_step, (size_t)row);
-}
-
-static void copy_line(char *to, const char *from, uint64_t row, uint64_t count, uint64_t from_step,
-                      int64_t to_step)
-{
-    switch (row) {
-    case 1:
-        copy_rows(to, from, 1, count, from_step, to_step);
-        break;
-    case 2:
-        copy_rows(to, from, 2, count, from_step, to_step);
-        break;
-    case 4:
-        copy_rows(to, from, 4, count, from_step, to_step);
-        break;
-    case 8:
-        copy_rows(to, from, 8, count, from_step, to_step);
-        break;
-    default:
-        copy_rows(to, from, row, count, from_step, to_step);
-    }
-}
 
 static const sw_strip_loop *innermost(const sw_strip *s)
 {
@@ -66,15 +55,22 @@ static const sw_strip_loop *innermost(const sw_strip *s)
     return s->nloops ? &s->loops[s->nloops - 1] : &one;
 }
 
-void sw_pull_copy(const sw_strip *s, const char *from, char *to)
+static sw_rows rows_of(const sw_strip *s, uint64_t count)
 {
     const sw_strip_loop *in = innermost(s);
+
+    return (sw_rows){ s->row, count, in->from, in->to };
+}
+
+void sw_pull_copy(const sw_strip *s, const char *from, char *to)
+{
+    sw_rows rows = rows_of(s, innermost(s)->count);
     sw_strip_walk w;
     uint64_t at;
     int64_t where;
 
     for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
-        copy_line(to + where, from + (at - s->at), s->row, in->count, in->from, in->to);
+        sw_rows_copy(to + where, from + (at - s->at), &rows);
 }
 
 /* ---- sieved and mapped ------------------------------------------------------------------------------ */
@@ -92,8 +88,10 @@ typedef struct sieve {
     const sw_strip *s;
     char *to;
     int fd;
-    uint64_t room; /* at most so many bytes together */
-    uint64_t skip; /* a larger gap is not worth it */
+    const char *map; /* the whole file; NULL = read it */
+    bool refused;    /* pages of the mapping cannot be had */
+    uint64_t room;   /* at most so many bytes together */
+    uint64_t skip;   /* a larger gap is not worth it */
     uint64_t begin, end;
     unsigned nlines;
     line lines[LINES];
@@ -107,12 +105,13 @@ static const char *file_name(const sw_pull *p, const sw_strip *s)
 /* from: byte begin of the file. */
 static void copy_lines(sieve *v, const char *from)
 {
-    const sw_strip_loop *in = innermost(v->s);
+    bool far = v->p->far && v->s->n >= FAR_BYTES;
 
     for (unsigned i = 0; i < v->nlines; i++) {
         const line *l = &v->lines[i];
+        sw_rows rows = rows_of(v->s, l->count);
 
-        copy_line(v->to + l->to, from + (l->at - v->begin), v->s->row, l->count, in->from, in->to);
+        (far ? sw_rows_stream : sw_rows_copy)(v->to + l->to, from + (l->at - v->begin), &rows);
     }
 }
 
@@ -120,34 +119,74 @@ void sw_mapping_release(sw_mapping *m)
 {
     if (m->base)
         munmap(m->base, m->len);
-    *m = (sw_mapping){ NULL, 0, 0 };
+    *m = (sw_mapping){ 0 };
 }
 
 /* Strips come sorted by file, so that the last one is mostly the right one. Mapping all of it takes no memory, and lets several
- * threads do without mapping and unmapping all the time. */
-static sw_code map_file(const sw_pull *p, const sw_strip *s, int fd, sw_status *st)
+ * threads do without mapping and unmapping all the time. NULL where it cannot be: then it is read. */
+static const char *map_file(const sw_pull *p, const sw_strip *s, int fd)
 {
     sw_mapping *m = p->map;
     void *base;
 
     if (m->base && m->file == s->file)
-        return SW_OK;
+        return m->base;
     sw_mapping_release(m);
     m->len = (size_t)p->source->c->files[s->file].size;
     m->file = s->file;
     base = SW_FAULT("mmap") ? MAP_FAILED : mmap(NULL, m->len, PROT_READ, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED)
-        return sw_fail_errno(st, file_name(p, s), errno, "cannot map");
-    m->base = base;
-    return SW_OK;
+    m->base = base == MAP_FAILED ? NULL : base;
+    return m->base;
+}
+
+/* Is every byte of the file from at on in the page cache, as far as this system tells? */
+static bool is_cached(int fd, uint64_t at, uint64_t n)
+{
+    const uint64_t range[2] = { at, n };
+    uint64_t pages[5] = { 0 }, page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    return syscall(SYS_cachestat, fd, range, pages, 0) == 0 && pages[0] == (at % page + n + page - 1) / page;
+}
+
+/* Where the file has become shorter, or cannot be read, a fault would be the end: this says so before. Pages that are in the cache are there;
+ * others are read now, all at once. Linux before 5.14 cannot do that. */
+static bool prepare(const sieve *v)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), first = v->begin / page * page;
+    char *from = v->p->map->base + first;
+
+    if (SW_FAULT("populate"))
+        return false;
+    return is_cached(v->fd, v->begin, v->end - v->begin) ||
+           madvise(from, (size_t)(v->end - first), MADV_POPULATE_READ) == 0 || errno == EINVAL;
+}
+
+/* What has been copied would go on counting as ours. Whole blocks: half a huge page would have to be taken apart first. Hints: nothing can
+ * fail. */
+static void let_go(sw_mapping *m, uint64_t end)
+{
+    uint64_t until = end / BLOCK * BLOCK;
+
+    if (until > m->kept)
+        (void)madvise(m->base + m->kept, (size_t)(until - m->kept), MADV_DONTNEED);
+    m->kept = until;
+}
+
+static void copy_mapped(sieve *v)
+{
+    if (prepare(v))
+        copy_lines(v, v->map + v->begin);
+    else
+        v->refused = true;
+    let_go(v->p->map, v->end);
 }
 
 static sw_code empty(sieve *v, sw_status *st)
 {
     struct iovec all = { v->p->scratch, (size_t)(v->end - v->begin) };
 
-    if (v->nlines && v->p->map)
-        copy_lines(v, v->p->map->base + v->begin);
+    if (v->nlines && v->map)
+        copy_mapped(v);
     else if (v->nlines && !sw_source_read_vectors(v->fd, file_name(v->p, v->s), &all, 1, v->begin, st))
         copy_lines(v, v->p->scratch);
     v->nlines = 0;
@@ -178,27 +217,39 @@ static uint64_t rows_at_once(const sieve *v)
     return in->from - v->s->row > v->skip ? 1 : (v->room - v->s->row) / in->from + 1;
 }
 
-static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+static sw_code put_all(sieve *v, sw_status *st)
 {
-    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = p->room, .skip = CALL_BYTES };
-    const sw_strip_loop *in = innermost(s);
-    uint64_t most, at;
+    const sw_strip_loop *in = innermost(v->s);
+    uint64_t most = rows_at_once(v), at;
     sw_strip_walk w;
     int64_t where;
 
-    if (p->map && map_file(p, s, fd, st))
-        return st->code;
-    if (p->map)
-        v.room = v.skip = UINT64_MAX;
-    most = rows_at_once(&v);
-    for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);) {
+    for (sw_strip_begin(&w, v->s); !v->refused && sw_strip_next(&w, v->s, &at, &where);) {
         for (uint64_t done = 0, n; done < in->count; done += n) {
             n = sw_min(most, in->count - done);
-            if (put(&v, at + done * in->from, where + (int64_t)done * in->to, n, st))
+            if (put(v, at + done * in->from, where + (int64_t)done * in->to, n, st))
                 return st->code;
         }
     }
-    return empty(&v, st);
+    return empty(v, st);
+}
+
+static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+{
+    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = p->room, .skip = CALL_BYTES };
+
+    return put_all(&v, st);
+}
+
+/* False when nothing came of it. */
+static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+{
+    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_GAP };
+
+    v.map = map_file(p, s, fd);
+    if (v.map)
+        put_all(&v, st);
+    return v.map && !v.refused;
 }
 
 /* ---- straight and skipped ---------------------------------------------------------------------------------------- */
@@ -269,14 +320,21 @@ static bool is_run(const sw_strip *s)
     return true;
 }
 
+static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
+{
+    return p->map && s->row <= MAP_ROW && innermost(s)->from - s->row <= MAP_GAP &&
+           (s->row < ROW_DIRECT || !is_run(s));
+}
+
 sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *st)
 {
-    bool is_long = s->row >= ROW_DIRECT || s->row > p->room;
     int fd;
 
     if (sw_source_fd(p->source, s->file, &fd, st))
         return st->code;
-    if (s->nloops == 0 || (is_long && (!p->map || is_run(s))))
+    if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
+        return st->code;
+    if (s->nloops == 0 || s->row >= ROW_DIRECT || s->row > p->room)
         return pull_skipped(p, s, to, fd, st);
     return pull_sieved(p, s, to, fd, st);
 }

@@ -12,6 +12,7 @@ typedef struct sw_mapping {
     char *base; /* NULL = none */
     size_t len;
     uint32_t file;
+    uint64_t kept; /* pages before it have been let go */
 } sw_mapping;
 
 typedef struct sw_pull {
@@ -20,6 +21,7 @@ typedef struct sw_pull {
     uint64_t room;     /* bytes of it, at least SW_PULL_ROOM_MIN */
     /* take scattered rows from mapped files, the last of which stays in it; NULL = read them */
     sw_mapping *map;
+    bool far; /* what is read is not looked at soon: it may go past the caches */
 } sw_pull;
 
 /* Local. Read a strip: its first byte goes to to + strip->to. The file is read forwards, each row once.

@@ -261,7 +261,7 @@ static sw_code do_task(worker *k, const task *t)
     const sw_want *w = &r->wants[t->want];
     bool copy = w->op == SW_OP_COPY;
     uint64_t sieve = copy ? r->buffer_size : sw_round_up(r->buffer_size / 4, 16);
-    sw_pull pull = { &k->source, k->memory, sieve, r->map ? &k->mapping : NULL };
+    sw_pull pull = { &k->source, k->memory, sieve, r->map ? &k->mapping : NULL, copy };
     sw_recast recast = { r->c, &pull, k->memory + sieve, r->buffer_size - sieve };
     part_box shared, part;
     sw_chunks chunks;

@@ -242,7 +242,7 @@ static void count_own(scatter *s)
         if (w->world->rank == 0)
             s->todo += 8 + w->l->files[f].header_len;
     }
-    for (uint32_t i = 0; i < w->l->ntensors; i++) {
+    for (uint32_t i = 0; i < w->l->nslots; i++) {
         const sw_tensor *t = source_of(w, i);
 
         for (uint64_t k = 0; k < t->nboxes; k++) {

@@ -30,7 +30,7 @@ typedef struct placement {
     uint32_t nnames;
     uint64_t largest;  /* the n of model-j-of-n; 0 = the one file is model.safetensors */
     const char *index; /* name of the index; NULL = none */
-    bool diffusers;
+    bool diffusers, diffusers_index;
 } placement;
 
 /* ---- sizes -------------------------------------------------------------------------------------- */
@@ -65,7 +65,7 @@ uint64_t sw_tensor_out_bytes(const sw_catalog *c, const sw_tensor *t)
 
 static const char *usual_index(const placement *p)
 {
-    return p->diffusers ? SW_DIFFUSERS_INDEX_NAME : SW_INDEX_NAME;
+    return p->diffusers || p->diffusers_index ? SW_DIFFUSERS_INDEX_NAME : SW_INDEX_NAME;
 }
 
 /* ---- place -------------------------------------------------------------------------------------- */
@@ -443,7 +443,7 @@ static sw_code arrange(const sw_catalog *c, placement *p, sw_layout *l, sw_statu
     if (!l->order || !l->files)
         return st->code;
     l->nfiles = count_files(p, c->ntensors);
-    l->ntensors = c->ntensors;
+    l->nslots = c->ntensors;
     for (uint32_t f = 0; f < l->nfiles; f++) {
         uint32_t number = at < c->ntensors ? p->tensors[at].file : 0;
 
@@ -528,7 +528,7 @@ static sw_code measure(const sw_catalog *c, sw_layout *l, sw_status *st)
 sw_code sw_layout_build(const sw_catalog *c, const sw_layout_rule *rule, sw_layout *out, sw_status *st)
 {
     sw_layout l = { 0 };
-    placement p = { .diffusers = rule->diffusers };
+    placement p = { .diffusers = rule->diffusers, .diffusers_index = rule->diffusers_index };
 
     *out = l;
     if (place(c, rule, &p, &l, st) || arrange(c, &p, &l, st) || measure(c, &l, st))
@@ -550,6 +550,7 @@ void sw_layout_release(sw_layout *l)
         free(l->files[f].name);
     free(l->files);
     free(l->order);
+    free(l->box_dims);
     free(l->index_name);
     sw_buf_release(&l->unused_names);
     *l = (sw_layout){ 0 };

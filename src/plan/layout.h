@@ -1,6 +1,6 @@
-/* The layout: which output file holds which tensor, and at which byte. Pure: equal input, equal layout.
+/* The layout: which output file holds which tensor, or which box of one, and at which byte. Pure: equal input, equal layout.
  *
- * A file's bytes are those of the reference serializer: 8 bytes of length, the header JSON padded with
+ * Boxes are for shard files (shardlayout.h makes such a layout). Otherwise a file's bytes are those of the reference serializer: 8 bytes of length, the header JSON padded with
  * spaces to 8, then the tensors in the order of sw_dtype, then name. A header can reach 100 MB, so it is
  * never kept: sw_layout_header() writes any range of it. */
 #ifndef SW_PLAN_LAYOUT_H
@@ -27,27 +27,33 @@ typedef struct sw_layout_rule {
     uint64_t max_size;      /* SIZE: bytes of tensor data per file */
     uint64_t largest;       /* NUMBERS: the n of the names, if larger than all numbers of the map */
     bool diffusers;         /* the files and the index are called diffusion_pytorch_model; not NAMES' files */
+    bool diffusers_index;   /* the index is */
 } sw_layout_rule;
 
 typedef struct sw_layout_file {
     char *name;            /* relative to OUTPUT_DIR; owned */
-    uint32_t first, count; /* its tensors in layout->order */
+    uint32_t first, count; /* its slots in layout->order */
     uint64_t header_len;   /* bytes of JSON with padding; data begins at 8 + header_len */
     uint64_t size;         /* of the whole file */
 } sw_layout_file;
 
-/* A tensor in its file. */
+/* A tensor in its file, or a box of it. */
 typedef struct sw_slot {
-    uint32_t tensor;     /* index into catalog->tensors */
-    uint32_t header_at;  /* where its entry begins in the header JSON (its comma included) */
+    uint32_t tensor; /* index into catalog->tensors */
+    uint32_t
+        header_at; /* where its entry begins in the header JSON (its comma included); not of shard files */
     uint64_t begin, end; /* of its data, bytes from the end of the header */
+    uint64_t box; /* 1 + where its offsets and shape stand in layout->box_dims; 0 = all of the tensor */
 } sw_slot;
 
 typedef struct sw_layout {
     sw_layout_file *files; /* by number, or by name */
     uint32_t nfiles;
-    sw_slot *order; /* all tensors, file by file, in the order of the data */
-    uint32_t ntensors;
+    sw_slot *order; /* all tensors (or boxes of them), file by file, in the order of the data */
+    uint32_t nslots;
+    bool shards;        /* the files are shard files */
+    uint64_t *box_dims; /* 2 * ndim numbers for each box: offsets, shape */
+    uint64_t nbox_dims;
     char *index_name;    /* NULL = no index is written */
     uint64_t parameters; /* elements of all tensors */
     uint64_t bytes;      /* of tensor data, as written */
@@ -71,6 +77,12 @@ sw_code sw_layout_build(const sw_catalog *c, const sw_layout_rule *rule, sw_layo
  * from + n <= 8 + header_len. Cost: O(log tensors + n), and at most two entries more than the range needs. */
 sw_code sw_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t from, uint64_t n,
                          char *to, sw_status *st);
+
+/* Local. Where the box of a slot lies: ndim offsets, then ndim sizes; NULL = it is all of the tensor. */
+static inline const uint64_t *sw_slot_box(const sw_layout *l, const sw_slot *s)
+{
+    return s->box ? l->box_dims + (s->box - 1) : NULL;
+}
 
 /* Local. The text of the index file, appended to out: Python's json.dumps({"metadata": {"total_parameters",
  * "total_size"}, "weight_map": {fqn: file}}, indent=2, sort_keys=True) and a newline. */

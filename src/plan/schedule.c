@@ -240,8 +240,9 @@ static uint64_t hash_layout(uint64_t h, const sw_layout *l)
         h = sw_hash(h, l->files[f].name, strlen(l->files[f].name));
         h = sw_hash_word(h, l->files[f].size);
     }
-    for (uint32_t i = 0; i < l->ntensors; i++)
+    for (uint32_t i = 0; i < l->nslots; i++)
         h = sw_hash_word(h, (uint64_t)l->order[i].tensor << 32 ^ l->order[i].begin);
+    h = sw_hash(h, l->box_dims, (size_t)l->nbox_dims * sizeof *l->box_dims);
     return l->index_name ? sw_hash(h, l->index_name, strlen(l->index_name)) : h;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "plan/shardlayout.h"
 
 #define LENGTH_BYTES 8u
 #define DECIMAL_MAX 20 /* digits of the largest uint64_t */
@@ -126,6 +127,8 @@ sw_code sw_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, ui
            n <= LENGTH_BYTES + file->header_len - from);
     if (n == 0)
         return st->code;
+    if (l->shards)
+        return sw_shard_layout_header(c, l, f, from, n, to, st);
     memset(to, ' ', (size_t)n); /* the padding */
     put_length(&w, file->header_len);
     window_put(&w, LENGTH_BYTES, SW_HEADER_HEAD, strlen(SW_HEADER_HEAD));
@@ -135,7 +138,7 @@ sw_code sw_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, ui
 /* The file of each tensor, newly allocated; NULL on failure. */
 static uint32_t *files_by_tensor(const sw_layout *l, sw_status *st)
 {
-    uint32_t *file_of = sw_calloc(l->ntensors, sizeof *file_of, st);
+    uint32_t *file_of = sw_calloc(l->nslots, sizeof *file_of, st);
 
     for (uint32_t f = 0; file_of && f < l->nfiles; f++)
         for (uint32_t i = 0; i < l->files[f].count; i++)
@@ -148,7 +151,7 @@ static uint32_t *files_by_tensor(const sw_layout *l, sw_status *st)
 static sw_code add_weight_map(const sw_catalog *c, const sw_layout *l, const uint32_t *file_of, sw_buf *out,
                               sw_status *st)
 {
-    for (uint32_t t = 0; t < l->ntensors; t++) {
+    for (uint32_t t = 0; t < l->nslots; t++) {
         const char *fqn = c->tensors[t].name, *file = l->files[file_of[t]].name;
 
         if (add_text(out, t == 0 ? "{\n    " : ",\n    ", st) ||
@@ -156,7 +159,7 @@ static sw_code add_weight_map(const sw_catalog *c, const sw_layout *l, const uin
             sw_json_add_python(out, file, strlen(file), st))
             return st->code;
     }
-    return add_text(out, l->ntensors ? "\n  }" : "{}", st);
+    return add_text(out, l->nslots ? "\n  }" : "{}", st);
 }
 
 sw_code sw_layout_index(const sw_catalog *c, const sw_layout *l, sw_buf *out, sw_status *st)

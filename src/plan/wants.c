@@ -135,7 +135,7 @@ static sw_code check_inside(const sw_want *w, sw_status *st)
 /* From bytes to bits. Of a dimension of one element the stride is never used, and may be anything. */
 static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
 {
-    uint64_t reach = sw_dtype_bits(w->to) / 8, span;
+    uint64_t width = sw_dtype_bits(w->to) / 8, reach = width, span;
 
     if (sw_dtype_bits(w->to) < 8)
         return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s has no strides in bytes: read it packed",
@@ -149,9 +149,11 @@ static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
         if (!sw_mul(w->shape[d] - 1, step, &span) || !sw_add(reach, span, &reach) || reach > REACH_MAX)
             return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "a stride of %" PRId64 " bytes is too large",
                            strides[d]);
-        if (step == 0)
+        if (step < width)
             return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name,
-                           "a stride of 0 bytes puts its elements on top of one another");
+                           "a stride of %" PRId64 " bytes puts its elements, of %" PRIu64
+                           " bytes, on top of one another",
+                           strides[d], width);
         w->strides[d] = strides[d] * 8;
     }
     return SW_OK;
@@ -200,6 +202,57 @@ sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_s
         return st->code;
     packed_bytes(out, out->shape, &out->bytes);
     return take_memory(out, read, st);
+}
+
+/* ---- several -------------------------------------------------------------------------------------- */
+
+/* Memory that a want fills to the last byte. */
+typedef struct extent {
+    uintptr_t begin, end;
+    const sw_want *want;
+} extent;
+
+static int by_begin(const void *a, const void *b)
+{
+    const extent *x = a, *y = b;
+
+    return (x->begin > y->begin) - (x->begin < y->begin);
+}
+
+/* False when there are holes in it, or nothing: others may lie there. */
+static bool find_extent(const sw_want *w, extent *out)
+{
+    uint64_t below = 0, above = sw_max(sw_dtype_bits(w->to) / 8, 1);
+
+    for (unsigned d = 0; d < w->ndim && w->bytes; d++) {
+        int64_t span = w->strides[d] / 8 * (int64_t)(w->shape[d] - 1);
+
+        if (span < 0)
+            below += 0 - (uint64_t)span;
+        else
+            above += (uint64_t)span;
+    }
+    if (sw_dtype_bits(w->to) < 8)
+        above = w->bytes; /* packed */
+    *out = (extent){ (uintptr_t)w->data - below, (uintptr_t)w->data + above, w };
+    return w->bytes && below + above == w->bytes;
+}
+
+sw_code sw_wants_apart(const sw_want *wants, size_t n, sw_status *st)
+{
+    extent *all = sw_calloc(n, sizeof *all, st);
+    size_t used = 0;
+
+    for (size_t i = 0; all && i < n; i++)
+        used += find_extent(&wants[i], &all[used]);
+    if (used > 1)
+        qsort(all, used, sizeof *all, by_begin);
+    for (size_t i = 1; i < used && !st->code; i++)
+        if (all[i].begin < all[i - 1].end)
+            sw_fail(st, SW_EUSAGE, NULL, all[i].want->tensor->name,
+                    "it goes to the same memory as a read of '%.256s'", all[i - 1].want->tensor->name);
+    free(all);
+    return st->code;
 }
 
 void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,

@@ -98,6 +98,18 @@ def test_assets_of_nothing(dirs, make, weld, tmp_path):
     same(out, ckpt.expect())
 
 
+@pytest.mark.parametrize("metadata", [False, True])
+def test_no_assets(dirs, make, weld, metadata):
+    src, out = dirs
+    ckpt = make(src)
+    put(src, {"config.json": b"{}"})
+    if metadata:
+        put(src / ".hf_metadata", {"tokenizer.json": b"{}"})
+    fails(weld(src, out, "--no-assets", "--assets", src), 2, "no-assets")
+    ok(weld(src, out, "--no-assets", np=2))
+    same(out, ckpt.expect())
+
+
 @pytest.mark.parametrize("kind,np", [("missing", 2), ("file", 2), ("dangling", None), ("empty", None)])
 def test_assets_that_are_no_directory(dirs, make, weld, tmp_path, kind, np):
     src, out = dirs
@@ -381,6 +393,26 @@ def test_diffusers_not_with_like(dirs, make, weld, tmp_path):
     like = write_index(tmp_path / "x.index.json", {n: "x.safetensors" for n in ckpt.tensors})
     fails(weld(src, out, "--diffusers", "--like", like, np=2), 2, "diffusers", "like")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["names", "metadata", "plain", "--max-shard-size"])
+def test_diffusers_index(dirs, rng, make, weld, kind):
+    """The files keep their names, also where the input's own index has the other one; --verify knows."""
+    src, out = dirs
+    numbers = {f"t{i}": 1 + i % 2 for i in range(4)}
+    tensors = {n: oracle.random_tensor(rng, "F32", (5, 3)) for n in numbers}
+    files, options = oracle.numbered(numbers), []
+    if kind == "plain":
+        oracle.write_plain(str(src), tensors, files, oracle.INDEX)
+    else:
+        make(src, tensors=tensors, models=numbers if kind == "names" else None)
+    if kind == "metadata":
+        write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", numbers)
+    if kind == "--max-shard-size":
+        files, options = oracle.by_size(tensors, 130)[0], ["--max-shard-size=130"]
+    ok(weld(src, out, "--diffusers-index", "--verify", *options, np=2 if kind == "names" else None))
+    same(out, oracle.consolidated(tensors, files, f"{DIFFUSERS}.safetensors.index.json"))
+    fails(weld(src, out, "--diffusers-index", "--like", out / f"{DIFFUSERS}.safetensors.index.json", "--overwrite"), 2, "like")
 
 
 def test_diffusers_over_a_checkpoint_of_the_other_name(dirs, make, weld):

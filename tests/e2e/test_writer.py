@@ -184,11 +184,12 @@ def test_bad(tmp_path, rng, kind, change, status, words):
     assert sorted(os.listdir(tmp_path)) == ["memory"]
 
 
+@pytest.mark.parametrize("how", ["apart", "mixed"])
 @pytest.mark.parametrize("kind", ["consolidated", "shards"])
-def test_different_calls(tmp_path, rng, kind):
+def test_different_calls(tmp_path, rng, kind, how):
     tensors = {"w": oracle.random_tensor(rng, "BF16", (6, 5))}
     spec = describe(str(tmp_path / "memory"), tensors, {"w": oracle.boxes_of((6, 5), (3,), (0,))}, rng)
-    refused(save(kind, spec, tmp_path / "out", "apart", np=3), 2, "different")
+    refused(save(kind, spec, tmp_path / "out", how, np=3), 2, "different")
     assert sorted(os.listdir(tmp_path)) == ["memory"]
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import oracle
 import pytest
 from conftest import CLEANING, STRICT
-from runner import show
+from runner import fails, run, show
 from saving import describe, save, saved
+from test_disk import small_disk  # noqa: F401 (a fixture)
 
 SHARDS, CONSOLIDATED = "shards", "consolidated"
 
@@ -52,6 +53,8 @@ class Saving:
                 return which
             if all(tree.get(n) == data for n, data in seen.items()):
                 first = oracle.INDEX if self.kind == CONSOLIDATED else oracle.shard_name(1)
+                if self.kind == SHARDS:  # nobody can take it for a whole: it begins with a hole
+                    fails(run(["consolidate", out, out.parent / "welded"]), 3, "[0, 0]")
                 return "torn" if first not in seen else f"a part of {which} that looks whole: {sorted(seen)}"
         return f"a mixture: {sorted(seen)}"
 
@@ -92,24 +95,65 @@ def test_killed_at_each_step_of_publishing(saving, tmp_path, rng, there):
             assert result.status == 128 + signal.SIGKILL, show(result)
             now = saving.look(out)
             assert now in (("old", "new", "torn", "none") if there else ("new", "none") if saving.kind == SHARDS else ("new", "none", "torn")), f"{site} {nth}: {now}"
+            assert now != "none" or there or saving.kind == CONSOLIDATED or not out.exists()
             saving.next_run(out)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("there", [False, True])
+def test_killed_while_writing(saving, tmp_path, rng, there, rank):
+    """Any rank, in the middle of its data: what was there is untouched, a missing OUTPUT_DIR holds nothing."""
+    out = tmp_path / "parent" / "out"
+    saving.put(out, there)
+    site, nth = ("write", 2) if saving.kind == SHARDS else ("mpi_write", rng.randint(1, 2))
+    result = saving.run(out, env={"SHARDWELD_FAULT": f"{site}:{rank}:{nth}:kill"})
+    assert result.status == 128 + signal.SIGKILL, show(result)
+    assert saving.look(out) == ("old" if there else "none")
+    assert there or saving.kind == CONSOLIDATED or not out.exists()
+    saving.next_run(out)
+
+
+def drill(saving, out, there, spec):
+    saving.put(out, there)
+    site = spec.split(":")[0]
+    result = saving.run(out, env={"SHARDWELD_FAULT": spec})
+    now = saving.look(out)
+    if result.status == 0:
+        assert site not in STRICT and now == "new", f"{spec}: {now}; {show(result)}"
+    else:
+        assert result.status == 4 and result.stdout.count("\n") == 1, f"{spec}: {show(result)}"
+        assert now in ("old" if there else "none", "new") or (site in CLEANING and now == "torn"), f"{spec}: {now}; {show(result)}"
+        assert now != "none" or site in CLEANING or os.listdir(out.parent) == [], f"{spec}: {os.listdir(out.parent)}"
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_failures(saving, tmp_path, rng, there):
-    """A sample of the sites of all ranks: one message, and nothing is lost."""
+    """At each site of one of the ranks: one message, and nothing is lost."""
     out = tmp_path / "parent" / "out"
     saving.put(out, there)
     counts = calls(saving, out, tmp_path)
     assert {r for r, _ in counts} == {0, 1, 2}
-    for (rank, site), n in rng.sample(sorted(counts.items()), 16):
-        saving.put(out, there)
-        spec = f"{site}:{rank}:{rng.randint(1, n)}"
-        result = saving.run(out, env={"SHARDWELD_FAULT": spec})
-        now = saving.look(out)
-        if result.status == 0:
-            assert site not in STRICT and now == "new", f"{spec}: {now}; {show(result)}"
-        else:
-            assert result.status == 4 and result.stdout.count("\n") == 1, f"{spec}: {show(result)}"
-            assert now in ("old" if there else "none", "new") or (site in CLEANING and now == "torn"), f"{spec}: {now}; {show(result)}"
-        saving.next_run(out)
+    for i, site in enumerate(sorted({s for _, s in counts})):
+        rank = rng.choice([r for r, s in counts if s == site])
+        drill(saving, out, there, f"{site}:{rank}:{rng.randint(1, counts[rank, site])}")
+        if i % 3 == 0:
+            saving.next_run(out)
+
+
+@pytest.mark.parametrize("short", ["from the first byte on", "on the last bytes"])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_fills(saving, small_disk, there, short):  # noqa: F811
+    """Space is not reserved, so that the write itself meets the end."""
+    need = sum(len(data) // 4096 + 1 for data in saving.trees["new"].values()) * 4096
+    held = sum(len(data) // 4096 + 1 for data in saving.trees["old"].values()) * 4096 if there else 0
+    out = small_disk(held + need + 10 * 4096) / "parent" / "out"
+    saving.put(out, there)
+    stat = os.statvfs(out.parent)
+    spare = 4096 * 3 if short == "from the first byte on" else need
+    (out.parent.parent / "filler").write_bytes(bytes(max(0, stat.f_bavail * stat.f_frsize - spare)))
+    result = saving.run(out, env={"SHARDWELD_NO_RESERVE": "1"})
+    assert result.status == 4 and "no space left on device" in result.stdout.lower(), show(result)
+    assert saving.look(out) == ("old" if there else "none")
+    assert there or os.listdir(out.parent) == []
+    (out.parent.parent / "filler").unlink()
+    saving.next_run(out)

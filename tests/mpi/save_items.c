@@ -1,7 +1,8 @@
 /* Save from memory what a description says: save_items consolidated|shards SPEC OUT [OPTION=VALUE...]
  *
  * SPEC is JSON: a list of items {"rank", "name", "dtype", "global_shape", "offsets", "shape", "strides" (null = packed), "file", "at"},
- * where the first element of the box is byte `at` of the file. With `apart` rank 1 has another OUT than the others. Prints one line on rank 0:
+ * where the first element of the box is byte `at` of the file. With `apart` rank 1 has another OUT than the others, with `mixed` it calls the other
+ * function. Prints one line on rank 0:
  * "ok BYTES SECONDS" or "error CODE MESSAGE"; the exit status is that of the code. */
 #include <jansson.h>
 #include <stdio.h>
@@ -93,8 +94,9 @@ static void release(rank_items *r)
     json_decref(r->spec);
 }
 
-static bool take_option(sw_options *o, char *word, int rank, char **out)
+static bool take_option(sw_options *o, char *word, int rank, char **kind, char **out)
 {
+    static char other[2][16] = { "shards", "consolidated" };
     const char *value = strchr(word, '=') ? strchr(word, '=') + 1 : "";
     sw_status st = SW_STATUS_INIT;
 
@@ -120,6 +122,8 @@ static bool take_option(sw_options *o, char *word, int rank, char **out)
         o->no_sync = true;
     else if (strcmp(word, "apart") == 0)
         *out = rank == 1 ? word : *out;
+    else if (strcmp(word, "mixed") == 0)
+        *kind = rank == 1 ? other[strcmp(*kind, other[0]) == 0] : *kind;
     else
         return false;
     return true;
@@ -145,7 +149,7 @@ static int save(const sw_comm *comm, int argc, char **argv)
     bool good = argc >= 4 && take_items(&r, argv[2], comm->rank);
 
     for (int i = 4; i < argc && good; i++)
-        good = take_option(&opt, argv[i], comm->rank, &argv[3]);
+        good = take_option(&opt, argv[i], comm->rank, &argv[1], &argv[3]);
     if (!good)
         MPI_Abort(MPI_COMM_WORLD, 99);
     comm->barrier(comm->ctx);

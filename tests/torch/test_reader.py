@@ -9,11 +9,14 @@ import sys
 from itertools import product
 from math import prod
 
+import numpy as np
+import oracle
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from saving import describe, save, saved as succeeded
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.quantized_hf_storage import QuantizedHuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict_from_keys
@@ -23,6 +26,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 READER = os.environ.get("READER_CHECK", os.path.join(os.environ.get("SHARDWELD_BUILD", "build"), "tests", "reader_check"))
 RANKS = 4
+OURS = "ours"
 R, S0, S1 = Replicate(), Shard(0), Shard(1)
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64,
@@ -65,7 +69,31 @@ def job(top):
                 _, offsets = compute_local_shape_and_global_offset(shape, meshes[to], wanted)
                 local = state["dtensor"].to_local().clone()
                 torch.save((list(offsets), local), os.path.join(top, f"{name} {i} {k} {dist.get_rank()}"))
+    load_ours(os.path.join(top, OURS), meshes)
     dist.destroy_process_group()
+
+
+def load_ours(directory, meshes):
+    """Torch loads what we saved, onto every mesh that it loads its own onto."""
+    every = [(f"{name} {i}", shape, loads) for name, saves in CASES.items() for i, (shape, _, _, loads) in enumerate(saves)]
+    for k in range(max(len(loads) for _, _, loads in every)):
+        wanted = {n: (shape, meshes[loads[k][0]], loads[k][1]) for n, shape, loads in every if k < len(loads)}
+        state = {n: zeros(shape, device_mesh=mesh, placements=p) for n, (shape, mesh, p) in wanted.items()}
+        dcp.load(state, storage_reader=HuggingFaceStorageReader(directory))
+        for n, (shape, mesh, p) in wanted.items():
+            full = distribute_tensor(full_tensor(shape), mesh, p, src_data_rank=None)
+            assert same(state[n].to_local(), full.to_local()), f"{n}: {mesh} {p}"
+
+
+def save_ours(top):
+    """One checkpoint with a tensor for each save of the cases, in shard files from memory."""
+    tensors, boxes = {}, {}
+    for name, saves in CASES.items():
+        for i, (shape, mesh, placements, _) in enumerate(saves):
+            tensors[f"{name} {i}"] = oracle.Tensor("F32", shape, full_tensor(shape).numpy().tobytes())
+            boxes[f"{name} {i}"] = oracle.boxes_of(shape, mesh, [p.dim if isinstance(p, Shard) else None for p in placements])
+    spec = describe(str(top / "memory"), tensors, boxes, np.random.default_rng(2))
+    succeeded(save("shards", spec, top / OURS, np=RANKS))
 
 
 def free_port():
@@ -77,6 +105,7 @@ def free_port():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     top = tmp_path_factory.mktemp("reader")
+    save_ours(top)
     env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(RANKS)}
     env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     ranks = [subprocess.Popen([sys.executable, __file__, str(top)], env={**env, "RANK": str(r)}) for r in range(RANKS)]
@@ -109,6 +138,13 @@ def same(ours, theirs):
         and ours.shape == theirs.shape
         and (ours.numel() == 0 or ours.reshape(-1).view(torch.uint8).equal(theirs.contiguous().reshape(-1).view(torch.uint8)))
     )
+
+
+def test_torch_loads_what_we_save(saved):
+    """The ranks of the job have compared it; here, what they had before them."""
+    got = read(os.path.join(saved, OURS), threads=3)
+    assert len(got) == sum(map(len, CASES.values()))
+    assert all(same(t, full_tensor(t.shape)) for t in got.values())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -228,6 +264,22 @@ def test_fp8(tmp_path, weights, scales, target):
                 wanted.append(part)
     for threads, buffer in ((1, 0), (3, 4096)):
         assert all(map(same, read(tmp_path, asked, threads, buffer), wanted))
+
+
+def test_a_quantized_checkpoint(tmp_path):
+    """As a model's: saved in blocks, loaded by two threads, as it was before; and as it lies when nothing is asked for."""
+    shapes = {"linear1.weight": (256, 128), "linear2.weight": (128, 64), "embedding.weight": (512, 256)}
+    generator = torch.Generator().manual_seed(11)
+    originals = {n: torch.randn(s, generator=generator).to(torch.float8_e4m3fn).float() * 2 for n, s in shapes.items()}
+    state = {n: (t / 2).to(torch.float8_e4m3fn) for n, t in originals.items()}
+    state |= {n + "_scale_inv": torch.full((-(-r // 128), -(-c // 128)), 2.0) for n, (r, c) in shapes.items()}
+    save_file(state, tmp_path / "model.safetensors")
+    index(tmp_path, dict.fromkeys(state, "model.safetensors"))
+    got = read(tmp_path, [{"name": n, "dtype": "F32"} for n in shapes], threads=2)
+    assert all(map(same, got, originals.values()))
+    assert all(same(t, load_quantized(tmp_path, n, shapes[n], torch.float32, threads=2)) for n, t in zip(shapes, got, strict=True))
+    as_saved = read(tmp_path, threads=2)
+    assert all(same(as_saved[n], t) for n, t in state.items())
 
 
 @pytest.mark.parametrize("target", ["F32", "BF16"])

@@ -94,6 +94,26 @@ static void test_refused(void **state)
         { "consolidate --progress maybe in out", "expected one of auto, always, never" },
         { "consolidate --hint novalue in out", "--hint 'novalue': expected KEY=VALUE" },
         { "consolidate --hint =x in out", "--hint '=x': expected KEY=VALUE" },
+        { "reshard in", "OUTPUT_DIR is missing" },
+        { "reshard --mesh 4 --ranks 4 in out", "options '--mesh' and '--ranks' exclude one another" },
+        { "reshard --ranks 4 --mesh 4 in out", "options '--ranks' and '--mesh' exclude one another" },
+        { "reshard --mesh 4 --mesh 4 in out", "option '--mesh' is given twice" },
+        { "reshard --mesh '' in out", "--mesh '': expected SIZES" },
+        { "reshard --ranks 0 in out", "--ranks '0': expected at least 1" },
+        { "reshard --ranks 2x2 in out", "--ranks '2x2': expected a whole number" },
+        { "reshard --mesh 4 --placements shard0 --placements shard0 in out",
+          "'--placements' is given twice" },
+        { "reshard --mesh 4 --placements '' in out", "--placements '': expected P1,P2" },
+        { "reshard --mesh 4 --rule '' in out", "--rule '': expected GLOB=P1,P2" },
+        { "reshard --mesh 4 --rule a in out", "--rule 'a': expected GLOB=P1,P2" },
+        { "reshard --mesh 4 --rule =shard0 in out", "--rule '=shard0': expected GLOB=P1,P2" },
+        { "reshard --mesh 4 --rule a=shard0 --rule b in out", "--rule 'b': expected GLOB=P1,P2" },
+        { "reshard --mesh 4 --like a --single-file in out", "'--like' and '--single-file' exclude" },
+        { "reshard --mesh 4 --sync --no-sync in out", "exclude one another" },
+        { "reshard --mesh 4 --verify in out", "unknown option '--verify'" },
+        { "reshard --mesh 4 --assets d in out", "unknown option '--assets'" },
+        { "reshard --mesh 4 --diffusers in out", "unknown option '--diffusers'" },
+        { "consolidate --mesh 4 in out", "unknown option '--mesh'" },
     };
     line l;
 
@@ -139,6 +159,40 @@ static void test_taken(void **state)
     assert_string_equal(l.args.output, "-out");
     assert_false(l.args.opt.no_sync);
     assert_null(l.args.opt.hints);
+    sw_args_release(&l.args);
+}
+
+static void test_reshard(void **state)
+{
+    line l;
+
+    (void)state;
+    parse(&l, "reshard --rule a=b=shard0 --mesh 2x4 in --placements shard0,replicate -v out --rule *=shard1");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_string_equal(l.args.command->name, "reshard");
+    assert_string_equal(l.args.input, "in");
+    assert_string_equal(l.args.output, "out");
+    assert_string_equal(l.args.sharding.mesh, "2x4");
+    assert_string_equal(l.args.sharding.placements, "shard0,replicate");
+    assert_string_equal(l.args.sharding.rules[0], "a=b=shard0");
+    assert_string_equal(l.args.sharding.rules[1], "*=shard1");
+    assert_null(l.args.sharding.rules[2]);
+    assert_int_equal(l.args.ranks, 0);
+    sw_args_release(&l.args);
+    assert_null(l.args.sharding.rules);
+
+    parse(&l, "reshard --ranks 24 --max-shard-size 1GB --no-assets --overwrite -n in out");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_int_equal(l.args.ranks, 24);
+    assert_null(l.args.sharding.mesh);
+    assert_null(l.args.sharding.placements);
+    assert_null(l.args.sharding.rules);
+    assert_true(l.args.opt.no_assets && l.args.opt.overwrite && l.args.opt.dry_run);
+    sw_args_release(&l.args);
+
+    /* The library tells that no mesh was given. */
+    parse(&l, "reshard in out");
+    assert_int_equal(l.st.code, SW_OK);
     sw_args_release(&l.args);
 }
 
@@ -403,11 +457,40 @@ static void test_options_text(void **state)
     sw_args_release(&b.args);
 }
 
+/* How it is sharded is what ranks compare, too. */
+static void test_sharding_text(void **state)
+{
+    static const char *const lines[] = {
+        "reshard --mesh 4 in out",
+        "reshard --ranks 4 in out",
+        "reshard --mesh 8 in out",
+        "reshard --mesh 4 --placements shard1 in out",
+        "reshard --mesh 4 --rule a=shard1 in out",
+        "reshard --mesh 4 --rule a=shard1 --rule b=shard1 in out",
+    };
+    enum { N = sizeof lines / sizeof *lines };
+    char *texts[N];
+    line l;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        parse(&l, lines[i]);
+        assert_int_equal(l.st.code, SW_OK);
+        texts[i] = sw_options_text(&l.args);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(texts[i], texts[k]);
+        sw_args_release(&l.args);
+    }
+    for (size_t i = 0; i < N; i++)
+        free(texts[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_reshard),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_names_and_an_error),
         cmocka_unit_test(test_operands),
@@ -417,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_no_control_characters),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_options_text),
+        cmocka_unit_test(test_sharding_text),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -303,9 +303,8 @@ static uint64_t choose_strides(request *q, uint64_t *seed)
     return (uint64_t)step;
 }
 
-static void make_request(const world *w, request *q, uint64_t *seed, char *memory, uint64_t *used)
+static void begin_request(const world *w, request *q, const whole *t, uint64_t *seed)
 {
-    const whole *t = &w->tensors[test_random(seed, w->ntensors)];
     sw_status st = SW_STATUS_INIT;
 
     *q = (request){ .t = t, .to = choose_dtype(t, seed) };
@@ -313,12 +312,23 @@ static void make_request(const world *w, request *q, uint64_t *seed, char *memor
     q->read.dtype = q->to == t->dtype && test_random(seed, 2) ? NULL : sw_dtype_name(q->to);
     assert_int_equal(sw_checkpoint_read_shape(w->cp, t->name, q->read.dtype, &q->s, &st), SW_OK);
     assert_string_equal(q->s.dtype, sw_dtype_name(q->to));
-    choose_box(q, seed);
+}
+
+/* The box is known: a place in memory. */
+static void place_request(request *q, uint64_t *seed, char *memory, uint64_t *used)
+{
     q->origin = (int64_t)*used + (int64_t)test_random(seed, 3);
     *used = (uint64_t)q->origin + choose_strides(q, seed);
     assert_true(*used <= MEMORY);
     q->read.data = memory + q->origin;
     q->read.size = q->read.strides ? 0 : product(q->shape, q->s.ndim) * width(q->to);
+}
+
+static void make_request(const world *w, request *q, uint64_t *seed, char *memory, uint64_t *used)
+{
+    begin_request(w, q, &w->tensors[test_random(seed, w->ntensors)], seed);
+    choose_box(q, seed);
+    place_request(q, seed, memory, used);
 }
 
 static void check_request(const world *w, const request *q, char *memory, uint64_t seed)
@@ -341,21 +351,18 @@ static void check_request(const world *w, const request *q, char *memory, uint64
     }
 }
 
-static void check_reads(const world *w, uint64_t *seed, char *memory, uint64_t name)
+/* All at once, and nothing beside them is touched. */
+static void run_requests(const world *w, const request *requests, size_t n, uint64_t *seed, char *memory,
+                         uint64_t used, uint64_t name)
 {
     static const uint64_t buffers[] = { 0, 4096, 5000, 70000 };
     sw_read_options opt = { (unsigned)test_random(seed, 5), buffers[test_random(seed, 4)], NULL,
                             test_random(seed, 3) == 0 };
-    size_t n = test_random(seed, 12);
-    request requests[12];
-    sw_read reads[12];
+    sw_read reads[TENSORS] = { { 0 } };
     sw_status st = SW_STATUS_INIT;
-    uint64_t used = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        make_request(w, &requests[i], seed, memory, &used);
+    for (size_t i = 0; i < n; i++)
         reads[i] = requests[i].read;
-    }
     if (sw_checkpoint_read(w->cp, reads, n, &opt, &st))
         fail_msg("seed %d: %s: '%s': %s", (int)name, st.file, st.tensor, st.reason);
     for (size_t i = 0; i < n; i++)
@@ -365,50 +372,239 @@ static void check_reads(const world *w, uint64_t *seed, char *memory, uint64_t n
             fail_msg("seed %d: byte %d was touched", (int)name, (int)i);
 }
 
+static void check_reads(const world *w, uint64_t *seed, char *memory, uint64_t name)
+{
+    size_t n = test_random(seed, TENSORS);
+    request requests[TENSORS];
+    uint64_t used = 0;
+
+    for (size_t i = 0; i < n; i++)
+        make_request(w, &requests[i], seed, memory, &used);
+    run_requests(w, requests, n, seed, memory, used, name);
+}
+
+/* SEED=n: the first one; ROUNDS=n: how many. */
+static uint64_t from_environment(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* Tensors of all kinds, in sizes that the seed chooses. Returns how many. */
+static size_t make_tensors(whole *out, uint64_t *s)
+{
+    static const sw_dtype scale_dtypes[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
+    uint64_t r = 1 + test_random(s, 300), c = 1 + test_random(s, 300);
+    uint64_t e = 1 + test_random(s, 3), m = 1 + test_random(s, 9), g = 1 + test_random(s, 5);
+    const whole tensors[] = {
+        { .name = "a",
+          .dtype = SW_F32,
+          .ndim = 2,
+          .shape = { 1 + test_random(s, 90), 1 + test_random(s, 90) } },
+        { .name = "b",
+          .dtype = SW_BF16,
+          .ndim = 3,
+          .shape = { 1 + test_random(s, 9), 7, 1 + test_random(s, 900) } },
+        { .name = "c", .dtype = SW_F64, .ndim = 1, .shape = { 1 + test_random(s, 4000) } },
+        { .name = "d",
+          .dtype = SW_U8,
+          .ndim = 4,
+          .shape = { 3, 1 + test_random(s, 5), 5, 1 + test_random(s, 7) } },
+        { .name = "e", .dtype = SW_I64, .ndim = 0 },
+        { .name = "f", .dtype = SW_F16, .ndim = 2, .shape = { test_random(s, 2), 5 } },
+        { .name = "q.weight",
+          .dtype = test_random(s, 2) ? SW_F8_E4M3 : SW_F8_E5M2,
+          .ndim = 2,
+          .shape = { r, c },
+          .scales = "q.weight_scale_inv" },
+        { .name = "q.weight_scale_inv",
+          .dtype = scale_dtypes[test_random(s, 3)],
+          .ndim = 2,
+          .shape = { (r + 127) / 128, (c + 127) / 128 } },
+        { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { e, m, g, 16 }, .scales = "x_scales" },
+        { .name = "x_scales", .dtype = SW_U8, .ndim = 3, .shape = { e, m, g } },
+    };
+
+    memcpy(out, tensors, sizeof tensors);
+    return sizeof tensors / sizeof *tensors;
+}
+
 static void test_random_reads(void **state)
 {
+    uint64_t first = from_environment("SEED", 1), rounds = from_environment("ROUNDS", 40);
     char *memory = malloc(MEMORY);
-    const char *rounds = getenv("ROUNDS");
 
     (void)state;
     memset(memory, UNTOUCHED, MEMORY);
-    for (uint64_t seed = 1; seed <= (rounds ? strtoull(rounds, NULL, 10) : 40); seed++) {
-        uint64_t s = seed, r = 1 + test_random(&s, 300), c = 1 + test_random(&s, 300);
-        uint64_t e = 1 + test_random(&s, 3), m = 1 + test_random(&s, 9), g = 1 + test_random(&s, 5);
-        static const sw_dtype scale_dtypes[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
-        whole tensors[] = {
-            { .name = "a",
-              .dtype = SW_F32,
-              .ndim = 2,
-              .shape = { 1 + test_random(&s, 90), 1 + test_random(&s, 90) } },
-            { .name = "b",
-              .dtype = SW_BF16,
-              .ndim = 3,
-              .shape = { 1 + test_random(&s, 9), 7, 1 + test_random(&s, 900) } },
-            { .name = "c", .dtype = SW_F64, .ndim = 1, .shape = { 1 + test_random(&s, 4000) } },
-            { .name = "d",
-              .dtype = SW_U8,
-              .ndim = 4,
-              .shape = { 3, 1 + test_random(&s, 5), 5, 1 + test_random(&s, 7) } },
-            { .name = "e", .dtype = SW_I64, .ndim = 0 },
-            { .name = "f", .dtype = SW_F16, .ndim = 2, .shape = { test_random(&s, 2), 5 } },
-            { .name = "q.weight",
-              .dtype = test_random(&s, 2) ? SW_F8_E4M3 : SW_F8_E5M2,
-              .ndim = 2,
-              .shape = { r, c },
-              .scales = "q.weight_scale_inv" },
-            { .name = "q.weight_scale_inv",
-              .dtype = scale_dtypes[test_random(&s, 3)],
-              .ndim = 2,
-              .shape = { (r + 127) / 128, (c + 127) / 128 } },
-            { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { e, m, g, 16 }, .scales = "x_scales" },
-            { .name = "x_scales", .dtype = SW_U8, .ndim = 3, .shape = { e, m, g } },
-        };
+    for (uint64_t seed = first; seed < first + rounds; seed++) {
+        uint64_t s = seed;
+        whole tensors[TENSORS];
+        size_t n = make_tensors(tensors, &s);
         world w;
 
-        open_world(&w, &s, tensors, sizeof tensors / sizeof tensors[0], test_random(&s, 4) != 0);
+        open_world(&w, &s, tensors, n, test_random(&s, 4) != 0);
         for (int i = 0; i < 10; i++)
             check_reads(&w, &s, memory, seed);
+        close_world(&w);
+    }
+    free(memory);
+}
+
+/* ---- meshes ----------------------------------------------------------------------------------------- */
+
+#define MESH_DIMS 3
+#define MESH_RANKS 24
+#define REPLICATE 4
+
+typedef struct mesh {
+    unsigned ndim;
+    uint64_t size[MESH_DIMS], ranks;
+} mesh;
+
+/* For each tensor: the dimension that each dimension of the mesh cuts, or REPLICATE. */
+typedef struct placement {
+    unsigned dims[MESH_DIMS];
+} placement;
+
+static mesh choose_mesh(uint64_t *seed)
+{
+    mesh m;
+
+    do {
+        m = (mesh){ .ndim = 1 + (unsigned)test_random(seed, MESH_DIMS), .ranks = 1 };
+        for (unsigned i = 0; i < m.ndim; i++) {
+            m.size[i] = 1 + test_random(seed, m.ndim == 1 ? 9 : 4);
+            m.ranks *= m.size[i];
+        }
+    } while (m.ranks > MESH_RANKS);
+    return m;
+}
+
+static placement choose_placement(unsigned ndim, uint64_t *seed)
+{
+    placement p;
+
+    for (unsigned i = 0; i < MESH_DIMS; i++)
+        p.dims[i] = ndim && test_random(seed, 4) ? (unsigned)test_random(seed, ndim) : REPLICATE;
+    return p;
+}
+
+/* DTensor's part of a rank: one cut after the other, each into equal chunks but for the last ones. As torch has it, an empty part lies
+ * at the end of its dimension. */
+static void rank_box(const mesh *m, const placement *p, uint64_t rank, unsigned ndim,
+                     const uint64_t *whole_shape, uint64_t *offsets, uint64_t *shape)
+{
+    uint64_t at[MESH_DIMS];
+
+    unflatten(rank, m->ndim, m->size, at);
+    memset(offsets, 0, ndim * sizeof *offsets);
+    memcpy(shape, whole_shape, ndim * sizeof *shape);
+    for (unsigned i = 0; i < m->ndim; i++) {
+        unsigned d = p->dims[i];
+        uint64_t each, begin;
+
+        if (d == REPLICATE)
+            continue;
+        each = (shape[d] + m->size[i] - 1) / m->size[i];
+        begin = sw_min(at[i] * each, shape[d]);
+        offsets[d] += begin;
+        shape[d] = sw_min(each, shape[d] - begin);
+    }
+    for (unsigned d = 0; d < ndim; d++)
+        if (shape[d] == 0)
+            offsets[d] = whole_shape[d];
+}
+
+/* Is this box, which is not empty, another rank's already? */
+static bool is_replica(const world *w, const test_box *b)
+{
+    for (size_t i = 0; i < w->nboxes; i++)
+        if (strcmp(w->boxes[i].name, b->name) == 0 &&
+            memcmp(w->boxes[i].offsets, b->offsets, sizeof b->offsets) == 0 &&
+            memcmp(w->boxes[i].shape, b->shape, sizeof b->shape) == 0)
+            return true;
+    return false;
+}
+
+/* What each rank holds, in a file of its own: every replica, or one of each; with empty boxes, or without. */
+static void save_on_mesh(world *w, const mesh *m, uint64_t *seed)
+{
+    bool replicas = test_random(seed, 2), empty = test_random(seed, 2);
+
+    w->nboxes = 0;
+    for (size_t i = 0; i < w->ntensors; i++) {
+        const whole *t = &w->tensors[i];
+        placement p = choose_placement(t->ndim, seed);
+        bool nothing = product(t->shape, t->ndim) == 0;
+
+        for (uint64_t rank = 0; rank < m->ranks; rank++) {
+            test_box *b = &w->boxes[w->nboxes];
+
+            *b = (test_box){ t->name, (uint32_t)rank, t->dtype, t->ndim, { 0 }, { 0 } };
+            rank_box(m, &p, rank, t->ndim, t->shape, b->offsets, b->shape);
+            if (product(b->shape, b->ndim) == 0 ? !empty && !(nothing && rank == 0)
+                                                : !replicas && is_replica(w, b))
+                continue;
+            w->nboxes++;
+        }
+    }
+    for (uint32_t f = 0; f < m->ranks; f++)
+        write_file(w, f, true);
+}
+
+static void load_on_mesh(const world *w, const mesh *m, uint64_t *seed, char *memory, uint64_t name)
+{
+    placement p[TENSORS];
+
+    for (size_t i = 0; i < w->ntensors; i++)
+        p[i] = choose_placement(w->tensors[i].ndim, seed);
+    for (uint64_t rank = 0; rank < m->ranks; rank += 1 + test_random(seed, m->ranks)) {
+        request requests[TENSORS];
+        uint64_t used = 0;
+
+        for (size_t i = 0; i < w->ntensors; i++) {
+            request *q = &requests[i];
+
+            begin_request(w, q, &w->tensors[i], seed);
+            for (unsigned k = 0; k < MESH_DIMS; k++) /* values of MXFP4 have a dimension less */
+                p[i].dims[k] = p[i].dims[k] < q->s.ndim ? p[i].dims[k] : REPLICATE;
+            rank_box(m, &p[i], rank, q->s.ndim, q->s.shape, q->offsets, q->shape);
+            q->read.offsets = q->offsets;
+            q->read.shape = q->shape;
+            place_request(q, seed, memory, &used);
+        }
+        run_requests(w, requests, w->ntensors, seed, memory, used, name);
+    }
+}
+
+/* Any mesh to any mesh. */
+static void test_meshes(void **state)
+{
+    uint64_t first = from_environment("SEED", 1), rounds = from_environment("ROUNDS", 30);
+    sw_comm comm = sw_comm_self();
+    char *memory = malloc(MEMORY);
+
+    (void)state;
+    memset(memory, UNTOUCHED, MEMORY);
+    for (uint64_t seed = first; seed < first + rounds; seed++) {
+        uint64_t s = seed * 977;
+        whole tensors[TENSORS];
+        world w = { .dir = "/tmp/shardweld-unit-XXXXXX", .tensors = tensors };
+        sw_status st = SW_STATUS_INIT;
+        mesh m = choose_mesh(&s);
+
+        w.ntensors = make_tensors(tensors, &s);
+        assert_non_null(mkdtemp(w.dir));
+        for (size_t i = 0; i < w.ntensors; i++)
+            fill(&tensors[i], &s);
+        save_on_mesh(&w, &m, &s);
+        if (sw_checkpoint_open(&comm, w.dir, NULL, &w.cp, &st))
+            fail_msg("seed %d: %s: %s: %s", (int)seed, st.file, st.tensor, st.reason);
+        for (int i = 0; i < 3; i++) {
+            m = choose_mesh(&s);
+            load_on_mesh(&w, &m, &s, memory, seed);
+        }
         close_world(&w);
     }
     free(memory);
@@ -461,6 +657,7 @@ typedef struct user {
     unsigned threads;
     pthread_t thread;
     bool good;
+    const char *dir;
 } user;
 
 /* Reads each row of a tensor, backwards, again and again. */
@@ -508,6 +705,50 @@ static void test_threads(void **state)
         assert_int_equal(pthread_create(&users[i].thread, NULL, use, &users[i]), 0);
     }
     for (unsigned i = 0; i < 4; i++) {
+        pthread_join(users[i].thread, NULL);
+        assert_true(users[i].good);
+    }
+    close_world(&w);
+}
+
+/* Opens a handle of its own. */
+static void *use_alone(void *arg)
+{
+    user *u = arg;
+    const sw_checkpoint *shared = u->cp;
+    sw_comm comm = sw_comm_self();
+    sw_checkpoint *cp = NULL;
+    sw_status st;
+    bool good = true;
+
+    for (int i = 0; i < 5 && good; i++) {
+        good = sw_checkpoint_open(&comm, u->dir, NULL, &cp, &st) == SW_OK;
+        u->cp = cp;
+        if (good)
+            use(u);
+        good = good && u->good;
+        sw_checkpoint_free(cp);
+    }
+    u->cp = shared;
+    u->good = good;
+    return NULL;
+}
+
+/* Threads that each open the same checkpoint, and others that share a handle at the same time. */
+static void test_handles(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 20, 100 } } };
+    user users[6];
+    uint64_t seed = 9;
+    world w;
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, true);
+    for (unsigned i = 0; i < 6; i++) {
+        users[i] = (user){ .cp = w.cp, .t = tensors, .threads = 1 + i % 2, .dir = w.dir };
+        assert_int_equal(pthread_create(&users[i].thread, NULL, i % 3 ? use_alone : use, &users[i]), 0);
+    }
+    for (unsigned i = 0; i < 6; i++) {
         pthread_join(users[i].thread, NULL);
         assert_true(users[i].good);
     }
@@ -568,7 +809,8 @@ static void test_refused(void **state)
 {
     static const uint64_t zero[4] = { 0 }, one[4] = { 1, 1, 1, 1 }, far[4] = { 4, 0 }, wide[4] = { 1, 7 };
     static const uint64_t huge[4] = { UINT64_MAX, 1 };
-    static const int64_t still[2] = { 0, 4 }, leap[2] = { INT64_MAX, 4 }, back[2] = { INT64_MIN, 4 };
+    static const int64_t counted[2] = { 24, -3 }, still[2] = { 0, 4 }, leap[2] = { INT64_MAX, 4 },
+                         back[2] = { INT64_MIN, 4 };
     static char memory[4 * 6 * 8];
     static const struct {
         const char *what;
@@ -602,6 +844,15 @@ static void test_refused(void **state)
           { "p.weight", NULL, NULL, memory, NULL, 96, "F32" },
           "F32 of shape [2, 2] does not scale 'p.weight', F8_E4M3 of shape [2, 2]" },
         { "stride 0", { "t", NULL, NULL, memory, still, 96, NULL }, "a stride of 0 bytes" },
+        { "elements",
+          { "t", NULL, NULL, memory, counted, 96, NULL },
+          "a stride of -3 bytes puts its elements, of 4 bytes" },
+        { "two in one place",
+          { "t", NULL, NULL, memory + 95, NULL, 96, NULL },
+          "it goes to the same memory as a read of 't'" },
+        { "one within another",
+          { "t", one, one, memory + 120, NULL, 96, "F64" },
+          "it goes to the same memory as a read of 'i'" },
         { "stride too large", { "t", NULL, NULL, memory, leap, 96, NULL }, "is too large" },
         { "stride too small", { "t", NULL, NULL, memory, back, 96, NULL }, "is too large" },
     };
@@ -634,6 +885,43 @@ static void test_refused(void **state)
         for (size_t b = 0; b < sizeof memory; b++)
             assert_int_equal(memory[b], UNTOUCHED);
     }
+    /* NULL and a number */
+    assert_int_equal(sw_checkpoint_read(w.cp, NULL, 2, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "2 reads, but no list"));
+    close_world(&w);
+}
+
+/* Columns of one matrix, side by side, are no two reads of the same memory; nor are empty ones, nor neighbours. */
+static void test_apart(void **state)
+{
+    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 8, 2 } } };
+    const uint64_t offsets[2][2] = { { 0, 0 }, { 0, 1 } }, column[2] = { 8, 1 }, none[2] = { 0, 2 };
+    const uint64_t upper[2] = { 4, 2 }, lower_at[2] = { 4, 0 };
+    const int64_t strides[2] = { 8, 4 }, back[2] = { -8, 4 };
+    char memory[64];
+    uint64_t seed = 1;
+    sw_status st;
+    world w;
+    sw_read columns[3] = { { "t", offsets[0], column, memory, strides, 0, NULL },
+                           { "t", offsets[1], column, memory + 4, strides, 0, NULL },
+                           { "t", offsets[0], none, memory + 8, NULL, 0, NULL } };
+    sw_read halves[2] = { { "t", lower_at, upper, memory + 32, NULL, 32, NULL },
+                          { "t", offsets[0], upper, memory, NULL, 32, NULL } };
+
+    (void)state;
+    open_world(&w, &seed, tensors, 1, true);
+    assert_int_equal(sw_checkpoint_read(w.cp, columns, 3, NULL, &st), SW_OK);
+    assert_memory_equal(memory, tensors[0].data, 64);
+    memset(memory, 0, sizeof memory);
+    assert_int_equal(sw_checkpoint_read(w.cp, halves, 2, NULL, &st), SW_OK);
+    assert_memory_equal(memory, tensors[0].data, 64);
+    halves[1].data = memory + 1;
+    assert_int_equal(sw_checkpoint_read(w.cp, halves, 2, NULL, &st), SW_EUSAGE);
+    halves[1].data = memory + 24; /* upwards it fills what packed it would */
+    halves[1].strides = back;
+    assert_int_equal(sw_checkpoint_read(w.cp, halves, 2, NULL, &st), SW_OK);
+    halves[1].data = memory + 32;
+    assert_int_equal(sw_checkpoint_read(w.cp, halves, 2, NULL, &st), SW_EUSAGE);
     close_world(&w);
 }
 
@@ -770,10 +1058,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_reads), cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_narrow),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_options),
-        cmocka_unit_test(test_changed_file), cmocka_unit_test(test_lost_shards),
-        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_meshes),       cmocka_unit_test(test_handles),
+        cmocka_unit_test(test_apart),        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_narrow),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_options),      cmocka_unit_test(test_changed_file),
+        cmocka_unit_test(test_lost_shards),  cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

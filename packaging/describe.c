@@ -1,0 +1,411 @@
+/* The command line, described for man and for bash, from the table that the program itself parses with: what is not in the table cannot be
+ * described, and nothing in it can be left out. Runs once, while shardweld is built.
+ *   describe man NAME <PROSE >PAGE    section 1; NAME is a command, or shardweld
+ *   describe completion >FILE         bash
+ *   describe commands                 their names
+ * PROSE is a page whose lines that begin with '@' stand for what the table knows: @head, @commands, @options, @status, @see and
+ * @synopsis. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/opts.h"
+
+/* ---- roff --------------------------------------------------------------------------------------- */
+
+/* One character that man must show as it is. */
+static void put_char(char c, bool first)
+{
+    switch (c) {
+    case '\\':
+        fputs("\\e", stdout);
+        break;
+    case '-':
+        fputs("\\-", stdout);
+        break;
+    case '\'':
+        fputs("\\(aq", stdout);
+        break;
+    case '"':
+        fputs("\\(dq", stdout);
+        break;
+    case '.':
+        fputs(first ? "\\&." : ".", stdout);
+        break;
+    default:
+        putchar(c);
+    }
+}
+
+static void put_text(const char *text)
+{
+    for (size_t i = 0; text[i]; i++)
+        put_char(text[i], i == 0);
+}
+
+/* May a word not be broken at the end of a line? */
+static bool is_name(const char *word)
+{
+    size_t len = strcspn(word, " \n");
+
+    return strcspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") < len;
+}
+
+/* Text whose --options stand out. */
+static void put_prose(const char *text)
+{
+    bool bold = false;
+
+    for (size_t i = 0; text[i]; i++) {
+        bool begins = i == 0 || text[i - 1] == ' ' || text[i - 1] == '\n';
+
+        if (begins && strncmp(text + i, "--", 2) == 0) {
+            bold = true;
+            fputs("\\fB", stdout);
+        } else if (bold && !strchr("abcdefghijklmnopqrstuvwxyz-", text[i])) {
+            bold = false;
+            fputs("\\fR", stdout);
+        } else if (begins && is_name(text + i)) {
+            fputs("\\%", stdout);
+        }
+        put_char(text[i], i == 0 || text[i - 1] == '\n');
+    }
+    if (bold)
+        fputs("\\fR", stdout);
+}
+
+/* ---- man pages ---------------------------------------------------------------------------------- */
+
+static void man_name(const sw_command *c)
+{
+    fputs("shardweld", stdout);
+    if (c) {
+        fputs("\\-", stdout);
+        put_text(c->name);
+    }
+}
+
+static void man_head(const sw_command *c)
+{
+    fputs(".TH SHARDWELD", stdout);
+    if (c) {
+        fputs("\\-", stdout);
+        for (const char *s = c->name; *s; s++)
+            putchar(*s >= 'a' && *s <= 'z' ? *s - 'a' + 'A' : *s);
+    }
+    fputs(" 1 \"\" \"shardweld " SW_VERSION "\" \"User Commands\"\n.ad l\n.SH NAME\n", stdout);
+    man_name(c);
+    fputs(" \\- ", stdout);
+    put_text(c ? c->summary : "weld sharded safetensors checkpoints into whole ones, in parallel");
+    putchar('\n');
+}
+
+static void man_synopsis(const sw_command *c)
+{
+    fputs(".SH SYNOPSIS\n.nf\n", stdout);
+    if (c) {
+        fputs("\\fBshardweld ", stdout);
+        put_text(c->name);
+        fputs("\\fR [\\fIOPTIONS\\fR]", stdout);
+        for (size_t i = 0; i < 2 && c->operands[i]; i++) {
+            fputs(" \\fI", stdout);
+            put_text(c->operands[i]);
+            fputs("\\fR", stdout);
+        }
+        putchar('\n');
+    } else {
+        fputs("\\fBshardweld\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] \\fIOPERANDS\\fR\n"
+              "\\fBshardweld\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR\n"
+              "\\fBshardweld \\-\\-help\\fR | \\fB\\-\\-version\\fR\n",
+              stdout);
+    }
+    fputs(".fi\n", stdout);
+}
+
+static void man_about(const sw_command *c)
+{
+    put_prose(c->about);
+    putchar('\n');
+}
+
+static void man_row(const sw_opt *row)
+{
+    fputs(".TP\n", stdout);
+    if (row->letter)
+        printf("\\fB\\-%c\\fR, ", row->letter);
+    fputs("\\fB\\-\\-", stdout);
+    put_text(row->name);
+    fputs("\\fR", stdout);
+    if (row->arg) {
+        fputs(" \\fI", stdout);
+        put_text(row->arg);
+        fputs("\\fR", stdout);
+    }
+    putchar('\n');
+    put_prose(row->help);
+    putchar('\n');
+}
+
+/* Without the colon at its end. */
+static void put_heading(const char *text)
+{
+    for (size_t i = 0; text[i] && strcmp(text + i, ":") != 0; i++)
+        put_char(text[i], false);
+    putchar('\n');
+}
+
+static void man_options(const sw_command *c)
+{
+    fputs(".SH OPTIONS\n", stdout);
+    for (const sw_section *const *s = c->sections; *s; s++) {
+        fputs(".SS ", stdout);
+        put_heading((*s)->heading);
+        for (const sw_opt *row = (*s)->rows; row->name; row++)
+            man_row(row);
+    }
+    fputs(".PP\n\\fISIZE\\fR is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n",
+          stdout);
+}
+
+static void man_commands(void)
+{
+    fputs(".SH COMMANDS\n", stdout);
+    for (const sw_command *c = sw_commands; c->name; c++) {
+        fputs(".TP\n\\fBshardweld\\-", stdout);
+        put_text(c->name);
+        fputs("\\fR(1)\n", stdout);
+        put_text(c->summary);
+        putchar('\n');
+    }
+}
+
+/* By status: each with the texts of all codes that have it. */
+static void man_status(void)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } codes[] = {
+#define ROW(name, exit_status, words) { exit_status, words },
+        SW_CODES(ROW)
+#undef ROW
+    };
+    int last = -1;
+
+    fputs(".SH EXIT STATUS\nEvery rank leaves with the same status.\n", stdout);
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        if (codes[i].status == last)
+            fputs(",\n", stdout);
+        else
+            printf("%s.TP\n.B %d\n", last < 0 ? "" : "\n", codes[i].status);
+        last = codes[i].status;
+        put_text(codes[i].text);
+    }
+    putchar('\n');
+}
+
+static void man_see(const sw_command *but)
+{
+    fputs(".SH SEE ALSO\n", stdout);
+    if (but)
+        fputs(".BR shardweld (1),\n", stdout);
+    for (const sw_command *c = sw_commands; c->name; c++) {
+        if (c == but)
+            continue;
+        fputs(".BR shardweld\\-", stdout);
+        put_text(c->name);
+        fputs(" (1),\n", stdout);
+    }
+    fputs(".BR shardweld (3)\n", stdout);
+}
+
+/* A line that begins with '@'. */
+static bool man_directive(const char *line, const sw_command *c)
+{
+    if (strcmp(line, "@head\n") == 0)
+        man_head(c);
+    else if (strcmp(line, "@synopsis\n") == 0)
+        man_synopsis(c);
+    else if (strcmp(line, "@about\n") == 0 && c)
+        man_about(c);
+    else if (strcmp(line, "@options\n") == 0 && c)
+        man_options(c);
+    else if (strcmp(line, "@commands\n") == 0)
+        man_commands();
+    else if (strcmp(line, "@status\n") == 0)
+        man_status();
+    else if (strcmp(line, "@see\n") == 0)
+        man_see(c);
+    else
+        return false;
+    return true;
+}
+
+static int man(const sw_command *c)
+{
+    char line[1024];
+
+    while (fgets(line, sizeof line, stdin)) {
+        if (line[0] != '@') {
+            fputs(line, stdout);
+        } else if (!man_directive(line, c)) {
+            fprintf(stderr, "describe: what is %s", line);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* ---- bash --------------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+/* What can stand in the place of a word: files, directories, or the words of a choice. */
+static void bash_kind(const char *word)
+{
+    if (ends_with(word, "DIR") || strcmp(word, "IN") == 0 || strcmp(word, "OUT") == 0)
+        fputs("directories", stdout);
+    else if (ends_with(word, "FILE") || ends_with(word, "INDEX") || ends_with(word, "PATH"))
+        fputs("files", stdout);
+    else
+        fputs("nothing", stdout);
+}
+
+static void bash_values(const sw_command *c)
+{
+    printf("    %s)\n        case $2 in\n", c->name);
+    for (const sw_section *const *s = c->sections; *s; s++) {
+        for (const sw_opt *row = (*s)->rows; row->name; row++) {
+            if (!row->arg)
+                continue;
+            printf("        --%s) ", row->name);
+            if (row->choices) {
+                fputs("_shardweld_words '", stdout);
+                for (size_t i = 0; row->choices[i]; i++)
+                    printf("%s%s", i ? " " : "", row->choices[i]);
+                fputs("'", stdout);
+            } else {
+                fputs("_shardweld_", stdout);
+                bash_kind(row->arg);
+            }
+            fputs(" ;;\n", stdout);
+        }
+    }
+    fputs("        *) return 1 ;;\n        esac\n        ;;\n", stdout);
+}
+
+static void bash_options(const sw_command *c)
+{
+    printf("    %s) _shardweld_words '", c->name);
+    for (const sw_section *const *s = c->sections; *s; s++)
+        for (const sw_opt *row = (*s)->rows; row->name; row++)
+            printf("%s--%s", s == c->sections && row == (*s)->rows ? "" : " ", row->name);
+    fputs("' ;;\n", stdout);
+}
+
+static void bash_operands(const sw_command *c)
+{
+    printf("    %s) _shardweld_", c->name);
+    bash_kind(c->operands[0]);
+    fputs(" ;;\n", stdout);
+}
+
+static void bash_cases(const char *comment, const char *name, void (*put)(const sw_command *c))
+{
+    printf("\n# %s\n_shardweld_%s()\n{\n    case $1 in\n", comment, name);
+    for (const sw_command *c = sw_commands; c->name; c++)
+        put(c);
+    fputs("    *) return 1 ;;\n    esac\n}\n", stdout);
+}
+
+static void completion(void)
+{
+    fputs("# bash completion for shardweld; made from its table of options.\n"
+          "# cur: the word that is being typed. What fits goes into COMPREPLY.\n"
+          "\n"
+          "_shardweld_words()\n{\n    mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$cur\")\n}\n"
+          "\n"
+          "_shardweld_files()\n{\n    compopt -o filenames 2>/dev/null\n"
+          "    mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n}\n"
+          "\n"
+          "_shardweld_directories()\n{\n    compopt -o filenames 2>/dev/null\n"
+          "    mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")\n}\n"
+          "\n"
+          "_shardweld_nothing()\n{\n    COMPREPLY=()\n}\n",
+          stdout);
+    bash_cases("COMMAND OPTION: the values of an option; 1 = it takes none.", "values", bash_values);
+    bash_cases("COMMAND: its options.", "options", bash_options);
+    bash_cases("COMMAND: its operands.", "operands", bash_operands);
+    fputs("\n_shardweld()\n{\n"
+          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=\n"
+          "\n"
+          "    COMPREPLY=()\n"
+          "    # readline takes --option=value for three words\n"
+          "    if [[ $cur == = ]]; then\n"
+          "        cur=\n"
+          "    elif [[ $prev == = && $COMP_CWORD -ge 3 ]]; then\n"
+          "        prev=${COMP_WORDS[COMP_CWORD - 2]}\n"
+          "    fi\n"
+          "    if [[ $COMP_CWORD -gt 1 ]]; then\n"
+          "        command=${COMP_WORDS[1]}\n"
+          "        if [[ $prev == --* ]] && _shardweld_values \"$command\" \"$prev\"; then\n"
+          "            return\n"
+          "        fi\n"
+          "    fi\n"
+          "    if [[ -z $command ]]; then\n"
+          "        _shardweld_words '",
+          stdout);
+    for (const sw_command *c = sw_commands; c->name; c++)
+        printf("%s ", c->name);
+    fputs("--help --version'\n"
+          "    elif [[ $cur == -* ]]; then\n"
+          "        _shardweld_options \"$command\"\n"
+          "    else\n"
+          "        _shardweld_operands \"$command\"\n"
+          "    fi\n"
+          "}\n"
+          "\n"
+          "complete -F _shardweld shardweld\n",
+          stdout);
+}
+
+/* ---- main --------------------------------------------------------------------------------------- */
+
+static void commands(void)
+{
+    for (const sw_command *c = sw_commands; c->name; c++)
+        puts(c->name);
+}
+
+static int man_named(const char *name)
+{
+    if (strcmp(name, "shardweld") == 0)
+        return man(NULL);
+    for (const sw_command *c = sw_commands; c->name; c++)
+        if (strcmp(name, c->name) == 0)
+            return man(c);
+    fprintf(stderr, "describe: '%s' is not a command\n", name);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    int status = 0;
+
+    if (argc == 3 && strcmp(argv[1], "man") == 0) {
+        status = man_named(argv[2]);
+    } else if (argc == 2 && strcmp(argv[1], "completion") == 0) {
+        completion();
+    } else if (argc == 2 && strcmp(argv[1], "commands") == 0) {
+        commands();
+    } else {
+        fputs("usage: describe man NAME | completion | commands\n", stderr);
+        return 2;
+    }
+    return fflush(stdout) || ferror(stdout) ? 1 : status;
+}

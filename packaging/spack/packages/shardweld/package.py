@@ -1,0 +1,48 @@
+"""Spack's recipe for shardweld. `spack repo add packaging/spack` in a clone, then `spack install shardweld`."""
+
+from pathlib import Path
+
+from spack.package import *
+
+try:
+    from spack_repo.builtin.build_systems.makefile import MakefilePackage
+except ImportError:  # before Spack 1.0 it came with spack.package
+    pass
+
+
+class Shardweld(MakefilePackage):
+    """Weld sharded safetensors checkpoints into whole ones, in parallel: a program and a C library over MPI."""
+
+    # The clone that this file lies in; a recipe that is moved elsewhere names another source here.
+    git = str(Path(__file__).resolve().parents[4])
+
+    version("main", branch="main")
+
+    depends_on("c", type="build")
+    depends_on("gmake", type="build")
+    depends_on("pkgconfig", type="build")
+    depends_on("cmocka", type="test")
+    depends_on("jansson")
+    depends_on("mpi")
+
+    @property
+    def build_targets(self):
+        return ["all"] + self.make_args
+
+    @property
+    def install_targets(self):
+        return ["install"] + self.make_args
+
+    @property
+    def make_args(self):
+        return [f"MPICC={self.spec['mpi'].mpicc}", f"PREFIX={self.prefix}"]
+
+    def check(self):
+        """The units only: they need neither a launcher nor a network."""
+        with working_dir(self.stage.source_path):
+            make("check-unit", *self.make_args)
+
+    def test_version(self):
+        """the program tells its version"""
+        shardweld = which(self.prefix.bin.shardweld)
+        assert "shardweld" in shardweld("--version", output=str.split)

@@ -1,0 +1,60 @@
+"""The programs in docs/library.md compile, without a warning, and do what the page says."""
+
+import os
+import re
+import subprocess
+
+import numpy as np
+import oracle
+import pytest
+from runner import ROOT
+from saving import BUILD, start
+
+PAGE = os.path.join(ROOT, "docs", "library.md")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """{name: path}: each block of C in the page that begins with the name of a file."""
+    directory, build = tmp_path_factory.mktemp("docs"), os.path.abspath(BUILD)
+    with open(PAGE) as f:
+        blocks = re.findall(r"```c\n(/\* (\w+)\.c: .*?)```", f.read(), re.DOTALL)
+    for text, name in blocks:
+        (directory / f"{name}.c").write_text(text)
+        compiler = "mpicc" if "shardweld_mpi.h" in text else "cc"
+        words = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", os.path.join(ROOT, "include"), directory / f"{name}.c", "-o", directory / name]
+        done = subprocess.run([*words, "-L", build, "-lshardweld", f"-Wl,-rpath,{build}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return {name: str(directory / name) for _, name in blocks}
+
+
+def test_they_are_short():
+    with open(PAGE) as f:
+        assert len(f.read().splitlines()) < 150
+
+
+def test_save_then_read(programs, tmp_path):
+    ranks = 3
+    saved = start(programs["save"], tmp_path / "out", np=ranks)
+    assert (saved.status, saved.stderr) == (0, "")
+    matrix = np.array([[10 * r + c for c in range(3)] for r in range(ranks)], dtype="<f4")
+    want = oracle.serialize({"matrix": oracle.Tensor("F32", matrix.shape, matrix.tobytes())})
+    assert oracle.tree(tmp_path / "out") == {oracle.SINGLE: want}
+    read = start(programs["read"], tmp_path / "out")
+    assert (read.status, read.stdout, read.stderr) == (0, "matrix: 0\n", "")
+
+
+def test_read_passes_over_integers(programs, tmp_path):
+    tensors = {"ids": oracle.Tensor("I64", (2,), bytes(16)), "half": oracle.Tensor("BF16", (1, 2), b"\x80\x3f\0\0"), "none": oracle.Tensor("F32", (0, 3), b"")}
+    oracle.write(str(tmp_path / oracle.SINGLE), oracle.serialize(tensors))
+    read = start(programs["read"], tmp_path)
+    assert (read.status, read.stdout, read.stderr) == (0, "half: 1\n", "")
+
+
+def test_errors(programs, tmp_path):
+    read = start(programs["read"], tmp_path / "nothing")
+    assert read.status == 3 and read.stdout == "" and read.stderr.count("\n") == 1
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / oracle.SINGLE).write_bytes(b"mine")
+    saved = start(programs["save"], tmp_path / "out", np=2)
+    assert saved.status == 2 and "overwrite" in saved.stderr

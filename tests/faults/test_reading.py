@@ -1,0 +1,89 @@
+"""Failures while boxes are read: an error that names the file, or the right bytes; never the wrong ones, and never the end of the process."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import oracle
+import pytest
+import runner
+from reading import command, read, results, run
+
+# What the reader does without: it goes another way.
+SPARED = {"mmap", "populate"}
+STRICT = {"open_shard", "pread", "open", "opendir", "readdir"}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """(directory, requests): three shards; columns, so that rows have gaps between them, cast and as saved, and a whole."""
+    directory, values = tmp_path_factory.mktemp("shards"), np.random.default_rng(3)
+    tensors = {"a": oracle.random_tensor(values, "F32", (60, 900)), "b": oracle.random_tensor(values, "BF16", (45, 64)), "c": oracle.random_tensor(values, "I64", ())}
+    oracle.write_sharded(str(directory), tensors, {n: oracle.boxes_of(t.shape, (3,), (0 if t.shape else None,)) for n, t in tensors.items()})
+    columns = {"name": "a", "offsets": [0, 300], "shape": [60, 300]}
+    narrow = {"name": "b", "offsets": [5, 7], "shape": [40, 30]}
+    return directory, [columns, {**narrow, "dtype": "F32"}, {"name": "b"}, narrow, {"name": "c"}]
+
+
+@pytest.mark.parametrize("threads, map", [(1, False), (1, True), (3, False), (3, True)])
+def test_every_call(scene, tmp_path, rng, threads, map):
+    directory, requests = scene
+    want, listing = read(directory, requests, threads=threads, map=map), tmp_path / "calls"
+    assert run(directory, requests, {"SHARDWELD_FAULT_LIST": str(listing)}, threads=threads, map=map).returncode == 0
+    sites = [line.split()[0] for line in listing.read_text().splitlines()]
+    assert {"open_shard", "pread", *(SPARED if map else ())} <= set(sites)
+    for site in sorted(set(sites)):
+        n = sites.count(site)
+        for nth in range(1, n + 1) if n <= 12 else sorted(rng.sample(range(1, n + 1), 12)):
+            for onwards in ("", "+"):
+                spec = f"{site}:0:{nth}{onwards}"
+                done = run(directory, requests, {"SHARDWELD_FAULT": spec}, threads=threads, map=map)
+                text = done.stderr.decode()
+                if done.returncode == 0:
+                    assert site not in STRICT or threads > 1, f"{spec} was overlooked"
+                    assert results(done.stdout) == want, spec
+                else:
+                    assert site not in SPARED, spec
+                    assert (done.returncode, done.stdout, text.count("\n")) == (4, b"", 1), f"{spec}: {done.returncode} {text}"
+                    assert site not in ("open_shard", "pread") or "shard-0000" in text, f"{spec}: {text}"
+
+
+def stopped(process):
+    with open(f"/proc/{process.pid}/stat") as f:
+        return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
+@pytest.mark.parametrize("site, map", [("pread", False), ("populate", True)])
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_file_that_is_cut_short_meanwhile(scene, tmp_path, site, map, size):
+    """Also when it is mapped."""
+    directory, requests = scene
+    copy = tmp_path / "in"
+    copy.mkdir()
+    for name, data in oracle.tree(directory).items():
+        oracle.write(str(copy / name), data)
+    nth = 1
+    if site == "pread":  # headers are read first
+        listing = tmp_path / "calls"
+        run(copy, requests, {"SHARDWELD_FAULT_LIST": str(listing)})
+        sites = [line.split()[0] for line in listing.read_text().splitlines()]
+        nth = sites[: sites.index("open_shard")].count(site) + 1
+    pipe = subprocess.PIPE
+    env = runner.environment({"SHARDWELD_FAULT": f"{site}:0:{nth}:stop"})
+    process = subprocess.Popen(command(copy, map=map), env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    process.stdin.write(json.dumps(requests).encode())
+    process.stdin.close()
+    process.stdin = None
+    end = time.monotonic() + 20
+    while not stopped(process):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.005)
+    for name in os.listdir(copy):
+        os.truncate(copy / name, size)
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (3, b""), f"{process.returncode}: {err.decode()}"
+    assert b"shard-0000" in err and (b"became shorter" in err or b"when its header was read" in err), err.decode()

@@ -1,0 +1,434 @@
+/* Meshes and placements: their words, and the boxes, which are those that a rank by itself would work out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/mesh.h"
+#include "plan_help.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define R SW_REPLICATE
+
+/* ---- words ------------------------------------------------------------------------------------------ */
+
+static void test_meshes(void **state)
+{
+    static const struct {
+        const char *text;
+        unsigned ndim;
+        uint64_t sizes[SW_MESH_DIMS], ranks;
+    } cases[] = {
+        { "1", 1, { 1 }, 1 },
+        { "8", 1, { 8 }, 8 },
+        { "2x4", 2, { 2, 4 }, 8 },
+        { "2X3x5", 3, { 2, 3, 5 }, 30 },
+        { "1x1x1x1x1x1x1x1", 8, { 1, 1, 1, 1, 1, 1, 1, 1 }, 1 },
+        { "1000000", 1, { 1000000 }, 1000000 },
+        { "1000x1000", 2, { 1000, 1000 }, 1000000 },
+        { "007", 1, { 7 }, 7 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        sw_mesh m;
+
+        if (sw_mesh_parse(cases[i].text, &m, &st))
+            fail_msg("%s: %s", cases[i].text, st.reason);
+        assert_int_equal(m.ndim, cases[i].ndim);
+        assert_int_equal(m.ranks, cases[i].ranks);
+        assert_memory_equal(m.sizes, cases[i].sizes, m.ndim * sizeof *m.sizes);
+    }
+}
+
+static void test_no_meshes(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        { "", "'' is no mesh, expected sizes as in 2x4" },
+        { "x", "is no mesh" },
+        { "0", "is no mesh" },
+        { "2x0", "is no mesh" },
+        { "0x2", "is no mesh" },
+        { "2x", "is no mesh" },
+        { "x2", "is no mesh" },
+        { "2xx2", "is no mesh" },
+        { "2x4x", "is no mesh" },
+        { "-1", "is no mesh" },
+        { "+2", "is no mesh" },
+        { " 2", "is no mesh" },
+        { "2 ", "is no mesh" },
+        { "2x 4", "is no mesh" },
+        { "2,4", "is no mesh" },
+        { "2*4", "is no mesh" },
+        { "0x10x", "is no mesh" },
+        { "2.0", "is no mesh" },
+        { "1e3", "is no mesh" },
+        { "two", "is no mesh" },
+        { "9999999999999999999999", "is no mesh" },
+        { "1000001", "'1000001' is too large: at most 8 dimensions and 1000000 ranks" },
+        { "1000x1001", "is too large" },
+        { "999999999999999999", "is too large" },
+        { "999999999x999999999x999999999", "is too large" },
+        { "1x1x1x1x1x1x1x1x1", "is too large" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        sw_mesh m;
+
+        if (sw_mesh_parse(cases[i].text, &m, &st) != SW_EUSAGE || !strstr(st.reason, cases[i].says) ||
+            !strstr(st.reason, "--mesh '"))
+            fail_msg("%s: %d '%s'", cases[i].text, (int)st.code, st.reason);
+    }
+}
+
+static void test_placements(void **state)
+{
+    static const struct {
+        const char *mesh, *text;
+        uint64_t dims[3];
+    } cases[] = {
+        { "4", NULL, { 0 } },
+        { "2x3x4", NULL, { 0, 0, 0 } },
+        { "4", "shard0", { 0 } },
+        { "4", "shard(0)", { 0 } },
+        { "4", "SHARD(1)", { 1 } },
+        { "4", "Shard12", { 12 } },
+        { "4", "shard31", { 31 } },
+        { "4", "shard(31)", { 31 } },
+        { "4", "replicate", { R } },
+        { "4", "Replicate", { R } },
+        { "2x4", "replicate,shard1", { R, 1 } },
+        { "2x4", "Shard(0),REPLICATE", { 0, R } },
+        { "2x4", "shard0,shard0", { 0, 0 } },
+        { "2x3x4", "shard2,replicate,shard(1)", { 2, R, 1 } },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        sw_placements p;
+        sw_mesh m;
+
+        assert_int_equal(sw_mesh_parse(cases[i].mesh, &m, &st), SW_OK);
+        if (sw_placements_parse(cases[i].text, &m, "placements", &p, &st))
+            fail_msg("%s: %s", cases[i].text, st.reason);
+        assert_memory_equal(p.dims, cases[i].dims, m.ndim * sizeof *p.dims);
+    }
+}
+
+static void test_no_placements(void **state)
+{
+    static const struct {
+        const char *mesh, *text, *says;
+    } cases[] = {
+        { "4", "", "--rule '': '' is no placement, expected shardD, shard(D) or replicate" },
+        { "4", "shard", "'shard' is no placement" },
+        { "4", "shard()", "is no placement" },
+        { "4", "shard(", "is no placement" },
+        { "4", "shard)", "is no placement" },
+        { "4", "shard(0", "is no placement" },
+        { "4", "shard0)", "is no placement" },
+        { "4", "shard(0))", "is no placement" },
+        { "4", "shard((0))", "is no placement" },
+        { "4", "shard(0) ", "is no placement" },
+        { "4", "shard 0", "is no placement" },
+        { "4", "shard-1", "is no placement" },
+        { "4", "shard(-1)", "is no placement" },
+        { "4", "shard+1", "is no placement" },
+        { "4", "shard32", "is no placement" },
+        { "4", "shard99999999999999999999", "is no placement" },
+        { "4", "shardx", "is no placement" },
+        { "4", "partial", "'partial' is no placement" },
+        { "4", "replicated", "is no placement" },
+        { "4", "replicat", "is no placement" },
+        { "4", "r", "is no placement" },
+        { "4", "0", "is no placement" },
+        { "4", "shard0,", "'' is no placement" },
+        { "4", ",shard0", "'' is no placement" },
+        { "2x4", "shard0,,shard1", "'' is no placement" },
+        { "2x4", "shard0;shard1", "'shard0;shard1' is no placement" },
+        { "4", "shard0,shard1", "--rule 'shard0,shard1' has 2 placements, the mesh 1 dimension" },
+        { "2x4", "shard0", "has 1 placement, the mesh 2 dimensions" },
+        { "2x4", "shard0,shard1,replicate", "has 3 placements, the mesh 2 dimensions" },
+        { "4", "shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0", "has 10 placements" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_status st = SW_STATUS_INIT;
+        sw_placements p;
+        sw_mesh m;
+
+        assert_int_equal(sw_mesh_parse(cases[i].mesh, &m, &st), SW_OK);
+        if (sw_placements_parse(cases[i].text, &m, "rule", &p, &st) != SW_EUSAGE ||
+            !strstr(st.reason, cases[i].says))
+            fail_msg("%s: %d '%s'", cases[i].text, (int)st.code, st.reason);
+    }
+}
+
+/* ---- boxes ------------------------------------------------------------------------------------------ */
+
+#define BOXES_MAX 256
+#define DIMS_MAX 5
+
+typedef struct box {
+    uint64_t rank, offsets[DIMS_MAX], shape[DIMS_MAX];
+} box;
+
+typedef struct list {
+    box items[BOXES_MAX];
+    size_t n, limit;
+    unsigned ndim;
+} list;
+
+static bool take(void *ctx, uint64_t rank, const uint64_t *offsets, const uint64_t *shape)
+{
+    list *l = ctx;
+    box *b = &l->items[l->n];
+
+    assert_true(l->n < BOXES_MAX);
+    *b = (box){ .rank = rank };
+    memcpy(b->offsets, offsets, l->ndim * sizeof *offsets);
+    memcpy(b->shape, shape, l->ndim * sizeof *shape);
+    return ++l->n != l->limit;
+}
+
+/* What torch.chunk gives, of a list of so many elements: the part that one of n gets. */
+static void chunk(uint64_t *offset, uint64_t *size, uint64_t n, uint64_t which)
+{
+    uint64_t each = (*size + n - 1) / n, begin = which * each, end = begin + each;
+
+    begin = begin < *size ? begin : *size;
+    end = end < *size ? end : *size;
+    *offset += begin;
+    *size = end - begin;
+}
+
+/* The box of one rank, from its own place in the mesh. False when it is empty. */
+static bool box_of(const sw_mesh *m, const sw_placements *p, const list *l, const uint64_t *shape,
+                   uint64_t rank, box *b)
+{
+    uint64_t rest = rank, below = m->ranks;
+    bool any = true;
+
+    *b = (box){ .rank = rank };
+    memcpy(b->shape, shape, l->ndim * sizeof *shape);
+    for (unsigned d = 0; d < m->ndim; d++) {
+        below /= m->sizes[d];
+        if (p->dims[d] < l->ndim)
+            chunk(&b->offsets[p->dims[d]], &b->shape[p->dims[d]], m->sizes[d], rest / below);
+        rest %= below;
+    }
+    for (unsigned d = 0; d < l->ndim; d++)
+        any = any && b->shape[d] > 0;
+    return any;
+}
+
+static bool is_in(const list *l, const box *b)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (memcmp(l->items[i].offsets, b->offsets, sizeof b->offsets) == 0 &&
+            memcmp(l->items[i].shape, b->shape, sizeof b->shape) == 0)
+            return true;
+    return false;
+}
+
+/* Rank by rank: what it holds, if no lower rank does. */
+static void work_out(const sw_mesh *m, const sw_placements *p, const uint64_t *shape, list *l)
+{
+    bool empty = false;
+
+    for (unsigned d = 0; d < l->ndim; d++)
+        empty = empty || shape[d] == 0;
+    for (uint64_t rank = 0; rank < m->ranks && !empty; rank++)
+        if (box_of(m, p, l, shape, rank, &l->items[l->n]) && !is_in(l, &l->items[l->n]))
+            l->n++;
+    if (!empty)
+        return;
+    l->items[0] = (box){ .rank = 0 };
+    memcpy(l->items[0].shape, shape, l->ndim * sizeof *shape);
+    l->n = 1;
+}
+
+static uint64_t volume(const list *l)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < l->n; i++) {
+        uint64_t n = 1;
+
+        for (unsigned d = 0; d < l->ndim; d++)
+            n *= l->items[i].shape[d];
+        sum += n;
+    }
+    return sum;
+}
+
+static void compare(const sw_mesh *m, const sw_placements *p, unsigned ndim, const uint64_t *shape,
+                    uint64_t seed)
+{
+    list want = { .ndim = ndim }, got = { .ndim = ndim, .limit = SIZE_MAX };
+    uint64_t all = 1;
+
+    work_out(m, p, shape, &want);
+    assert_true(sw_mesh_boxes_each(m, p, ndim, shape, take, &got));
+    if (got.n != want.n)
+        fail_msg("seed %d: %zu boxes, expected %zu", (int)seed, got.n, want.n);
+    for (size_t i = 0; i < got.n; i++) {
+        if (memcmp(&got.items[i], &want.items[i], sizeof(box)) != 0)
+            fail_msg("seed %d: box %zu of rank %d", (int)seed, i, (int)got.items[i].rank);
+        assert_true(i == 0 || got.items[i - 1].rank < got.items[i].rank);
+    }
+    for (unsigned d = 0; d < ndim; d++)
+        all *= shape[d];
+    assert_int_equal(volume(&got), all);
+}
+
+static void test_random_boxes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20000; seed++) {
+        uint64_t s = seed, shape[DIMS_MAX] = { 0 };
+        sw_mesh m = { .ndim = 1 + (unsigned)test_random(&s, 4), .ranks = 1 };
+        unsigned ndim = (unsigned)test_random(&s, DIMS_MAX);
+        sw_placements p = { { 0 } };
+
+        for (unsigned d = 0; d < m.ndim; d++) {
+            m.sizes[d] = 1 + test_random(&s, 4);
+            m.ranks *= m.sizes[d];
+            p.dims[d] = test_random(&s, DIMS_MAX + 1);
+            if (p.dims[d] == DIMS_MAX)
+                p.dims[d] = R;
+        }
+        for (unsigned d = 0; d < ndim; d++)
+            shape[d] = test_random(&s, 12) ? 1 + test_random(&s, 9) : 0;
+        compare(&m, &p, ndim, shape, seed);
+    }
+}
+
+/* Some by hand, as torch places them. */
+static void test_known_boxes(void **state)
+{
+    static const struct {
+        const char *mesh, *placements;
+        unsigned ndim;
+        uint64_t shape[2];
+        size_t n;
+        box boxes[6];
+    } cases[] = {
+        /* 10 rows over 4: 3, 3, 3, 1 */
+        { "4",
+          "shard0",
+          1,
+          { 10 },
+          4,
+          { { 0, { 0 }, { 3 } }, { 1, { 3 }, { 3 } }, { 2, { 6 }, { 3 } }, { 3, { 9 }, { 1 } } } },
+        /* 5 over 4: 2, 2, 1 and nothing */
+        { "4", "shard0", 1, { 5 }, 3, { { 0, { 0 }, { 2 } }, { 1, { 2 }, { 2 } }, { 2, { 4 }, { 1 } } } },
+        { "4", "replicate", 1, { 5 }, 1, { { 0, { 0 }, { 5 } } } },
+        { "4", "shard1", 1, { 5 }, 1, { { 0, { 0 }, { 5 } } } },
+        { "4", "shard0", 0, { 0 }, 1, { { 0, { 0 }, { 0 } } } },
+        { "4", "shard0", 2, { 0, 3 }, 1, { { 0, { 0, 0 }, { 0, 3 } } } },
+        { "4", "shard1", 2, { 0, 3 }, 1, { { 0, { 0, 0 }, { 0, 3 } } } },
+        { "2x2", "replicate,shard0", 1, { 4 }, 2, { { 0, { 0 }, { 2 } }, { 1, { 2 }, { 2 } } } },
+        { "2x2", "shard0,replicate", 1, { 4 }, 2, { { 0, { 0 }, { 2 } }, { 2, { 2 }, { 2 } } } },
+        { "2x2",
+          "shard0,shard1",
+          2,
+          { 3, 3 },
+          4,
+          { { 0, { 0, 0 }, { 2, 2 } },
+            { 1, { 0, 2 }, { 2, 1 } },
+            { 2, { 2, 0 }, { 1, 2 } },
+            { 3, { 2, 2 }, { 1, 1 } } } },
+        /* 5 over 2: 3, 2; those over 3: 1, 1, 1 and 1, 1 */
+        { "2x3",
+          "shard0,shard0",
+          1,
+          { 5 },
+          5,
+          { { 0, { 0 }, { 1 } },
+            { 1, { 1 }, { 1 } },
+            { 2, { 2 }, { 1 } },
+            { 3, { 3 }, { 1 } },
+            { 4, { 4 }, { 1 } } } },
+        /* 1 over 2: 1, 0 */
+        { "2x2", "shard0,shard0", 1, { 1 }, 1, { { 0, { 0 }, { 1 } } } },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        list got = { .ndim = cases[i].ndim, .limit = SIZE_MAX };
+        sw_status st = SW_STATUS_INIT;
+        sw_placements p;
+        sw_mesh m;
+
+        assert_int_equal(sw_mesh_parse(cases[i].mesh, &m, &st), SW_OK);
+        assert_int_equal(sw_placements_parse(cases[i].placements, &m, "placements", &p, &st), SW_OK);
+        assert_true(sw_mesh_boxes_each(&m, &p, cases[i].ndim, cases[i].shape, take, &got));
+        assert_int_equal(got.n, cases[i].n);
+        for (size_t k = 0; k < got.n; k++)
+            assert_memory_equal(&got.items[k], &cases[i].boxes[k], sizeof(box));
+    }
+}
+
+/* Ranks without a box cost nothing, and numbers may be as large as they get. */
+static void test_large(void **state)
+{
+    static const uint64_t few[] = { 10 }, huge[] = { UINT64_C(1) << 62 };
+    sw_mesh m = { .ndim = 2, .sizes = { 1000, 1000 }, .ranks = 1000000 };
+    sw_placements nested = { { 0, 0 } }, inner = { { R, 0 } };
+    list got = { .ndim = 1, .limit = SIZE_MAX };
+
+    (void)state;
+    assert_true(sw_mesh_boxes_each(&m, &nested, 1, few, take, &got));
+    assert_int_equal(got.n, 10);
+    assert_int_equal(got.items[9].rank, 9000);
+    got.n = 0;
+    assert_true(sw_mesh_boxes_each(&m, &inner, 1, few, take, &got));
+    assert_int_equal(got.n, 10);
+    assert_int_equal(got.items[9].rank, 9);
+    got.n = 0;
+    m = (sw_mesh){ .ndim = 1, .sizes = { 3 }, .ranks = 3 };
+    assert_true(sw_mesh_boxes_each(&m, &nested, 1, huge, take, &got));
+    assert_int_equal(got.n, 3);
+    assert_true(got.items[2].offsets[0] + got.items[2].shape[0] == huge[0]);
+}
+
+/* Whoever is told has the last word. */
+static void test_stopped(void **state)
+{
+    static const uint64_t shape[] = { 6, 6 }, none[] = { 0, 6 };
+    sw_mesh m = { .ndim = 2, .sizes = { 3, 2 }, .ranks = 6 };
+    sw_placements p = { { 0, 1 } };
+
+    (void)state;
+    for (size_t limit = 1; limit <= 6; limit++) {
+        list got = { .ndim = 2, .limit = limit };
+
+        assert_false(sw_mesh_boxes_each(&m, &p, 2, shape, take, &got));
+        assert_int_equal(got.n, limit);
+    }
+    assert_false(sw_mesh_boxes_each(&m, &p, 2, none, take, &(list){ .ndim = 2, .limit = 1 }));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_meshes),       cmocka_unit_test(test_no_meshes),
+        cmocka_unit_test(test_placements),   cmocka_unit_test(test_no_placements),
+        cmocka_unit_test(test_random_boxes), cmocka_unit_test(test_known_boxes),
+        cmocka_unit_test(test_large),        cmocka_unit_test(test_stopped),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
