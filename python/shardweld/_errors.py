@@ -1,0 +1,145 @@
+"""Errors of the library as exceptions: each carries file, tensor and reason, and each is also the built-in exception
+that callers of torch's functions catch already."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import re
+
+
+class Code(enum.IntEnum):
+    """The codes of include/shardweld.h, in its order."""
+
+    OK = 0
+    DIFF = 1
+    INTERNAL = 2
+    COMM = 3
+    CANCEL = 4
+    USAGE = 5
+    INPUT = 6
+    IO = 7
+    NOMEM = 8
+
+
+# What the program would end with.
+_EXIT_STATUS = {
+    Code.OK: 0,
+    Code.DIFF: 1,
+    Code.INTERNAL: 1,
+    Code.COMM: 1,
+    Code.CANCEL: 1,
+    Code.USAGE: 2,
+    Code.INPUT: 3,
+    Code.IO: 4,
+    Code.NOMEM: 4,
+}
+
+# Reasons end with the system's own words.
+_ERRNOS = {os.strerror(number).lower(): number for number in sorted(errno.errorcode, reverse=True)}
+_MISSING = re.compile(r"(on rank \d+: )?no such (file|directory)")
+
+
+class ShardweldError(Exception):
+    """A call failed, here or on another rank.
+
+    Attributes:
+        code: what kind of error, a `Code`
+        file: the file it is about, "" where it is about none
+        tensor: the FQN, "" likewise
+        reason: what was found and what was expected
+        exit_status: what the program `shardweld` would end with
+    """
+
+    code: Code = Code.INTERNAL
+
+    def __init__(self, reason: str, *, file: str = "", tensor: str = "", code: Code | int | None = None) -> None:
+        super().__init__(reason)
+        self.code = Code(code) if code is not None else type(self).code
+        self.file = file
+        self.tensor = tensor
+        self.reason = reason
+
+    @property
+    def exit_status(self) -> int:
+        return _EXIT_STATUS[self.code]
+
+    def __str__(self) -> str:
+        tensor = f"tensor '{self.tensor}'" if self.tensor else ""
+        return ": ".join(part for part in (self.file, tensor, self.reason) if part)
+
+    def __reduce__(self):
+        return _rebuild, (int(self.code), self.file, self.tensor, self.reason)
+
+
+class UsageError(ShardweldError, ValueError):
+    """An argument is wrong, or arguments do not go together."""
+
+    code = Code.USAGE
+
+
+class InputError(ShardweldError, ValueError):
+    """The input is not a valid checkpoint."""
+
+    code = Code.INPUT
+
+
+class SystemFailure(ShardweldError, OSError):
+    """The system failed: no space, no permission, a bad disk. `errno` is set where the reason tells it."""
+
+    code = Code.IO
+
+
+class MissingError(InputError, FileNotFoundError):
+    """The input is not there."""
+
+
+class OutOfMemory(ShardweldError, MemoryError):
+    """No memory."""
+
+    code = Code.NOMEM
+
+
+class CommError(ShardweldError, RuntimeError):
+    """The ranks can no longer reach one another: mostly because one of them has ended. Nothing can be agreed upon."""
+
+    code = Code.COMM
+
+
+class Cancelled(ShardweldError, RuntimeError):
+    """Some rank was interrupted."""
+
+    code = Code.CANCEL
+
+
+class DifferenceError(ShardweldError, RuntimeError):
+    """A comparison found a difference."""
+
+    code = Code.DIFF
+
+
+_CLASSES: dict[Code, type[ShardweldError]] = {
+    kind.code: kind
+    for kind in (UsageError, InputError, SystemFailure, OutOfMemory, CommError, Cancelled, DifferenceError)
+}
+
+
+def make_error(code: int, file: str, tensor: str, reason: str) -> ShardweldError:
+    """The exception for what an sw_status says."""
+    number = next((n for text, n in _ERRNOS.items() if reason.lower().endswith(text)), None)
+    if _MISSING.match(reason):
+        number = errno.ENOENT
+    kind = _CLASSES.get(Code(code), ShardweldError)
+    if kind is InputError and number == errno.ENOENT:
+        kind = MissingError
+    error = kind(reason, file=file, tensor=tensor, code=code)
+    if isinstance(error, OSError):
+        error.errno = number
+        error.strerror = reason
+        error.filename = file or None
+    return error
+
+
+def _rebuild(code: int, file: str, tensor: str, reason: str) -> ShardweldError:
+    return make_error(code, file, tensor, reason)

@@ -1,0 +1,640 @@
+"""libshardweld through ctypes: the structs and functions of include/shardweld.h, one for one.
+
+The library is found by SHARDWELD_LIBRARY, then beside this package, then where the system looks. It is loaded at its first use, so
+that the package can be imported without it. Nothing here initialises MPI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import json
+import logging
+import operator
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any
+
+from ._errors import ShardweldError, UsageError, make_error
+
+logger = logging.getLogger("shardweld")  # where warnings go
+
+VERSION = "0.1.0"  # of the header that this file follows
+SONAME = "libshardweld.so.0"
+READ_DIMS = 32
+SHARDING_TEXT = 192
+SIZE_TEXT = 16
+
+# ---- types: in the order of the header --------------------------------------------------------------------------------
+
+
+class Status(Structure):
+    """sw_status."""
+
+    _fields_ = [("code", c_int), ("file", c_char * 512), ("tensor", c_char * 512), ("reason", c_char * 1024)]
+
+    def error(self) -> ShardweldError:
+        """The exception that says the same."""
+        return make_error(self.code, decode(self.file), decode(self.tensor), decode(self.reason))
+
+
+BCAST = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_int)
+ALLGATHER = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, POINTER(c_size_t))
+BARRIER = CFUNCTYPE(c_int, c_void_p)
+
+
+class CommStruct(Structure):
+    """sw_comm."""
+
+    _fields_ = [
+        ("ctx", c_void_p),
+        ("rank", c_int),
+        ("size", c_int),
+        ("bcast", BCAST),
+        ("allgather", ALLGATHER),
+        ("barrier", BARRIER),
+    ]
+
+
+ASSIGN = {"auto": 0, "band": 1, "owner": 2}
+NAME_STRIP, NAME_RENAME = 0, 1
+
+
+class NameRule(Structure):
+    """sw_name_rule. (`from` is a word of Python, so the second member is `before`.)"""
+
+    _fields_ = [("kind", c_int), ("before", c_char_p), ("to", c_char_p)]
+
+
+WARN = CFUNCTYPE(None, c_void_p, c_char_p)
+PROGRESS = CFUNCTYPE(None, c_void_p, c_uint64, c_uint64)
+
+
+class Options(Structure):
+    """sw_options; zero is the default of each member."""
+
+    _fields_ = [
+        ("fqn_map", c_char_p),
+        ("fqn_map_text", c_char_p),
+        ("like", c_char_p),
+        ("max_shard_size", c_uint64),
+        ("single_file", c_bool),
+        ("diffusers", c_bool),
+        ("diffusers_index", c_bool),
+        ("include", POINTER(c_char_p)),
+        ("exclude", POINTER(c_char_p)),
+        ("name_rules", POINTER(NameRule)),
+        ("nname_rules", c_size_t),
+        ("cast_dtype", c_char_p),
+        ("dequantize", c_char_p),
+        ("dtype_map_text", c_char_p),
+        ("expect_shards", c_uint64),
+        ("node_local", c_bool),
+        ("tolerant", c_bool),
+        ("assets", c_char_p),
+        ("no_assets", c_bool),
+        ("verify", c_bool),
+        ("overwrite", c_bool),
+        ("no_sync", c_bool),
+        ("dry_run", c_bool),
+        ("buffer_size", c_uint64),
+        ("assign", c_int),
+        ("hints", POINTER(c_char_p)),
+        ("user", c_void_p),
+        ("warn", WARN),
+        ("progress", PROGRESS),
+        ("cancel", POINTER(c_int)),
+    ]
+
+
+class ResultFile(Structure):
+    """sw_result_file."""
+
+    _fields_ = [("name", c_char_p), ("tensors", c_uint64), ("size", c_uint64)]
+
+
+class Result(Structure):
+    """sw_result."""
+
+    _fields_ = [
+        ("files", POINTER(ResultFile)),
+        ("nfiles", c_uint64),
+        ("index", c_char_p),
+        ("assets", POINTER(c_char_p)),
+        ("nassets", c_uint64),
+        ("shard_files", c_uint64),
+        ("boxes", c_uint64),
+        ("tensors", c_uint64),
+        ("parameters", c_uint64),
+        ("bytes", c_uint64),
+        ("bytes_written", c_uint64),
+        ("buffer_size", c_uint64),
+        ("band_size", c_uint64),
+        ("rounds", c_uint64),
+        ("peak_memory", c_uint64),
+        ("assign", c_int),
+        ("recovered", c_bool),
+        ("ranks", c_int),
+        ("io", c_char * 32),
+        ("transport", c_char * 512),
+        ("seconds_parse", c_double),
+        ("seconds_plan", c_double),
+        ("seconds_write", c_double),
+        ("seconds_verify", c_double),
+        ("seconds_publish", c_double),
+    ]
+
+
+class Sharding(Structure):
+    """sw_sharding."""
+
+    _fields_ = [("mesh", c_char_p), ("placements", c_char_p), ("rules", POINTER(c_char_p))]
+
+
+class Item(Structure):
+    """sw_item."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("dtype", c_char_p),
+        ("ndim", c_uint),
+        ("global_shape", POINTER(c_uint64)),
+        ("offsets", POINTER(c_uint64)),
+        ("shape", POINTER(c_uint64)),
+        ("data", c_void_p),
+        ("strides", POINTER(c_int64)),
+    ]
+
+
+class Finding(Structure):
+    """sw_finding."""
+
+    _fields_ = [("file", c_char_p), ("tensor", c_char_p), ("reason", c_char_p), ("hint", c_char_p)]
+
+
+class Verification(Structure):
+    """sw_verification."""
+
+    _fields_ = [
+        ("findings", POINTER(Finding)),
+        ("nfindings", c_uint64),
+        ("files", c_uint64),
+        ("tensors", c_uint64),
+        ("bytes", c_uint64),
+        ("replicas", c_uint64),
+        ("shard_files", c_uint64),
+        ("buffer_size", c_uint64),
+        ("peak_memory", c_uint64),
+        ("assign", c_int),
+        ("ranks", c_int),
+        ("seconds_plan", c_double),
+        ("seconds_compare", c_double),
+    ]
+
+
+KIND_SHARDED, KIND_PLAIN, KIND_FILE = 0, 1, 2
+
+
+class CheckpointInfo(Structure):
+    """sw_checkpoint_info."""
+
+    _fields_ = [
+        ("kind", c_int),
+        ("sharded", c_bool),
+        ("index", c_char_p),
+        ("nfiles", c_uint64),
+        ("ntensors", c_uint64),
+        ("nboxes", c_uint64),
+        ("file_bytes", c_uint64),
+        ("parameters", c_uint64),
+        ("bytes", c_uint64),
+    ]
+
+
+class FileInfo(Structure):
+    """sw_file_info."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("size", c_uint64),
+        ("data_start", c_uint64),
+        ("tensors", c_uint64),
+        ("sharded", c_bool),
+        ("broken", c_bool),
+        ("shard", c_uint64),
+        ("model", c_uint64),
+        ("of", c_uint64),
+    ]
+
+
+class TensorInfo(Structure):
+    """sw_tensor_info."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("dtype", c_char_p),
+        ("ndim", c_uint),
+        ("shape", POINTER(c_uint64)),
+        ("elements", c_uint64),
+        ("bytes", c_uint64),
+        ("nboxes", c_uint64),
+        ("nreplicas", c_uint64),
+        ("broken", c_bool),
+        ("holes", c_bool),
+        ("overlaps", c_bool),
+    ]
+
+
+class BoxInfo(Structure):
+    """sw_box_info."""
+
+    _fields_ = [
+        ("offsets", POINTER(c_uint64)),
+        ("shape", POINTER(c_uint64)),
+        ("file", c_uint64),
+        ("at", c_uint64),
+        ("bytes", c_uint64),
+    ]
+
+
+class Read(Structure):
+    """sw_read."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("offsets", POINTER(c_uint64)),
+        ("shape", POINTER(c_uint64)),
+        ("data", c_void_p),
+        ("strides", POINTER(c_int64)),
+        ("size", c_uint64),
+        ("dtype", c_char_p),
+    ]
+
+
+class ReadOptions(Structure):
+    """sw_read_options."""
+
+    _fields_ = [("threads", c_uint), ("buffer_size", c_uint64), ("cancel", POINTER(c_int)), ("map", c_bool)]
+
+
+class ReadShape(Structure):
+    """sw_read_shape."""
+
+    _fields_ = [("dtype", c_char_p), ("ndim", c_uint), ("shape", c_uint64 * READ_DIMS), ("bytes", c_uint64)]
+
+
+# ---- functions --------------------------------------------------------------------------------------------------------
+
+_comm, _st, _opt = POINTER(CommStruct), POINTER(Status), POINTER(Options)
+_cp = c_void_p  # sw_checkpoint *
+
+# name: (result, arguments)
+FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "sw_version": (c_char_p, []),
+    "sw_code_exit_status": (c_int, [c_int]),
+    "sw_code_text": (c_char_p, [c_int]),
+    "sw_status_message": (c_char_p, [_st, c_char_p, c_size_t]),
+    "sw_comm_self": (CommStruct, []),
+    "sw_comm_world": (c_int, [_comm, _st]),
+    "sw_comm_mpi_release": (None, [_comm]),
+    "sw_transport_defaults": (None, [c_char_p]),
+    "sw_result_release": (None, [POINTER(Result)]),
+    "sw_transport_describe": (None, [_comm, POINTER(Result)]),
+    "sw_consolidate": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Result), _st]),
+    "sw_reshard": (c_int, [_comm, c_char_p, c_char_p, POINTER(Sharding), _opt, POINTER(Result), _st]),
+    "sw_save_consolidated": (c_int, [_comm, c_char_p, POINTER(Item), c_size_t, _opt, POINTER(Result), _st]),
+    "sw_save_shards": (c_int, [_comm, c_char_p, POINTER(Item), c_size_t, _opt, POINTER(Result), _st]),
+    "sw_verification_release": (None, [POINTER(Verification)]),
+    "sw_verify": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Verification), _st]),
+    "sw_checkpoint_open": (c_int, [_comm, c_char_p, _opt, POINTER(_cp), _st]),
+    "sw_checkpoint_free": (None, [_cp]),
+    "sw_checkpoint_info_get": (None, [_cp, POINTER(CheckpointInfo)]),
+    "sw_checkpoint_file": (None, [_cp, c_uint64, POINTER(FileInfo)]),
+    "sw_checkpoint_tensor": (None, [_cp, c_uint64, POINTER(TensorInfo)]),
+    "sw_checkpoint_box": (None, [_cp, c_uint64, c_uint64, POINTER(BoxInfo)]),
+    "sw_checkpoint_find": (c_bool, [_cp, c_char_p, POINTER(c_uint64)]),
+    "sw_checkpoint_findings": (POINTER(Finding), [_cp, POINTER(c_uint64)]),
+    "sw_checkpoint_sharding_text": (c_int, [_cp, c_uint64, c_char_p, _st]),
+    "sw_checkpoint_read": (c_int, [_cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
+    "sw_checkpoint_read_all": (c_int, [_comm, _cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
+    "sw_checkpoint_read_shape": (c_int, [_cp, c_char_p, c_char_p, POINTER(ReadShape), _st]),
+    "sw_size_parse": (c_int, [c_char_p, POINTER(c_uint64), _st]),
+    "sw_size_text": (c_char_p, [c_uint64, c_char_p]),
+}
+
+# ---- loading ----------------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_loaded: ctypes.CDLL | None = None
+
+
+def _candidates() -> list[str]:
+    """Where the library may be; names without a slash are for the system to find."""
+    named = os.environ.get("SHARDWELD_LIBRARY")
+    if named:
+        return [os.path.join(named, SONAME) if os.path.isdir(named) else named]
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), SONAME)
+    found = ctypes.util.find_library("shardweld")
+    return [*([beside] if os.path.exists(beside) else []), SONAME, *([found] if found and found != SONAME else [])]
+
+
+def _open() -> ctypes.CDLL:
+    causes = []
+    for path in _candidates():
+        try:
+            return ctypes.CDLL(path)
+        except OSError as e:
+            causes.append(str(e))
+    raise ImportError(
+        "libshardweld cannot be loaded: " + "; ".join(causes) + "; run 'make install', or set SHARDWELD_LIBRARY to "
+        f"the path of {SONAME}"
+    )
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    try:
+        library.sw_version.restype = c_char_p
+        version = library.sw_version().decode()
+    except AttributeError:
+        version = "unknown"
+    if version != VERSION:
+        raise ImportError(
+            f"{library._name} is version {version}, but this package needs version {VERSION}; install both from one tree"
+        )
+    for name, (restype, argtypes) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype = restype
+        function.argtypes = argtypes
+
+
+def lib() -> ctypes.CDLL:
+    """The library, loaded and declared. Raises ImportError when there is none, or one of another version."""
+    global _loaded
+    with _lock:
+        if _loaded is None:
+            library = _open()
+            _declare(library)
+            _loaded = library
+        return _loaded
+
+
+def make_global() -> None:
+    """Let what MPI loads later see the MPI that libshardweld brings: call before MPI is initialised."""
+    ctypes.CDLL(lib()._name, mode=ctypes.RTLD_GLOBAL)
+
+
+# ---- values -----------------------------------------------------------------------------------------------------------
+
+
+def encode(text: str) -> bytes:
+    """A name or a word as C has it: UTF-8, whatever the locale is."""
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r}: expected a str")
+    try:
+        return _without_nul(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is no Unicode text") from None
+
+
+def encode_path(path: Any) -> bytes:
+    """A path as C has it: str, bytes, os.PathLike."""
+    return _without_nul(os.fsencode(path))
+
+
+def _without_nul(raw: bytes) -> bytes:
+    if b"\0" in raw:
+        raise UsageError(f"{raw!r}: expected no NUL byte")
+    return raw
+
+
+def decode(raw: bytes | None) -> str:
+    """Text of the library."""
+    return raw.decode("utf-8", "surrogateescape") if raw else ""
+
+
+def text_array(texts: str | Iterable[str]) -> Any:
+    """A NULL-terminated array of strings; keep it as long as C looks at it."""
+    raw = [encode(t) for t in ([texts] if isinstance(texts, str) else texts)]
+    return (c_char_p * (len(raw) + 1))(*raw, None)
+
+
+def uint64_array(numbers: Sequence[int]) -> Any:
+    """Sizes or offsets; None for no dimensions at all, which C takes as NULL."""
+    return (c_uint64 * len(numbers))(*numbers) if len(numbers) else None
+
+
+def int64_array(numbers: Sequence[int]) -> Any:
+    """Strides in bytes."""
+    return (c_int64 * len(numbers))(*numbers) if len(numbers) else None
+
+
+def check(code: int, status: Status) -> None:
+    """Raise what a call has said; nothing for SW_OK."""
+    if code:
+        raise status.error()
+
+
+# ---- options ----------------------------------------------------------------------------------------------------------
+
+# What a caller may set, and those of it that are paths, casts and sizes as text.
+_KINDS = {name: kind for name, kind, *_ in Options._fields_}
+for _name in ("nname_rules", "user", "warn", "progress", "cancel"):
+    del _KINDS[_name]
+_PATHS = ("fqn_map", "like", "assets")
+_CASTS = ("cast_dtype", "dequantize")
+_SIZES = ("buffer_size", "max_shard_size")
+
+
+def make_options(values: Mapping[str, Any], progress: Any = None) -> Options:
+    """sw_options from Python values: `values` has members of the struct by name, None = default.
+
+    include, exclude and hints are lists of strings, assign is "auto", "band" or "owner", name_rules a list of
+    ("strip", prefix) and ("rename", before, to), sizes are bytes or text such as "4MiB", casts torch's dtypes or their names.
+    Warnings go to the log and `progress(done, total)` is called, on rank 0; what it raises is ignored. The struct keeps alive all it
+    points to.
+    """
+    options = Options()
+    for name, value in values.items():
+        if name not in _KINDS:
+            raise UsageError(f"there is no option '{name}'")
+        if value is not None:
+            _set_option(options, name, value)
+    options.warn = WARN(lambda _user, text: logger.warning("%s", decode(text)))
+    if progress is not None:
+        options.progress = PROGRESS(lambda _user, done, total: progress(done, total))
+    return options
+
+
+def _set_option(options: Options, name: str, value: Any) -> None:
+    kind = _KINDS[name]
+    if name == "name_rules":
+        options.name_rules = (NameRule * len(value))(*(_name_rule(rule) for rule in value))
+        options.nname_rules = len(value)
+    elif name == "assign":
+        if value not in ASSIGN:
+            raise UsageError(f"assign is {value!r}, expected auto, band or owner")
+        options.assign = ASSIGN[value]
+    elif kind is c_char_p:
+        make = encode_path if name in _PATHS else _encode_cast if name in _CASTS else encode
+        setattr(options, name, make(value))
+    elif kind is c_uint64:
+        number = parse_size(value) if name in _SIZES and isinstance(value, str) else operator.index(value)
+        if not 0 <= number < 1 << 64:
+            raise UsageError(f"{name} is {value}, expected a number from 0")
+        setattr(options, name, number)
+    elif kind is c_bool:
+        setattr(options, name, bool(value))
+    else:
+        setattr(options, name, text_array(value))
+
+
+def _name_rule(rule: Sequence[str]) -> NameRule:
+    kind, *texts = rule
+    if kind == "strip" and len(texts) == 1:
+        return NameRule(NAME_STRIP, encode(texts[0]), None)
+    if kind == "rename" and len(texts) == 2:
+        return NameRule(NAME_RENAME, encode(texts[0]), encode(texts[1]))
+    raise UsageError(f"a rule for names is {rule!r}, expected ('strip', P) or ('rename', FROM, TO)")
+
+
+# As torch spells dtypes, and NeMo Automodel; lower case, without "torch.", "_" and "-".
+_CAST_NAMES = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float32": "fp32",
+    "float": "fp32",
+    "float64": "fp64",
+    "double": "fp64",
+    "": None,
+    "none": None,
+}
+
+
+def cast_name(dtype: Any) -> str | None:
+    """A dtype to cast to, as the library has it: "bf16" from torch.bfloat16, "torch.bfloat16", "BFloat16"; None from "none" and None."""
+    if dtype is None:
+        return None
+    word = str(dtype).lower().removeprefix("torch.").replace("_", "").replace("-", "")
+    return _CAST_NAMES.get(word, word)
+
+
+def _encode_cast(dtype: Any) -> bytes | None:
+    name = cast_name(dtype)
+    return None if name is None else encode(name)
+
+
+def index_map(mapping: Mapping[str, int]) -> str:
+    """{FQN: number of its file, from 1} as the text that the library reads; numpy's numbers too."""
+    if not isinstance(mapping, Mapping):
+        raise UsageError(f"fqn_to_index_mapping is {mapping!r}, expected a dict")
+    numbers = {}
+    for fqn, index in mapping.items():
+        try:
+            numbers[text_key(fqn)] = operator.index(index)
+        except TypeError:
+            raise UsageError(f"the file index is {index!r}, expected a number from 1", tensor=fqn) from None
+    return json_text(numbers)
+
+
+def text_key(fqn: Any) -> str:
+    """A key of a map by FQN: json would make a str of others too."""
+    if not isinstance(fqn, str):
+        raise UsageError(f"a name of a tensor is {fqn!r}, expected a str")
+    return fqn
+
+
+def json_text(value: Any) -> str:
+    """The same text for equal values."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "64MiB", "5GB", "4096"."""
+    size, status = c_uint64(), Status()
+    check(lib().sw_size_parse(encode(text), ctypes.byref(size), ctypes.byref(status)), status)
+    return size.value
+
+
+# ---- interrupts -------------------------------------------------------------------------------------------------------
+
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Any]:
+    """A flag for `cancel` members that Ctrl-C sets while C runs, as SIGTERM and SIGHUP do, unless the program ignores them.
+
+    Python looks at signals only between its own instructions, so a long call would not notice; and an exception, or the end of a process, in
+    the middle of a collective would leave the other ranks behind, and what was staged. So the signal is held back until the call
+    has ended, on all ranks together, and is delivered then. A second one of its kind kills, as it does the program. On other threads
+    than the main one, and in programs that wait for signals by a file descriptor themselves (asyncio), the flag stays 0.
+    """
+    flag = c_int(0)
+    handlers = {n: signal.getsignal(n) for n in _ENDS} if threading.current_thread() is threading.main_thread() else {}
+    handlers = {n: handler for n, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+    if not handlers or _is_watched():
+        yield ctypes.pointer(flag)
+        return
+
+    def hold(number: int, _frame: Any) -> None:
+        """Python's part; _watch() has mostly seen it before."""
+        flag.value = flag.value or number
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    watcher = threading.Thread(target=_watch, args=(reader, flag), daemon=True)
+    watcher.start()
+    for number in handlers:
+        signal.signal(number, hold)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield ctypes.pointer(flag)
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if flag.value:
+            signal.raise_signal(flag.value)
+
+
+def _is_watched() -> bool:
+    """Has the program a descriptor for signals of its own?"""
+    before = signal.set_wakeup_fd(-1)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+    return before != -1
+
+
+def _watch(reader: int, flag: Any) -> None:
+    """Until the other end is closed. The first signal sets the flag; after the first of a kind the next one does what the system does
+    by default."""
+    system = ctypes.CDLL(None)
+    system.signal.argtypes, system.signal.restype = [c_int, c_void_p], c_void_p
+    while signals := os.read(reader, 64):
+        for number in signals:
+            if number in _ENDS:
+                flag.value = flag.value or number
+                system.signal(number, None)

@@ -1,0 +1,420 @@
+"""load() and save(): tensors of a checkpoint as arrays, and arrays as a checkpoint.
+
+Both know whole tensors, boxes of them, and the parts that the ranks of a device mesh hold; numpy arrays, torch tensors, DTensors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from . import _arrays as arrays
+from . import _library as library
+from ._arrays import Box, Memory
+from ._comm import Comm, open_comm
+from ._errors import UsageError
+from ._placement import Part, choose_placements, coordinate_of, fit, parse_placement, part_of
+from .checkpoint import Checkpoint, Request
+
+__all__ = ["Box", "load", "save"]
+
+# ---- load -------------------------------------------------------------------------------------------------------------
+
+
+def load(
+    path: str | os.PathLike[str],
+    names: str | Iterable[str] | None = None,
+    *,
+    box: Any = None,
+    mesh: Any = None,
+    placements: Any = None,
+    coordinate: Sequence[int] | None = None,
+    into: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    framework: str | None = None,
+    threads: int = 1,
+    comm: Any = "self",
+) -> dict[str, Any]:
+    """Tensors of a checkpoint, sharded or consolidated, as they are or cut anew.
+
+        load("step-1000")                                                  every tensor, whole
+        load("step-1000", "wte.weight", box=((0, 0), (64, 4096)))          the first 64 rows of one
+        load("step-1000", mesh=(2, 4), coordinate=(1, 3), placements=["replicate", "shard0"])
+        load("step-1000", mesh=device_mesh, placements=[Shard(0)])         DTensors
+        load("step-1000", into=model.state_dict())                         into what is there
+
+    Args:
+        path: a directory or a safetensors file
+        names: those that are wanted; None: all, or those of `into`
+        box: (offsets, shape) in elements, outermost first, of each tensor; or {name: (offsets, shape)}, and the others whole
+        mesh: this rank's part of each tensor: a torch DeviceMesh, or the sizes of a mesh, filled in rank order. Excludes `box`
+        placements: one for each mesh dimension: a tensor dimension or "shardD" where it cuts that one, None or "replicate", or
+            torch's Shard, Replicate; or {glob: placements}, the first that matches. A tensor that lacks the dimension is replicated.
+            None, or no match: the first mesh dimension cuts dimension 0. Pieces are as DTensor has them (ceil(size / n), the last
+            ones short or empty), nested where several cut one dimension
+        coordinate: where this rank stands in a mesh of sizes; None: by its number in `comm`, which then has as many ranks as the mesh
+        into: arrays, tensors, DTensors or Box objects by name, which are filled and returned. Theirs is the dtype, and they say which part
+            it is; excludes box, mesh and dtype. A tensor that is not on the CPU is filled by way of the host (not tested with a device)
+        dtype: what floating-point tensors are cast to, and quantized ones that have scales are dequantized to (then the scales are left
+            out unless they are named); all others stay as saved. See Checkpoint.read_as()
+        framework: "numpy" (the default) or "torch" (with a DeviceMesh always)
+        threads: that read, of this process
+        comm: "self": this process reads what it wants, whatever others do. Else all ranks of it call with names and parts of their own, and
+            an error of one is raised on all: see Checkpoint
+
+    Returns:
+        {name: array}. What numpy has no dtype for is an array of ml_dtypes if that is installed; else BF16 is uint16, FP8 is uint8: the
+        bytes as they are. F4 and F6 are uint8 with the last dimension in bytes (F4 in torch: float4_e2m1fn_x2).
+
+    Raises:
+        InputError: not a valid checkpoint, or parts of a tensor are in no file (names file and tensor)
+        UsageError: a box that lies outside, a dtype that a tensor cannot become, arguments that exclude one another
+        KeyError: a name that is not there
+        SystemFailure, OutOfMemory: the system failed
+    """
+    with open_comm(comm) as ranks, Checkpoint(path, comm=ranks) as checkpoint:
+        error: Exception | None = None
+        jobs: list[_Job] = []
+        try:
+            jobs = _plan_load(checkpoint, names, box, mesh, placements, coordinate, into, dtype, framework, ranks)
+        except Exception as e:
+            error = e
+        checkpoint.read_all((r for job in jobs for r in job.requests), threads, error=error)
+        return {job.name: job.finish() for job in jobs}
+
+
+class _Job(NamedTuple):
+    """What fills one entry of the result, and what makes it of the memory that was filled."""
+
+    name: str
+    requests: list[Request]
+    finish: Callable[[], Any]
+
+
+def _plan_load(
+    checkpoint: Checkpoint,
+    names: Any,
+    box: Any,
+    mesh: Any,
+    placements: Any,
+    coordinate: Any,
+    into: Any,
+    dtype: Any,
+    framework: str | None,
+    ranks: Comm,
+) -> list[_Job]:
+    if into is not None:
+        if not (box is None and mesh is None and dtype is None):
+            raise UsageError("into says itself which part of a tensor is wanted, and as what dtype")
+        chosen = into if names is None else _listed(names)
+        return [_fill_what_is_there(checkpoint, name, into[name]) for name in chosen]
+    dtype = arrays.parse_dtype(dtype)
+    if mesh is None:
+        boxes = _boxes(box)
+        return [_read_box(checkpoint, n, t, boxes(n), framework or "numpy") for n, t in _choose(checkpoint, names, dtype)]
+    if box is not None:
+        raise UsageError("box and mesh exclude one another")
+    view = _mesh_view(mesh, coordinate, ranks)
+    make = _read_dtensor if view.device_mesh is not None else _read_part
+    return [make(checkpoint, n, t, view, placements, framework or "numpy") for n, t in _choose(checkpoint, names, dtype)]
+
+
+def _listed(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _choose(checkpoint: Checkpoint, names: Any, dtype: str | None) -> list[tuple[str, str | None]]:
+    """The tensors that are wanted and what each is cast to; None = as saved."""
+    chosen = {name: _cast(checkpoint, name, dtype) for name in (checkpoint.keys() if names is None else _listed(names))}
+    if names is None:
+        for name in [n for n, target in chosen.items() if target and checkpoint.saved(n)[0] not in arrays.FLOATING]:
+            blocks = name.endswith("_blocks")
+            chosen.pop(name[: -len("_blocks")] + "_scales" if blocks else name + "_scale_inv", None)
+    return list(chosen.items())
+
+
+def _cast(checkpoint: Checkpoint, name: str, dtype: str | None) -> str | None:
+    saved, _ = checkpoint.saved(name)
+    if dtype is None or saved == dtype:
+        return None
+    return dtype if saved in arrays.FLOATING or checkpoint.is_quantized(name) else None
+
+
+def _boxes(box: Any) -> Callable[[str], Any]:
+    if box is None or isinstance(box, Mapping):
+        return lambda name: box.get(name) if box else None
+    return lambda name: box
+
+
+def _read_box(checkpoint: Checkpoint, name: str, dtype: str | None, box: Any, framework: str) -> _Job:
+    becomes, whole = checkpoint.read_as(name, dtype)
+    offsets, shape = None, whole
+    if box is not None:
+        if not isinstance(box, (tuple, list)) or len(box) != 2:
+            raise UsageError(f"a box is {box!r}, expected (offsets, shape)", tensor=name)
+        offsets, shape = arrays.numbers(box[0], "offsets"), arrays.numbers(box[1], "shape")
+    array, memory = arrays.allocate(framework, becomes, shape)
+    return _Job(name, [Request(name, offsets, memory, dtype)], lambda: array)
+
+
+class _MeshView(NamedTuple):
+    """A mesh as this rank sees it. `coordinate` is None where it is no part of it, `device_mesh` where there is no torch about it."""
+
+    sizes: tuple[int, ...]
+    coordinate: tuple[int, ...] | None
+    device_mesh: Any
+
+
+def _mesh_view(mesh: Any, coordinate: Any, ranks: Comm) -> _MeshView:
+    if hasattr(mesh, "get_coordinate"):
+        at = mesh.get_coordinate()
+        return _MeshView(tuple(mesh.shape), None if at is None else tuple(at), mesh)
+    sizes = arrays.numbers((mesh,) if isinstance(mesh, int) else mesh, "mesh")
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"mesh {list(sizes)}: expected sizes from 1")
+    if isinstance(coordinate, int):
+        coordinate = (coordinate,)
+    if coordinate is None:
+        if ranks.size != prod(sizes):
+            raise UsageError(f"coordinate is missing: {ranks.size} ranks are not the mesh {list(sizes)}")
+        coordinate = coordinate_of(ranks.rank, sizes)
+    if len(coordinate) != len(sizes) or not all(0 <= i < n for i, n in zip(coordinate, sizes)):
+        raise UsageError(f"coordinate {list(coordinate)} is not in the mesh {list(sizes)}")
+    return _MeshView(sizes, tuple(coordinate), None)
+
+
+def _requests(name: str, part: Part, memory: Memory, dtype: str | None) -> list[Request]:
+    return [Request(name, piece.offsets, memory.part(piece.at, piece.shape), dtype) for piece in part.pieces]
+
+
+def _read_part(checkpoint: Checkpoint, name: str, dtype: str | None, view: _MeshView, placements: Any, framework: str) -> _Job:
+    becomes, shape = checkpoint.read_as(name, dtype)
+    part = part_of(shape, view.sizes, view.coordinate or (), fit(choose_placements(placements, name, len(view.sizes)), len(shape)))
+    array, memory = arrays.allocate(framework, becomes, part.shape)
+    return _Job(name, _requests(name, part, memory, dtype), lambda: array)
+
+
+def _read_dtensor(checkpoint: Checkpoint, name: str, dtype: str | None, view: _MeshView, placements: Any, _framework: str) -> _Job:
+    torch = arrays.import_torch()
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    becomes, shape = checkpoint.read_as(name, dtype)
+    cuts = fit(choose_placements(placements, name, len(view.sizes)), len(shape))
+    if arrays.BITS[becomes] < 8:
+        raise UsageError(f"a DTensor cannot hold {becomes}", tensor=name)
+    if any(cut and cut[1] != 1 for cut in cuts):
+        raise UsageError("load makes no DTensors with strided placements: give the DTensor itself as into", tensor=name)
+    requests: list[Request] = []
+    local = torch.empty(0, dtype=arrays.torch_dtype(becomes))
+    if view.coordinate is not None:
+        part = part_of(shape, view.sizes, view.coordinate, cuts)
+        local, memory = arrays.allocate("torch", becomes, part.shape)
+        requests = _requests(name, part, memory, dtype)
+    placed = [Shard(cut[0]) if cut else Replicate() for cut in cuts]
+    stride = arrays.packed(shape, 1)
+    size = torch.Size(shape)
+    mesh = view.device_mesh
+    make = DTensor.from_local
+    return _Job(name, requests, lambda: make(local, mesh, placed, run_check=False, shape=size, stride=stride))
+
+
+def _fill_what_is_there(checkpoint: Checkpoint, name: str, value: Any) -> _Job:
+    """An entry of `into`."""
+    shape, part, data, dtype = _describe(name, value)
+    saved, saved_shape = checkpoint.saved(name)
+    device = data if arrays.is_elsewhere(data) else None
+    if device is not None:
+        data = arrays.import_torch().empty(data.shape, dtype=data.dtype)
+    if not (arrays.is_torch(data) or arrays.is_numpy(data)):
+        raise UsageError(f"a value of type {type(data).__name__}: expected an array or a tensor", tensor=name)
+    memory = arrays.reinterpret(arrays.target_memory(data, saved), arrays.parse_dtype(dtype))
+    target = None if memory.dtype == saved else memory.dtype
+    saved_shape = checkpoint.read_as(name, target)[1]
+    _check_part(name, part, memory)
+    if shape != saved_shape:
+        raise UsageError(f"the tensor that is there has shape {list(shape)}, the saved one {list(saved_shape)}", tensor=name)
+
+    def finish() -> Any:
+        if device is not None:
+            device.detach().copy_(data)
+        return value
+
+    return _Job(name, _requests(name, part, memory, target), finish)
+
+
+# ---- what an array is a part of ---------------------------------------------------------------------------------------
+
+
+def _describe(name: str, value: Any) -> tuple[tuple[int, ...], Part, Any, str | None]:
+    """(global shape, part of it, the array that holds the part, dtype to take its bytes as)."""
+    if arrays.is_dtensor(value):
+        return _describe_dtensor(name, value)
+    if isinstance(value, Box):
+        return _describe_box(name, value)
+    if hasattr(value, "local_shards"):
+        raise UsageError("a ShardedTensor: give its local shards as Box objects, or use shardweld.dcp", tensor=name)
+    shape = arrays.shape_of(value)
+    return shape, part_of(shape, (), (), ()), value, None
+
+
+def _describe_box(name: str, box: Box) -> tuple[tuple[int, ...], Part, Any, str | None]:
+    held = arrays.shape_of(box.data, box.dtype)
+    offsets = arrays.numbers(box.offsets, "offsets") if box.offsets is not None else (0,) * len(held)
+    shape = arrays.numbers(box.global_shape, "global_shape") if box.global_shape is not None else held
+    if not len(offsets) == len(shape) == len(held):
+        raise UsageError(f"a box of {len(held)} dimensions at {list(offsets)} of {list(shape)}", tensor=name)
+    piece = part_of(held, (), (), ()).pieces[0]._replace(offsets=offsets)
+    return shape, Part(held, [piece]), box.data, box.dtype
+
+
+def _describe_dtensor(name: str, tensor: Any) -> tuple[tuple[int, ...], Part, Any, None]:
+    """What this rank holds by the DTensor's mesh and placements; nothing where it is not in the mesh."""
+    mesh, shape = tensor.device_mesh, tuple(tensor.shape)
+    if arrays.parse_dtype(tensor.dtype) == "F4":
+        raise UsageError("a DTensor of F4: elements of less than a byte can only be taken whole", tensor=name)
+    local = tensor.detach().to_local()
+    local = local.wait() if hasattr(local, "wait") else local
+    at = mesh.get_coordinate()
+    cuts = fit([parse_placement(p) for p in tensor.placements], len(shape))
+    return shape, Part(tuple(local.shape), []) if at is None else part_of(shape, tuple(mesh.shape), at, cuts), local, None
+
+
+def _check_part(name: str, part: Part, memory: Memory) -> None:
+    if part.pieces and memory.shape != part.shape:
+        raise UsageError(f"the part in memory has shape {list(memory.shape)}, expected {list(part.shape)}", tensor=name)
+
+
+# ---- save -------------------------------------------------------------------------------------------------------------
+
+
+class Item(NamedTuple):
+    """A box that this rank holds: sw_item."""
+
+    name: str
+    global_shape: Sequence[int]
+    offsets: Sequence[int]
+    memory: Memory
+
+
+def save(
+    path: str | os.PathLike[str],
+    state: Mapping[str, Any],
+    *,
+    consolidated: bool = True,
+    fqn_to_index_mapping: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    comm: Any = None,
+    **options: Any,
+) -> None:
+    """Save what the ranks hold, straight from memory. Collective: every rank of `comm` calls it, with what it holds, perhaps nothing.
+
+        save("out", {"w": array})                                          one process
+        save("out", {"w": Box(rows, (first, 0), (1000, 64))})              each rank some rows
+        save("out", model.state_dict())                                    DTensors (FSDP2, tensor parallel)
+
+    Args:
+        path: a directory; made if missing
+        state: {FQN: value}: a numpy array, a torch tensor or a number (whole: of ranks that hold it too, the lowest one's copy is
+            used), a DTensor (Shard, Replicate, strided; uneven and empty parts too), a Box, or a list of Box objects. Arrays need not be
+            contiguous and are not copied, but tensors of a device are, all of a rank's to the host at once (not tested with a
+            device). Tied tensors are saved under each of their names. numpy arrays of any dtype that safetensors has; ml_dtypes too
+        consolidated: True: as Hugging Face has it: model-j-of-n.safetensors and an index, written directly by all ranks, no shard
+            files in between. False: shard-i-model-j-of-n.safetensors, as torch's HuggingFaceStorageWriter(save_distributed=True)
+        fqn_to_index_mapping: number of the file, from 1, for each FQN; None: one file
+        overwrite: replace a checkpoint that is there, which is else a UsageError
+        comm: None: all ranks of the job (torch's process group, else MPI's ranks, else this process); "self"; a torch process
+            group or an mpi4py communicator
+        options: members of sw_options (shardweld.h), for the consolidated form: max_shard_size ("5GB"), single_file, like,
+            cast_dtype, name_rules, include, exclude, assets, no_sync, buffer_size
+
+    The checkpoint appears when all of it is written; on an error nothing of it does, and what was there stays.
+
+    Raises:
+        UsageError: a value that cannot be saved (Partial, a type or dtype that safetensors lacks), a box outside its tensor, an output that
+            is there already; names the tensor
+        InputError: the boxes of all ranks leave a gap or overlap in part; another dtype or shape on another rank; an FQN that
+            the mapping lacks
+        SystemFailure, OutOfMemory, CommError: the system failed
+    """
+    with open_comm(comm) as ranks:
+        error: Exception | None = None
+        items: list[Item] = []
+        try:
+            items = [item for name, value in state.items() for item in _items(name, value)]
+        except Exception as e:
+            error = e
+        options = {"overwrite": overwrite, **options}
+        save_items(ranks, path, items, consolidated, fqn_to_index_mapping, options, error)
+
+
+def _items(name: str, value: Any) -> list[Item]:
+    if not isinstance(name, str):
+        raise UsageError(f"the name {name!r} is no text")
+    try:
+        if isinstance(value, (list, tuple)) and all(isinstance(v, Box) for v in value):
+            return [item for box in value for item in _items(name, box)]
+        shape, part, data, dtype = _describe(name, value)
+        memory = arrays.memory_of(data, dtype)
+        _check_part(name, part, memory)
+        return [Item(name, shape, p.offsets, memory.part(p.at, p.shape)) for p in part.pieces]
+    except UsageError as e:
+        e.tensor = e.tensor or name
+        raise
+
+
+def save_items(
+    ranks: Comm,
+    path: str | os.PathLike[str],
+    items: Sequence[Item],
+    consolidated: bool,
+    fqn_to_index_mapping: Mapping[str, int] | None,
+    options: Mapping[str, Any],
+    error: Exception | None = None,
+) -> None:
+    """Collective. Write the boxes of all ranks; `error` is what this rank has run into before."""
+    raw, filled = b"", library.Options()
+    array = (library.Item * max(len(items), 1))()
+    try:
+        raw, filled = _prepare(path, items, array, fqn_to_index_mapping, options)
+    except Exception as e:
+        error = error or e
+    if ranks.size > 1 or error is not None:
+        ranks.agree("save", error, {"path": raw, "consolidated": consolidated})
+    function = library.lib().sw_save_consolidated if consolidated else library.lib().sw_save_shards
+    status, ref = library.Status(), ctypes.byref
+    if ranks.kind == "mpi":
+        library.lib().sw_transport_defaults(raw)
+    with library.interruptible() as cancel:
+        filled.cancel = cancel
+        code = function(ref(ranks.struct), raw, array, len(items), ref(filled), None, ref(status))
+    ranks.check(code, status)
+
+
+def _prepare(
+    path: Any, items: Sequence[Item], array: Any, fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]
+) -> tuple[bytes, Any]:
+    """The arguments as C has them."""
+    for raw, item in zip(array, items):
+        _fill(raw, item)
+    values = dict(options)
+    if fqn_to_index_mapping is not None:
+        values["fqn_map_text"] = library.index_map(fqn_to_index_mapping)
+    return library.encode_path(path), library.make_options(values)
+
+
+def _fill(raw: Any, item: Item) -> None:
+    memory, ndim = item.memory, len(item.global_shape)
+    if not len(item.offsets) == len(memory.shape) == ndim:
+        raise UsageError(f"a box of shape {list(memory.shape)} at {list(item.offsets)} of {list(item.global_shape)}", tensor=item.name)
+    raw.name = library.encode(item.name)
+    raw.dtype = library.encode(memory.dtype)
+    raw.ndim = ndim
+    raw.global_shape = library.uint64_array(item.global_shape)
+    raw.offsets = library.uint64_array(item.offsets)
+    raw.shape = library.uint64_array(memory.shape)
+    raw.data = memory.address or None
+    if memory.strides is not None:
+        raw.strides = library.int64_array(memory.strides)

@@ -1,0 +1,345 @@
+"""load(), save() and Checkpoint without torch: against the oracle's bytes, alone and under mpirun."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from itertools import product
+
+import numpy as np
+import oracle
+import pytest
+import ranks
+from oracle import Tensor
+from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save
+from welding import FILES, SHAPES
+
+KINDS = {"F32": "float32", "F16": "float16", "F64": "float64", "I64": "int64", "U8": "uint8", "BF16": "uint16", "BOOL": "bool"}
+
+
+def array_of(tensor):
+    return np.frombuffer(tensor.data, KINDS[tensor.dtype]).reshape(tensor.shape)
+
+
+def is_part(array, tensor, offsets, shape):
+    return array.shape == tuple(shape) and array.tobytes() == oracle.cut(tensor, oracle.Box(tuple(offsets), tuple(shape)))
+
+
+@pytest.fixture(params=["sharded", "consolidated"])
+def saved(request, tmp_path, rng):
+    """(path, {name: Tensor}), sharded over four ranks by rows or whole."""
+    tensors = {n: oracle.random_tensor(rng, d, s) for n, (d, s) in SHAPES.items()}
+    path = str(tmp_path / request.param)
+    if request.param == "sharded":
+        boxes = {n: oracle.boxes_of(t.shape, (4,), (0,)) if t.shape else [oracle.whole(())] for n, t in tensors.items()}
+        oracle.write_sharded(path, tensors, boxes)
+    else:
+        os.mkdir(path)
+        for name, data in oracle.consolidated(tensors, oracle.numbered(FILES)).items():
+            oracle.write(os.path.join(path, name), data)
+    return path, tensors
+
+
+# ---- load --------------------------------------------------------------------------------------------
+
+
+def test_whole_tensors(saved):
+    path, tensors = saved
+    for threads in (1, 3):
+        got = load(path, threads=threads)
+        assert sorted(got) == sorted(tensors)
+        assert all(is_part(got[n], t, [0] * len(t.shape), t.shape) for n, t in tensors.items())
+    assert list(load(path, "a.weight")) == ["a.weight"] and list(load(path, ["scale", "d.bias"])) == ["scale", "d.bias"]
+    assert got["embed.weight"].dtype == np.uint16 and got["scale"].shape == ()
+
+
+def test_boxes(saved):
+    path, tensors = saved
+    got = load(path, ["a.weight", "b.weight"], box=((2, 3), (3, 6)))
+    assert all(is_part(got[n], tensors[n], (2, 3), (3, 6)) for n in got)
+    got = load(path, box={"a.weight": ((15, 0), (1, 12)), "empty": ((0, 2), (0, 2))})
+    assert is_part(got["a.weight"], tensors["a.weight"], (15, 0), (1, 12)) and got["empty"].shape == (0, 2)
+    assert got["c.weight"].shape == (8, 3, 2)
+
+
+@pytest.mark.parametrize("mesh, placements", [((3,), [0]), ((4,), ["shard(1)"]), ((2, 3), ["shard0", 0]), ((2, 2), [None, "shard1"]), ((2, 2), [-1, "replicate"])])
+def test_parts_of_a_mesh(saved, mesh, placements):
+    path, tensors = saved
+    dims = [None if p in (None, "replicate") else -1 if p == -1 else int(str(p).strip("shard()")) for p in placements]
+    boxes = {}
+    for n, t in tensors.items():
+        ndim = len(t.shape)
+        fitted = [d if d is None else d % ndim if -ndim <= d < ndim else None for d in dims] if ndim else [None] * len(dims)
+        boxes[n] = oracle.boxes_of(t.shape, mesh, fitted)
+    for rank, at in enumerate(product(*map(range, mesh))):
+        got = load(path, mesh=mesh, coordinate=at, placements=placements)
+        assert all(is_part(got[n], t, *boxes[n][rank]) for n, t in tensors.items())
+
+
+def test_rules_for_placements(saved):
+    path, _ = saved
+    got = load(path, mesh=(2,), coordinate=(0,), placements={"a.*": [1], "b.weight": ["replicate"]})
+    assert got["a.weight"].shape == (16, 6) and got["b.weight"].shape == (5, 9) and got["c.weight"].shape == (4, 3, 2)
+
+
+def test_strided_parts():
+    """As FSDP2 over tensor parallelism has them."""
+    part = _placement.part_of((8, 3), (2, 2), (1, 0), [(0, 2), None])
+    assert part == ((4, 3), [((2, 0), (2, 3), (0, 0)), ((6, 0), (2, 3), (2, 0))])
+    both = _placement.part_of((8, 3), (2, 2), (1, 0), [(0, 2), (0, 1)])
+    assert both == ((2, 3), [((2, 0), (2, 3), (0, 0))])
+    assert _placement.part_of((3,), (4,), (3,), [(0, 1)]) == ((0,), [((3,), (0,), (0,))])
+
+
+def test_casts(saved):
+    path, tensors = saved
+    got = load(path, dtype="float64")
+    assert {n: a.dtype.name for n, a in got.items() if n not in ("d.bias", "empty")} == dict.fromkeys(set(got) - {"d.bias", "empty"}, "float64")
+    assert got["d.bias"].dtype == np.int64
+    with np.errstate(all="ignore"):
+        want = array_of(tensors["a.weight"]).astype(np.float64)
+    assert np.array_equal(got["a.weight"], want, equal_nan=True)
+    assert load(path, "scale", dtype=np.float32)["scale"].dtype == np.float32
+
+
+def test_into_what_is_there(saved):
+    path, tensors = saved
+    whole, part = np.zeros((12, 16), np.float32).T, np.full((9, 20), 7, np.float64)
+    into = {"a.weight": whole, "b.weight": Box(part[::3, 1:10:2], (1, 2), (5, 9)), "embed.weight": np.zeros((37, 6), np.uint16)}
+    got = load(path, into=into)
+    assert got["a.weight"] is whole and whole.tobytes() == tensors["a.weight"].data
+    assert np.array_equal(part[::3, 1:10:2], array_of(tensors["b.weight"])[1:4, 2:7].astype(np.float64), equal_nan=True)
+    assert (part[1] == 7).all() and (part[::3, 2:10:2] == 7).all()
+    assert into["embed.weight"].tobytes() == tensors["embed.weight"].data
+
+
+def test_quantized(tmp_path):
+    weight, scale = Tensor("F8_E4M3", (2, 3), bytes([0x38, 0x40, 0xB8, 0, 0x30, 0x48])), Tensor("F32", (1, 1), np.float32(0.5).tobytes())
+    oracle.write(tmp_path / "model.safetensors", oracle.serialize({"x.weight": weight, "x.weight_scale_inv": scale, "y": scale}))
+    got = load(tmp_path, dtype="float32")
+    assert sorted(got) == ["x.weight", "y"] and got["x.weight"].tolist() == [[0.5, 1, -0.5], [0, 0.25, 2]]
+    assert load(tmp_path)["x.weight"].tobytes() == weight.data and len(load(tmp_path)) == 3
+    assert list(load(tmp_path, ["x.weight_scale_inv"], dtype="bf16")) == ["x.weight_scale_inv"]
+
+
+@pytest.mark.parametrize("dtype, shape, stored", [("F4", (3, 4), (3, 2)), ("F6_E2M3", (2, 8), (2, 6)), ("F4", (2, 3), (3,)), ("F8_E8M0", (5,), (5,))])
+def test_small_elements(tmp_path, rng, dtype, shape, stored):
+    tensor = oracle.random_tensor(rng, dtype, shape)
+    oracle.write(tmp_path / "in.safetensors", oracle.serialize({"x": tensor}))
+    got = load(tmp_path / "in.safetensors")["x"]
+    assert got.shape == stored and got.tobytes() == tensor.data
+    if shape[-1] % 4 == 0 or dtype == "F8_E8M0":
+        save(tmp_path / "out", {"x": Box(got, dtype=dtype)}, comm="self", single_file=True)
+        assert oracle.tree(tmp_path / "out") == oracle.consolidated({"x": tensor}, {"x": oracle.SINGLE}, None)
+
+
+# ---- Checkpoint ----------------------------------------------------------------------------------------
+
+
+def test_what_is_in_it(saved):
+    path, tensors = saved
+    with Checkpoint(path) as cp:
+        sharded = path.endswith("sharded")
+        assert list(cp) == cp.keys() == sorted(tensors) and len(cp) == cp.info.tensors == len(tensors)
+        assert cp.info.kind == ("sharded" if sharded else "plain") and cp.info.nbytes == sum(len(t.data) for t in tensors.values())
+        assert cp.info.index == (None if sharded else oracle.INDEX)
+        one = cp.tensor("a.weight")
+        assert (one.dtype, one.shape, one.nbytes, one.boxes, one.replicas) == ("F32", (16, 12), 768, 4 if sharded else 1, 0)
+        assert one.sharding == ("rows over 4" if sharded else "whole")
+        boxes = cp.boxes("a.weight")
+        assert [b.offsets for b in boxes] == ([(0, 0), (4, 0), (8, 0), (12, 0)] if sharded else [(0, 0)])
+        with open(os.path.join(path, boxes[0].file), "rb") as f:
+            assert f.read()[boxes[0].at :][: boxes[0].nbytes] == tensors["a.weight"].data[: boxes[0].nbytes]
+        assert "a.weight" in cp and "none" not in cp and 3 not in cp
+    with pytest.raises(ValueError, match="is closed"):
+        cp.read("a.weight")
+
+
+def test_read(saved):
+    path, tensors = saved
+    a = array_of(tensors["a.weight"])
+    with Checkpoint(path) as cp:
+        assert cp.read("a.weight", (3, 2), (5, 7)).tobytes() == a[3:8, 2:9].tobytes()
+        out = np.zeros((7, 5), np.float32).T[::-1]
+        assert cp.read("a.weight", (3, 2), (5, 7), out=out) is out and out.tobytes() == a[3:8, 2:9].tobytes()
+        room = bytearray(768)
+        assert cp.read("a.weight", out=room) is room and bytes(room) == tensors["a.weight"].data
+        cp.read("a.weight", out=memoryview(room)[:96], dtype="F16", offsets=(0, 0), shape=(4, 12))
+        with np.errstate(all="ignore"):
+            assert np.array_equal(np.frombuffer(room[:96], np.float16).reshape(4, 12), a[:4].astype(np.float16), equal_nan=True)
+        wide = np.zeros((16, 12))
+        assert np.array_equal(cp.read("a.weight", out=wide), a.astype(np.float64), equal_nan=True)
+        assert cp.read("scale").shape == () and cp.read_as("a.weight", "bf16") == ("BF16", (16, 12))
+
+
+def test_threads_share_one(saved):
+    path, tensors = saved
+    with Checkpoint(path) as cp:
+        got = {}
+
+        def read(k):
+            got[k] = [cp.read(n).tobytes() for n in tensors]
+
+        threads = [threading.Thread(target=read, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert list(got.values()) == [[t.data for t in tensors.values()]] * 4
+
+
+@pytest.mark.parametrize(
+    "kind, words, call",
+    [
+        (KeyError, "no tensor 'none'", lambda p, cp: cp.read("none")),
+        (KeyError, "no tensor 'none'", lambda p, cp: load(p, ["a.weight", "none"])),
+        (UsageError, "'a.weight'.*not inside", lambda p, cp: cp.read("a.weight", (0, 0), (17, 1))),
+        (UsageError, "expected 2 dimensions", lambda p, cp: cp.read("a.weight", (0,), (3,))),
+        (UsageError, "expected 2 dimensions", lambda p, cp: load(p, "a.weight", box=((0, 0, 0), (1, 1, 1)))),
+        (UsageError, "expected numbers from 0", lambda p, cp: cp.read("a.weight", (0, -1), (3, 1))),
+        (UsageError, "expected .offsets, shape.", lambda p, cp: load(p, "a.weight", box=3)),
+        (UsageError, "type int", lambda p, cp: load(p, into={"a.weight": 3})),
+        (UsageError, "together", lambda p, cp: cp.read("a.weight", (0, 0))),
+        (UsageError, "expected F32 .16, 12.", lambda p, cp: cp.read("a.weight", out=np.zeros((3, 3), np.float32))),
+        (UsageError, "room for 5", lambda p, cp: cp.read("a.weight", out=bytearray(5))),
+        (UsageError, "share memory", lambda p, cp: cp.read("a.weight", out=np.lib.stride_tricks.as_strided(np.zeros(12, "f4"), (16, 12), (0, 4)))),
+        (UsageError, "cannot be written", lambda p, cp: cp.read("a.weight", out=np.broadcast_to(np.zeros(12, "f4"), (16, 12)))),
+        (UsageError, "I64 cannot be read as F32", lambda p, cp: cp.read("d.bias", dtype="F32")),
+        (UsageError, "dtype 'float3'", lambda p, cp: cp.read("d.bias", dtype="float3")),
+        (UsageError, "framework 'jax'", lambda p, cp: load(p, framework="jax")),
+        (UsageError, "exclude", lambda p, cp: load(p, box=((0,), (1,)), mesh=(2,))),
+        (UsageError, "coordinate is missing", lambda p, cp: load(p, mesh=(2,))),
+        (UsageError, "not in the mesh", lambda p, cp: load(p, mesh=(2,), coordinate=(2,))),
+        (UsageError, "placement 'rows'", lambda p, cp: load(p, mesh=(2,), coordinate=(1,), placements=["rows"])),
+        (UsageError, "2 placements for a mesh of 1", lambda p, cp: load(p, mesh=(2,), coordinate=(1,), placements=[0, 1])),
+        (UsageError, "has shape .3, 3.", lambda p, cp: load(p, into={"a.weight": np.zeros((3, 3), "f4")})),
+        (FileNotFoundError, "no such file", lambda p, cp: load(p + "none")),
+        (InputError, "shard", lambda p, cp: Checkpoint(p, expect_shards=9)),
+    ],
+)
+def test_errors(saved, kind, words, call):
+    path, _ = saved
+    with Checkpoint(path) as cp, pytest.raises(kind, match=words):
+        call(path, cp)
+
+
+def test_without_numpy(saved):
+    """Names, and bytes into a buffer; a new array says what is missing."""
+    path, tensors = saved
+    text = """if 1:
+        import sys
+        sys.modules["numpy"] = None
+        import shardweld
+        with shardweld.Checkpoint(sys.argv[1]) as cp:
+            room = bytearray(cp.tensor("a.weight").nbytes)
+            cp.read("a.weight", out=room)
+            sys.stdout.buffer.write(room)
+            try:
+                cp.read("a.weight")
+            except ImportError as e:
+                assert "needs numpy" in str(e)
+                sys.exit(7)
+    """
+    done = subprocess.run([sys.executable, "-c", text, path], env=ranks.environment(), capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, tensors["a.weight"].data), done.stderr.decode()
+
+
+# ---- save ----------------------------------------------------------------------------------------------
+
+
+def state_of(tensors):
+    """Arrays, some of them not contiguous."""
+    out = {n: Box(array_of(t), dtype=t.dtype) for n, t in tensors.items()}
+    out["a.weight"] = np.asfortranarray(array_of(tensors["a.weight"]))
+    out["b.weight"] = np.repeat(array_of(tensors["b.weight"]), 3, axis=1)[::-1, ::3][::-1]
+    out["scale"] = array_of(tensors["scale"])[()]
+    return out
+
+
+def test_save(tmp_path, checkpoint):
+    tensors = checkpoint.tensors
+    save(tmp_path / "out", state_of(tensors), fqn_to_index_mapping=FILES)
+    assert oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(tensors, oracle.numbered(FILES))) == ""
+    with pytest.raises(UsageError, match="holds a checkpoint already"):
+        save(tmp_path / "out", state_of(tensors))
+    save(tmp_path / "out", {"n": 3, "f": 2.5, "b": True, "s": np.float16(7)}, overwrite=True, single_file=True)
+    got = load(tmp_path / "out")
+    assert {n: (a.dtype.name, a.item()) for n, a in got.items()} == {"n": ("int64", 3), "f": ("float64", 2.5), "b": ("bool", 1), "s": ("float16", 7)}
+    save(tmp_path / "cast", {"w": np.ones((3, 4), np.float32)}, cast_dtype="fp16")
+    assert load(tmp_path / "cast")["w"].dtype == np.float16
+
+
+def test_save_shards(tmp_path, checkpoint):
+    save(tmp_path / "out", state_of(checkpoint.tensors), consolidated=False)
+    assert os.listdir(tmp_path / "out") == [oracle.shard_name(1)]
+    assert all(is_part(a, checkpoint.tensors[n], [0] * a.ndim, a.shape) for n, a in load(tmp_path / "out").items())
+
+
+@pytest.mark.parametrize(
+    "kind, words, state, options",
+    [
+        (UsageError, "'w'.*type str", {"w": "text"}, {}),
+        (UsageError, "'w'.*type dict", {"w": {"x": np.ones(3)}}, {}),
+        (UsageError, "name 3", {3: np.ones(3)}, {}),
+        (UsageError, "'w'.*complex128", {"w": np.ones(3, complex)}, {}),
+        (UsageError, "'w'.*>f4", {"w": np.ones(3, ">f4")}, {}),
+        (UsageError, "'w'.*outside", {"w": Box(np.ones((2, 3)), (1, 0), (2, 3))}, {}),
+        (UsageError, "'w'.*box of 2 dimensions", {"w": Box(np.ones((2, 3)), (1,), (2, 3))}, {}),
+        (UsageError, "'w'.*taken as BF16", {"w": Box(np.ones(3), dtype="BF16")}, {}),
+        (InputError, "'w'.*no rank holds", {"w": Box(np.ones((2, 3)), (1, 0), (4, 3))}, {}),
+        (InputError, "'w'", {"w": np.ones(3)}, {"fqn_to_index_mapping": {"other": 1}}),
+        (UsageError, "no option 'speed'", {"w": np.ones(3)}, {"speed": 3}),
+    ],
+)
+def test_what_cannot_be_saved(tmp_path, kind, words, state, options):
+    with pytest.raises(kind, match=words):
+        save(tmp_path / "out", state, **options)
+    assert not (tmp_path / "out").exists()
+
+
+RANK_JOB = """if 1:
+    import json, os, sys
+    import numpy as np
+    import shardweld
+    from shardweld import Box, load, save
+    rank, size = (int(os.environ["OMPI_COMM_WORLD_" + k]) for k in ("RANK", "SIZE"))
+    top = sys.argv[1]
+    whole = np.arange(7 * size * 5, dtype=np.float32).reshape(-1, 5)
+    mine = {"rows": Box(whole[7 * rank : 7 * rank + 7], (7 * rank, 0), whole.shape), "all": np.arange(9)}
+    said = []
+    def tell(function, *args, **more):
+        try:
+            function(*args, **more)
+            said.append("ok")
+        except Exception as e:
+            said.append(type(e).__name__ + ": " + str(e))
+    for i, consolidated in enumerate((True, False)):
+        path = top + "/out" + str(i)
+        save(path, mine, consolidated=consolidated)
+        got = load(path, mesh=(size,), placements=["shard1"], comm=None)
+        edge = -(-5 // size)
+        assert (got["rows"] == whole[:, edge * rank : edge * rank + edge]).all()
+        assert (load(path, "rows")["rows"] == whole).all()
+    last = rank == size - 1
+    tell(save, top + "/bad", {"w": "text"} if last else {"w": np.ones(3)})
+    tell(save, top + "/bad", {"w": Box(np.ones((1, 2)), (rank + last, 0), (size + 1, 2))})
+    tell(load, top + "/out0", "none" if last else "rows", comm=None)
+    tell(load, top + "/out0", "all", box=((9 if last else 0,), (3,)), comm=None)
+    tell(load, top + "/none", comm=None)
+    print(json.dumps({"rank": rank, "said": said}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("np_", [1, 2, 3])
+def test_mpirun(tmp_path, np_):
+    done = ranks.run([*ranks.mpirun(np_), sys.executable, "-c", RANK_JOB, str(tmp_path)])
+    assert done.status == 0, done.stderr
+    said = {one["rank"]: one["said"] for one in map(json.loads, done.stdout.splitlines())}
+    assert sorted(said) == list(range(np_))
+    for rank, lines in said.items():
+        mine = rank == np_ - 1
+        words = ["a value of type str", "no rank holds", "no tensor 'none'", "not inside", "no such file"]
+        kinds = ["UsageError", "InputError", "KeyError" if mine else "UsageError", "UsageError", "MissingError"]
+        assert all(w in line and line.startswith(k) for w, k, line in zip(words, kinds, lines, strict=True)), lines
+    assert not (tmp_path / "bad").exists()

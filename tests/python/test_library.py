@@ -1,0 +1,194 @@
+"""The structs and functions of ctypes are those of the header, and the library is found as promised."""
+
+import ctypes
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import ranks
+from shardweld import _errors, _library
+
+HEADER = os.path.join(ranks.ROOT, "include", "shardweld.h")
+STRUCTS = {
+    "sw_status": _library.Status,
+    "sw_comm": _library.CommStruct,
+    "sw_name_rule": _library.NameRule,
+    "sw_options": _library.Options,
+    "sw_result_file": _library.ResultFile,
+    "sw_result": _library.Result,
+    "sw_sharding": _library.Sharding,
+    "sw_item": _library.Item,
+    "sw_finding": _library.Finding,
+    "sw_verification": _library.Verification,
+    "sw_checkpoint_info": _library.CheckpointInfo,
+    "sw_file_info": _library.FileInfo,
+    "sw_tensor_info": _library.TensorInfo,
+    "sw_box_info": _library.BoxInfo,
+    "sw_read": _library.Read,
+    "sw_read_options": _library.ReadOptions,
+    "sw_read_shape": _library.ReadShape,
+}
+CONSTANTS = {
+    "SW_READ_DIMS": _library.READ_DIMS,
+    "SW_SHARDING_TEXT": _library.SHARDING_TEXT,
+    "SW_SIZE_TEXT": _library.SIZE_TEXT,
+    "SW_NAME_STRIP": _library.NAME_STRIP,
+    "SW_NAME_RENAME": _library.NAME_RENAME,
+    "SW_KIND_SHARDED": _library.KIND_SHARDED,
+    "SW_KIND_PLAIN": _library.KIND_PLAIN,
+    "SW_KIND_FILE": _library.KIND_FILE,
+    **{f"SW_ASSIGN_{word.upper()}": number for word, number in _library.ASSIGN.items()},
+}
+C_NAMES = {("sw_name_rule", "before"): "from"}
+
+
+@pytest.fixture(scope="module")
+def header():
+    with open(HEADER, encoding="utf-8") as f:
+        return f.read()
+
+
+def test_structs_and_constants(tmp_path):
+    """A C compiler says where each member is."""
+    lines, want = [], []
+    for name, struct in STRUCTS.items():
+        lines.append(f'printf("{name} %zu\\n", sizeof(struct {name}));')
+        want.append(f"{name} {ctypes.sizeof(struct)}")
+        for member, _ in struct._fields_:
+            c = C_NAMES.get((name, member), member)
+            lines.append(f'printf("{name}.{c} %zu %zu\\n", offsetof(struct {name}, {c}), sizeof(((struct {name} *)0)->{c}));')
+            field = getattr(struct, member)
+            want.append(f"{name}.{c} {field.offset} {field.size}")
+    for name, value in CONSTANTS.items():
+        lines.append(f'printf("{name} %d\\n", (int){name});')
+        want.append(f"{name} {value}")
+    for code in _errors.Code:
+        c = {"OK": "SW_OK", "DIFF": "SW_DIFF"}.get(code.name, f"SW_E{code.name}")
+        lines.append(f'printf("{c} %d\\n", (int){c});')
+        want.append(f"{c} {int(code)}")
+    program = '#include <stdio.h>\n#include "shardweld.h"\nint main(void)\n{\n' + "\n".join(lines) + "\nreturn 0;\n}\n"
+    (tmp_path / "layout.c").write_text(program)
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    subprocess.run([*compiler, "-I", os.path.dirname(HEADER), "-o", tmp_path / "layout", tmp_path / "layout.c"], check=True)
+    got = subprocess.run([tmp_path / "layout"], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert got == want
+
+
+def test_every_struct_and_every_member_is_there(header):
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
+    bodies = dict(re.findall(r"typedef struct (sw_\w+) \{(.*?)\n\} \1;", text, flags=re.S))
+    assert set(bodies) == set(STRUCTS)
+    for name, body in bodies.items():
+        body = re.sub(r"\(\*(\w+)\)\([^)]*\)", r"\1", body)
+        members = re.findall(r"(\w+)(?:\[[^]]*\])?\s*[,;]", body)
+        own = [C_NAMES.get((name, m), m) for m, _ in STRUCTS[name]._fields_]
+        assert set(own) == set(members), name
+
+
+def test_every_function_is_declared(header):
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
+    names = set(re.findall(r"\b(sw_\w+)\(", text))
+    assert names == set(_library.FUNCTIONS)
+    for name, (restype, argtypes) in _library.FUNCTIONS.items():
+        function = getattr(_library.lib(), name)
+        assert (function.restype, list(function.argtypes)) == (restype, argtypes)
+        given = re.search(rf"\b{name}\(([^;]*)\);", text, flags=re.S).group(1)
+        assert len(argtypes) == (0 if given == "void" else given.count(",") + 1), name
+
+
+def test_exit_statuses_are_the_library_s():
+    for code in _errors.Code:
+        assert _errors._EXIT_STATUS[code] == _library.lib().sw_code_exit_status(code)
+
+
+def test_version(header):
+    version = re.search(r'#define SW_VERSION "(.*)"', header).group(1)
+    with open(os.path.join(ranks.PYTHON, "pyproject.toml"), encoding="utf-8") as f:
+        assert f'\nversion = "{version}"\n' in f.read()
+    import shardweld
+
+    assert shardweld.__version__ == _library.VERSION == version
+
+
+def python(program, **env):
+    return ranks.run([sys.executable, "-c", program], **env)
+
+
+def test_an_import_loads_nothing():
+    done = python(
+        "import sys, shardweld\n"
+        "assert not {'numpy', 'torch', 'mpi4py', 'ctypes'} & set(sys.modules), sys.modules\n"
+        "assert 'libmpi' not in open('/proc/self/maps').read()\n",
+        SHARDWELD_LIBRARY="/nowhere",
+    )
+    assert done.status == 0, done.stderr
+
+
+def test_a_library_that_is_not_there():
+    done = python("import shardweld; shardweld.weld('a', 'b', comm='self')", SHARDWELD_LIBRARY="/nowhere/lib.so")
+    assert done.status == 1
+    assert "ImportError: libshardweld cannot be loaded: /nowhere/lib.so" in done.stderr and "SHARDWELD_LIBRARY" in done.stderr
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A library of another version."""
+    (tmp_path / "other.c").write_text('const char *sw_version(void);\nconst char *sw_version(void) { return "9.9"; }\n')
+    path = tmp_path / _library.SONAME
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", path, tmp_path / "other.c"], check=True)
+    return path
+
+
+def test_a_library_of_another_version(stranger):
+    done = python("import shardweld; shardweld.weld('a', 'b', comm='self')", SHARDWELD_LIBRARY=str(stranger))
+    assert "ImportError: " in done.stderr and "is version 9.9" in done.stderr
+
+
+SHOW = "import shardweld._library as l; print(l.lib()._name)"
+
+
+def test_where_the_library_is_looked_for(tmp_path):
+    """SHARDWELD_LIBRARY (a file or a directory), beside the package, the system."""
+    real = os.path.join(ranks.BUILD, _library.SONAME)
+    assert python(SHOW, SHARDWELD_LIBRARY=real).stdout.strip() == real
+    assert python(SHOW, SHARDWELD_LIBRARY=ranks.BUILD).stdout.strip() == real
+    package = tmp_path / "shardweld"
+    package.mkdir()
+    for name in os.listdir(os.path.join(ranks.PYTHON, "shardweld")):
+        if name.endswith(".py"):
+            os.symlink(os.path.join(ranks.PYTHON, "shardweld", name), package / name)
+    os.symlink(real, package / _library.SONAME)
+    beside = python(SHOW, SHARDWELD_LIBRARY=None, PYTHONPATH=str(tmp_path)).stdout.strip()
+    assert beside == str(package / _library.SONAME)
+    system = python(SHOW, SHARDWELD_LIBRARY=None, LD_LIBRARY_PATH=ranks.BUILD).stdout.strip()
+    assert system == _library.SONAME
+
+
+@pytest.mark.parametrize(
+    "code, reason, kinds, number",
+    [
+        ("USAGE", "there is no option", (ValueError,), None),
+        ("INPUT", "a hole", (ValueError,), None),
+        ("INPUT", "no such directory", (ValueError, FileNotFoundError), 2),
+        ("INPUT", "on rank 3: no such directory", (FileNotFoundError,), 2),
+        ("IO", "cannot write: No space left on device", (OSError,), 28),
+        ("IO", "cannot open: permission denied", (OSError,), 13),
+        ("IO", "something else", (OSError,), None),
+        ("NOMEM", "no memory", (MemoryError,), None),
+        ("COMM", "communication between the ranks failed", (RuntimeError,), None),
+        ("CANCEL", "interrupted", (RuntimeError,), None),
+        ("DIFF", "the checkpoints differ", (RuntimeError,), None),
+    ],
+)
+def test_errors_are_also_what_callers_of_torch_catch(code, reason, kinds, number):
+    import pickle
+
+    error = _errors.make_error(_errors.Code[code], "a file", "a.tensor", reason)
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert isinstance(one, _errors.ShardweldError) and all(isinstance(one, kind) for kind in kinds)
+        assert (one.code.name, one.file, one.tensor, one.reason) == (code, "a file", "a.tensor", reason)
+        assert str(one) == f"a file: tensor 'a.tensor': {reason}"
+        assert getattr(one, "errno", None) == number

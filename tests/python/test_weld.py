@@ -1,0 +1,214 @@
+"""Torch's functions without torch: alone, and by the ranks of an MPI job."""
+
+import json
+import sys
+
+import numpy as np
+import oracle
+import pytest
+import ranks
+import shardweld
+import welding
+from welding import FILES
+
+
+@pytest.mark.parametrize("np", [None, 2, 4])
+def test_the_same_under_every_launcher(np, checkpoint, tmp_path):
+    def job(cases):
+        done, said = ranks.job(tmp_path, cases, ranks.mpirun(np), np or 1)
+        assert done.status == 0, done.stderr
+        return said
+
+    welding.run_trials(welding.trials(checkpoint, tmp_path, np or 1), job)
+
+
+@pytest.mark.parametrize("quietly", [False, True])
+def test_a_rank_that_ends_before_the_call_takes_the_job_along(quietly, checkpoint, tmp_path):
+    """The others are in the first collective call by then."""
+    case = welding.case(checkpoint.path, tmp_path / "out")
+    done, said = ranks.job(tmp_path, [case], ranks.mpirun(2), 2, ends=[1], quietly=quietly)
+    assert done.status != 0
+    assert said[1] is None
+    assert quietly or "this rank has an error of its own" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_after_a_call_does_not_wait_for_the_others(checkpoint, tmp_path):
+    """MPI has been initialised by then, and the other rank is in another call."""
+    program = (
+        "import sys, shardweld\n"
+        "from shardweld._comm import open_comm\n"
+        "with open_comm() as group:\n"
+        "    group.gather(0)\n"
+        "    if group.rank == 1: raise ValueError('alone')\n"
+        "    group.gather(0)\n"
+    )
+    done = ranks.run([*ranks.mpirun(2), sys.executable, "-c", program])
+    assert done.status != 0 and "ValueError: alone" in done.stderr
+
+
+def test_alone_the_library_is_called_by_one_process(checkpoint, tmp_path):
+    """Torch's writers call this one on one rank only, under any launcher."""
+    case = welding.case(checkpoint.path, tmp_path / "out", call="consolidate_safetensors_files")
+    other = welding.case(checkpoint.path, tmp_path / "other", call="consolidate_safetensors_files")
+    case["ranks"] = {"1": other["args"]}
+    done, said = ranks.job(tmp_path, [case], ranks.mpirun(2), 2)
+    assert done.status == 0, done.stderr
+    assert [one[0].get("ok") for one in said] == [True, True]
+    for name in ("out", "other"):
+        assert not oracle.difference(oracle.tree(tmp_path / name), checkpoint.expect())
+
+
+def as_dtype(tensor, dtype, numpy_dtype):
+    values = np.frombuffer(tensor.data, "<f4").astype(numpy_dtype)
+    return oracle.Tensor(dtype, tensor.shape, values.tobytes())
+
+
+@pytest.fixture
+def floats(tmp_path, rng):
+    tensors = {}
+    for name in ("x", "y", "z"):
+        values = rng.standard_normal((6, 4)).astype("<f4")
+        tensors[name] = oracle.Tensor("F32", (6, 4), values.tobytes())
+    boxes = {n: oracle.boxes_of(t.shape, (2,), (0,)) for n, t in tensors.items()}
+    oracle.write_sharded(tmp_path / "floats", tensors, boxes)
+    return str(tmp_path / "floats"), tensors
+
+
+@pytest.mark.parametrize("word", ["fp16", "float16", "torch.float16", "torch.half", "FP16"])
+def test_cast_dtype_as_torch_spells_it(word, floats, tmp_path):
+    src, tensors = floats
+    shardweld.consolidate_safetensors_files(src, tmp_path / "out", {n: 1 for n in tensors}, cast_dtype=word)
+    want = {n: as_dtype(t, "F16", "<f2") for n, t in tensors.items()}
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(want, oracle.numbered({n: 1 for n in want})))
+
+
+def test_the_map_of_dtypes(floats, tmp_path):
+    src, tensors = floats
+    files = {n: 1 for n in tensors}
+    shardweld.consolidate_safetensors_files(
+        src, tmp_path / "out", files, fqn_to_dtype_mapping={"x": "torch.float16", "y": "F64", "z": "I8"}
+    )
+    want = {"x": as_dtype(tensors["x"], "F16", "<f2"), "y": as_dtype(tensors["y"], "F64", "<f8"), "z": tensors["z"]}
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(want, oracle.numbered(files)))
+    shardweld.consolidate_safetensors_files(
+        src, tmp_path / "cast", files, cast_dtype="fp16", fqn_to_dtype_mapping={"x": "F32", "y": "BF16"}
+    )
+    want = {"x": tensors["x"], **{n: as_dtype(tensors[n], "F16", "<f2") for n in "yz"}}
+    assert not oracle.difference(oracle.tree(tmp_path / "cast"), oracle.consolidated(want, oracle.numbered(files)))
+
+
+def test_without_a_map_the_dtypes_that_stand_beside_the_shards_do_not_count(floats, tmp_path):
+    """As the originals, which are told by their caller."""
+    src, tensors = floats
+    oracle.write_json(tmp_path / "floats" / ".hf_metadata" / "fqn_to_dtype_mapping.json", {"x": "F16"})
+    files = {n: 1 for n in tensors}
+    shardweld.consolidate_safetensors_files(src, tmp_path / "out", files)
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(tensors, oracle.numbered(files)))
+
+
+def test_errors_carry_file_tensor_and_reason(checkpoint, tmp_path):
+    with pytest.raises(shardweld.InputError) as caught:
+        shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", {"a.weight": 1})
+    error = caught.value
+    assert error.code is shardweld.Code.INPUT and error.exit_status == 3
+    assert error.tensor in FILES and error.reason and str(error).endswith(error.reason)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_warnings_go_to_the_log(checkpoint, tmp_path, caplog):
+    files = {**FILES, "lm_head.weight": 1}
+    shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", files)
+    assert any("lm_head.weight" in record.message for record in caplog.records if record.levelname == "WARNING")
+
+
+def test_weld_is_the_whole_program(checkpoint, tmp_path):
+    seen = []
+    result = shardweld.weld(
+        checkpoint.path,
+        tmp_path / "out",
+        single_file=True,
+        include=["*.weight"],
+        exclude=["embed*"],
+        name_rules=[("rename", "a.", "first.")],
+        buffer_size="1MiB",
+        verify=True,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    names = {"first.weight": "a.weight", "b.weight": "b.weight", "c.weight": "c.weight"}
+    want = oracle.serialize({new: checkpoint.tensors[old] for new, old in names.items()})
+    assert oracle.tree(tmp_path / "out") == {"model.safetensors": want, **welding.SIDE}
+    assert (result.files, result.index) == ([("model.safetensors", 3, len(want))], None)
+    assert sorted(result.assets) == sorted(welding.SIDE)
+    assert result.stats["buffer_size"] == 1 << 20 and result.stats["assign"] == "band"
+    assert seen and seen[-1][0] == seen[-1][1]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"no_such_option": 1}, "no_such_option"),
+        ({"assign": "nobody"}, "nobody"),
+        ({"buffer_size": "many"}, "many"),
+        ({"buffer_size": -1}, "-1"),
+        ({"buffer_size": 1}, "too small"),
+        ({"name_rules": [("strip",)]}, "strip"),
+        ({"fqn_map_text": "{}", "single_file": True}, "only one of"),
+        ({"fqn_map_text": "["}, "the map of names"),
+        ({"dtype_map_text": "["}, "the dtype map"),
+        ({"assets": "/", "no_assets": True}, "no-assets"),
+        ({"cancel": 1}, "cancel"),
+    ],
+)
+def test_options_that_make_no_sense(options, words, checkpoint, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        shardweld.weld(checkpoint.path, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_reshard_and_weld_again(np, checkpoint, tmp_path):
+    mesh = {"input_dir": checkpoint.path, "output_dir": str(tmp_path / "three"), "mesh": "3x1", "rules": ["a.*=shard1,replicate"]}
+    wrong = {**mesh, "output_dir": str(tmp_path / "none"), "mesh": "0x1"}
+    back = {"input_dir": mesh["output_dir"], "output_dir": str(tmp_path / "out"), "fqn_map_text": json.dumps(FILES)}
+    cases = [{"call": "reshard", "args": mesh}, {"call": "reshard", "args": wrong}, {"call": "weld", "args": back}]
+    done, said = ranks.job(tmp_path, cases, ranks.mpirun(np), np or 1)
+    assert done.status == 0, done.stderr
+    for first, second, third in said:
+        assert first.get("ok") and second["error"] == "UsageError" and third.get("ok"), said
+        assert len(first["files"]) == 3
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), {**checkpoint.expect(), **welding.SIDE})
+
+
+def test_what_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_path):
+    shardweld.weld(checkpoint.path, tmp_path / "out")
+    with pytest.raises(shardweld.UsageError):
+        shardweld.weld(checkpoint.path, tmp_path / "out")
+    shardweld.weld(checkpoint.path, tmp_path / "out", overwrite=True, single_file=True)
+    assert "model.safetensors" in oracle.tree(tmp_path / "out")
+
+
+def test_ctrl_c_ends_a_long_call_and_leaves_nothing(tmp_path, rng):
+    """The signal comes while C runs: Python alone would not look at it before the end."""
+    tensor = {"w": oracle.random_tensor(rng, "U8", (64 << 20,))}
+    oracle.write_sharded(tmp_path / "in", tensor, {"w": oracle.boxes_of((64 << 20,), (2,), (0,))})
+    program = (
+        "import os, signal, sys, threading, shardweld\n"
+        "def press(done, total):\n"
+        "    if 0 < done < total: os.kill(os.getpid(), signal.SIGINT)\n"
+        "try:\n"
+        "    shardweld.weld(sys.argv[1], sys.argv[2], progress=press, buffer_size=4096, verify=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = ranks.run([sys.executable, "-c", program, str(tmp_path / "in"), str(tmp_path / "out")])
+    # A second signal of the kind kills, as it does the program.
+    assert done.stdout == "interrupted\n" or done.status == -2, done
+    assert not (tmp_path / "out").exists() or not [p for p in (tmp_path / "out").iterdir() if p.suffix == ".safetensors"]
+
+
+def test_a_mapping_of_numpy_numbers(checkpoint, tmp_path):
+    files = {n: np.int64(j) for n, j in FILES.items()}
+    shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", files)
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), checkpoint.expect())
+    assert json.loads(oracle.tree(tmp_path / "out")[oracle.INDEX])["weight_map"] == oracle.numbered(FILES)
