@@ -3,7 +3,8 @@
  * Everything the command line does, as functions over a communicator. Nothing here prints, exits or
  * aborts; each function that can fail returns a code and fills an sw_status with file, tensor and reason.
  * "Collective" functions are called by every rank of the communicator with equal arguments; they return
- * the same code on every rank. "Local" ones are not. Include shardweld_mpi.h for an MPI communicator. */
+ * the same code on every rank. "Local" ones are not. Include shardweld_mpi.h for an MPI communicator.
+ * SPEC n is section n of docs/spec.md. */
 #ifndef SHARDWELD_H
 #define SHARDWELD_H
 
@@ -255,7 +256,8 @@ typedef struct sw_sharding {
  * an empty one in none, so that a rank may have no file. Memory is bound as in sw_consolidate().
  *   opt     layout (it gives the model number of each tensor; without one of them it is as in the input), names, values, input,
  *           overwrite, no_sync, dry_run, no_assets, transport and callbacks count; NULL = defaults. Dtypes that .hf_metadata names
- *           are restored only with cast_dtype. Not verify, assets, diffusers
+ *           are restored only with cast_dtype. Not verify, assets, diffusers, dtype_map_text.
+ *           All but hints and callbacks must be the same on every rank
  *   result  emptied first; release with sw_result_release(); NULL = not wanted
  *   st      emptied first; equal on every rank on return
  * Side files at the top of input_dir, and .hf_metadata, come along; what .hf_metadata maps is brought up to date where the options
@@ -525,7 +527,7 @@ typedef struct sw_read_shape {
 /* Local. What a tensor becomes when it is read as dtype (NULL: as saved).
  * A tensor is quantized when the checkpoint has scales for it, which need not be sharded as it is:
  *   X.weight (F8_E4M3, F8_E5M2; [r, c]) with X.weight_scale_inv (F32, BF16, F8_E8M0; one for each 128 x 128 block) is F32(weight) * scale, rounded
- *   once more to dtype, of the same shape
+ *     once more to dtype, of the same shape
  *   X_blocks (MXFP4: U8 [E, R, G, 16]) with X_scales (U8 [E, R, G]) is of shape [E, R, G * 32] under its own name
  * as torch's QuantizedHuggingFaceStorageReader has it; sw_checkpoint_tensor() tells the shape as saved. dtype NULL, or the saved
  * one, reads the bytes as they are.

@@ -158,25 +158,28 @@ sw_code sw_job_schedule(sw_job *r, sw_status *st)
     return sw_agree(r->comm, st) ? st->code : compare_plans(r, st);
 }
 
+uint64_t sw_job_fingerprint(const sw_job *r, sw_status *st)
+{
+    uint64_t h = sw_plan_hash(&r->outputs, &r->layout, NULL);
+    sw_dtype cast, dequantize;
+
+    for (size_t i = 0; i < r->assets.n; i++) {
+        const sw_asset *a = &r->assets.items[i];
+
+        h = sw_hash(h, a->name, strlen(a->name));
+        h = sw_hash_word(sw_hash_word(h, a->size), (uint64_t)a->mtime_ns);
+    }
+    /* config.json is edited by these; and what was published without being verified was not all that is asked for. */
+    sw_value_dtypes(r->opt, &cast, &dequantize, st);
+    h = sw_hash_word(h, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 | (uint64_t)r->opt->verify);
+    return h ? h : 1;
+}
+
 /* What this run was asked for: the plan, and the files that come along. */
 static sw_code take_fingerprint(sw_job *r, sw_status *st)
 {
-    sw_dtype cast, dequantize;
-
-    if (sw_job_is_root(r) && !sw_job_list_assets(r, st)) {
-        r->fingerprint = sw_plan_hash(&r->outputs, &r->layout, NULL);
-        for (size_t i = 0; i < r->assets.n; i++) {
-            const sw_asset *a = &r->assets.items[i];
-
-            r->fingerprint = sw_hash(r->fingerprint, a->name, strlen(a->name));
-            r->fingerprint = sw_hash_word(sw_hash_word(r->fingerprint, a->size), (uint64_t)a->mtime_ns);
-        }
-        /* config.json is edited by these; and what was published without being verified was not all that is asked for. */
-        sw_value_dtypes(r->opt, &cast, &dequantize, st);
-        r->fingerprint = sw_hash_word(r->fingerprint, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 |
-                                                          (uint64_t)r->opt->verify);
-        r->fingerprint += r->fingerprint == 0;
-    }
+    if (sw_job_is_root(r) && !sw_job_list_assets(r, st))
+        r->fingerprint = sw_job_fingerprint(r, st);
     if (sw_agree(r->comm, st))
         return st->code;
     return sw_comm_bcast(r->comm, &r->fingerprint, sizeof r->fingerprint, 0, st);

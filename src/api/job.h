@@ -72,6 +72,10 @@ void sw_job_begin(sw_job *r, sw_result *result, sw_status *st);
  * All ranks return the same. Errors: SW_EUSAGE (a buffer that is too small), SW_EINTERNAL. */
 sw_code sw_job_schedule(sw_job *r, sw_status *st);
 
+/* Rank 0, after the layout and the list of assets. A hash of what this run was asked for: of all that decides what will be in OUTPUT_DIR.
+ * Never 0. */
+uint64_t sw_job_fingerprint(const sw_job *r, sw_status *st);
+
 /* Collective. What the plan says, for the caller: all of result but times. All ranks return the same. */
 sw_code sw_job_fill_result(sw_job *r, sw_status *st);
 
@@ -112,7 +116,8 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st);
  * differs. Errors: SW_EIO, SW_ENOMEM. */
 sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st);
 
-/* Local. May the input's own directory be the output's? Errors: SW_EUSAGE. */
+/* Local. May the input's own directory be the output's? A line in warnings where shards stay beside what is welded. Errors: SW_EUSAGE,
+ * SW_EIO, SW_ENOMEM. */
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st);
 
 /* Rank 0, after the layout. Choose the model's other files: assets. */

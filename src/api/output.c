@@ -187,6 +187,10 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st)
         return st->code;
     if (r->nold == 0 || r->opt->overwrite || r->opt->dry_run)
         return SW_OK;
+    if (r->same_dir && !r->scan.by_shards)
+        return sw_fail(st, SW_EUSAGE, r->out, NULL,
+                       "is INPUT_DIR, and holds a consolidated checkpoint (%s): choose another OUTPUT_DIR",
+                       r->old[0]);
     return sw_fail(st, SW_EUSAGE, r->out, NULL, "holds a checkpoint already (%s); --overwrite replaces it",
                    r->old[0]);
 }
@@ -262,10 +266,30 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
     return st->code;
 }
 
+/* Shards that are none of the input's: were the operands swapped? */
+static sw_code warn_of_shards(sw_job *r, sw_status *st)
+{
+    sw_path_kind kind;
+    sw_dir all = { NULL, 0, 0 };
+    sw_shard_name ignored;
+    bool there = false;
+
+    if (sw_path_stat(r->out, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(r->out, &all, st))
+        return st->code;
+    for (size_t i = 0; i < all.n && !there; i++)
+        there = sw_shard_name_parse(all.names[i], &ignored);
+    sw_dir_release(&all);
+    return there ? sw_buf_add_line(&r->warnings, st,
+                                   "%s holds shard files: transformers 5 goes on loading them until they are "
+                                   "removed",
+                                   r->out)
+                 : SW_OK;
+}
+
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)
 {
     if (!r->same_dir)
-        return SW_OK;
+        return sw_job_is_root(r) ? warn_of_shards(r, st) : SW_OK;
     if (!r->c.sharded)
         return sw_fail(st, SW_EUSAGE, r->out, NULL,
                        "a plain checkpoint cannot be repacked into its own directory");

@@ -100,22 +100,31 @@ static sw_code check_dirs(const sw_job *r, sw_status *st)
     return SW_OK;
 }
 
-/* Rank 0. */
-static sw_code open_output(reshard *s, sw_status *st)
+/* Rank 0. Shard files that are there may not be replaced, unless they turn out to be what this run asks for. */
+static sw_code look_at_output(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
 
-    if (check_dirs(r, st))
-        return st->code;
-    if (!r->opt->dry_run && sw_shardset_open(r->out, !r->opt->no_sync, &s->set, st))
-        return st->code;
-    if (sw_shardset_existing(r->out, &r->old, &r->nold, st) || r->nold == 0 || r->opt->overwrite)
-        return st->code;
+    if (r->nold == 0 || r->opt->overwrite)
+        return SW_OK;
     if (r->opt->dry_run)
         return sw_buf_add_line(&r->warnings, st, "%s holds shard files already: --overwrite will be needed",
                                r->out);
     return sw_fail(st, SW_EUSAGE, r->out, NULL, "holds shard files already (%s); --overwrite replaces them",
                    r->old[0]);
+}
+
+/* Rank 0. */
+static sw_code open_output(reshard *s, sw_status *st)
+{
+    sw_job *r = &s->job;
+
+    if (check_dirs(r, st) ||
+        (!r->opt->dry_run && sw_shardset_open(r->out, !r->opt->no_sync, &s->set, &r->recovered, st)) ||
+        sw_shardset_existing(r->out, &r->old, &r->nold, st) ||
+        sw_warn_of_consolidated(r->out, &r->warnings, st))
+        return st->code;
+    return r->recovered ? SW_OK : look_at_output(s, st);
 }
 
 /* Rank 0. Shard files that are replaced may be the input's own, under whatever name. */
@@ -223,21 +232,28 @@ static sw_code remove_stale(sw_job *r, const char *name, bool changed, sw_status
     return st->code;
 }
 
-/* Rank 0. */
-static sw_code list_assets(reshard *s, sw_status *st)
+/* What comes along, and with which mappings. */
+static sw_code choose_assets(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
     size_t map;
 
-    if (sw_assets_list_beside(r->in, r->out, &r->warnings, &r->assets, st))
+    if (sw_assets_list_beside(r->in, r->out, &r->warnings, &r->assets, st) || !changes_mappings(r) ||
+        make_mappings(s, st))
         return st->code;
-    if (changes_mappings(r)) {
-        if (make_mappings(s, st))
-            return st->code;
-        map = find_asset(&r->assets, SW_FILE_MAP_NAME);
-        if (map < r->assets.n && s->file_map.len == 0)
-            drop_asset(&r->assets, map);
-    }
+    map = find_asset(&r->assets, SW_FILE_MAP_NAME);
+    if (map < r->assets.n && s->file_map.len == 0)
+        drop_asset(&r->assets, map);
+    return SW_OK;
+}
+
+/* Rank 0. */
+static sw_code list_assets(reshard *s, sw_status *st)
+{
+    sw_job *r = &s->job;
+
+    if (!r->opt->no_assets && choose_assets(s, st))
+        return st->code;
     if (!remove_stale(r, SW_FILE_MAP_NAME, changes_mappings(r), st))
         remove_stale(r, SW_DTYPE_MAP_NAME, changes_mappings(r), st);
     return st->code;
@@ -313,6 +329,19 @@ static sw_code lay_out(reshard *s, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
+/* Rank 0. A recovery may have completed a publication: if it is what this run asks for, all is done. Else what is there is an existing
+ * checkpoint. */
+static sw_code judge_output(reshard *s, sw_status *st)
+{
+    sw_job *r = &s->job;
+
+    r->fingerprint = sw_job_fingerprint(r, st);
+    r->fingerprint = sw_hash(r->fingerprint, s->file_map.data, s->file_map.len);
+    r->fingerprint = sw_hash(r->fingerprint, s->dtype_map.data, s->dtype_map.len) | 1;
+    r->done = r->recovered == r->fingerprint;
+    return r->done || !r->recovered ? SW_OK : look_at_output(s, st);
+}
+
 /* Collective. */
 static sw_code plan(reshard *s, sw_status *st)
 {
@@ -326,10 +355,11 @@ static sw_code plan(reshard *s, sw_status *st)
         return st->code;
     if (sw_job_schedule(r, st))
         return st->code;
-    if (sw_job_is_root(r) && !r->opt->no_assets)
-        list_assets(s, st);
-    if (sw_agree(r->comm, st))
+    if (sw_job_is_root(r) && !list_assets(s, st))
+        judge_output(s, st);
+    if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, &r->done, sizeof r->done, 0, st))
         return st->code;
+    r->result->recovered = r->done;
     return sw_job_fill_result(r, st);
 }
 
@@ -431,7 +461,7 @@ static sw_code steps(reshard *s, sw_status *st)
         return st->code;
     r->result->seconds_plan = sw_now() - r->started;
     sw_job_tell_warnings(r);
-    if (r->opt->dry_run)
+    if (r->done || r->opt->dry_run)
         return SW_OK;
     if (sw_job_is_root(r))
         prepare_output(s, st);
@@ -439,26 +469,35 @@ static sw_code steps(reshard *s, sw_status *st)
         return st->code;
     r->result->seconds_write = sw_now() - r->started - r->result->seconds_plan;
     if (sw_job_is_root(r) && !sw_check_cancel(r->opt->cancel, st))
-        sw_shardset_publish(s->set, s->files, s->nfiles, r->old, r->nold, st);
+        sw_shardset_publish(s->set, s->files, s->nfiles, r->old, r->nold, r->fingerprint, st);
     return sw_agree(r->comm, st);
+}
+
+/* Collective. Ranks that came with different calls have nothing to do together. */
+static void run(reshard *s, sw_status *st)
+{
+    if (compare_calls(s, st))
+        return;
+    steps(s, st);
+    if (sw_job_is_root(&s->job))
+        sw_shardset_close(s->set, st);
+    sw_job_end(&s->job, st);
 }
 
 sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
                    const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st)
 {
     static const sw_options defaults = SW_OPTIONS_INIT;
+    static const sw_sharding none = { NULL, NULL, NULL };
     sw_result unwanted = { 0 };
-    reshard s = { .sharding = sharding };
+    reshard s = { .sharding = sharding ? sharding : &none };
     sw_job *r = &s.job;
 
     *r = (sw_job){ .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
     sw_job_begin(r, result ? result : &unwanted, st);
     /* What .hf_metadata says of dtypes is for whoever welds the new shards. */
     r->as_saved = !r->opt->cast_dtype || strcmp(r->opt->cast_dtype, "none") == 0;
-    steps(&s, st);
-    if (sw_job_is_root(r))
-        sw_shardset_close(s.set, st);
-    sw_job_end(r, st);
+    run(&s, st);
     sw_layout_release(&s.whole);
     sw_shard_rules_release(&s.rules);
     sw_buf_release(&s.file_map);

@@ -189,7 +189,9 @@ static sw_code look_at_output(save *s, sw_status *st)
 /* Rank 0. A dry run changes nothing, not even what a dead run left. */
 static sw_code open_output(save *s, sw_status *st)
 {
-    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, &s->set, st))
+    uint64_t ignored; /* what is in memory may have other values by now */
+
+    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, &s->set, &ignored, st))
         return st->code;
     return look_at_output(s, st);
 }
@@ -261,7 +263,7 @@ static sw_code steps(save *s, sw_status *st)
         return st->code;
     s->result->seconds_write = sw_now() - s->started - s->result->seconds_plan;
     if (is_root(s) && !sw_check_cancel(s->opt->cancel, st))
-        sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, st);
+        sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, 1, st);
     return sw_agree(s->comm, st);
 }
 

@@ -401,6 +401,15 @@ static void help_row(FILE *to, const sw_opt *row)
     help_wrap(to, (size_t)n, row->help);
 }
 
+static bool takes_sizes(const sw_command *c)
+{
+    for (const sw_section *const *s = c->sections; *s; s++)
+        for (const sw_opt *row = (*s)->rows; row->name; row++)
+            if (row->type == SW_OPT_SIZE)
+                return true;
+    return false;
+}
+
 static void help_command(FILE *to, const sw_command *c)
 {
     fprintf(to, "usage: shardweld %s [OPTIONS] %s%s%s\n\n%s\n", c->name, c->operands[0],
@@ -410,7 +419,8 @@ static void help_command(FILE *to, const sw_command *c)
         for (const sw_opt *row = (*s)->rows; row->name; row++)
             help_row(to, row);
     }
-    fputs("\nSIZE is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n", to);
+    if (takes_sizes(c))
+        fputs("\nSIZE is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n", to);
 }
 
 void sw_help(FILE *to, const sw_command *commands, const sw_command *command)

@@ -99,7 +99,7 @@ static void tell(sw_run *run, sw_status *st)
         run->args->command->tell(run, st);
     if (run->args->report && sw_report_write(run, st, &err)) {
         if (st->code == SW_OK)
-            *st = err;
+            sw_refuse(st, err.code, err.file, "%s; all else was done", err.reason);
         else if (!run->args->quiet)
             sw_say_warning(sw_status_message(&err, text, sizeof text));
     }

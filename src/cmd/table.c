@@ -38,8 +38,9 @@ static const char *const dequantize_words[] = { "bf16", "fp16", "fp32", NULL };
 #define ROW_BUFFER_SIZE                                                                                      \
     {                                                                                                        \
         "buffer-size", 0, SW_OPT_SIZE, AT(opt.buffer_size), "SIZE",                                          \
-            "memory for data on each rank, at least 4KiB (default: by file system)", SW_SET_NONE,            \
-            SW_BUFFER_SIZE_MIN, NULL                                                                         \
+            "memory for data on each rank, at least 4KiB (default: some 4MiB, on network file systems "      \
+            "64MiB)",                                                                                        \
+            SW_SET_NONE, SW_BUFFER_SIZE_MIN, NULL                                                            \
     }
 #define ROW_ASSIGN                                                                                           \
     {                                                                                                        \
@@ -173,6 +174,7 @@ static const sw_opt transport_rows[] = {
 
 static const sw_opt family_rows[] = {
     ROW_DIFFUSERS,
+    ROW_DIFFUSERS_INDEX,
     SW_OPT_END,
 };
 
@@ -277,8 +279,8 @@ const sw_command sw_commands[] = {
       "compare a consolidated checkpoint with its shards",
       "Compare the consolidated checkpoint in OUTPUT_DIR with the shards in INPUT_DIR,\n"
       "byte by byte. Replicas of shards are compared too, and so is what loaders ask of\n"
-      "files and index. Take the options that consolidate was given. Nothing is\n"
-      "written; all that differs is listed.",
+      "files and index. Take the layout, name, value and input options that consolidate\n"
+      "was given. Nothing is written; all that differs is listed.",
       { "INPUT_DIR", "OUTPUT_DIR" },
       verify_sections,
       sw_cmd_verify,

@@ -57,6 +57,12 @@ static bool is_known(const char *name)
     return matches(known, sizeof known / sizeof *known, name);
 }
 
+/* The one at the top, and that of .hf_metadata. */
+static bool is_config(const char *name)
+{
+    return strcmp(name, CONFIG_NAME) == 0 || strcmp(name, METADATA_NAME "/" CONFIG_NAME) == 0;
+}
+
 /* What speaks of the shards. */
 static bool is_mapping(const char *name)
 {
@@ -109,7 +115,7 @@ static sw_code add(search *s, char *target, const char *source, const struct sta
     s->seen++;
     if (!target || look_at_target(s, target, found, &item.exists, &same, st))
         goto out;
-    a->config_stays = a->config_stays || (same && strcmp(target, CONFIG_NAME) == 0);
+    a->config_stays = a->config_stays || (same && is_config(target));
     if (same || sw_grow(&a->items, &a->cap, (uint64_t)a->n + 1, sizeof *a->items, st))
         goto out;
     item.source = sw_strdup(source, st);
@@ -329,8 +335,7 @@ out:
 
 static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
 {
-    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) &&
-           (strcmp(a->name, CONFIG_NAME) == 0 || strcmp(a->name, METADATA_NAME "/" CONFIG_NAME) == 0);
+    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
 }
 
 static sw_code stage_config(sw_asset *a, const char *path, const sw_config_rule *rule, bool sync,

@@ -148,7 +148,9 @@ static sw_code prepare(comparer *c, sw_status *st)
     if (st->code || sw_source_init(&c->source, k->o->c, k->input_dir, m->scratch, st) ||
         sw_source_init(&c->target, k->target, k->target_dir, 1, st))
         return st->code;
-    c->filler = (sw_filler){ &c->source, k->o, &c->l, m->input ? c->band + k->band : NULL, m->input };
+    c->filler = (sw_filler){ .source = &c->source, .o = k->o, .l = &c->l, .room = m->input };
+    if (m->input)
+        c->filler.input = c->band + k->band;
     if (k->by_owner)
         c->exchange = sw_exchange_new(k->world, &c->filler, &c->sched, m->send, st);
     count_work(c);

@@ -1,6 +1,8 @@
 /* A band of an output file, from the shards; see fill.h. */
 #include "par/fill.h"
 
+#include <string.h>
+
 #include "base/num.h"
 #include "par/convert.h"
 #include "par/pull.h"
@@ -132,14 +134,34 @@ bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t 
 
 /* ---- headers ---------------------------------------------------------------------------------------- */
 
-sw_code sw_fill_header(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
-                       sw_status *st)
+/* The header of a shard file, all of it, if it is not there from the last time. */
+static sw_code keep_header(sw_filler *f, uint32_t file, sw_status *st)
 {
-    uint64_t data = 8 + f->l->files[file].header_len;
+    uint64_t size = 8 + f->l->files[file].header_len;
+
+    if (f->header_file == file + 1)
+        return SW_OK;
+    f->header_file = 0;
+    f->header.len = 0;
+    if (sw_buf_reserve(&f->header, (size_t)size, st) ||
+        sw_layout_header(&f->o->view, f->l, file, 0, size, f->header.data, st))
+        return st->code;
+    f->header_file = file + 1;
+    return SW_OK;
+}
+
+sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band, sw_status *st)
+{
+    uint64_t data = 8 + f->l->files[file].header_len, n;
 
     if (begin >= data || begin >= end)
         return SW_OK;
-    return sw_layout_header(&f->o->view, f->l, file, begin, sw_min(end, data) - begin, band, st);
+    n = sw_min(end, data) - begin;
+    if (!f->l->shards)
+        return sw_layout_header(&f->o->view, f->l, file, begin, n, band, st);
+    if (!keep_header(f, file, st))
+        memcpy(band, f->header.data + begin, (size_t)n);
+    return st->code;
 }
 
 /* ---- reading -------------------------------------------------------------------------------------- */
@@ -196,6 +218,13 @@ static bool convert_part(const fill_ctx *c, const sw_part *part)
     return true;
 }
 
+/* The rows of an MXFP4 tensor that an output, or a box of one, takes. */
+typedef struct mxfp4_lines {
+    sw_mxfp4 m;     /* its rows are those that are taken */
+    uint64_t first; /* the first of them */
+    uint64_t rows;  /* all that the tensor has */
+} mxfp4_lines;
+
 /* Bytes of a row: its blocks and their scales. */
 static uint64_t mxfp4_row(const sw_mxfp4 *m)
 {
@@ -204,14 +233,16 @@ static uint64_t mxfp4_row(const sw_mxfp4 *m)
 
 /* The groups that a part needs are a few bytes in each row, and rows lie one after the other: whole rows are read, as many
  * as there is room for, and what is not needed is passed over. */
-static bool convert_lines(const fill_ctx *c, uint32_t i, const sw_mxfp4 *m, const sw_mxfp4_part *p, char *to)
+static bool convert_lines(const fill_ctx *c, uint32_t i, const mxfp4_lines *l, const sw_mxfp4_part *p,
+                          char *to)
 {
+    const sw_mxfp4 *m = &l->m;
     const sw_output *how = &c->f->o->how[i];
     const sw_tensor *blocks = &c->f->o->c->tensors[how->source], *scales = &c->f->o->c->tensors[how->scale];
     uint64_t block_bytes = m->groups * SW_MXFP4_BYTES, at_once = c->f->room / mxfp4_row(m);
 
     for (uint64_t done = 0, rows; done < p->rows; done += rows) {
-        uint64_t first = p->expert * m->rows + p->row + done;
+        uint64_t first = p->expert * l->rows + l->first + p->row + done;
         sw_mxfp4_input in = { c->f->input + p->group * SW_MXFP4_BYTES, NULL, block_bytes, m->groups };
         char *scale_bytes;
 
@@ -226,20 +257,47 @@ static bool convert_lines(const fill_ctx *c, uint32_t i, const sw_mxfp4 *m, cons
     return true;
 }
 
+/* Elements [x, x + n) of an output that has no more rows than are taken. */
+static bool convert_run(const fill_ctx *c, uint32_t i, const mxfp4_lines *l, uint64_t x, uint64_t n, char *to)
+{
+    sw_mxfp4_part p;
+
+    for (; sw_mxfp4_segment(&l->m, x, n, &p); x += p.elements, n -= p.elements) {
+        if (!convert_lines(c, i, l, &p, to))
+            return false;
+        to += p.elements * sw_output_element(c->f->o, i);
+    }
+    return true;
+}
+
 static bool convert_mxfp4(const fill_ctx *c, const sw_part *part)
 {
-    uint64_t size = sw_output_element(c->f->o, part->output), x = part->from / size, n = part->n / size;
-    char *to = c->to + part->at;
-    sw_mxfp4_part p;
-    sw_mxfp4 m;
+    uint64_t size = sw_output_element(c->f->o, part->output);
+    mxfp4_lines l = { .first = 0 };
 
-    sw_mxfp4_shape(c->f->o, part->output, &m);
-    if (c->f->room < mxfp4_row(&m))
+    sw_mxfp4_shape(c->f->o, part->output, &l.m);
+    l.rows = l.m.rows;
+    if (c->f->room < mxfp4_row(&l.m))
         return convert_part(c, part);
-    for (; sw_mxfp4_segment(&m, x, n, &p); x += p.elements, n -= p.elements) {
-        if (!convert_lines(c, part->output, &m, &p, to))
+    return convert_run(c, part->output, &l, part->from / size, part->n / size, c->to + part->at);
+}
+
+/* Part of a box: run by run, rows would be read again for each of its columns. What a box has of one expert is a run of an output
+ * that has only the box's rows. */
+static bool convert_mxfp4_box(const fill_ctx *c, const sw_part *part, const sw_mxfp4 *m)
+{
+    uint64_t size = sw_output_element(c->f->o, part->output), x = part->from / size, n = part->n / size, now;
+    const uint64_t *offsets = part->box, *shape = part->box + 3;
+    uint64_t columns = m->groups * SW_MXFP4_BLOCK, expert = shape[1] * shape[2];
+    mxfp4_lines l = { { m->experts, m->groups, shape[2] }, offsets[2], m->rows };
+    char *to = c->to + part->at;
+
+    for (; n > 0; x += now, n -= now, to += now * size) {
+        uint64_t at = ((offsets[0] + x / expert) * columns + offsets[1]) * shape[2] + x % expert;
+
+        now = sw_min(n, expert - x % expert);
+        if (!convert_run(c, part->output, &l, at, now, to))
             return false;
-        to += p.elements * size;
     }
     return true;
 }
@@ -325,7 +383,13 @@ static bool fill_part(void *ctx, const sw_part *part)
     const sw_output *how = &c->f->o->how[part->output];
     uint64_t bits = sw_dtype_bits((sw_dtype)c->f->o->c->tensors[how->source].dtype);
     runs v = { c->f->o, fill_run, ctx };
+    sw_mxfp4 m;
 
+    if (part->box && how->op == SW_OP_MXFP4) {
+        sw_mxfp4_shape(c->f->o, part->output, &m);
+        if (c->f->room >= mxfp4_row(&m))
+            return convert_mxfp4_box(c, part, &m);
+    }
     if (part->box && how->op == SW_OP_COPY && bits % 8 == 0 && part->from % (bits / 8) == 0 &&
         part->n % (bits / 8) == 0)
         return copy_box(c, part);

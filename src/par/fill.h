@@ -32,11 +32,13 @@ typedef struct sw_filler {
     const sw_layout *l;
     char *input;   /* what conversions take; NULL when there are none */
     uint64_t room; /* bytes of it; at least SW_NEED_MAX */
+    /* of a shard file, which is made as a whole: the last one, kept for the next band; release it with sw_buf_release() */
+    sw_buf header;
+    uint32_t header_file; /* 1 + its file; 0 = none */
 } sw_filler;
 
 /* Local. Write the header bytes among [begin, end) of output file f into the band. */
-sw_code sw_fill_header(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
-                       sw_status *st);
+sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band, sw_status *st);
 
 /* Local. Fill a band, but for headers, by reading all of it from the shards. */
 sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,

@@ -372,7 +372,8 @@ static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *di
                            sw_findings *findings, sw_status *st)
 {
     if (c->nfiles == 0 && !(findings && s->by_index)) {
-        sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files");
+        sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files%s%s", names && !findings ? ": " : "",
+                names && !findings ? sw_hint_of_names(names) : "");
         return sw_findings_take_hint(findings, names ? sw_hint_of_names(names) : NULL, st);
     }
     if (s->by_shards && check_saves(c, findings, st))

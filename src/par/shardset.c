@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/path.h"
 #include "format/names.h"
 #include "par/stage.h"
@@ -61,27 +60,29 @@ static sw_code tidy_beside(const sw_shardset *s, bool sync, sw_status *st)
     return st->code;
 }
 
-static sw_code open_either(sw_shardset *s, const char *output_dir, bool sync, sw_status *st)
+static sw_code open_either(sw_shardset *s, const char *output_dir, bool sync, uint64_t *recovered,
+                           sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
-    uint64_t ignored;
 
     if (name_parts(s, output_dir, st) || sw_path_lstat(s->out, &kind, NULL, st))
         return st->code;
     s->made = kind == SW_PATH_MISSING && s->beside;
     if (!s->made && tidy_beside(s, sync, st))
         return st->code;
-    return sw_stage_open(s->made ? s->beside : s->out, sync, &s->stage, &ignored, st);
+    return sw_stage_open(s->made ? s->beside : s->out, sync, &s->stage, recovered, st);
 }
 
-sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, sw_status *st)
+sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, uint64_t *recovered,
+                         sw_status *st)
 {
     sw_shardset *s = sw_calloc(1, sizeof *s, st);
 
     *out = NULL;
+    *recovered = 0;
     if (!s)
         return st->code;
-    if (open_either(s, output_dir, sync, st))
+    if (open_either(s, output_dir, sync, recovered, st))
         sw_shardset_close(s, st);
     else
         *out = s;
@@ -109,6 +110,20 @@ void sw_shardset_close(sw_shardset *s, sw_status *st)
 
 /* ---- what is there -------------------------------------------------------------------------------- */
 
+/* A directory of such a name would be lost with all that is in it, and no set can be read beside it. */
+static sw_code check_replaceable(const char *dir, const char *name, sw_status *st)
+{
+    char *path = sw_path_join(dir, name, st);
+    sw_path_kind kind = SW_PATH_MISSING;
+    struct stat s;
+
+    if (path && !sw_path_lstat(path, &kind, &s, st) && kind != SW_PATH_MISSING && kind != SW_PATH_FILE &&
+        !S_ISLNK(s.st_mode))
+        sw_fail(st, SW_EUSAGE, path, NULL, "has the name of a shard file, and is neither a file nor a link");
+    free(path);
+    return st->code;
+}
+
 sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
@@ -121,7 +136,8 @@ sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, s
         return st->code;
     *names = sw_calloc(all.n, sizeof **names, st);
     for (size_t i = 0; *names && i < all.n && !st->code; i++)
-        if (sw_shard_name_parse(all.names[i], &ignored) && ((*names)[*n] = sw_strdup(all.names[i], st)))
+        if (sw_shard_name_parse(all.names[i], &ignored) && !check_replaceable(output_dir, all.names[i], st) &&
+            ((*names)[*n] = sw_strdup(all.names[i], st)))
             ++*n;
     sw_dir_release(&all);
     return st->code;
@@ -195,13 +211,9 @@ static sw_code make_output(sw_shardset *s, const sw_publication *files, size_t n
 }
 
 sw_code sw_shardset_publish(sw_shardset *s, const sw_publication *files, size_t nfiles, char *const *old,
-                            size_t nold, sw_status *st)
+                            size_t nold, uint64_t fingerprint, sw_status *st)
 {
-    uint64_t fingerprint = 1;
-
     if (s->made)
         return make_output(s, files, nfiles, st);
-    for (size_t i = 0; i < nfiles; i++)
-        fingerprint = sw_hash(sw_hash_word(fingerprint, files[i].size), files[i].name, strlen(files[i].name));
-    return sw_stage_publish(s->stage, files, nfiles, old, nold, fingerprint ? fingerprint : 1, st);
+    return sw_stage_publish(s->stage, files, nfiles, old, nold, fingerprint, st);
 }

@@ -10,11 +10,15 @@
 
 typedef struct sw_shardset sw_shardset;
 
-/* Local. The shard files that are in the directory already: names for sw_names_free(), sorted by bytes; none when it is missing. */
+/* Local. The shard files, and links that are called so, that are in the directory already: names for sw_names_free(), sorted by bytes;
+ * none when it is missing. Errors: SW_EUSAGE (something else has such a name), SW_EIO, SW_ENOMEM. */
 sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, sw_status *st);
 
-/* Local. Take OUTPUT_DIR, and recover what a dead run left. Errors: as sw_stage_open(). *out is NULL on an error. */
-sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, sw_status *st);
+/* Local. Take OUTPUT_DIR, and recover what a dead run left.
+ *   recovered  set to the fingerprint of the publication that was completed, 0 = none
+ * Errors: as sw_stage_open(). *out is NULL on an error. */
+sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, uint64_t *recovered,
+                         sw_status *st);
 
 /* Local. The directory in which files are staged, under their names. */
 const char *sw_shardset_dir(const sw_shardset *s);
@@ -22,9 +26,10 @@ const char *sw_shardset_dir(const sw_shardset *s);
 /* Local. Publish what was staged.
  *   files  with the lowest shard last
  *   old    shard files that are replaced (of sw_shardset_existing())
+ *   fingerprint  of what this run was asked for, not 0
  * Errors: as sw_stage_publish(); SW_EIO where OUTPUT_DIR has been made meanwhile. */
 sw_code sw_shardset_publish(sw_shardset *s, const sw_publication *files, size_t nfiles, char *const *old,
-                            size_t nold, sw_status *st);
+                            size_t nold, uint64_t fingerprint, sw_status *st);
 
 /* Local. As sw_stage_close(). NULL is fine. */
 void sw_shardset_close(sw_shardset *s, sw_status *st);

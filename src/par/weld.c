@@ -361,6 +361,7 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
 out:
     sw_exchange_free(k.exchange);
     sw_source_release(&k.source);
+    sw_buf_release(&k.filler.header);
     free(k.band);
     free(k.leaders);
     sw_stopper_release(&k.stopper);

@@ -1,8 +1,8 @@
 /* The layout: which output file holds which tensor, or which box of one, and at which byte. Pure: equal input, equal layout.
  *
- * Boxes are for shard files (shardlayout.h makes such a layout). Otherwise a file's bytes are those of the reference serializer: 8 bytes of length, the header JSON padded with
- * spaces to 8, then the tensors in the order of sw_dtype, then name. A header can reach 100 MB, so it is
- * never kept: sw_layout_header() writes any range of it. */
+ * Boxes are for shard files (shardlayout.h makes such a layout). Otherwise a file's bytes are those of the reference
+ * serializer: 8 bytes of length, the header JSON padded with spaces to 8, then the tensors in the order of sw_dtype, then
+ * name. A header can reach 100 MB, so it is never kept: sw_layout_header() writes any range of it. */
 #ifndef SW_PLAN_LAYOUT_H
 #define SW_PLAN_LAYOUT_H
 
@@ -23,7 +23,7 @@ typedef struct sw_layout_rule {
     sw_layout_kind kind;
     const sw_map *map;      /* NUMBERS, NAMES */
     const char *map_file;   /* for messages */
-    const char *index_name; /* NAMES: name of the index to write; NULL = SW_INDEX_NAME */
+    const char *index_name; /* NAMES: name of the index to write; NULL = the usual one */
     uint64_t max_size;      /* SIZE: bytes of tensor data per file */
     uint64_t largest;       /* NUMBERS: the n of the names, if larger than all numbers of the map */
     bool diffusers;         /* the files and the index are called diffusion_pytorch_model; not NAMES' files */
@@ -40,8 +40,8 @@ typedef struct sw_layout_file {
 /* A tensor in its file, or a box of it. */
 typedef struct sw_slot {
     uint32_t tensor; /* index into catalog->tensors */
-    uint32_t
-        header_at; /* where its entry begins in the header JSON (its comma included); not of shard files */
+    /* where its entry begins in the header JSON (its comma included); not of shard files */
+    uint32_t header_at;
     uint64_t begin, end; /* of its data, bytes from the end of the header */
     uint64_t box; /* 1 + where its offsets and shape stand in layout->box_dims; 0 = all of the tensor */
 } sw_slot;
@@ -74,7 +74,8 @@ typedef struct sw_layout {
 sw_code sw_layout_build(const sw_catalog *c, const sw_layout_rule *rule, sw_layout *out, sw_status *st);
 
 /* Local. Bytes [from, from + n) of file f's front matter (8 bytes of length + header JSON + padding) into to;
- * from + n <= 8 + header_len. Cost: O(log tensors + n), and at most two entries more than the range needs. */
+ * from + n <= 8 + header_len. Cost: O(log tensors + n), and at most two entries more than the range needs; of a shard file the
+ * whole header is made each time (sw_shard_layout_header()). */
 sw_code sw_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t from, uint64_t n,
                          char *to, sw_status *st);
 

@@ -141,6 +141,10 @@ static bool add_box(void *ctx, uint64_t rank, const uint64_t *offsets, const uin
                 sw_dtype_name((sw_dtype)w->t->out_dtype));
         return false;
     }
+    if (w->n == UINT32_MAX) {
+        sw_fail(w->st, SW_EUSAGE, NULL, NULL, "the mesh would cut the checkpoint into too many boxes");
+        return false;
+    }
     if (sw_grow(&w->boxes, &w->cap, w->n + 1, sizeof *w->boxes, w->st))
         return false;
     if (!is_all(w, shape)) {
@@ -181,8 +185,6 @@ static sw_code find_boxes(work *w, const sw_outputs *o, const sw_layout *whole, 
                 return w->st->code;
         }
     }
-    if (w->n > UINT32_MAX)
-        return sw_fail(w->st, SW_EUSAGE, NULL, NULL, "the mesh would cut the checkpoint into too many boxes");
     return SW_OK;
 }
 

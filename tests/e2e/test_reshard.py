@@ -171,6 +171,19 @@ def test_node_local(make, tmp_path):
     assert oracle.difference(oracle.tree(tmp_path / "out"), {**shards(ckpt.tensors, (2, 2), (0, 1)), "config.json": b"{}"}) == ""
 
 
+def test_node_local_into_the_input_of_a_rank(make, tmp_path):
+    """Rank 0 cannot see that OUTPUT_DIR is the INPUT_DIR of another: its shards are not replaced all the same."""
+    make(tmp_path / "in", ranks=4)
+    for rank in range(2):
+        (tmp_path / "node" / str(rank)).mkdir(parents=True)
+    for i, path in enumerate(sorted((tmp_path / "in").iterdir())):
+        os.link(path, tmp_path / "node" / str(i % 2) / path.name)
+    before = snapshot(tmp_path / "node" / "1")
+    args = ["reshard", "--overwrite", "--node-local", *words((2,)), tmp_path / "node" / "@RANK@", tmp_path / "node" / "1"]
+    fails(run(args, np=2, prefix=["sh", os.path.join(HERE, "by_rank.sh")]), 2, shard_name(2), "is a file of the input")
+    assert snapshot(tmp_path / "node" / "1") == before
+
+
 # ---- rules ----------------------------------------------------------------------------------------
 
 
@@ -248,16 +261,11 @@ def test_consolidated_inputs(tmp_path, rng):
 
 
 def test_models_of_shards_are_kept(make, tmp_path, rng):
-    tensors = small_tensors(rng)
-    models = {n: (2, 5)[i % 2] for i, n in enumerate(tensors)}
-    make(tmp_path / "in", models=models)
+    models = {n: (2, 5)[i % 2] for i, n in enumerate(small_tensors(rng))}
+    ckpt = make(tmp_path / "in", models=models)
     done(tmp_path / "in", tmp_path / "out", mesh=(4,))
-    tensors = make(tmp_path / "again").tensors
-    assert sorted({n[12:] for n in shard_files(tmp_path / "out")}) == ["model-00002-of-00005.safetensors", "model-00005-of-00005.safetensors"]
-    assert weld(tmp_path / "in", tmp_path / "a").keys() == weld(tmp_path / "out", tmp_path / "b").keys()
-    same(tmp_path / "a", {})
-    assert oracle.tree(tmp_path / "a") == oracle.tree(tmp_path / "b")
-    assert len(tensors) == len(models)
+    same(tmp_path / "out", shards(ckpt.tensors, (4,), None, models))
+    assert oracle.difference(weld(tmp_path / "out", tmp_path / "b"), weld(tmp_path / "in", tmp_path / "a")) == ""
 
 
 def test_replicas_of_the_input(tmp_path, rng):
@@ -484,6 +492,15 @@ def test_no_assets(tmp_path, rng, make):
     assert oracle.difference(oracle.tree(tmp_path / "out"), shards(tensors, (2,), None, models, 3)) == ""
 
 
+def test_no_assets_leaves_no_mapping_of_other_shards(tmp_path, rng, make):
+    src, out = tmp_path / "in", tmp_path / "out"
+    ckpt = make(src)
+    with_metadata(out, rng, make, DTYPES)
+    stay = {n: data for n, data in oracle.tree(out).items() if not n.startswith("shard-") and not n.endswith("mapping.json")}
+    done(src, out, "-q", "--no-assets", "--overwrite", mesh=(2,))
+    assert oracle.difference(oracle.tree(out), {**shards(ckpt.tensors, (2,)), **stay}) == "" and len(stay) == 3
+
+
 def test_side_files(tmp_path, make):
     """Those at the top that are known and those of .hf_metadata go to the same places; weights and hidden ones do not come along."""
     src, out = tmp_path / "in", tmp_path / "out"
@@ -523,7 +540,8 @@ def test_overwrite_removes_exactly_the_shards(tmp_path, make, np):
                                     "sub/" + shard_name(1), ".hf_metadata/other.json", ".hidden")}  # fmt: skip
     for name in [*gone, *mine, *new]:
         oracle.write(str(out / name), name.encode())
-    done(src, out, "--overwrite", mesh=(2,), np=np)
+    said = warnings(reshard(src, out, "--overwrite", mesh=(2,), np=np))
+    assert len(said) == 1 and INDEX in said[0] and "stays as it is" in said[0], said
     assert oracle.difference(oracle.tree(out), {**shards(ckpt.tensors, (2,)), **mine, **new}) == ""
 
 
@@ -630,6 +648,9 @@ def test_odd_places(tmp_path, make):
     (tmp_path / "taken" / shard_name(1)).mkdir(parents=True)
     fails(reshard(tmp_path / "in", tmp_path / "taken", "--overwrite"), 2, shard_name(1))
     assert os.listdir(tmp_path / "taken") == [shard_name(1)]
+    (tmp_path / "other" / shard_name(9) / "sub").mkdir(parents=True)
+    fails(reshard(tmp_path / "in", tmp_path / "other", "--overwrite"), 2, shard_name(9), "neither a file nor a link")
+    assert os.listdir(tmp_path / "other" / shard_name(9)) == ["sub"]
     os.symlink(tmp_path / "there", tmp_path / "dangling")
     assert reshard(tmp_path / "in", tmp_path / "dangling").status in (2, 4)
     assert not (tmp_path / "there").exists()
@@ -744,8 +765,8 @@ def test_a_file_size_limit(tmp_path, make, rng):
 # ---- size -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [[], ["--cast-dtype", "bf16"]])
-def test_memory(tmp_path, options):
+@pytest.mark.parametrize("np, options", [(None, []), (None, ["--cast-dtype", "bf16"]), (2, ["--assign", "owner"])])
+def test_memory(tmp_path, np, options):
     """Rows to columns of a tensor of 96 MiB of holes: a rank takes its buffer and no more."""
     shape, begin = (4096, 6144), [0, 1000, 4096]
     for i, (lo, hi) in enumerate(zip(begin, begin[1:]), 1):
@@ -754,9 +775,9 @@ def test_memory(tmp_path, options):
         sparse(tmp_path / "in" / shard_name(i), head, size, {})
     args = ["--no-sync", "--buffer-size", "1MiB", *options]
     prefix = [sys.executable, os.path.join(HERE, "peak.py"), str(tmp_path / "peaks")]
-    done(tmp_path / "in", tmp_path / "out", *args, mesh=(2, 3), placements=(1, 1), prefix=prefix)
+    done(tmp_path / "in", tmp_path / "out", *args, mesh=(2, 3), placements=(1, 1), prefix=prefix, np=np)
     assert max(peaks(tmp_path / "peaks")) <= (1 << 20) + ALLOWANCE, peaks(tmp_path / "peaks")
-    assert sum(os.path.getsize(p) for p in (tmp_path / "out").iterdir()) > 4096 * 6144 * (2 if options else 4)
+    assert sum(os.path.getsize(p) for p in (tmp_path / "out").iterdir()) > 4096 * 6144 * (2 if "bf16" in options else 4)
 
 
 def test_many_ranks(tmp_path, rng):

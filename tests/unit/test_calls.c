@@ -7,11 +7,20 @@
 #define RANKS 3
 
 /* What a rank does. */
-typedef enum deed { READ, READ_NOTHING, READ_BADLY, SHARDS, CONSOLIDATED, CONSOLIDATED_OTHERWISE } deed;
+typedef enum deed {
+    READ,
+    READ_NOTHING,
+    READ_BADLY,
+    SHARDS,
+    CONSOLIDATED,
+    CONSOLIDATED_OTHERWISE,
+    RESHARD,
+    RESHARD_OTHERWISE
+} deed;
 
 typedef struct scene {
     const sw_checkpoint *cp;
-    const char *out;
+    const char *in, *out;
     const deed *deeds; /* one for each rank */
 } scene;
 
@@ -52,13 +61,22 @@ static sw_code read_row(const sw_comm *comm, const scene *s, deed what, sw_statu
     return st->code;
 }
 
+static sw_code reshard(const sw_comm *comm, const scene *s, deed what, sw_status *st)
+{
+    const sw_sharding sharding = { .mesh = what == RESHARD ? "2" : "3" };
+
+    return sw_reshard(comm, s->in, s->out, &sharding, NULL, NULL, st);
+}
+
 static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
 {
     const scene *s = arg;
     deed what = s->deeds[comm->rank];
     sw_status st = SW_STATUS_INIT;
 
-    o->code = what <= READ_BADLY ? read_row(comm, s, what, &st) : save(comm, s, what, &st);
+    o->code = what <= READ_BADLY ? read_row(comm, s, what, &st)
+              : what < RESHARD   ? save(comm, s, what, &st)
+                                 : reshard(comm, s, what, &st);
     sw_status_message(&st, o->message, sizeof o->message);
 }
 
@@ -99,6 +117,8 @@ static void test_calls(void **state)
         { { SHARDS, SHARDS, CONSOLIDATED }, SW_EUSAGE, "different functions" },
         { { READ_BADLY, CONSOLIDATED, SHARDS }, SW_EUSAGE, "different functions" },
         { { CONSOLIDATED, CONSOLIDATED_OTHERWISE, CONSOLIDATED }, SW_EUSAGE, "or options" },
+        { { RESHARD, RESHARD, RESHARD_OTHERWISE }, SW_EUSAGE, "or options" },
+        { { RESHARD, SHARDS, READ }, SW_EUSAGE, "different functions" },
     };
     char in[64], out[64];
     sw_checkpoint *cp = make_input(in, sizeof in);
@@ -106,7 +126,7 @@ static void test_calls(void **state)
     (void)state;
     snprintf(out, sizeof out, "%s/out", top);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        scene s = { cp, out, cases[i].deeds };
+        scene s = { cp, in, out, cases[i].deeds };
         sw_path_kind kind = SW_PATH_FILE;
         sw_status st = SW_STATUS_INIT;
         outcome o[RANKS];
@@ -134,6 +154,12 @@ static void test_nulls(void **state)
     assert_non_null(strstr(st.reason, "no output directory"));
     assert_int_equal(sw_save_consolidated(&self, top, NULL, 3, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "3 items, but no list"));
+    assert_int_equal(sw_reshard(&self, NULL, top, NULL, NULL, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "no input directory"));
+    assert_int_equal(sw_reshard(&self, top, NULL, NULL, NULL, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "no output directory"));
+    assert_int_equal(sw_reshard(&self, top, top, NULL, NULL, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "no mesh"));
 }
 
 static void keep_warning(void *user, const char *text)

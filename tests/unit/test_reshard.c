@@ -1,0 +1,180 @@
+/* sw_reshard() as a program calls it: one process, several over sockets, no MPI anywhere. Run from the top directory. */
+#include "base/path.h"
+#include "group_help.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+typedef struct job {
+    const char *in, *out;
+    sw_options opt;
+    sw_sharding sharding;
+    const char *other_mesh; /* what rank 1 asks for instead; NULL = the same */
+    int stops;              /* the rank that raises its flag, -1 = none */
+} job;
+
+static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
+{
+    static const int raised = 1;
+    const job *j = arg;
+    sw_sharding sharding = j->sharding;
+    sw_status st = SW_STATUS_INIT;
+    sw_options opt = j->opt;
+    sw_result result;
+
+    if (j->stops == comm->rank)
+        opt.cancel = &raised;
+    if (comm->rank == 1 && j->other_mesh)
+        sharding.mesh = j->other_mesh;
+    o->code = sw_reshard(comm, j->in, j->out, &sharding, &opt, &result, &st);
+    o->written = result.bytes_written;
+    sw_status_message(&st, o->message, sizeof o->message);
+    sw_result_release(&result);
+}
+
+static void same_tree(const char *want, const char *got)
+{
+    char command[512];
+
+    snprintf(command, sizeof command, "diff -r '%s' '%s'", want, got);
+    assert_int_equal(system(command), 0);
+}
+
+/* Every number of processes writes the same shards, and welding them gives what welding the input gives. */
+static void test_bytes(void **state)
+{
+    static const struct {
+        const char *theme, *mesh, *placements;
+    } cases[] = {
+        { "rows", "2x2", "shard1,shard0" },      { "columns", "3", NULL },
+        { "models", "2x2", "replicate,shard1" }, { "empty", "5", "shard(0)" },
+        { "plain", "2x3", "shard0,shard0" },
+    };
+    char top[] = "/tmp/shardweld-unit-XXXXXX", in[64], want[64], out[64], first[64], welded[80];
+    outcome o[RANKS_MAX];
+    sw_comm self = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_non_null(mkdtemp(top));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        snprintf(in, sizeof in, "tests/golden/%s/in", cases[i].theme);
+        snprintf(want, sizeof want, "tests/golden/%s/out", cases[i].theme);
+        snprintf(first, sizeof first, "%s/%s-1", top, cases[i].theme);
+        for (int size = 1; size <= 3; size++) {
+            job j = { in, out, SW_OPTIONS_INIT, { cases[i].mesh, cases[i].placements, NULL }, NULL, -1 };
+
+            snprintf(out, sizeof out, "%s/%s-%d", top, cases[i].theme, size);
+            j.opt.buffer_size = size % 2 ? SW_BUFFER_SIZE_MIN : 0;
+            group_run(size, run_rank, &j, o);
+            for (int r = 0; r < size; r++)
+                if (o[r].code)
+                    fail_msg("%s, rank %d of %d: %s", in, r, size, o[r].message);
+            same_tree(first, out);
+        }
+        snprintf(welded, sizeof welded, "%s/%s-welded", top, cases[i].theme);
+        assert_int_equal(sw_consolidate(&self, first, welded, NULL, NULL, &st), SW_OK);
+        same_tree(want, welded);
+    }
+    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+}
+
+/* No options, no result. */
+static void test_defaults(void **state)
+{
+    const sw_sharding sharding = { .mesh = "2" };
+    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    sw_comm self = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    assert_non_null(mkdtemp(top));
+    snprintf(out, sizeof out, "%s/a/b/out", top);
+    if (sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st))
+        fail_msg("%s: %s", st.file, st.reason);
+    assert_int_equal(sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st), SW_EUSAGE);
+    assert_non_null(strstr(st.reason, "holds shard files already"));
+    sw_status_clear(&st);
+    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+}
+
+static void test_refused(void **state)
+{
+    static const char *const bad_rules[] = { "*", NULL };
+    static const struct {
+        sw_options opt;
+        sw_sharding sharding;
+        const char *says;
+    } cases[] = {
+        { SW_OPTIONS_INIT, { NULL, NULL, NULL }, "no mesh" },
+        { SW_OPTIONS_INIT, { "0", NULL, NULL }, "no mesh" },
+        { SW_OPTIONS_INIT, { "2", "shard", NULL }, "no placement" },
+        { SW_OPTIONS_INIT, { "2", NULL, bad_rules }, "GLOB=P1,P2" },
+        { { .verify = true }, { "2", NULL, NULL }, "verify does not go with shard files" },
+        { { .assets = "." }, { "2", NULL, NULL }, "assets does not go with shard files" },
+        { { .diffusers = true }, { "2", NULL, NULL }, "diffusers does not go with shard files" },
+        { { .diffusers_index = true }, { "2", NULL, NULL }, "diffusers does not go with shard files" },
+        { { .dtype_map_text = "{}" }, { "2", NULL, NULL }, "dtype_map_text does not go with shard files" },
+        { { .single_file = true, .max_shard_size = 1 }, { "2", NULL, NULL }, "only one of" },
+        { { .node_local = true }, { "2", NULL, NULL }, "MPI" },
+        { { .buffer_size = 1 }, { "2", NULL, NULL }, "4096" },
+        { { .fqn_map_text = "{" }, { "2", NULL, NULL }, "JSON" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        job j = { "tests/golden/rows/in", "/nonexistent/out", cases[i].opt, cases[i].sharding, NULL, -1 };
+        outcome o[RANKS_MAX];
+
+        group_run(2, run_rank, &j, o);
+        for (int r = 0; r < 2; r++)
+            if ((o[r].code != SW_EUSAGE && o[r].code != SW_EINPUT) || !strstr(o[r].message, cases[i].says))
+                fail_msg("case %zu, rank %d: %d '%s'", i, r, (int)o[r].code, o[r].message);
+        if (access("/nonexistent", F_OK) == 0)
+            fail_msg("case %zu: something is left", i);
+    }
+}
+
+/* Whichever rank stops, or asks for something else, all learn of it, and nothing is left. */
+static void test_one_is_different(void **state)
+{
+    static const struct {
+        const char *mesh;
+        int stops;
+        sw_code code;
+    } cases[] = { { NULL, 0, SW_ECANCEL },
+                  { NULL, 1, SW_ECANCEL },
+                  { NULL, 2, SW_ECANCEL },
+                  { "7", -1, SW_EUSAGE },
+                  { "what", -1, SW_EUSAGE } };
+    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    outcome o[RANKS_MAX];
+
+    (void)state;
+    assert_non_null(mkdtemp(top));
+    snprintf(out, sizeof out, "%s/out", top);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        job j = { "tests/golden/rows/in", out,           SW_OPTIONS_INIT,
+                  { "2", NULL, NULL },    cases[i].mesh, cases[i].stops };
+
+        group_run(3, run_rank, &j, o);
+        for (int r = 0; r < 3; r++) {
+            if (o[r].code != cases[i].code)
+                fail_msg("case %zu, rank %d: %d '%s'", i, r, (int)o[r].code, o[r].message);
+            assert_string_equal(o[r].message, o[0].message);
+        }
+        assert_int_not_equal(access(out, F_OK), 0);
+    }
+    assert_int_equal(rmdir(top), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_one_is_different),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
