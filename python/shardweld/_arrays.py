@@ -239,12 +239,26 @@ def numpy_memory(array: Any) -> Memory:
     """Of an array or a numpy scalar."""
     array = import_numpy().asarray(array)
     dtype = _FROM_NAME.get(array.dtype.name)
-    if dtype is None or not array.dtype.isnative:
+    if dtype is None:
         raise UsageError(f"dtype {array.dtype} is none that safetensors has")
+    if not array.dtype.isnative:
+        raise UsageError(f"dtype {array.dtype}: expected the byte order of this machine")
     return Memory(array, array.ctypes.data, dtype, array.shape, array.strides)
 
 
 # ---- both -------------------------------------------------------------------------------------------------------------
+
+
+def _number_memory(number: Any) -> Memory:
+    """Of a Python number: BOOL, I64 or F64."""
+    dtype, kind = next(k for t, k in _NUMBERS if isinstance(number, t))
+    if dtype == "I64" and not -(1 << 63) <= number < 1 << 63:
+        raise UsageError(f"{number} does not fit into 64 bits")
+    held = kind(number)
+    return Memory(held, ctypes.addressof(held), dtype, (), ())
+
+
+_NUMBERS = ((bool, ("BOOL", ctypes.c_bool)), (int, ("I64", ctypes.c_int64)), (float, ("F64", ctypes.c_double)))
 
 
 def memory_of(value: Any, dtype: str | None = None) -> Memory:
@@ -254,8 +268,10 @@ def memory_of(value: Any, dtype: str | None = None) -> Memory:
     """
     if is_torch(value):
         memory = torch_memory(host_tensor(value))
-    elif is_numpy(value) or isinstance(value, (bool, int, float)):
+    elif is_numpy(value):
         memory = numpy_memory(value)
+    elif isinstance(value, (bool, int, float)):
+        memory = _number_memory(value)
     else:
         raise UsageError(f"a value of type {type(value).__name__}: expected an array, a tensor or a number")
     return memory if dtype is None else reinterpret(memory, parse_dtype(dtype))

@@ -41,11 +41,11 @@ class Comm:
 
     @property
     def rank(self) -> int:
-        return self.struct.rank
+        return int(self.struct.rank)
 
     @property
     def size(self) -> int:
-        return self.struct.size
+        return int(self.struct.size)
 
     def gather(self, value: Any) -> list[Any]:
         """Collective. Every rank's value (anything that can be pickled), in rank order."""
@@ -146,11 +146,11 @@ class TorchComm(Comm):
         try:
             work()
             return 0
-        except BaseException as e:  # noqa: B902
+        except BaseException as e:
             self.raised = self.raised or e
             return 1
 
-    def _bcast(self, _ctx: Any, buf: int | None, n: int, root: int) -> int:
+    def _bcast(self, _ctx: Any, buf: Any, n: int, root: int) -> int:
         def work() -> None:
             source = root if self._group is None else self._dist.get_global_rank(self._group, root)
             box = [ctypes.string_at(buf, n) if root == self.rank and n else b""]
@@ -159,7 +159,7 @@ class TorchComm(Comm):
 
         return self._guard(work)
 
-    def _allgather(self, _ctx: Any, mine: int | None, everything: int | None, counts: Any) -> int:
+    def _allgather(self, _ctx: Any, mine: Any, everything: Any, counts: Any) -> int:
         def work() -> None:
             n = counts[self.rank]
             parts: list[Any] = [None] * self.size
@@ -176,7 +176,7 @@ class TorchComm(Comm):
         return self._guard(lambda: self._dist.all_gather_object([None] * self.size, 0, group=self._group))
 
     @staticmethod
-    def _take(to: int | None, part: Any, n: int) -> None:
+    def _take(to: Any, part: Any, n: int) -> None:
         """Ranks that are not in the same step must not write past a buffer."""
         if not isinstance(part, bytes) or len(part) != n:
             raise CommError("the ranks are not in the same step: another call uses the process group at the same time")
@@ -222,7 +222,7 @@ class MpiComm(Comm):
         library.sw_comm_from_mpi.argtypes = [kind, ctypes.POINTER(CommStruct), ctypes.POINTER(Status)]
         library.sw_comm_from_mpi.restype = ctypes.c_int
         handle = kind.from_address(MPI._addressof(comm))
-        return library.sw_comm_from_mpi(handle, ctypes.byref(made), ctypes.byref(status))
+        return int(library.sw_comm_from_mpi(handle, ctypes.byref(made), ctypes.byref(status)))
 
     def gather(self, value: Any) -> list[Any]:
         mine = pickle.dumps(value)
@@ -320,7 +320,7 @@ def _refuse_singletons() -> None:
         if rank in os.environ and number_of(size) > 1:
             raise UsageError(
                 f"this is one of {number_of(size)} processes of {name} ({rank}, {size}), which cannot reach one another; "
-                f"{cure}, or give comm=\"self\" on one of them"
+                f'{cure}, or give comm="self" on one of them'
             )
 
 
@@ -377,4 +377,4 @@ def _make_comm(comm: Any) -> Comm:
         return TorchComm(comm)
     if _is_mpi4py(comm):
         return MpiComm(comm)
-    raise UsageError(f"comm is {comm!r}, expected a process group of torch, a communicator of mpi4py, \"self\" or None")
+    raise UsageError(f'comm is {comm!r}, expected a process group of torch, a communicator of mpi4py, "self" or None')

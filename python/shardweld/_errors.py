@@ -3,10 +3,13 @@ that callers of torch's functions catch already."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
 
 class Code(enum.IntEnum):
@@ -36,9 +39,15 @@ _EXIT_STATUS = {
     Code.NOMEM: 4,
 }
 
-# Reasons end with the system's own words.
-_ERRNOS = {os.strerror(number).lower(): number for number in sorted(errno.errorcode, reverse=True)}
-_MISSING = re.compile(r"(on rank \d+: )?no such (file|directory)")
+# Reasons end with the system's own words, or begin with ours.
+_ENDS = {os.strerror(number).lower(): number for number in sorted(errno.errorcode, reverse=True)}
+_BEGINS = {"no such file": errno.ENOENT, "no such directory": errno.ENOENT, "no space": errno.ENOSPC}
+
+
+def _errno_of(reason: str) -> int | None:
+    text = re.sub(r"^on rank \d+: ", "", reason).lower()
+    begins = (number for words, number in _BEGINS.items() if text.startswith(words))
+    return next(begins, None) or next((number for words, number in _ENDS.items() if text.endswith(words)), None)
 
 
 class ShardweldError(Exception):
@@ -69,7 +78,7 @@ class ShardweldError(Exception):
         tensor = f"tensor '{self.tensor}'" if self.tensor else ""
         return ": ".join(part for part in (self.file, tensor, self.reason) if part)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (int(self.code), self.file, self.tensor, self.reason)
 
 
@@ -119,6 +128,16 @@ class DifferenceError(ShardweldError, RuntimeError):
     code = Code.DIFF
 
 
+@contextlib.contextmanager
+def about(tensor: str) -> Iterator[None]:
+    """A wrong argument that is found in here has to do with this tensor."""
+    try:
+        yield
+    except UsageError as e:
+        e.tensor = e.tensor or tensor
+        raise
+
+
 _CLASSES: dict[Code, type[ShardweldError]] = {
     kind.code: kind
     for kind in (UsageError, InputError, SystemFailure, OutOfMemory, CommError, Cancelled, DifferenceError)
@@ -127,9 +146,7 @@ _CLASSES: dict[Code, type[ShardweldError]] = {
 
 def make_error(code: int, file: str, tensor: str, reason: str) -> ShardweldError:
     """The exception for what an sw_status says."""
-    number = next((n for text, n in _ERRNOS.items() if reason.lower().endswith(text)), None)
-    if _MISSING.match(reason):
-        number = errno.ENOENT
+    number = _errno_of(reason)
     kind = _CLASSES.get(Code(code), ShardweldError)
     if kind is InputError and number == errno.ENOENT:
         kind = MissingError

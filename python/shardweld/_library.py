@@ -210,7 +210,7 @@ class Verification(Structure):
     ]
 
 
-KIND_SHARDED, KIND_PLAIN, KIND_FILE = 0, 1, 2
+KINDS = {0: "sharded", 1: "plain", 2: "file"}
 
 
 class CheckpointInfo(Structure):
@@ -373,16 +373,16 @@ def _declare(library: ctypes.CDLL) -> None:
     try:
         library.sw_version.restype = c_char_p
         version = library.sw_version().decode()
-    except AttributeError:
-        version = "unknown"
-    if version != VERSION:
-        raise ImportError(
-            f"{library._name} is version {version}, but this package needs version {VERSION}; install both from one tree"
-        )
-    for name, (restype, argtypes) in FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype = restype
-        function.argtypes = argtypes
+        if version != VERSION:
+            raise ImportError(
+                f"{library._name} is version {version}, but this package needs version {VERSION}; install both from one tree"
+            )
+        for name, (restype, argtypes) in FUNCTIONS.items():
+            function = getattr(library, name)
+            function.restype = restype
+            function.argtypes = argtypes
+    except AttributeError as e:
+        raise ImportError(f"{e}: no libshardweld of version {VERSION}; install library and package from one tree") from None
 
 
 def lib() -> ctypes.CDLL:
@@ -517,6 +517,7 @@ def _name_rule(rule: Sequence[str]) -> NameRule:
 
 # As torch spells dtypes, and NeMo Automodel; lower case, without "torch.", "_" and "-".
 _CAST_NAMES = {
+    **{name: name for name in ("bf16", "fp16", "fp32", "fp64")},
     "bfloat16": "bf16",
     "float16": "fp16",
     "half": "fp16",
@@ -534,7 +535,7 @@ def cast_name(dtype: Any) -> str | None:
     if dtype is None:
         return None
     word = str(dtype).lower().removeprefix("torch.").replace("_", "").replace("-", "")
-    return _CAST_NAMES.get(word, word)
+    return _CAST_NAMES.get(word, str(dtype))
 
 
 def _encode_cast(dtype: Any) -> bytes | None:
@@ -548,17 +549,15 @@ def index_map(mapping: Mapping[str, int]) -> str:
         raise UsageError(f"fqn_to_index_mapping is {mapping!r}, expected a dict")
     numbers = {}
     for fqn, index in mapping.items():
-        try:
-            numbers[text_key(fqn)] = operator.index(index)
-        except TypeError:
-            raise UsageError(f"the file index is {index!r}, expected a number from 1", tensor=fqn) from None
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise UsageError(f"the file index is {index!r}, expected a number from 1", tensor=fqn)
+        numbers[checked_name(fqn)] = operator.index(index)
     return json_text(numbers)
 
 
-def text_key(fqn: Any) -> str:
-    """A key of a map by FQN: json would make a str of others too."""
-    if not isinstance(fqn, str):
-        raise UsageError(f"a name of a tensor is {fqn!r}, expected a str")
+def checked_name(fqn: str) -> str:
+    """The key of a map by FQN; json would make text of other things too."""
+    encode(fqn)
     return fqn
 
 

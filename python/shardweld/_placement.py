@@ -46,9 +46,9 @@ def parse_placement(value: Any) -> tuple[int, int] | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value, 1
     if isinstance(value, str):
-        if value in ("replicate", "replicate()"):
+        if value.lower() in ("replicate", "replicate()"):
             return None
-        found = re.fullmatch(r"shard(?:(\d+)|\((\d+)\))", value)
+        found = re.fullmatch(r"shard(?:(\d+)|\((\d+)\))", value.lower())
         if found:
             return int(found[1] or found[2]), 1
     elif hasattr(value, "is_partial") and not value.is_partial():

@@ -14,9 +14,8 @@ from . import _arrays as arrays
 from . import _library as library
 from ._arrays import Memory
 from ._comm import open_comm
-from ._errors import UsageError
+from ._errors import UsageError, about
 
-_KINDS = ("sharded", "plain", "file")
 # A call that moves less than this is over before somebody presses Ctrl-C.
 _LONG = 64 << 20
 
@@ -157,7 +156,7 @@ class Checkpoint:
         handle, raw = self._open(), library.CheckpointInfo()
         library.lib().sw_checkpoint_info_get(handle, ctypes.byref(raw))
         index = library.decode(raw.index) if raw.index else None
-        kind = _KINDS[raw.kind]
+        kind = library.KINDS[raw.kind]
         return CheckpointInfo(kind, index, raw.nfiles, raw.file_bytes, raw.ntensors, raw.nboxes, raw.parameters, raw.bytes)
 
     def keys(self) -> list[str]:
@@ -180,7 +179,7 @@ class Checkpoint:
         return self._find(self._open(), name) is not None
 
     @staticmethod
-    def _find(handle: _Handle, name: object) -> int | None:
+    def _find(handle: _Handle, name: Any) -> int | None:
         index = ctypes.c_uint64()
         try:
             raw = library.encode(name)
@@ -288,13 +287,15 @@ class Checkpoint:
             InputError: the tensor is broken, or parts of the box are in no file; a file was changed since
             SystemFailure, OutOfMemory: the system failed
         """
-        device = out if arrays.is_elsewhere(out) else None
+        device = None
         error: Exception | None = None
         requests = []
         try:
-            if device is not None:  # by way of the host's memory
-                out, dtype, framework = None, self._dtype_for(name, device.dtype, dtype), "torch"
-            out, request = self._request(name, offsets, shape, out, arrays.parse_dtype(dtype), framework)
+            with about(name):
+                device = out if arrays.is_elsewhere(out) else None
+                if device is not None:  # by way of the host's memory
+                    out, dtype, framework = None, self._dtype_for(name, device.dtype, dtype), "torch"
+                out, request = self._request(name, offsets, shape, out, arrays.parse_dtype(dtype), framework)
             requests.append(request)
         except Exception as e:
             error = e
@@ -314,7 +315,7 @@ class Checkpoint:
     ) -> tuple[Any, Request]:
         """Where it goes and what to ask the library for."""
         if (offsets is None) != (shape is None):
-            raise UsageError("offsets and shape are given together or not at all", tensor=name)
+            raise UsageError("offsets and shape are given together or not at all")
         offsets = None if offsets is None else arrays.numbers(offsets, "offsets")
         memory = None
         if out is not None:
@@ -329,7 +330,7 @@ class Checkpoint:
             memory = memory._replace(dtype=becomes, shape=box)
         elif memory.shape != box or memory.dtype != becomes:
             found, expected = f"{memory.dtype} {list(memory.shape)}", f"{becomes} {list(box)}"
-            raise UsageError(f"out is {found}, expected {expected}", tensor=name)
+            raise UsageError(f"out is {found}, expected {expected}")
         return out, Request(name, offsets, memory, dtype)
 
     def read_all(
@@ -344,7 +345,7 @@ class Checkpoint:
         reads = (library.Read * max(len(requests), 1))()
         handle, status, ref = None, library.Status(), ctypes.byref
         try:
-            handle = self._open()
+            handle, threads = self._open(), max(1, threads)
             for read, request in zip(reads, requests):
                 self._check(request)
                 _fill(read, request)
@@ -355,7 +356,7 @@ class Checkpoint:
             if ranks.size > 1 or error is not None:
                 ranks.agree("read", error)
             with library.interruptible() if long else nullcontext() as cancel:
-                options = library.ReadOptions(max(1, threads), buffer_size, cancel, False)
+                options = library.ReadOptions(threads, buffer_size, cancel, False)
                 call = library.lib().sw_checkpoint_read_all
                 code = call(ref(ranks.struct), handle, reads, len(requests), ref(options), ref(status))
             ranks.check(code, status)

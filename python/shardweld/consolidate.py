@@ -18,6 +18,7 @@ from ._library import (
     Result,
     Sharding,
     Status,
+    checked_name,
     decode,
     encode,
     encode_path,
@@ -28,7 +29,6 @@ from ._library import (
     logger,
     make_options,
     text_array,
-    text_key,
 )
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -74,7 +74,8 @@ def weld(
         options: the options of the program with underscores, as sw_options has them: fqn_map, fqn_map_text, like,
             max_shard_size, single_file, diffusers, diffusers_index, include, exclude, name_rules, cast_dtype, dequantize,
             dtype_map_text, expect_shards, node_local, assets, no_assets, verify, overwrite, no_sync, dry_run, buffer_size,
-            assign, hints. Equal on every rank, as the directories are (with node_local input_dir may differ).
+            assign, hints. Casts may be torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and
+            ("rename", before, to). Equal on every rank, as the directories are (with node_local input_dir may differ).
 
     Raises:
         ShardweldError: one of its kinds, with file, tensor and reason, the same on every rank.
@@ -209,7 +210,7 @@ def _drop_in(
     """The library's options for the arguments of torch's functions; made later, where an error can be agreed upon."""
 
     def prepare() -> dict[str, Any]:
-        dtypes = {text_key(fqn): str(dtype) for fqn, dtype in dict(fqn_to_dtype_mapping or {}).items()}
+        dtypes = {checked_name(fqn): str(dtype) for fqn, dtype in dict(fqn_to_dtype_mapping or {}).items()}
         options = {"overwrite": True, "no_assets": True, "cast_dtype": cast_dtype, "dtype_map_text": json_text(dtypes)}
         if fqn_to_index_mapping is None:
             options["single_file"] = True

@@ -29,7 +29,7 @@ from torch.futures import Future
 from . import _arrays as arrays
 from . import _library as library
 from ._comm import open_comm
-from ._errors import UsageError
+from ._errors import UsageError, about
 from .checkpoint import Checkpoint, Request
 from .io import Item, save_items
 
@@ -371,7 +371,7 @@ class StorageWriter(torch_storage.StorageWriter):
     @staticmethod
     def _item(item: WriteItem, planner: SavePlanner) -> Item:
         name, data = item.index.fqn, item.tensor_data
-        try:
+        with about(name):
             tensor = planner.resolve_data(item)
             memory = arrays.memory_of(tensor)
             if tuple(tensor.shape) != tuple(data.chunk.sizes):
@@ -379,9 +379,6 @@ class StorageWriter(torch_storage.StorageWriter):
             if arrays.BITS[memory.dtype] < 8:  # torch counts the last dimension in bytes; such a tensor is whole
                 return Item(name, memory.shape, (0,) * len(memory.shape), memory)
             return Item(name, tuple(data.size), tuple(data.chunk.offsets), memory)
-        except UsageError as e:
-            e.tensor = e.tensor or name
-            raise
 
     def finish(self, metadata: Metadata, results: list[list[torch_storage.WriteResult]]) -> None:
         """On the coordinator. Everything is there already."""

@@ -15,7 +15,7 @@ from . import _arrays as arrays
 from . import _library as library
 from ._arrays import Box, Memory
 from ._comm import Comm, open_comm
-from ._errors import UsageError
+from ._errors import UsageError, about
 from ._placement import Part, choose_placements, coordinate_of, fit, parse_placement, part_of
 from .checkpoint import Checkpoint, Request
 
@@ -179,7 +179,7 @@ def _mesh_view(mesh: Any, coordinate: Any, ranks: Comm) -> _MeshView:
         coordinate = (coordinate,)
     if coordinate is None:
         if ranks.size != prod(sizes):
-            raise UsageError(f"coordinate is missing: {ranks.size} ranks are not the mesh {list(sizes)}")
+            raise UsageError(f"coordinate is missing, and the {ranks.size} ranks of comm are not the mesh {list(sizes)}")
         coordinate = coordinate_of(ranks.rank, sizes)
     if len(coordinate) != len(sizes) or not all(0 <= i < n for i, n in zip(coordinate, sizes)):
         raise UsageError(f"coordinate {list(coordinate)} is not in the mesh {list(sizes)}")
@@ -223,58 +223,60 @@ def _read_dtensor(checkpoint: Checkpoint, name: str, dtype: str | None, view: _M
 
 def _fill_what_is_there(checkpoint: Checkpoint, name: str, value: Any) -> _Job:
     """An entry of `into`."""
-    shape, part, data, dtype = _describe(name, value)
-    saved, saved_shape = checkpoint.saved(name)
-    device = data if arrays.is_elsewhere(data) else None
-    if device is not None:
-        data = arrays.import_torch().empty(data.shape, dtype=data.dtype)
-    if not (arrays.is_torch(data) or arrays.is_numpy(data)):
-        raise UsageError(f"a value of type {type(data).__name__}: expected an array or a tensor", tensor=name)
-    memory = arrays.reinterpret(arrays.target_memory(data, saved), arrays.parse_dtype(dtype))
-    target = None if memory.dtype == saved else memory.dtype
-    saved_shape = checkpoint.read_as(name, target)[1]
-    _check_part(name, part, memory)
-    if shape != saved_shape:
-        raise UsageError(f"the tensor that is there has shape {list(shape)}, the saved one {list(saved_shape)}", tensor=name)
+    with about(name):
+        shape, part, data, dtype = _describe(value)
+        saved, _ = checkpoint.saved(name)
+        device = data if arrays.is_elsewhere(data) else None
+        if device is not None:
+            data = arrays.import_torch().empty(data.shape, dtype=data.dtype)
+        if not (arrays.is_torch(data) or arrays.is_numpy(data)):
+            raise UsageError(f"a value of type {type(data).__name__}: expected an array or a tensor")
+        memory = arrays.reinterpret(arrays.target_memory(data, saved), arrays.parse_dtype(dtype))
+        target = None if memory.dtype == saved else memory.dtype
+        saved_shape = checkpoint.read_as(name, target)[1]
+        _check_part(part, memory)
+        if shape != saved_shape:
+            raise UsageError(f"the tensor that is there has shape {list(shape)}, the saved one {list(saved_shape)}")
+        requests = _requests(name, part, memory, target)
 
     def finish() -> Any:
         if device is not None:
             device.detach().copy_(data)
         return value
 
-    return _Job(name, _requests(name, part, memory, target), finish)
+    return _Job(name, requests, finish)
 
 
 # ---- what an array is a part of ---------------------------------------------------------------------------------------
 
 
-def _describe(name: str, value: Any) -> tuple[tuple[int, ...], Part, Any, str | None]:
+def _describe(value: Any) -> tuple[tuple[int, ...], Part, Any, str | None]:
     """(global shape, part of it, the array that holds the part, dtype to take its bytes as)."""
     if arrays.is_dtensor(value):
-        return _describe_dtensor(name, value)
+        return _describe_dtensor(value)
     if isinstance(value, Box):
-        return _describe_box(name, value)
+        return _describe_box(value)
     if hasattr(value, "local_shards"):
-        raise UsageError("a ShardedTensor: give its local shards as Box objects, or use shardweld.dcp", tensor=name)
+        raise UsageError("a ShardedTensor: give its local shards as Box objects, or use shardweld.dcp")
     shape = arrays.shape_of(value)
     return shape, part_of(shape, (), (), ()), value, None
 
 
-def _describe_box(name: str, box: Box) -> tuple[tuple[int, ...], Part, Any, str | None]:
+def _describe_box(box: Box) -> tuple[tuple[int, ...], Part, Any, str | None]:
     held = arrays.shape_of(box.data, box.dtype)
     offsets = arrays.numbers(box.offsets, "offsets") if box.offsets is not None else (0,) * len(held)
     shape = arrays.numbers(box.global_shape, "global_shape") if box.global_shape is not None else held
     if not len(offsets) == len(shape) == len(held):
-        raise UsageError(f"a box of {len(held)} dimensions at {list(offsets)} of {list(shape)}", tensor=name)
+        raise UsageError(f"a box of {len(held)} dimensions at {list(offsets)} of {list(shape)}")
     piece = part_of(held, (), (), ()).pieces[0]._replace(offsets=offsets)
     return shape, Part(held, [piece]), box.data, box.dtype
 
 
-def _describe_dtensor(name: str, tensor: Any) -> tuple[tuple[int, ...], Part, Any, None]:
+def _describe_dtensor(tensor: Any) -> tuple[tuple[int, ...], Part, Any, None]:
     """What this rank holds by the DTensor's mesh and placements; nothing where it is not in the mesh."""
     mesh, shape = tensor.device_mesh, tuple(tensor.shape)
     if arrays.parse_dtype(tensor.dtype) == "F4":
-        raise UsageError("a DTensor of F4: elements of less than a byte can only be taken whole", tensor=name)
+        raise UsageError("a DTensor of F4: elements of less than a byte can only be taken whole")
     local = tensor.detach().to_local()
     local = local.wait() if hasattr(local, "wait") else local
     at = mesh.get_coordinate()
@@ -282,9 +284,9 @@ def _describe_dtensor(name: str, tensor: Any) -> tuple[tuple[int, ...], Part, An
     return shape, Part(tuple(local.shape), []) if at is None else part_of(shape, tuple(mesh.shape), at, cuts), local, None
 
 
-def _check_part(name: str, part: Part, memory: Memory) -> None:
+def _check_part(part: Part, memory: Memory) -> None:
     if part.pieces and memory.shape != part.shape:
-        raise UsageError(f"the part in memory has shape {list(memory.shape)}, expected {list(part.shape)}", tensor=name)
+        raise UsageError(f"the part in memory has shape {list(memory.shape)}, expected {list(part.shape)}")
 
 
 # ---- save -------------------------------------------------------------------------------------------------------------
@@ -353,16 +355,13 @@ def save(
 def _items(name: str, value: Any) -> list[Item]:
     if not isinstance(name, str):
         raise UsageError(f"the name {name!r} is no text")
-    try:
-        if isinstance(value, (list, tuple)) and all(isinstance(v, Box) for v in value):
-            return [item for box in value for item in _items(name, box)]
-        shape, part, data, dtype = _describe(name, value)
+    if isinstance(value, (list, tuple)) and all(isinstance(v, Box) for v in value):
+        return [item for box in value for item in _items(name, box)]
+    with about(name):
+        shape, part, data, dtype = _describe(value)
         memory = arrays.memory_of(data, dtype)
-        _check_part(name, part, memory)
+        _check_part(part, memory)
         return [Item(name, shape, p.offsets, memory.part(p.at, p.shape)) for p in part.pieces]
-    except UsageError as e:
-        e.tensor = e.tensor or name
-        raise
 
 
 def save_items(

@@ -1,9 +1,10 @@
 """One rank of a job of tests: job.py SPEC RESULTS, under mpirun, torchrun, accelerate, or alone.
 
-SPEC is a JSON file {"comm": null | "torch" | "group" | "mpi4py", "members": [..], "ends": [..], "leaves": [..], "cases": [..]}. Each case is {"call": name of a
+SPEC is a JSON file {"comm": null | "torch" | "group" | "mpi4py", "members": [..], "ends": [..], "early": [..], "cases": [..],
+"leaves": [..], "late": [..]}; the early cases come before there is a group, the late ones when the ranks in "leaves" have ended. Each case is {"call": name of a
 function of shardweld, "args": {..}, "ranks": {"1": {..}}}: the arguments, and those that are others on one rank; and
 "cwd": {"*": .., "1": ..}, where ranks stand. Each rank writes what came of
-them to RESULTS/RANK.json. A rank in "ends" raises an exception of its own before the first case, one in "leaves" ends well there.
+them to RESULTS/RANK.json. A rank in "ends" raises an exception of its own before the first case.
 """
 
 import json
@@ -75,15 +76,15 @@ def write(results):
 def main():
     with open(SPEC, encoding="utf-8") as f:
         spec = json.load(f)
+    results = [run(case, None) for case in spec.get("early", [])]
     group = make_group(spec)
     if RANK in spec.get("ends", []):
         raise SystemExit(5) if spec.get("quietly") else RuntimeError("this rank has an error of its own")
-    if RANK in spec.get("leaves", []):
-        return
-    results = []
     for case in spec["cases"]:
         results.append(run(case, group))
         write(results)
+    if RANK not in spec.get("leaves", []):
+        write(results + [run(case, group) for case in spec.get("late", [])])
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_a_process_alone():
             assert same is group
 
 
-def test_ranks_agree_on_errors_and_arguments():
+def test_ranks_agree_on_errors_and_arguments(tmp_path):
     program = (
         "import sys, shardweld\n"
         "from shardweld._comm import open_comm\n"
@@ -97,22 +97,24 @@ def test_ranks_agree_on_errors_and_arguments():
         "        attempt(group, 'f', None, {'x': 1}),\n"
         "        attempt(group, 'f', None, {'x': r // 2, 'y': 1}),\n"
         "        attempt(group, 'fg'[r == 1], None, {}),\n"
+        "        attempt(group, 'f', None, {'only': None} if r else {}),\n"
         "        attempt(group, 'f', OSError(28, 'no space') if r == 2 else None),\n"
         "    ]\n"
         "    every = group.gather([r, 'x' * 1000 * r])\n"
         "    assert every == [[i, 'x' * 1000 * i] for i in range(3)]\n"
-        "    sys.stdout.write(''.join(f'{r} {s}\\n' for s in said))\n"
+        "    open(f'{sys.argv[1]}/{r}', 'w').writelines(f'{s}\\n' for s in said)\n"
     )
-    done = ranks.run([*ranks.mpirun(3), sys.executable, "-c", program])
+    done = ranks.run([*ranks.mpirun(3), sys.executable, "-c", program, str(tmp_path)])
     assert done.status == 0, done.stderr
     for r in range(3):
-        mine = [line[2:] for line in done.stdout.splitlines() if line.startswith(f"{r} ")]
-        assert mine[:3] == [
+        mine = (tmp_path / str(r)).read_text().splitlines()
+        assert mine[:4] == [
             "None",
             "UsageError: f: ranks 0 and 2 were called with different arguments: x",
             "UsageError: rank 0 has called f, rank 1 g",
+            "UsageError: f: ranks 0 and 1 were called with different arguments: only",
         ]
-        assert mine[3] == ("OSError: [Errno 28] no space" if r == 2 else "SystemFailure: on rank 2: OSError: [Errno 28] no space")
+        assert mine[4] == ("OSError: [Errno 28] no space" if r == 2 else "SystemFailure: on rank 2: OSError: [Errno 28] no space")
 
 
 @pytest.fixture

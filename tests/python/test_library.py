@@ -37,9 +37,7 @@ CONSTANTS = {
     "SW_SIZE_TEXT": _library.SIZE_TEXT,
     "SW_NAME_STRIP": _library.NAME_STRIP,
     "SW_NAME_RENAME": _library.NAME_RENAME,
-    "SW_KIND_SHARDED": _library.KIND_SHARDED,
-    "SW_KIND_PLAIN": _library.KIND_PLAIN,
-    "SW_KIND_FILE": _library.KIND_FILE,
+    **{f"SW_KIND_{word.upper()}": number for number, word in _library.KINDS.items()},
     **{f"SW_ASSIGN_{word.upper()}": number for word, number in _library.ASSIGN.items()},
 }
 C_NAMES = {("sw_name_rule", "before"): "from"}
@@ -175,6 +173,8 @@ def test_where_the_library_is_looked_for(tmp_path):
         ("INPUT", "no such directory", (ValueError, FileNotFoundError), 2),
         ("INPUT", "on rank 3: no such directory", (FileNotFoundError,), 2),
         ("IO", "cannot write: No space left on device", (OSError,), 28),
+        ("IO", "no space: 5 bytes are needed, 4 are free", (OSError,), 28),
+        ("IO", "on rank 1: no space: 5 bytes are needed, 4 are free", (OSError,), 28),
         ("IO", "cannot open: permission denied", (OSError,), 13),
         ("IO", "something else", (OSError,), None),
         ("NOMEM", "no memory", (MemoryError,), None),

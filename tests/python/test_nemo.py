@@ -41,9 +41,10 @@ def test_the_side_files_come_along(np, model):
 
 @pytest.mark.parametrize("np", [None, 2])
 def test_as_a_file_by_its_path(np, model, tmp_path):
-    """As CONSOLIDATION_TOOL; the package is found by where the file is, and hides no other module."""
+    """As CONSOLIDATION_TOOL, perhaps by a link; the package is found by where the file is, and hides no other module."""
     given, out = options(model)
-    done = ranks.run([*ranks.mpirun(np), sys.executable, FILE, *given], PYTHONPATH=None)
+    os.symlink(FILE, tmp_path / "tool.py")
+    done = ranks.run([*ranks.mpirun(np), sys.executable, str(tmp_path / "tool.py") if np else FILE, *given], PYTHONPATH=None)
     check(done, out, {**model.expect(), **welding.SIDE})
 
 
@@ -104,6 +105,18 @@ def test_neither_metadata_nor_result(np, checkpoint):
     given, _ = options(checkpoint)
     done = ranks.run([*ranks.mpirun(np), *AS_MODULE, *given])
     assert done.status == 3 and done.stderr.count("has no directory .hf_metadata") == 1
+
+
+def test_shards_are_no_result(checkpoint):
+    given = ["-m", "x", "-i", checkpoint.path, "-o", checkpoint.path]
+    done = ranks.run([*AS_MODULE, *given])
+    assert done.status == 3 and "no consolidated checkpoint" in done.stderr
+
+
+def test_no_library(model):
+    given, _ = options(model)
+    done = ranks.run([*AS_MODULE, *given], SHARDWELD_LIBRARY="/nowhere")
+    assert done.status == 1 and "libshardweld cannot be loaded" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_no_input(tmp_path):

@@ -129,7 +129,7 @@ def test_weld_is_the_whole_program(checkpoint, tmp_path):
         tmp_path / "out",
         single_file=True,
         include=["*.weight"],
-        exclude=["embed*"],
+        exclude="embed*",
         name_rules=[("rename", "a.", "first.")],
         buffer_size="1MiB",
         verify=True,
@@ -158,6 +158,8 @@ def test_weld_is_the_whole_program(checkpoint, tmp_path):
         ({"dtype_map_text": "["}, "the dtype map"),
         ({"assets": "/", "no_assets": True}, "no-assets"),
         ({"cancel": 1}, "cancel"),
+        ({"include": [3]}, "3: expected a str"),
+        ({"fqn_map_text": {}}, "expected a str"),
     ],
 )
 def test_options_that_make_no_sense(options, words, checkpoint, tmp_path):
@@ -188,10 +190,15 @@ def test_what_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_path):
     assert "model.safetensors" in oracle.tree(tmp_path / "out")
 
 
-def test_ctrl_c_ends_a_long_call_and_leaves_nothing(tmp_path, rng):
-    """The signal comes while C runs: Python alone would not look at it before the end."""
+@pytest.fixture
+def long_checkpoint(tmp_path, rng):
     tensor = {"w": oracle.random_tensor(rng, "U8", (64 << 20,))}
     oracle.write_sharded(tmp_path / "in", tensor, {"w": oracle.boxes_of((64 << 20,), (2,), (0,))})
+    return str(tmp_path / "in")
+
+
+def test_ctrl_c_ends_a_long_call_and_leaves_nothing(long_checkpoint, tmp_path):
+    """The signal comes while C runs: Python alone would not look at it before the end."""
     program = (
         "import os, signal, sys, threading, shardweld\n"
         "def press(done, total):\n"
@@ -201,10 +208,50 @@ def test_ctrl_c_ends_a_long_call_and_leaves_nothing(tmp_path, rng):
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    done = ranks.run([sys.executable, "-c", program, str(tmp_path / "in"), str(tmp_path / "out")])
+    done = ranks.run([sys.executable, "-c", program, long_checkpoint, str(tmp_path / "out")])
     # A second signal of the kind kills, as it does the program.
     assert done.stdout == "interrupted\n" or done.status == -2, done
     assert not (tmp_path / "out").exists() or not [p for p in (tmp_path / "out").iterdir() if p.suffix == ".safetensors"]
+
+
+def test_sigterm_ends_a_long_call_and_leaves_nothing(long_checkpoint, tmp_path):
+    """As a job that is cancelled, or torchrun that closes its workers: the process dies of it, but not before it has cleaned up."""
+    program = (
+        "import os, signal, sys, shardweld\n"
+        "sent = []\n"
+        "def end(done, total):\n"
+        "    if 0 < done < total and not sent:\n"
+        "        sent.append(os.kill(os.getpid(), signal.SIGTERM))\n"
+        "shardweld.weld(sys.argv[1], sys.argv[2], progress=end, buffer_size=4096, verify=True)\n"
+    )
+    done = ranks.run([sys.executable, "-c", program, long_checkpoint, str(tmp_path / "out")])
+    assert done.status == -15 and not (tmp_path / "out").exists(), done
+
+
+def test_a_child_of_a_rank_is_no_rank(checkpoint, tmp_path):
+    """It ends without MPI_Finalize, in which it would wait for ever."""
+    program = (
+        "import os, sys, shardweld\n"
+        "shardweld.weld(sys.argv[1], sys.argv[2])\n"
+        "child = os.fork()\n"
+        "if child: assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    done = ranks.run([*ranks.mpirun(2), sys.executable, "-c", program, checkpoint.path, str(tmp_path / "out")])
+    assert done.status == 0, done.stderr
+
+
+def test_names_are_utf_8_in_any_locale(tmp_path):
+    tensors = {"schön.weight": oracle.Tensor("U8", (2,), b"ab")}
+    oracle.write_sharded(tmp_path / "in", tensors, {n: [oracle.whole((2,))] for n in tensors})
+    program = (
+        "import sys, shardweld\n"
+        "assert sys.getfilesystemencoding() == 'ascii'\n"
+        "shardweld.consolidate_safetensors_files(sys.argv[1], sys.argv[2], {'sch\\xf6n.weight': 1})\n"
+        "assert list(shardweld.Checkpoint(sys.argv[2])) == ['sch\\xf6n.weight']\n"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = ranks.run([sys.executable, "-c", program, str(tmp_path / "in"), str(tmp_path / "out")], **plain)
+    assert done.status == 0, done.stderr
 
 
 def test_a_mapping_of_numpy_numbers(checkpoint, tmp_path):
