@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/call.h"
 #include "api/job.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -387,6 +388,11 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
     static const sw_options defaults = SW_OPTIONS_INIT;
     sw_job r = { .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
 
+    if (result)
+        *result = (sw_result){ 0 };
+    sw_status_clear(st);
+    if (sw_call_compare(comm, sw_call_hash("sw_consolidate", NULL, r.opt), st))
+        return st->code;
     return sw_job_run(&r, result, st);
 }
 

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/job.h"
-#include "api/writer.h"
+#include "api/beside.h"
+#include "api/call.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/num.h"
@@ -11,7 +11,6 @@
 #include "base/sort.h"
 #include "par/gather.h"
 #include "par/shardset.h"
-#include "plan/mappings.h"
 #include "plan/shardlayout.h"
 
 /* All that one call holds; born empty. */
@@ -25,8 +24,7 @@ typedef struct reshard {
     /* rank 0: what is published, the lowest shard last; names are the job's */
     sw_publication *files;
     size_t nfiles;
-    /* rank 0: what the mappings of .hf_metadata are to say; empty = what they say */
-    sw_buf file_map, dtype_map;
+    sw_beside beside;
 } reshard;
 
 /* ---- options -------------------------------------------------------------------------------------- */
@@ -62,21 +60,6 @@ static sw_code compare_calls(const reshard *s, sw_status *st)
     for (; rules && *rules; rules++)
         h = sw_hash(h, *rules, strlen(*rules) + 1);
     return sw_call_compare(s->job.comm, h, st);
-}
-
-/* Is anything asked for that gives tensors other files, so that the numbers of .hf_metadata are wrong? */
-static bool changes_layout(const sw_options *o)
-{
-    return o->fqn_map || o->fqn_map_text || o->like || o->max_shard_size || o->single_file;
-}
-
-/* Is anything asked for that makes the mappings of .hf_metadata wrong? */
-static bool changes_mappings(const sw_job *r)
-{
-    const sw_options *o = r->opt;
-
-    return changes_layout(o) || (o->include && *o->include) || (o->exclude && *o->exclude) ||
-           o->nname_rules || !r->as_saved || o->dequantize;
 }
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
@@ -140,123 +123,6 @@ static sw_code check_old(const sw_job *r, sw_status *st)
                            "is a file of the input, which must not be replaced");
     }
     return SW_OK;
-}
-
-/* ---- side files ------------------------------------------------------------------------------------- */
-
-static size_t find_asset(const sw_assets *a, const char *name)
-{
-    size_t i = 0;
-
-    while (i < a->n && strcmp(a->items[i].name, name) != 0)
-        i++;
-    return i;
-}
-
-static void drop_asset(sw_assets *a, size_t i)
-{
-    free(a->items[i].name);
-    free(a->items[i].source);
-    memmove(&a->items[i], &a->items[i + 1], (--a->n - i) * sizeof *a->items);
-}
-
-/* Mappings that cannot stay as they are: file_map and dtype_map. */
-static sw_code make_mappings(reshard *s, sw_status *st)
-{
-    const sw_job *r = &s->job;
-    const sw_buf *files = &r->scan.file_map.text, *dtypes = &r->scan.dtype_map.text;
-    sw_map was = SW_MAP_INIT;
-
-    if (r->scan.file_map.there && !sw_map_parse_numbers(files->data, files->len, SW_FILE_MAP_NAME, &was, st))
-        sw_mapping_of_files(&r->outputs, &s->whole, &was, !changes_layout(r->opt), &s->file_map, st);
-    sw_map_release(&was);
-    if (!st->code && r->scan.dtype_map.there &&
-        !sw_map_parse_texts(dtypes->data, dtypes->len, SW_DTYPE_MAP_NAME, &was, st))
-        sw_mapping_of_dtypes(&r->outputs, &was, !r->as_saved, &s->dtype_map, st);
-    sw_map_release(&was);
-    return st->code;
-}
-
-/* What a side file is to hold instead of what it holds; NULL = it is copied. */
-static const sw_buf *new_text(const reshard *s, const char *name)
-{
-    const sw_buf *text = strcmp(name, SW_FILE_MAP_NAME) == 0    ? &s->file_map
-                         : strcmp(name, SW_DTYPE_MAP_NAME) == 0 ? &s->dtype_map
-                                                                : NULL;
-
-    return text && text->len ? text : NULL;
-}
-
-/* How a mapping stands in OUTPUT_DIR. */
-typedef struct stale {
-    bool there;
-    bool own;   /* it is the input's own file */
-    bool loose; /* a file in a directory of OUTPUT_DIR's own, so that nobody else misses it */
-} stale;
-
-static sw_code look_at_stale(const sw_job *r, const char *name, stale *out, sw_status *st)
-{
-    char *path = sw_path_join(r->out, name, st), *input = sw_path_join(r->in, name, st),
-         *dir = path ? sw_path_dir(path, st) : NULL;
-    sw_path_kind kind = SW_PATH_MISSING, of_dir = SW_PATH_MISSING, of_input = SW_PATH_MISSING;
-    struct stat a, b;
-
-    *out = (stale){ false };
-    if (st->code || sw_path_lstat(path, &kind, &a, st) || sw_path_lstat(dir, &of_dir, NULL, st) ||
-        sw_path_stat(input, &of_input, &b, st))
-        goto out;
-    out->there = kind != SW_PATH_MISSING;
-    out->own = kind == SW_PATH_FILE && of_input == SW_PATH_FILE && sw_path_same(&a, &b);
-    out->loose = kind == SW_PATH_FILE && of_dir == SW_PATH_DIR && !out->own;
-out:
-    free(dir);
-    free(input);
-    free(path);
-    return st->code;
-}
-
-/* A mapping that OUTPUT_DIR has, and that is not replaced, speaks of other shards: it goes with those. */
-static sw_code remove_stale(sw_job *r, const char *name, bool changed, sw_status *st)
-{
-    size_t cap = r->nold;
-    stale s;
-
-    if (find_asset(&r->assets, name) < r->assets.n || look_at_stale(r, name, &s, st) || !s.there ||
-        (s.own && !changed))
-        return st->code;
-    if (r->nold == 0 || !s.loose)
-        return sw_buf_add_line(&r->warnings, st,
-                               "%s stays in the output directory, and does not speak of these shards", name);
-    if (!sw_grow(&r->old, &cap, r->nold + 1, sizeof *r->old, st) && (r->old[r->nold] = sw_strdup(name, st)))
-        r->nold++;
-    return st->code;
-}
-
-/* What comes along, and with which mappings. */
-static sw_code choose_assets(reshard *s, sw_status *st)
-{
-    sw_job *r = &s->job;
-    size_t map;
-
-    if (sw_assets_list_beside(r->in, r->out, &r->warnings, &r->assets, st) || !changes_mappings(r) ||
-        make_mappings(s, st))
-        return st->code;
-    map = find_asset(&r->assets, SW_FILE_MAP_NAME);
-    if (map < r->assets.n && s->file_map.len == 0)
-        drop_asset(&r->assets, map);
-    return SW_OK;
-}
-
-/* Rank 0. */
-static sw_code list_assets(reshard *s, sw_status *st)
-{
-    sw_job *r = &s->job;
-
-    if (!r->opt->no_assets && choose_assets(s, st))
-        return st->code;
-    if (!remove_stale(r, SW_FILE_MAP_NAME, changes_mappings(r), st))
-        remove_stale(r, SW_DTYPE_MAP_NAME, changes_mappings(r), st);
-    return st->code;
 }
 
 /* ---- the plan --------------------------------------------------------------------------------------- */
@@ -336,8 +202,8 @@ static sw_code judge_output(reshard *s, sw_status *st)
     sw_job *r = &s->job;
 
     r->fingerprint = sw_job_fingerprint(r, st);
-    r->fingerprint = sw_hash(r->fingerprint, s->file_map.data, s->file_map.len);
-    r->fingerprint = sw_hash(r->fingerprint, s->dtype_map.data, s->dtype_map.len) | 1;
+    r->fingerprint = sw_hash(r->fingerprint, s->beside.file_map.data, s->beside.file_map.len);
+    r->fingerprint = sw_hash(r->fingerprint, s->beside.dtype_map.data, s->beside.dtype_map.len) | 1;
     r->done = r->recovered == r->fingerprint;
     return r->done || !r->recovered ? SW_OK : look_at_output(s, st);
 }
@@ -355,44 +221,12 @@ static sw_code plan(reshard *s, sw_status *st)
         return st->code;
     if (sw_job_schedule(r, st))
         return st->code;
-    if (sw_job_is_root(r) && !list_assets(s, st))
+    if (sw_job_is_root(r) && !sw_beside_list(&s->beside, st))
         judge_output(s, st);
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, &r->done, sizeof r->done, 0, st))
         return st->code;
     r->result->recovered = r->done;
     return sw_job_fill_result(r, st);
-}
-
-static sw_code stage_asset(reshard *s, sw_asset *a, const sw_config_rule *rule, sw_status *st)
-{
-    sw_job *r = &s->job;
-    char *path = sw_path_join(sw_shardset_dir(s->set), a->name, st);
-    const sw_buf *text = new_text(s, a->name);
-
-    if (!path || sw_check_cancel(r->opt->cancel, st) || sw_path_mkdirs_for(path, st))
-        goto out;
-    if (text) {
-        a->size = text->len;
-        sw_path_write(path, text->data, text->len, !r->opt->no_sync, st);
-    } else {
-        sw_asset_stage(a, path, rule, r->result->band_size, !r->opt->no_sync, &r->warnings, st);
-    }
-out:
-    free(path);
-    return st->code;
-}
-
-/* Rank 0. */
-static sw_code stage_assets(reshard *s, sw_status *st)
-{
-    sw_job *r = &s->job;
-    sw_config_rule rule;
-
-    if (sw_job_config_rule(r, &rule, st))
-        return st->code;
-    for (size_t i = 0; i < r->assets.n && !st->code; i++)
-        stage_asset(s, &r->assets.items[i], rule.dtype == SW_NDTYPES ? NULL : &rule, st);
-    return st->code;
 }
 
 /* ---- publishing ------------------------------------------------------------------------------------- */
@@ -431,7 +265,8 @@ static sw_code prepare_output(reshard *s, sw_status *st)
         return sw_fail(st, SW_EUSAGE, r->in, NULL, "there are no tensors to shard");
     if (list_publications(s, st) || check_space(s, st) || check_old(r, st) ||
         sw_job_add_replaced_assets(r, st) ||
-        sw_publication_check(r->out, s->files, s->nfiles, r->old, r->nold, st) || stage_assets(s, st))
+        sw_publication_check(r->out, s->files, s->nfiles, r->old, r->nold, st) ||
+        sw_beside_stage(&s->beside, sw_shardset_dir(s->set), st))
         return st->code;
     return list_publications(s, st); /* sizes of what was edited */
 }
@@ -494,14 +329,14 @@ sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *outpu
     sw_job *r = &s.job;
 
     *r = (sw_job){ .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
+    s.beside = (sw_beside){ .job = r, .whole = &s.whole };
     sw_job_begin(r, result ? result : &unwanted, st);
     /* What .hf_metadata says of dtypes is for whoever welds the new shards. */
     r->as_saved = !r->opt->cast_dtype || strcmp(r->opt->cast_dtype, "none") == 0;
     run(&s, st);
     sw_layout_release(&s.whole);
     sw_shard_rules_release(&s.rules);
-    sw_buf_release(&s.file_map);
-    sw_buf_release(&s.dtype_map);
+    sw_beside_release(&s.beside);
     free(s.dtypes);
     free(s.files);
     if (!result)

@@ -138,20 +138,27 @@ int sw_run_refused(const sw_args *args, sw_status *st)
     return sw_code_exit_status(st->code);
 }
 
+/* False: MPI is of no use. */
+static bool begin_mpi(int *rank, int *size)
+{
+    int provided;
+
+    return !MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) &&
+           !MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN) &&
+           !MPI_Comm_rank(MPI_COMM_WORLD, rank) && !MPI_Comm_size(MPI_COMM_WORLD, size);
+}
+
 int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st)
 {
     sw_args mine = *args;
     sw_run run = { .args = &mine, .comm = sw_comm_self() };
-    int provided, rank, size;
+    int rank, size;
 
     sw_transport_defaults(args->output);
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided)) {
+    if (!begin_mpi(&rank, &size)) {
         sw_refuse(st, SW_EINTERNAL, NULL, "MPI does not start");
         return sw_run_refused(args, st);
     }
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
     if (!alone && st->code == SW_OK)
         sw_launch_confirm(size, st);
     mine.opt.user = &run;
