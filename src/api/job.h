@@ -2,6 +2,7 @@
 #ifndef SW_API_JOB_H
 #define SW_API_JOB_H
 
+#include "base/path.h"
 #include "format/maps.h"
 #include "par/assets.h"
 #include "par/publish.h"
@@ -101,6 +102,9 @@ sw_code sw_job_verify(sw_job *r, sw_status *st);
 sw_code sw_job_check_verify(sw_job *r, sw_status *st);
 
 /* ---- OUTPUT_DIR (output.c) ------------------------------------------------------------------------ */
+
+/* Local. Is INPUT_DIR, which is of this kind, a directory? Errors: SW_EINPUT. */
+sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st);
 
 /* Collective. Take OUTPUT_DIR and recover what a dead run left: stage, recovered, same_dir. */
 sw_code sw_job_open_output(sw_job *r, sw_status *st);

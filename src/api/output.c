@@ -26,6 +26,14 @@ static sw_code has_staging(const sw_job *r, bool *there, sw_status *st)
     return st->code;
 }
 
+sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st)
+{
+    if (kind == SW_PATH_DIR)
+        return SW_OK;
+    return sw_fail(st, SW_EINPUT, r->in, NULL, "%s",
+                   kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
+}
+
 /* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at. Otherwise an INPUT_DIR that
  * is not there must not become an OUTPUT_DIR. */
 static sw_code take_output(sw_job *r, sw_status *st)
@@ -42,9 +50,8 @@ static sw_code take_output(sw_job *r, sw_status *st)
     if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
         sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st))
         return st->code;
-    if (in_kind != SW_PATH_DIR)
-        return sw_fail(st, SW_EINPUT, r->in, NULL, "%s",
-                       in_kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
+    if (sw_job_check_input(r, in_kind, st))
+        return st->code;
     if (sw_path_stat(r->out, &out_kind, &out, st))
         return st->code;
     r->same_dir = out_kind == SW_PATH_DIR && sw_path_same(&in, &out);

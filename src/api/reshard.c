@@ -70,12 +70,8 @@ static sw_code check_dirs(const sw_job *r, sw_status *st)
     sw_path_kind in_kind, out_kind;
     struct stat in, out;
 
-    if (sw_path_stat(r->in, &in_kind, &in, st))
-        return st->code;
-    if (in_kind != SW_PATH_DIR)
-        return sw_fail(st, SW_EINPUT, r->in, NULL, "%s",
-                       in_kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
-    if (sw_path_stat(r->out, &out_kind, &out, st))
+    if (sw_path_stat(r->in, &in_kind, &in, st) || sw_job_check_input(r, in_kind, st) ||
+        sw_path_stat(r->out, &out_kind, &out, st))
         return st->code;
     if (out_kind == SW_PATH_DIR && sw_path_same(&in, &out))
         return sw_fail(st, SW_EUSAGE, r->out, NULL,
