@@ -63,13 +63,15 @@ static void list_call(const char *site)
 
 static int strike(const char *action)
 {
-    const struct timespec moment = { 0, 50000000 };
+    const struct timespec moment = { 0, 50000000 }, longer = { 3, 0 };
     int err = atoi(action);
 
     if (strcmp(action, "kill") == 0)
         kill(getpid(), SIGKILL);
-    if (strcmp(action, "stop") == 0) {
+    if (strcmp(action, "stop") == 0 || strcmp(action, "halt") == 0) {
         kill(getpid(), SIGSTOP);
+        if (strcmp(action, "halt") == 0)
+            nanosleep(&longer, NULL);
         return 0;
     }
     if (strcmp(action, "slow") == 0) {

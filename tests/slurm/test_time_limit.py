@@ -20,7 +20,7 @@ class Limited:
     def __init__(self, site):
         self.works = [Work(tempfile.mkdtemp(prefix="limit-", dir=site.root)) for _ in range(4)]
         weld, training, signalled, plain = self.works
-        self.weld = site.weld(weld.src, weld.out, cwd=weld.path, env={"SHARDWELD_FAULT": "mpi_sync:0:1:stop"})
+        self.weld = site.weld(weld.src, weld.out, cwd=weld.path, env={"SHARDWELD_FAULT": "mpi_sync:0:1:halt"})
         self.training = site.batch("srun sleep 300", training.path)
         self.after = site.script("submit-after.sh", self.training, training.src, training.out, "--expect-shards=4", cwd=training.path).stdout.strip()
         self.afterok = site.run("sbatch", "--parsable", f"--dependency=afterok:{self.training}", "--output=/dev/null", "--wrap=true").stdout.strip()

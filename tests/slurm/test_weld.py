@@ -7,8 +7,8 @@ import time
 import pytest
 
 # Rank 0 stands still before the welded files are published, or in the middle of that.
-STAGED = {"SHARDWELD_FAULT": "mpi_sync:0:1:stop"}
-PUBLISHING = {"SHARDWELD_FAULT": "rename:0:2:stop"}
+STAGED = {"SHARDWELD_FAULT": "mpi_sync:0:1:halt"}
+PUBLISHING = {"SHARDWELD_FAULT": "rename:0:2:halt"}
 STAGING = ".shardweld-staging"
 
 
