@@ -322,8 +322,7 @@ class Work:
         return [line for line in self.log(job).splitlines() if line.startswith("weld: ")]
 
     def training(self):
-        with open(f"{self.path}/training.out") as f:
-            return f.read()
+        return read(f"{self.path}/training.out").decode()
 
     def give(self, user):
         for base, _, names in os.walk(self.path):

@@ -10,7 +10,7 @@ from conftest import Work
 # Lines of epilog.sh's head comment.
 SIGNALLED = """trap "EPILOG" EXIT
 trap 'scancel --signal=TERM $SLURM_JOB_ID; wait $train; exit $?' USR1
-srun sh -c 'trap "echo saved; exit 9" TERM; sleep 300 & wait' & train=$!
+srun sh -c 'trap "echo saved; exit 9" TERM; echo begun; sleep 300 & wait' & train=$!
 wait $train"""
 
 
@@ -24,12 +24,14 @@ class Limited:
         self.training = site.batch("srun sleep 300", training.path)
         self.after = site.script("submit-after.sh", self.training, training.src, training.out, "--expect-shards=4", cwd=training.path).stdout.strip()
         self.afterok = site.run("sbatch", "--parsable", f"--dependency=afterok:{self.training}", "--output=/dev/null", "--wrap=true").stdout.strip()
-        self.signalled = self.train(site, signalled, SIGNALLED, "--time=1", "--signal=B:USR1@50")
+        self.signalled = self.train(site, signalled, SIGNALLED, "--time=10", "--signal=B:USR1@50")
         self.plain = self.train(site, plain, SIGNALLED.replace("USR1", "USR2"))
         site.wait_held(self.weld)
         site.until(lambda: all(site.show(j)["JobState"] == "RUNNING" for j in (self.training, self.plain)), 30, "all to run")
-        end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 2))
-        for job in (self.weld, self.training, self.plain):
+        site.until(lambda: "begun\n" in signalled.training(), 60, "the training to begin")
+        # The signal is due at once, and then there are 50 s.
+        for job, seconds in (self.signalled, 50), (self.weld, 2), (self.training, 2), (self.plain, 2):
+            end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + seconds))
             site.run("scontrol", "update", f"JobId={job}", f"EndTime={end}")
 
     def train(self, site, work, text, *options):
