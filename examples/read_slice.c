@@ -130,7 +130,6 @@ int main(int argc, char **argv)
     sw_status st = SW_STATUS_INIT;
     char text[2048];
     sw_comm comm;
-    bool first;
 
     MPI_Init(&argc, &argv);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -144,11 +143,11 @@ int main(int argc, char **argv)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     run(&comm, argv[1], &st);
-    first = comm.rank == 0;
+    /* The error is the same on every rank. It is printed before MPI_Finalize: mpirun ends the others as soon as one rank
+     * has returned an exit status that is not 0. */
+    if (st.code && comm.rank == 0)
+        fprintf(stderr, "read_slice: %s\n", sw_status_message(&st, text, sizeof text));
     sw_comm_mpi_release(&comm);
     MPI_Finalize();
-    /* The error is the same on every rank. */
-    if (st.code && first)
-        fprintf(stderr, "read_slice: %s\n", sw_status_message(&st, text, sizeof text));
     return sw_code_exit_status(st.code);
 }
