@@ -1,10 +1,10 @@
 /* Loading each rank's part of a checkpoint onto a new mesh, beside the limit: reading as many bytes.
  *
- *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lrm] CHECKPOINT rows|columns|grid RANKS
+ *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-m safe|never|always] [-lr] CHECKPOINT rows|columns|grid RANKS
  *
  * One rank after the other, as DTensor places them, into memory that has been touched. With -l only the limit runs: THREADS read as many
  * bytes as the rank needs, one after the other, a MiB at a time, into the same memory. With -r they read the very ranges that the rank needs, with a call
- * for each; with -m rows are taken from mapped files. Prints the seconds of the best round, headers included, and the bytes of all ranks. */
+ * for each. Prints the seconds of the best round, headers included, and the bytes of all ranks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -25,7 +25,8 @@ typedef struct setup {
     uint64_t mesh[2]; /* ranks over rows, over columns */
     unsigned threads, rounds;
     uint64_t buffer;
-    bool limit, ranges, map;
+    bool limit, ranges;
+    sw_read_map map;
 } setup;
 
 /* The part of one rank: reads, and where they go. */
@@ -356,6 +357,17 @@ static void take_mesh(setup *s, const char *layout, uint64_t ranks)
     }
 }
 
+static sw_read_map take_map(const char *word)
+{
+    static const char *const words[] = { "safe", "never", "always" };
+
+    for (int i = 0; i < 3; i++)
+        if (strcmp(word, words[i]) == 0)
+            return (sw_read_map)i;
+    die("-m takes safe, never or always");
+    return SW_READ_MAP_SAFE;
+}
+
 int main(int argc, char **argv)
 {
     setup s = { .threads = 1, .rounds = 3 };
@@ -364,7 +376,7 @@ int main(int argc, char **argv)
     sw_status st = SW_STATUS_INIT;
     int c;
 
-    while ((c = getopt(argc, argv, "t:b:d:k:lrm")) != -1) {
+    while ((c = getopt(argc, argv, "t:b:d:k:m:lr")) != -1) {
         if (c == 't')
             s.threads = (unsigned)strtoul(optarg, NULL, 10);
         else if (c == 'b')
@@ -378,13 +390,13 @@ int main(int argc, char **argv)
         else if (c == 'r')
             s.ranges = true;
         else if (c == 'm')
-            s.map = true;
+            s.map = take_map(optarg);
         else
             return 2;
     }
     if (argc - optind != 3 || !s.threads || !s.rounds || !strtoull(argv[optind + 2], NULL, 10))
-        die("usage: bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-lrm] CHECKPOINT LAYOUT "
-            "RANKS");
+        die("usage: bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-m safe|never|always] "
+            "[-lr] CHECKPOINT LAYOUT RANKS");
     s.path = argv[optind];
     take_mesh(&s, argv[optind + 1], strtoull(argv[optind + 2], NULL, 10));
     sw_checkpoint_open(&comm, s.path, NULL, &cp, &st);

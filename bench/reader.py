@@ -5,7 +5,7 @@ go into memory that has been touched, one rank after the other; the files are in
 
   limit      reads as many bytes as each rank needs, one after the other, with pread
   ranges     reads the very ranges of the files that each rank needs, with a pread for each: what reading can do at best without gaps
-  shardweld  sw_checkpoint_read(), with and without mapped files
+  shardweld  sw_checkpoint_read(); "no maps": with SW_READ_MAP_NEVER
   torch      HuggingFaceStorageReader: where the python in TORCH_PYTHON (default: build/venv/bin/python) has torch
 
 BENCH_READER is the program bench_reader (default: build/bench/bench_reader).
@@ -36,7 +36,7 @@ def contenders(args, path, layout, ranks):
         out[f"limit, {count}"] = threads, [*ours, "-l", path, layout, ranks]
         out[f"ranges, {count}"] = threads, [*ours, "-r", path, layout, ranks]
         out[f"shardweld, {count}"] = threads, [*ours, path, layout, ranks]
-        out[f"shardweld, {count}, mapped"] = threads, [*ours, "-m", path, layout, ranks]
+        out[f"shardweld, {count}, no maps"] = threads, [*ours, "-m", "never", path, layout, ranks]
         if args.torch:
             out[f"torch, {count}"] = threads, [args.torch, os.path.join(HERE, "peer_reader.py"), path, layout, ranks, threads, 1]
     return out

@@ -476,24 +476,32 @@ typedef struct sw_read {
     const char *dtype;
 } sw_read;
 
+/* Rows with gaps between them (columns of a matrix) come up to twice as fast from a mapped file as by pread(2). But where a mapped file is
+ * cut short, or its disk fails, in the fraction of a millisecond in which a part of it is copied, the process ends with SIGBUS. */
+typedef enum sw_read_map {
+    /* Only files that nobody can cut short meanwhile: this process holds a lease on them (fcntl(2), F_SETLEASE), so that whoever opens one
+     * for writing waits for a moment, and pages that cannot be read are found before. Leases are for local file systems, for the
+     * owner of the file and root, and for files that nobody has open for writing. All others are read. */
+    SW_READ_MAP_SAFE = 0,
+    SW_READ_MAP_NEVER,
+    SW_READ_MAP_ALWAYS, /* Each 2 MiB are looked at before (from Linux 5.14 on); what happens after that may be the end */
+} sw_read_map;
+
 /* Zero is the default of each member.
  *   threads      that read, the caller's among them; 0 = 1
  *   buffer_size  bytes of memory per thread besides the caller's own, at least SW_BUFFER_SIZE_MIN; 0 = 1 MiB
  *   cancel       looked at every few MiB; non-zero ends the call with SW_ECANCEL; NULL = none
- *   map          rows with gaps between them (columns of a matrix) are taken from mapped files, which is up to twice as fast where the files
- *                are in memory. A file that was cut short, or cannot be read, is an error as without it, found before its part of 2 MiB
- *                is looked at; but if that happens in the fraction of a millisecond that follows, or on a Linux before 5.14, the process
- *                ends with SIGBUS */
+ *   map          see sw_read_map */
 typedef struct sw_read_options {
     unsigned threads;
     uint64_t buffer_size;
     const volatile int *cancel;
-    bool map;
+    sw_read_map map;
 } sw_read_options;
 
 #define SW_READ_OPTIONS_INIT                                                                                 \
     {                                                                                                        \
-        0, 0, NULL, false                                                                                    \
+        0, 0, NULL, SW_READ_MAP_SAFE                                                                         \
     }
 
 /* Local. Read boxes of tensors into memory: each byte of the files once for each box that needs it, each file forwards, in the order of

@@ -292,7 +292,7 @@ class Read(Structure):
 class ReadOptions(Structure):
     """sw_read_options."""
 
-    _fields_ = [("threads", c_uint), ("buffer_size", c_uint64), ("cancel", POINTER(c_int)), ("map", c_bool)]
+    _fields_ = [("threads", c_uint), ("buffer_size", c_uint64), ("cancel", POINTER(c_int)), ("map", c_int)]
 
 
 class ReadShape(Structure):

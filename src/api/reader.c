@@ -17,6 +17,8 @@ static sw_code check_options(const sw_read_options *opt, sw_reader *r, sw_status
     r->buffer_size = opt->buffer_size ? opt->buffer_size : SW_READER_BUFFER;
     r->cancel = opt->cancel;
     r->map = opt->map;
+    if ((unsigned)opt->map > SW_READ_MAP_ALWAYS)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no way of reading has the number %d", (int)opt->map);
     if (r->threads > THREADS_MAX)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "%u threads are more than %u", r->threads, THREADS_MAX);
     if (r->buffer_size < SW_BUFFER_SIZE_MIN)

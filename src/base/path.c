@@ -576,8 +576,29 @@ static const struct {
     { 0x01161970, "gfs2" }, { 0x18031977, "weka" },
 };
 
+/* NULL when it is none of them. */
+static const char *shared_fs_name(uint32_t magic)
+{
+    for (size_t i = 0; i < sizeof shared_fs / sizeof *shared_fs; i++)
+        if (shared_fs[i].magic == magic)
+            return shared_fs[i].name;
+    return NULL;
+}
+
+bool sw_fd_is_shared(int fd)
+{
+    struct statfs f;
+    int r;
+
+    do {
+        r = SW_FAULT("statfs") ? -1 : fstatfs(fd, &f);
+    } while (r != 0 && errno == EINTR);
+    return r != 0 || shared_fs_name((uint32_t)f.f_type);
+}
+
 sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
 {
+    const char *name;
     struct statfs f;
     struct stat s;
     int r;
@@ -589,12 +610,10 @@ sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
     } while (r != 0 && errno == EINTR);
     if (r != 0 || stat(path, &s) != 0)
         return sw_fail_errno(st, path, errno, "cannot ask for its file system");
+    name = shared_fs_name((uint32_t)f.f_type);
     out->block = s.st_blksize > 0 ? (uint64_t)s.st_blksize : 4096;
-    for (size_t i = 0; i < sizeof shared_fs / sizeof *shared_fs; i++)
-        if ((uint32_t)f.f_type == shared_fs[i].magic) {
-            out->name = shared_fs[i].name;
-            out->shared = true;
-        }
+    out->shared = name != NULL;
+    out->name = name ? name : "local";
     out->nfs = strcmp(out->name, "nfs") == 0;
     return SW_OK;
 }

@@ -125,6 +125,9 @@ typedef struct sw_fs {
 } sw_fs;
 sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st);
 
+/* Local. May other machines see the file? true when it cannot be told. */
+bool sw_fd_is_shared(int fd);
+
 /* The same for a path that need not exist yet: of the nearest of its parents that does. */
 sw_code sw_path_fs_near(const char *path, sw_fs *out, sw_status *st);
 

@@ -3,7 +3,7 @@
  *   straight  rows that lie far apart in the file: a call for each
  *   skipped   rows with small gaps or none: many in one call, what lies between them goes into scratch memory
  *   sieved    short rows: all from the first to the last goes into scratch memory, and what is wanted is copied
- *   mapped    the last two, if the caller allows it: copied from a mapping, so that gaps cost only the mapping of their pages
+ *   mapped    in place of the last two, where a mapping is safe: copied from it, so that gaps cost only the mapping of their pages
  *
  * Scratch memory stays in the processor's cache. Measured (rows of R bytes, a gap of G bytes behind each, seconds for 270 MB of
  * file in the page cache; reading R of every R + G bytes at once takes 0.016 s times 4 R / (R + G)):
@@ -19,12 +19,6 @@
  * rows and gaps that are read together are so many times as many bytes. */
 #include "par/pull.h"
 
-#include <errno.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include "base/fault.h"
 #include "base/num.h"
 #include "base/rows.h"
 
@@ -34,17 +28,9 @@
 #define LINES 256u       /* that are read together */
 
 #define WINDOW (UINT64_C(2) << 20)    /* of a mapping that is made ready at once */
-#define BLOCK (UINT64_C(2) << 20)     /* a huge page, or a multiple of one */
 #define MAP_GAP (UINT64_C(64) << 10)  /* the pages of a larger one cost more than a call */
 #define MAP_ROW (UINT64_C(128) << 10) /* for a longer one a call costs nothing */
 #define FAR_BYTES (UINT64_C(1) << 20) /* no cache that is near holds them */
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-#ifndef SYS_cachestat
-#define SYS_cachestat 451
-#endif
 
 /* ---- copying ---------------------------------------------------------------------------------------- */
 
@@ -115,70 +101,13 @@ static void copy_lines(sieve *v, const char *from)
     }
 }
 
-void sw_mapping_release(sw_mapping *m)
-{
-    if (m->base)
-        munmap(m->base, m->len);
-    *m = (sw_mapping){ 0 };
-}
-
-/* Strips come sorted by file, so that the last one is mostly the right one. Mapping all of it takes no memory, and lets several
- * threads do without mapping and unmapping all the time. NULL where it cannot be: then it is read. */
-static const char *map_file(const sw_pull *p, const sw_strip *s, int fd)
-{
-    sw_mapping *m = p->map;
-    void *base;
-
-    if (m->base && m->file == s->file)
-        return m->base;
-    sw_mapping_release(m);
-    m->len = (size_t)p->source->c->files[s->file].size;
-    m->file = s->file;
-    base = SW_FAULT("mmap") ? MAP_FAILED : mmap(NULL, m->len, PROT_READ, MAP_SHARED, fd, 0);
-    m->base = base == MAP_FAILED ? NULL : base;
-    return m->base;
-}
-
-/* Is every byte of the file from at on in the page cache, as far as this system tells? */
-static bool is_cached(int fd, uint64_t at, uint64_t n)
-{
-    const uint64_t range[2] = { at, n };
-    uint64_t pages[5] = { 0 }, page = (uint64_t)sysconf(_SC_PAGESIZE);
-
-    return syscall(SYS_cachestat, fd, range, pages, 0) == 0 && pages[0] == (at % page + n + page - 1) / page;
-}
-
-/* Where the file has become shorter, or cannot be read, a fault would be the end: this says so before. Pages that are in the cache are there;
- * others are read now, all at once. Linux before 5.14 cannot do that. */
-static bool prepare(const sieve *v)
-{
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), first = v->begin / page * page;
-    char *from = v->p->map->base + first;
-
-    if (SW_FAULT("populate"))
-        return false;
-    return is_cached(v->fd, v->begin, v->end - v->begin) ||
-           madvise(from, (size_t)(v->end - first), MADV_POPULATE_READ) == 0 || errno == EINVAL;
-}
-
-/* What has been copied would go on counting as ours. Whole blocks: half a huge page would have to be taken apart first. Hints: nothing can
- * fail. */
-static void let_go(sw_mapping *m, uint64_t end)
-{
-    uint64_t until = end / BLOCK * BLOCK;
-
-    if (until > m->kept)
-        (void)madvise(m->base + m->kept, (size_t)(until - m->kept), MADV_DONTNEED);
-    m->kept = until;
-}
-
 static void copy_mapped(sieve *v)
 {
-    if (prepare(v))
-        copy_lines(v, v->map + v->begin);
-    else
-        v->refused = true;
-    let_go(v->p->map, v->end);
+    v->refused = !sw_mapped_ready(v->p->mapped, v->begin, v->end);
+    if (v->refused)
+        return;
+    copy_lines(v, v->map + v->begin);
+    sw_mapped_done(v->p->mapped, v->end);
 }
 
 static sw_code empty(sieve *v, sw_status *st)
@@ -246,7 +175,7 @@ static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, s
 {
     sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_GAP };
 
-    v.map = map_file(p, s, fd);
+    v.map = sw_mapped_file(p->mapped, s->file, fd, p->source->c->files[s->file].size);
     if (v.map)
         put_all(&v, st);
     return v.map && !v.refused;
@@ -322,7 +251,7 @@ static bool is_run(const sw_strip *s)
 
 static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
 {
-    return p->map && s->row <= MAP_ROW && innermost(s)->from - s->row <= MAP_GAP &&
+    return p->mapped && s->row <= MAP_ROW && innermost(s)->from - s->row <= MAP_GAP &&
            (s->row < ROW_DIRECT || !is_run(s));
 }
 
@@ -334,6 +263,8 @@ sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *
         return st->code;
     if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
         return st->code;
+    if (p->mapped)
+        sw_mapped_yield(p->mapped);
     if (s->nloops == 0 || s->row >= ROW_DIRECT || s->row > p->room)
         return pull_skipped(p, s, to, fd, st);
     return pull_sieved(p, s, to, fd, st);

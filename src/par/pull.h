@@ -2,34 +2,23 @@
 #ifndef SW_PAR_PULL_H
 #define SW_PAR_PULL_H
 
+#include "par/mapped.h"
 #include "par/source.h"
 #include "plan/strips.h"
 
 #define SW_PULL_ROOM_MIN 512u
 
-/* A file that is mapped as a whole; the pages are the system's. */
-typedef struct sw_mapping {
-    char *base; /* NULL = none */
-    size_t len;
-    uint32_t file;
-    uint64_t kept; /* pages before it have been let go */
-} sw_mapping;
-
 typedef struct sw_pull {
     sw_source *source; /* its own scratch is not used: it may be 1 byte */
     char *scratch;     /* for what lies between rows, and for rows that are too short to be read one by one */
     uint64_t room;     /* bytes of it, at least SW_PULL_ROOM_MIN */
-    /* take scattered rows from mapped files, the last of which stays in it; NULL = read them */
-    sw_mapping *map;
-    bool far; /* what is read is not looked at soon: it may go past the caches */
+    sw_mapped *mapped; /* for scattered rows; the last file stays in it; NULL = read them */
+    bool far;          /* what is read is not looked at soon: it may go past the caches */
 } sw_pull;
 
 /* Local. Read a strip: its first byte goes to to + strip->to. The file is read forwards, each row once.
  * Errors: SW_EINPUT for a file that has become another or shorter, SW_EIO. */
 sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *st);
-
-/* Local. Unmap what is mapped. */
-void sw_mapping_release(sw_mapping *m);
 
 /* Local. Copy rows that lie in memory at from as they would lie in a file (strip->at is not looked at) to where they belong. */
 void sw_pull_copy(const sw_strip *s, const char *from, char *to);

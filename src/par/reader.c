@@ -222,7 +222,7 @@ typedef struct crew {
 typedef struct worker {
     crew *crew;
     sw_source source;
-    sw_mapping mapping;
+    sw_mapped mapped;
     char *memory;
     sw_status st;
     size_t failed; /* its task; tasks->n before the first */
@@ -261,7 +261,7 @@ static sw_code do_task(worker *k, const task *t)
     const sw_want *w = &r->wants[t->want];
     bool copy = w->op == SW_OP_COPY;
     uint64_t sieve = copy ? r->buffer_size : sw_round_up(r->buffer_size / 4, 16);
-    sw_pull pull = { &k->source, k->memory, sieve, r->map ? &k->mapping : NULL, copy };
+    sw_pull pull = { &k->source, k->memory, sieve, &k->mapped, copy };
     sw_recast recast = { r->c, &pull, k->memory + sieve, r->buffer_size - sieve };
     part_box shared, part;
     sw_chunks chunks;
@@ -307,7 +307,7 @@ static void *work(void *arg)
     k->failed = i;
     if (k->st.code)
         atomic_store(&all->stop, true);
-    sw_mapping_release(&k->mapping);
+    sw_mapped_release(&k->mapped);
     sw_source_release(&k->source);
     free(k->memory);
     return NULL;
@@ -356,8 +356,10 @@ sw_code sw_reader_run(const sw_reader *r, sw_status *st)
     workers = sw_calloc(all.size, sizeof *workers, st);
     if (!workers)
         goto out;
-    for (unsigned i = 0; i < all.size; i++)
+    for (unsigned i = 0; i < all.size; i++) {
         workers[i].crew = &all;
+        workers[i].mapped.how = r->map;
+    }
     work_together(workers, all.size);
     first_failure(workers, all.size, st);
 out:

@@ -13,7 +13,7 @@ typedef struct sw_reader {
     unsigned threads;           /* at least 1 */
     uint64_t buffer_size;       /* bytes for each, at least SW_BUFFER_SIZE_MIN */
     const volatile int *cancel; /* NULL = none */
-    bool map;                   /* see sw_read_options */
+    sw_read_map map;
 } sw_reader;
 
 #define SW_READER_BUFFER (UINT64_C(1) << 20) /* default of buffer_size */

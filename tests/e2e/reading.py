@@ -12,8 +12,12 @@ BUILD = os.environ.get("SHARDWELD_BUILD", os.path.join(runner.ROOT, "build"))
 PROGRAM = os.path.join(os.path.abspath(BUILD), "tests", "reader_check")
 
 
-def command(path, threads=1, buffer=0, map=False):
-    return [PROGRAM, *(["-m"] if map else []), "-t", str(threads), "-b", str(buffer), str(path)]
+# sw_read_map
+SAFE, NEVER, ALWAYS = range(3)
+
+
+def command(path, threads=1, buffer=0, map=SAFE):
+    return [PROGRAM, "-m", str(map), "-t", str(threads), "-b", str(buffer), str(path)]
 
 
 def run(path, requests=(), env=None, **options):

@@ -4,16 +4,18 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import oracle
 import pytest
 import runner
-from reading import command, read, results, run
+from reading import ALWAYS, NEVER, SAFE, command, read, results, run
 
 # What the reader does without: it goes another way.
-SPARED = {"mmap", "populate"}
+SPARED = {"statfs", "setlease", "getlease", "mmap", "populate"}
+MAPPING = {SAFE: SPARED, NEVER: set(), ALWAYS: {"mmap", "populate"}}
 STRICT = {"open_shard", "pread", "open", "opendir", "readdir"}
 
 
@@ -28,13 +30,15 @@ def scene(tmp_path_factory):
     return directory, [columns, {**narrow, "dtype": "F32"}, {"name": "b"}, narrow, {"name": "c"}]
 
 
-@pytest.mark.parametrize("threads, map", [(1, False), (1, True), (3, False), (3, True)])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("map", [SAFE, NEVER, ALWAYS])
 def test_every_call(scene, tmp_path, rng, threads, map):
     directory, requests = scene
     want, listing = read(directory, requests, threads=threads, map=map), tmp_path / "calls"
     assert run(directory, requests, {"SHARDWELD_FAULT_LIST": str(listing)}, threads=threads, map=map).returncode == 0
     sites = [line.split()[0] for line in listing.read_text().splitlines()]
-    assert {"open_shard", "pread", *(SPARED if map else ())} <= set(sites)
+    assert {"open_shard", "pread"} <= set(sites)
+    assert MAPPING[map] == SPARED & set(sites)
     for site in sorted(set(sites)):
         n = sites.count(site)
         for nth in range(1, n + 1) if n <= 12 else sorted(rng.sample(range(1, n + 1), 12)):
@@ -56,24 +60,21 @@ def stopped(process):
         return f.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
-@pytest.mark.parametrize("site, map", [("pread", False), ("populate", True)])
-@pytest.mark.parametrize("size", [0, 5000])
-def test_a_file_that_is_cut_short_meanwhile(scene, tmp_path, site, map, size):
-    """Also when it is mapped."""
+def copy_of(scene, tmp_path):
+    """(directory, requests)"""
     directory, requests = scene
     copy = tmp_path / "in"
     copy.mkdir()
     for name, data in oracle.tree(directory).items():
         oracle.write(str(copy / name), data)
-    nth = 1
-    if site == "pread":  # headers are read first
-        listing = tmp_path / "calls"
-        run(copy, requests, {"SHARDWELD_FAULT_LIST": str(listing)})
-        sites = [line.split()[0] for line in listing.read_text().splitlines()]
-        nth = sites[: sites.index("open_shard")].count(site) + 1
+    return copy, requests
+
+
+def run_until(site, nth, directory, requests, map):
+    """The process, which has stopped itself there."""
     pipe = subprocess.PIPE
     env = runner.environment({"SHARDWELD_FAULT": f"{site}:0:{nth}:stop"})
-    process = subprocess.Popen(command(copy, map=map), env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = subprocess.Popen(command(directory, map=map), env=env, stdin=pipe, stdout=pipe, stderr=pipe)
     process.stdin.write(json.dumps(requests).encode())
     process.stdin.close()
     process.stdin = None
@@ -81,9 +82,45 @@ def test_a_file_that_is_cut_short_meanwhile(scene, tmp_path, site, map, size):
     while not stopped(process):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.005)
-    for name in os.listdir(copy):
-        os.truncate(copy / name, size)
-    os.kill(process.pid, signal.SIGCONT)
+    return process
+
+
+def tells_of_the_change(process):
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (3, b""), f"{process.returncode}: {err.decode()}"
     assert b"shard-0000" in err and (b"became shorter" in err or b"when its header was read" in err), err.decode()
+
+
+@pytest.mark.parametrize("site, map", [("pread", NEVER), ("populate", ALWAYS)])
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_file_that_is_cut_short_meanwhile(scene, tmp_path, site, map, size):
+    """Also when it is mapped."""
+    directory, requests = copy_of(scene, tmp_path)
+    nth = 1
+    if site == "pread":  # headers are read first
+        listing = tmp_path / "calls"
+        run(directory, requests, {"SHARDWELD_FAULT_LIST": str(listing)}, map=map)
+        sites = [line.split()[0] for line in listing.read_text().splitlines()]
+        nth = sites[: sites.index("open_shard")].count(site) + 1
+    process = run_until(site, nth, directory, requests, map)
+    for name in os.listdir(directory):
+        os.truncate(directory / name, size)
+    os.kill(process.pid, signal.SIGCONT)
+    tells_of_the_change(process)
+
+
+@pytest.mark.parametrize("how", ["truncate", "open"])
+def test_who_wants_to_change_a_mapped_file_waits_for_the_reader(scene, tmp_path, how):
+    directory, requests = copy_of(scene, tmp_path)
+    process = run_until("getlease", 1, directory, requests, SAFE)
+    shard = directory / oracle.shard_name(1)
+    before = shard.read_bytes()
+    code = "import os, sys; os.truncate(sys.argv[1], 0)" if how == "truncate" else "import sys; open(sys.argv[1], 'wb')"
+    writer = subprocess.Popen([sys.executable, "-c", code, str(shard)])
+    with pytest.raises(subprocess.TimeoutExpired):
+        writer.wait(timeout=0.5)
+    assert shard.read_bytes() == before
+    os.kill(process.pid, signal.SIGCONT)
+    assert writer.wait(timeout=20) == 0
+    assert shard.read_bytes() == b""
+    tells_of_the_change(process)

@@ -1,4 +1,4 @@
-/* The reader as a filter, for comparing it with torch's: reader_check [-m] [-t THREADS] [-b BUFFER] PATH, with a JSON array of reads
+/* The reader as a filter, for comparing it with torch's: reader_check [-m 0|1|2] [-t THREADS] [-b BUFFER] PATH (-m: an sw_read_map), with a JSON array of reads
  * on standard input: {"name", "offsets", "shape", "dtype"}, where all but the name may be left out. Without any the
  * array stands for all tensors as they are saved. On standard output: a line of JSON, [[name, dtype, shape], ...], then the bytes of all. */
 #include <getopt.h>
@@ -163,9 +163,9 @@ int main(int argc, char **argv)
     size_t n;
     int c, status;
 
-    while ((c = getopt(argc, argv, "mt:b:")) != -1) {
+    while ((c = getopt(argc, argv, "m:t:b:")) != -1) {
         if (c == 'm')
-            opt.map = true;
+            opt.map = (sw_read_map)strtoul(optarg, NULL, 10);
         else if (c == 't')
             opt.threads = (unsigned)strtoul(optarg, NULL, 10);
         else if (c == 'b')
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
     }
     asked = json_loadf(stdin, 0, &error);
     if (optind + 1 != argc || !json_is_array(asked))
-        die("usage: reader_check [-m] [-t THREADS] [-b BUFFER] PATH, and an array of reads on standard "
+        die("usage: reader_check [-m 0|1|2] [-t THREADS] [-b BUFFER] PATH, and an array of reads on standard "
             "input");
     if (sw_checkpoint_open(&comm, argv[optind], NULL, &cp, &st))
         return fail(&st);

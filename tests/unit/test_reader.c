@@ -357,7 +357,7 @@ static void run_requests(const world *w, const request *requests, size_t n, uint
 {
     static const uint64_t buffers[] = { 0, 4096, 5000, 70000 };
     sw_read_options opt = { (unsigned)test_random(seed, 5), buffers[test_random(seed, 4)], NULL,
-                            test_random(seed, 3) == 0 };
+                            (sw_read_map)test_random(seed, 3) };
     sw_read reads[TENSORS] = { { 0 } };
     sw_status st = SW_STATUS_INIT;
 
@@ -625,13 +625,13 @@ static void test_long_rows(void **state)
     for (uint64_t columns = 100; columns <= 6000; columns = columns * 3 + 1) {
         uint64_t offsets[2] = { 3, 6000 - columns }, shape[2] = { 690, columns };
         sw_read read = { "t", offsets, shape, memory, NULL, 690 * columns * 4, NULL };
-        sw_read_options opt = { 3, 0, NULL, false };
+        sw_read_options opt = { 3, 0, NULL, SW_READ_MAP_SAFE };
         sw_status st;
 
-        for (int how = 0; how < 4; how++) {
+        for (int how = 0; how < 6; how++) {
             bool cast = how & 1;
 
-            opt.map = how & 2;
+            opt.map = (sw_read_map)(how / 2);
             read.dtype = cast ? "bfloat16" : NULL;
             assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &opt, &st), SW_OK);
             for (uint64_t r = 0; r < 690; r++) {
@@ -931,7 +931,7 @@ static void test_options(void **state)
     char memory[16];
     sw_read read = { "t", NULL, NULL, memory, NULL, 16, NULL };
     sw_read_options small = { .buffer_size = 4095 }, many = { .threads = 1025 },
-                    fine = { 1024, 4096, NULL, false };
+                    fine = { 1024, 4096, NULL, SW_READ_MAP_SAFE }, unknown = { .map = (sw_read_map)3 };
     volatile int yes = 1;
     sw_read_options cancel = { .threads = 2, .cancel = &yes };
     uint64_t seed = 1;
@@ -942,6 +942,7 @@ static void test_options(void **state)
     open_world(&w, &seed, tensors, 1, false);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &small, &st), SW_EUSAGE);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &many, &st), SW_EUSAGE);
+    assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &unknown, &st), SW_EUSAGE);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &cancel, &st), SW_ECANCEL);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &fine, &st), SW_OK);
     assert_memory_equal(memory, tensors[0].data, 16);
@@ -956,7 +957,7 @@ static void test_changed_file(void **state)
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 400 } } };
     char memory[1600], path[128];
     sw_read read = { "t", NULL, NULL, memory, NULL, sizeof memory, NULL };
-    sw_read_options opt = { 2, 0, NULL, false };
+    sw_read_options opt = { .threads = 2 };
     uint64_t seed = 1;
     sw_dir names = { 0 };
     sw_status st = SW_STATUS_INIT;

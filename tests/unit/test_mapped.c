@@ -1,0 +1,212 @@
+/* Mapped files: which are, and that nobody can take one away while it is looked at. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "par/mapped.h"
+
+#define SIZE 100000
+
+typedef struct world {
+    char path[64];
+    int fd;
+    sw_mapped m;
+} world;
+
+static bool knows_leases(int fd)
+{
+    return fcntl(fd, F_SETLEASE, F_RDLCK) == 0 && fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
+}
+
+static world open_world(sw_read_map how)
+{
+    world w = { .path = "/tmp/shardweld_mapped_XXXXXX", .m = { .how = how } };
+    int fd = mkstemp(w.path);
+    char data[SIZE];
+
+    for (int i = 0; i < SIZE; i++)
+        data[i] = (char)(i * 7 + i / 1000);
+    assert_int_equal(write(fd, data, SIZE), SIZE);
+    close(fd);
+    w.fd = open(w.path, O_RDONLY);
+    assert_true(w.fd >= 0);
+    if (how == SW_READ_MAP_SAFE && !knows_leases(w.fd)) {
+        unlink(w.path);
+        skip();
+    }
+    return w;
+}
+
+static void close_world(world *w)
+{
+    sw_mapped_release(&w->m);
+    close(w->fd);
+    unlink(w->path);
+}
+
+static uint64_t size_of(int fd)
+{
+    struct stat s;
+
+    assert_int_equal(fstat(fd, &s), 0);
+    return (uint64_t)s.st_size;
+}
+
+static void check_bytes(const world *w, const char *base)
+{
+    char data[SIZE];
+
+    assert_non_null(base);
+    assert_int_equal(pread(w->fd, data, SIZE, 0), SIZE);
+    assert_memory_equal(base, data, SIZE);
+}
+
+/* Whoever opens it for writing is told, and need not wait. */
+static bool is_free(const world *w)
+{
+    int fd = open(w->path, O_WRONLY | O_NONBLOCK);
+
+    assert_true(fd >= 0 || errno == EWOULDBLOCK);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static void test_safe(void **state)
+{
+    world w = open_world(SW_READ_MAP_SAFE);
+    const char *base = sw_mapped_file(&w.m, 3, w.fd, SIZE);
+
+    (void)state;
+    check_bytes(&w, base);
+    assert_true(sw_mapped_ready(&w.m, 0, SIZE));
+    sw_mapped_done(&w.m, SIZE);
+    assert_ptr_equal(sw_mapped_file(&w.m, 3, w.fd, SIZE), base);
+    sw_mapped_release(&w.m);
+    assert_true(is_free(&w));
+    /* A request to write is answered, and the file is read from then on. */
+    assert_non_null(sw_mapped_file(&w.m, 3, w.fd, SIZE));
+    assert_false(is_free(&w));
+    assert_false(sw_mapped_ready(&w.m, 0, SIZE));
+    assert_true(is_free(&w));
+    assert_null(sw_mapped_file(&w.m, 3, w.fd, SIZE));
+    assert_non_null(sw_mapped_file(&w.m, 4, w.fd, SIZE));
+    assert_false(is_free(&w));
+    sw_mapped_yield(&w.m);
+    assert_true(is_free(&w));
+    close_world(&w);
+}
+
+static void *cut_short(void *arg)
+{
+    const world *w = arg;
+
+    return truncate(w->path, 10) ? arg : NULL;
+}
+
+static void test_who_cuts_it_short_waits(void **state)
+{
+    world w = open_world(SW_READ_MAP_SAFE);
+    const char *base = sw_mapped_file(&w.m, 0, w.fd, SIZE);
+    pthread_t thread;
+    void *failed;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, cut_short, &w), 0);
+    for (int i = 0; i < 10000 && sw_mapped_ready(&w.m, 0, SIZE); i++) {
+        usleep(1000);
+        assert_int_equal(size_of(w.fd), SIZE);
+        check_bytes(&w, base);
+    }
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    assert_null(w.m.base);
+    assert_int_equal(size_of(w.fd), 10);
+    close_world(&w);
+}
+
+static void test_files_that_are_not_safe(void **state)
+{
+    world w = open_world(SW_READ_MAP_SAFE);
+    int writer = open(w.path, O_WRONLY);
+
+    (void)state;
+    assert_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
+    close(writer);
+    assert_null(sw_mapped_file(&w.m, 1, w.fd, SIZE + 1));
+    assert_null(sw_mapped_file(&w.m, 2, w.fd, SIZE - 1));
+    assert_true(is_free(&w));
+    check_bytes(&w, sw_mapped_file(&w.m, 3, w.fd, SIZE));
+    close_world(&w);
+}
+
+/* Root can be anybody. */
+static void test_the_files_of_others(void **state)
+{
+    world w = open_world(SW_READ_MAP_SAFE);
+    int status = 0;
+    pid_t child;
+
+    (void)state;
+    if (geteuid() != 0) {
+        close_world(&w);
+        skip();
+    }
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(seteuid(65534) || sw_mapped_file(&w.m, 0, w.fd, SIZE) ? 1 : 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close_world(&w);
+}
+
+static void test_always(void **state)
+{
+    world w = open_world(SW_READ_MAP_ALWAYS);
+    int writer = open(w.path, O_WRONLY);
+
+    (void)state;
+    check_bytes(&w, sw_mapped_file(&w.m, 0, w.fd, SIZE));
+    assert_true(sw_mapped_ready(&w.m, 0, SIZE));
+    assert_int_equal(ftruncate(writer, 5000), 0);
+    assert_true(sw_mapped_ready(&w.m, 0, 5000));
+    assert_false(sw_mapped_ready(&w.m, 0, SIZE));
+    assert_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
+    close(writer);
+    close_world(&w);
+}
+
+static void test_never(void **state)
+{
+    world w = open_world(SW_READ_MAP_NEVER);
+
+    (void)state;
+    assert_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
+    sw_mapped_yield(&w.m);
+    close_world(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_safe),
+        cmocka_unit_test(test_who_cuts_it_short_waits),
+        cmocka_unit_test(test_files_that_are_not_safe),
+        cmocka_unit_test(test_the_files_of_others),
+        cmocka_unit_test(test_always),
+        cmocka_unit_test(test_never),
+    };
+
+    return cmocka_run_group_tests_name("mapped", tests, NULL, NULL);
+}
