@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -204,14 +205,15 @@ def transport(name):
     return {"OMPI_MCA_io": name} if name else {}
 
 
-def calls(scene, out, tmp_path, np=None, env=None):
-    """{(rank, site): number of calls} of a run without failures."""
+def calls_of(tmp_path, run):
+    """{(rank, site): number of calls} while run(env) goes on, in order of the first."""
     listing = tmp_path / "calls"
-    if listing.exists():
-        listing.unlink()
-    runner.ok(runner.run(scene.args(out), np=np, env={**(env or {}), "SHARDWELD_FAULT_LIST": str(listing)}))
-    counts = {}
-    for line in listing.read_text().splitlines():
-        site, rank = line.split()
-        counts[int(rank), site] = counts.get((int(rank), site), 0) + 1
-    return counts
+    listing.unlink(missing_ok=True)
+    run({"SHARDWELD_FAULT_LIST": str(listing)})
+    lines = (line.split() for line in listing.read_text().splitlines())
+    return Counter((int(rank), site) for site, rank in lines)
+
+
+def calls(scene, out, tmp_path, np=None, env=None):
+    """Those of a run without failures."""
+    return calls_of(tmp_path, lambda listed: runner.ok(runner.run(scene.args(out), np=np, env={**(env or {}), **listed})))

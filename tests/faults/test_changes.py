@@ -5,8 +5,8 @@ import shutil
 import signal
 
 import pytest
-from conftest import calls
-from runner import errors, fails, finish, run, show, start
+from conftest import calls, calls_of
+from runner import errors, fails, finish, ok, run, show, start
 from test_kill import at, wait_stopped
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -87,9 +87,7 @@ def test_output_that_changes_at_any_time(welded, scenes, tmp_path, change, site)
     src, out = welded
     args = ["verify", "--buffer-size", "64KiB", src, out]
     pristine = (out / FIRST).read_bytes()
-    listing = tmp_path / "calls"
-    run(args, env={"SHARDWELD_FAULT_LIST": str(listing)})
-    n = listing.read_text().splitlines().count(f"{site} 0")
+    n = calls_of(tmp_path, lambda listed: run(args, env=listed))[0, site]
     assert n > 3
     for nth in range(1, n + 1):
         result = changed_while(args, at(site, 0, nth, "stop"), change, out / FIRST)
@@ -124,9 +122,7 @@ def test_staged_files_that_change(scenes, tmp_path, change, np, when):
     rank = 1 if np else 0
     written = calls(scene, scene.put_old(tmp_path / "plain"), tmp_path, np)[rank, "open_shard"]
     args = [*scene.args(out), "--verify"]
-    listing = tmp_path / "all"
-    assert run(args, np=np, env={"SHARDWELD_FAULT_LIST": str(listing)}).status == 0
-    both = listing.read_text().splitlines().count(f"open_shard {rank}")
+    both = calls_of(tmp_path, lambda listed: ok(run(args, np=np, env=listed)))[rank, "open_shard"]
     assert both > written
     scene.put_old(out)
     nth = written + 1 if when == "first" else both

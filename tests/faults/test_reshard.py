@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import oracle
 import pytest
-from conftest import CLEANING, STRICT, may
+from conftest import CLEANING, STRICT, calls_of, may
 from resharding import shards
 from runner import errors, fails, finish, ok, run, show, start
 from test_disk import small_disk  # noqa: F401 (a fixture)
@@ -90,16 +90,8 @@ def larger(tmp_path_factory):
 
 
 def calls(resharding, out, tmp_path, np=None):
-    """{(rank, site): number of calls} of a run without failures."""
-    listing = tmp_path / "calls"
-    if listing.exists():
-        listing.unlink()
-    ok(resharding.run(out, np=np, env={"SHARDWELD_FAULT_LIST": str(listing)}))
-    counts = {}
-    for line in listing.read_text().splitlines():
-        site, rank = line.split()
-        counts[int(rank), site] = counts.get((int(rank), site), 0) + 1
-    return counts
+    """Those of a run without failures."""
+    return calls_of(tmp_path, lambda listed: ok(resharding.run(out, np=np, env=listed)))
 
 
 @pytest.mark.parametrize("there", [False, True])

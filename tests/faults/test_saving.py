@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import oracle
 import pytest
-from conftest import CLEANING, STRICT
+from conftest import CLEANING, STRICT, calls_of
 from runner import fails, run, show
 from saving import describe, save, saved
 from test_disk import small_disk  # noqa: F401 (a fixture)
@@ -70,16 +70,8 @@ def saving(request, tmp_path_factory):
 
 
 def calls(saving, out, tmp_path):
-    """{(rank, site): number of calls} of a run without failures."""
-    listing = tmp_path / "calls"
-    if listing.exists():
-        listing.unlink()
-    saved(saving.run(out, env={"SHARDWELD_FAULT_LIST": str(listing)}))
-    counts = {}
-    for line in listing.read_text().splitlines():
-        site, rank = line.split()
-        counts[int(rank), site] = counts.get((int(rank), site), 0) + 1
-    return counts
+    """Those of a run without failures."""
+    return calls_of(tmp_path, lambda listed: saved(saving.run(out, env=listed)))
 
 
 @pytest.mark.parametrize("there", [False, True])
