@@ -476,15 +476,17 @@ typedef struct sw_read {
     const char *dtype;
 } sw_read;
 
-/* Rows with gaps between them (columns of a matrix) come up to twice as fast from a mapped file as by pread(2). But where a mapped file is
- * cut short, or its disk fails, in the fraction of a millisecond in which a part of it is copied, the process ends with SIGBUS. */
+/* Rows with small gaps between them (columns of a matrix) come up to twice as fast from a mapped file as by pread(2). But where a mapped
+ * file is cut short, or its disk fails, while a part of it is copied, the process ends with SIGBUS. */
 typedef enum sw_read_map {
-    /* Only files that nobody can cut short meanwhile: this process holds a lease on them (fcntl(2), F_SETLEASE), so that whoever opens one
-     * for writing waits for a moment, and pages that cannot be read are found before. Leases are for local file systems, for the
-     * owner of the file and root, and for files that nobody has open for writing. All others are read. */
+    /* Files that nobody on this machine can cut short meanwhile: this process holds a lease on them (fcntl(2), F_SETLEASE). Whoever opens
+     * one for writing waits for a few ms (with O_NONBLOCK: gets EAGAIN, so coreutils' truncate does); all others are read. Leases are
+     * for local file systems (not overlayfs), for the owner of the file and root, for files that nobody has open for writing. What is
+     * left: the process stands still in the midst of it for longer than the system's lease-break-time (45 s); an NFS server on this
+     * machine cuts the file short for a client; a disk has failed to read a page of a file that seems to be in memory as a whole. */
     SW_READ_MAP_SAFE = 0,
     SW_READ_MAP_NEVER,
-    SW_READ_MAP_ALWAYS, /* Each 2 MiB are looked at before (from Linux 5.14 on); what happens after that may be the end */
+    SW_READ_MAP_ALWAYS, /* all files. Each 2 MiB are looked at before (from Linux 5.14 on); what happens after that may be the end */
 } sw_read_map;
 
 /* Zero is the default of each member.

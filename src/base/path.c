@@ -585,7 +585,13 @@ static const char *shared_fs_name(uint32_t magic)
     return NULL;
 }
 
-bool sw_fd_is_shared(int fd)
+/* overlayfs and ecryptfs show files that can be changed behind their back. */
+static bool is_stacked(uint32_t magic)
+{
+    return magic == 0x794C7630 || magic == 0xF15F;
+}
+
+bool sw_fd_is_local(int fd)
 {
     struct statfs f;
     int r;
@@ -593,7 +599,7 @@ bool sw_fd_is_shared(int fd)
     do {
         r = SW_FAULT("statfs") ? -1 : fstatfs(fd, &f);
     } while (r != 0 && errno == EINTR);
-    return r != 0 || shared_fs_name((uint32_t)f.f_type);
+    return r == 0 && !shared_fs_name((uint32_t)f.f_type) && !is_stacked((uint32_t)f.f_type);
 }
 
 sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)

@@ -125,8 +125,8 @@ typedef struct sw_fs {
 } sw_fs;
 sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st);
 
-/* Local. May other machines see the file? true when it cannot be told. */
-bool sw_fd_is_shared(int fd);
+/* Local. Is the file only seen by this machine, and by no other name of another file system (overlayfs)? false when it cannot be told. */
+bool sw_fd_is_local(int fd);
 
 /* The same for a path that need not exist yet: of the nearest of its parents that does. */
 sw_code sw_path_fs_near(const char *path, sw_fs *out, sw_status *st);

@@ -17,6 +17,7 @@ typedef struct sw_mapped {
     char *base; /* NULL = it is to be read: then there is nothing to release */
     size_t len;
     int fd;        /* its own */
+    bool cached;   /* all of it was in memory at the beginning */
     uint64_t kept; /* pages before it have been let go */
 } sw_mapped;
 
@@ -24,7 +25,7 @@ typedef struct sw_mapped {
 const char *sw_mapped_file(sw_mapped *m, uint32_t file, int fd, uint64_t size);
 
 /* Local. Are bytes [begin, end) there, a few MiB of what sw_mapped_file() returned? They may then be looked at, at once. False: the
- * file is being changed, or cannot be read; it has been unmapped, and stays so. */
+ * file is being changed, or cannot be read; it has been unmapped, and stays so while it is the last one. */
 bool sw_mapped_ready(sw_mapped *m, uint64_t begin, uint64_t end);
 
 /* Local. Nothing before end is looked at again: it need not count as this process's memory any more. */

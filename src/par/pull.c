@@ -28,8 +28,9 @@
 #define LINES 256u       /* that are read together */
 
 #define WINDOW (UINT64_C(2) << 20)    /* of a mapping that is made ready at once */
-#define MAP_GAP (UINT64_C(64) << 10)  /* the pages of a larger one cost more than a call */
+#define MAP_GAP (UINT64_C(16) << 10)  /* a larger one is not worth reading from a disk */
 #define MAP_ROW (UINT64_C(128) << 10) /* for a longer one a call costs nothing */
+#define MAP_IDLE (UINT64_C(4) << 20) /* who wants to change a mapped file is not to wait while more is read */
 #define FAR_BYTES (UINT64_C(1) << 20) /* no cache that is near holds them */
 
 /* ---- copying ---------------------------------------------------------------------------------------- */
@@ -264,7 +265,7 @@ sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *
     if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
         return st->code;
     if (p->mapped)
-        sw_mapped_yield(p->mapped);
+        (s->n > MAP_IDLE ? sw_mapped_release : sw_mapped_yield)(p->mapped);
     if (s->nloops == 0 || s->row >= ROW_DIRECT || s->row > p->room)
         return pull_skipped(p, s, to, fd, st);
     return pull_sieved(p, s, to, fd, st);

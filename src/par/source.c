@@ -35,6 +35,7 @@ sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint6
 {
     *s = (sw_source){ .c = c, .dir = dir, .max_open = open_limit(), .scratch_size = scratch_size };
     s->fds = sw_calloc(c->nfiles, sizeof *s->fds, st);
+    s->changed = sw_calloc(c->nfiles, sizeof *s->changed, st);
     s->open = sw_calloc(s->max_open, sizeof *s->open, st);
     s->scratch = sw_calloc(scratch_size, 1, st);
     for (uint32_t i = 0; s->fds && i < c->nfiles; i++)
@@ -48,16 +49,6 @@ sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *he
     *s = (sw_source){ .c = c, .held = held, .scratch_size = scratch_size };
     s->scratch = sw_calloc(scratch_size, 1, st);
     return st->code;
-}
-
-static void close_oldest(sw_source *s)
-{
-    uint32_t file = s->open[s->first];
-
-    close(s->fds[file]); /* only read from: nothing can be lost */
-    s->fds[file] = -1;
-    s->first = (s->first + 1) % s->max_open;
-    s->nopen--;
 }
 
 /* A shard that was replaced since its header was read would give a mixture. */
@@ -74,6 +65,19 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
     if ((int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
         return sw_fail(st, SW_EINPUT, f->name, NULL, "was changed since its header was read");
     return SW_OK;
+}
+
+static void close_oldest(sw_source *s)
+{
+    uint32_t file = s->open[s->first];
+    sw_status st = SW_STATUS_INIT;
+
+    if (check_same(&s->c->files[file], s->fds[file], &st))
+        s->changed[file] = true;
+    close(s->fds[file]); /* only read from: nothing can be lost */
+    s->fds[file] = -1;
+    s->first = (s->first + 1) % s->max_open;
+    s->nopen--;
 }
 
 sw_code sw_source_gone(const char *path, const char *name, sw_status *st)
@@ -284,6 +288,8 @@ sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_stat
 
 sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st)
 {
+    for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
+        changed[i] = changed[i] || s->changed[i];
     for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
         uint32_t file = s->open[(s->first + i) % s->max_open];
 
@@ -297,6 +303,9 @@ sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st)
 
 sw_code sw_source_check(const sw_source *s, sw_status *st)
 {
+    for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
+        if (s->changed[i])
+            return sw_fail(st, SW_EINPUT, s->c->files[i].name, NULL, "was changed since its header was read");
     for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
         uint32_t file = s->open[(s->first + i) % s->max_open];
 
@@ -322,6 +331,7 @@ void sw_source_release(sw_source *s)
     while (s->nopen)
         close_oldest(s);
     free(s->fds);
+    free(s->changed);
     free(s->open);
     free(s->scratch);
     *s = (sw_source){ 0 };

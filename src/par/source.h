@@ -14,6 +14,7 @@ typedef struct sw_source {
     const char *dir;     /* INPUT_DIR */
     const sw_held *held; /* NULL = files */
     int *fds;            /* one a file, -1 = not open */
+    bool *changed;       /* one a file: it was another when it was closed again */
     uint32_t *open;      /* a ring of the files that are open, oldest first */
     uint32_t max_open, nopen, first;
     char *scratch; /* for rows that are too short to be read one by one */
@@ -44,7 +45,8 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st);
  * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
 sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st);
 
-/* Local. Are the files that are open still those whose headers were read? Errors: SW_EINPUT, SW_EIO. */
+/* Local. Are the files that were opened still those whose headers were read? What was read of others is worth nothing. Errors: SW_EINPUT,
+ * SW_EIO. */
 sw_code sw_source_check(const sw_source *s, sw_status *st);
 
 /* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def test_every_call(scene, tmp_path, rng, threads, map):
                     assert site not in ("open_shard", "pread") or "shard-0000" in text, f"{spec}: {text}"
 
 
+@pytest.mark.parametrize("site", sorted(SPARED))
+def test_what_is_not_mapped_is_read(scene, tmp_path, site):
+    directory, requests = scene
+    want = read(directory, requests, map=NEVER)
+    reads = calls_of(tmp_path, lambda listed: read(directory, requests, listed, map=NEVER))[0, "pread"]
+    got = []
+    counts = calls_of(tmp_path, lambda listed: got.extend(read(directory, requests, {**listed, "SHARDWELD_FAULT": f"{site}:0:1+"})))
+    assert got == want
+    assert counts[0, site] > 0 and counts[0, "pread"] == reads
+    assert site == "getlease" or counts[0, "getlease"] == 0
+
+
 def stopped(process):
     with open(f"/proc/{process.pid}/stat") as f:
         return f.read().rsplit(")", 1)[1].split()[0] == "T"
@@ -70,11 +83,11 @@ def copy_of(scene, tmp_path):
     return copy, requests
 
 
-def run_until(site, nth, directory, requests, map):
+def run_until(site, nth, directory, requests, map, **options):
     """The process, which has stopped itself there."""
     pipe = subprocess.PIPE
     env = runner.environment({"SHARDWELD_FAULT": f"{site}:0:{nth}:stop"})
-    process = subprocess.Popen(command(directory, map=map), env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = subprocess.Popen(command(directory, map=map), env=env, stdin=pipe, stdout=pipe, stderr=pipe, **options)
     process.stdin.write(json.dumps(requests).encode())
     process.stdin.close()
     process.stdin = None
@@ -83,6 +96,13 @@ def run_until(site, nth, directory, requests, map):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.005)
     return process
+
+
+def breaks_a_lease(path):
+    """Somebody waits for the end of a lease on it."""
+    inode = f":{os.stat(path).st_ino} "
+    with open("/proc/locks") as f:
+        return any(inode in line and "LEASE" in line and "BREAKING" in line for line in f)
 
 
 def tells_of_the_change(process, out, err):
@@ -118,8 +138,10 @@ def test_who_wants_to_change_a_mapped_file_waits_for_the_reader(scene, tmp_path,
     before = shard.read_bytes()
     code = "import os, sys; os.truncate(sys.argv[1], 0)" if how == "truncate" else "import sys; open(sys.argv[1], 'wb')"
     writer = subprocess.Popen([sys.executable, "-c", code, str(shard)])
-    with pytest.raises(subprocess.TimeoutExpired):
-        writer.wait(timeout=0.5)
+    end = time.monotonic() + 20
+    while not breaks_a_lease(shard):
+        assert time.monotonic() < end and writer.poll() is None
+        time.sleep(0.01)
     assert shard.read_bytes() == before
     os.kill(process.pid, signal.SIGCONT)
     out, err = process.communicate(timeout=20)
@@ -129,3 +151,25 @@ def test_who_wants_to_change_a_mapped_file_waits_for_the_reader(scene, tmp_path,
         assert results(out) == want
     else:
         tells_of_the_change(process, out, err)
+
+
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+@pytest.mark.parametrize("change", [True, False])
+def test_a_file_that_changes_and_is_closed_to_make_room(tmp_path, rng, change):
+    """Few files are open at a time; one that was closed is not forgotten."""
+    tensors = {"a": oracle.random_tensor(np.random.default_rng(rng.randrange(2**32)), "F32", (24, 10))}
+    oracle.write_sharded(str(tmp_path), tensors, {"a": oracle.boxes_of((24, 10), (12,), (0,))})
+    want = read(tmp_path, [{"name": "a"}])
+    process = run_until("open_shard", 5, tmp_path, [{"name": "a"}], NEVER, preexec_fn=few_files)
+    if change:
+        first = tmp_path / oracle.shard_name(1)
+        first.write_bytes(first.read_bytes()[:-4] + bytes(4))
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=20)
+    if change:
+        assert (process.returncode, out) == (3, b"") and b"shard-00001" in err and b"was changed" in err, err.decode()
+    else:
+        assert process.returncode == 0 and results(out) == want, err.decode()

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/path.h"
 #include "par/mapped.h"
 
 #define SIZE 100000
@@ -25,7 +27,7 @@ typedef struct world {
 
 static bool knows_leases(int fd)
 {
-    return fcntl(fd, F_SETLEASE, F_RDLCK) == 0 && fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
+    return sw_fd_is_local(fd) && fcntl(fd, F_SETLEASE, F_RDLCK) == 0 && fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
 }
 
 static world open_world(sw_read_map how)
@@ -104,6 +106,38 @@ static void test_safe(void **state)
     assert_false(is_free(&w));
     sw_mapped_yield(&w.m);
     assert_true(is_free(&w));
+    close_world(&w);
+}
+
+static volatile sig_atomic_t told;
+
+static void on_signal(int signal)
+{
+    told = signal;
+}
+
+/* No signal comes of a lease, and no descriptor is left. */
+static void test_nobody_is_told(void **state)
+{
+    world w = open_world(SW_READ_MAP_SAFE);
+    struct sigaction action = { .sa_handler = on_signal }, urg, io;
+    int next = dup(w.fd);
+
+    (void)state;
+    close(next);
+    assert_int_equal(sigaction(SIGURG, &action, &urg), 0);
+    assert_int_equal(sigaction(SIGIO, &action, &io), 0);
+    assert_non_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
+    assert_false(is_free(&w));
+    assert_false(sw_mapped_ready(&w.m, 0, SIZE));
+    assert_int_equal(told, 0);
+    assert_int_equal(sigaction(SIGURG, &urg, NULL), 0);
+    assert_int_equal(sigaction(SIGIO, &io, NULL), 0);
+    assert_non_null(sw_mapped_file(&w.m, 1, w.fd, SIZE));
+    sw_mapped_release(&w.m);
+    assert_null(sw_mapped_file(&w.m, 2, w.fd, SIZE + 1));
+    assert_int_equal(dup(w.fd), next);
+    close(next);
     close_world(&w);
 }
 
@@ -201,6 +235,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_safe),
+        cmocka_unit_test(test_nobody_is_told),
         cmocka_unit_test(test_who_cuts_it_short_waits),
         cmocka_unit_test(test_files_that_are_not_safe),
         cmocka_unit_test(test_the_files_of_others),
