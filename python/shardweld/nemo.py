@@ -24,7 +24,7 @@ if not __package__:
         sys.path[:] = [p for p in sys.path if os.path.realpath(p) != _here]
         sys.path.insert(0, os.path.dirname(_here))
 
-from shardweld import MissingError, ShardweldError, weld
+from shardweld import CommError, MissingError, ShardweldError, weld
 from shardweld._comm import Comm, number_of, open_comm
 from shardweld._library import logger
 
@@ -108,24 +108,36 @@ def export(group: Comm, args: argparse.Namespace) -> None:
         logger.info("welded %s: %d files, %d tensors", args.output_dir, len(result.files), result.tensors)
 
 
+def run(group: Comm, args: argparse.Namespace) -> int:
+    """Collective. The exit status. Rank 0 has said what came of it before anybody leaves: torchrun then ends the others."""
+    status = 0
+    try:
+        export(group, args)
+    except ShardweldError as e:
+        if group.rank == 0:
+            logger.error("%s", e)
+        status = e.exit_status
+        if isinstance(e, CommError):
+            return status
+    with contextlib.suppress(CommError):
+        group.gather(None)
+    return status
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 done, 1 a library is missing or an unforeseen failure, 2 wrong usage, 3 not a valid checkpoint, 4 the system failed."""
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(asctime)s | %(levelname)s | %(name)s | %(message)s", level=logging.INFO)
     args = make_parser().parse_args(argv)
-    rank = 0
     try:
         with process_group(args.backend), open_comm() as group:
-            rank = group.rank
-            export(group, args)
+            return run(group, args)
     except ShardweldError as e:
-        if rank == 0:
-            logger.error("%s", e)
+        logger.error("%s", e)
         return e.exit_status
     except ImportError as e:  # there is no libshardweld, or no torch under torchrun
         logger.error("%s", e)
         return 1
-    return 0
 
 
 def leave(status: int) -> None:

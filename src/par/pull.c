@@ -28,9 +28,10 @@
 #define LINES 256u       /* that are read together */
 
 #define WINDOW (UINT64_C(2) << 20)    /* of a mapping that is made ready at once */
-#define MAP_GAP (UINT64_C(16) << 10)  /* a larger one is not worth reading from a disk */
+#define MAP_GAP (UINT64_C(16) << 10)  /* a larger one costs more than a call, unless rows are long */
+#define MAP_MOST (UINT64_C(64) << 10) /* the largest, whatever the rows */
 #define MAP_ROW (UINT64_C(128) << 10) /* for a longer one a call costs nothing */
-#define MAP_IDLE (UINT64_C(4) << 20) /* who wants to change a mapped file is not to wait while more is read */
+#define MAP_IDLE (UINT64_C(4) << 20)  /* nobody waits for a lease while more is read */
 #define FAR_BYTES (UINT64_C(1) << 20) /* no cache that is near holds them */
 
 /* ---- copying ---------------------------------------------------------------------------------------- */
@@ -174,7 +175,7 @@ static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd
 /* False when nothing came of it. */
 static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
 {
-    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_GAP };
+    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_MOST };
 
     v.map = sw_mapped_file(p->mapped, s->file, fd, p->source->c->files[s->file].size);
     if (v.map)
@@ -250,9 +251,12 @@ static bool is_run(const sw_strip *s)
     return true;
 }
 
+/* Where the pages come from a disk, gaps are read as well as rows. */
 static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
 {
-    return p->mapped && s->row <= MAP_ROW && innermost(s)->from - s->row <= MAP_GAP &&
+    uint64_t gap = innermost(s)->from - s->row;
+
+    return p->mapped && s->row <= MAP_ROW && gap <= sw_min(sw_max(MAP_GAP, 4 * s->row), MAP_MOST) &&
            (s->row < ROW_DIRECT || !is_run(s));
 }
 

@@ -294,9 +294,9 @@ def user(site):
 class Work:
     """A directory with a sharded checkpoint; its name has a blank in it."""
 
-    def __init__(self, path, shards=4):
+    def __init__(self, path, shards=4, rows=48):
         rng = np.random.default_rng(7)
-        shapes = {f"layers.{i}.weight": (48 + i, 16) for i in range(6)}
+        shapes = {f"layers.{i}.weight": (rows + i, 16) for i in range(6)}
         self.path = str(path)
         self.src, self.out = f"{path}/my ckpt", f"{path}/welded ckpt"
         self.tensors = {n: oracle.random_tensor(rng, "F32", s) for n, s in shapes.items()}

@@ -16,9 +16,11 @@ def after(site, work, job, *options, env=None, src=None, **more):
 
 @pytest.mark.parametrize("end, state", [("exit 0", "COMPLETED"), ("exit 3", "FAILED"), ("kill -9 $$", "FAILED"), ("scancel $SLURM_JOB_ID; sleep 60", "CANCELLED")])
 def test_however_the_training_ended(site, work, end, state):
-    training = site.batch(f"sleep 1\n{end}", work.path)
+    training = site.batch(f"while [ ! -e go ]; do sleep 0.1; done\n{end}", work.path)
     job = after(site, work, training, "--expect-shards", "4")
     assert site.show(job)["JobState"] == "PENDING"
+    with open(f"{work.path}/go", "w"):
+        pass
     assert site.outcome(training)[0] == state
     assert site.outcome(job) == ("COMPLETED", "0:0"), work.log(job)
     work.check()

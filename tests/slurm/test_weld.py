@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from conftest import Work
 
 # Rank 0 stands still before the welded files are published, or in the middle of that.
 STAGED = {"SHARDWELD_FAULT": "mpi_sync:0:1:halt"}
@@ -158,7 +159,9 @@ def test_scancel(site, work):
 
 
 def test_a_signal_to_the_batch_script(site, work):
-    """Of --signal=B:TERM@N, or scancel --batch: the program ends in good order."""
+    """Of --signal=B:TERM@N, or scancel --batch: the program ends in good order. It would take seconds."""
+    os.mkdir(f"{work.path}/larger")
+    work = Work(f"{work.path}/larger", rows=500)
     job = weld(site, work, "--buffer-size", "4KiB", env={"SHARDWELD_FAULT": "pread:-1:1+:slow"})
     site.until(lambda: os.path.isdir(f"{work.out}/{STAGING}"), 30, "the staging")
     site.run("scancel", "--batch", "--signal=TERM", job)

@@ -11,8 +11,8 @@ from runner import SHARDWELD, environment
 
 BIN = os.path.dirname(sys.executable)
 LAUNCHERS = {
-    "torchrun": ["torchrun", "--nproc-per-node=2", "--no-python"],
-    "accelerate": ["accelerate", "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
+    "torchrun": ["torchrun", "--standalone", "--nproc-per-node=2", "--no-python"],
+    "accelerate": ["accelerate", "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no",
                    "--num_cpu_threads_per_process=1", "--no_python"],
 }  # fmt: skip
 
