@@ -612,16 +612,47 @@ static void test_meshes(void **state)
 
 /* ---- long rows -------------------------------------------------------------------------------------- */
 
-/* Rows that are read straight, with gaps of every kind, and parts of several MiB. */
+/* Descriptors of this process. */
+static unsigned count_open(void)
+{
+    unsigned n = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* Whoever wants to write need not wait for anybody. */
+static void check_no_lease(const char *dir)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_dir names = { 0 };
+    char path[1024];
+
+    assert_int_equal(sw_dir_list(dir, &names, &st), SW_OK);
+    for (size_t i = 0; i < names.n; i++) {
+        int fd;
+
+        snprintf(path, sizeof path, "%s/%s", dir, names.names[i]);
+        fd = open(path, O_WRONLY | O_NONBLOCK);
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    sw_dir_release(&names);
+}
+
+/* Rows that are read straight, with gaps of every kind, and parts of several MiB. Nothing is left open. */
 static void test_long_rows(void **state)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 700, 6000 } } };
     char *memory = malloc(700 * 6000 * 4);
     uint64_t seed = 3;
+    unsigned nopen;
     world w;
 
     (void)state;
     open_world(&w, &seed, tensors, 1, true);
+    nopen = count_open();
     for (uint64_t columns = 100; columns <= 6000; columns = columns * 3 + 1) {
         uint64_t offsets[2] = { 3, 6000 - columns }, shape[2] = { 690, columns };
         sw_read read = { "t", offsets, shape, memory, NULL, 690 * columns * 4, NULL };
@@ -645,6 +676,8 @@ static void test_long_rows(void **state)
             }
         }
     }
+    assert_int_equal(count_open(), nopen);
+    check_no_lease(w.dir);
     close_world(&w);
     free(memory);
 }
