@@ -512,7 +512,8 @@ typedef struct sw_read_options {
  *   reads  n of them; also several of one tensor. No two may have memory in common; that is found where both fill theirs without gaps
  *   opt    NULL = defaults
  *   st     emptied first; names file and tensor
- * Memory: buffer_size for each thread, some 1 KiB for each read and 40 bytes for each part (of 4 MiB at most) of a box that is
+ * Memory: buffer_size for each thread (and up to some 10 MiB of mapped files, which are the system's and count as this process's only meanwhile),
+ * some 1 KiB for each read and 40 bytes for each part (of 4 MiB at most) of a box that is
  * saved in another place. Nothing is written anywhere before all requests have been checked; on a later error what data
  * points at holds anything.
  * Errors: SW_EUSAGE (a tensor that is not there, a box outside of it, a dtype that it cannot become, too little room, F4 or F6 that

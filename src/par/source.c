@@ -70,14 +70,21 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
 static void close_oldest(sw_source *s)
 {
     uint32_t file = s->open[s->first];
-    sw_status st = SW_STATUS_INIT;
 
-    if (check_same(&s->c->files[file], s->fds[file], &st))
-        s->changed[file] = true;
     close(s->fds[file]); /* only read from: nothing can be lost */
     s->fds[file] = -1;
     s->first = (s->first + 1) % s->max_open;
     s->nopen--;
+}
+
+/* Nobody looks at it any more when all has been read: so now. */
+static void make_room(sw_source *s)
+{
+    uint32_t file = s->open[s->first];
+    sw_status st = SW_STATUS_INIT;
+
+    s->changed[file] = check_same(&s->c->files[file], s->fds[file], &st) || s->changed[file];
+    close_oldest(s);
 }
 
 sw_code sw_source_gone(const char *path, const char *name, sw_status *st)
@@ -101,7 +108,7 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     if (*fd >= 0)
         return SW_OK;
     if (s->nopen == s->max_open)
-        close_oldest(s);
+        make_room(s);
     path = sw_path_join(s->dir, f->name, st);
     if (!path)
         return st->code;
