@@ -45,16 +45,12 @@ static void drop_asset(sw_assets *a, size_t i)
 static sw_code make_mappings(sw_beside *b, sw_status *st)
 {
     const sw_job *r = b->job;
-    const sw_buf *files = &r->scan.file_map.text, *dtypes = &r->scan.dtype_map.text;
-    sw_map was = SW_MAP_INIT;
+    const sw_scan *s = &r->scan;
 
-    if (r->scan.file_map.there && !sw_map_parse_numbers(files->data, files->len, SW_FILE_MAP_NAME, &was, st))
-        sw_mapping_of_files(&r->outputs, b->whole, &was, !changes_layout(r->opt), &b->file_map, st);
-    sw_map_release(&was);
-    if (!st->code && r->scan.dtype_map.there &&
-        !sw_map_parse_texts(dtypes->data, dtypes->len, SW_DTYPE_MAP_NAME, &was, st))
-        sw_mapping_of_dtypes(&r->outputs, &was, !r->as_saved, &b->dtype_map, st);
-    sw_map_release(&was);
+    if (s->has_file_map)
+        sw_mapping_of_files(&r->outputs, b->whole, &s->file_map, !changes_layout(r->opt), &b->file_map, st);
+    if (s->has_dtype_map && !st->code)
+        sw_mapping_of_dtypes(&r->outputs, &s->dtype_map, !r->as_saved, &b->dtype_map, st);
     return st->code;
 }
 

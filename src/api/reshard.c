@@ -140,16 +140,14 @@ static sw_code find_input(reshard *s, sw_status *st)
 static sw_code expect_dtypes(reshard *s, sw_status *st)
 {
     sw_outputs *o = &s->job.outputs;
-    const sw_buf *text = &s->job.scan.dtype_map.text;
-    sw_map map = SW_MAP_INIT;
+    const sw_map *map = &s->job.scan.dtype_map;
 
-    if (!s->job.as_saved || !s->job.scan.dtype_map.there ||
-        !(s->dtypes = sw_calloc(o->view.ntensors, sizeof *s->dtypes, st)) ||
-        sw_map_parse_texts(text->data, text->len, SW_DTYPE_MAP_NAME, &map, st))
+    if (!s->job.as_saved || !s->job.scan.has_dtype_map ||
+        !(s->dtypes = sw_calloc(o->view.ntensors, sizeof *s->dtypes, st)))
         return st->code;
     for (uint32_t i = 0; i < o->view.ntensors; i++) {
         sw_tensor *t = &o->view.tensors[i];
-        const sw_map_item *item = sw_map_find(&map, o->c->tensors[o->how[i].source].name);
+        const sw_map_item *item = sw_map_find(map, o->c->tensors[o->how[i].source].name);
         sw_dtype said;
 
         s->dtypes[i] = t->out_dtype;
@@ -157,8 +155,7 @@ static sw_code expect_dtypes(reshard *s, sw_status *st)
             sw_dtype_parse_any(item->text, strlen(item->text), &said) && sw_dtype_is_floating(said))
             t->out_dtype = (uint8_t)said;
     }
-    sw_map_release(&map);
-    return st->code;
+    return SW_OK;
 }
 
 /* The outputs are what they are again. */

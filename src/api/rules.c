@@ -46,18 +46,16 @@ sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequant
     return SW_OK;
 }
 
-/* What the tensors' dtypes were: the caller's word, or .hf_metadata's. */
-static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *map, sw_status *st)
+/* What the tensors' dtypes were: the caller's word, which goes into own, or .hf_metadata's. */
+static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *own, sw_status *st)
 {
-    const char *own = r->opt->dtype_map_text;
-    const sw_buf *found = &r->scan.dtype_map.text;
+    const char *text = r->opt->dtype_map_text;
 
-    if (!own && (r->as_saved || !r->scan.dtype_map.there))
+    if (!text && (r->as_saved || !r->scan.has_dtype_map))
         return SW_OK;
-    rule->map_file = own ? "the dtype map" : SW_DTYPE_MAP_NAME;
-    rule->map = map;
-    return sw_map_parse_texts(own ? own : found->data, own ? strlen(own) : found->len, rule->map_file, map,
-                              st);
+    rule->map_file = text ? "the dtype map" : SW_DTYPE_MAP_NAME;
+    rule->map = text ? own : &r->scan.dtype_map;
+    return text ? sw_map_parse_texts(text, strlen(text), rule->map_file, own, st) : SW_OK;
 }
 
 sw_code sw_job_decide(sw_job *r, sw_status *st)
@@ -131,15 +129,6 @@ static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
     return st->code;
 }
 
-static sw_code rule_from_metadata(sw_job *r, sw_layout_rule *rule, sw_status *st)
-{
-    const sw_buf *text = &r->scan.file_map.text;
-
-    if (sw_map_parse_numbers(text->data, text->len, SW_FILE_MAP_NAME, &r->map, st))
-        return st->code;
-    return rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, true, SW_FILE_MAP_NAME, rule, st);
-}
-
 static sw_code rule_from_index(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
     rule->index_name = r->opt->diffusers || r->opt->diffusers_index ? NULL : r->scan.index_name;
@@ -170,8 +159,8 @@ static sw_code choose_rule(sw_job *r, sw_layout_rule *rule, sw_status *st)
         rule->max_size = r->opt->max_shard_size;
     else if (r->opt->single_file)
         rule->kind = SW_LAYOUT_SINGLE;
-    else if (r->scan.file_map.there)
-        return rule_from_metadata(r, rule, st);
+    else if (r->scan.has_file_map)
+        return rule_from_map(r, SW_LAYOUT_NUMBERS, &r->scan.file_map, true, SW_FILE_MAP_NAME, rule, st);
     else if (r->scan.by_index)
         return rule_from_index(r, rule, st);
     else if (has_models(&r->outputs.view))

@@ -419,16 +419,30 @@ static sw_code any_shards(const sw_comm *comm, const sw_dir *names, bool *any, s
     return st->code;
 }
 
-/* The maps in .hf_metadata. */
+typedef sw_code (*parse_map)(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+
+static sw_code scan_map(const sw_comm *comm, const char *dir, const char *name, parse_map parse, bool *there,
+                        sw_map *out, sw_findings *findings, sw_status *st)
+{
+    sw_side side = { 0 };
+
+    *there = !scan_side_in(comm, dir, name, &side, st) && side.there &&
+             !parse(side.text.data, side.text.len, name, out, st);
+    sw_buf_release(&side.text);
+    sw_agree(comm, st);
+    sw_findings_take(findings, st);
+    return sw_agree(comm, st);
+}
+
+/* The maps in .hf_metadata: what is wrong with them is wrong, whoever needs them. */
 static sw_code scan_maps(const sw_comm *comm, const char *dir, sw_scan *out, sw_findings *findings,
                          sw_status *st)
 {
-    scan_side_in(comm, dir, SW_FILE_MAP_NAME, &out->file_map, st);
-    sw_findings_take(findings, st);
-    if (!sw_agree(comm, st))
-        scan_side_in(comm, dir, SW_DTYPE_MAP_NAME, &out->dtype_map, st);
-    sw_findings_take(findings, st);
-    return sw_agree(comm, st);
+    if (scan_map(comm, dir, SW_FILE_MAP_NAME, sw_map_parse_numbers, &out->has_file_map, &out->file_map,
+                 findings, st))
+        return st->code;
+    return scan_map(comm, dir, SW_DTYPE_MAP_NAME, sw_map_parse_texts, &out->has_dtype_map, &out->dtype_map,
+                    findings, st);
 }
 
 sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
@@ -494,8 +508,8 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
 void sw_scan_release(sw_scan *s)
 {
     sw_map_release(&s->weight_map);
-    sw_buf_release(&s->file_map.text);
-    sw_buf_release(&s->dtype_map.text);
+    sw_map_release(&s->file_map);
+    sw_map_release(&s->dtype_map);
     *s = (sw_scan){ 0 };
 }
 

@@ -21,8 +21,9 @@ typedef struct sw_scan {
     bool index_broken; /* that one cannot: a finding tells why */
     sw_index_totals totals; /* of the index; only with findings */
     sw_map weight_map;      /* its {fqn: file} */
-    sw_side file_map;       /* .hf_metadata/fqn_to_file_index_mapping.json */
-    sw_side dtype_map;      /* .hf_metadata/fqn_to_dtype_mapping.json */
+    bool has_file_map, has_dtype_map;
+    sw_map file_map;  /* .hf_metadata/fqn_to_file_index_mapping.json */
+    sw_map dtype_map; /* .hf_metadata/fqn_to_dtype_mapping.json */
 } sw_scan;
 
 #define SW_FILE_MAP_NAME ".hf_metadata/fqn_to_file_index_mapping.json"
@@ -33,7 +34,7 @@ typedef struct sw_scan {
  *   findings    NULL: the first thing that is wrong is the error. Else all that is wrong goes there, the same on every rank, and what is
  *               left is chosen; only a directory that is not there is an error still
  * All ranks return the same. Errors: SW_EINPUT (no such directory, no shard files, two saves, a shard that is no file, files an index names
- * that are missing or outside), SW_EIO. */
+ * that are missing or outside, a map of .hf_metadata that is malformed, whether or not it will be needed), SW_EIO. */
 sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
                     sw_findings *findings, sw_status *st);
 

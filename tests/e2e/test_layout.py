@@ -442,6 +442,22 @@ def test_hf_metadata_map_malformed(dirs, make, weld, text):
     fails(weld(src, out), 3, "fqn_to_file_index_mapping.json")
 
 
+@pytest.mark.parametrize("name", ["fqn_to_file_index_mapping.json", "fqn_to_dtype_mapping.json"])
+def test_hf_metadata_map_malformed_and_not_needed(dirs, make, weld, tmp_path, name):
+    src, out = dirs
+    make(src)
+    mapping = write_json(tmp_path / "map.json", {n: 1 for n in NAMES})
+    ok(weld(src, tmp_path / "whole"))
+    oracle.write(str(src / ".hf_metadata" / name), '{"model.norm": []}')
+    for options in (["--single-file"], ["--max-shard-size", "1KB"], ["--fqn-map", mapping, "--no-assets"]):
+        fails(weld(src, out, *options, np=2), 3, name, "model.norm")
+    fails(run(["reshard", "--mesh", "2", "--no-assets", "--single-file", src, out]), 3, name, "model.norm")
+    fails(run(["verify", "--single-file", src, tmp_path / "whole"]), 3, name, "model.norm")
+    shown = run(["inspect", "--summary", src], np=2)
+    assert shown.status == 3 and name in shown.stdout and len(errors(shown)) == 1, show(shown)
+    assert not out.exists()
+
+
 def test_hf_metadata_map_lacks_a_tensor(dirs, make, weld):
     src, out = dirs
     make(src)
