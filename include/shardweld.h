@@ -83,10 +83,14 @@ sw_comm sw_comm_self(void);
 
 /* Collective over the job. The ranks that mpirun or srun has started, for programs that do not speak MPI themselves (those that do
  * take sw_comm_from_mpi() of shardweld_mpi.h). MPI is initialised if it is not yet; its errors are returned from now on. Where no launcher
- * has started this process, or one that MPI does not know, that is a group of one: look at the environment first.
+ * has started this process, or one that MPI does not know (see sw_comm_launched()), that is a group of one: sw_comm_self(), unless the
+ * program has initialised MPI itself.
  *   out  release with sw_comm_mpi_release()
  * Errors: SW_ECOMM (MPI fails, or has been finalized), SW_ENOMEM; not agreed upon. */
 sw_code sw_comm_world(sw_comm *out, sw_status *st);
+
+/* Local. Is this process a rank of a launcher that the MPI of this library knows? By the environment alone; no MPI function is called. */
+bool sw_comm_launched(void);
 
 /* Collective. Free what sw_comm_world() or sw_comm_from_mpi() made, and finalize MPI where sw_comm_world() has initialised it: then
  * no MPI function may be called any more. Harmless on any other communicator. */
@@ -103,7 +107,7 @@ void sw_transport_defaults(const char *output_dir);
 typedef enum sw_assign {
     SW_ASSIGN_AUTO = 0, /* by band, but by owner where ranks x shard files would be too many opens */
     SW_ASSIGN_BAND,     /* each rank reads what its part of the output needs */
-    SW_ASSIGN_OWNER,    /* each rank reads the shard files it owns, and the ranks exchange (MPI only) */
+    SW_ASSIGN_OWNER, /* each rank reads the shard files it owns, and the ranks exchange (several: MPI only) */
 } sw_assign;
 
 typedef enum sw_name_kind {
@@ -146,7 +150,7 @@ typedef struct sw_options {
 
     /* input */
     uint64_t expect_shards; /* shard numbers 1..N must all occur; 0 = not asked */
-    bool node_local;        /* each rank sees shards of its own (MPI only) */
+    bool node_local;        /* each rank sees shards of its own (several: MPI only) */
     bool tolerant;          /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
     /* output */

@@ -62,7 +62,7 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st)
             return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
     if (o->node_local && o->assign == SW_ASSIGN_BAND)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
-    if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && !sw_comm_mpi(r->comm, &mpi))
+    if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && r->comm->size > 1 && !sw_comm_mpi(r->comm, &mpi))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
     return sw_value_dtypes(o, &cast, &dequantize, st);
 }
@@ -73,14 +73,11 @@ void sw_job_assign(sw_job *r)
 {
     uint64_t nranks = (uint64_t)r->comm->size;
     MPI_Comm mpi;
-    bool can = nranks > 1 && sw_comm_mpi(r->comm, &mpi);
 
-    /* Nobody can read what another rank holds in memory. */
-    if (r->held)
-        r->by_owner = can;
-    else
-        r->by_owner = r->opt->node_local || r->opt->assign == SW_ASSIGN_OWNER ||
-                      (r->opt->assign == SW_ASSIGN_AUTO && can && nranks * r->c.nfiles > OPENS_MAX);
+    /* One rank owns all. What another rank holds in memory nobody can read. */
+    r->by_owner = nranks > 1 && sw_comm_mpi(r->comm, &mpi) &&
+                  (r->held || r->opt->node_local || r->opt->assign == SW_ASSIGN_OWNER ||
+                   (r->opt->assign == SW_ASSIGN_AUTO && nranks * r->c.nfiles > OPENS_MAX));
 }
 
 bool sw_job_converts(const sw_job *r)

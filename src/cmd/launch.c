@@ -88,25 +88,14 @@ static sw_code refuse_others(sw_status *st)
     return first ? refuse(first, vars, st) : SW_OK;
 }
 
-/* Is PMIX_RANK meant for us? Open MPI's mpirun sets it too, and an MPI that is not Open MPI's cannot answer that. */
-static bool has_pmix(void)
-{
-#ifdef OPEN_MPI
-    return getenv(pmix_rank) != NULL;
-#else
-    return getenv(pmix_rank) && !getenv("OMPI_COMM_WORLD_SIZE");
-#endif
-}
-
 sw_code sw_launch_look(sw_launch *out, sw_status *st)
 {
-    bool known = getenv(ours.size) != NULL, pmix = has_pmix();
-    long rank = known ? number(ours.rank) : -1;
+    long rank = number(ours.rank);
 
-    if (rank < 0 && pmix)
+    if (rank < 0)
         rank = number(pmix_rank);
-    out->alone = !known && !pmix;
-    out->rank = rank < 0 ? 0 : (int)rank;
+    out->alone = !sw_comm_launched();
+    out->rank = out->alone || rank < 0 ? 0 : (int)rank;
     return out->alone ? refuse_others(st) : SW_OK;
 }
 
@@ -119,15 +108,6 @@ sw_code sw_launch_confirm(int ranks, sw_status *st)
         return SW_OK;
     snprintf(vars, sizeof vars, " -u %s -u %s -u %s", pmix_rank, l->rank, l->size);
     return refuse(l, vars, st);
-}
-
-void sw_launch_prepare(const sw_launch *launch)
-{
-    if (!launch->alone)
-        return;
-    /* Else Open MPI starts a daemon, which needs ssh or the like; and in a Slurm step it asks Slurm to. */
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    unsetenv("SLURM_STEP_ID");
 }
 
 /* ---- signals ------------------------------------------------------------------------------------ */

@@ -6,7 +6,7 @@
 #include "shardweld.h"
 
 typedef struct sw_launch {
-    bool alone; /* no launcher that MPI knows of */
+    bool alone; /* no launcher that MPI knows of: it does without MPI */
     int rank;   /* by the launcher's word, 0 when alone */
 } sw_launch;
 
@@ -20,9 +20,6 @@ sw_code sw_launch_look(sw_launch *out, sw_status *st);
  *   ranks  of MPI_COMM_WORLD
  * Errors: SW_EUSAGE, as above. */
 sw_code sw_launch_confirm(int ranks, sw_status *st);
-
-/* Local. Before MPI_Init: what a process alone needs to start without a daemon, inside a Slurm job too. */
-void sw_launch_prepare(const sw_launch *launch);
 
 /* Local. From now on the first SIGINT or SIGTERM sets the flag, a second one of the kind kills. Signals that were
  * ignored (nohup, a background job) stay so. SIGPIPE and SIGXFSZ become errors of the call that met them. */

@@ -43,11 +43,11 @@ int main(int argc, char **argv)
     sw_launch_look(&launch, &lone);
     if (args.answer != SW_ANSWER_RUN && st.code == SW_OK) {
         status = answer(&args, &launch, &st);
-    } else if (launch.alone && (st.code || lone.code)) {
-        status = sw_run_refused(&args, st.code ? &st : &lone);
+    } else if (launch.alone) {
+        st = st.code ? st : lone;
+        status = sw_run_alone(&args, begun, &st);
     } else {
-        sw_launch_prepare(&launch);
-        status = sw_run_ranks(&args, launch.alone, begun, &st);
+        status = sw_run_ranks(&args, begun, &st);
     }
     sw_args_release(&args);
     /* Under a launcher the launcher decides what a signal means. */

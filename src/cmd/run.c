@@ -1,5 +1,6 @@
 /* One run of a command; see run.h. What is said is said by rank 0, before any rank leaves: mpirun ends a job at the
- * first rank that exits with an error, and the message must be out by then. */
+ * first rank that exits with an error, and the message must be out by then. A process that is alone calls no MPI function: MPI takes
+ * half a second to begin, and keeps a directory per machine that jobs which end at the same time can take from one another. */
 #include "run.h"
 
 #include <stdlib.h>
@@ -45,41 +46,54 @@ static void on_progress(void *user, uint64_t done, uint64_t total)
 
 /* ---- agreement ---------------------------------------------------------------------------------- */
 
-/* Collective. The lowest failing rank's status becomes everybody's. */
-static sw_code agree(sw_status *st)
+/* Messages do not get through: what MPI says of it. Sets st for good, whatever it held. */
+static sw_code broken(int err, sw_status *st)
 {
-    int rank, size, mine, first;
+    char text[MPI_MAX_ERROR_STRING + 1] = "";
+    int n = 0;
 
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    mine = st->code ? rank : size;
-    if (MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) ||
-        (first < size && MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, first, MPI_COMM_WORLD)))
-        return sw_refuse(st, SW_EINTERNAL, NULL, "MPI cannot tell the ranks of one another's errors");
-    return st->code;
+    if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
+        n = 0;
+    text[n] = '\0';
+    st->code = SW_OK;
+    return sw_refuse(st, SW_ECOMM, NULL, "communication between the ranks failed: %s",
+                     n ? text : "unknown MPI error");
+}
+
+/* Collective. The lowest failing rank's status becomes everybody's; SW_ECOMM is this rank's alone. */
+static sw_code agree(const sw_comm *comm, sw_status *st)
+{
+    int mine = st->code ? comm->rank : comm->size, first = comm->size, err;
+
+    if (st->code == SW_ECOMM)
+        return st->code;
+    err = MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (err == MPI_SUCCESS && first < comm->size)
+        err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, first, MPI_COMM_WORLD);
+    return err == MPI_SUCCESS ? st->code : broken(err, st);
 }
 
 /* Collective. Ranks that plan differently would wait for one another for ever. */
-static sw_code check_same_options(const sw_args *args, int rank, sw_status *st)
+static sw_code check_same_options(const sw_args *args, const sw_comm *comm, sw_status *st)
 {
-    char *mine = sw_options_text(args);
+    char *mine = sw_options_text(args), *first = NULL;
     size_t n = mine ? strlen(mine) : 0;
     uint64_t len = n;
-    char *first = NULL;
+    int err = MPI_Bcast(&len, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
 
-    if (MPI_Bcast(&len, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD))
-        sw_refuse(st, SW_EINTERNAL, NULL, "MPI cannot broadcast");
-    first = malloc((size_t)len + 1);
-    if (!mine || !first)
+    if (err != MPI_SUCCESS)
+        broken(err, st);
+    else if (!mine || !(first = malloc((size_t)len + 1)))
         sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    if (agree(st))
+    if (agree(comm, st))
         goto out;
     memcpy(first, mine, n < len ? n : (size_t)len);
-    if (MPI_Bcast(first, (int)len, MPI_BYTE, 0, MPI_COMM_WORLD))
-        sw_refuse(st, SW_EINTERNAL, NULL, "MPI cannot broadcast");
+    err = MPI_Bcast(first, (int)len, MPI_BYTE, 0, MPI_COMM_WORLD);
+    if (err != MPI_SUCCESS)
+        broken(err, st);
     else if (n != len || memcmp(first, mine, n) != 0)
-        sw_refuse(st, SW_EUSAGE, NULL, "rank %d was started with other options than rank 0", rank);
-    agree(st);
+        sw_refuse(st, SW_EUSAGE, NULL, "rank %d was started with other options than rank 0", comm->rank);
+    agree(comm, st);
 out:
     free(first);
     free(mine);
@@ -129,56 +143,65 @@ static void work(sw_run *run, double begun, sw_status *st)
     run->seconds = sw_clock() - ready;
 }
 
-int sw_run_refused(const sw_args *args, sw_status *st)
+/* What the library has to say comes to this run. */
+static void listen(sw_run *run, sw_args *args)
 {
-    sw_run run = { .args = args, .comm = { .size = 1 } };
+    args->opt.user = run;
+    args->opt.warn = on_warning;
+    args->opt.progress = on_progress;
+    args->opt.cancel = sw_signals_flag();
+}
 
+int sw_run_alone(const sw_args *args, double begun, sw_status *st)
+{
+    sw_args mine = *args;
+    sw_run run = { .args = &mine, .comm = sw_comm_self() };
+
+    listen(&run, &mine);
+    if (st->code == SW_OK)
+        work(&run, begun, st);
     tell(&run, st);
     release(&run);
     return sw_code_exit_status(st->code);
 }
 
-/* False: MPI is of no use. */
-static bool begin_mpi(int *rank, int *size)
+/* The others cannot be told: say why, and end them all. Returns only where MPI has not begun. */
+static void give_up(const sw_status *st)
 {
-    int provided;
+    int begun = 0;
 
-    return !MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) &&
-           !MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN) &&
-           !MPI_Comm_rank(MPI_COMM_WORLD, rank) && !MPI_Comm_size(MPI_COMM_WORLD, size);
+    if (MPI_Initialized(&begun) != MPI_SUCCESS || !begun)
+        return;
+    sw_say_error(st);
+    fflush(stderr);
+    MPI_Abort(MPI_COMM_WORLD, sw_code_exit_status(st->code));
 }
 
-int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st)
+int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
 {
     sw_args mine = *args;
-    sw_run run = { .args = &mine, .comm = sw_comm_self() };
-    int rank, size;
+    sw_run run = { .args = &mine };
+    sw_status start = SW_STATUS_INIT;
+    int err;
 
     sw_transport_defaults(args->output);
-    if (!begin_mpi(&rank, &size)) {
-        sw_refuse(st, SW_EINTERNAL, NULL, "MPI does not start");
-        return sw_run_refused(args, st);
+    if (sw_comm_world(&run.comm, &start)) {
+        give_up(&start);
+        return sw_run_alone(args, begun, &start);
     }
-    if (!alone && st->code == SW_OK)
-        sw_launch_confirm(size, st);
-    mine.opt.user = &run;
-    mine.opt.warn = on_warning;
-    mine.opt.progress = on_progress;
-    mine.opt.cancel = sw_signals_flag();
-    if (agree(st) == SW_OK && (alone || check_same_options(args, rank, st) == SW_OK)) {
-        sw_comm_from_mpi(MPI_COMM_WORLD, &run.comm, st);
-        if (agree(st) == SW_OK)
-            work(&run, begun, st);
-    }
-    if (st->code == SW_ECOMM) {
-        sw_say_error(st);
-        MPI_Abort(MPI_COMM_WORLD, sw_code_exit_status(st->code));
-    }
-    if (rank == 0)
+    if (st->code == SW_OK)
+        sw_launch_confirm(run.comm.size, st);
+    listen(&run, &mine);
+    if (agree(&run.comm, st) == SW_OK && check_same_options(args, &run.comm, st) == SW_OK)
+        work(&run, begun, st);
+    if (st->code == SW_ECOMM)
+        give_up(st);
+    if (run.comm.rank == 0)
         tell(&run, st);
-    MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, 0, MPI_COMM_WORLD);
+    err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, 0, MPI_COMM_WORLD);
+    if (err != MPI_SUCCESS && broken(err, st))
+        give_up(st);
     release(&run);
     sw_comm_mpi_release(&run.comm);
-    MPI_Finalize();
     return sw_code_exit_status(st->code);
 }

@@ -32,11 +32,10 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 
 /* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command line already: then
  * nothing is done but to tell it once. On return st is the same on every rank, and it has been printed.
- *   alone  this process is not a rank of a job
  * Returns the exit status. */
-int sw_run_ranks(const sw_args *args, bool alone, double begun, sw_status *st);
+int sw_run_ranks(const sw_args *args, double begun, sw_status *st);
 
-/* Local. The same end without MPI, for a command line that was refused before it: print the error, write the report. */
-int sw_run_refused(const sw_args *args, sw_status *st);
+/* Local. The same for a process that is no rank of a job: without MPI. */
+int sw_run_alone(const sw_args *args, double begun, sw_status *st);
 
 #endif

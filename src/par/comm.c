@@ -138,19 +138,34 @@ static sw_code mpi_begin(bool *begun, sw_status *st)
         err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
         *begun = err == MPI_SUCCESS;
     }
-    /* Datatypes, infos and files report there. */
+    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. */
     if (err == MPI_SUCCESS)
         err = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     if (err != MPI_SUCCESS)
         return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
     return SW_OK;
 }
 
+/* Open MPI's mpirun sets PMIX_RANK too, which another MPI cannot answer. */
+bool sw_comm_launched(void)
+{
+#ifdef OPEN_MPI
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
+#else
+    return getenv("PMI_SIZE") || (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
+#endif
+}
+
 sw_code sw_comm_world(sw_comm *out, sw_status *st)
 {
+    int initialized = 0;
     bool begun;
 
     *out = sw_comm_self();
+    if (!sw_comm_launched() && MPI_Initialized(&initialized) == MPI_SUCCESS && !initialized)
+        return SW_OK;
     if (mpi_begin(&begun, st))
         return st->code;
     if (!sw_comm_from_mpi(MPI_COMM_WORLD, out, st))

@@ -45,7 +45,7 @@ def rounded(scene):
 SHORT = {"from the first byte on": 1.0, "between rounds": 0.5, "within a round": 0.37, "on the last bytes": 0.0}
 
 
-@pytest.mark.parametrize("np, io", [(np, io) for io in TRANSPORTS for np in (1, 3)])
+@pytest.mark.parametrize("np, io", [(None, ""), *((np, io) for io in TRANSPORTS for np in (1, 3))])
 @pytest.mark.parametrize("when", SHORT)
 def test_a_disk_that_fills(large, small_disk, when, io, np):
     """Space is not reserved, so that the write itself meets the end, as on file systems that cannot tell before."""

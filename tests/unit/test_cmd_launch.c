@@ -25,7 +25,6 @@ static const char *const variables[] = {
     "SLURM_STEP_NUM_TASKS",
     "SLURM_STEP_ID",
     "SLURM_NTASKS",
-    "OMPI_MCA_ess_singleton_isolated",
 };
 
 /* "A=1 B=2" and nothing else of the above. */
@@ -136,24 +135,6 @@ static void test_confirm(void **state)
     }
 }
 
-static void test_prepare(void **state)
-{
-    const sw_launch alone = { .alone = true, .rank = 0 }, rank = { .alone = false, .rank = 0 };
-
-    (void)state;
-    set_environment("SLURM_STEP_ID=0");
-    sw_launch_prepare(&rank);
-    assert_non_null(getenv("SLURM_STEP_ID"));
-    assert_null(getenv("OMPI_MCA_ess_singleton_isolated"));
-    sw_launch_prepare(&alone);
-    assert_null(getenv("SLURM_STEP_ID"));
-    assert_string_equal(getenv("OMPI_MCA_ess_singleton_isolated"), "1");
-    /* The user's word wins. */
-    set_environment("OMPI_MCA_ess_singleton_isolated=0");
-    sw_launch_prepare(&alone);
-    assert_string_equal(getenv("OMPI_MCA_ess_singleton_isolated"), "0");
-}
-
 static void test_signals(void **state)
 {
     struct sigaction now;
@@ -179,7 +160,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_look),
         cmocka_unit_test(test_confirm),
-        cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_signals),
     };
 

@@ -61,7 +61,16 @@ static int refuse(void *ctx, void *buf, size_t n, int root)
     return 1;
 }
 
-/* A group that brings no MPI is refused before anything is touched; what it must not use cannot be agreed upon either. */
+/* The other rank of two always says the same. */
+static int twin(void *ctx, const void *mine, void *all, const size_t *counts)
+{
+    (void)ctx;
+    memcpy(all, mine, counts[0]);
+    memcpy((char *)all + counts[0], mine, counts[1]);
+    return 0;
+}
+
+/* A group of several that brings no MPI is refused before anything is touched; what it must not use cannot be agreed upon either. */
 static void test_needs_mpi(void **state)
 {
     sw_options owner = SW_OPTIONS_INIT;
@@ -70,6 +79,8 @@ static void test_needs_mpi(void **state)
 
     (void)state;
     owner.assign = SW_ASSIGN_OWNER;
+    comm.size = 2;
+    comm.allgather = twin;
     assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", "/nonexistent/out", &owner, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "MPI"));
     comm.bcast = refuse;
