@@ -48,6 +48,14 @@ first_node() {
     echo "${list%%,*}"
 }
 
+# closed PATH: root's, or of who we are (SlurmUser under slurmctld), and nobody else may write there or read it. What is looked at is
+# where we stand then, so that nobody can put another directory in its place.
+closed() {
+    local uid mode
+    read -r uid mode < <(stat -c '%u %a' -- "$1" 2>/dev/null) || return 1
+    [[ $uid == 0 || $uid == "$EUID" ]] && [ $((8#$mode & 8#077)) = 0 ]
+}
+
 # uid, directory and comment, each ended by a NUL: nobody's blanks, quotes or newlines mean anything here.
 leave_request() {
     local spool=${SHARDWELD_SPOOL:-/var/spool/shardweld} new
@@ -57,10 +65,15 @@ leave_request() {
         [ "$(first_node "$SLURM_NODELIST")" != "${SLURMD_NODENAME:-}" ]; then
         return 0
     fi
-    new=$spool/.$SLURM_JOB_ID.$$
+    if [ -L "$spool" ] || ! cd -P -- "$spool" 2>/dev/null || ! closed .; then
+        echo "epilog.sh: no request is left: $spool must be a directory of this user's or root's with mode 0700" >&2
+        return 0
+    fi
+    new=.$SLURM_JOB_ID.$$
     umask 077
+    set -o noclobber
     printf '%s\0' "$SLURM_JOB_UID" "${SLURM_JOB_WORK_DIR:-/}" "$SLURM_JOB_COMMENT" >"$new" &&
-        mv -f "$new" "$spool/$SLURM_JOB_ID"
+        mv -fT -- "$new" "$SLURM_JOB_ID"
 }
 
 # ---- 1: weld here and now -----------------------------------------------------------------------------

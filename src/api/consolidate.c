@@ -165,7 +165,8 @@ uint64_t sw_job_fingerprint(const sw_job *r, sw_status *st)
         const sw_asset *a = &r->assets.items[i];
 
         h = sw_hash(h, a->name, strlen(a->name));
-        h = sw_hash_word(sw_hash_word(h, a->size), (uint64_t)a->mtime_ns);
+        h = sw_hash_word(sw_hash_word(h, a->size), a->ino);
+        h = sw_hash_word(sw_hash_word(h, (uint64_t)a->mtime_ns), (uint64_t)a->ctime_ns);
     }
     /* config.json is edited by these; and what was published without being verified was not all that is asked for. */
     sw_value_dtypes(r->opt, &cast, &dequantize, st);

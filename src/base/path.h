@@ -16,6 +16,12 @@
 /* dir + "/" + name, newly allocated; NULL on failure. */
 char *sw_path_join(const char *dir, const char *name, sw_status *st);
 
+/* Local. A time of a file in nanoseconds. */
+static inline int64_t sw_path_ns(const struct timespec *t)
+{
+    return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+}
+
 /* Local. Are they of one file? */
 bool sw_path_same(const struct stat *a, const struct stat *b);
 

@@ -11,6 +11,9 @@
 
 #include "say.h"
 
+/* Names that are tried for the file that is written first. */
+#define TEMPORARY_TRIES 100
+
 typedef struct job {
     const char *path, *what;
     const char *data;
@@ -23,10 +26,9 @@ static sw_code fail_errno(const job *j)
     return sw_refuse(j->st, SW_EIO, j->path, "cannot write %s: %s", j->what, strerror(errno));
 }
 
-/* Everything to path, which is made or emptied. flags: more for open. */
-static sw_code write_file(const job *j, const char *path, int flags)
+/* Everything into an open file, which is closed; -1 = it could not be opened. */
+static sw_code write_file(const job *j, int fd)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_TRUNC | flags, 0666);
     const char *data = j->data;
     size_t n = j->n;
 
@@ -56,29 +58,58 @@ static bool replaceable(const char *path)
 }
 
 /* A new name beside path: the same directory, hidden, this process's own. NULL when memory is short. */
-static char *temporary_name(const char *path)
+static char *temporary_name(const char *path, int nth)
 {
     const char *slash = strrchr(path, '/');
     int dir = slash ? (int)(slash - path) + 1 : 0;
     char *name = NULL;
 
-    if (asprintf(&name, "%.*s.shardweld-%ld", dir, path, (long)getpid()) < 0)
+    if (asprintf(&name, "%.*s.shardweld-%ld-%d", dir, path, (long)getpid(), nth) < 0)
         return NULL;
+    return name;
+}
+
+/* Make a file that was not there: what somebody has put under its name is neither followed nor emptied. */
+static char *make_temporary(const job *j, int *fd)
+{
+    char *name = NULL;
+
+    *fd = -1;
+    for (int i = 0; i < TEMPORARY_TRIES && *fd < 0; i++) {
+        free(name);
+        if (!(name = temporary_name(j->path, i)))
+            break;
+        *fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (*fd < 0 && errno != EEXIST)
+            break;
+    }
     return name;
 }
 
 static sw_code replace_file(const job *j)
 {
-    char *temporary = temporary_name(j->path);
+    int fd;
+    char *temporary = make_temporary(j, &fd);
 
     if (!temporary)
         return sw_refuse(j->st, SW_ENOMEM, NULL, "out of memory");
-    if (write_file(j, temporary, O_NOFOLLOW) == SW_OK && rename(temporary, j->path))
+    if (write_file(j, fd) == SW_OK && rename(temporary, j->path))
         fail_errno(j);
-    if (j->st->code)
+    if (fd >= 0 && j->st->code)
         unlink(temporary);
     free(temporary);
     return j->st->code;
+}
+
+/* A pipe that nobody reads must not make anybody wait: opening it is an error. One that is read is written to in full. */
+static sw_code write_through(const job *j)
+{
+    int fd = open(j->path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+
+    if (flags >= 0)
+        fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    return write_file(j, fd);
 }
 
 /* A link to a file of a checkpoint would cost that file. */
@@ -99,7 +130,7 @@ sw_code sw_file_put(const char *path, const char *what, const char *data, size_t
 
     if (replaceable(path))
         return replace_file(&j);
-    return check_link(&j) ? st->code : write_file(&j, path, 0);
+    return check_link(&j) ? st->code : write_through(&j);
 }
 
 static bool ends_with(const char *text, const char *end)

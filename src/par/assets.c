@@ -109,7 +109,9 @@ static sw_code add(search *s, char *target, const char *source, const struct sta
     sw_assets *a = s->found;
     sw_asset item = { .name = target,
                       .size = (uint64_t)found->st_size,
-                      .mtime_ns = (int64_t)found->st_mtim.tv_sec * 1000000000 + found->st_mtim.tv_nsec };
+                      .ino = (uint64_t)found->st_ino,
+                      .mtime_ns = sw_path_ns(&found->st_mtim),
+                      .ctime_ns = sw_path_ns(&found->st_ctim) };
     bool same = false;
 
     s->seen++;

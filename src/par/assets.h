@@ -12,7 +12,8 @@ typedef struct sw_asset {
     char *name;       /* relative to where it was found, and to OUTPUT_DIR */
     char *source;     /* its path */
     uint64_t size;    /* bytes; once staged, of the copy */
-    int64_t mtime_ns; /* of the source */
+    uint64_t ino;     /* of the source, as its times */
+    int64_t mtime_ns, ctime_ns;
     bool exists;      /* OUTPUT_DIR has something of this name, which is replaced */
 } sw_asset;
 

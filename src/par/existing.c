@@ -94,12 +94,14 @@ static sw_code is_file_below(const char *root, const char *name, bool *is, sw_st
     return code;
 }
 
+/* An index may name anything: what is no file of weights, or is a shard, stays. */
 static bool may_go(const char *name)
 {
     const char *slash = strrchr(name, '/');
     const char *base = slash ? slash + 1 : name;
 
-    return strncmp(base, "shard-", 6) != 0 && strncmp(name, SW_STAGING_NAME, strlen(SW_STAGING_NAME)) != 0;
+    return sw_name_ends_with(base, ".safetensors") && strncmp(base, "shard-", 6) != 0 &&
+           strncmp(name, SW_STAGING_NAME, strlen(SW_STAGING_NAME)) != 0;
 }
 
 /* The text of an index; empty when it is no regular file. */

@@ -35,8 +35,8 @@ sw_code sw_stage_open(const char *output_dir, bool sync, sw_stage **out, uint64_
 char *sw_stage_path(sw_stage *s, const char *name, sw_status *st);
 
 /* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would remove (consolidated
- * files, either index, and files inside OUTPUT_DIR that the indices name), never shard-* files, never those in keep. Of an index
- * that cannot be parsed only its own name.
+ * files, either index, and *.safetensors inside OUTPUT_DIR that the indices name), never shard-* files, never those in keep. Of an
+ * index that cannot be parsed only its own name.
  *   index  counts as an index too: the name of the one that will be written; NULL = none
  *   keep   relative names in OUTPUT_DIR that belong to the input; one that ends with '/' stands for all below it; may be
  *          NULL with nkeep 0

@@ -159,7 +159,7 @@ static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_f
 /* A file as one rank sees it; its name follows with a NUL, padded to 8. */
 typedef struct seen_file {
     uint64_t size, hash, dev, ino;
-    int64_t mtime_ns;
+    int64_t mtime_ns, ctime_ns;
     uint64_t room; /* bytes that the name takes */
 } seen_file;
 
@@ -185,7 +185,8 @@ static sw_code add_seen(const char *dir, const char *name, bool may_lack, bool w
     f.size = (uint64_t)s.st_size;
     f.dev = (uint64_t)s.st_dev;
     f.ino = (uint64_t)s.st_ino;
-    f.mtime_ns = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+    f.mtime_ns = sw_path_ns(&s.st_mtim);
+    f.ctime_ns = sw_path_ns(&s.st_ctim);
     f.room = sw_round_up(len, 8);
     if (with_hash && sw_header_hash(dir, name, f.size, &f.hash, st))
         goto out;
@@ -312,6 +313,7 @@ static sw_code make_files(sw_catalog *c, const sighting *s, size_t n, sw_status 
         *f = (sw_file){ .name = strcpy(c->file_names + names, s[i].name),
                         .size = s[i].file->size,
                         .mtime_ns = s[i].file->mtime_ns,
+                        .ctime_ns = s[i].file->ctime_ns,
                         .dev = s[i].file->dev,
                         .ino = s[i].file->ino,
                         .owner = s[i].rank };

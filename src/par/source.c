@@ -62,7 +62,7 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
         return sw_fail(st, SW_EINPUT, f->name, NULL,
                        "is %" PRIu64 " bytes now, but was %" PRIu64 " when its header was read",
                        (uint64_t)s.st_size, f->size);
-    if ((int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
+    if (sw_path_ns(&s.st_mtim) != f->mtime_ns)
         return sw_fail(st, SW_EINPUT, f->name, NULL, "was changed since its header was read");
     return SW_OK;
 }

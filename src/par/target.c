@@ -80,7 +80,7 @@ static sw_code see_file(const char *dir, const char *name, sw_buf *seen, sw_find
     f.size = (uint64_t)s.st_size;
     f.dev = (uint64_t)s.st_dev;
     f.ino = (uint64_t)s.st_ino;
-    f.mtime_ns = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+    f.mtime_ns = sw_path_ns(&s.st_mtim);
     if (!sw_buf_add(seen, &f, sizeof f, st) && !sw_buf_add(seen, name, len, st))
         sw_buf_add(seen, zeros, f.room - len, st);
 out:
@@ -261,8 +261,7 @@ out:
 static bool is_same(const sw_file *f, sw_path_kind kind, const struct stat *s)
 {
     return kind == SW_PATH_FILE && f->size == (uint64_t)s->st_size && f->dev == (uint64_t)s->st_dev &&
-           f->ino == (uint64_t)s->st_ino &&
-           f->mtime_ns == (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
+           f->ino == (uint64_t)s->st_ino && f->mtime_ns == sw_path_ns(&s->st_mtim);
 }
 
 sw_code sw_target_look_again(const sw_target *t, const char *dir, bool *changed, sw_status *st)

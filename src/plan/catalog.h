@@ -16,6 +16,7 @@ typedef struct sw_file {
     uint64_t size;        /* bytes */
     uint64_t data_start;  /* 8 + header length */
     int64_t mtime_ns;     /* for noticing a change */
+    int64_t ctime_ns;     /* likewise: nobody can set it back */
     uint64_t dev, ino;    /* which file it is, as the rank that listed it sees it */
     uint64_t hash;        /* of the header text */
     uint64_t entries;     /* tensors in its header, empty ones too */

@@ -213,7 +213,8 @@ static uint64_t hash_input(uint64_t h, const sw_catalog *c)
         h = sw_hash(h, c->files[i].name, strlen(c->files[i].name));
         h = sw_hash_word(h, c->files[i].size);
         h = sw_hash_word(h, c->files[i].hash);
-        h = sw_hash_word(h, (uint64_t)c->files[i].mtime_ns);
+        h = sw_hash_word(sw_hash_word(h, (uint64_t)c->files[i].mtime_ns), (uint64_t)c->files[i].ctime_ns);
+        h = sw_hash_word(h, c->files[i].ino); /* not the device: it has other numbers on other machines */
     }
     for (uint32_t i = 0; i < c->ntensors; i++) {
         const sw_tensor *t = &c->tensors[i];

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -115,6 +116,26 @@ def test_killed_while_publishing_under_the_launcher(scene, out, nth):
     assert result.status == 128 + signal.SIGKILL, show(result)
     assert check_kept(scene, out).journal
     assert next_run(scene, out, np=2) == ""
+
+
+@pytest.mark.parametrize("how", ["another file", "the same file"])
+@pytest.mark.parametrize("which", [oracle.shard_name(2), "config.json"])
+def test_a_recovery_is_not_the_success_of_other_inputs(scene, tmp_path, which, how):
+    """Of the same size and time: what a killed run published is an old checkpoint to a run that finds other bytes."""
+    src, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(scene.inputs["new"], src)
+    oracle.write(str(src / "config.json"), b'{"a": 1}')
+    args = ["consolidate", "-q", src, out]
+    assert run(args, env=at("rename", 0, 4, "kill")).status == -signal.SIGKILL
+    before = (src / which).stat()
+    data = (src / which).read_bytes()
+    target = src / which if how == "the same file" else tmp_path / "other"
+    target.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    os.replace(target, src / which)
+    os.utime(src / which, ns=(before.st_atime_ns, before.st_mtime_ns))
+    fails(run(args), 2, "--overwrite")
+    ok(run([*args, "--overwrite"]))
+    ok(run(["verify", src, out]))
 
 
 @pytest.mark.parametrize("options", [["--cast-dtype", "bf16"], ["--verify"], ["--dequantize", "bf16"]])

@@ -168,7 +168,8 @@ static int setup(void **state)
 {
     (void)state;
     memset(&hook, 0, sizeof hook);
-    snprintf(top, sizeof top, "/tmp/test_publish.XXXXXX");
+    /* Thousands of small files: a disk would take minutes over them. */
+    snprintf(top, sizeof top, "%s/test_publish.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (!mkdtemp(top))
         return -1;
     snprintf(out_dir, sizeof out_dir, "%s/out", top);
@@ -988,7 +989,7 @@ static void test_existing(void **state)
                   "w.safetensors\",\"b\":\"odd.bin\",\"c\":\"gone\",\"d\":\"odd.bin\"}}",
             "odd.bin", "sub/w.safetensors" },
           NULL,
-          INDEX " odd.bin sub/w.safetensors " },
+          INDEX " sub/w.safetensors " },
         { "index names shards",
           { INDEX
             "={\"weight_map\":{\"a\":\"shard-00001-model-00001-of-00001.safetensors\",\"b\":\"s/shard-x\"}}",
@@ -1008,16 +1009,17 @@ static void test_existing(void **state)
           NULL,
           "model-00001-of-00001.safetensors " INDEX " " },
         { "diffusers",
-          { "diffusion_pytorch_model.safetensors.index.json={\"weight_map\":{\"a\":\"w\"}}", "w",
-            "diffusion_pytorch_model.safetensors" },
+          { "diffusion_pytorch_model.safetensors.index.json={\"weight_map\":{\"a\":\"w.safetensors\"}}",
+            "w.safetensors", "diffusion_pytorch_model.safetensors" },
           NULL,
-          "diffusion_pytorch_model.safetensors diffusion_pytorch_model.safetensors.index.json w " },
+          "diffusion_pytorch_model.safetensors diffusion_pytorch_model.safetensors.index.json "
+          "w.safetensors " },
         { "input is spared",
-          { INDEX "={\"weight_map\":{\"a\":\"w\"}}", "w", "model.safetensors" },
-          "w",
+          { INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}", "w.safetensors", "model.safetensors" },
+          "w.safetensors",
           "model.safetensors " INDEX " " },
         { "the input's index names nothing of ours",
-          { INDEX "={\"weight_map\":{\"a\":\"w\"}}", "w" },
+          { INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}", "w.safetensors" },
           INDEX,
           "" },
         { "a link", { "@model.safetensors" }, NULL, "model.safetensors " },
