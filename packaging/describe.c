@@ -115,7 +115,7 @@ static void man_synopsis(const sw_command *c)
         putchar('\n');
     } else {
         fputs("\\fBshardweld\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] \\fIOPERANDS\\fR\n"
-              "\\fBshardweld\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR\n"
+              "\\fBshardweld\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR | \\fB\\-\\-version\\fR\n"
               "\\fBshardweld \\-\\-help\\fR | \\fB\\-\\-version\\fR\n",
               stdout);
     }

@@ -23,7 +23,7 @@ typedef struct parse {
     const sw_opt *rows[ROWS_MAX];
     struct option longs[ROWS_MAX + 1];
     char shorts[2 * ROWS_MAX + 2];
-    unsigned seen[ROWS_MAX];
+    bool seen[ROWS_MAX];
     size_t nrows;
     size_t nwords; /* of the command line: room for any list */
 } parse;
@@ -183,6 +183,9 @@ static sw_code put_value(parse *p, const sw_opt *row, const char *value)
     case SW_OPT_HELP:
         p->args->answer = SW_ANSWER_HELP;
         return SW_OK;
+    case SW_OPT_VERSION:
+        p->args->answer = SW_ANSWER_VERSION;
+        return SW_OK;
     case SW_OPT_FLAG:
     case SW_OPT_CLEAR:
         memcpy(to, &flag, sizeof flag);
@@ -208,19 +211,12 @@ static sw_code put_value(parse *p, const sw_opt *row, const char *value)
     return sw_refuse(p->st, SW_EINTERNAL, NULL, "option '--%s' has no type", row->name);
 }
 
-static bool may_repeat(const sw_opt *row)
-{
-    return row->type == SW_OPT_LIST || row->type == SW_OPT_PAIRS || row->type == SW_OPT_STRIP ||
-           row->type == SW_OPT_RENAME;
-}
-
-/* Once is enough, and one of a set is enough. */
+/* One of a set is enough. What is repeated is harmless: a list grows, and of values the last one counts. */
 static sw_code check_seen(parse *p, size_t i)
 {
     const sw_opt *row = p->rows[i];
 
-    if (p->seen[i]++ && !may_repeat(row))
-        return refuse(p, "option '--%s' is given twice", row->name);
+    p->seen[i] = true;
     for (size_t k = 0; k < p->nrows; k++)
         if (k != i && p->seen[k] && row->set != SW_SET_NONE && p->rows[k]->set == row->set)
             return refuse(p, "options '--%s' and '--%s' exclude one another", p->rows[k]->name, row->name);
@@ -282,7 +278,7 @@ static sw_code parse_command(parse *p, int argc, char **argv)
             refuse_option(p, c, optopt, optind > 0 && optind <= argc ? argv[optind - 1] : NULL);
         else if (i < p->nrows && put_value(p, p->rows[i], optarg) == SW_OK)
             check_seen(p, i);
-        if (p->args->answer == SW_ANSWER_HELP)
+        if (p->args->answer != SW_ANSWER_RUN)
             return p->st->code;
     }
     return take_operands(p, argc - optind, argv + optind);
@@ -429,7 +425,7 @@ void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
         help_command(to, command);
     } else {
         fputs("usage: shardweld COMMAND [OPTIONS] INPUT_DIR OUTPUT_DIR | PATH\n"
-              "       shardweld COMMAND --help\n"
+              "       shardweld COMMAND --help | --version\n"
               "       shardweld --help | --version\n\n"
               "Works on checkpoints of safetensors files, as one process or under mpirun.\n\n"
               "Commands:\n",

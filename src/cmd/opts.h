@@ -1,5 +1,5 @@
 /* The command line as a table: what getopt_long needs, the help text, the conversion of values and the check for
- * options that are repeated or exclude one another all come from the rows. A new option is one row in table.c, a
+ * options that exclude one another all come from the rows. A new option is one row in table.c, a
  * new command is one more. All local; nothing here prints. */
 #ifndef SW_CMD_OPTS_H
 #define SW_CMD_OPTS_H
@@ -37,17 +37,18 @@ typedef struct sw_args {
 } sw_args;
 
 typedef enum sw_opt_type {
-    SW_OPT_HELP,   /* ends the parsing */
-    SW_OPT_FLAG,   /* bool becomes true */
-    SW_OPT_CLEAR,  /* bool becomes false: the default, said aloud */
-    SW_OPT_TEXT,   /* const char *, not empty */
-    SW_OPT_SIZE,   /* uint64_t, see sw_size_parse() */
-    SW_OPT_COUNT,  /* uint64_t, decimal digits */
-    SW_OPT_CHOICE, /* an enum: the position in choices */
-    SW_OPT_LIST,   /* may be repeated: a NULL-terminated array of const char * */
-    SW_OPT_PAIRS,  /* the same of KEY=VALUE */
-    SW_OPT_STRIP,  /* a prefix, may be repeated: one more of opt.name_rules */
-    SW_OPT_RENAME, /* FROM=TO, the same */
+    SW_OPT_HELP,    /* ends the parsing */
+    SW_OPT_VERSION, /* so does this */
+    SW_OPT_FLAG,    /* bool becomes true */
+    SW_OPT_CLEAR,   /* bool becomes false: the default, said aloud */
+    SW_OPT_TEXT,    /* const char *, not empty; of several the last one counts, here and below */
+    SW_OPT_SIZE,    /* uint64_t, see sw_size_parse() */
+    SW_OPT_COUNT,   /* uint64_t, decimal digits */
+    SW_OPT_CHOICE,  /* an enum: the position in choices */
+    SW_OPT_LIST,    /* all of them: a NULL-terminated array of const char * */
+    SW_OPT_PAIRS,   /* the same of KEY=VALUE */
+    SW_OPT_STRIP,   /* a prefix; one more of opt.name_rules */
+    SW_OPT_RENAME,  /* FROM=TO, the same */
 } sw_opt_type;
 
 /* Options of one set exclude one another. */

@@ -90,6 +90,7 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
 
     switch (row->type) {
     case SW_OPT_HELP:
+    case SW_OPT_VERSION:
         break;
     case SW_OPT_FLAG:
     case SW_OPT_CLEAR:
@@ -143,7 +144,8 @@ static json_t *options_object(const sw_args *args, bool library_only)
         return object;
     for (const sw_section *const *s = args->command->sections; *s; s++)
         for (const sw_opt *row = (*s)->rows; row->name; row++)
-            if (row->type != SW_OPT_HELP && !is_told_by_another(args->command, row) &&
+            if (row->type != SW_OPT_HELP && row->type != SW_OPT_VERSION &&
+                !is_told_by_another(args->command, row) &&
                 (!library_only || is_library_option(row)))
                 json_object_set_new(object, row->name, option_value(args, row));
     return object;

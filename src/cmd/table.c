@@ -18,6 +18,11 @@
     {                                                                                                        \
         "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL                                \
     }
+#define ROW_VERSION                                                                                          \
+    {                                                                                                        \
+        "version", 0, SW_OPT_VERSION, 0, NULL, "print the version, the commit and the MPI library",          \
+            SW_SET_NONE, 0, NULL                                                                             \
+    }
 
 static const char *const assign_words[] = { "auto", "band", "owner", NULL };
 static const char *const when_words[] = { "auto", "always", "never", NULL };
@@ -195,6 +200,7 @@ static const sw_opt message_rows[] = {
     { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "say what was planned, how it ran and how long it took",
       SW_SET_VOICE, 0, NULL },
     ROW_HELP,
+    ROW_VERSION,
     SW_OPT_END,
 };
 
@@ -226,6 +232,7 @@ static const sw_opt inspect_message_rows[] = {
     { "quiet", 'q', SW_OPT_FLAG, AT(quiet), NULL, "no warnings", SW_SET_VOICE, 0, NULL },
     { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "a table of all boxes, too", SW_SET_VOICE, 0, NULL },
     ROW_HELP,
+    ROW_VERSION,
     SW_OPT_END,
 };
 

@@ -26,7 +26,7 @@ def same(out, want):
 # ---- help and version -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)], ids=shlex.join)
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["consolidate", "--version"], *([c, "--help"] for c in COMMANDS)], ids=shlex.join)
 @pytest.mark.parametrize("np", [None, 2])
 def test_help_and_version(args, np):
     result = run(args, np=np)

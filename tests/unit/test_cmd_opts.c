@@ -13,11 +13,11 @@
 #include "cmd/opts.h"
 #include "cmd/report.h"
 
-#define WORDS_MAX 32
+#define WORDS_MAX 48
 
 /* A line of words between spaces; "''" is an empty one. */
 typedef struct line {
-    char text[256];
+    char text[512];
     char *argv[WORDS_MAX + 1];
     int argc;
     sw_args args;
@@ -64,10 +64,6 @@ static void test_refused(void **state)
         { "consolidate --verify=1 in out", "option '--verify' takes no value" },
         { "consolidate --s in out", "option '--s' may be '--single-file' or '--strip-prefix'" },
         { "consolidate --cast-dtype '' in out", "--cast-dtype '': expected T" },
-        { "consolidate --cast-dtype bf16 --cast-dtype bf16 in out", "option '--cast-dtype' is given twice" },
-        { "consolidate --dequantize a --dequantize b in out", "option '--dequantize' is given twice" },
-        { "consolidate --assets a --assets b in out", "option '--assets' is given twice" },
-        { "consolidate --diffusers --diffusers in out", "option '--diffusers' is given twice" },
         { "consolidate in out --include", "option '--include' needs a value: GLOB" },
         { "consolidate --strip-prefix '' in out", "--strip-prefix '': expected P" },
         { "consolidate in out --strip-prefix", "option '--strip-prefix' needs a value: P" },
@@ -77,10 +73,11 @@ static void test_refused(void **state)
         { "consolidate in out --like", "option '--like' needs a value: INDEX" },
         { "consolidate in out --overwrite=yes", "option '--overwrite' takes no value" },
         { "consolidate --like '' in out", "--like '': expected INDEX" },
-        { "consolidate -n --dry-run in out", "option '--dry-run' is given twice" },
-        { "consolidate --report a --report b in out", "option '--report' is given twice" },
         { "consolidate --like a --single-file in out", "options '--like' and '--single-file' exclude" },
         { "consolidate --max-shard-size 1GB --fqn-map m in out", "exclude one another" },
+        { "consolidate --like a --like b --single-file in out", "options '--like' and '--single-file' exclude" },
+        { "consolidate --version=1 in out", "option '--version' takes no value" },
+        { "consolidate --max-shard-size x --max-shard-size 1GB in out", "--max-shard-size 'x': expected" },
         { "consolidate --sync --no-sync in out", "options '--sync' and '--no-sync' exclude" },
         { "consolidate -q -v in out", "options '--quiet' and '--verbose' exclude" },
         { "consolidate --buffer-size x in out", "--buffer-size 'x': expected a size such as" },
@@ -97,12 +94,9 @@ static void test_refused(void **state)
         { "reshard in", "OUTPUT_DIR is missing" },
         { "reshard --mesh 4 --ranks 4 in out", "options '--mesh' and '--ranks' exclude one another" },
         { "reshard --ranks 4 --mesh 4 in out", "options '--ranks' and '--mesh' exclude one another" },
-        { "reshard --mesh 4 --mesh 4 in out", "option '--mesh' is given twice" },
         { "reshard --mesh '' in out", "--mesh '': expected SIZES" },
         { "reshard --ranks 0 in out", "--ranks '0': expected at least 1" },
         { "reshard --ranks 2x2 in out", "--ranks '2x2': expected a whole number" },
-        { "reshard --mesh 4 --placements shard0 --placements shard0 in out",
-          "'--placements' is given twice" },
         { "reshard --mesh 4 --placements '' in out", "--placements '': expected P1,P2" },
         { "reshard --mesh 4 --rule '' in out", "--rule '': expected GLOB=P1,P2" },
         { "reshard --mesh 4 --rule a in out", "--rule 'a': expected GLOB=P1,P2" },
@@ -159,6 +153,33 @@ static void test_taken(void **state)
     assert_string_equal(l.args.output, "-out");
     assert_false(l.args.opt.no_sync);
     assert_null(l.args.opt.hints);
+    sw_args_release(&l.args);
+}
+
+/* A flag twice says the same, of values the last one counts; in a set too. */
+static void test_repeated(void **state)
+{
+    line l;
+
+    (void)state;
+    parse(&l,
+          "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
+          "--cast-dtype fp16 --buffer-size 1MiB --assign owner in --buffer-size 2MiB --assign band --report a "
+          "--report b --max-shard-size 1GB --max-shard-size 2GB --include a --include a out");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_true(l.args.opt.dry_run && l.args.opt.diffusers && l.args.opt.no_sync && l.args.quiet);
+    assert_string_equal(l.args.opt.cast_dtype, "fp16");
+    assert_int_equal(l.args.opt.buffer_size, 2 << 20);
+    assert_int_equal(l.args.opt.assign, SW_ASSIGN_BAND);
+    assert_string_equal(l.args.report, "b");
+    assert_true(l.args.opt.max_shard_size == 2000000000);
+    assert_string_equal(l.args.opt.include[1], "a");
+    sw_args_release(&l.args);
+
+    parse(&l, "reshard --mesh 4 --mesh 2x2 --placements shard0 --placements shard1,shard0 in out");
+    assert_int_equal(l.st.code, SW_OK);
+    assert_string_equal(l.args.sharding.mesh, "2x2");
+    assert_string_equal(l.args.sharding.placements, "shard1,shard0");
     sw_args_release(&l.args);
 }
 
@@ -368,6 +389,9 @@ static void test_answers(void **state)
         { "--version", SW_ANSWER_VERSION, SW_OK },
         { "consolidate --help", SW_ANSWER_HELP, SW_OK },
         { "consolidate in -h", SW_ANSWER_HELP, SW_OK },
+        { "consolidate --version", SW_ANSWER_VERSION, SW_OK },
+        { "inspect p --version --json", SW_ANSWER_VERSION, SW_OK },
+        { "verify --version --help", SW_ANSWER_VERSION, SW_OK },
         { "consolidate in out", SW_ANSWER_RUN, SW_OK },
         { "consolidate --bogus --help", SW_ANSWER_HELP, SW_EUSAGE },
     };
@@ -490,6 +514,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_repeated),
         cmocka_unit_test(test_reshard),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_names_and_an_error),
