@@ -562,6 +562,19 @@ sw_code sw_size_parse(const char *text, uint64_t *bytes, sw_status *st);
 /* Local. "999 B", "1.50 GB": powers of 1000. Returns text. */
 char *sw_size_text(uint64_t bytes, char text[SW_SIZE_TEXT]);
 
+/* Local. The character that n bytes of text (n > 0) begin with: its length in bytes, and *code. 0: that is no UTF-8. */
+size_t sw_text_char(const char *text, size_t n, uint32_t *code);
+
+/* Local. May this character be shown where somebody else chose the name that it stands in? Not control characters (up to U+001F, U+007F to
+ * U+009F), which would steer a terminal; not line separators and marks of direction (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066
+ * to U+2069), which tear a line or turn it round; not what is no character (surrogates, U+FFFE, U+FFFF). */
+bool sw_text_harmless(uint32_t code);
+
+/* Local. Make n bytes of such text harmless, in place: '?' for each character that is not, and for each byte that is no UTF-8. Returns the
+ * length; where it is less than n, a NUL follows. Messages and findings of this library have been through it, names of tensors
+ * and files have not. */
+size_t sw_text_clean(char *text, size_t n);
+
 #ifdef __cplusplus
 }
 #endif

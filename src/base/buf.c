@@ -82,7 +82,7 @@ sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...)
     add_formatted(b, st, fmt, ap);
     va_end(ap);
     if (b->len > begin)
-        sw_clean_text(b->data + begin, b->len - begin);
+        b->len = begin + sw_text_clean(b->data + begin, b->len - begin);
     return sw_buf_add(b, "\n", 1, st);
 }
 

@@ -21,7 +21,7 @@ sw_code sw_buf_reserve(sw_buf *b, uint64_t more, sw_status *st);
 sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st);
 sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
 
-/* Local. Append a line for people: what hostile names bring of control characters becomes '?', a newline follows. */
+/* Local. Append a line for people: made harmless (sw_text_clean()), a newline follows. */
 sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
 
 /* Local. Hand each line to tell, without its newline, and empty b. tell may be NULL. */

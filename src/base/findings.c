@@ -19,7 +19,7 @@ static char *clean_copy(const char *text, sw_status *st)
     char *copy = sw_strdup(text ? text : "", st);
 
     if (copy)
-        sw_clean_text(copy, strlen(copy));
+        sw_text_clean(copy, strlen(copy));
     return copy;
 }
 

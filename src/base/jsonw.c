@@ -1,7 +1,5 @@
 /* Writing JSON strings, byte for byte as two other programs do: serde_json (safetensors headers) and
  * Python's json.dumps (index files). Called once per tensor name, so plain runs are appended whole. */
-#include <string.h>
-
 #include "base/json.h"
 
 /* What follows the backslash for the characters that both writers escape in two letters; 0 = none. */
@@ -52,31 +50,11 @@ static bool python_is_plain(unsigned char c)
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* The character at s[0..len), len > 0: its code point, and in *used its bytes; 0 used = not UTF-8. */
-static uint32_t utf8_decode(const unsigned char *s, size_t len, size_t *used)
+static sw_code add_python_char(sw_buf *b, const char *s, size_t len, size_t *used, sw_status *st)
 {
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    size_t n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
-    uint32_t code = n <= 1 ? s[0] : s[0] & (0x7fu >> n);
+    uint32_t code;
 
-    *used = 0;
-    if (n == 0 || n > len)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if (s[i] >> 6 != 2)
-            return 0;
-        code = code << 6 | (s[i] & 0x3fu);
-    }
-    if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-        return 0;
-    *used = n;
-    return code;
-}
-
-static sw_code add_python_char(sw_buf *b, const unsigned char *s, size_t len, size_t *used, sw_status *st)
-{
-    uint32_t code = utf8_decode(s, len, used);
-
+    *used = sw_text_char(s, len, &code);
     if (*used == 0)
         return sw_fail(st, SW_EINPUT, NULL, NULL, "a name is not valid UTF-8");
     if (code < 0x80)
@@ -124,7 +102,7 @@ sw_code sw_json_add_python(sw_buf *b, const char *s, size_t len, sw_status *st)
         return st->code;
     for (size_t i = 0; i < len; i += run) {
         run = plain_run(u, i, len, python_is_plain);
-        if (run ? sw_buf_add(b, s + i, run, st) : add_python_char(b, u + i, len - i, &run, st))
+        if (run ? sw_buf_add(b, s + i, run, st) : add_python_char(b, s + i, len - i, &run, st))
             return st->code;
     }
     return sw_buf_add(b, "\"", 1, st);

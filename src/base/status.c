@@ -31,18 +31,6 @@ const char *sw_code_text(sw_code code)
     return codes[code].text;
 }
 
-void sw_clean_text(char *text, size_t n)
-{
-    unsigned char *c = (unsigned char *)text;
-
-    for (size_t i = 0; i < n; i++) {
-        if (c[i] < 0x20 || c[i] == 0x7f)
-            c[i] = '?';
-        else if (c[i] == 0xc2 && i + 1 < n && c[i + 1] >= 0x80 && c[i + 1] < 0xa0)
-            c[i] = c[i + 1] = '?'; /* U+0080 to U+009F: a terminal obeys these too */
-    }
-}
-
 static void copy_clean(char *to, size_t n, const char *from)
 {
     size_t len = from ? strnlen(from, n - 1) : 0;
@@ -50,7 +38,7 @@ static void copy_clean(char *to, size_t n, const char *from)
     if (len)
         memcpy(to, from, len);
     to[len] = '\0';
-    sw_clean_text(to, len);
+    sw_text_clean(to, len);
 }
 
 sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)

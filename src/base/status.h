@@ -11,7 +11,7 @@
 #endif
 
 /* Local. Record an error and return its code. A status that already holds one keeps it (and its code is
- * returned): the first cause wins. file and tensor may be NULL; control characters in them become '?'. */
+ * returned): the first cause wins. file and tensor may be NULL; they are made harmless. */
 sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)
     SW_PRINTF(5, 6);
 
@@ -23,8 +23,5 @@ sw_code sw_fail_errno(sw_status *st, const char *file, int err, const char *what
 sw_code sw_fail_nomem(sw_status *st, uint64_t n);
 
 void sw_status_clear(sw_status *st);
-
-/* Local. A message is one line of text: what n bytes from hostile names have of control characters becomes '?'. */
-void sw_clean_text(char *text, size_t n);
 
 #endif

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "run.h"
 #include "say.h"
@@ -17,36 +18,50 @@ sw_code sw_cmd_consolidate(sw_run *run, sw_status *st)
     return st->code;
 }
 
-static int widest_name(const sw_result *r)
+static size_t widest_name(const sw_result *r)
 {
-    int widest = 0;
+    size_t widest = 0;
 
     for (uint64_t i = 0; i < r->nfiles; i++) {
-        int n = snprintf(NULL, 0, "%s", r->files[i].name);
+        size_t n = strlen(r->files[i].name);
 
-        if (n > widest)
-            widest = n;
+        widest = n > widest ? n : widest;
     }
     return widest;
+}
+
+/* A name that somebody else chose, filled up with blanks. */
+static bool print_name(FILE *to, const char *name, size_t width)
+{
+    char *clean = sw_clean_copy(name);
+
+    if (clean)
+        fprintf(to, "%-*s", (int)width, clean);
+    free(clean);
+    return clean != NULL;
 }
 
 /* One line for each output file, and the sum. */
 static bool print_plan(FILE *to, const void *about)
 {
     const sw_result *r = about;
-    int width = widest_name(r);
+    size_t width = widest_name(r);
     uint64_t size = 0;
     char text[SW_SIZE_TEXT];
 
     for (uint64_t i = 0; i < r->nfiles; i++) {
         const sw_result_file *f = &r->files[i];
 
-        fprintf(to, "%-*s  %14" PRIu64 " bytes  %8" PRIu64 " tensor%s\n", width, f->name, f->size, f->tensors,
-                sw_plural(f->tensors));
+        if (!print_name(to, f->name, width))
+            return false;
+        fprintf(to, "  %14" PRIu64 " bytes  %8" PRIu64 " tensor%s\n", f->size, f->tensors, sw_plural(f->tensors));
         size += f->size;
     }
-    for (uint64_t i = 0; i < r->nassets; i++)
-        fprintf(to, "%s  copied\n", r->assets[i]);
+    for (uint64_t i = 0; i < r->nassets; i++) {
+        if (!print_name(to, r->assets[i], 0))
+            return false;
+        fputs("  copied\n", to);
+    }
     fprintf(to,
             "total: %" PRIu64 " file%s, %" PRIu64 " bytes (%s), %" PRIu64 " tensor%s from %" PRIu64
             " shard file%s\n",

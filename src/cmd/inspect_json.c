@@ -12,7 +12,7 @@
 static bool put_name(const char *name, FILE *to)
 {
     json_t *value = name[0] ? sw_report_text(name) : json_string("");
-    bool good = value && json_dumpf(value, to, JSON_ENCODE_ANY) == 0;
+    bool good = value && sw_report_dump(value, JSON_ENCODE_ANY, to);
 
     json_decref(value);
     return good || ferror(to);

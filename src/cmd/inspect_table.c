@@ -177,7 +177,7 @@ static bool print_head(const sw_look *look, FILE *to)
 {
     const sw_checkpoint_info *info = &look->info;
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
-    char *path = sw_text_clean(look->run->args->input);
+    char *path = sw_clean_copy(look->run->args->input);
 
     if (!path)
         return false;
@@ -214,7 +214,7 @@ static bool print_files(const sw_look *look, size_t width, FILE *to)
         sw_file_info f;
 
         sw_checkpoint_file(look->cp, i, &f);
-        add_cell(&t, sw_text_clean(f.name));
+        add_cell(&t, sw_clean_copy(f.name));
         add_copy(&t, sw_size_text(f.size, size));
         add_copy(&t, f.broken ? "broken" : sw_number_text(f.tensors, text));
     }
@@ -246,7 +246,7 @@ static void add_tensor(table *t, const sw_look *look, uint64_t tensor)
     sw_tensor_info info;
 
     sw_checkpoint_tensor(look->cp, tensor, &info);
-    add_cell(t, sw_text_clean(info.name));
+    add_cell(t, sw_clean_copy(info.name));
     add_copy(t, info.dtype);
     add_cell(t, sw_shape_text(info.shape, info.ndim));
     add_copy(t, sw_size_text(info.bytes, size));
@@ -286,10 +286,10 @@ static void add_box(table *t, const sw_look *look, uint64_t tensor, const sw_ten
 
     sw_checkpoint_box(look->cp, tensor, box, &b);
     sw_checkpoint_file(look->cp, b.file, &f);
-    add_cell(t, sw_text_clean(info->name));
+    add_cell(t, sw_clean_copy(info->name));
     add_cell(t, sw_shape_text(b.offsets, info->ndim));
     add_cell(t, sw_shape_text(b.shape, info->ndim));
-    add_cell(t, sw_text_clean(f.name));
+    add_cell(t, sw_clean_copy(f.name));
     snprintf(at, sizeof at, "%" PRIu64, b.at);
     add_copy(t, at);
 }

@@ -36,6 +36,26 @@ json_t *sw_report_text(const char *s)
     return value;
 }
 
+bool sw_report_dump(const json_t *value, size_t flags, FILE *to)
+{
+    char *text = json_dumps(value, flags);
+    size_t n = text ? strlen(text) : 0, len;
+
+    for (size_t at = 0; at < n; at += len) {
+        uint32_t code = 0;
+
+        len = sw_text_char(text + at, n - at, &code);
+        len += len == 0; /* never: jansson takes UTF-8 only */
+        /* Below DEL stands what JSON needs: its line ends are jansson's own, those in strings it has escaped. */
+        if (code < 0x7f || sw_text_harmless(code))
+            fwrite(text + at, 1, len, to);
+        else
+            fprintf(to, "\\u%04x", (unsigned)code);
+    }
+    free(text);
+    return text != NULL;
+}
+
 json_t *sw_report_assign(sw_assign assign)
 {
     return assign == SW_ASSIGN_AUTO ? json_null() : json_string(assign == SW_ASSIGN_OWNER ? "owner" : "band");
@@ -212,17 +232,16 @@ static json_t *report_object(const sw_run *run, const sw_status *st)
 sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err)
 {
     json_t *object = report_object(run, st);
-    char *body = json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    char *line = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    bool made = to && sw_report_dump(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6), to) && fputc('\n', to) >= 0;
 
-    if (!body || asprintf(&line, "%s\n", body) < 0) {
-        line = NULL;
+    if (!to || fclose(to) || !made)
         sw_refuse(err, SW_ENOMEM, NULL, "out of memory");
-    } else {
-        sw_file_put(run->args->report, "the report", line, strlen(line), err);
-    }
-    free(line);
-    free(body);
+    else
+        sw_file_put(run->args->report, "the report", text, n, err);
+    free(text);
     json_decref(object);
     return err->code;
 }

@@ -12,6 +12,10 @@
  *   err  takes what went wrong while writing: SW_EIO, SW_ENOMEM */
 sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err);
 
+/* Local. Write a value as JSON, with jansson's flags. What of names would be harm on a terminal is written as \uXXXX. False when memory
+ * is short. */
+bool sw_report_dump(const json_t *value, size_t flags, FILE *to);
+
 /* Local. The options of the library that are in effect as one line of JSON, equal for equal options; free it. NULL
  * when memory is short. */
 char *sw_options_text(const sw_args *args);

@@ -15,13 +15,6 @@
 /* Room for the longest message that an sw_status can make. */
 #define LINE_MAX_BYTES (sizeof(sw_status) + 64)
 
-static void clean(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
-}
-
 sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...)
 {
     va_list ap;
@@ -34,15 +27,15 @@ sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt
     va_start(ap, fmt);
     vsnprintf(st->reason, sizeof st->reason, fmt, ap);
     va_end(ap);
-    clean(st->file);
-    clean(st->reason);
+    sw_text_clean(st->file, strlen(st->file));
+    sw_text_clean(st->reason, strlen(st->reason));
     return code;
 }
 
 /* Names in the text are others' choice: nothing in them may steer a terminal. */
 static void put_line(const char *what, const char *text)
 {
-    char *harmless = sw_text_clean(text);
+    char *harmless = sw_clean_copy(text);
 
     fprintf(stderr, "shardweld: %s: %s\n", what, harmless ? harmless : text);
     free(harmless);
@@ -68,7 +61,7 @@ void sw_say(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    clean(text);
+    sw_text_clean(text, strlen(text));
     fprintf(stderr, "%s\n", text);
 }
 

@@ -14,7 +14,7 @@
 #endif
 
 /* Record an error of the program's own and return its code; a status that already holds one keeps it. file may
- * be NULL. Control characters become '?': what stands on a command line must not reach a terminal. */
+ * be NULL. It is made harmless: what stands on a command line must not reach a terminal. */
 sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...) SW_SAY_PRINTF(4, 5);
 
 /* "shardweld: error: ..." and "shardweld: warning: ..." */

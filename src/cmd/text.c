@@ -12,11 +12,6 @@
 
 /* ---- names -------------------------------------------------------------------------------------- */
 
-static bool is_continuation(unsigned char c)
-{
-    return (c & 0xc0) == 0x80;
-}
-
 typedef struct code_range {
     uint32_t first, last;
 } code_range;
@@ -31,63 +26,25 @@ static bool is_in(uint32_t value, const code_range *ranges, size_t n)
     return false;
 }
 
-/* The value of the UTF-8 sequence at s (NUL-terminated) and its length; 0 = none. */
-static unsigned decode(const unsigned char *s, uint32_t *value)
+char *sw_clean_copy(const char *name)
 {
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    unsigned n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : 4;
+    char *copy = strdup(name);
 
-    if (n == 4 && (s[0] & 0xf8) != 0xf0)
-        return 0;
-    *value = n == 1 ? s[0] : s[0] & (0x7fu >> n);
-    for (unsigned i = 1; i < n; i++) {
-        if (!is_continuation(s[i]))
-            return 0;
-        *value = *value << 6 | (s[i] & 0x3fu);
-    }
-    return *value < least[n] ? 0 : n;
-}
-
-/* Control characters would steer a terminal, separators and marks of direction tear a line or turn it round; surrogates and the
- * last two code points are no XML. */
-static const code_range harmful[] = {
-    { 0, 0x1f },        { 0x7f, 0x9f },     { 0x61c, 0x61c },   { 0x200e, 0x200f },       { 0x2028, 0x202e },
-    { 0x2066, 0x2069 }, { 0xd800, 0xdfff }, { 0xfffe, 0xffff }, { 0x110000, UINT32_MAX },
-};
-
-char *sw_text_clean(const char *name)
-{
-    char *out = malloc(strlen(name) + 1), *to = out;
-    const unsigned char *s = (const unsigned char *)name;
-
-    while (out && *s) {
-        uint32_t value = 0;
-        unsigned n = decode(s, &value);
-
-        if (n && !is_in(value, harmful, COUNT(harmful))) {
-            memcpy(to, s, n);
-            to += n;
-        } else {
-            *to++ = '?';
-        }
-        s += n ? n : 1;
-    }
-    if (out)
-        *to = '\0';
-    return out;
+    if (copy)
+        sw_text_clean(copy, strlen(copy));
+    return copy;
 }
 
 char *sw_finding_text(const sw_finding *f)
 {
     bool tensor = f->tensor[0] != '\0';
-    char *text = NULL, *clean;
+    char *text = NULL;
 
     if (asprintf(&text, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
                  tensor ? "': " : "", f->reason) < 0)
         return NULL;
-    clean = sw_text_clean(text);
-    free(text);
-    return clean;
+    sw_text_clean(text, strlen(text));
+    return text;
 }
 
 /* ---- columns ------------------------------------------------------------------------------------ */
@@ -113,7 +70,7 @@ static const code_range narrow[] = {
 static size_t one_width(const char *text, size_t *len)
 {
     uint32_t value = 0;
-    unsigned n = decode((const unsigned char *)text, &value);
+    size_t n = sw_text_char(text, strnlen(text, 4), &value);
 
     *len = n ? n : 1;
     if (value < 0x300)

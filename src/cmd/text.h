@@ -6,9 +6,8 @@
 
 #include "shardweld.h"
 
-/* A copy of a name that a terminal and an XML file can take: control characters, marks of direction and what is no UTF-8 become '?'. Free it. NULL
- * when memory is short. */
-char *sw_text_clean(const char *name);
+/* A copy of a name that a terminal and an XML file can take: see sw_text_clean(). Free it. NULL when memory is short. */
+char *sw_clean_copy(const char *name);
 
 /* Columns that a clean text takes on a terminal: two for a character of full width (CJK, kana, Hangul, emoji), none for a mark upon
  * another one. No locale is asked. */

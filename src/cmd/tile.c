@@ -161,7 +161,7 @@ void sw_tile_release(sw_tile *t)
 
 bool sw_svg_text(const char *text, size_t width, FILE *to)
 {
-    char *clean = sw_text_clean(text);
+    char *clean = sw_clean_copy(text);
 
     if (!clean)
         return false;

@@ -56,7 +56,7 @@ static sw_code compare_file(const sw_catalog *c, const char *dir, const char *na
     if (sw_header_read(dir, name, (uint64_t)s.st_size, &text, &h, NULL, st)) {
         /* Its bare name may be that of a file of the checkpoint, too. */
         snprintf(st->file, sizeof st->file, "%s", path);
-        sw_clean_text(st->file, strlen(st->file));
+        sw_text_clean(st->file, strlen(st->file));
         goto out;
     }
     for (size_t i = 0; i < h.nentries && !st->code; i++) {

@@ -250,7 +250,7 @@ static void name_tensor(sw_status *st, const char *name)
 {
     if (st->code && st->file[0] && !st->tensor[0]) {
         snprintf(st->tensor, sizeof st->tensor, "%s", name);
-        sw_clean_text(st->tensor, strlen(st->tensor));
+        sw_text_clean(st->tensor, strlen(st->tensor));
     }
 }
 

@@ -244,14 +244,22 @@ def test_wide_characters_fit_the_terminal(tmp_path, rng, width):
     assert len({columns(line[: line.index("F32")]) for line in table[1:]}) == 1, table
 
 
+HARMFUL = "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def test_hostile_names_do_not_reach_the_terminal(tmp_path, rng):
-    names = ["\x1b[2J", "a\nb", "tab\t", "\x9b31m", "\u202ereversed", "<&\"'>", "\uffff", "\u200fx\u2068y\u2069\u061c"]
+    names = ["\x1b[2J", "a\nb", "tab\t", "\x9b31m", "\u202ereversed", "<&\"'>", "\uffff", "模型\u200fx\u2068y\u2069\u061c\u2028\x7f"]
     tensors = {n: oracle.random_tensor(rng, "U8", (2, 2)) for n in names}
     oracle.write_sharded(tmp_path / "in", tensors, {n: oracle.boxes_of((2, 2), (2,), (0,)) for n in names})
-    text = look(tmp_path / "in").stdout
-    assert not any(ord(c) < 32 and c != "\n" or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u200f\u2068\u2069\u061c" for c in text)
-    assert sorted(t["name"] for t in look_json(tmp_path / "in")["tensors"]) == sorted(names)
-    assert len(ElementTree.fromstring(look("--svg", "-", tmp_path / "in").stdout).findall(f"{SVG}g")) == len(names)
+    report = tmp_path / "report.json"
+    assert run(["consolidate", "--report", report, "--rename", "\u202e\x9b=\u2066\x7f", tmp_path / "in", tmp_path / "out"]).status == 0
+    json_text, picture = look("--json", tmp_path / "in").stdout, look("--svg", "-", tmp_path / "in").stdout
+    for text in (look(tmp_path / "in").stdout, json_text, picture, report.read_text("utf-8")):
+        assert not any(ord(c) < 32 and c != "\n" or 0x7F <= ord(c) < 0xA0 or c in HARMFUL for c in text), ascii(text)
+    # JSON keeps what it escapes, and the rest as it is.
+    assert sorted(t["name"] for t in json.loads(json_text)["tensors"]) == sorted(names) and "模型" in json_text
+    assert json.loads(report.read_text("utf-8"))["options"]["rename"] == [{"from": "\u202e\x9b", "to": "\u2066\x7f"}]
+    assert len(ElementTree.fromstring(picture).findall(f"{SVG}g")) == len(names)
 
 
 # ---- broken ones -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/* Names of others on a terminal: what is cleaned, how wide it is, and how it is shortened. */
+/* Names of others on a terminal: how wide they are, and how they are shortened. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,33 +10,6 @@
 #include <string.h>
 
 #include "cmd/text.h"
-
-static void test_clean(void **state)
-{
-    static const struct {
-        const char *name, *want;
-    } cases[] = {
-        { "model.layers.0", "model.layers.0" },
-        { "a\nb\x7f", "a?b?" },
-        { "\xc2\x9b"
-          "31m",
-          "?31m" },
-        { "\u202eoiram", "?oiram" },
-        { "a\u200eb\u200fc\u061cd", "a?b?c?d" },
-        { "\u2066x\u2067y\u2068z\u2069", "?x?y?z?" },
-        { "\u2028\u202a", "??" },
-        { "\xff\xc0\x80", "???" },
-        { "\u6a21\u578b\u2060", "\u6a21\u578b\u2060" },
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *clean = sw_text_clean(cases[i].name);
-
-        assert_string_equal(clean, cases[i].want);
-        free(clean);
-    }
-}
 
 static void test_width(void **state)
 {
@@ -78,7 +51,7 @@ static void test_shorten(void **state)
 
             strcpy(text, texts[i]);
             sw_text_shorten(text, width);
-            clean = sw_text_clean(text);
+            clean = sw_clean_copy(text);
             assert_string_equal(clean, text);
             assert_true(sw_text_width(text) <= width);
             assert_int_equal(strstr(text, "...") != NULL, sw_text_width(texts[i]) > width);
@@ -93,7 +66,6 @@ static void test_shorten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clean),
         cmocka_unit_test(test_width),
         cmocka_unit_test(test_shorten),
     };
