@@ -119,18 +119,16 @@ sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st)
 
 sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st)
 {
-    const char *end = data + n;
-
-    while (data < end) {
+    for (size_t at = 0; at < n;) {
         const char *texts[TEXTS];
 
         for (size_t k = 0; k < TEXTS; k++) {
-            const char *nul = data < end ? memchr(data, '\0', (size_t)(end - data)) : NULL;
+            const char *nul = at < n ? memchr(data + at, '\0', n - at) : NULL;
 
             if (!nul)
                 return sw_fail(st, SW_EINTERNAL, NULL, NULL, "a list of findings arrived cut short");
-            texts[k] = data;
-            data = nul + 1;
+            texts[k] = data + at;
+            at = (size_t)(nul + 1 - data);
         }
         if (sw_findings_add_hint(f, texts[0], texts[1], texts[2], texts[3], st))
             return st->code;
