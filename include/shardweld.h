@@ -318,6 +318,40 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                        const sw_options *opt, sw_result *result, sw_status *st);
 
+/* ---- a save in steps ---------------------------------------------------------------------------- */
+
+/* For ranks that hear of one another only through somebody else, who gathers plans, scatters answers and gathers results (as
+ * torch.distributed.checkpoint does): nothing of this is collective. One rank, the coordinator, is told which boxes all ranks hold, and
+ * has an order for each; each rank writes by its order, and when all have, the coordinator publishes. The bytes, and the safety, are those of
+ * sw_save_consolidated() and sw_save_shards(). */
+typedef struct sw_save sw_save;
+
+/* Local, on the coordinator. Take output_dir, plan, stage what is not a rank's own.
+ *   shards  as sw_save_shards(), else as sw_save_consolidated()
+ *   items   n[r] boxes of each of nranks ranks; their data and strides are not looked at
+ *   opt     as there, but no dequantize, and progress is not called; borrowed until sw_save_free(), also what it points to
+ *   out     free with sw_save_free(); NULL on error
+ * Errors: as there. */
+sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const *items, const size_t *n,
+                      size_t nranks, const sw_options *opt, sw_save **out, sw_status *st);
+
+/* Local. The order for a rank: *n bytes to be sent to it as they are; they belong to s. */
+const void *sw_save_order(const sw_save *s, size_t rank, size_t *n);
+
+/* Local, on every rank: write by the order. It needs nothing but the file system.
+ *   items   the boxes of this rank, those that the coordinator was told of, in that order
+ *   cancel  looked at between steps: non-zero ends it with SW_ECANCEL; NULL = none
+ * Errors: SW_EUSAGE (other boxes, no order), SW_EIO, SW_ENOMEM, SW_ECANCEL. */
+sw_code sw_save_write(const void *order, size_t bytes, const sw_item *items, size_t n,
+                      const volatile int *cancel, sw_status *st);
+
+/* Local, on the coordinator, once every rank has written: make all of it visible, as one. Errors: as sw_save_consolidated(). */
+sw_code sw_save_publish(sw_save *s, sw_status *st);
+
+/* Local, on the coordinator, also when ranks have failed: what was staged and not published is removed, and output_dir let go of. NULL is
+ * fine. st may already hold an error, which stays. */
+sw_code sw_save_free(sw_save *s, sw_status *st);
+
 /* ---- findings ----------------------------------------------------------------------------------- */
 
 /* One thing that is wrong with a checkpoint. "" where a text has nothing to say, never NULL; free of control characters. */

@@ -222,6 +222,8 @@ static sw_code find_input(sw_job *r, sw_status *st)
         sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
     if (sw_agree(r->comm, st))
         return st->code;
+    if (r->described)
+        return sw_join_described(r->held, r->described, &r->c, st);
     if (r->held)
         return sw_join_held(r->comm, r->held, &r->c, st);
     return sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st);
@@ -244,9 +246,18 @@ static sw_code plan(sw_job *r, sw_status *st)
 
 /* ---- writing and publishing --------------------------------------------------------------------- */
 
-sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
+sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_status *st)
 {
     sw_fs fs = { 0 };
+
+    /* On network file systems close would flush anyway, and only a sync tells of lost bytes. */
+    sw_path_fs(staged_dir, &fs, st);
+    *sync = !r->opt->no_sync || fs.shared;
+    return st->code;
+}
+
+sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
+{
     sw_weld w = { .world = r->comm,
                   .o = &r->outputs,
                   .l = &r->layout,
@@ -260,10 +271,8 @@ sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
                   .progress = r->opt->progress,
                   .user = r->opt->user };
 
-    /* On network file systems close would flush anyway, and only a sync tells of lost bytes. */
     if (sw_job_is_root(r))
-        sw_path_fs(staged_dir, &fs, st);
-    w.sync = !r->opt->no_sync || fs.shared;
+        sw_job_sync(r, staged_dir, &w.sync, st);
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, &w.sync, sizeof w.sync, 0, st))
         return st->code;
     sw_weld_files(&w, st);
@@ -271,9 +280,14 @@ sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
     return st->code;
 }
 
+char *sw_job_staged_dir(const sw_job *r, sw_status *st)
+{
+    return sw_path_join(r->out, SW_STAGING_NAME "/new", st);
+}
+
 static sw_code write_files(sw_job *r, sw_status *st)
 {
-    char *staged = sw_path_join(r->out, SW_STAGING_NAME "/new", st);
+    char *staged = sw_job_staged_dir(r, st);
 
     if (!sw_agree(r->comm, st))
         sw_job_write_files(r, staged, st);
@@ -297,7 +311,7 @@ static sw_code judge_output(sw_job *r, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
-static sw_code steps(sw_job *r, sw_status *st)
+sw_code sw_job_prepare(sw_job *r, sw_status *st)
 {
     sw_job_check_options(r, st);
     if (sw_agree(r->comm, st) || sw_job_open_output(r, st) || plan(r, st) || judge_output(r, st))
@@ -307,11 +321,15 @@ static sw_code steps(sw_job *r, sw_status *st)
         return st->code;
     r->result->seconds_plan = sw_now() - r->started;
     sw_job_tell_warnings(r);
-    if (r->done || r->opt->dry_run)
-        return SW_OK;
-    if (sw_job_is_root(r))
+    r->done = r->done || r->opt->dry_run;
+    if (!r->done && sw_job_is_root(r))
         sw_job_prepare_output(r, st);
-    if (sw_agree(r->comm, st) || write_files(r, st))
+    return sw_agree(r->comm, st);
+}
+
+static sw_code steps(sw_job *r, sw_status *st)
+{
+    if (sw_job_prepare(r, st) || r->done || write_files(r, st))
         return st->code;
     r->result->seconds_write = sw_now() - r->started - r->result->seconds_plan;
     if (r->opt->verify) {

@@ -18,6 +18,7 @@ typedef struct sw_job {
     const char *in, *out;
     /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
     const sw_held *held;
+    uint32_t described; /* held is what so many ranks hold, and comm is one process; 0 = what this one holds */
     const sw_options *opt;
     sw_result *result;
     double started;
@@ -41,7 +42,7 @@ typedef struct sw_job {
     sw_schedule sched;
     sw_memory memory;
     uint64_t plan_hash, fingerprint, written;
-    bool by_owner, done; /* done: a recovery had done all that was asked for */
+    bool by_owner, done; /* done: a recovery had done all that was asked for; or it is a dry run */
     sw_buf warnings;     /* lines */
     sw_buf index;        /* rank 0: text of the index */
 } sw_job;
@@ -65,6 +66,18 @@ bool sw_job_converts(const sw_job *r);
 /* Collective. All of sw_consolidate() once comm, in or held, out and opt are filled in. result may be NULL; both it and st are emptied
  * first. */
 sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st);
+
+/* Collective. What of it comes before the writing; done: there is nothing to be written. */
+sw_code sw_job_prepare(sw_job *r, sw_status *st);
+
+/* Rank 0. Are the files to be durable? */
+sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_status *st);
+
+/* Local, for what is saved from memory. Can the options be followed? apart: by ranks that have no MPI between them. Errors: SW_EUSAGE. */
+sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st);
+
+/* Local. The directory in which files are staged, newly allocated; NULL on failure. */
+char *sw_job_staged_dir(const sw_job *r, sw_status *st);
 
 /* Local. The beginning, once comm and opt are filled in: result and st are emptied. */
 void sw_job_begin(sw_job *r, sw_result *result, sw_status *st);

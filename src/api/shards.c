@@ -4,39 +4,17 @@
 #include <string.h>
 
 #include "api/job.h"
+#include "api/shardsave.h"
 #include "api/writer.h"
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/path.h"
-#include "format/maps.h"
 #include "par/gather.h"
-#include "par/publish.h"
 #include "par/scan.h"
-#include "par/shards.h"
-#include "par/shardset.h"
 
 #define BUFFER (UINT64_C(8) << 20)
 
-/* All that one call holds; born empty. */
-typedef struct save {
-    const sw_comm *comm;
-    const char *out;
-    const sw_options *opt;
-    sw_result *result;
-    double started;
-    sw_held held;
-    sw_catalog c;
-    sw_map map;
-    sw_shards shards;
-    sw_shardset *set; /* rank 0 */
-    char **old;       /* rank 0: the shard files that are replaced */
-    size_t nold;
-    sw_publication *files; /* all ranks' files, as they are published: their names are the result's */
-    uint64_t total;        /* bytes of them */
-    uint64_t written;
-} save;
-
-static bool is_root(const save *s)
+static bool is_root(const sw_shard_save *s)
 {
     return s->comm->rank == 0;
 }
@@ -83,7 +61,7 @@ static bool has_map(const sw_options *o)
 }
 
 /* Collective. */
-static sw_code read_map(save *s, sw_status *st)
+static sw_code read_map(sw_shard_save *s, sw_status *st)
 {
     if (!has_map(s->opt))
         return SW_OK;
@@ -109,7 +87,7 @@ static int by_publication(const void *a, const void *b)
 }
 
 /* The result lists them upwards. */
-static sw_code take_records(save *s, file_record *records, size_t n, uint64_t of, sw_status *st)
+static sw_code take_records(sw_shard_save *s, file_record *records, size_t n, uint64_t of, sw_status *st)
 {
     sw_result *res = s->result;
 
@@ -136,22 +114,27 @@ static sw_code take_records(save *s, file_record *records, size_t n, uint64_t of
     return st->code;
 }
 
-/* Collective. */
-static sw_code gather_files(save *s, sw_status *st)
+static sw_code add_records(const sw_shards *shards, sw_buf *out, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)s->comm->size + 1, sizeof *starts, st), of = 1;
-    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
-
-    for (size_t i = 0; i < s->map.n; i++)
-        of = sw_max(of, s->map.items[i].number);
-    for (size_t i = 0; i < s->shards.nfiles && !st->code; i++) {
-        const sw_shard_file *f = &s->shards.files[i];
+    for (size_t i = 0; i < shards->nfiles && !st->code; i++) {
+        const sw_shard_file *f = &shards->files[i];
         file_record r = { f->number.shard, f->number.model, f->count, f->size };
 
-        sw_buf_add(&mine, &r, sizeof r, st);
+        sw_buf_add(out, &r, sizeof r, st);
     }
+    return st->code;
+}
+
+/* Collective. */
+static sw_code gather_files(sw_shard_save *s, sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)s->comm->size + 1, sizeof *starts, st);
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    if (!st->code)
+        add_records(&s->shards, &mine, st);
     if (!sw_agree(s->comm, st) && !sw_comm_gather(s->comm, &mine, &all, starts, st)) {
-        take_records(s, (void *)all.data, all.len / sizeof(file_record), of, st);
+        take_records(s, (void *)all.data, all.len / sizeof(file_record), sw_map_largest(&s->map), st);
         sw_agree(s->comm, st);
     }
     sw_buf_release(&all);
@@ -160,9 +143,30 @@ static sw_code gather_files(save *s, sw_status *st)
     return st->code;
 }
 
+/* The same where this process knows what all ranks hold. */
+static sw_code list_files(sw_shard_save *s, const sw_held *held, uint32_t n, const sw_buf *choices,
+                          sw_status *st)
+{
+    uint64_t of = sw_map_largest(&s->map);
+    sw_buf all = SW_BUF_INIT;
+
+    for (uint32_t r = 0; r < n && !st->code; r++) {
+        sw_shards shards;
+
+        if (!sw_shards_make(&held[r], (const void *)choices[r].data, choices[r].len / sizeof(sw_choice), r, n,
+                            of, &shards, st))
+            add_records(&shards, &all, st);
+        sw_shards_release(&shards);
+    }
+    if (!st->code)
+        take_records(s, (void *)all.data, all.len / sizeof(file_record), of, st);
+    sw_buf_release(&all);
+    return st->code;
+}
+
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
 
-static sw_code warn_of_consolidated(const save *s, sw_status *st)
+static sw_code warn_of_consolidated(const sw_shard_save *s, sw_status *st)
 {
     sw_buf warnings = SW_BUF_INIT;
 
@@ -173,7 +177,7 @@ static sw_code warn_of_consolidated(const save *s, sw_status *st)
 }
 
 /* Rank 0. */
-static sw_code look_at_output(save *s, sw_status *st)
+static sw_code look_at_output(sw_shard_save *s, sw_status *st)
 {
     if (sw_shardset_existing(s->out, &s->old, &s->nold, st) || warn_of_consolidated(s, st))
         return st->code;
@@ -187,7 +191,7 @@ static sw_code look_at_output(save *s, sw_status *st)
 }
 
 /* Rank 0. A dry run changes nothing, not even what a dead run left. */
-static sw_code open_output(save *s, sw_status *st)
+static sw_code open_output(sw_shard_save *s, sw_status *st)
 {
     uint64_t ignored; /* what is in memory may have other values by now */
 
@@ -197,7 +201,7 @@ static sw_code open_output(save *s, sw_status *st)
 }
 
 /* Rank 0. Without tensors there are no files, and nothing that could be told from a lost checkpoint. */
-static sw_code prepare_output(save *s, sw_status *st)
+static sw_code prepare_output(sw_shard_save *s, sw_status *st)
 {
     if (s->result->nfiles == 0)
         return sw_fail(st, SW_EUSAGE, s->out, NULL, "no rank has anything to save");
@@ -206,39 +210,55 @@ static sw_code prepare_output(save *s, sw_status *st)
 
 /* ---- the steps -------------------------------------------------------------------------------------- */
 
-/* Collective. */
-static sw_code plan(save *s, sw_status *st)
+static void count_tensors(sw_shard_save *s)
 {
     sw_result *res = s->result;
 
-    if (sw_join_held(s->comm, &s->held, &s->c, st) || read_map(s, st))
-        return st->code;
     res->boxes = s->c.nboxes;
     res->tensors = s->c.ntensors;
     for (uint32_t i = 0; i < s->c.ntensors; i++) {
         res->parameters += s->c.tensors[i].elements;
         res->bytes += s->c.tensors[i].bytes;
     }
-    if (sw_shards_plan(s->comm, &s->c, &s->held, has_map(s->opt) ? &s->map : NULL, sw_fqn_map_name(s->opt),
-                       &s->shards, st))
+}
+
+static const sw_map *map_of(const sw_shard_save *s)
+{
+    return has_map(s->opt) ? &s->map : NULL;
+}
+
+/* Collective. */
+static sw_code plan(sw_shard_save *s, sw_status *st)
+{
+    if (sw_join_held(s->comm, &s->held, &s->c, st) || read_map(s, st))
+        return st->code;
+    count_tensors(s);
+    if (sw_shards_plan(s->comm, &s->c, &s->held, map_of(s), sw_fqn_map_name(s->opt), &s->shards, st))
         return st->code;
     return gather_files(s, st);
 }
 
+sw_code sw_shard_save_sync(const sw_shard_save *s, bool *sync, sw_status *st)
+{
+    sw_fs fs = { 0 };
+
+    sw_path_fs(sw_shardset_dir(s->set), &fs, st);
+    *sync = !s->opt->no_sync || fs.shared;
+    return st->code;
+}
+
 /* Collective. */
-static sw_code write_files(save *s, sw_status *st)
+static sw_code write_files(sw_shard_save *s, sw_status *st)
 {
     sw_buf dir = SW_BUF_INIT;
-    sw_fs fs = { 0 };
     sw_shards_write w = { .buffer = s->result->buffer_size,
                           .cancel = s->opt->cancel,
                           .progress = s->opt->progress,
                           .user = s->opt->user,
                           .total = s->total };
 
-    if (is_root(s) && !sw_path_fs(sw_shardset_dir(s->set), &fs, st))
+    if (is_root(s) && !sw_shard_save_sync(s, &w.sync, st))
         sw_buf_add(&dir, sw_shardset_dir(s->set), strlen(sw_shardset_dir(s->set)) + 1, st);
-    w.sync = !s->opt->no_sync || fs.shared;
     if (!sw_agree(s->comm, st) && !sw_comm_bcast(s->comm, &w.sync, sizeof w.sync, 0, st) &&
         !sw_comm_bcast_buf(s->comm, &dir, 0, st)) {
         w.dir = dir.data;
@@ -249,7 +269,14 @@ static sw_code write_files(save *s, sw_status *st)
     return st->code;
 }
 
-static sw_code steps(save *s, sw_status *st)
+sw_code sw_shard_save_publish(sw_shard_save *s, sw_status *st)
+{
+    if (sw_check_cancel(s->opt->cancel, st))
+        return st->code;
+    return sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, 1, st);
+}
+
+static sw_code steps(sw_shard_save *s, sw_status *st)
 {
     check_options(s->opt, st);
     if (!st->code && is_root(s))
@@ -262,12 +289,30 @@ static sw_code steps(save *s, sw_status *st)
     if (sw_agree(s->comm, st) || s->opt->dry_run || write_files(s, st))
         return st->code;
     s->result->seconds_write = sw_now() - s->started - s->result->seconds_plan;
-    if (is_root(s) && !sw_check_cancel(s->opt->cancel, st))
-        sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, 1, st);
+    if (is_root(s))
+        sw_shard_save_publish(s, st);
     return sw_agree(s->comm, st);
 }
 
-static void release(save *s)
+void sw_shard_save_init(sw_shard_save *s)
+{
+    *s->result = (sw_result){ .ranks = s->comm->size, .io = "posix" };
+    s->result->buffer_size = s->opt->buffer_size ? s->opt->buffer_size : BUFFER;
+}
+
+sw_code sw_shard_save_begin(sw_shard_save *s, const sw_held *held, uint32_t n, sw_buf *choices, sw_status *st)
+{
+    if (check_options(s->opt, st) || open_output(s, st) || sw_join_described(held, n, &s->c, st) ||
+        read_map(s, st))
+        return st->code;
+    count_tensors(s);
+    if (sw_shards_choose(&s->c, held, n, map_of(s), sw_fqn_map_name(s->opt), choices, st) ||
+        list_files(s, held, n, choices, st))
+        return st->code;
+    return prepare_output(s, st);
+}
+
+static void release(sw_shard_save *s)
 {
     sw_shards_release(&s->shards);
     sw_map_release(&s->map);
@@ -277,16 +322,21 @@ static void release(save *s)
     free(s->files);
 }
 
+void sw_shard_save_end(sw_shard_save *s, sw_status *st)
+{
+    sw_shardset_close(s->set, st);
+    release(s);
+}
+
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
     static const sw_options defaults = SW_OPTIONS_INIT;
     sw_result unwanted = { 0 };
-    save s = { .comm = comm, .out = output_dir, .opt = opt ? opt : &defaults, .started = sw_now() };
+    sw_shard_save s = { .comm = comm, .out = output_dir, .opt = opt ? opt : &defaults, .started = sw_now() };
 
     s.result = result ? result : &unwanted;
-    *s.result = (sw_result){ .ranks = comm->size, .io = "posix" };
-    s.result->buffer_size = s.opt->buffer_size ? s.opt->buffer_size : BUFFER;
+    sw_shard_save_init(&s);
     sw_status_clear(st);
     /* Ranks that came with different calls have nothing more to do together. */
     if (sw_writer_begin(comm, "sw_save_shards", output_dir, items, n, s.opt, &s.held, st))

@@ -27,17 +27,14 @@ sw_code sw_writer_begin(const sw_comm *comm, const char *call, const char *outpu
 
 /* ---- consolidated ----------------------------------------------------------------------------------- */
 
-/* Options that speak of shard files. */
-static sw_code check_options(const sw_comm *comm, const sw_options *o, sw_status *st)
+sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st)
 {
-    MPI_Comm mpi;
-
     if (o->verify || o->node_local || o->expect_shards)
         return sw_fail(
             st, SW_EUSAGE, NULL, NULL,
             "verify, node-local and expect-shards speak of shard files: there are none when tensors are "
             "saved from memory");
-    if (o->dequantize && comm->size > 1 && !sw_comm_mpi(comm, &mpi))
+    if (o->dequantize && apart)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "to dequantize what several ranks hold in memory they need MPI between them");
     return SW_OK;
@@ -49,12 +46,13 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
     static const sw_options defaults = SW_OPTIONS_INIT;
     sw_held held = SW_HELD_INIT;
     sw_job r = { .comm = comm, .held = &held, .out = output_dir, .opt = opt ? opt : &defaults };
+    MPI_Comm mpi;
 
     if (result)
         *result = (sw_result){ 0 };
     sw_status_clear(st);
     if (!sw_writer_begin(comm, "sw_save_consolidated", output_dir, items, n, r.opt, &held, st) &&
-        !check_options(comm, r.opt, st))
+        !sw_job_check_saved(r.opt, comm->size > 1 && !sw_comm_mpi(comm, &mpi), st))
         sw_job_run(&r, result, st);
     sw_held_release(&held);
     return st->code;

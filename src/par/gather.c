@@ -227,10 +227,8 @@ out:
 /* ---- memory ------------------------------------------------------------------------------------- */
 
 /* Each rank as a file. Its shard number is what it would be in a file name. */
-static sw_code make_rank_files(const sw_comm *comm, sw_catalog *c, sw_status *st)
+static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
 {
-    uint32_t n = (uint32_t)comm->size;
-
     c->files = sw_calloc(n, sizeof *c->files, st);
     c->file_names = sw_calloc(n, SW_RANK_NAME_SIZE, st);
     if (st->code)
@@ -253,7 +251,7 @@ sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw
     uint64_t *sizes = sw_calloc((uint64_t)comm->size, sizeof *sizes, st);
     sw_found found = SW_FOUND_INIT;
 
-    if (sizes && !make_rank_files(comm, c, st))
+    if (sizes && !make_rank_files((uint32_t)comm->size, c, st))
         sw_held_found(held, c->files, (uint32_t)comm->rank, &found, st);
     if (sw_agree(comm, st) || sw_comm_allgather(comm, &held->bytes, sizeof held->bytes, sizes, st))
         goto out;
@@ -263,5 +261,21 @@ sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw
 out:
     sw_found_release(&found);
     free(sizes);
+    return st->code;
+}
+
+sw_code sw_join_described(const sw_held *held, uint32_t n, sw_catalog *c, sw_status *st)
+{
+    const sw_comm alone = sw_comm_self();
+    sw_found found = SW_FOUND_INIT;
+
+    make_rank_files(n, c, st);
+    for (uint32_t r = 0; r < n && !st->code; r++) {
+        c->files[r].size = held[r].bytes;
+        sw_held_found(&held[r], c->files, r, &found, st);
+    }
+    if (!st->code)
+        sw_join_catalog(&alone, c, &found, NULL, st);
+    sw_found_release(&found);
     return st->code;
 }

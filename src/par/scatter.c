@@ -12,255 +12,271 @@
 /* A rank writes so much before the ranks agree again on how it goes: it takes messages that may be slow. */
 #define TURN (UINT64_C(64) << 20)
 
-/* One rank's way through all of its rows. */
-typedef struct scatter {
-    sw_weld *w;
-    char *staging, *input; /* sched->band, memory.input bytes */
-    uint32_t file, slot;   /* slot: of the whole layout */
-    uint64_t box, row;     /* of the slot's tensor; row of the box */
-    uint64_t written;      /* of the row, bytes as they are written */
-    sw_out out;
-    bool open;
-    uint64_t todo, total; /* bytes that this rank writes; bytes of all files */
-} scatter;
+/* ---- places --------------------------------------------------------------------------------------- */
+
+static const sw_tensor *source_of(const sw_outputs *o, const sw_layout *l, uint32_t slot)
+{
+    return &o->c->tensors[o->how[l->order[slot].tensor].source];
+}
+
+sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *held, uint32_t first,
+                       uint32_t n, sw_buf *places, sw_status *st)
+{
+    for (uint32_t f = 0; f < l->nfiles; f++) {
+        const sw_layout_file *file = &l->files[f];
+
+        for (uint32_t i = file->first; i < file->first + file->count; i++) {
+            const sw_tensor *t = source_of(o, l, i);
+
+            for (uint64_t k = 0; k < t->nboxes; k++) {
+                const sw_box *b = &o->c->boxes[t->box0 + k];
+                uint32_t r = b->file - first;
+                sw_place p = { .at = 8 + file->header_len + l->order[i].begin,
+                               .file = f,
+                               .dtype = o->view.tensors[l->order[i].tensor].out_dtype };
+
+                if (b->file < first || r >= n)
+                    continue;
+                p.box = (uint32_t)(sw_held_find(&held[r], b->at) - held[r].boxes);
+                if (sw_buf_add(&places[r], &p, sizeof p, st))
+                    return st->code;
+            }
+        }
+    }
+    return SW_OK;
+}
 
 /* A box as it lies in its output: rows of whole bytes, one for each index of the outer dimensions. */
 typedef struct box_rows {
     const sw_held_box *held;
-    const uint64_t *offsets, *shape, *full;
     unsigned outer;          /* dimensions outside a row */
     uint64_t rows, elements; /* how many; in each */
     unsigned from_bits, to_bits;
     bool cast;
 } box_rows;
 
-static const sw_tensor *source_of(const sw_weld *w, uint32_t slot)
-{
-    return &w->o->c->tensors[w->o->how[w->l->order[slot].tensor].source];
-}
-
-static bool is_own(const sw_weld *w, const sw_tensor *t, uint64_t box)
-{
-    return w->o->c->boxes[t->box0 + box].file == (uint32_t)w->world->rank;
-}
-
 /* Along the last dimensions a box may be whole: there its elements lie together. */
-static void find_rows(const sw_weld *w, uint32_t slot, uint64_t box, box_rows *b)
+static void find_rows(const sw_held *held, const sw_place *p, box_rows *b)
 {
-    const sw_catalog *c = w->o->c;
-    const sw_tensor *t = source_of(w, slot);
-    uint32_t i = w->l->order[slot].tensor;
+    const sw_held_box *box = &held->boxes[p->box];
+    const sw_item *it = box->item;
 
-    *b = (box_rows){ .held = sw_held_find(w->held, c->boxes[t->box0 + box].at),
-                     .offsets = sw_box_offsets(c, t, box),
-                     .shape = sw_box_shape(c, t, box),
-                     .full = sw_tensor_shape(c, t),
-                     .outer = t->ndim,
+    *b = (box_rows){ .held = box,
+                     .outer = it->ndim,
                      .rows = 1,
                      .elements = 1,
-                     .from_bits = sw_dtype_bits((sw_dtype)t->dtype),
-                     .to_bits = sw_dtype_bits((sw_dtype)w->o->view.tensors[i].out_dtype),
-                     .cast = w->o->how[i].op == SW_OP_CAST };
+                     .from_bits = sw_dtype_bits(box->dtype),
+                     .to_bits = sw_dtype_bits((sw_dtype)p->dtype),
+                     .cast = (sw_dtype)p->dtype != box->dtype };
     while (b->outer > 0) {
-        b->elements *= b->shape[--b->outer];
-        if (b->shape[b->outer] != b->full[b->outer])
+        b->elements *= it->shape[--b->outer];
+        if (it->shape[b->outer] != it->global_shape[b->outer])
             break;
     }
     for (unsigned d = 0; d < b->outer; d++)
-        b->rows *= b->shape[d];
+        b->rows *= it->shape[d];
 }
 
 /* Where a row goes in the data of its tensor, bytes. */
-static uint64_t row_place(const box_rows *b, unsigned ndim, uint64_t row)
+static uint64_t row_place(const box_rows *b, uint64_t row)
 {
+    const sw_item *it = b->held->item;
     uint64_t index[SW_MAX_DIMS] = { 0 }, at = 0;
 
-    for (unsigned d = b->outer; d-- > 0; row /= b->shape[d])
-        index[d] = row % b->shape[d];
-    for (unsigned d = 0; d < ndim; d++)
-        at = at * b->full[d] + b->offsets[d] + index[d];
+    for (unsigned d = b->outer; d-- > 0; row /= it->shape[d])
+        index[d] = row % it->shape[d];
+    for (unsigned d = 0; d < it->ndim; d++)
+        at = at * it->global_shape[d] + it->offsets[d] + index[d];
     /* Eight elements of less than a byte are whole bytes. */
     return b->to_bits % 8 ? at / 8 * b->to_bits + at % 8 * b->to_bits / 8 : at * (b->to_bits / 8);
 }
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
-/* The first rank makes all files and writes their headers. */
-static sw_code create_file(const scatter *s, uint32_t f, sw_status *st)
+static sw_code create_file(const sw_outputs *o, const sw_layout *l, uint32_t f, const char *path,
+                           char *buffer, uint64_t size, bool sync, sw_status *st)
 {
-    const sw_weld *w = s->w;
-    const sw_layout_file *file = &w->l->files[f];
+    const sw_layout_file *file = &l->files[f];
     uint64_t end = 8 + file->header_len, n;
-    char *path = sw_path_join(w->staged_dir, file->name, st);
     sw_out out;
 
-    if (!path || sw_out_create_alone(path, file->name, file->size, st) ||
-        sw_out_open_alone(&out, path, file->name, file->size, w->sync, st))
-        goto done;
-    for (uint64_t at = 0; at < end && !st->code; at += n) {
-        n = sw_min(end - at, w->sched->band);
-        if (!sw_layout_header(&w->o->view, w->l, f, at, n, s->staging, st))
-            sw_out_write_all(&out, (sw_region){ at, at + n }, s->staging, st);
-    }
-    if (w->sync && !st->code)
-        sw_out_sync(&out, st);
-    sw_out_close(&out, st);
-done:
-    free(path);
-    return st->code;
-}
-
-static sw_code create_files(scatter *s, sw_status *st)
-{
-    sw_weld *w = s->w;
-
-    for (uint32_t f = 0; f < w->l->nfiles && w->world->rank == 0 && !st->code; f++) {
-        create_file(s, f, st);
-        w->written += st->code ? 0 : 8 + w->l->files[f].header_len;
-    }
-    return sw_agree(w->world, st);
-}
-
-static sw_code open_file(scatter *s, sw_status *st)
-{
-    const sw_layout_file *file = &s->w->l->files[s->file];
-    char *path = s->open ? NULL : sw_path_join(s->w->staged_dir, file->name, st);
-
-    if (path)
-        s->open = !sw_out_open_alone(&s->out, path, file->name, file->size, s->w->sync, st);
-    free(path);
-    return st->code;
-}
-
-static sw_code close_file(scatter *s, sw_status *st)
-{
-    if (!s->open)
+    if (sw_out_create_alone(path, file->name, file->size, st) ||
+        sw_out_open_alone(&out, path, file->name, file->size, sync, st))
         return st->code;
-    s->open = false;
-    if (!st->code && s->w->sync)
-        sw_out_sync(&s->out, st);
-    return sw_out_close(&s->out, st);
+    for (uint64_t at = 0; at < end && !st->code; at += n) {
+        n = sw_min(end - at, size);
+        if (!sw_layout_header(&o->view, l, f, at, n, buffer, st))
+            sw_out_write_all(&out, (sw_region){ at, at + n }, buffer, st);
+    }
+    if (sync && !st->code)
+        sw_out_sync(&out, st);
+    return sw_out_close(&out, st);
+}
+
+sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *dir, uint64_t size, bool sync,
+                          sw_status *st)
+{
+    char *buffer = sw_calloc(size, 1, st);
+
+    for (uint32_t f = 0; buffer && f < l->nfiles && !st->code; f++) {
+        char *path = sw_path_join(dir, l->files[f].name, st);
+
+        if (path)
+            create_file(o, l, f, path, buffer, size, sync, st);
+        free(path);
+    }
+    free(buffer);
+    return st->code;
+}
+
+/* One rank's way through all of its rows. */
+typedef struct walk {
+    sw_scatter *s;
+    char *staging, *input;
+    size_t place;
+    uint64_t row, done; /* row of the box; bytes of the row as they are written */
+    uint32_t file;      /* the one that is open */
+    sw_out out;
+    bool open;
+} walk;
+
+static sw_code close_file(walk *k, sw_status *st)
+{
+    if (!k->open)
+        return st->code;
+    k->open = false;
+    if (!st->code && k->s->sync)
+        sw_out_sync(&k->out, st);
+    return sw_out_close(&k->out, st);
+}
+
+static sw_code open_file(walk *k, uint32_t f, sw_status *st)
+{
+    const sw_publication *file = &k->s->files[f];
+    char *path;
+
+    if ((k->open && k->file == f) || close_file(k, st))
+        return st->code;
+    path = sw_path_join(k->s->dir, file->name, st);
+    k->file = f;
+    k->open = path && !sw_out_open_alone(&k->out, path, file->name, file->size, k->s->sync, st);
+    free(path);
+    return st->code;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------- */
 
 /* The bytes [from, from + n) of a row, as they are written; n is what there is room for. */
-static const char *fill(const scatter *s, const box_rows *b, uint64_t from, uint64_t n)
+static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_t n)
 {
-    uint64_t row = b->elements * b->from_bits / 8 * s->row, elements = n * 8 / b->to_bits;
+    uint64_t row = b->elements * b->from_bits / 8 * k->row, elements = n * 8 / b->to_bits;
     uint64_t begin = row + (b->cast ? from / (b->to_bits / 8) * (b->from_bits / 8) : from);
     const char *direct = sw_held_direct(b->held, begin);
-    uint32_t i = s->w->l->order[s->slot].tensor;
 
     if (!b->cast && direct)
         return direct;
     if (!b->cast) {
-        sw_held_copy(b->held, begin, n, s->staging);
-        return s->staging;
+        sw_held_copy(b->held, begin, n, k->staging);
+        return k->staging;
     }
     if (!direct) {
-        sw_held_copy(b->held, begin, elements * b->from_bits / 8, s->input);
-        direct = s->input;
+        sw_held_copy(b->held, begin, elements * b->from_bits / 8, k->input);
+        direct = k->input;
     }
-    sw_cast(b->held->dtype, (sw_dtype)s->w->o->view.tensors[i].out_dtype, direct, s->staging, elements);
-    return s->staging;
+    sw_cast(b->held->dtype, (sw_dtype)k->s->places[k->place].dtype, direct, k->staging, elements);
+    return k->staging;
 }
 
 /* The next part of the row; of casts whole elements. */
-static sw_code write_part(scatter *s, const box_rows *b, uint64_t room, sw_status *st)
+static sw_code write_part(walk *k, const box_rows *b, uint64_t room, sw_status *st)
 {
-    const sw_weld *w = s->w;
-    const sw_layout_file *file = &w->l->files[s->file];
-    uint64_t size = b->elements * b->to_bits / 8, n = sw_min(sw_min(size - s->written, w->sched->band), room);
-    uint64_t at = 8 + file->header_len + w->l->order[s->slot].begin + s->written;
+    sw_scatter *s = k->s;
+    uint64_t size = b->elements * b->to_bits / 8, n = sw_min(sw_min(size - k->done, s->buffer), room);
+    uint64_t at = s->places[k->place].at + k->done + row_place(b, k->row);
 
     if (b->cast)
-        n = sw_min(sw_max(n / (b->to_bits / 8), 1), w->memory.input / (b->from_bits / 8)) * (b->to_bits / 8);
-    at += row_place(b, source_of(w, s->slot)->ndim, s->row);
-    if (!sw_out_write_all(&s->out, (sw_region){ at, at + n }, fill(s, b, s->written, n), st)) {
-        s->w->written += n;
+        n = sw_min(sw_max(n / (b->to_bits / 8), 1), s->input / (b->from_bits / 8)) * (b->to_bits / 8);
+    if (!sw_out_write_all(&k->out, (sw_region){ at, at + n }, fill(k, b, k->done, n), st)) {
         s->written += n;
+        k->done += n;
     }
-    if (s->written == size) {
-        s->written = 0;
-        s->row++;
+    if (k->done == size) {
+        k->done = 0;
+        k->row++;
     }
     return st->code;
 }
 
-/* Go to the next box of this rank; false when there is none in any file. */
-static bool find_own(scatter *s, sw_status *st)
-{
-    const sw_layout *l = s->w->l;
-
-    for (; s->file < l->nfiles; s->file++, close_file(s, st)) {
-        for (; s->slot < l->files[s->file].first + l->files[s->file].count; s->slot++, s->box = 0) {
-            const sw_tensor *t = source_of(s->w, s->slot);
-
-            for (; s->box < t->nboxes; s->box++)
-                if (is_own(s->w, t, s->box))
-                    return true;
-        }
-    }
-    return false;
-}
-
 /* As much as a turn allows. */
-static sw_code write_turn(scatter *s, sw_status *st)
+static sw_code write_turn(walk *k, sw_status *st)
 {
-    uint64_t end = s->w->written + TURN;
+    sw_scatter *s = k->s;
+    uint64_t end = s->written + TURN;
     box_rows b;
 
-    while (s->w->written < end && !sw_check_cancel(s->w->cancel, st) && find_own(s, st) &&
-           !open_file(s, st)) {
-        find_rows(s->w, s->slot, s->box, &b);
-        while (s->row < b.rows && s->w->written < end && !write_part(s, &b, end - s->w->written, st))
+    while (s->written < end && k->place < s->nplaces && !sw_check_cancel(s->cancel, st) &&
+           !open_file(k, s->places[k->place].file, st)) {
+        find_rows(s->held, &s->places[k->place], &b);
+        while (k->row < b.rows && s->written < end && !write_part(k, &b, end - s->written, st))
             ;
         if (st->code)
             break;
-        if (s->row == b.rows) {
-            s->row = 0;
-            s->box++;
+        if (k->row == b.rows) {
+            k->row = 0;
+            k->place++;
         }
     }
-    if (s->w->progress && s->w->world->rank == 0 && s->todo)
-        s->w->progress(s->w->user, (uint64_t)((double)s->total * ((double)s->w->written / (double)s->todo)),
-                       s->total);
     return st->code;
 }
 
 /* ---- all ------------------------------------------------------------------------------------------ */
 
-/* What this rank has to write. */
-static void count_own(scatter *s)
+static sw_code begin(walk *k, sw_scatter *s, sw_status *st)
 {
-    const sw_weld *w = s->w;
+    *k = (walk){ .s = s };
+    s->written = 0;
+    k->staging = sw_calloc(s->buffer, 1, st);
+    k->input = sw_calloc(s->input, 1, st);
+    return st->code;
+}
+
+static void release(walk *k)
+{
+    free(k->input);
+    free(k->staging);
+}
+
+sw_code sw_scatter_write(sw_scatter *s, sw_status *st)
+{
+    walk k;
+
+    begin(&k, s, st);
+    while (!st->code && k.place < s->nplaces)
+        write_turn(&k, st);
+    close_file(&k, st);
+    release(&k);
+    return st->code;
+}
+
+/* What this rank has to write. */
+static uint64_t count_own(const sw_scatter *s)
+{
+    uint64_t todo = 0;
     box_rows b;
 
-    for (uint32_t f = 0; f < w->l->nfiles; f++) {
-        s->total += w->l->files[f].size;
-        if (w->world->rank == 0)
-            s->todo += 8 + w->l->files[f].header_len;
+    for (size_t i = 0; i < s->nplaces; i++) {
+        find_rows(s->held, &s->places[i], &b);
+        todo += b.rows * (b.elements * b.to_bits / 8);
     }
-    for (uint32_t i = 0; i < w->l->nslots; i++) {
-        const sw_tensor *t = source_of(w, i);
-
-        for (uint64_t k = 0; k < t->nboxes; k++) {
-            if (!is_own(w, t, k))
-                continue;
-            find_rows(w, i, k, &b);
-            s->todo += b.rows * (b.elements * b.to_bits / 8);
-        }
-    }
+    return todo;
 }
 
 /* Collective. So many turns that the busiest rank comes to its end. */
-static sw_code count_turns(const scatter *s, uint64_t *turns, sw_status *st)
+static sw_code count_turns(const sw_comm *world, uint64_t todo, uint64_t *turns, sw_status *st)
 {
-    const sw_comm *world = s->w->world;
     uint64_t *all = sw_calloc((uint64_t)world->size, sizeof *all, st), most = 0;
 
-    if (!sw_agree(world, st) && !sw_comm_allgather(world, &s->todo, sizeof s->todo, all, st))
+    if (!sw_agree(world, st) && !sw_comm_allgather(world, &todo, sizeof todo, all, st))
         for (int r = 0; r < world->size; r++)
             most = sw_max(most, all[r]);
     *turns = most / TURN + 1;
@@ -268,26 +284,72 @@ static sw_code count_turns(const scatter *s, uint64_t *turns, sw_status *st)
     return st->code;
 }
 
-sw_code sw_scatter_files(sw_weld *w, sw_status *st)
+/* The first rank makes all files. */
+static sw_code create_files(sw_weld *w, sw_status *st)
 {
-    scatter s = { .w = w };
-    uint64_t turns;
+    if (w->world->rank == 0 &&
+        !sw_scatter_create(w->o, w->l, w->staged_dir, w->sched->band, w->sync, st))
+        for (uint32_t f = 0; f < w->l->nfiles; f++)
+            w->written += 8 + w->l->files[f].header_len;
+    return sw_agree(w->world, st);
+}
 
-    s.staging = sw_calloc(w->sched->band, 1, st);
-    s.input = sw_calloc(w->memory.input, 1, st);
-    count_own(&s);
-    if (count_turns(&s, &turns, st) || create_files(&s, st))
+static void tell_progress(const sw_weld *w, uint64_t written, uint64_t todo)
+{
+    uint64_t total = 0;
+
+    if (!w->progress || w->world->rank != 0 || !todo)
+        return;
+    for (uint32_t f = 0; f < w->l->nfiles; f++)
+        total += w->l->files[f].size;
+    w->progress(w->user, (uint64_t)((double)total * ((double)written / (double)todo)), total);
+}
+
+/* Collective. Turn by turn; all ranks leave together. */
+static sw_code write_turns(sw_weld *w, sw_scatter *s, sw_status *st)
+{
+    uint64_t turns, todo = count_own(s);
+    walk k;
+
+    begin(&k, s, st);
+    if (count_turns(w->world, todo, &turns, st) || create_files(w, st))
         goto out;
     for (uint64_t i = 0; i < turns; i++) {
         if (!st->code)
-            write_turn(&s, st);
+            write_turn(&k, st);
+        tell_progress(w, s->written, todo);
         if (sw_agree(w->world, st))
             break;
     }
-    close_file(&s, st);
+    w->written += s->written;
+    close_file(&k, st);
     sw_agree(w->world, st);
 out:
-    free(s.input);
-    free(s.staging);
+    release(&k);
+    return st->code;
+}
+
+sw_code sw_scatter_files(sw_weld *w, sw_status *st)
+{
+    sw_buf places = SW_BUF_INIT;
+    sw_publication *files = sw_calloc(w->l->nfiles, sizeof *files, st);
+    sw_scatter s = { .dir = w->staged_dir,
+                     .files = files,
+                     .held = w->held,
+                     .buffer = w->sched->band,
+                     .input = w->memory.input,
+                     .sync = w->sync,
+                     .cancel = w->cancel };
+
+    for (uint32_t f = 0; files && f < w->l->nfiles; f++)
+        files[f] = (sw_publication){ w->l->files[f].name, w->l->files[f].size };
+    if (!st->code)
+        sw_places_find(w->o, w->l, w->held, (uint32_t)w->world->rank, 1, &places, st);
+    s.places = (const void *)places.data;
+    s.nplaces = places.len / sizeof *s.places;
+    if (!sw_agree(w->world, st))
+        write_turns(w, &s, st);
+    sw_buf_release(&places);
+    free(files);
     return st->code;
 }

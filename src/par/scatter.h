@@ -1,13 +1,50 @@
-/* From memory straight to the files, without MPI: each rank writes the rows of its own boxes to their places.
+/* From memory straight to the files: each rank writes the rows of its own boxes to their places.
  *
- * The ranks' parts are disjoint, so no data go from rank to rank; short rows cost a write each. */
+ * The ranks' parts are disjoint, so no data go from rank to rank; short rows cost a write each. What a rank needs to know for it are a
+ * few numbers for each of its boxes. */
 #ifndef SW_PAR_SCATTER_H
 #define SW_PAR_SCATTER_H
 
+#include "par/publish.h"
 #include "par/weld.h"
 
-/* Collective over w->world. Write all files of the layout from w->held; outputs are copies and casts only. As
- * sw_weld_files(), which calls it. */
+/* A box, and where its tensor is written. It can be sent as it lies. */
+typedef struct sw_place {
+    uint64_t at;    /* where the data of the tensor begin in the file, bytes */
+    uint32_t box;   /* index into the rank's boxes */
+    uint32_t file;  /* index into the files */
+    uint32_t dtype; /* sw_dtype, as it is written */
+    uint32_t zero;
+} sw_place;
+
+/* Local. The places of all boxes that the ranks [first, first + n) write, appended to places[0..n), each file by file. Outputs are copies
+ * and casts only.
+ *   held  what each of these n ranks holds */
+sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *held, uint32_t first,
+                       uint32_t n, sw_buf *places, sw_status *st);
+
+/* Local. Make the files in dir, with their headers; buffer: bytes of memory. */
+sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *dir, uint64_t buffer,
+                          bool sync, sw_status *st);
+
+/* One rank's part, once the files are there. All but written is borrowed. */
+typedef struct sw_scatter {
+    const char *dir;             /* where the files are */
+    const sw_publication *files; /* their names there, and sizes */
+    const sw_held *held;
+    const sw_place *places;
+    size_t nplaces;
+    uint64_t buffer; /* bytes of memory; whole elements */
+    uint64_t input;  /* the same for what is cast; 0 where nothing is */
+    bool sync;       /* make what is written durable */
+    const volatile int *cancel;
+    uint64_t written; /* out: bytes */
+} sw_scatter;
+
+/* Local. Write all of it. */
+sw_code sw_scatter_write(sw_scatter *s, sw_status *st);
+
+/* Collective over w->world. Write all files of the layout from w->held. As sw_weld_files(), which calls it. */
 sw_code sw_scatter_files(sw_weld *w, sw_status *st);
 
 #endif

@@ -20,19 +20,12 @@
 
 /* ---- which boxes ---------------------------------------------------------------------------------- */
 
-/* A box of this rank that it writes. */
-typedef struct choice {
-    uint32_t box; /* index into held->boxes */
-    uint64_t layer, model;
-} choice;
-
+/* For the ranks [first, first + n): this one, or all. */
 typedef struct plan {
-    const sw_comm *comm;
     const sw_catalog *c;
-    const sw_held *held;
-    bool *mine; /* one for each held box: this rank writes it */
-    choice *choices;
-    size_t n;
+    const sw_held *held; /* what each of them holds */
+    uint32_t first, n;
+    bool **mine; /* for each, one for each box: it writes that */
 } plan;
 
 /* An empty box of some rank, as it is sent; behind it: the offsets. */
@@ -49,18 +42,21 @@ static void choose_full(plan *p)
 
         for (uint64_t k = 0; k < t->nboxes; k++) {
             const sw_box *b = &p->c->boxes[t->box0 + k];
+            uint32_t r = b->file - p->first;
 
-            if (b->file == (uint32_t)p->comm->rank)
-                p->mine[sw_held_find(p->held, b->at) - p->held->boxes] = true;
+            if (b->file >= p->first && r < p->n)
+                p->mine[r][sw_held_find(&p->held[r], b->at) - p->held[r].boxes] = true;
         }
     }
 }
 
-static sw_code pack_empty(const plan *p, sw_buf *out, sw_status *st)
+static sw_code pack_empty(const plan *p, uint32_t k, sw_buf *out, sw_status *st)
 {
-    for (size_t i = 0; i < p->held->n; i++) {
-        const sw_held_box *b = &p->held->boxes[i];
-        empty_record r = { 0, (uint32_t)p->comm->rank, (uint32_t)i, 0 };
+    const sw_held *h = &p->held[k];
+
+    for (size_t i = 0; i < h->n; i++) {
+        const sw_held_box *b = &h->boxes[i];
+        empty_record r = { 0, p->first + k, (uint32_t)i, 0 };
 
         if (b->begin != b->end)
             continue;
@@ -126,25 +122,25 @@ static sw_code judge_empty(plan *p, const sw_buf *all, sw_status *st)
     if (n > 1)
         qsort_r(list, n, sizeof *list, by_place, p);
     for (size_t i = 0; i < n; i++)
-        if ((i == 0 || !same_place(p->c, list[i - 1], list[i])) && list[i]->rank == (uint32_t)p->comm->rank &&
-            !hides_data(p->c, list[i]))
-            p->mine[list[i]->box] = true;
+        if ((i == 0 || !same_place(p->c, list[i - 1], list[i])) && list[i]->rank >= p->first &&
+            list[i]->rank - p->first < p->n && !hides_data(p->c, list[i]))
+            p->mine[list[i]->rank - p->first][list[i]->box] = true;
 out:
     free(list);
     return st->code;
 }
 
 /* Collective. The catalogue knows no empty boxes, but torch writes them: of each place one. */
-static sw_code choose_empty(plan *p, sw_status *st)
+static sw_code choose_empty(plan *p, const sw_comm *comm, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)p->comm->size + 1, sizeof *starts, st);
+    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
-    if (!st->code)
-        pack_empty(p, &mine, st);
-    if (!sw_agree(p->comm, st) && !sw_comm_gather(p->comm, &mine, &all, starts, st)) {
+    for (uint32_t k = 0; k < p->n && !st->code; k++)
+        pack_empty(p, k, &mine, st);
+    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
         judge_empty(p, &all, st);
-        sw_agree(p->comm, st);
+        sw_agree(comm, st);
     }
     sw_buf_release(&all);
     sw_buf_release(&mine);
@@ -156,7 +152,7 @@ static sw_code choose_empty(plan *p, sw_status *st)
 
 static int by_name(const void *a, const void *b, void *boxes)
 {
-    const choice *x = a, *y = b;
+    const sw_choice *x = a, *y = b;
     const sw_held_box *held = boxes;
     int order = strcmp(held[x->box].item->name, held[y->box].item->name);
 
@@ -165,7 +161,7 @@ static int by_name(const void *a, const void *b, void *boxes)
 
 static int by_file(const void *a, const void *b)
 {
-    const choice *x = a, *y = b;
+    const sw_choice *x = a, *y = b;
 
     if (x->layer != y->layer)
         return x->layer < y->layer ? -1 : 1;
@@ -174,31 +170,36 @@ static int by_file(const void *a, const void *b)
     return (x->box > y->box) - (x->box < y->box);
 }
 
-/* Sort what this rank writes into files. */
-static sw_code sort_choices(plan *p, const sw_map *map, const char *map_file, sw_status *st)
+/* Sort what rank first + k writes into files. */
+static sw_code sort_choices(const plan *p, uint32_t k, const sw_map *map, const char *map_file, sw_buf *out,
+                            sw_status *st)
 {
-    const sw_held_box *boxes = p->held->boxes;
+    const sw_held *h = &p->held[k];
+    sw_choice *choices;
+    size_t n;
 
-    p->choices = sw_calloc(p->held->n, sizeof *p->choices, st);
-    for (uint32_t i = 0; p->choices && i < p->held->n; i++) {
-        const sw_map_item *item = map ? sw_map_find(map, boxes[i].item->name) : NULL;
+    for (uint32_t i = 0; i < h->n; i++) {
+        const sw_map_item *item = map ? sw_map_find(map, h->boxes[i].item->name) : NULL;
+        sw_choice c = { .box = i, .model = item ? item->number : 1 };
 
         if (map && !item)
-            return sw_fail(st, SW_EINPUT, map_file, boxes[i].item->name, "is not in the map");
-        if (p->mine[i])
-            p->choices[p->n++] = (choice){ i, 0, item ? item->number : 1 };
+            return sw_fail(st, SW_EINPUT, map_file, h->boxes[i].item->name, "is not in the map");
+        if (p->mine[k][i] && sw_buf_add(out, &c, sizeof c, st))
+            return st->code;
     }
-    if (st->code || p->n < 2)
-        return st->code;
-    qsort_r(p->choices, p->n, sizeof *p->choices, by_name, p->held->boxes);
-    for (size_t i = 1; i < p->n; i++)
-        if (strcmp(boxes[p->choices[i - 1].box].item->name, boxes[p->choices[i].box].item->name) == 0)
-            p->choices[i].layer = p->choices[i - 1].layer + 1;
-    qsort(p->choices, p->n, sizeof *p->choices, by_file);
+    choices = (void *)out->data;
+    n = out->len / sizeof *choices;
+    if (n < 2)
+        return SW_OK;
+    qsort_r(choices, n, sizeof *choices, by_name, h->boxes);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(h->boxes[choices[i - 1].box].item->name, h->boxes[choices[i].box].item->name) == 0)
+            choices[i].layer = choices[i - 1].layer + 1;
+    qsort(choices, n, sizeof *choices, by_file);
     return SW_OK;
 }
 
-static uint64_t largest(const sw_map *map)
+uint64_t sw_map_largest(const sw_map *map)
 {
     uint64_t n = 1;
 
@@ -220,18 +221,20 @@ static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *
     return SW_OK;
 }
 
-static sw_code make_files(const plan *p, uint64_t of, sw_shards *s, sw_status *st)
+sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, uint32_t rank,
+                       uint32_t nranks, uint64_t of, sw_shards *s, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
-    s->boxes = sw_calloc(p->n, sizeof *s->boxes, st);
-    s->held_boxes = sw_calloc(p->n, sizeof *s->held_boxes, st);
-    s->order = sw_calloc(p->n, sizeof *s->order, st);
-    s->files = sw_calloc(p->n, sizeof *s->files, st);
-    for (size_t i = 0; i < p->n && !st->code; i++) {
-        const choice *k = &p->choices[i];
-        const sw_held_box *b = &p->held->boxes[k->box];
-        uint64_t shard = k->layer * (uint64_t)p->comm->size + (uint64_t)p->comm->rank + 1;
+    *s = (sw_shards){ .held = held };
+    s->boxes = sw_calloc(n, sizeof *s->boxes, st);
+    s->held_boxes = sw_calloc(n, sizeof *s->held_boxes, st);
+    s->order = sw_calloc(n, sizeof *s->order, st);
+    s->files = sw_calloc(n, sizeof *s->files, st);
+    for (size_t i = 0; i < n && !st->code; i++) {
+        const sw_choice *k = &choices[i];
+        const sw_held_box *b = &held->boxes[k->box];
+        uint64_t shard = k->layer * nranks + rank + 1;
         sw_shard_file *f = s->nfiles ? &s->files[s->nfiles - 1] : NULL;
 
         if (!f || f->number.shard != shard || f->number.model != k->model) {
@@ -246,31 +249,61 @@ static sw_code make_files(const plan *p, uint64_t of, sw_shards *s, sw_status *s
                                       .offsets = b->item->offsets,
                                       .shape = b->item->shape };
     }
-    s->nboxes = p->n;
+    s->nboxes = n;
     for (size_t i = 0; i < s->nfiles && !st->code; i++)
         measure(s, &s->files[i], &text, st);
     sw_buf_release(&text);
     return st->code;
 }
 
+static sw_code begin_plan(plan *p, sw_status *st)
+{
+    p->mine = sw_calloc(p->n, sizeof *p->mine, st);
+    for (uint32_t k = 0; p->mine && k < p->n && !st->code; k++)
+        p->mine[k] = sw_calloc(p->held[k].n, sizeof **p->mine, st);
+    if (!st->code)
+        choose_full(p);
+    return st->code;
+}
+
+static void release_plan(plan *p)
+{
+    for (uint32_t k = 0; p->mine && k < p->n; k++)
+        free(p->mine[k]);
+    free(p->mine);
+}
+
+sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
+                         const char *map_file, sw_buf *choices, sw_status *st)
+{
+    const sw_comm alone = sw_comm_self();
+    plan p = { .c = c, .held = held, .n = n };
+
+    if (!begin_plan(&p, st) && !choose_empty(&p, &alone, st))
+        for (uint32_t k = 0; k < n && !st->code; k++)
+            sort_choices(&p, k, map, map_file, &choices[k], st);
+    release_plan(&p);
+    return st->code;
+}
+
 sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st)
 {
-    plan p = { .comm = comm, .c = c, .held = held };
+    plan p = { .c = c, .held = held, .first = (uint32_t)comm->rank, .n = 1 };
+    sw_buf choices = SW_BUF_INIT;
 
     *out = (sw_shards){ .held = held };
-    p.mine = sw_calloc(held->n, sizeof *p.mine, st);
-    if (p.mine)
-        choose_full(&p);
-    if (choose_empty(&p, st))
+    begin_plan(&p, st);
+    if (choose_empty(&p, comm, st))
         goto out;
-    if (!sort_choices(&p, map, map_file, st))
-        make_files(&p, largest(map), out, st);
+    if (!sort_choices(&p, 0, map, map_file, &choices, st))
+        sw_shards_make(held, (const void *)choices.data, choices.len / sizeof(sw_choice), p.first,
+                       (uint32_t)comm->size, sw_map_largest(map), out, st);
     if (sw_agree(comm, st))
         sw_shards_release(out);
 out:
-    free(p.choices);
-    free(p.mine);
+    sw_buf_release(&choices);
+    release_plan(&p);
     return st->code;
 }
 
@@ -374,8 +407,7 @@ static sw_code write_turn(walk *k, const sw_comm *comm, sw_status *st)
     return st->code;
 }
 
-/* The directory is another rank's work: a network file system may take a moment to show it. */
-static sw_code wait_for_dir(const char *dir, sw_status *st)
+sw_code sw_wait_for_dir(const char *dir, sw_status *st)
 {
     const struct timespec moment = { 0, DIR_WAIT_NS };
     sw_path_kind kind = SW_PATH_MISSING;
@@ -408,7 +440,7 @@ sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards
 
     k.staging = sw_calloc(w->buffer, 1, st);
     if (!st->code && s->nfiles)
-        wait_for_dir(w->dir, st);
+        sw_wait_for_dir(w->dir, st);
     if (count_turns(comm, s->bytes, &turns, st))
         goto out;
     for (uint64_t i = 0; i < turns; i++) {

@@ -29,6 +29,13 @@ typedef struct sw_shards {
     uint64_t bytes;  /* of all files */
 } sw_shards;
 
+/* A box that its rank writes, and where. It can be sent as it lies. */
+typedef struct sw_choice {
+    uint32_t box; /* index into held->boxes */
+    uint32_t zero;
+    uint64_t layer, model;
+} sw_choice;
+
 /* Collective. Decide what this rank writes.
  *   c     of sw_join_held(); borrowed for the call
  *   held  what it was made of; borrowed as long as out lives
@@ -37,6 +44,21 @@ typedef struct sw_shards {
  * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header that is too long), SW_ENOMEM. */
 sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st);
+
+/* Local. The same for n ranks, where one process knows what all of them hold: the choices (sw_choice) of each, appended to choices[0..n).
+ *   c  of sw_join_described() */
+sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
+                         const char *map_file, sw_buf *choices, sw_status *st);
+
+/* Local. The files of one rank of nranks, of n choices that were made for it; of: the largest model number. */
+sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, uint32_t rank,
+                       uint32_t nranks, uint64_t of, sw_shards *out, sw_status *st);
+
+/* Local. The n of the names "model-j-of-n". */
+uint64_t sw_map_largest(const sw_map *map);
+
+/* Local. The directory is another rank's work: a network file system may take a moment to show it. Errors: SW_EIO. */
+sw_code sw_wait_for_dir(const char *dir, sw_status *st);
 
 /* How to write them. */
 typedef struct sw_shards_write {

@@ -546,6 +546,151 @@ static void test_nothing(void **state)
     free_checkpoint(&c);
 }
 
+/* ---- in steps --------------------------------------------------------------------------------------- */
+
+/* One process plays all ranks: what they hold, what the coordinator is told of it, and their orders, as they would be sent. */
+typedef struct ensemble {
+    memory m[RANKS_MAX];
+    const sw_item *items[RANKS_MAX];
+    size_t n[RANKS_MAX];
+    int size;
+} ensemble;
+
+static void hold_everywhere(ensemble *e, const checkpoint *c, int size)
+{
+    e->size = size;
+    for (int r = 0; r < size; r++) {
+        hold_all(&e->m[r], c, r);
+        e->items[r] = e->m[r].items;
+        e->n[r] = e->m[r].n;
+    }
+}
+
+static void let_all_go(ensemble *e)
+{
+    for (int r = 0; r < e->size; r++)
+        let_go(&e->m[r]);
+}
+
+static sw_code write_rank(const sw_save *s, const ensemble *e, int r, const volatile int *cancel,
+                          sw_status *st)
+{
+    size_t n;
+    const void *order = sw_save_order(s, (size_t)r, &n);
+    char *sent = malloc(n + 1); /* at an address of no account */
+    sw_code code;
+
+    memcpy(sent + 1, order, n);
+    code = sw_save_write(sent + 1, n, e->items[r], e->n[r], cancel, st);
+    free(sent);
+    return code;
+}
+
+/* The last rank first: they do not wait for one another. */
+static void save_in_steps(const job *j, const char *out, int size)
+{
+    static ensemble e;
+    sw_status st = SW_STATUS_INIT;
+    sw_save *s;
+
+    hold_everywhere(&e, j->c, size);
+    sw_save_begin(out, j->shards, e.items, e.n, (size_t)size, &j->opt, &s, &st);
+    for (int r = size; r-- > 0 && !st.code;)
+        write_rank(s, &e, r, NULL, &st);
+    if (!st.code)
+        sw_save_publish(s, &st);
+    if (st.code || sw_save_free(s, &st))
+        fail_msg("seed %u, %d ranks: %s: %s: %s", j->c->seed, size, st.file, st.tensor, st.reason);
+    let_all_go(&e);
+}
+
+static void check_same_trees(const char *a, const char *b, unsigned seed)
+{
+    char command[256];
+
+    snprintf(command, sizeof command, "diff -r %s %s", a, b);
+    if (system(command))
+        fail_msg("seed %u: %s and %s differ", seed, a, b);
+}
+
+/* The same files, from ranks that only know their orders. */
+static void test_steps(void **state)
+{
+    static const char *const casts[] = { NULL, NULL, "bf16", "fp64" };
+    char together[64], apart[64];
+    checkpoint c;
+
+    (void)state;
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        int size = 1 + (int)seed % RANKS_MAX;
+        job j = { .c = &c, .out = together, .stops = -1, .shards = seed % 2 };
+
+        snprintf(together, sizeof together, "%s/together%u", top, seed);
+        snprintf(apart, sizeof apart, "%s/apart%u", top, seed);
+        make_checkpoint(&c, seed, size);
+        j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
+        j.opt.cast_dtype = j.shards ? NULL : casts[seed / 6 % 4];
+        j.opt.max_shard_size = !j.shards && seed % 4 ? 500 : 0;
+        run_well(size, &j);
+        save_in_steps(&j, apart, size);
+        check_same_trees(together, apart, seed);
+        j.opt.overwrite = true;
+        save_in_steps(&j, apart, size);
+        check_same_trees(together, apart, seed);
+        check_nothing_hidden(top);
+        check_nothing_hidden(apart);
+        free_checkpoint(&c);
+    }
+}
+
+/* A save that was begun and not published leaves nothing; in the meantime nobody else can begin one. A dry run has orders that ask for
+ * nothing. */
+static void test_steps_given_up(void **state)
+{
+    static const int raised = 1;
+    static ensemble e;
+    char out[64], damaged[4096];
+    sw_status st = SW_STATUS_INIT;
+    sw_save *s, *other;
+    const void *order;
+    checkpoint c;
+    size_t n;
+
+    (void)state;
+    snprintf(out, sizeof out, "%s/given up", top);
+    make_checkpoint(&c, 9, 3);
+    hold_everywhere(&e, &c, 3);
+    for (int shards = 0; shards < 2; shards++) {
+        assert_int_equal(sw_save_begin(out, shards, e.items, e.n, 3, NULL, &s, &st), SW_OK);
+        assert_int_equal(sw_save_begin(out, shards, e.items, e.n, 3, NULL, &other, &st), SW_EUSAGE);
+        assert_null(other);
+        assert_int_equal(write_rank(s, &e, 0, NULL, &st), SW_OK);
+        assert_int_equal(write_rank(s, &e, 1, &raised, &st), SW_ECANCEL);
+        e.n[2]--; /* without its last box */
+        assert_int_equal(write_rank(s, &e, 2, NULL, &st), SW_EUSAGE);
+        e.n[2]++;
+        order = sw_save_order(s, 2, &n);
+        assert_true(n > 100 && n < sizeof damaged);
+        memcpy(damaged, order, n);
+        assert_int_equal(sw_save_write(damaged, n - 1, e.items[2], e.n[2], NULL, &st), SW_EUSAGE);
+        damaged[0] ^= 1;
+        assert_int_equal(sw_save_write(damaged, n, e.items[2], e.n[2], NULL, &st), SW_EUSAGE);
+        assert_int_equal(sw_save_write(NULL, 0, e.items[2], e.n[2], NULL, &st), SW_EUSAGE);
+        sw_status_clear(&st);
+        assert_int_equal(sw_save_free(s, &st), SW_OK);
+        assert_int_not_equal(access(out, F_OK), 0);
+        check_nothing_hidden(top);
+    }
+    for (int shards = 0; shards < 2; shards++) {
+        job j = { .c = &c, .shards = shards, .opt = { .dry_run = true } };
+
+        save_in_steps(&j, out, 3);
+        assert_int_not_equal(access(out, F_OK), 0);
+    }
+    let_all_go(&e);
+    free_checkpoint(&c);
+}
+
 /* ---- errors ----------------------------------------------------------------------------------------- */
 
 /* Tensor 1 is cut in rows of [5, 3000]: rank 0 holds the upper two, rank 1 the others. */
@@ -746,7 +891,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes),  cmocka_unit_test(test_overwrite),    cmocka_unit_test(test_one_stops),
         cmocka_unit_test(test_shards), cmocka_unit_test(test_shards_there), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_errors), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_errors), cmocka_unit_test(test_usage),        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_steps_given_up),
     };
     return cmocka_run_group_tests(tests, make_top, remove_top);
 }
