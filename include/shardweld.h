@@ -48,19 +48,26 @@ typedef struct sw_status {
     char file[512];   /* a path as the user would name it, mostly relative to INPUT_DIR or OUTPUT_DIR */
     char tensor[512]; /* the FQN */
     char reason[1024];
+    /* who found it, once the ranks have agreed on it: its rank in the communicator of the call, and its machine. host is "" where one
+     * process was called alone */
+    int rank;
+    char host[64];
 } sw_status;
 
 #define SW_STATUS_INIT                                                                                       \
     {                                                                                                        \
-        SW_OK, "", "", ""                                                                                    \
+        SW_OK, "", "", "", 0, ""                                                                             \
     }
 
 /* Local. The exit status that belongs to a code, and its text. */
 int sw_code_exit_status(sw_code code);
 const char *sw_code_text(sw_code code);
 
-/* Local. "file: tensor 'name': reason" as one line into text (at most n bytes with the NUL); returns text. */
+/* Local. "file: tensor 'name': reason (rank 37 on node12)" as one line into text (at most n bytes with the NUL); returns text. */
 char *sw_status_message(const sw_status *st, char *text, size_t n);
+
+/* Local. An error that nobody has signed yet is this rank's, on this machine. Collective functions do so where there are several ranks. */
+void sw_status_sign(sw_status *st, int rank);
 
 /* ---- communicator ------------------------------------------------------------------------------- */
 

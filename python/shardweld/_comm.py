@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import pickle
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,13 +72,13 @@ class Comm:
             Its own error on a rank that has one, and what the first of these says on the others; UsageError where ranks were called with
             different arguments.
         """
-        mine = (what, None if error is None else _portable(error), arguments)
+        mine = (what, None if error is None else (*_portable(error), (self.rank, platform.node())), arguments)
         ranks = self.gather(mine)
         failed = next((r for r, (_, e, _) in enumerate(ranks) if e is not None), None)
         if error is not None:
             raise error
         if failed is not None:
-            raise _elsewhere(ranks[failed][1], failed)
+            raise make_error(*ranks[failed][1])
         for r, (name, _, given) in enumerate(ranks):
             if name != ranks[0][0]:
                 raise UsageError(f"rank 0 has called {ranks[0][0]}, rank {r} {name}")
@@ -98,11 +99,6 @@ def _portable(error: BaseException) -> tuple[int, str, str, str]:
     if not isinstance(error, (OSError, ValueError, TypeError, KeyError)):
         code = Code.INTERNAL
     return int(code), "", "", f"{type(error).__name__}: {error}"
-
-
-def _elsewhere(parts: tuple[int, str, str, str], rank: int) -> ShardweldError:
-    code, file, tensor, reason = parts
-    return make_error(code, file, tensor, f"on rank {rank}: {reason}")
 
 
 # ---- torch ------------------------------------------------------------------------------------------------------------

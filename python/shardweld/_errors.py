@@ -7,7 +7,6 @@ import contextlib
 import enum
 import errno
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +44,7 @@ _BEGINS = {"no such file": errno.ENOENT, "no such directory": errno.ENOENT, "no 
 
 
 def _errno_of(reason: str) -> int | None:
-    text = re.sub(r"^on rank \d+: ", "", reason).lower()
+    text = reason.lower()
     begins = (number for words, number in _BEGINS.items() if text.startswith(words))
     return next(begins, None) or next((number for words, number in _ENDS.items() if text.endswith(words)), None)
 
@@ -58,17 +57,27 @@ class ShardweldError(Exception):
         file: the file it is about, "" where it is about none
         tensor: the FQN, "" likewise
         reason: what was found and what was expected
+        rank, host: who found it, of several ranks; None and "" where one process was alone
         exit_status: what the program `shardweld` would end with
     """
 
     code: Code = Code.INTERNAL
 
-    def __init__(self, reason: str, *, file: str = "", tensor: str = "", code: Code | int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: str = "",
+        tensor: str = "",
+        code: Code | int | None = None,
+        who: tuple[int, str] | None = None,
+    ) -> None:
         super().__init__(reason)
         self.code = Code(code) if code is not None else type(self).code
         self.file = file
         self.tensor = tensor
         self.reason = reason
+        self.rank, self.host = who or (None, "")
 
     @property
     def exit_status(self) -> int:
@@ -76,10 +85,15 @@ class ShardweldError(Exception):
 
     def __str__(self) -> str:
         tensor = f"tensor '{self.tensor}'" if self.tensor else ""
-        return ": ".join(part for part in (self.file, tensor, self.reason) if part)
+        who = f" (rank {self.rank} on {self.host})" if self.host else ""
+        return ": ".join(part for part in (self.file, tensor, self.reason) if part) + who
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (int(self.code), self.file, self.tensor, self.reason)
+        return _rebuild, (int(self.code), self.file, self.tensor, self.reason, self.who)
+
+    @property
+    def who(self) -> tuple[int, str] | None:
+        return (self.rank, self.host) if self.rank is not None else None
 
 
 class UsageError(ShardweldError, ValueError):
@@ -144,13 +158,15 @@ _CLASSES: dict[Code, type[ShardweldError]] = {
 }
 
 
-def make_error(code: int, file: str, tensor: str, reason: str) -> ShardweldError:
-    """The exception for what an sw_status says."""
+def make_error(
+    code: int, file: str, tensor: str, reason: str, who: tuple[int, str] | None = None
+) -> ShardweldError:
+    """The exception for what an sw_status says; who: rank and host."""
     number = _errno_of(reason)
     kind = _CLASSES.get(Code(code), ShardweldError)
     if kind is InputError and number == errno.ENOENT:
         kind = MissingError
-    error = kind(reason, file=file, tensor=tensor, code=code)
+    error = kind(reason, file=file, tensor=tensor, code=code, who=who)
     if isinstance(error, OSError):
         error.errno = number
         error.strerror = reason
@@ -158,5 +174,7 @@ def make_error(code: int, file: str, tensor: str, reason: str) -> ShardweldError
     return error
 
 
-def _rebuild(code: int, file: str, tensor: str, reason: str) -> ShardweldError:
-    return make_error(code, file, tensor, reason)
+def _rebuild(
+    code: int, file: str, tensor: str, reason: str, who: tuple[int, str] | None = None
+) -> ShardweldError:
+    return make_error(code, file, tensor, reason, who)

@@ -49,11 +49,19 @@ SIZE_TEXT = 16
 class Status(Structure):
     """sw_status."""
 
-    _fields_ = [("code", c_int), ("file", c_char * 512), ("tensor", c_char * 512), ("reason", c_char * 1024)]
+    _fields_ = [
+        ("code", c_int),
+        ("file", c_char * 512),
+        ("tensor", c_char * 512),
+        ("reason", c_char * 1024),
+        ("rank", c_int),
+        ("host", c_char * 64),
+    ]
 
     def error(self) -> ShardweldError:
         """The exception that says the same."""
-        return make_error(self.code, decode(self.file), decode(self.tensor), decode(self.reason))
+        who = (self.rank, decode(self.host)) if self.host else None
+        return make_error(self.code, decode(self.file), decode(self.tensor), decode(self.reason), who)
 
 
 BCAST = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_int)
@@ -312,6 +320,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_code_exit_status": (c_int, [c_int]),
     "sw_code_text": (c_char_p, [c_int]),
     "sw_status_message": (c_char_p, [_st, c_char_p, c_size_t]),
+    "sw_status_sign": (None, [_st, c_int]),
     "sw_comm_self": (CommStruct, []),
     "sw_comm_world": (c_int, [_comm, _st]),
     "sw_comm_mpi_release": (None, [_comm]),

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     int exit_status;
@@ -71,12 +72,34 @@ sw_code sw_fail_nomem(sw_status *st, uint64_t n)
 void sw_status_clear(sw_status *st)
 {
     st->code = SW_OK;
-    st->file[0] = st->tensor[0] = st->reason[0] = '\0';
+    st->file[0] = st->tensor[0] = st->reason[0] = st->host[0] = '\0';
+    st->rank = 0;
+}
+
+void sw_host_name(char *host, size_t n)
+{
+    if (gethostname(host, n) != 0)
+        snprintf(host, n, "unknown");
+    host[n - 1] = '\0';
+    sw_text_clean(host, strlen(host));
+}
+
+void sw_status_sign(sw_status *st, int rank)
+{
+    if (!st->code || st->host[0])
+        return;
+    st->rank = rank;
+    sw_host_name(st->host, sizeof st->host);
 }
 
 char *sw_status_message(const sw_status *st, char *text, size_t n)
 {
-    snprintf(text, n, "%s%s%s%s%s%s", st->file, st->file[0] ? ": " : "", st->tensor[0] ? "tensor '" : "",
-             st->tensor, st->tensor[0] ? "': " : "", st->reason[0] ? st->reason : sw_code_text(st->code));
+    char who[sizeof st->host + 32] = "";
+
+    if (st->host[0])
+        snprintf(who, sizeof who, " (rank %d on %s)", st->rank, st->host);
+    snprintf(text, n, "%s%s%s%s%s%s%s", st->file, st->file[0] ? ": " : "", st->tensor[0] ? "tensor '" : "",
+             st->tensor, st->tensor[0] ? "': " : "", st->reason[0] ? st->reason : sw_code_text(st->code),
+             who);
     return text;
 }

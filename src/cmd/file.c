@@ -133,6 +133,15 @@ sw_code sw_file_put(const char *path, const char *what, const char *data, size_t
     return check_link(&j) ? st->code : write_through(&j);
 }
 
+sw_code sw_file_discard(const char *path, const char *what, sw_status *st)
+{
+    struct stat s;
+
+    if (lstat(path, &s) || !S_ISREG(s.st_mode) || !unlink(path) || errno == ENOENT)
+        return SW_OK;
+    return sw_refuse(st, SW_EIO, path, "cannot remove %s of an earlier run: %s", what, strerror(errno));
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), k = strlen(end);

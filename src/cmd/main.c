@@ -1,6 +1,7 @@
 /* shardweld: the program. Reads the command line, looks at what started it, and runs one command. */
 #include <stdlib.h>
 
+#include "file.h"
 #include "launch.h"
 #include "opts.h"
 #include "run.h"
@@ -41,6 +42,9 @@ int main(int argc, char **argv)
     sw_signals_catch();
     sw_args_parse(argc, argv, sw_commands, &args, &st);
     sw_launch_look(&launch, &lone);
+    /* If this run dies, nobody shall read what an earlier one had to say. */
+    if (args.report && args.answer == SW_ANSWER_RUN && launch.rank == 0)
+        sw_file_discard(args.report, "the report", &st);
     if (args.answer != SW_ANSWER_RUN && st.code == SW_OK) {
         status = answer(&args, &launch, &st);
     } else if (launch.alone) {

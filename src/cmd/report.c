@@ -192,9 +192,11 @@ static const char *code_name(sw_code code)
     return names[code];
 }
 
+/* The message of a process alone does not tell where it ran; this does. */
 static void put_status(json_t *object, const sw_status *st)
 {
     char message[sizeof(sw_status) + 64];
+    sw_status who = *st;
 
     json_object_set_new(object, "status", json_integer(sw_code_exit_status(st->code)));
     json_object_set_new(object, "code", json_string(code_name(st->code)));
@@ -204,6 +206,9 @@ static void put_status(json_t *object, const sw_status *st)
     json_object_set_new(object, "file", sw_report_text(st->code ? st->file : NULL));
     json_object_set_new(object, "tensor", sw_report_text(st->code ? st->tensor : NULL));
     json_object_set_new(object, "reason", sw_report_text(st->code ? st->reason : NULL));
+    sw_status_sign(&who, 0);
+    json_object_set_new(object, "rank", st->code ? json_integer(who.rank) : json_null());
+    json_object_set_new(object, "host", sw_report_text(who.host));
 }
 
 static json_t *report_object(const sw_run *run, const sw_status *st)

@@ -55,7 +55,7 @@ static sw_code broken(int err, sw_status *st)
     if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
         n = 0;
     text[n] = '\0';
-    st->code = SW_OK;
+    *st = (sw_status)SW_STATUS_INIT;
     return sw_refuse(st, SW_ECOMM, NULL, "communication between the ranks failed: %s",
                      n ? text : "unknown MPI error");
 }
@@ -65,6 +65,8 @@ static sw_code agree(const sw_comm *comm, sw_status *st)
 {
     int mine = st->code ? comm->rank : comm->size, first = comm->size, err;
 
+    if (comm->size > 1)
+        sw_status_sign(st, comm->rank);
     if (st->code == SW_ECOMM)
         return st->code;
     err = MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
@@ -117,6 +119,8 @@ static void tell(sw_run *run, sw_status *st)
         else if (!run->args->quiet)
             sw_say_warning(sw_status_message(&err, text, sizeof text));
     }
+    if (run->comm.size > 1)
+        sw_status_sign(st, run->comm.rank);
     if (st->code)
         sw_say_error(st);
 }
@@ -166,12 +170,14 @@ int sw_run_alone(const sw_args *args, double begun, sw_status *st)
 }
 
 /* The others cannot be told: say why, and end them all. Returns only where MPI has not begun. */
-static void give_up(const sw_status *st)
+static void give_up(const sw_comm *comm, sw_status *st)
 {
     int begun = 0;
 
     if (MPI_Initialized(&begun) != MPI_SUCCESS || !begun)
         return;
+    if (comm->size > 1)
+        sw_status_sign(st, comm->rank);
     sw_say_error(st);
     fflush(stderr);
     MPI_Abort(MPI_COMM_WORLD, sw_code_exit_status(st->code));
@@ -186,7 +192,7 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
 
     sw_transport_defaults(args->output);
     if (sw_comm_world(&run.comm, &start)) {
-        give_up(&start);
+        give_up(&run.comm, &start);
         return sw_run_alone(args, begun, &start);
     }
     if (st->code == SW_OK)
@@ -195,12 +201,12 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
     if (agree(&run.comm, st) == SW_OK && check_same_options(args, &run.comm, st) == SW_OK)
         work(&run, begun, st);
     if (st->code == SW_ECOMM)
-        give_up(st);
+        give_up(&run.comm, st);
     if (run.comm.rank == 0)
         tell(&run, st);
     err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, 0, MPI_COMM_WORLD);
     if (err != MPI_SUCCESS && broken(err, st))
-        give_up(st);
+        give_up(&run.comm, st);
     release(&run);
     sw_comm_mpi_release(&run.comm);
     return sw_code_exit_status(st->code);

@@ -46,6 +46,7 @@ sw_comm sw_comm_self(void)
 typedef struct mpi_ctx {
     MPI_Comm comm;
     int rank, size;
+    int origin, originally; /* this rank, and how many there are, where the groups were split from */
     int *counts, *places; /* for a gather: nothing may fail between those who come and those who do not */
     bool begun;           /* MPI was initialised for this one, and ends with it */
 } mpi_ctx;
@@ -98,6 +99,8 @@ static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
     }
     c->rank = out->rank;
     c->size = out->size;
+    c->origin = c->rank;
+    c->originally = c->size;
     c->counts = sw_calloc((uint64_t)c->size, sizeof *c->counts, st);
     c->places = sw_calloc((uint64_t)c->size, sizeof *c->places, st);
     if (st->code) {
@@ -215,8 +218,15 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
     err = MPI_Comm_split(mpi, color, comm->rank, &part);
     if (err != MPI_SUCCESS)
         return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot split the communicator");
-    if (mpi_wrap(part, out, st))
+    if (mpi_wrap(part, out, st)) {
         MPI_Comm_free(&part);
+    } else {
+        mpi_ctx *c = out->ctx;
+        const mpi_ctx *whole = comm->ctx;
+
+        c->origin = whole->origin;
+        c->originally = whole->originally;
+    }
     return st->code;
 }
 
@@ -233,12 +243,24 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
 
 /* ---- for any communicator ----------------------------------------------------------------------- */
 
+/* An error of this rank's. In a message it counts as a rank of the communicator that the caller knows; a process alone has
+ * no number. */
+static void sign(const sw_comm *comm, sw_status *st)
+{
+    const mpi_ctx *c = comm->barrier == mpi_barrier ? comm->ctx : NULL;
+
+    if ((c ? c->originally : comm->size) > 1)
+        sw_status_sign(st, c ? c->origin : comm->rank);
+}
+
 /* Worse than any other error: what a rank knows alone, it cannot tell. */
-static sw_code broken(sw_status *st)
+static sw_code broken(const sw_comm *comm, sw_status *st)
 {
     if (st->code != SW_ECOMM)
         sw_status_clear(st);
-    return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
+    sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
+    sign(comm, st);
+    return st->code;
 }
 
 /* The lowest rank with a code that is not SW_OK; size = none; -1 = the group is broken. */
@@ -267,10 +289,11 @@ sw_code sw_agree(const sw_comm *comm, sw_status *st)
 {
     int first;
 
+    sign(comm, st);
     if (st->code == SW_ECOMM || (first = first_failed(comm, st->code)) < 0)
-        return broken(st);
+        return broken(comm, st);
     if (first < comm->size && comm->bcast(comm->ctx, st, sizeof *st, first))
-        return broken(st);
+        return broken(comm, st);
     return st->code;
 }
 
@@ -278,7 +301,7 @@ sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_s
 {
     for (uint64_t at = 0; at < n; at += BCAST_PART)
         if (comm->bcast(comm->ctx, (char *)buf + at, (size_t)sw_min(n - at, BCAST_PART), root))
-            return broken(st);
+            return broken(comm, st);
     return SW_OK;
 }
 
@@ -305,17 +328,17 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
 
     if (sw_comm_mpi(comm, &mpi)) {
         if (n > INT_MAX || MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, mpi) != MPI_SUCCESS)
-            broken(st);
+            broken(comm, st);
         return st->code;
     }
     /* Without these few bytes no message can be sent, so the others cannot be told. */
     counts = calloc((size_t)comm->size, sizeof *counts);
     if (!counts)
-        return broken(st);
+        return broken(comm, st);
     for (int r = 0; r < comm->size; r++)
         counts[r] = (size_t)n;
     if (comm->allgather(comm->ctx, mine, all, counts))
-        broken(st);
+        broken(comm, st);
     free(counts);
     return st->code;
 }
@@ -361,7 +384,7 @@ static sw_code gather_part(const sw_comm *comm, const sw_buf *mine, char *all, c
         counts[r] = hi > lo ? (size_t)(hi - lo) : 0;
     }
     if (comm->allgather(comm->ctx, mine->data ? mine->data + skip : NULL, all + from, counts))
-        return broken(st);
+        return broken(comm, st);
     return SW_OK;
 }
 
@@ -406,7 +429,7 @@ void sw_watch_begin(sw_watch *w, sw_status *st)
     w->requests[i] = MPI_REQUEST_NULL;
     if (w->comm->size > 1 && sw_comm_mpi(w->comm, &mpi) &&
         MPI_Iallreduce(&w->mine[i], &w->first[i], 1, MPI_INT, MPI_MIN, mpi, &w->requests[i]) != MPI_SUCCESS)
-        broken(st);
+        broken(w->comm, st);
 }
 
 /* A rank that spins takes the processor from the one that it waits for. */
@@ -432,7 +455,7 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
         unsigned i = w->ended++ % SW_WATCH_LAG;
 
         if (wait_idle(&w->requests[i]) != MPI_SUCCESS)
-            broken(st);
+            broken(w->comm, st);
         w->failed = w->failed || w->first[i] < w->comm->size;
     }
     return w->failed;
@@ -482,7 +505,7 @@ void sw_stopper_tell(sw_stopper *s, sw_status *st)
         if (leader_at(s, i) == s->world->rank)
             continue;
         if (MPI_Isend(NULL, 0, MPI_BYTE, leader_at(s, i), TAG_STOP, mpi, &s->sent[s->nsent]) != MPI_SUCCESS)
-            broken(st);
+            broken(s->world, st);
         else
             s->nsent++;
     }
@@ -503,10 +526,10 @@ void sw_stopper_finish(sw_stopper *s, sw_status *st)
     for (int r = 0; leader && r < s->world->size; r++)
         if (s->told[r] && r != s->world->rank &&
             MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
-            broken(st);
+            broken(s->world, st);
     /* One by one: MPICH's word for no statuses is an address that compilers warn of. */
     for (int i = 0; i < s->nsent; i++)
         if (MPI_Wait(&s->sent[i], MPI_STATUS_IGNORE) != MPI_SUCCESS)
-            broken(st);
+            broken(s->world, st);
     s->nsent = 0;
 }

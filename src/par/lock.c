@@ -61,13 +61,6 @@ typedef enum grip { GRIP_LOCKED, GRIP_HELD, GRIP_NO_LOCKS, GRIP_FAILED } grip;
 
 /* ---- the text ----------------------------------------------------------------------------------- */
 
-static void my_host(char *host, size_t n)
-{
-    if (gethostname(host, n) != 0)
-        snprintf(host, n, "unknown");
-    host[n - 1] = '\0';
-}
-
 static const char *my_job(void)
 {
     static const char *const names[] = { "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID" };
@@ -87,7 +80,7 @@ static void compose(sw_lock *l)
     struct tm utc;
     uint64_t id;
 
-    my_host(host, sizeof host);
+    sw_host_name(host, sizeof host);
     clock_gettime(CLOCK_REALTIME, &now);
     if (gmtime_r(&now.tv_sec, &utc))
         strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", &utc);
@@ -231,7 +224,7 @@ static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_stat
     sw_fs fs;
 
     read_text(fd, text);
-    my_host(mine, sizeof mine);
+    sw_host_name(mine, sizeof mine);
     if (sw_path_fs(l->dir, &fs, st))
         return FAILED;
     if (!fs.shared || strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)

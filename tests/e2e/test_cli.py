@@ -2,13 +2,14 @@
 
 import json
 import os
+import platform
 import re
 import shlex
 import subprocess
 
 import oracle
 import pytest
-from runner import LAUNCH, SHARDWELD, errors, fails, finish, ok, run, show, start, warnings
+from runner import HERE, LAUNCH, SHARDWELD, errors, fails, finish, ok, run, show, start, warnings
 from test_layout import NAMES
 
 CONSOLIDATE = [
@@ -257,6 +258,37 @@ def test_report_of_a_failed_run(dirs, make, weld, tmp_path, np):
     got = json.loads((tmp_path / "r").read_text())
     assert got["schema"] == 1 and got["status"] not in (0, "ok", "success"), got
     assert got["message"] in message
+
+
+def test_a_link_to_an_older_report_stays(dirs, make, weld, tmp_path):
+    """An older file is removed (tests/faults kills a run after that); what is no regular file is written to."""
+    src, out = dirs
+    make(src)
+    (tmp_path / "other").write_text("older")
+    (tmp_path / "r").symlink_to(tmp_path / "other")
+    ok(weld(src, out, "--report", tmp_path / "r"))
+    assert (tmp_path / "r").is_symlink() and json.loads((tmp_path / "other").read_text())["status"] == 0
+
+
+@pytest.mark.parametrize("args, status", [(["--buffer-size", "1"], 2), (["--expect-shards", "9"], 3), (["--like", "none.json"], 2)])
+def test_messages_name_rank_and_host(dirs, make, weld, tmp_path, args, status):
+    """Where there are several; the report always does."""
+    src, out = dirs
+    make(src)
+    for np in (None, 3):
+        message = fails(weld(src, out, *args, "--report", tmp_path / "r", np=np), status)
+        got = json.loads((tmp_path / "r").read_text())
+        assert message.endswith(f"(rank {got['rank']} on {platform.node()})") == bool(np), message
+        assert got["host"] == platform.node() and got["rank"] in range(np or 1)
+
+
+def test_a_message_names_the_rank_that_met_it(tmp_path, make):
+    """Each rank lists a directory of its own; one of them finds a broken shard."""
+    for r in range(3):
+        make(tmp_path / str(r), ranks=1)
+    (tmp_path / "2" / oracle.shard_name(1)).write_bytes(b"short")
+    result = run(["consolidate", "--node-local", tmp_path / "@RANK@", tmp_path / "out"], np=3, prefix=["sh", os.path.join(HERE, "by_rank.sh")])
+    fails(result, 3, f"(rank 2 on {platform.node()})")
 
 
 def test_report_that_cannot_be_written(dirs, make, weld):

@@ -110,6 +110,13 @@ def test_one_rank_killed_while_writing(scene, out, site, rank, nth):
     assert next_run(scene, out, np=2) == ""
 
 
+@pytest.mark.parametrize("np", [None, 2])
+def test_a_killed_run_leaves_no_older_report(scene, out, tmp_path, np):
+    (tmp_path / "r").write_text("older")
+    run([*scene.args(out), "--report", tmp_path / "r"], np=np, env=at("pread", 0, 1, "kill"), timeout=40)
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize("nth", [3, 4, 5, 6])
 def test_killed_while_publishing_under_the_launcher(scene, out, nth):
     result = run(scene.args(out), np=3, env=at("rename", 0, nth, "kill"), timeout=40)

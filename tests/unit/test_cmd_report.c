@@ -102,7 +102,8 @@ static void test_failure(void **state)
     place *p = *state;
     sw_args args = { .report = p->path };
     sw_run run = { .args = &args, .comm = { .size = 1 } };
-    sw_status st = { SW_EINPUT, "shard-1", "a.weight", "data begins at 1, expected 0" }, err = SW_STATUS_INIT;
+    sw_status st = { SW_EINPUT, "shard-1", "a.weight", "data begins at 1, expected 0", 37, "node12" };
+    sw_status err = SW_STATUS_INIT;
     json_t *o;
 
     assert_int_equal(sw_report_write(&run, &st, &err), SW_OK);
@@ -113,7 +114,10 @@ static void test_failure(void **state)
     assert_string_equal(string_of(o, "code"), "SW_EINPUT");
     assert_string_equal(string_of(o, "file"), "shard-1");
     assert_string_equal(string_of(o, "tensor"), "a.weight");
-    assert_string_equal(string_of(o, "message"), "shard-1: tensor 'a.weight': data begins at 1, expected 0");
+    assert_string_equal(string_of(o, "message"),
+                        "shard-1: tensor 'a.weight': data begins at 1, expected 0 (rank 37 on node12)");
+    assert_int_equal(json_integer_value(json_object_get(o, "rank")), 37);
+    assert_string_equal(string_of(o, "host"), "node12");
     assert_true(json_is_null(json_object_get(o, "input")));
     json_decref(o);
 }

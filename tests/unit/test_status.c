@@ -1,0 +1,70 @@
+/* Errors as values: the first cause stays, the first who signs it stays, and a message tells both. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/status.h"
+
+static void messages(void **state)
+{
+    static const struct {
+        sw_status st;
+        const char *want;
+    } cases[] = {
+        { SW_STATUS_INIT, "success" },
+        { { SW_EIO, "", "", "", 0, "" }, "input/output error" },
+        { { SW_EIO, "f", "t", "why", 0, "" }, "f: tensor 't': why" },
+        { { SW_EIO, "f", "", "why", 37, "node12" }, "f: why (rank 37 on node12)" },
+        { { SW_EIO, "", "", "", 0, "n" }, "input/output error (rank 0 on n)" },
+    };
+    char text[256], cut[8];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(sw_status_message(&cases[i].st, text, sizeof text), cases[i].want);
+    assert_string_equal(sw_status_message(&cases[3].st, cut, sizeof cut), "f: why ");
+}
+
+static void signing(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+    char host[64], want[128], text[128];
+
+    (void)state;
+    sw_status_sign(&st, 3);
+    assert_string_equal(st.host, "");
+    sw_fail(&st, SW_EIO, "f", NULL, "why");
+    sw_status_sign(&st, 3);
+    sw_status_sign(&st, 4);
+    sw_host_name(host, sizeof host);
+    snprintf(want, sizeof want, "f: why (rank 3 on %s)", host);
+    assert_string_equal(sw_status_message(&st, text, sizeof text), want);
+    sw_status_clear(&st);
+    assert_int_equal(st.rank, 0);
+    assert_string_equal(st.host, "");
+}
+
+/* A name that is too long is cut; gethostname() may say so as an error. */
+static void host_names(void **state)
+{
+    char host[64], cut[3];
+
+    (void)state;
+    sw_host_name(host, sizeof host);
+    sw_host_name(cut, sizeof cut);
+    assert_true(strlen(host) > 0 && strlen(cut) < sizeof cut && strncmp(host, cut, strlen(cut)) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(messages), cmocka_unit_test(signing),
+                                        cmocka_unit_test(host_names) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
