@@ -142,17 +142,10 @@ static sw_code stage_asset(const sw_beside *b, const char *dir, sw_asset *a, con
 {
     sw_job *r = b->job;
     char *path = sw_path_join(dir, a->name, st);
-    const sw_buf *text = new_text(b, a->name);
 
-    if (!path || sw_check_cancel(r->opt->cancel, st) || sw_path_mkdirs_for(path, st))
-        goto out;
-    if (text) {
-        a->size = text->len;
-        sw_path_write(path, text->data, text->len, !r->opt->no_sync, st);
-    } else {
+    a->text = new_text(b, a->name);
+    if (path && !sw_check_cancel(r->opt->cancel, st) && !sw_path_mkdirs_for(path, st))
         sw_asset_stage(a, path, rule, r->result->band_size, !r->opt->no_sync, &r->warnings, st);
-    }
-out:
     free(path);
     return st->code;
 }

@@ -75,10 +75,15 @@ sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
     return st->code;
 }
 
+sw_code sw_fd_create_mode(const char *path, const char *show, mode_t mode, int *fd, sw_status *st)
+{
+    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, mode);
+    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
+}
+
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st)
 {
-    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, 0666);
-    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
+    return sw_fd_create_mode(path, show, 0666, fd, st);
 }
 
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st)

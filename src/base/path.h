@@ -45,6 +45,9 @@ sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync,
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st);
 
+/* The same with mode & ~umask: what is copied from a file that not all may read. */
+sw_code sw_fd_create_mode(const char *path, const char *show, mode_t mode, int *fd, sw_status *st);
+
 /* Exactly n bytes at offset from an open file. A file that ends before is SW_EINPUT ("shorter than ..."). */
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st);
 

@@ -14,18 +14,11 @@
 #define CONFIG_NAME "config.json"
 #define METADATA_NAME ".hf_metadata"
 
-/* A model has some dozens of files; links among directories can make any number of names. */
+/* A model has some dozens of files: a directory of more is another than was meant. */
 #define ENTRIES_MAX 100000u
 
 /* A configuration is edited in memory; real ones have some kilobytes, those with quantized modules by name a few megabytes. */
 #define CONFIG_MAX (UINT64_C(64) << 20)
-
-/* A directory that the search is in, and those above it. */
-typedef struct place {
-    dev_t dev;
-    ino_t ino;
-    const struct place *up;
-} place;
 
 typedef struct search {
     bool below;         /* all files, sub-directories too; else those at the top that are known */
@@ -35,6 +28,9 @@ typedef struct search {
     struct stat output; /* OUTPUT_DIR, if it is there */
     uint64_t seen;      /* files that qualify */
     uint64_t entries;   /* names that were looked at */
+    char *tree;         /* resolved: links that lead out of it are told of */
+    uint64_t outside;   /* such links, */
+    char *first;        /* and the path of the first */
     sw_buf *warnings;
     sw_assets *found;
 } search;
@@ -128,33 +124,56 @@ out:
     return st->code;
 }
 
-static sw_code search_dir(search *s, const char *dir, const char *path, const struct stat *self,
-                          const place *up, sw_status *st);
+static sw_code search_dir(search *s, const char *dir, const char *path, sw_status *st);
 
-/* A directory inside: not OUTPUT_DIR, which would be copied into itself, nor one that we are in already. */
-static sw_code enter(search *s, const char *name, const char *path, const struct stat *self, const place *up,
+/* A directory inside: not OUTPUT_DIR, which would be copied into itself. A link may lead to anything that we can read. */
+static sw_code enter(search *s, const char *name, const char *path, bool is_link, const struct stat *self,
                      sw_status *st)
 {
     if (!s->below || (s->output_there && sw_path_same(self, &s->output)))
         return SW_OK;
-    for (const place *p = up; p; p = p->up)
-        if (p->dev == self->st_dev && p->ino == self->st_ino)
-            return warn(s, path, "leads back to a directory above it", st);
-    return search_dir(s, name, path, self, up, st);
+    return is_link ? warn(s, path, "is a link to a directory", st) : search_dir(s, name, path, st);
+}
+
+/* What is there, links followed; is the name itself a link? */
+static sw_code look_through(const char *path, sw_path_kind *kind, bool *is_link, struct stat *found,
+                            sw_status *st)
+{
+    if (sw_path_lstat(path, kind, found, st))
+        return st->code;
+    *is_link = *kind == SW_PATH_OTHER && S_ISLNK(found->st_mode);
+    return *is_link ? sw_path_stat(path, kind, found, st) : SW_OK;
+}
+
+/* A link to a file: one that leads out of the tree brings what nobody put there. */
+static sw_code note_link(search *s, const char *path, sw_status *st)
+{
+    char *target = realpath(path, NULL);
+    size_t n = s->tree ? strlen(s->tree) : 0;
+
+    if (s->tree && target && strncmp(target, s->tree, n) == 0 && (target[n] == '/' || s->tree[n - 1] == '/'))
+        goto out;
+    if (s->outside++ == 0)
+        s->first = sw_strdup(path, st);
+out:
+    free(target);
+    return st->code;
 }
 
 /* name: relative to the root. */
-static sw_code look_at(search *s, const char *name, const char *path, const place *up, sw_status *st)
+static sw_code look_at(search *s, const char *name, const char *path, sw_status *st)
 {
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-    bool never = is_never(s, base) || (s->skip && strcmp(name, s->skip) == 0);
+    bool never = is_never(s, base) || (s->skip && strcmp(name, s->skip) == 0), is_link;
     sw_path_kind kind;
     struct stat found;
+    size_t before;
 
-    if (base[0] == '.' || (!s->below && (never || !is_known(base))) || sw_path_stat(path, &kind, &found, st))
+    if (base[0] == '.' || (!s->below && (never || !is_known(base))) ||
+        look_through(path, &kind, &is_link, &found, st))
         return st->code;
     if (kind == SW_PATH_DIR)
-        return enter(s, name, path, &found, up, st);
+        return enter(s, name, path, is_link, &found, st);
     if (never || kind == SW_PATH_MISSING)
         return SW_OK;
     if (kind != SW_PATH_FILE)
@@ -162,14 +181,16 @@ static sw_code look_at(search *s, const char *name, const char *path, const plac
                     st);
     if (!sw_name_is_below(name))
         return warn(s, path, "has a control character in its name", st);
-    return add(s, s->prefix ? sw_path_join(s->prefix, name, st) : sw_strdup(name, st), path, &found, st);
+    before = s->found->n;
+    if (!add(s, s->prefix ? sw_path_join(s->prefix, name, st) : sw_strdup(name, st), path, &found, st) &&
+        is_link && s->found->n > before)
+        note_link(s, path, st);
+    return st->code;
 }
 
 /* dir: relative to the root, "" for the root itself. */
-static sw_code search_dir(search *s, const char *dir, const char *path, const struct stat *self,
-                          const place *up, sw_status *st)
+static sw_code search_dir(search *s, const char *dir, const char *path, sw_status *st)
 {
-    const place here = { self->st_dev, self->st_ino, up };
     sw_dir items;
 
     if (sw_dir_list(path, &items, st))
@@ -177,14 +198,14 @@ static sw_code search_dir(search *s, const char *dir, const char *path, const st
     s->entries += items.n;
     if (s->entries > ENTRIES_MAX)
         sw_fail(st, SW_EUSAGE, path, NULL,
-                "over %u names below the directory of the model's other files: links among directories?",
+                "over %u names below the directory of the model's other files: is it another than was meant?",
                 ENTRIES_MAX);
     for (size_t i = 0; i < items.n && !st->code; i++) {
         char *name = *dir ? sw_path_join(dir, items.names[i], st) : sw_strdup(items.names[i], st);
         char *full = sw_path_join(path, items.names[i], st);
 
         if (name && full)
-            look_at(s, name, full, &here, st);
+            look_at(s, name, full, st);
         free(full);
         free(name);
     }
@@ -198,15 +219,14 @@ static sw_code search_dir(search *s, const char *dir, const char *path, const st
 static sw_code search_root(search *s, const char *root, bool below, bool *there, sw_status *st)
 {
     sw_path_kind kind;
-    struct stat self;
 
     s->below = below;
-    if (sw_path_stat(root, &kind, &self, st))
+    if (sw_path_stat(root, &kind, NULL, st))
         return st->code;
     if (there)
         *there = kind == SW_PATH_DIR;
     if (kind == SW_PATH_DIR)
-        return search_dir(s, "", root, &self, NULL, st);
+        return search_dir(s, "", root, st);
     if (there)
         return SW_OK;
     return sw_fail(st, SW_EUSAGE, root, NULL, "%s",
@@ -214,14 +234,31 @@ static sw_code search_root(search *s, const char *root, bool below, bool *there,
                                                                        : "not a directory");
 }
 
-static sw_code search_input(search *s, const char *input_dir, sw_status *st)
+/* INPUT_DIR/.hf_metadata, which came with the input: as a link it may lead to anything. */
+static sw_code search_metadata(search *s, const char *input_dir, sw_status *st)
 {
     char *metadata = sw_path_join(input_dir, METADATA_NAME, st);
+    bool is_link, there;
+    sw_path_kind kind;
+    struct stat found;
+
+    if (!metadata || look_through(metadata, &kind, &is_link, &found, st))
+        goto out;
+    if (is_link && kind == SW_PATH_DIR)
+        warn(s, metadata, "is a link to a directory", st);
+    else
+        search_root(s, metadata, true, &there, st);
+out:
+    free(metadata);
+    return st->code;
+}
+
+static sw_code search_input(search *s, const char *input_dir, sw_status *st)
+{
     bool there;
 
-    if (metadata && !search_root(s, metadata, true, &there, st) && s->seen == 0)
+    if (!search_metadata(s, input_dir, st) && s->seen == 0)
         search_root(s, input_dir, false, &there, st);
-    free(metadata);
     return st->code;
 }
 
@@ -230,18 +267,26 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
 }
 
-static sw_code begin(search *s, sw_status *st)
+/* tree: what the links in it should not lead out of; a dry run's need not be there. */
+static sw_code begin(search *s, const char *tree, sw_status *st)
 {
     sw_path_kind kind;
 
     *s->found = (sw_assets)SW_ASSETS_INIT;
+    s->tree = realpath(tree, NULL);
     if (!sw_path_stat(s->output_dir, &kind, &s->output, st))
         s->output_there = kind == SW_PATH_DIR;
     return st->code;
 }
 
-static sw_code finish(const search *s, sw_status *st)
+static sw_code finish(search *s, sw_status *st)
 {
+    if (s->outside && !st->code)
+        sw_buf_add_line(s->warnings, st, "%s is a link to a file outside %s%s: what it leads to comes along",
+                        s->first, s->tree ? s->tree : "its directory",
+                        s->outside > 1 ? ", and not the only one" : "");
+    free(s->first);
+    free(s->tree);
     if (st->code)
         sw_assets_release(s->found);
     else if (s->found->n > 1)
@@ -254,8 +299,8 @@ sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char
 {
     search s = { .output_dir = output_dir, .skip = skip, .warnings = warnings, .found = out };
 
-    if (begin(&s, st))
-        return st->code;
+    if (begin(&s, assets_dir ? assets_dir : input_dir, st))
+        return finish(&s, st);
     if (assets_dir)
         search_root(&s, assets_dir, true, NULL, st);
     else
@@ -267,15 +312,12 @@ sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_
                               sw_status *st)
 {
     search s = { .output_dir = output_dir, .warnings = warnings, .found = out };
-    char *metadata = sw_path_join(input_dir, METADATA_NAME, st);
     bool there;
 
-    if (!metadata || begin(&s, st) || search_root(&s, input_dir, false, &there, st))
-        goto out;
-    s.prefix = METADATA_NAME;
-    search_root(&s, metadata, true, &there, st);
-out:
-    free(metadata);
+    if (!begin(&s, input_dir, st) && !search_root(&s, input_dir, false, &there, st)) {
+        s.prefix = METADATA_NAME;
+        search_metadata(&s, input_dir, st);
+    }
     return finish(&s, st);
 }
 
@@ -291,7 +333,82 @@ void sw_assets_release(sw_assets *a)
 
 /* ---- copying ------------------------------------------------------------------------------------ */
 
-static sw_code copy_bytes(int from, int to, const sw_asset *a, uint64_t piece, sw_status *st)
+/* What a copy holds: the source's bytes, or a text. */
+typedef struct content {
+    int fd;           /* the source */
+    const char *text; /* NULL = what fd holds */
+    sw_buf edited;    /* config.json's text */
+    mode_t mode;      /* of the source */
+} content;
+
+static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
+{
+    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
+}
+
+/* The text of config.json, edited. */
+static sw_code edit(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings, sw_status *st)
+{
+    sw_buf was = SW_BUF_INIT;
+    sw_config_fault fault;
+
+    if (sw_buf_reserve(&was, (size_t)a->size, st) ||
+        sw_fd_read_at(c->fd, a->source, was.data, a->size, 0, st) ||
+        sw_config_edit(was.data, (size_t)a->size, rule, &c->edited, &fault, st))
+        goto out;
+    if (fault.what)
+        sw_buf_add_line(warnings, st, "%s is not JSON (line %" PRIu64 ": %s): it is copied as it is",
+                        a->source, fault.line, fault.what);
+    a->size = c->edited.len;
+    c->text = c->edited.data;
+out:
+    sw_buf_release(&was);
+    return st->code;
+}
+
+/* Its size and mode are those of now, rather than when it was found. */
+static sw_code open_content(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings,
+                            sw_status *st)
+{
+    struct stat s;
+
+    *c = (content){ .fd = -1 };
+    if (sw_fd_open(a->source, NULL, &c->fd, st))
+        return st->code;
+    if (fstat(c->fd, &s) != 0)
+        return sw_fail_errno(st, a->source, errno, "cannot look at it");
+    a->size = (uint64_t)s.st_size;
+    c->mode = s.st_mode & 0666;
+    if (a->text) {
+        a->size = a->text->len;
+        c->text = a->text->data;
+        return SW_OK;
+    }
+    if (!is_edited(a, rule))
+        return SW_OK;
+    if (a->size <= CONFIG_MAX)
+        return edit(a, rule, c, warnings, st);
+    return sw_buf_add_line(warnings, st,
+                           "%s has %" PRIu64 " bytes, too many to edit it: it is copied as it is", a->source,
+                           a->size);
+}
+
+static void close_content(const sw_asset *a, content *c, sw_status *st)
+{
+    sw_fd_close(c->fd, a->source, st);
+    sw_buf_release(&c->edited);
+}
+
+static sw_code read_content(const sw_asset *a, const content *c, void *to, uint64_t n, uint64_t at,
+                            sw_status *st)
+{
+    if (!c->text)
+        return sw_fd_read_at(c->fd, a->source, to, n, at, st);
+    memcpy(to, c->text + at, (size_t)n);
+    return SW_OK;
+}
+
+static sw_code copy_content(const sw_asset *a, const content *c, int to, uint64_t piece, sw_status *st)
 {
     char *bytes;
 
@@ -300,75 +417,26 @@ static sw_code copy_bytes(int from, int to, const sw_asset *a, uint64_t piece, s
     for (uint64_t at = 0; bytes && at < a->size && !st->code; at += piece) {
         uint64_t n = sw_min(piece, a->size - at);
 
-        if (!sw_fd_read_at(from, a->source, bytes, n, at, st))
+        if (!read_content(a, c, bytes, n, at, st))
             sw_fd_write_at(to, a->name, bytes, n, at, st);
     }
     free(bytes);
     return st->code;
 }
 
-/* Its size now, rather than when it was found. */
-static sw_code measure(int fd, sw_asset *a, sw_status *st)
+sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
+                       sw_buf *warnings, sw_status *st)
 {
-    struct stat s;
+    int to = -1;
+    content c;
 
-    if (fstat(fd, &s) != 0)
-        return sw_fail_errno(st, a->source, errno, "cannot look at it");
-    if (!S_ISREG(s.st_mode))
-        return sw_fail(st, SW_EINPUT, a->source, NULL, "is no regular file any more");
-    a->size = (uint64_t)s.st_size;
-    return SW_OK;
-}
-
-static sw_code copy(sw_asset *a, const char *path, uint64_t piece, bool sync, sw_status *st)
-{
-    int from = -1, to = -1;
-
-    if (sw_fd_open(a->source, NULL, &from, st) || measure(from, a, st) ||
-        sw_fd_create(path, a->name, &to, st) || copy_bytes(from, to, a, piece, st))
+    if (open_content(a, rule, &c, warnings, st) || sw_fd_create_mode(path, a->name, c.mode, &to, st) ||
+        copy_content(a, &c, to, piece, st))
         goto out;
     if (sync)
         sw_fd_sync(to, a->name, st);
 out:
     sw_fd_close(to, a->name, st);
-    sw_fd_close(from, a->source, st);
+    close_content(a, &c, st);
     return st->code;
-}
-
-static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
-{
-    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
-}
-
-static sw_code stage_config(sw_asset *a, const char *path, const sw_config_rule *rule, bool sync,
-                            sw_buf *warnings, sw_status *st)
-{
-    sw_buf text = SW_BUF_INIT, edited = SW_BUF_INIT;
-    sw_config_fault fault;
-
-    if (sw_path_read(a->source, NULL, CONFIG_MAX, &text, NULL, st) ||
-        sw_config_edit(text.data, text.len, rule, &edited, &fault, st))
-        goto out;
-    if (fault.what &&
-        sw_buf_add_line(warnings, st, "%s is not JSON (line %" PRIu64 ": %s): it is copied as it is",
-                        a->source, fault.line, fault.what))
-        goto out;
-    a->size = edited.len;
-    sw_path_write(path, edited.data, edited.len, sync, st);
-out:
-    sw_buf_release(&edited);
-    sw_buf_release(&text);
-    return st->code;
-}
-
-sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
-                       sw_buf *warnings, sw_status *st)
-{
-    if (is_edited(a, rule) && a->size <= CONFIG_MAX)
-        return stage_config(a, path, rule, sync, warnings, st);
-    if (is_edited(a, rule) &&
-        sw_buf_add_line(warnings, st, "%s has %" PRIu64 " bytes, too many to edit it: it is copied as it is",
-                        a->source, a->size))
-        return st->code;
-    return copy(a, path, piece, sync, st);
 }

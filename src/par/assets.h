@@ -9,12 +9,14 @@
 #include "format/config.h"
 
 typedef struct sw_asset {
-    char *name;       /* relative to where it was found, and to OUTPUT_DIR */
-    char *source;     /* its path */
-    uint64_t size;    /* bytes; once staged, of the copy */
-    uint64_t ino;     /* of the source, as its times */
+    char *name;   /* relative to where it was found, and to OUTPUT_DIR */
+    char *source; /* its path */
+    /* what the copy is to hold instead, borrowed; NULL = what the source holds */
+    const sw_buf *text;
+    uint64_t size; /* bytes; once staged, of the copy */
+    uint64_t ino;  /* of the source, as its times */
     int64_t mtime_ns, ctime_ns;
-    bool exists;      /* OUTPUT_DIR has something of this name, which is replaced */
+    bool exists; /* OUTPUT_DIR has something of this name, which is replaced */
 } sw_asset;
 
 typedef struct sw_assets {
@@ -31,11 +33,12 @@ typedef struct sw_assets {
 /* Local. Choose the files (SPEC 3): all below assets_dir; else all below INPUT_DIR/.hf_metadata if it holds any; else those at the top
  * of INPUT_DIR whose names are known for it. Never names that begin with a dot (directories too), weights of any kind, indices,
  * the mappings of .hf_metadata, OUTPUT_DIR where it lies inside, and files that are OUTPUT_DIR's own under their name already.
- * Links are followed, to directories too, but not round in circles.
+ * Links to files are followed, those to directories are not; assets_dir itself may be one, .hf_metadata may not.
  *   assets_dir  NULL = not given
  *   output_dir  need not exist
  *   skip        a name that does not come along: the index that will be written; NULL = none
- *   warnings    gets a line for what looks like one but is no regular file, leads nowhere or round, or has no printable name
+ *   warnings    gets a line for what looks like one but is no regular file, a link to a directory or to nowhere, or has no printable name;
+ *               and one for links that lead out of assets_dir, or INPUT_DIR
  *   out         release with sw_assets_release(); empty on error
  * Errors: SW_EUSAGE (assets_dir is no directory), SW_EIO, SW_ENOMEM. */
 sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
@@ -46,7 +49,7 @@ sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char
 sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
                               sw_status *st);
 
-/* Local. Copy one to path, whose directory is there; mode 0666 & ~umask. a->size becomes the size of the copy.
+/* Local. Copy one to path, whose directory is there; its mode is the source's & 0666 & ~umask. a->size becomes the size of the copy.
  *   rule      config.json (the one at the top, and of .hf_metadata) is edited by it; one that is not JSON is copied as it is, with a line in warnings;
  *             NULL = copies only
  *   piece     bytes of memory for copying, at least 1; config.json is read whole where it is edited

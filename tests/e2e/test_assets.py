@@ -7,7 +7,7 @@ import stat
 import oracle
 import pytest
 import values
-from runner import errors, fails, ok, show, warnings
+from runner import errors, fails, ok, run, show, warnings
 from test_layout import write_index, write_json
 
 DIFFUSERS = "diffusion_pytorch_model"
@@ -121,23 +121,54 @@ def test_assets_that_are_no_directory(dirs, make, weld, tmp_path, kind, np):
 
 
 def test_links(dirs, make, weld, tmp_path):
-    """To files, as in a cache of downloads, and to directories; but not round in circles, and not to nowhere."""
+    """To files, as in a cache of downloads, with a word where they leave the directory; not to directories, and not to nowhere."""
     src, out = dirs
     ckpt = make(src)
     put(tmp_path / "blobs", {"1": b"one", "d/2": b"two"})
     (tmp_path / "as" / "sub").mkdir(parents=True)
     (tmp_path / "as" / "config.json").symlink_to("../blobs/1")
     (tmp_path / "as" / "sub" / "d").symlink_to("../../blobs/d")
-    ok(weld(src, out, "--assets", tmp_path / "as", np=2))
-    same(out, {**ckpt.expect(), "config.json": b"one", "sub/d/2": b"two"})
-    assert not (out / "config.json").is_symlink()
     (tmp_path / "as" / "sub" / "up").symlink_to("..")
     (tmp_path / "as" / "gone.json").symlink_to("nowhere")
     os.mkfifo(tmp_path / "as" / "pipe.json")
-    result = weld(src, out, "--overwrite", "--assets", tmp_path / "as", np=2)
-    warns(result, 3, "sub/up", "gone.json", "pipe.json")
-    same(out, {**ckpt.expect(), "config.json": b"one", "sub/d/2": b"two"})
+    result = weld(src, out, "--assets", tmp_path / "as", np=2)
+    warns(result, 5, "as/config.json is a link to a file outside", "sub/d is a link to a directory", "sub/up is", "gone.json", "pipe.json")
+    same(out, {**ckpt.expect(), "config.json": b"one"})
+    assert not (out / "config.json").is_symlink()
     ok(weld(src, out, "-q", "--overwrite", "--assets", tmp_path / "as"))
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.mark.parametrize("where", ["etc", "."])
+def test_planted_links_bring_no_directory_of_ours(dirs, make, weld, tmp_path, where):
+    """Not as .hf_metadata/etc, nor as .hf_metadata itself; and what only its owner may read stays so, also where it is edited."""
+    src, out = dirs
+    ckpt = make(src)
+    put(tmp_path / "theirs", {"passwd": b"x", "a/shadow": b"y"})
+    put(src, {"config.json": b'{"dtype": "float32"}', "tokenizer.json": b"[]"})
+    if where == "etc":
+        put(src / ".hf_metadata", {"config.json": b'{"dtype": "float32"}', "tokenizer.json": b"[]", "fqn_to_dtype_mapping.json": b"{}"})
+        (src / ".hf_metadata" / "etc").symlink_to(tmp_path / "theirs")
+    else:
+        (src / ".hf_metadata").symlink_to(tmp_path / "theirs")
+    for path in src.rglob("*.json"):
+        path.chmod(0o600 if path.name != "tokenizer.json" else 0o444)
+    old = os.umask(0o002)
+    try:
+        warns(weld(src, out, "--single-file", np=2), 1, "is a link to a directory: it is left out")
+        same(out, {**ckpt.expect({n: oracle.SINGLE for n in ckpt.tensors}, None), "config.json": b'{"dtype": "float32"}', "tokenizer.json": b"[]"})
+        assert (mode_of(out / "config.json"), mode_of(out / "tokenizer.json"), mode_of(out / oracle.SINGLE)) == (0o600, 0o444, 0o664)
+        ok(weld(src, out, "-q", "--single-file", "--overwrite", "--cast-dtype", "bf16"))
+        assert mode_of(out / "config.json") == 0o600 and b"bfloat16" in (out / "config.json").read_bytes()
+        cut = run(["reshard", "-q", "--ranks", "2", "--cast-dtype", "bf16", src, tmp_path / "cut"])
+        assert cut.status == 0, show(cut)
+        names = ["config.json"] if where == "." else [".hf_metadata/config.json", ".hf_metadata/fqn_to_dtype_mapping.json"]
+        assert {mode_of(tmp_path / "cut" / name) for name in names} == {0o600}
+    finally:
+        os.umask(old)
 
 
 def test_of_rank_0_where_each_rank_has_a_directory_of_its_own(dirs, make, weld, tmp_path):
@@ -174,7 +205,7 @@ def test_modes(dirs, make, weld):
     (src / ".hf_metadata" / "sub" / "run.py").chmod(0o755)
     ok(weld(src, out, "--cast-dtype=bf16", prefix=["sh", "-c", 'umask 027; exec "$0" "$@"']))
     modes = {p.relative_to(out).as_posix(): stat.S_IMODE(p.stat().st_mode) for p in out.rglob("*")}
-    assert modes["config.json"] == modes["sub/run.py"] == 0o640 and modes["sub"] == 0o750, modes
+    assert (modes["config.json"], modes["sub/run.py"], modes["sub"]) == (0o600, 0o640, 0o750), modes
 
 
 def test_nothing_is_copied_when_the_run_fails(dirs, make, weld):
@@ -515,13 +546,10 @@ def test_like_that_clashes_with_a_side_file(dirs, make, weld, tmp_path):
     fails(weld(src, out, "--like", like), 2, "config.json/y.safetensors")
 
 
-def test_links_among_directories_come_to_an_end(dirs, make, weld, tmp_path):
+def test_a_directory_of_too_many_names(dirs, make, weld, tmp_path):
     src, out = dirs
     make(src)
-    top = tmp_path / "as"
-    for i in range(9):
-        (top / str(i)).mkdir(parents=True)
-        for k in range(9):
-            if i != k:
-                (top / str(i) / f"to{k}").symlink_to(top / str(k))
-    fails(weld(src, out, "--assets", top, "-q"), 2, "links among directories")
+    put(tmp_path / "as", {"0": b""})
+    for i in range(100_000):
+        os.link(tmp_path / "as" / "0", tmp_path / "as" / f"x{i}") if i < 30_000 else os.mkdir(tmp_path / "as" / f"x{i}")
+    fails(weld(src, out, "--assets", tmp_path / "as", "-q"), 2, "over 100000 names")
