@@ -10,6 +10,7 @@
 #include "base/sort.h"
 #include "par/gather.h"
 #include "par/publish.h"
+#include "par/samedir.h"
 
 /* ---- taking OUTPUT_DIR -------------------------------------------------------------------------- */
 
@@ -60,10 +61,14 @@ static sw_code take_output(sw_job *r, sw_status *st)
 
 sw_code sw_job_open_output(sw_job *r, sw_status *st)
 {
+    char *staged = sw_job_staged_dir(r, st);
+
     /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
-    if (sw_job_is_root(r))
+    if (sw_job_is_root(r) && !st->code)
         take_output(r, st);
-    if (sw_agree(r->comm, st))
+    sw_check_same_dir(r->comm, sw_job_is_root(r) && !r->stage ? NULL : staged, r->out, st);
+    free(staged);
+    if (st->code)
         return st->code;
     if (sw_comm_bcast(r->comm, &r->recovered, sizeof r->recovered, 0, st))
         return st->code;

@@ -10,6 +10,7 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "par/gather.h"
+#include "par/samedir.h"
 #include "par/shardset.h"
 #include "plan/shardlayout.h"
 
@@ -285,7 +286,7 @@ static sw_code steps(reshard *s, sw_status *st)
     check_options(s, st);
     if (!st->code && sw_job_is_root(r))
         open_output(s, st);
-    if (sw_agree(r->comm, st) || plan(s, st))
+    if (sw_check_same_dir(r->comm, s->set ? sw_shardset_dir(s->set) : NULL, r->out, st) || plan(s, st))
         return st->code;
     r->result->seconds_plan = sw_now() - r->started;
     sw_job_tell_warnings(r);

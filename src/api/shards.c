@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "par/gather.h"
+#include "par/samedir.h"
 #include "par/scan.h"
 
 #define BUFFER (UINT64_C(8) << 20)
@@ -281,7 +282,7 @@ static sw_code steps(sw_shard_save *s, sw_status *st)
     check_options(s->opt, st);
     if (!st->code && is_root(s))
         open_output(s, st);
-    if (sw_agree(s->comm, st) || plan(s, st))
+    if (sw_check_same_dir(s->comm, s->set ? sw_shardset_dir(s->set) : NULL, s->out, st) || plan(s, st))
         return st->code;
     if (is_root(s))
         prepare_output(s, st);

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ from contextlib import suppress
 import oracle
 import pytest
 from oracle import INDEX, SINGLE, model_name, shard_name
-from runner import errors, fails, finish, ok, show, start, stop, unprivileged, warnings
+from runner import errors, fails, finish, ok, run, show, start, stop, unprivileged, warnings
 from test_layout import NAMES
 
 STAGING = ".shardweld-staging"
@@ -497,3 +498,27 @@ def test_warnings_do_not_change_the_status(dirs, make, weld, tmp_path):
     oracle.write_json(str(tmp_path / "m.json"), {**{n: 1 for n in ckpt.tensors}, **{f"tied{i}": 1 for i in range(50)}})
     result = weld(src, out, "--fqn-map", tmp_path / "m.json", np=3)
     assert result.status == 0 and len(warnings(result)) == 1 and "50" in warnings(result)[0], show(result)
+
+
+# ---- one directory for all ranks --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["missing", "another"])
+@pytest.mark.parametrize("args", [["consolidate"], ["reshard", "--ranks", "2"]], ids=["consolidate", "reshard"])
+def test_output_dir_is_not_the_same_on_all_nodes(tmp_path, make, args, kind):
+    """A relative name in directories of their own looks to the ranks as a local disk does on two nodes. It is found before any work."""
+    make(tmp_path / "in")
+    for r in range(3):
+        (tmp_path / str(r)).mkdir()
+    (tmp_path / "1").rmdir()
+    (tmp_path / "1").symlink_to("0")  # by another way, but the same
+    if kind == "another":
+        for path in (tmp_path / "2" / "out" / STAGING, tmp_path / "2" / ".out.shardweld-new" / STAGING):
+            (path / "new").mkdir(parents=True)
+            (path / "lock").write_text("host elsewhere\n")
+    elsewhere = ["sh", "-c", 'cd "$0/${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" && exec "$@"', str(tmp_path)]
+    before = snapshot(tmp_path / "2")
+    result = run([*args, tmp_path / "in", "out"], np=3, prefix=elsewhere)
+    host = platform.node()
+    fails(result, 2, f"out: is not the same directory for rank 0 on {host} and rank 2 on {host}", f"(rank 2 on {host})")
+    assert os.listdir(tmp_path / "0") == [] and snapshot(tmp_path / "2") == before

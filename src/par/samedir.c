@@ -1,0 +1,118 @@
+/* One directory on all nodes; see samedir.h. */
+#include "par/samedir.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/path.h"
+#include "par/lock.h"
+
+#define LOCK_MAX 4096
+#define WAIT_NS 100000000L
+#define TRIES (SW_LOOKUP_SECONDS * 10)
+
+/* What rank 0 tells the others, as it lies: its machine, and two strings behind it: the lock file's path and text. */
+typedef struct word {
+    char host[64];
+} word;
+
+/* Rank 0. */
+static sw_code make_word(const char *staged, sw_buf *b, sw_status *st)
+{
+    char *path = sw_path_join(staged, "../" SW_LOCK_NAME, st);
+    sw_buf text = SW_BUF_INIT;
+    word w = { "" };
+
+    sw_host_name(w.host, sizeof w.host);
+    if (path && !sw_path_read(path, NULL, LOCK_MAX, &text, NULL, st)) {
+        sw_buf_add(b, &w, sizeof w, st);
+        sw_buf_add(b, path, strlen(path) + 1, st);
+        sw_buf_add(b, text.data, text.len, st);
+    }
+    sw_buf_release(&text);
+    free(path);
+    return st->code;
+}
+
+/* Network file systems ask the server anew when a directory is opened: else a name that was not there a minute ago may go on not
+ * being there. The last directories of the path may be new. */
+static void refresh(const char *file)
+{
+    char path[PATH_MAX];
+    size_t n = strlen(file);
+    char *ends[8];
+    int depth = 0;
+
+    if (n >= sizeof path)
+        return;
+    memcpy(path, file, n + 1);
+    while (depth < 8 && (ends[depth] = strrchr(path, '/')) && ends[depth] != path)
+        *ends[depth++] = '\0';
+    while (depth-- > 0) {
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd >= 0)
+            close(fd);
+        *ends[depth] = '/';
+    }
+}
+
+/* Does this rank see that text there? */
+static sw_code look(const char *path, const char *text, size_t n, bool *same, sw_status *st)
+{
+    const struct timespec wait = { 0, WAIT_NS };
+    sw_buf mine = SW_BUF_INIT;
+    bool missing = true;
+
+    for (int i = 0; i < TRIES && missing && !st->code; i++) {
+        if (i)
+            nanosleep(&wait, NULL);
+        refresh(path);
+        sw_path_read(path, NULL, LOCK_MAX, &mine, &missing, st);
+    }
+    *same = !missing && mine.len == n && memcmp(mine.data, text, n) == 0;
+    sw_buf_release(&mine);
+    return st->code;
+}
+
+/* Another rank. */
+static sw_code compare(const sw_buf *b, const char *staged, const char *show, int rank, sw_status *st)
+{
+    const word *w = (const void *)b->data;
+    const char *theirs = b->data + sizeof *w, *text = theirs + strlen(theirs) + 1;
+    char *path = staged ? sw_path_join(staged, "../" SW_LOCK_NAME, st) : sw_strdup(theirs, st);
+    char host[sizeof w->host];
+    bool same = false;
+
+    if (path)
+        look(path, text, b->len - (size_t)(text - b->data), &same, st);
+    free(path);
+    if (same || st->code)
+        return st->code;
+    sw_host_name(host, sizeof host);
+    return sw_fail(st, SW_EUSAGE, show, NULL,
+                   "is not the same directory for rank 0 on %s and rank %d on %s: choose one that all of them "
+                   "share",
+                   w->host, rank, host);
+}
+
+sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, sw_status *st)
+{
+    sw_buf b = SW_BUF_INIT;
+
+    if (comm->size == 1)
+        return st->code;
+    if (comm->rank == 0 && staged)
+        make_word(staged, &b, st);
+    if (!sw_agree(comm, st) && !sw_comm_bcast_buf(comm, &b, 0, st) && b.len) {
+        if (comm->rank != 0)
+            compare(&b, staged, show, comm->rank, st);
+        sw_agree(comm, st);
+    }
+    sw_buf_release(&b);
+    return st->code;
+}
