@@ -55,7 +55,7 @@ CMOCKA_LIBS := $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
 
 CFLAGS ?= -O2 -g
 # No path of this machine in what is built.
-ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map=$(CURDIR)=. $(SAN_FLAGS) $(CFLAGS)
+ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map="$(CURDIR)=." $(SAN_FLAGS) $(CFLAGS)
 ALL_CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(if $(FAULTS),-DSW_FAULTS) $(JANSSON_CFLAGS) $(CPPFLAGS)
 ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
 LIBS = $(JANSSON_LIBS) -lm
@@ -313,7 +313,7 @@ check-valgrind:
 	@$(MAKE) check-valgrind-run
 
 check-valgrind-run: all $(BUILD)/tests/reader_check
-	timeout 300 tests/valgrind.sh $(abspath $(PROGRAM)) $(abspath $(BUILD)/tests/reader_check)
+	timeout 300 tests/valgrind.sh '$(abspath $(PROGRAM))' '$(abspath $(BUILD)/tests/reader_check)'
 
 # Faults make a weld stand still in the middle, so that it can be cancelled there.
 check-slurm:
