@@ -26,6 +26,7 @@ LAUNCH = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
+    "HWLOC_HIDE_ERRORS": "2",  # a container may have no /sys
     "OMPI_MCA_odls_base_sigkill_timeout": "0",  # else each failed run takes two seconds more
 }
 
@@ -91,6 +92,22 @@ def finish(process, timeout=None):
 def run(args, np=None, env=None, timeout=None, **more):
     """Run the program; np None = without a launcher."""
     return finish(start(args, np, env, **more), timeout)
+
+
+def family(pid):
+    """pid and all its descendants."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as f:
+                    parents.setdefault(int(f.read().rsplit(")", 1)[1].split()[1]), []).append(int(entry))
+            except OSError:
+                pass
+    out = [pid]
+    for p in out:
+        out += parents.get(p, [])
+    return out
 
 
 def unprivileged(tmp_path):

@@ -4,14 +4,13 @@ import fcntl
 import os
 import platform
 import signal
-import subprocess
 import time
 from contextlib import suppress
 
 import oracle
 import pytest
 from oracle import INDEX, SINGLE, model_name, shard_name
-from runner import errors, fails, finish, ok, run, show, start, stop, unprivileged, warnings
+from runner import errors, fails, family, finish, ok, run, show, start, stop, unprivileged, warnings
 from test_layout import NAMES
 
 STAGING = ".shardweld-staging"
@@ -337,7 +336,7 @@ def test_a_killed_run_leaves_only_staging_and_the_next_removes_it(slow_input, we
     ckpt, src, out = slow_input
     oracle.write(str(out / SINGLE), b"old")
     process = slow(src, out, "--overwrite", np=np)
-    pids = [*descendants(process.pid), process.pid]
+    pids = family(process.pid)[::-1]  # the launcher last
     for pid in pids:
         with suppress(ProcessLookupError):  # the launcher has seen another's end before its own
             os.kill(pid, signal.SIGKILL)
@@ -385,28 +384,14 @@ def test_one_rank_is_killed(slow_input, weld):
     """The launcher ends the others; the next run succeeds."""
     ckpt, src, out = slow_input
     process = slow(src, out, np=2)
-    ranks = [p for p in descendants(process.pid) if "shardweld" in command_of(p).split("\0")[0]]
-    assert len(ranks) == 2, [command_of(p) for p in descendants(process.pid)]
+    ranks = [p for p in family(process.pid) if "shardweld" in command_of(p).split("\0")[0]]
+    assert len(ranks) == 2, [command_of(p) for p in family(process.pid)]
     os.kill(ranks[1], signal.SIGKILL)
     result = finish(process, timeout=30)
     assert result.status != 0, show(result)
     assert {p.name for p in out.iterdir()} <= {STAGING}
     ok(weld(src, out, np=2))
     same(out, ckpt.expect())
-
-
-def descendants(pid):
-    out = []
-    with subprocess.Popen(["ps", "-eo", "pid,ppid"], stdout=subprocess.PIPE, text=True) as ps:
-        pairs = [tuple(map(int, line.split())) for line in ps.stdout.read().splitlines()[1:]]
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        for child, its in pairs:
-            if its == parent:
-                out.append(child)
-                todo.append(child)
-    return sorted(out)
 
 
 def command_of(pid):

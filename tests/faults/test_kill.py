@@ -9,23 +9,7 @@ import time
 import pytest
 import oracle
 from conftest import calls, next_run
-from runner import SHARDWELD, fails, finish, ok, run, show, start, stop
-
-
-def family(pid):
-    """pid and all its descendants."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as f:
-                    parents.setdefault(int(f.read().rsplit(")", 1)[1].split()[1]), []).append(int(entry))
-            except OSError:
-                pass
-    out = [pid]
-    for p in out:
-        out += parents.get(p, [])
-    return out
+from runner import SHARDWELD, fails, family, finish, ok, run, show, start, stop
 
 
 def is_program(pid):
