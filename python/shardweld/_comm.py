@@ -72,7 +72,7 @@ class Comm:
             Its own error on a rank that has one, and what the first of these says on the others; UsageError where ranks were called with
             different arguments.
         """
-        mine = (what, None if error is None else (*_portable(error), (self.rank, platform.node())), arguments)
+        mine = (what, None if error is None else portable(error, self.rank), arguments)
         ranks = self.gather(mine)
         failed = next((r for r, (_, e, _) in enumerate(ranks) if e is not None), None)
         if error is not None:
@@ -91,14 +91,15 @@ class Comm:
         """Collective. Release what this object alone uses."""
 
 
-def _portable(error: BaseException) -> tuple[int, str, str, str]:
-    """An exception in parts that any rank can put together again."""
+def portable(error: BaseException, rank: int) -> tuple[int, str, str, str, tuple[int, str]]:
+    """An exception of this rank in parts that any rank can put together again: the arguments of `make_error()`."""
+    who = (rank, platform.node())
     if isinstance(error, ShardweldError):
-        return int(error.code), error.file, error.tensor, error.reason
+        return int(error.code), error.file, error.tensor, error.reason, who
     code = Code.IO if isinstance(error, OSError) else Code.USAGE
     if not isinstance(error, (OSError, ValueError, TypeError, KeyError)):
         code = Code.INTERNAL
-    return int(code), "", "", f"{type(error).__name__}: {error}"
+    return int(code), "", "", f"{type(error).__name__}: {error}", who
 
 
 # ---- torch ------------------------------------------------------------------------------------------------------------

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import torch
 from torch.distributed.checkpoint import storage as torch_storage
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
+    MetadataIndex,
     StorageMeta,
     TensorProperties,
     TensorStorageMetadata,
@@ -28,10 +30,10 @@ from torch.futures import Future
 
 from . import _arrays as arrays
 from . import _library as library
-from ._comm import open_comm
-from ._errors import UsageError, about
+from ._comm import open_comm, portable
+from ._errors import UsageError, about, make_error
 from .checkpoint import Checkpoint, Request
-from .io import Item, save_items
+from .io import Item, SaveInSteps, save_items, write_order
 
 __all__ = ["StorageReader", "StorageWriter"]
 
@@ -264,15 +266,24 @@ class StorageReader(torch_storage.StorageReader):
         return array, self._request(checkpoint, item, memory, memory.dtype if name in self._quantized else None)
 
 
-class StorageWriter(torch_storage.StorageWriter):
+@dataclass(frozen=True)
+class _Failed:
+    """Takes the place of what a rank has written: it travels to the coordinator as that does."""
+
+    error: tuple[int, str, str, str, tuple[int, str]]
+
+
+class StorageWriter(HuggingFaceStorageWriter):
     """Writes what dcp.save() hands over: as shard files, or straight as a consolidated checkpoint.
 
-    The ranks write together, in write_data(): none may be missing there. What fails on one is raised on all, by torch as a
-    CheckpointException. (A planner of one's own whose finish_plan() raises on one rank alone keeps the others waiting for the process
-    group's timeout: raise in create_local_plan().)
+    The ranks do not talk to one another: what they have to know of each other travels in torch's plans and results. So it works
+    whoever calls it: dcp.save(), async_save() in a thread or a process, with any process group, or none. The coordinator stages and
+    publishes; in between each rank writes its own boxes to their places. What fails on one rank is raised on all, by torch as a
+    CheckpointException, and nothing of the checkpoint appears. (Where a planner of one's own raises in finish_plan(), what was staged
+    stays until the process ends or saves again.)
 
     Tensors on the CPU are written from where they lie, contiguous or not; those of a device are copied to the host first, all of
-    a rank's (not tested with a device). async_save() works: it hands over copies.
+    a rank's (not tested with a device).
 
     Args:
         path: a directory; made if missing
@@ -284,9 +295,8 @@ class StorageWriter(torch_storage.StorageWriter):
             shard files, so that there is no path/sharded
         thread_count_consolidation: as thread_count
         overwrite: replace a checkpoint that is there (torch's way); False: that is an error
-        comm: the ranks that save: None: those of dcp.save's default group, one with no_dist=True; the process group that dcp.save was
-            given
-        options: for a consolidated checkpoint: members of sw_options, as in shardweld.save()
+        comm: taken and not needed: the ranks are those that dcp.save() is called on
+        options: for a consolidated checkpoint: members of sw_options, as in shardweld.save(); dequantize only where one rank saves
 
     Bytes items (a step number, an optimizer's settings) have no place in safetensors: prepare_local_plan() names them in a UsageError.
     torch's writer puts them in front of the header, where no reader understands the file.
@@ -305,21 +315,24 @@ class StorageWriter(torch_storage.StorageWriter):
         comm: Any = None,
         **options: Any,
     ) -> None:
-        super().__init__()
-        self.path = os.fspath(path)
-        self.fqn_to_index_mapping = fqn_to_index_mapping
+        super().__init__(os.fspath(path))
+        self._name(path)
+        self.fqn_to_index_mapping = fqn_to_index_mapping  # type: ignore[assignment]
         self.thread_count = thread_count
         self.save_distributed = save_distributed
         self.enable_consolidation = enable_consolidation
         self.thread_count_consolidation = thread_count_consolidation
+        self.overwrite = overwrite
         self.options = {"overwrite": overwrite, **options}
         library.lib()  # a library that is missing on one machine is better noticed here
-        self._comm = comm
+        self._save: SaveInSteps | None = None  # the coordinator's, from its plan to its end
 
-    @property
-    def checkpoint_id(self) -> str:
-        """The path."""
-        return self.path
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that saves: what is under way stays here."""
+        return {**self.__dict__, "_save": None}
+
+    def _name(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fsdecode(library.encode_path(path))  # type: ignore[assignment]
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -328,58 +341,102 @@ class StorageWriter(torch_storage.StorageWriter):
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """The next save begins, perhaps to another path."""
+        super().reset()
         if checkpoint_id:
-            self.path = os.fspath(checkpoint_id)
-
-    def storage_meta(self) -> StorageMeta:
-        return StorageMeta(checkpoint_id=self.path)
+            self._name(checkpoint_id)
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         """Raises UsageError for use_collectives=False: the ranks write one checkpoint together."""
         if not kwargs.get("use_collectives", True):
             raise UsageError("use_collectives=False: the ranks write one checkpoint together")
+        super().set_up_storage_writer(is_coordinator, *args, **kwargs)
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Raises UsageError where something is no tensor."""
+        """Raises UsageError where something is no tensor, or none that safetensors has."""
         others = [item.index.fqn for item in plan.items if item.type == WriteItemType.BYTE_IO]
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise UsageError(f"not a tensor{more}: save it with another storage writer", tensor=others[0])
+        for item in plan.items:
+            self._planned(item)
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """On the coordinator: how many ranks save, and where each tensor goes."""
-        told = {"ranks": len(plans), "fqn_to_index_mapping": self.fqn_to_index_mapping}
-        return [replace(plan, storage_data=told) for plan in plans]
+        """On the coordinator: take the directory, decide who writes what where."""
+        plans = _complete(plans)
+        if self._save is not None and self._save.is_under_way():
+            raise UsageError("this writer is in the midst of another save: wait for it, or take another writer")
+        if len(plans) == 1 and self.options.get("dequantize") is not None:
+            return plans  # write_data() does all of it
+        held = [[self._planned(item) for item in plan.items] for plan in plans]
+        self._save = SaveInSteps(self.path, held, self._is_consolidated, self.fqn_to_index_mapping, self.options)
+        return [replace(plan, storage_data=order) for plan, order in zip(plans, self._save.orders)]
+
+    @property
+    def _is_consolidated(self) -> bool:
+        return self.enable_consolidation or not self.save_distributed
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[torch_storage.WriteResult]]:
-        """Collective: all of it is written when this returns."""
-        told = plan.storage_data
-        items: list[Item] = []
-        error: Exception | None = None
-        with open_comm("self" if told["ranks"] == 1 and self._comm is None else self._comm) as ranks:
-            if ranks.size != told["ranks"]:  # not to be agreed upon: the others of comm may not be here
-                raise UsageError(f"{told['ranks']} ranks save, but comm has {ranks.size}: give it dcp.save's process_group")
-            try:
-                items = [self._item(item, planner) for item in plan.items]
-            except Exception as e:
-                error = e
-            shards = self.save_distributed and not self.enable_consolidation
-            save_items(ranks, self.path, items, not shards, told["fqn_to_index_mapping"], self.options, error)
-        return _done([torch_storage.WriteResult(w.index, i.memory.nbytes, None) for w, i in zip(plan.items, items)])
+        """Write what is this rank's. An error goes to the coordinator in the result's place: so finish() hears of it."""
+        try:
+            items = [self._item(item, planner) for item in plan.items]
+            if plan.storage_data is None:
+                with open_comm("self") as alone:
+                    save_items(alone, self.path, items, self._is_consolidated, self.fqn_to_index_mapping, self.options)
+            else:
+                write_order(plan.storage_data, items)
+            return _done([torch_storage.WriteResult(w.index, i.memory.nbytes, None) for w, i in zip(plan.items, items)])
+        except BaseException as e:
+            failed = _Failed(portable(e, self.rank or 0))
+            return _done([torch_storage.WriteResult(MetadataIndex(""), 0, failed)])
 
     @staticmethod
-    def _item(item: WriteItem, planner: SavePlanner) -> Item:
+    def _planned(item: WriteItem) -> Item:
+        """The box as its plan has it."""
         name, data = item.index.fqn, item.tensor_data
         with about(name):
-            tensor = planner.resolve_data(item)
-            memory = arrays.memory_of(tensor)
-            if tuple(tensor.shape) != tuple(data.chunk.sizes):
-                raise UsageError(f"the planner's tensor has shape {list(tensor.shape)}, expected {list(data.chunk.sizes)}")
-            if arrays.BITS[memory.dtype] < 8:  # torch counts the last dimension in bytes; such a tensor is whole
-                return Item(name, memory.shape, (0,) * len(memory.shape), memory)
-            return Item(name, tuple(data.size), tuple(data.chunk.offsets), memory)
+            dtype = arrays.parse_dtype(data.properties.dtype)
+            whole, offsets, shape = tuple(data.size), tuple(data.chunk.offsets), tuple(data.chunk.sizes)
+            if arrays.BITS[dtype] < 8:  # torch counts the last dimension in bytes; such a tensor is whole
+                whole = shape = (*shape[:-1], shape[-1] * 8 // arrays.BITS[dtype]) if shape else shape
+                offsets = (0,) * len(shape)
+            return Item(name, whole, offsets, arrays.Memory(None, 0, dtype, shape, None))
+
+    @classmethod
+    def _item(cls, item: WriteItem, planner: SavePlanner) -> Item:
+        name, planned = item.index.fqn, cls._planned(item)
+        with about(name):
+            memory = arrays.memory_of(planner.resolve_data(item))
+            for what, found, expected in (("shape", memory.shape, planned.memory.shape), ("dtype", memory.dtype, planned.memory.dtype)):
+                if found != expected:
+                    raise UsageError(f"the planner's tensor has {what} {found}, its plan {expected}")
+            return planned._replace(memory=memory)
 
     def finish(self, metadata: Metadata, results: list[list[torch_storage.WriteResult]]) -> None:
-        """On the coordinator. Everything is there already."""
+        """On the coordinator: publish what all ranks have written."""
+        save, self._save = self._save, None
+        try:
+            for written in results:
+                for failed in (w.storage_data for w in written if isinstance(w.storage_data, _Failed)):
+                    *parts, who = failed.error
+                    raise make_error(*parts, who if len(results) > 1 else None)
+            if save is not None:
+                save.publish()
+        finally:
+            if save is not None:
+                save.close()
         metadata.storage_meta = self.storage_meta()
+
+
+def _complete(plans: list[SavePlan]) -> list[SavePlan]:
+    """All plans in full: a planner that caches them leaves out those of the last save, and the ranks would take its orders too."""
+    if all(plan.usable for plan in plans):
+        return plans
+    cached = [
+        kept
+        for kept in SavePlanner._cached_global_plan.values()
+        if len(kept) == len(plans) and all(not p.usable or p is q for p, q in zip(plans, kept))
+    ]
+    if len(cached) != 1:
+        raise UsageError("the planner has left out plans that it keeps, and there is more than one set of those: enable_plan_caching=False")
+    return cached[0]

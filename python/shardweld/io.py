@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -375,9 +377,10 @@ def save_items(
 ) -> None:
     """Collective. Write the boxes of all ranks; `error` is what this rank has run into before."""
     raw, filled = b"", library.Options()
-    array = (library.Item * max(len(items), 1))()
+    array = (library.Item * 1)()
     try:
-        raw, filled = _prepare(path, items, array, fqn_to_index_mapping, options)
+        array = _array(items)
+        raw, filled = library.encode_path(path), _options(fqn_to_index_mapping, options)
     except Exception as e:
         error = error or e
     if ranks.size > 1 or error is not None:
@@ -392,16 +395,19 @@ def save_items(
     ranks.check(code, status)
 
 
-def _prepare(
-    path: Any, items: Sequence[Item], array: Any, fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]
-) -> tuple[bytes, Any]:
-    """The arguments as C has them."""
+def _array(items: Sequence[Item]) -> Any:
+    """As C has them."""
+    array = (library.Item * max(len(items), 1))()
     for raw, item in zip(array, items):
         _fill(raw, item)
+    return array
+
+
+def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]) -> library.Options:
     values = dict(options)
     if fqn_to_index_mapping is not None:
         values["fqn_map_text"] = library.index_map(fqn_to_index_mapping)
-    return library.encode_path(path), library.make_options(values)
+    return library.make_options(values)
 
 
 def _fill(raw: Any, item: Item) -> None:
@@ -417,3 +423,87 @@ def _fill(raw: Any, item: Item) -> None:
     raw.data = memory.address or None
     if memory.strides is not None:
         raw.strides = library.int64_array(memory.strides)
+
+
+# ---- save in steps ----------------------------------------------------------------------------------------------------
+
+
+class SaveInSteps:
+    """The coordinator's part of a save by ranks that do not talk to one another meanwhile: sw_save. Nothing here is collective.
+
+    Attributes:
+        orders: for each rank, what `write_order()` does there
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        held: Sequence[Sequence[Item]],
+        consolidated: bool,
+        fqn_to_index_mapping: Mapping[str, int] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Take the directory, plan, stage what is no rank's own.
+
+        Args: as `save_items()`; held: the boxes of every rank, whose memory is not looked at
+        """
+        _give_up_abandoned()
+        raw, self._filled = library.encode_path(path), _options(fqn_to_index_mapping, options)
+        arrays_, n = [_array(items) for items in held], len(held)
+        first = (ctypes.POINTER(library.Item) * n)(*(ctypes.cast(a, ctypes.POINTER(library.Item)) for a in arrays_))
+        counts = (ctypes.c_size_t * n)(*map(len, held))
+        handle, status, ref = ctypes.c_void_p(), library.Status(), ctypes.byref
+        with library.interruptible() as self._filled.cancel:
+            code = library.lib().sw_save_begin(raw, not consolidated, first, counts, n, ref(self._filled), ref(handle), ref(status))
+        library.check(code, status)
+        self._handle, self._lock, self._thread = handle, threading.Lock(), threading.current_thread()
+        _under_way.add(self)
+        # One that nobody publishes or closes, at the latest when Python ends.
+        self._finalizer = weakref.finalize(self, _give_up, handle, self._filled, os.getpid())
+        self.orders = [self._order(r) for r in range(n)]
+
+    def _order(self, rank: int) -> bytes:
+        n = ctypes.c_size_t()
+        return ctypes.string_at(library.lib().sw_save_order(self._handle, rank, ctypes.byref(n)), n.value)
+
+    def is_under_way(self) -> bool:
+        """A save begins and ends on one thread: is it a living one that does nothing else yet?"""
+        return self._finalizer.alive and self._thread.is_alive() and self._thread is not threading.current_thread()
+
+    def publish(self) -> None:
+        """Once every rank has written: make it visible, and close."""
+        status, ref = library.Status(), ctypes.byref
+        with self._lock, library.interruptible() as self._filled.cancel:
+            if not self._finalizer.detach():
+                raise UsageError("this save was given up before it was complete")
+            code = library.lib().sw_save_publish(self._handle, ref(status))
+            code = library.lib().sw_save_free(self._handle, ref(status)) or code
+        library.check(code, status)
+
+    def close(self) -> None:
+        """What is not published is removed."""
+        with self._lock:
+            self._finalizer()
+
+
+_under_way: weakref.WeakSet[SaveInSteps] = weakref.WeakSet()
+
+
+def _give_up_abandoned() -> None:
+    """Those that failed where nobody could tell us; the exception, and all that it holds, may live on for a while."""
+    for save in list(_under_way):
+        if not save.is_under_way():
+            save.close()
+
+
+def _give_up(handle: ctypes.c_void_p, _options: library.Options, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child holds nothing
+        library.lib().sw_save_free(handle, ctypes.byref(library.Status()))
+
+
+def write_order(order: bytes, items: Sequence[Item]) -> None:
+    """A rank's part: write its boxes, those that the coordinator was told of. Local."""
+    array, status = _array(items), library.Status()
+    with library.interruptible() as cancel:
+        code = library.lib().sw_save_write(order, len(order), array, len(items), cancel, ctypes.byref(status))
+    library.check(code, status)
