@@ -158,6 +158,7 @@ typedef struct sw_options {
     /* input */
     uint64_t expect_shards; /* shard numbers 1..N must all occur; 0 = not asked */
     bool node_local;        /* each rank sees shards of its own (several: MPI only) */
+    bool no_config_check;   /* config.json is not asked whether rows, columns or layers are missing */
     bool tolerant;          /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
     /* output */
@@ -463,7 +464,7 @@ typedef struct sw_box_info {
 
 /* Collective. Look at the checkpoint in a directory, or at one safetensors file.
  *   path  a directory (sharded or consolidated) or a file; equal on every rank
- *   opt   expect_shards, like, tolerant, warn and cancel count; NULL = defaults
+ *   opt   expect_shards, like, tolerant, no_config_check (with tolerant), warn and cancel count; NULL = defaults
  *   out   free with sw_checkpoint_free(); NULL on error
  * With opt->tolerant, what is wrong with the checkpoint is no error: sw_checkpoint_findings() tells all of it, with the usual causes, and
  * the tensors and files that are concerned are marked as broken.

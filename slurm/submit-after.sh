@@ -11,7 +11,7 @@
 # The job starts after JOBID in any case (afterany): afterok never fires when the training ran into its time limit, which
 # is how many of them end. So the job looks for itself: first `shardweld inspect` has to find the checkpoint
 # complete (status 0), with --expect-shards N or --like INDEX of OPTIONS; give one of them, because without them a lost end of a tensor
-# cannot be noticed. If it is not complete the job fails with status 3 and nothing is written. INPUT_DIR is looked at when
+# is noticed only where config.json tells. If it is not complete the job fails with status 3 and nothing is written. INPUT_DIR is looked at when
 # the job starts: it need not be there yet, and may be a link that names the latest checkpoint.
 #
 # The job begins with a clean environment: of the one here it gets PATH, LD_LIBRARY_PATH, HOME, USER, the language, modules'
@@ -51,7 +51,7 @@ if [ -z "$2" ] || [ -z "$3" ]; then
     usage "a directory without a name"
 fi
 if [[ " ${*:4} " != *" --expect-shards"[\ =]* && " ${*:4} " != *" --like"[\ =]* ]]; then
-    echo "submit-after.sh: warning: without --expect-shards or --like a lost end of a tensor cannot be noticed" >&2
+    echo "submit-after.sh: warning: without --expect-shards or --like a lost end of a tensor is noticed only where config.json tells" >&2
 fi
 
 options=(--parsable --export=ALL)

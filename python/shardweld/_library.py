@@ -116,6 +116,7 @@ class Options(Structure):
         ("dtype_map_text", c_char_p),
         ("expect_shards", c_uint64),
         ("node_local", c_bool),
+        ("no_config_check", c_bool),
         ("tolerant", c_bool),
         ("assets", c_char_p),
         ("no_assets", c_bool),

@@ -19,10 +19,10 @@ static uint64_t hash_texts(uint64_t h, const char *const *texts)
 
 uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options *o)
 {
-    const uint64_t numbers[] = { o->max_shard_size,  o->single_file, o->diffusers,  o->overwrite,
-                                 o->diffusers_index, o->no_sync,     o->dry_run,    o->verify,
-                                 o->buffer_size,     o->nname_rules, o->node_local, o->assign,
-                                 o->expect_shards,   o->no_assets };
+    const uint64_t numbers[] = { o->max_shard_size,  o->single_file, o->diffusers,      o->overwrite,
+                                 o->diffusers_index, o->no_sync,     o->dry_run,        o->verify,
+                                 o->buffer_size,     o->nname_rules, o->node_local,     o->assign,
+                                 o->expect_shards,   o->no_assets,   o->no_config_check };
     const char *const texts[] = { call,          output_dir, o->fqn_map,      o->like,          o->cast_dtype,
                                   o->dequantize, o->assets,  o->fqn_map_text, o->dtype_map_text };
     uint64_t h = sw_hash(0, numbers, sizeof numbers);

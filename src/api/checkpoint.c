@@ -7,6 +7,7 @@
 #include "api/checkpoint.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "par/assets.h"
 #include "par/gather.h"
 #include "par/like.h"
 #include "par/loader.h"
@@ -149,6 +150,14 @@ static sw_code check_loaders(opening *o, sw_status *st)
     return sw_agree(o->comm, st);
 }
 
+/* Rank 0 asks config.json; without a list nobody asked for a diagnosis. */
+static sw_code check_sizes(opening *o, sw_status *st)
+{
+    if (o->comm->rank == 0 && o->findings && !o->cp->name && !o->opt->no_config_check)
+        sw_assets_check_sizes(o->cp->dir, NULL, &o->cp->c, o->findings, st);
+    return sw_agree(o->comm, st);
+}
+
 /* A model file of which no shard is there: whole tensors are lost, or there were none. */
 static sw_code warn_models(opening *o, sw_status *st)
 {
@@ -212,7 +221,7 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
         warn_models(o, st);
     if (sw_agree(o->comm, st) ||
         sw_gather_catalog(o->comm, cp->dir, o->opt->cancel, &cp->c, &seconds, o->findings, st) ||
-        (o->opt->like && check_like(o, st)))
+        (o->opt->like && check_like(o, st)) || check_sizes(o, st))
         return st->code;
     /* In a directory of whole tensors; without a list nobody asked for a diagnosis. */
     if (o->findings && !cp->name && !cp->c.sharded && !cp->scan.by_shards && check_loaders(o, st))

@@ -209,6 +209,13 @@ sw_code sw_job_fill_result(sw_job *r, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
+sw_code sw_job_check_sizes(const sw_job *r, sw_status *st)
+{
+    if (sw_job_is_root(r) && !r->opt->no_config_check)
+        sw_assets_check_sizes(r->in, r->opt->assets, &r->c, NULL, st);
+    return sw_agree(r->comm, st);
+}
+
 /* Collective. Fill the catalogue: from files, or from what the ranks hold. */
 static sw_code find_input(sw_job *r, sw_status *st)
 {
@@ -226,7 +233,9 @@ static sw_code find_input(sw_job *r, sw_status *st)
         return sw_join_described(r->held, r->described, &r->c, st);
     if (r->held)
         return sw_join_held(r->comm, r->held, &r->c, st);
-    return sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st);
+    if (sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st))
+        return st->code;
+    return sw_job_check_sizes(r, st);
 }
 
 static sw_code plan(sw_job *r, sw_status *st)

@@ -18,7 +18,8 @@ typedef struct sw_job {
     const char *in, *out;
     /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
     const sw_held *held;
-    uint32_t described; /* held is what so many ranks hold, and comm is one process; 0 = what this one holds */
+    uint32_t
+        described; /* held is what so many ranks hold, and comm is one process; 0 = what this one holds */
     const sw_options *opt;
     sw_result *result;
     double started;
@@ -59,6 +60,10 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st);
 
 /* Local, once the catalogue is known. By band or by owner: by_owner. */
 void sw_job_assign(sw_job *r);
+
+/* Collective, once the catalogue is known. Is what config.json speaks of all there? All ranks return the same. Errors: SW_EINPUT, SW_EIO,
+ * SW_ENOMEM. */
+sw_code sw_job_check_sizes(const sw_job *r, sw_status *st);
 
 /* Local, once the outputs are known. Is any of them no plain copy? */
 bool sw_job_converts(const sw_job *r);

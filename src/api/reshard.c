@@ -134,7 +134,9 @@ static sw_code find_input(reshard *s, sw_status *st)
     sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
     if (sw_agree(r->comm, st))
         return st->code;
-    return sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st);
+    if (sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st))
+        return st->code;
+    return sw_job_check_sizes(r, st);
 }
 
 /* Models that are split by size are as large as they will be when they are welded: with the dtypes that .hf_metadata names. */

@@ -250,7 +250,9 @@ static sw_code plan(sw_job *r, sw_status *st)
         return st->code;
     if (r->opt->expect_shards)
         sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &seconds, NULL, st))
+    if (sw_agree(r->comm, st) ||
+        sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &seconds, NULL, st) ||
+        sw_job_check_sizes(r, st))
         return st->code;
     sw_job_decide(r, st);
     if (sw_agree(r->comm, st))

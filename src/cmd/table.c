@@ -14,6 +14,13 @@
         "expect-shards", 0, SW_OPT_COUNT, AT(opt.expect_shards), "N", "the shards 1 to N must all be there", \
             SW_SET_NONE, 1, NULL                                                                             \
     }
+#define ROW_NO_CONFIG_CHECK                                                                                  \
+    {                                                                                                        \
+        "no-config-check", 0, SW_OPT_FLAG, AT(opt.no_config_check), NULL,                                    \
+            "do not ask config.json (vocab_size, hidden_size, num_hidden_layers) whether tensors are "       \
+            "shorter, or layers fewer, than they should be",                                                 \
+            SW_SET_NONE, 0, NULL                                                                             \
+    }
 #define ROW_HELP                                                                                             \
     {                                                                                                        \
         "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL                                \
@@ -136,6 +143,7 @@ static const sw_opt input_rows[] = {
     ROW_EXPECT_SHARDS,
     { "node-local", 0, SW_OPT_FLAG, AT(opt.node_local), NULL,
       "each rank reads only the shards that it sees in its own INPUT_DIR", SW_SET_NONE, 0, NULL },
+    ROW_NO_CONFIG_CHECK,
     SW_OPT_END,
 };
 
@@ -221,6 +229,7 @@ static const sw_opt show_rows[] = {
 
 static const sw_opt diagnosis_rows[] = {
     ROW_EXPECT_SHARDS,
+    ROW_NO_CONFIG_CHECK,
     { "like", 0, SW_OPT_TEXT, AT(opt.like), "INDEX",
       "the names must be those of this *.index.json, and the shapes those of the files beside it, where they "
       "exist",

@@ -1,9 +1,10 @@
-/* Editing config.json as text; see config.h.
+/* Editing and reading config.json as text; see config.h.
  *
- * One pass: the text is checked from the front, and copied up to a place whenever something has to be exchanged or
+ * Editing is one pass: the text is checked from the front, and copied up to a place whenever something has to be exchanged or
  * left out there. Functions that read return false once the text is broken or memory is short. */
 #include "format/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -368,7 +369,7 @@ static bool edit_object(editor *e)
 
 /* ---- the whole ---------------------------------------------------------------------------------- */
 
-static bool edit_text(editor *e)
+static bool begin_text(editor *e)
 {
     const char *bad = sw_utf8_invalid(e->begin, (size_t)(e->end - e->begin));
     const size_t mark = sizeof byte_order_mark - 1;
@@ -379,7 +380,12 @@ static bool edit_text(editor *e)
     }
     if ((size_t)(e->end - e->begin) >= mark && memcmp(e->begin, byte_order_mark, mark) == 0)
         e->at += mark;
-    if (!(peek(e) == '{' ? edit_object(e) : take_value(e)))
+    return true;
+}
+
+static bool edit_text(editor *e)
+{
+    if (!begin_text(e) || !(peek(e) == '{' ? edit_object(e) : take_value(e)))
         return false;
     peek(e);
     if (e->at < e->end)
@@ -416,4 +422,189 @@ sw_code sw_config_edit(const char *text, size_t len, const sw_config_rule *rule,
     }
     sw_buf_release(&e.scratch);
     return st->code;
+}
+
+/* ---- sizes -------------------------------------------------------------------------------------- */
+
+#define NAME_MAX_LEN 63u /* longer ones are none of those looked for */
+
+/* Whose members are read: the configuration's, its text model's, or any other part's. */
+typedef enum whose { ITS_OWN, TEXT_MODELS, ANY_OTHERS } whose;
+
+/* What was read of the first two. */
+typedef struct reader {
+    editor e;
+    sw_config_sizes found[2], *all;
+} reader;
+
+static const char *const size_names[] = { "vocab_size", "hidden_size", "num_hidden_layers" };
+
+const char *sw_config_size_name(sw_config_size size)
+{
+    return size_names[size];
+}
+
+static bool is_one_of(const char *name, const char *const *known)
+{
+    while (*known && strcmp(name, *known) != 0)
+        known++;
+    return *known != NULL;
+}
+
+/* The scope of a member that describes the text model; NULL = it does not. */
+static const char *text_scope(const char *name)
+{
+    return strcmp(name, "text_config") == 0       ? "text_config."
+           : strcmp(name, "llm_config") == 0      ? "llm_config."
+           : strcmp(name, "language_config") == 0 ? "language_config."
+                                                  : NULL;
+}
+
+/* What a number of this name may be the size of. */
+static bool may_be(const char *name, sw_config_size size)
+{
+    static const char *const layers[] = { "num_hidden_layers",
+                                          "num_layers",
+                                          "n_layer",
+                                          "n_layers",
+                                          "num_encoder_layers",
+                                          "encoder_layers",
+                                          "num_decoder_layers",
+                                          "decoder_layers",
+                                          "depth",
+                                          "num_transformer_layers",
+                                          NULL };
+
+    switch (size) {
+    case SW_CONFIG_VOCAB:
+        return strstr(name, "vocab") != NULL;
+    case SW_CONFIG_WIDTH:
+        return (strstr(name, "hidden") && !strstr(name, "layers")) ||
+               (strstr(name, "emb") && !strstr(name, "position")) || strcmp(name, "d_model") == 0 ||
+               strcmp(name, "dim") == 0;
+    default:
+        return is_one_of(name, layers);
+    }
+}
+
+static bool note_number(reader *r, whose of, const char *name, uint64_t n)
+{
+    static const char *const decoders[] = { "decoder_layers", "num_decoder_layers", NULL };
+    sw_config_sizes *all = r->all, *own = of == ANY_OTHERS ? NULL : &r->found[of];
+
+    for (sw_config_size size = 0; size < SW_CONFIG_NSIZES; size++) {
+        if (own && strcmp(name, size_names[size]) == 0)
+            own->said[size] = n;
+        if (!may_be(name, size))
+            continue;
+        if (sw_grow(&all->others, &all->cap, (uint64_t)all->nothers + 1, sizeof *all->others, r->e.st))
+            return false;
+        all->others[all->nothers++] = (sw_config_other){ size, n };
+    }
+    if (own && n > 0 && is_one_of(name, decoders))
+        own->two_stacks = true;
+    return true;
+}
+
+/* A whole number of at most 18 digits; others are no size of anything: 0. */
+static bool read_number(editor *e, uint64_t *n)
+{
+    const char *at = e->at;
+
+    *n = 0;
+    if (!take_number(e))
+        return false;
+    for (const char *c = at; c < e->at; c++) {
+        if (!is_digit(*c) || e->at - at > 18) {
+            *n = 0;
+            return true;
+        }
+        *n = 10 * *n + (uint64_t)(*c - '0');
+    }
+    return true;
+}
+
+static bool read_object(reader *r, whose of);
+
+static bool read_member(reader *r, whose of, const char *name)
+{
+    sw_config_sizes *own = of == ANY_OTHERS ? NULL : &r->found[of];
+    editor *e = &r->e;
+    char c = peek(e);
+    uint64_t n;
+
+    if (c == '{') {
+        const char *scope = of == ITS_OWN ? text_scope(name) : NULL;
+
+        if (scope)
+            r->found[TEXT_MODELS].scope = scope;
+        return read_object(r, scope ? TEXT_MODELS : ANY_OTHERS);
+    }
+    if (is_digit(c))
+        return read_number(e, &n) && note_number(r, of, name, n);
+    if (own && c == 't' && strcmp(name, "is_encoder_decoder") == 0)
+        own->two_stacks = true;
+    if (own && c == '[' && strcmp(name, "block_configs") == 0)
+        own->uneven = true;
+    return take_value(e);
+}
+
+static bool read_object(reader *r, whose of)
+{
+    editor *e = &r->e;
+    char name[NAME_MAX_LEN + 1];
+    bool more = true;
+    size_t len;
+    token key;
+    char *s;
+
+    if (!enter(e))
+        return false;
+    if (peek(e) == '}')
+        return take_comma(e, '}', &more);
+    while (more) {
+        if (!take_string(e, &key) || !take(e, ':', "expected ':'") || !unescape(e, key, &s, &len))
+            return false;
+        len = len <= NAME_MAX_LEN && !memchr(s, '\0', len) ? len : 0;
+        memcpy(name, s, len);
+        name[len] = '\0';
+        if (!read_member(r, of, name) || !take_comma(e, '}', &more))
+            return false;
+    }
+    return true;
+}
+
+sw_code sw_config_read_sizes(const char *text, size_t len, sw_config_sizes *out, sw_status *st)
+{
+    const char *end = len ? text + len : text;
+    reader r = { .e = { .begin = text, .at = text, .end = end, .st = st }, .all = out };
+    bool whole;
+
+    *out = (sw_config_sizes){ .scope = "" };
+    r.found[ITS_OWN].scope = "";
+    whole = begin_text(&r.e) && peek(&r.e) == '{' && read_object(&r, ITS_OWN) && !peek(&r.e) && r.e.at == end;
+    sw_buf_release(&r.e.scratch);
+    if (whole) {
+        const sw_config_sizes *own = &r.found[r.found[TEXT_MODELS].scope ? TEXT_MODELS : ITS_OWN];
+
+        memcpy(out->said, own->said, sizeof out->said);
+        out->scope = own->scope;
+        out->two_stacks = own->two_stacks || r.found[ITS_OWN].two_stacks;
+        out->uneven = own->uneven;
+    }
+    return st->code;
+}
+
+bool sw_config_has_size(const sw_config_sizes *s, sw_config_size size, uint64_t value)
+{
+    for (size_t i = 0; i < s->nothers; i++)
+        if (s->others[i].size == size && s->others[i].value == value)
+            return true;
+    return false;
+}
+
+void sw_config_sizes_release(sw_config_sizes *s)
+{
+    free(s->others);
+    *s = (sw_config_sizes){ .scope = "" };
 }

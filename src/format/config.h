@@ -1,4 +1,4 @@
-/* config.json edited as text: what is not changed stays byte for byte.
+/* config.json edited as text: what is not changed stays byte for byte; and read for the sizes that it tells of.
  *
  * Configurations are JSON as Python writes it: with bare Infinity and NaN, numbers of any length, keys in an order
  * that people chose. No JSON library gives that back, so only the bytes of the values in question are exchanged. */
@@ -28,5 +28,45 @@ typedef struct sw_config_fault {
  * Errors: SW_ENOMEM. O(len). */
 sw_code sw_config_edit(const char *text, size_t len, const sw_config_rule *rule, sw_buf *out,
                        sw_config_fault *fault, sw_status *st);
+
+/* What a number of a configuration may be the size of. */
+typedef enum sw_config_size {
+    SW_CONFIG_VOCAB,  /* rows of an embedding or of a head */
+    SW_CONFIG_WIDTH,  /* of what goes from layer to layer, or of an embedding */
+    SW_CONFIG_LAYERS, /* how many there are */
+    SW_CONFIG_NSIZES
+} sw_config_size;
+
+typedef struct sw_config_other {
+    sw_config_size size;
+    uint64_t value;
+} sw_config_other;
+
+/* The sizes of a text model. */
+typedef struct sw_config_sizes {
+    const char
+        *scope; /* whose they are: "" (the configuration itself) or "text_config." and the like; static */
+    /* vocab_size, hidden_size, num_hidden_layers; 0 = it does not say */
+    uint64_t said[SW_CONFIG_NSIZES];
+    bool two_stacks; /* an encoder and a decoder, each with layers of its own */
+    bool uneven;     /* layers differ, and may have nothing in them */
+    /* all numbers, of this scope and of others, whose names tell of such a size: a tower's, a second vocabulary's, ... */
+    sw_config_other *others;
+    size_t nothers, cap;
+} sw_config_sizes;
+
+/* Local. The sizes that the text tells of: those of its member text_config (llm_config, language_config) if it has one, else its own.
+ * A text that is no JSON object, as above, tells of none.
+ *   out  release with sw_config_sizes_release()
+ * Errors: SW_ENOMEM. O(len). */
+sw_code sw_config_read_sizes(const char *text, size_t len, sw_config_sizes *out, sw_status *st);
+
+/* Local. Does the configuration tell of this very size anywhere? */
+bool sw_config_has_size(const sw_config_sizes *s, sw_config_size size, uint64_t value);
+
+/* Local. The name of the member that tells of it. */
+const char *sw_config_size_name(sw_config_size size);
+
+void sw_config_sizes_release(sw_config_sizes *s);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "format/maps.h"
+#include "plan/sized.h"
 
 #define CONFIG_NAME "config.json"
 #define METADATA_NAME ".hf_metadata"
@@ -438,5 +439,48 @@ sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule
 out:
     sw_fd_close(to, a->name, st);
     close_content(a, &c, st);
+    return st->code;
+}
+
+/* ---- config.json is asked ----------------------------------------------------------------------- */
+
+/* Is there such a file, of a size that can be read? */
+static sw_code has_config(const char *path, bool *has, sw_status *st)
+{
+    sw_path_kind kind;
+    struct stat s;
+
+    *has = !sw_path_stat(path, &kind, &s, st) && kind == SW_PATH_FILE && (uint64_t)s.st_size <= CONFIG_MAX;
+    return st->code;
+}
+
+/* show: its name for messages. */
+static sw_code check_config(const char *path, const char *show, const sw_catalog *c, sw_findings *findings,
+                            sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    sw_config_sizes sizes = { 0 };
+
+    if (!sw_path_read(path, show, CONFIG_MAX, &text, NULL, st) &&
+        !sw_config_read_sizes(text.data, text.len, &sizes, st))
+        sw_check_sizes(c, &sizes, show, findings, st);
+    sw_config_sizes_release(&sizes);
+    sw_buf_release(&text);
+    return st->code;
+}
+
+sw_code sw_assets_check_sizes(const char *input_dir, const char *assets_dir, const sw_catalog *c,
+                              sw_findings *findings, sw_status *st)
+{
+    static const char *const names[] = { METADATA_NAME "/" CONFIG_NAME, CONFIG_NAME };
+    bool has = false;
+
+    for (size_t i = assets_dir ? 1 : 0; i < 2 && !has && !st->code; i++) {
+        char *path = sw_path_join(assets_dir ? assets_dir : input_dir, names[i], st);
+
+        if (path && !has_config(path, &has, st) && has)
+            check_config(path, assets_dir ? path : names[i], c, findings, st);
+        free(path);
+    }
     return st->code;
 }

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "format/config.h"
+#include "plan/catalog.h"
 
 typedef struct sw_asset {
     char *name;   /* relative to where it was found, and to OUTPUT_DIR */
@@ -58,5 +59,12 @@ sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule
                        sw_buf *warnings, sw_status *st);
 
 void sw_assets_release(sw_assets *a);
+
+/* Local. Ask config.json whether tensors or layers are missing at the end of a checkpoint (plan/sized.h): that of assets_dir (NULL = not
+ * given), else of INPUT_DIR/.hf_metadata, else of INPUT_DIR. Where there is none, or it is no JSON, it says nothing.
+ *   findings  as sw_check_sizes()
+ * Errors: as sw_check_sizes(), SW_EIO. */
+sw_code sw_assets_check_sizes(const char *input_dir, const char *assets_dir, const sw_catalog *c,
+                              sw_findings *findings, sw_status *st);
 
 #endif

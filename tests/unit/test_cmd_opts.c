@@ -75,7 +75,8 @@ static void test_refused(void **state)
         { "consolidate --like '' in out", "--like '': expected INDEX" },
         { "consolidate --like a --single-file in out", "options '--like' and '--single-file' exclude" },
         { "consolidate --max-shard-size 1GB --fqn-map m in out", "exclude one another" },
-        { "consolidate --like a --like b --single-file in out", "options '--like' and '--single-file' exclude" },
+        { "consolidate --like a --like b --single-file in out",
+          "options '--like' and '--single-file' exclude" },
         { "consolidate --version=1 in out", "option '--version' takes no value" },
         { "consolidate --max-shard-size x --max-shard-size 1GB in out", "--max-shard-size 'x': expected" },
         { "consolidate --sync --no-sync in out", "options '--sync' and '--no-sync' exclude" },
@@ -128,7 +129,7 @@ static void test_taken(void **state)
     parse(
         &l,
         "consolidate in --buffer-size=1MiB -nv out --hint a=b --assign owner --hint c=d=e --expect-shards 8 "
-        "--no-sync --max-shard 1.5GB --overwrite --node-local --progress never --report r");
+        "--no-sync --max-shard 1.5GB --overwrite --node-local --no-config-check --progress never --report r");
     assert_int_equal(l.st.code, SW_OK);
     assert_int_equal(l.args.answer, SW_ANSWER_RUN);
     assert_string_equal(l.args.command->name, "consolidate");
@@ -137,7 +138,8 @@ static void test_taken(void **state)
     assert_true(l.args.opt.buffer_size == 1 << 20);
     assert_true(l.args.opt.max_shard_size == 1500000000);
     assert_true(l.args.opt.expect_shards == 8);
-    assert_true(l.args.opt.dry_run && l.args.opt.no_sync && l.args.opt.overwrite && l.args.opt.node_local);
+    assert_true(l.args.opt.dry_run && l.args.opt.no_sync && l.args.opt.overwrite && l.args.opt.node_local &&
+                l.args.opt.no_config_check);
     assert_true(l.args.verbose && !l.args.quiet && !l.args.opt.single_file);
     assert_int_equal(l.args.opt.assign, SW_ASSIGN_OWNER);
     assert_int_equal(l.args.progress, SW_WHEN_NEVER);
@@ -162,10 +164,11 @@ static void test_repeated(void **state)
     line l;
 
     (void)state;
-    parse(&l,
-          "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
-          "--cast-dtype fp16 --buffer-size 1MiB --assign owner in --buffer-size 2MiB --assign band --report a "
-          "--report b --max-shard-size 1GB --max-shard-size 2GB --include a --include a out");
+    parse(
+        &l,
+        "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
+        "--cast-dtype fp16 --buffer-size 1MiB --assign owner in --buffer-size 2MiB --assign band --report a "
+        "--report b --max-shard-size 1GB --max-shard-size 2GB --include a --include a out");
     assert_int_equal(l.st.code, SW_OK);
     assert_true(l.args.opt.dry_run && l.args.opt.diffusers && l.args.opt.no_sync && l.args.quiet);
     assert_string_equal(l.args.opt.cast_dtype, "fp16");

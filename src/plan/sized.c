@@ -1,0 +1,320 @@
+/* The catalogue against config.json; see sized.h.
+ *
+ * A stack is a row of layers: names that are the same up to a number, as in "model.layers.3.mlp.up_proj.weight". The text model's
+ * is the one beside the embedding ("model.embed_tokens.weight"), or the only one. Names are sorted by bytes, so a stack's
+ * tensors are neighbours. */
+#include "plan/sized.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+/* With more stacks or embeddings than this it is not clear which are meant. */
+#define FEW 1000u
+
+#define LOST "a shard file is probably missing (--no-config-check: config.json is not asked)"
+
+static const char hint_lost[] = "a shard file was lost in copying, a rank was killed before it wrote, or "
+                                "config.json is that of another model";
+
+typedef struct stack {
+    uint32_t first, end; /* its tensors, in the catalogue */
+    size_t root;         /* bytes of their names before "layers." */
+    size_t len;          /* and before the number */
+    uint64_t highest;    /* number */
+} stack;
+
+typedef struct text_model {
+    const sw_catalog *c;
+    const sw_config_sizes *sizes;
+    const char *file;
+    sw_findings *findings;
+    stack *stacks;
+    size_t nstacks, cap_stacks;
+    const sw_tensor **embeddings;
+    size_t nembeddings, cap_embeddings;
+    const sw_tensor *head; /* lm_head.weight */
+    size_t nheads;
+    const stack *layers;
+    const sw_tensor *embedding;
+} text_model;
+
+/* ---- names -------------------------------------------------------------------------------------- */
+
+/* Bytes of name before `last`, which makes up its last parts; SIZE_MAX = it does not. */
+static size_t root_of(const char *name, const char *last)
+{
+    size_t n = strlen(name), k = strlen(last);
+
+    if (n < k || strcmp(name + n - k, last) != 0 || (n > k && name[n - k - 1] != '.'))
+        return SIZE_MAX;
+    return n - k;
+}
+
+static size_t embedding_root(const text_model *m, const char *name)
+{
+    static const char *const ends[] = { "embed_tokens.weight", "wte.weight", "word_embeddings.weight",
+                                        "embed_in.weight", "tok_embeddings.weight" };
+    size_t root = SIZE_MAX;
+
+    /* Each of two stacks may have an embedding of its own; this one they share. */
+    if (m->sizes->two_stacks)
+        return root_of(name, "shared.weight");
+    for (size_t i = 0; i < sizeof ends / sizeof *ends && root == SIZE_MAX; i++)
+        root = root_of(name, ends[i]);
+    return root;
+}
+
+/* Digits between the beginning and a dot; at most nine. */
+static bool is_number(const char *s, size_t len, uint64_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < len && len <= 9; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return false;
+        *n = 10 * *n + (uint64_t)(s[i] - '0');
+    }
+    return len > 0 && len <= 9;
+}
+
+static bool is_list(const char *part, size_t len)
+{
+    static const char *const lists[] = { "layers", "h", "layer", "blocks", "block" };
+
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        if (strlen(lists[i]) == len && memcmp(part, lists[i], len) == 0)
+            return true;
+    return false;
+}
+
+/* The outermost layer that the name speaks of: where "layers." and the number begin, and the number. */
+static bool find_layer(const char *name, size_t *root, size_t *len, uint64_t *number)
+{
+    for (const char *part = name, *dot; (dot = strchr(part, '.')); part = dot + 1) {
+        size_t n = strcspn(dot + 1, ".");
+
+        if (!is_list(part, (size_t)(dot - part)) || dot[1 + n] != '.' || !is_number(dot + 1, n, number))
+            continue;
+        *root = (size_t)(part - name);
+        *len = (size_t)(dot + 1 - name);
+        return true;
+    }
+    return false;
+}
+
+/* ---- which tensors ------------------------------------------------------------------------------ */
+
+static sw_code note_layer(text_model *m, uint32_t i, sw_status *st)
+{
+    const char *name = m->c->tensors[i].name;
+    stack *last = m->nstacks ? &m->stacks[m->nstacks - 1] : NULL;
+    size_t root, len;
+    uint64_t number;
+
+    if (!find_layer(name, &root, &len, &number))
+        return SW_OK;
+    if (!last || last->len != len || memcmp(m->c->tensors[last->first].name, name, len) != 0) {
+        if (sw_grow(&m->stacks, &m->cap_stacks, (uint64_t)m->nstacks + 1, sizeof *m->stacks, st))
+            return st->code;
+        last = &m->stacks[m->nstacks++];
+        *last = (stack){ .first = i, .root = root, .len = len };
+    }
+    last->end = i + 1;
+    last->highest = sw_max(last->highest, number);
+    return SW_OK;
+}
+
+static sw_code note_tensor(text_model *m, uint32_t i, sw_status *st)
+{
+    const sw_tensor *t = &m->c->tensors[i];
+
+    if (root_of(t->name, "lm_head.weight") != SIZE_MAX) {
+        m->head = t;
+        m->nheads++;
+    }
+    if (embedding_root(m, t->name) != SIZE_MAX) {
+        if (sw_grow(&m->embeddings, &m->cap_embeddings, (uint64_t)m->nembeddings + 1, sizeof *m->embeddings,
+                    st))
+            return st->code;
+        m->embeddings[m->nembeddings++] = t;
+    }
+    return note_layer(m, i, st);
+}
+
+static bool is_beside(const text_model *m, const stack *s, const sw_tensor *embedding)
+{
+    return embedding_root(m, embedding->name) == s->root &&
+           memcmp(embedding->name, m->c->tensors[s->first].name, s->root) == 0;
+}
+
+/* The stack beside an embedding; of several (an added head for several tokens has one) the highest. */
+static void choose(text_model *m)
+{
+    if (m->nstacks > FEW || m->nembeddings > FEW)
+        return;
+    for (size_t i = 0; i < m->nstacks; i++)
+        for (size_t k = 0; k < m->nembeddings; k++)
+            if (is_beside(m, &m->stacks[i], m->embeddings[k]) &&
+                (!m->layers || m->stacks[i].highest > m->layers->highest)) {
+                m->layers = &m->stacks[i];
+                m->embedding = m->embeddings[k];
+            }
+    if (m->layers)
+        return;
+    m->embedding = m->nembeddings == 1 ? m->embeddings[0] : NULL;
+    /* With a text model inside another one, the only stack may be a tower's; what has no vocabulary counts its layers as it likes. */
+    if (m->nstacks == 1 && *m->sizes->scope == '\0' && m->sizes->said[SW_CONFIG_VOCAB] &&
+        !m->sizes->two_stacks)
+        m->layers = &m->stacks[0];
+}
+
+/* ---- sizes -------------------------------------------------------------------------------------- */
+
+/* Is the shape that of the numbers, which packed ones have not? */
+static bool has_shape(const sw_tensor *t, unsigned ndim)
+{
+    return !t->broken && t->ndim == ndim && sw_dtype_bits((sw_dtype)t->dtype) >= 8 &&
+           (sw_dtype_is_floating((sw_dtype)t->dtype) ||
+            strncmp(sw_dtype_name((sw_dtype)t->dtype), "F8", 2) == 0);
+}
+
+/* `is` of the tensor's rows, columns or elements are there: too few? */
+static sw_code check_size(const text_model *m, const sw_tensor *t, sw_config_size size, uint64_t is,
+                          const char *what, sw_status *st)
+{
+    uint64_t said = m->sizes->said[size];
+
+    if (is >= said || sw_config_has_size(m->sizes, size, is))
+        return SW_OK;
+    sw_fail(st, SW_EINPUT, m->file, t->name,
+            "%s%s is %" PRIu64 ", but the tensor has only %" PRIu64 " %s%s: " LOST, m->sizes->scope,
+            sw_config_size_name(size), said, is, what, is == 1 ? "" : "s");
+    return sw_findings_take_hint(m->findings, hint_lost, st);
+}
+
+static sw_code check_embedding(const text_model *m, sw_status *st)
+{
+    const sw_tensor *t = m->embedding;
+
+    if (!t || !has_shape(t, 2))
+        return SW_OK;
+    if (check_size(m, t, SW_CONFIG_VOCAB, sw_tensor_shape(m->c, t)[0], "row", st))
+        return st->code;
+    return check_size(m, t, SW_CONFIG_WIDTH, sw_tensor_shape(m->c, t)[1], "column", st);
+}
+
+static sw_code check_head(const text_model *m, sw_status *st)
+{
+    if (m->nheads != 1 || !has_shape(m->head, 2))
+        return SW_OK;
+    return check_size(m, m->head, SW_CONFIG_VOCAB, sw_tensor_shape(m->c, m->head)[0], "row", st);
+}
+
+static sw_code check_norm(const text_model *m, const sw_tensor *t, sw_status *st)
+{
+    if (!t || !has_shape(t, 1))
+        return SW_OK;
+    return check_size(m, t, SW_CONFIG_WIDTH, sw_tensor_shape(m->c, t)[0], "element", st);
+}
+
+/* The norm behind the last layer, then those of the layers: the first that is too short. */
+static sw_code check_norms(const text_model *m, sw_status *st)
+{
+    const stack *s = m->layers;
+    const char *name = m->c->tensors[s->first].name;
+    sw_buf last = SW_BUF_INIT;
+    size_t n = m->findings ? m->findings->n : 0;
+
+    if (!sw_buf_addf(&last, st, "%.*snorm.weight", (int)s->root, name))
+        check_norm(m, sw_catalog_find_tensor(m->c, last.data), st);
+    sw_buf_release(&last);
+    for (uint32_t i = s->first; i < s->end && !st->code && (!m->findings || m->findings->n == n); i++) {
+        const sw_tensor *t = &m->c->tensors[i];
+
+        if (root_of(t->name, "input_layernorm.weight") != SIZE_MAX ||
+            root_of(t->name, "post_attention_layernorm.weight") != SIZE_MAX)
+            check_norm(m, t, st);
+    }
+    return st->code;
+}
+
+/* ---- layers ------------------------------------------------------------------------------------- */
+
+/* Adapters stand beside the layers of a model that is not there. */
+static bool has_adapters(const text_model *m)
+{
+    for (uint32_t i = m->layers->first; i < m->layers->end; i++)
+        if (strstr(m->c->tensors[i].name, "lora_"))
+            return true;
+    return false;
+}
+
+/* The lowest number below `said` that no tensor of the stack has; said = none. It is at most the number of tensors. */
+static sw_code first_missing(const text_model *m, uint64_t said, uint64_t *first, sw_status *st)
+{
+    const stack *s = m->layers;
+    uint64_t n = sw_min(said, (uint64_t)(s->end - s->first) + 1), number;
+    bool *there = sw_calloc(n, sizeof *there, st);
+    size_t root, len;
+
+    for (uint32_t i = s->first; there && i < s->end; i++)
+        if (find_layer(m->c->tensors[i].name, &root, &len, &number) && number < n)
+            there[number] = true;
+    for (*first = 0; there && *first < n && there[*first];)
+        ++*first;
+    free(there);
+    return st->code;
+}
+
+static sw_code check_layers(const text_model *m, sw_status *st)
+{
+    const stack *s = m->layers;
+    uint64_t said = m->sizes->said[SW_CONFIG_LAYERS], first = 0;
+    const char *name = m->c->tensors[s->first].name;
+
+    if (said == 0 || m->sizes->uneven || has_adapters(m) || first_missing(m, said, &first, st))
+        return st->code;
+    if (first == said || (first > s->highest && sw_config_has_size(m->sizes, SW_CONFIG_LAYERS, first)))
+        return SW_OK;
+    sw_fail(st, SW_EINPUT, m->file, NULL,
+            "%s%s is %" PRIu64 ", but no tensor of '%.*s%" PRIu64 "' is there (the last layer is %" PRIu64
+            "): " LOST,
+            m->sizes->scope, sw_config_size_name(SW_CONFIG_LAYERS), said, (int)sw_min(s->len, 256), name,
+            first, s->highest);
+    return sw_findings_take_hint(m->findings, hint_lost, st);
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------- */
+
+static bool any_broken(const sw_catalog *c)
+{
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        if (c->files[i].broken)
+            return true;
+    return false;
+}
+
+sw_code sw_check_sizes(const sw_catalog *c, const sw_config_sizes *sizes, const char *file,
+                       sw_findings *findings, sw_status *st)
+{
+    text_model m = { .c = c, .sizes = sizes, .file = file, .findings = findings };
+
+    /* What is in a file that cannot be read is not lost in silence. */
+    if (any_broken(c))
+        return SW_OK;
+    for (uint32_t i = 0; i < c->ntensors && !st->code; i++)
+        note_tensor(&m, i, st);
+    if (st->code)
+        goto out;
+    choose(&m);
+    if (check_embedding(&m, st) || check_head(&m, st) || !m.layers || check_norms(&m, st))
+        goto out;
+    check_layers(&m, st);
+out:
+    free(m.stacks);
+    free(m.embeddings);
+    return st->code;
+}
