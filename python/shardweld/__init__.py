@@ -24,6 +24,8 @@ from ._errors import (
     UsageError,
 )
 
+Error = ShardweldError
+
 __version__ = "0.1.0"
 
 # Loaded at their first use: name -> module.
@@ -45,6 +47,7 @@ __all__ = [
     "Code",
     "CommError",
     "DifferenceError",
+    "Error",
     "InputError",
     "MissingError",
     "OutOfMemory",

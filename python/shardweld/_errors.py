@@ -49,8 +49,8 @@ def _errno_of(reason: str) -> int | None:
     return next(begins, None) or next((number for words, number in _ENDS.items() if text.endswith(words)), None)
 
 
-class ShardweldError(Exception):
-    """A call failed, here or on another rank.
+class ShardweldError(RuntimeError):
+    """A call failed, here or on another rank. `shardweld.Error` is the same.
 
     Attributes:
         code: what kind of error, a `Code`
@@ -124,19 +124,19 @@ class OutOfMemory(ShardweldError, MemoryError):
     code = Code.NOMEM
 
 
-class CommError(ShardweldError, RuntimeError):
+class CommError(ShardweldError):
     """The ranks can no longer reach one another: mostly because one of them has ended. Nothing can be agreed upon."""
 
     code = Code.COMM
 
 
-class Cancelled(ShardweldError, RuntimeError):
+class Cancelled(ShardweldError):
     """Some rank was interrupted."""
 
     code = Code.CANCEL
 
 
-class DifferenceError(ShardweldError, RuntimeError):
+class DifferenceError(ShardweldError):
     """A comparison found a difference."""
 
     code = Code.DIFF

@@ -9,14 +9,16 @@ arguments, and read and write the same files. Importing this module imports torc
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import torch
 from torch.distributed.checkpoint import storage as torch_storage
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint._hf_utils import _HFStorageInfo
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -68,7 +70,40 @@ def _commit(planner: LoadPlanner, done: list[_Step]) -> Exception | None:
     return None
 
 
-class StorageReader(torch_storage.StorageReader):
+class _StorageData(Mapping[MetadataIndex, _HFStorageInfo]):
+    """Where the boxes lie that hold anything, as torch's reader tells it. There may be a million: they are listed when somebody asks."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = copy.copy(checkpoint)  # it stays open as long as this is there
+        self._all: dict[MetadataIndex, _HFStorageInfo] | None = None
+
+    def _listed(self) -> dict[MetadataIndex, _HFStorageInfo]:
+        if self._all is None:
+            cp = self._checkpoint
+            lone = cp.info.kind == "file"
+            self._all = {}
+            for name in cp:
+                dtype, _ = cp.saved(name)
+                for box in cp.boxes(name):
+                    kind, shape = arrays.torch_stored(dtype, box.shape)
+                    path = cp.path if lone else os.path.join(cp.path, box.file)
+                    self._all.setdefault(MetadataIndex(name, box.offsets), _HFStorageInfo(path, torch.Size(shape), kind))
+        return self._all
+
+    def __getitem__(self, index: MetadataIndex) -> _HFStorageInfo:
+        return self._listed()[index]
+
+    def __iter__(self) -> Iterator[MetadataIndex]:
+        return iter(self._listed())
+
+    def __len__(self) -> int:
+        return len(self._listed())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._listed(),)
+
+
+class StorageReader(HuggingFaceStorageReader):
     """Reads a checkpoint, sharded or consolidated, for dcp.load(): whole tensors and DTensors of any mesh, whatever mesh saved it.
 
     Tensors on the CPU are read in place. Those of a device, and those of another dtype that the library does not cast to (float to
@@ -97,10 +132,10 @@ class StorageReader(torch_storage.StorageReader):
         *,
         comm: Any = "self",
     ) -> None:
-        super().__init__()
+        super().__init__(os.fspath(path))
         if block_size != 128:
             raise UsageError(f"block_size is {block_size}, expected 128")
-        self.path = os.fspath(path)
+        self._name(path)
         self.thread_count = thread_count
         self.target_dtype = target_dtype
         self._target = arrays.parse_dtype(target_dtype)
@@ -110,10 +145,8 @@ class StorageReader(torch_storage.StorageReader):
         self._checkpoint: Checkpoint | None = None
         self._quantized: set[str] = set()
 
-    @property
-    def checkpoint_id(self) -> str:
-        """The path."""
-        return self.path
+    def _name(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fsdecode(library.encode_path(path))  # type: ignore[assignment]
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -122,8 +155,9 @@ class StorageReader(torch_storage.StorageReader):
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """The next load begins, perhaps from another path."""
+        super().reset()
         if checkpoint_id:
-            self.path = os.fspath(checkpoint_id)
+            self._name(checkpoint_id)
         self._close()
 
     def _close(self) -> None:
@@ -138,8 +172,12 @@ class StorageReader(torch_storage.StorageReader):
         self._close()
         self._checkpoint = Checkpoint(self.path, comm=self._comm)
         tensors = {name: self._metadata_of(self._checkpoint, name) for name in self._checkpoint}
-        # With it the planner for an empty dictionary also understands keys.
-        return Metadata(tensors, planner_data={name: (name,) for name in tensors}, storage_meta=StorageMeta(self.path))
+        return Metadata(
+            tensors,
+            planner_data={name: (name,) for name in tensors},  # with it the planner for an empty dictionary also understands keys
+            storage_data=_StorageData(self._checkpoint),
+            storage_meta=StorageMeta(self.path, load_id=self.load_id),
+        )
 
     def _metadata_of(self, checkpoint: Checkpoint, name: str) -> TensorStorageMetadata:
         dtype, shape = checkpoint.saved(name)
@@ -150,17 +188,6 @@ class StorageReader(torch_storage.StorageReader):
         size = torch.Size(stored)
         chunk = ChunkStorageMetadata(offsets=torch.Size([0] * len(size)), sizes=size)
         return TensorStorageMetadata(TensorProperties(dtype=kind), size, [chunk])
-
-    def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do."""
-
-    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        """Nothing to do."""
-        return plan
-
-    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
-        """Nothing to do."""
-        return plans
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Read the boxes of this rank's plan into the planner's tensors, all that can be in one call."""

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import ranks
+import shardweld
 from shardweld import _errors, _library
 
 HEADER = os.path.join(ranks.ROOT, "include", "shardweld.h")
@@ -190,7 +191,7 @@ def test_errors_are_also_what_callers_of_torch_catch(code, reason, kinds, number
         assert (one.rank, one.host, str(one)) == (37, "node12", f"{reason} (rank 37 on node12)")
         assert getattr(one, "errno", None) == number
     for one in (error, pickle.loads(pickle.dumps(error))):
-        assert isinstance(one, _errors.ShardweldError) and all(isinstance(one, kind) for kind in kinds)
+        assert isinstance(one, shardweld.Error) and isinstance(one, RuntimeError) and all(isinstance(one, kind) for kind in kinds)
         assert (one.code.name, one.file, one.tensor, one.reason) == (code, "a file", "a.tensor", reason)
         assert str(one) == f"a file: tensor 'a.tensor': {reason}"
         assert getattr(one, "errno", None) == number

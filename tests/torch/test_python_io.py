@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import signal
 import socket
 import struct
@@ -160,6 +161,17 @@ class Job:
                     theirs = state_of(self.meshes[mesh], onto, blank=True)
                     quiet(dcp.load, theirs, storage_reader=HuggingFaceStorageReader(path))
                     assert all(same(ours[n].to_local(), theirs[n].to_local()) for n in full)
+            theirs = HuggingFaceStorageReader(path).read_metadata().storage_data
+            reader = StorageReader(path)
+            stored = reader.read_metadata().storage_data
+            reader.reset()
+            assert pickle.loads(pickle.dumps(stored)) == {k: v for k, v in theirs.items() if prod(v.shape)} == dict(stored)
+
+    def check_classes(self):
+        """They pass for torch's, and in an async save too."""
+        reader, writer = StorageReader("x"), StorageWriter("x")
+        assert isinstance(reader, HuggingFaceStorageReader) and isinstance(writer, HuggingFaceStorageWriter)
+        assert reader.checkpoint_id == writer.checkpoint_id == writer.path == "x" and isinstance(pickle.loads(pickle.dumps(writer)), StorageWriter)
 
     def check_reader_into_others(self):
         """Transposed memory, other dtypes, whole tensors, integers from floats."""
