@@ -104,8 +104,9 @@ bool sw_comm_launched(void);
 void sw_comm_mpi_release(sw_comm *comm);
 
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no aggregation, no
- * data sieving, no lock files); variables that are already set win. It calls setenv: call it before the
- * first MPI_File_open of the process and before there are threads. The library never calls it by itself.
+ * data sieving, no lock files); variables that are already set win, but aggregation is never followed (SPEC 6). It calls setenv: call it
+ * before the first MPI_File_open of the process and before there are threads, best before MPI_Init: else the library asks MPI once
+ * what is in effect, which takes 0.2 s. The library never calls it by itself.
  *   output_dir  where the output will be, to look at its file system; need not exist yet; NULL = unknown */
 void sw_transport_defaults(const char *output_dir);
 
@@ -173,7 +174,8 @@ typedef struct sw_options {
     /* transport */
     uint64_t buffer_size; /* bytes of data memory per rank, at least 4096; 0 = by file system */
     sw_assign assign;
-    const char *const *hints; /* "KEY=VALUE" MPI-IO hints, NULL-terminated; NULL = none */
+    const char *const
+        *hints; /* "KEY=VALUE" MPI-IO hints, NULL-terminated; NULL = none; none for aggregation is followed */
 
     /* callbacks, called on rank 0 only, from the calling thread; may be NULL */
     void *user;
@@ -232,8 +234,7 @@ typedef struct sw_result {
 /* Local. Free what a result holds and empty it. */
 void sw_result_release(sw_result *result);
 
-/* Local. Fill in io and transport: what MPI-IO is set to do. sw_consolidate() leaves them empty, because asking Open MPI
- * takes some 0.2 s. */
+/* Local. Fill in io and transport, where sw_consolidate() has left them empty because asking Open MPI for its settings takes some 0.2 s. */
 void sw_transport_describe(const sw_comm *comm, sw_result *result);
 
 /* Collective. Weld the shards in input_dir into a consolidated checkpoint in output_dir (made if missing).

@@ -195,6 +195,7 @@ class MpiComm(Comm):
         status, made = Status(), CommStruct()
         if mpi4py_comm is None:
             make_global()
+            lib().sw_transport_defaults(None)  # what is set before MPI begins need not be asked for
             code = lib().sw_comm_world(ctypes.byref(made), ctypes.byref(status))
         else:
             code = self._from_mpi4py(mpi4py_comm, made, status)

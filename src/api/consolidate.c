@@ -1,5 +1,6 @@
 /* sw_consolidate(): the steps in their order. Each is collective, or is done by rank 0 and agreed upon. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -265,6 +266,18 @@ sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_stat
     return st->code;
 }
 
+/* Before the work where that can be known. */
+static void tell_aggregation(sw_job *r, const sw_transport *how, sw_status *st)
+{
+    if (!how->aggregates[0])
+        return;
+    sw_buf_add_line(&r->warnings, st,
+                    "%s asks MPI-IO to aggregate, which can lose data and hang on a full disk: each rank "
+                    "writes its own part by pwrite instead",
+                    how->aggregates);
+    sw_job_tell_warnings(r);
+}
+
 sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
 {
     sw_weld w = { .world = r->comm,
@@ -275,17 +288,25 @@ sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
                   .held = r->held,
                   .staged_dir = staged_dir,
                   .memory = r->memory,
-                  .hints = r->opt->hints,
                   .cancel = r->opt->cancel,
                   .progress = r->opt->progress,
                   .user = r->opt->user };
+    bool known;
 
     if (sw_job_is_root(r))
         sw_job_sync(r, staged_dir, &w.sync, st);
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, &w.sync, sizeof w.sync, 0, st))
         return st->code;
+    if (sw_transport_choose(r->comm, r->opt->hints, &w.how, st))
+        return st->code;
+    tell_aggregation(r, &w.how, st);
+    known = w.how.aggregates[0] != '\0';
     sw_weld_files(&w, st);
+    if (!known)
+        tell_aggregation(r, &w.how, st);
     r->written = w.written;
+    snprintf(r->result->io, sizeof r->result->io, "%s", w.how.mpi ? w.how.io : "posix");
+    snprintf(r->result->transport, sizeof r->result->transport, "%s", w.how.words);
     return st->code;
 }
 

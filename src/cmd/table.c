@@ -180,8 +180,8 @@ static const sw_opt mesh_rows[] = {
 static const sw_opt transport_rows[] = {
     ROW_BUFFER_SIZE,
     ROW_ASSIGN,
-    { "hint", 0, SW_OPT_PAIRS, AT(opt.hints), "KEY=VALUE", "an MPI-IO hint; may be repeated", SW_SET_NONE, 0,
-      NULL },
+    { "hint", 0, SW_OPT_PAIRS, AT(opt.hints), "KEY=VALUE",
+      "an MPI-IO hint (not for aggregation); may be repeated", SW_SET_NONE, 0, NULL },
     SW_OPT_END,
 };
 

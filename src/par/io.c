@@ -21,36 +21,6 @@
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
-bool sw_hint_is_valid(const char *hint)
-{
-    const char *eq = strchr(hint, '=');
-
-    return eq && eq != hint && eq - hint < MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
-}
-
-/* Hints that keep ROMIO from aggregating and from reading what it will overwrite; the user's come last. */
-static sw_code make_info(const char *const *hints, MPI_Info *info, sw_status *st)
-{
-    static const char *const ours[] = { "romio_cb_write=disable", "romio_ds_write=disable", NULL };
-    const char *const *lists[] = { ours, hints };
-    int err = MPI_Info_create(info);
-
-    for (size_t i = 0; i < 2 && err == MPI_SUCCESS; i++) {
-        for (const char *const *h = lists[i]; h && *h && err == MPI_SUCCESS; h++) {
-            const char *eq = strchr(*h, '=');
-            char key[MPI_MAX_INFO_KEY + 1];
-
-            assert(sw_hint_is_valid(*h));
-            memcpy(key, *h, (size_t)(eq - *h));
-            key[eq - *h] = '\0';
-            err = MPI_Info_set(*info, key, eq + 1);
-        }
-    }
-    if (err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_EIO, NULL, err, "cannot set MPI-IO hints");
-    return SW_OK;
-}
-
 static sw_code create_file(sw_out *o, const char *path, sw_status *st)
 {
     o->fd = SW_FAULT("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -74,13 +44,35 @@ static sw_code open_file(sw_out *o, const char *path, sw_status *st)
     return SW_OK;
 }
 
+/* The same answer on all ranks of the group: does the open file show a setting that aggregates? */
+static bool still_aggregates(const sw_out *o, sw_transport *how, sw_status *st)
+{
+    sw_transport_look(how, o->fh);
+    return !sw_comm_bcast(o->group, how->aggregates, sizeof how->aggregates, 0, st) && how->aggregates[0];
+}
+
+/* Open MPI 5 forgets at the opening what it was given and takes it later. A file that aggregates even then is left to POSIX. */
+static sw_code keep_from_aggregating(sw_out *o, sw_transport *how, MPI_Info info, sw_status *st)
+{
+    int err;
+
+    if (!still_aggregates(o, how, st))
+        return st->code;
+    err = MPI_File_set_info(o->fh, info);
+    if (err == MPI_SUCCESS && !still_aggregates(o, how, st))
+        return st->code;
+    how->mpi = o->mpi = false;
+    err = MPI_File_close(&o->fh);
+    return err == MPI_SUCCESS ? st->code : sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close");
+}
+
 /* All ranks have opened the file by POSIX, so that this will not fail on one of them alone. */
-static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, const char *const *hints, sw_status *st)
+static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, sw_transport *how, sw_status *st)
 {
     MPI_Info info = MPI_INFO_NULL;
     int err;
 
-    make_info(hints, &info, st);
+    sw_transport_hints(how, &info, st);
     if (!sw_agree(o->group, st)) {
         err = MPI_File_open(mpi, path, MPI_MODE_WRONLY, info, &o->fh);
         o->mpi = err == MPI_SUCCESS;
@@ -88,6 +80,8 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, const char *c
             err = MPI_ERR_IO;
         if (err != MPI_SUCCESS)
             sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot open");
+        if (!sw_agree(o->group, st))
+            keep_from_aggregating(o, how, info, st);
     }
     if (info != MPI_INFO_NULL)
         MPI_Info_free(&info);
@@ -95,7 +89,7 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, const char *c
 }
 
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
-                    bool durable, const char *const *hints, sw_status *st)
+                    bool durable, sw_transport *how, sw_status *st)
 {
     MPI_Comm mpi;
 
@@ -111,8 +105,8 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const cha
     if (sw_agree(group, st))
         goto failed;
     /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written by POSIX. */
-    if (sw_comm_mpi(group, &mpi) && !strchr(path, ':')) {
-        open_mpi(o, mpi, path, hints, st);
+    if (sw_comm_mpi(group, &mpi) && !how->aggregates[0] && !strchr(path, ':')) {
+        open_mpi(o, mpi, path, how, st);
         if (sw_agree(group, st))
             goto failed;
     }
@@ -139,46 +133,6 @@ sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
-/* The rank's part as a 1-D subarray of the file, counted in blocks because subarray sizes are ints. A part that
- * is empty, or in a file of too many blocks, has a plain view from where it begins. */
-static int set_view(sw_out *o, sw_region part, uint64_t block)
-{
-    uint64_t n = part.end - part.begin, blocks = o->size / block + 1;
-    MPI_Datatype element = MPI_DATATYPE_NULL, view = MPI_DATATYPE_NULL;
-    int sizes, subsizes, starts, err;
-
-    if (n == 0 || blocks > INT_MAX || part.begin % block)
-        return MPI_File_set_view(o->fh, (MPI_Offset)part.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
-    sizes = (int)blocks;
-    subsizes = (int)((n + block - 1) / block);
-    starts = (int)(part.begin / block);
-    err = MPI_Type_contiguous((int)block, MPI_BYTE, &element);
-    if (err == MPI_SUCCESS)
-        err = MPI_Type_create_subarray(1, &sizes, &subsizes, &starts, MPI_ORDER_C, element, &view);
-    if (err == MPI_SUCCESS)
-        err = MPI_Type_commit(&view);
-    /* The call is collective: a rank that has no view comes with a plain one. */
-    if (err == MPI_SUCCESS)
-        err = MPI_File_set_view(o->fh, 0, MPI_BYTE, view, "native", MPI_INFO_NULL);
-    else
-        MPI_File_set_view(o->fh, (MPI_Offset)part.begin, MPI_BYTE, MPI_BYTE, "native", MPI_INFO_NULL);
-    if (view != MPI_DATATYPE_NULL)
-        MPI_Type_free(&view);
-    if (element != MPI_DATATYPE_NULL)
-        MPI_Type_free(&element);
-    return err;
-}
-
-void sw_out_view(sw_out *o, sw_region part, uint64_t block)
-{
-    if (!o->mpi)
-        return;
-    o->viewed = part.begin;
-    o->view_err = set_view(o, part, block);
-    if (SW_FAULT("mpi_view"))
-        o->view_err = MPI_ERR_IO;
-}
-
 /* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells why. */
 static sw_code explain(const sw_out *o, sw_region band, const char *data, int err, int count, sw_status *st)
 {
@@ -191,6 +145,7 @@ static sw_code explain(const sw_out *o, sw_region band, const char *data, int er
                    band.end - band.begin, band.begin);
 }
 
+/* No view is set: positions are the file's, each rank's bytes are contiguous, and some ROMIOs abort at datatypes that they do not know. */
 static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     int n = (int)(band.end - band.begin), err;
@@ -198,13 +153,9 @@ static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status 
     MPI_Status status;
 
     memset(&status, 0, sizeof status);
-    /* After a failed view this rank still comes, with nothing to write. */
-    err = MPI_File_write_at_all(o->fh, n ? (MPI_Offset)(band.begin - o->viewed) : 0, data,
-                                o->view_err == MPI_SUCCESS ? n : 0, MPI_BYTE, &status);
+    err = MPI_File_write_at_all(o->fh, (MPI_Offset)band.begin, data, n, MPI_BYTE, &status);
     if (SW_FAULT("mpi_write"))
         err = MPI_ERR_IO;
-    if (o->view_err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_EIO, o->show, o->view_err, "MPI-IO cannot set a view");
     if (err == MPI_SUCCESS && n > 0) {
         err = MPI_Get_elements_x(&status, MPI_BYTE, &count);
         if (SW_FAULT("mpi_count"))

@@ -2,11 +2,12 @@
  *
  * What is written is contiguous and in rank order, so that no aggregators are needed. Each rank also holds a POSIX descriptor:
  * with it the file is opened in a way that cannot hang, and it tells why a write failed, which MPI-IO does not.
- * Without MPI the same calls go through it by pwrite. */
+ * Without MPI, and where MPI would aggregate, the same calls go through it by pwrite. */
 #ifndef SW_PAR_IO_H
 #define SW_PAR_IO_H
 
 #include "par/comm.h"
+#include "par/transport.h"
 #include "plan/schedule.h"
 
 typedef struct sw_out {
@@ -17,21 +18,16 @@ typedef struct sw_out {
     int fd;
     bool mpi;
     MPI_File fh;
-    uint64_t viewed; /* where the view that is set begins */
-    int view_err;    /* what setting it came to */
 } sw_out;
-
-/* Local. KEY=VALUE, within what MPI takes. */
-bool sw_hint_is_valid(const char *hint);
 
 /* Collective over group. Create the file (its first rank does), reserve its space, open it on every rank.
  *   group  borrowed until sw_out_close()
  *   path   in the staging directory, must not exist; only borrowed now. show: its name for messages, borrowed
  *   durable  begin to write to the disk at once, for sw_out_sync()
- *   hints  "KEY=VALUE", all valid, NULL-terminated; NULL = none
+ *   how    chosen by sw_transport_choose(); learns what the first files are opened with
  * All ranks return the same. On an error nothing is open. Errors: SW_EIO. */
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
-                    bool durable, const char *const *hints, sw_status *st);
+                    bool durable, sw_transport *how, sw_status *st);
 
 /* Local, for ranks that have no MPI between them. One of them creates the file and reserves its space, then each opens it for itself:
  * sw_out_write_all(), sw_out_sync() and sw_out_close() are local for what is opened so. Errors: SW_EIO. */
@@ -39,17 +35,8 @@ sw_code sw_out_create_alone(const char *path, const char *show, uint64_t size, s
 sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_t size, bool durable,
                           sw_status *st);
 
-/* Collective over group. See the part of the file that this rank writes next, in several rounds.
- *   part   may be empty; at most SW_VIEW_MAX bytes
- *   block  what part.begin is a multiple of
- * An error comes out in the next write. */
-void sw_out_view(sw_out *o, sw_region part, uint64_t block);
-
-/* One block of a file type must stay below what MPI-IO components can take. */
-#define SW_VIEW_MAX (UINT64_C(1) << 30)
-
 /* Collective over group: every rank comes, with an empty band when it has nothing or st holds an error. Writes data to
- * [band.begin, band.end), which lies in the part that is seen. Sets st on the rank that failed: agree afterwards. */
+ * [band.begin, band.end). Sets st on the rank that failed: agree afterwards. */
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st);
 
 /* Collective over group. Make what was written durable. Sets st on the rank that failed. */

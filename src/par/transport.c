@@ -1,10 +1,16 @@
-/* Which way MPI-IO takes: chosen by environment before the first file is opened, and read back for a report. */
+/* Chosen by environment before the first file is opened, and read back; see transport.h. */
+#include "par/transport.h"
+
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/path.h"
-#include "par/comm.h"
+
+/* None of those that aggregate, whatever a file of parameters says. */
+static const char fcoll_name[] = "OMPI_MCA_fcoll";
+static const char fcoll_ours[] = "^dynamic,dynamic_gen2,static,two_phase,vulcan";
 
 /* What each is for: ROMIO where it is built; OMPIO without aggregators, which lose data on a full disk and
  * hang; no read-modify-write; no lock and data files beside the output; no lock of the whole file for each
@@ -12,6 +18,7 @@
 static const char *const defaults[][2] = {
     { "OMPI_MCA_io_ompio_priority", "1" },
     { "OMPI_MCA_fcoll_individual_priority", "90" },
+    { fcoll_name, fcoll_ours },
     { "OMPI_MCA_fbtl_posix_write_datasieving", "0" },
     { "OMPI_MCA_sharedfp", "^lockedfile,individual" },
     { "OMPI_MCA_fs_ufs_lock_algorithm", "1" },
@@ -25,20 +32,225 @@ static bool is_on_nfs(const char *dir)
     return sw_path_fs_near(dir, &fs, &st) == SW_OK && fs.nfs;
 }
 
+/* Whether that list was in the environment when MPI began: then no file of parameters brings aggregation back, and MPI need not be
+ * asked. What was asked stands below. Both are of the process, as MPI's settings are. */
+static bool is_settled;
+
 void sw_transport_defaults(const char *output_dir)
 {
+    const char *fcoll;
+    int begun = 1;
+
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         setenv(defaults[i][0], defaults[i][1], 0);
+    fcoll = getenv(fcoll_name);
+    if (MPI_Initialized(&begun) == MPI_SUCCESS && !begun)
+        is_settled = fcoll && strcmp(fcoll, fcoll_ours) == 0;
     /* ROMIO's driver for NFS locks each write and does not go on after a short one. */
     if (output_dir && is_on_nfs(output_dir))
         setenv("ROMIO_FSTYPE_FORCE", "ufs:", 0);
 }
 
+/* ---- hints -------------------------------------------------------------------------------------- */
+
+bool sw_hint_is_valid(const char *hint)
+{
+    const char *eq = strchr(hint, '=');
+
+    return eq && eq != hint && eq - hint < MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
+}
+
+/* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file of hints says; the user's come last. */
+sw_code sw_transport_hints(const sw_transport *t, MPI_Info *info, sw_status *st)
+{
+    static const char *const ours[] = { "romio_cb_write=disable", "romio_no_indep_rw=false",
+                                        "romio_ds_write=disable", NULL };
+    const char *const *lists[] = { ours, t->hints };
+    int err = MPI_Info_create(info);
+
+    for (size_t i = 0; i < 2 && err == MPI_SUCCESS; i++) {
+        for (const char *const *h = lists[i]; h && *h && err == MPI_SUCCESS; h++) {
+            const char *eq = strchr(*h, '=');
+            char key[MPI_MAX_INFO_KEY + 1];
+
+            assert(sw_hint_is_valid(*h));
+            memcpy(key, *h, (size_t)(eq - *h));
+            key[eq - *h] = '\0';
+            err = MPI_Info_set(*info, key, eq + 1);
+        }
+    }
+    if (err != MPI_SUCCESS)
+        return sw_fail_mpi(st, SW_EIO, NULL, err, "cannot set MPI-IO hints");
+    return SW_OK;
+}
+
+/* Is it a hint with which ROMIO aggregates? */
+static bool hint_aggregates(const char *key, const char *value)
+{
+    if (strcmp(key, "romio_cb_write") == 0)
+        return strcmp(value, "disable") != 0;
+    return strcmp(key, "romio_no_indep_rw") == 0 && strcmp(value, "false") != 0;
+}
+
+static void look_at_hints(sw_transport *t)
+{
+    for (const char *const *h = t->hints; h && *h; h++) {
+        const char *eq = strchr(*h, '=');
+        char key[MPI_MAX_INFO_KEY + 1];
+
+        snprintf(key, sizeof key, "%.*s", (int)(eq - *h), *h);
+        if (hint_aggregates(key, eq + 1))
+            snprintf(t->aggregates, sizeof t->aggregates, "the hint %.100s", *h);
+    }
+}
+
+/* ---- "name=value" words ------------------------------------------------------------------------- */
+
+/* A word that has no room is left out. */
+static void add_word(char *words, size_t size, const char *name, const char *value)
+{
+    size_t at = strlen(words), n = strlen(name) + strlen(value) + 2;
+
+    if (value[0] && at + n < size)
+        snprintf(words + at, size - at, "%s%s=%s", at ? " " : "", name, value);
+}
+
+/* One hint of an open file. */
+static void look_at_key(sw_transport *t, const char *key, char *value)
+{
+    value[strcspn(value, " ")] = '\0';
+    if (strcmp(key, "romio_cb_write") == 0 || strcmp(key, "romio_ds_write") == 0 ||
+        strcmp(key, "romio_no_indep_rw") == 0 || strcmp(key, "romio_filesystem_type") == 0)
+        add_word(t->words, sizeof t->words, key, value);
+    if (hint_aggregates(key, value))
+        snprintf(t->aggregates, sizeof t->aggregates, "%.60s=%.60s", key, value);
+}
+
+void sw_transport_look(sw_transport *t, MPI_File fh)
+{
+    char key[MPI_MAX_INFO_KEY + 1], value[MPI_MAX_INFO_VAL + 1];
+    MPI_Info info = MPI_INFO_NULL;
+    int n = 0, found = 0;
+
+    t->mpi = true;
+    t->words[0] = t->aggregates[0] = '\0';
+    if (MPI_File_get_info(fh, &info) != MPI_SUCCESS || info == MPI_INFO_NULL)
+        return;
+    /* Open MPI only repeats what it was given. */
+    if (MPI_Info_get(info, "romio_cb_read", MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
+        snprintf(t->io, sizeof t->io, "romio");
+    if (MPI_Info_get_nkeys(info, &n) != MPI_SUCCESS)
+        n = 0;
+    for (int i = 0; i < n && t->io[0]; i++)
+        if (MPI_Info_get_nthkey(info, i, key) == MPI_SUCCESS &&
+            MPI_Info_get(info, key, MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
+            look_at_key(t, key, value);
+    MPI_Info_free(&info);
+}
+
+/* The value of a word; "" = there is none. */
+static const char *value_of(const char *words, const char *name, char *value, size_t size)
+{
+    size_t n = strlen(name);
+
+    value[0] = '\0';
+    for (const char *w = words; *w; w += strcspn(w, " "), w += *w == ' ')
+        if (strncmp(w, name, n) == 0 && w[n] == '=')
+            snprintf(value, size, "%.*s", (int)strcspn(w + n + 1, " "), w + n + 1);
+    return value;
+}
+
+/* Open MPI's way to choose components: "a,b" only these, "^a,b" all but these, "" any. */
+static bool is_allowed(const char *list, const char *name)
+{
+    bool not = *list == '^', listed = false;
+    size_t n = strlen(name);
+
+    for (const char *w = list + not ; *w; w += strcspn(w, ","), w += *w == ',')
+        listed = listed || (strncmp(w, name, n) == 0 && (w[n] == ',' || w[n] == '\0'));
+    return *list == '\0' || listed != not ;
+}
+
+/* A component of a framework that may be chosen, and its priority. */
+typedef struct component {
+    char name[64];
+    long priority; /* below 0 = there is none */
+} component;
+
+/* The best of the components whose names begin so, but for one. */
+static component best_of(const char *words, const char *framework, const char *begins, const char *but)
+{
+    component best = { .priority = -1 };
+    char list[512], prefix[64];
+    size_t n;
+
+    value_of(words, framework, list, sizeof list);
+    snprintf(prefix, sizeof prefix, "%s_", framework);
+    n = strlen(prefix);
+    for (const char *w = words; *w; w += strcspn(w, " "), w += *w == ' ') {
+        const char *end = strstr(w, "_priority=");
+        component c;
+
+        if (strncmp(w, prefix, n) != 0 || !end || end > w + strcspn(w, " ") || end < w + n)
+            continue;
+        snprintf(c.name, sizeof c.name, "%.*s", (int)(end - w - (ptrdiff_t)n), w + n);
+        c.priority = strtol(end + strlen("_priority="), NULL, 10);
+        if (strncmp(c.name, begins, strlen(begins)) == 0 && strcmp(c.name, but) != 0 &&
+            is_allowed(list, c.name) && c.priority > best.priority)
+            best = c;
+    }
+    return best;
+}
+
+static bool uses_romio(const char *words)
+{
+    return best_of(words, "io", "romio", "").priority > best_of(words, "io", "ompio", "").priority;
+}
+
+/* Those that aggregate put themselves at this where it suits them. */
+#define FCOLL_CLAIM 50
+
+bool sw_transport_aggregates(const char *words, char *why, size_t n)
+{
+    component plain = best_of(words, "fcoll", "individual", ""),
+              other = best_of(words, "fcoll", "", "individual");
+    char list[512];
+
+    if (uses_romio(words) || other.priority < 0 ||
+        (plain.priority > FCOLL_CLAIM && plain.priority > other.priority))
+        return false;
+    value_of(words, "fcoll", list, sizeof list);
+    if (list[0])
+        snprintf(why, n, "fcoll=%.100s", list);
+    else if (other.priority > FCOLL_CLAIM)
+        snprintf(why, n, "fcoll_%s_priority=%ld", other.name, other.priority);
+    else
+        snprintf(why, n, "fcoll_individual_priority=%ld", plain.priority);
+    return true;
+}
+
+/* ---- Open MPI's settings ------------------------------------------------------------------------ */
+
 typedef struct cvar {
     char name[64], text[4096]; /* Open MPI asks for room of 4096 for any string */
-    long number;
-    bool is_text;
 } cvar;
+
+static bool is_priority(const char *name, const char *framework)
+{
+    return strncmp(name, framework, strlen(framework)) == 0 && strstr(name, "_priority") &&
+           !strstr(name, "delete");
+}
+
+static bool is_of_interest(const char *name)
+{
+    static const char *const names[] = { "io", "fcoll", "sharedfp", "fbtl_posix_write_datasieving",
+                                         "fs_ufs_lock_algorithm" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return is_priority(name, "io_") || is_priority(name, "fcoll_");
+}
 
 /* The value of control variable i of MPI; false when it is not one of interest or cannot be read. */
 static bool read_cvar(int i, cvar *v)
@@ -50,84 +262,69 @@ static bool read_cvar(int i, cvar *v)
     bool ok = false;
 
     if (MPI_T_cvar_get_info(i, v->name, &name_len, &verbosity, &type, &values, NULL, &desc_len, &bind,
-                            &scope) != MPI_SUCCESS)
+                            &scope) != MPI_SUCCESS ||
+        !is_of_interest(v->name) || MPI_T_cvar_handle_alloc(i, NULL, &handle, &count) != MPI_SUCCESS)
         return false;
-    if (strcmp(v->name, "io") && strcmp(v->name, "sharedfp") && strcmp(v->name, "io_ompio_priority") &&
-        strcmp(v->name, "fcoll_individual_priority") && strcmp(v->name, "fbtl_posix_write_datasieving") &&
-        strcmp(v->name, "fs_ufs_lock_algorithm") &&
-        (strncmp(v->name, "io_romio", 8) || !strstr(v->name, "_priority") || strstr(v->name, "delete")))
-        return false;
-    if (MPI_T_cvar_handle_alloc(i, NULL, &handle, &count) != MPI_SUCCESS)
-        return false;
-    v->is_text = type == MPI_CHAR;
     v->text[0] = '\0';
-    if (v->is_text && count <= (int)sizeof v->text) {
+    if (type == MPI_CHAR && count <= (int)sizeof v->text) {
         ok = MPI_T_cvar_read(handle, v->text) == MPI_SUCCESS;
-        v->text[sizeof v->text - 1] = '\0';
+        v->text[200] = '\0';
     } else if (type == MPI_INT && count == 1) {
         ok = MPI_T_cvar_read(handle, &n) == MPI_SUCCESS;
-        v->number = n;
+        snprintf(v->text, sizeof v->text, "%d", n);
     }
     MPI_T_cvar_handle_free(&handle);
     return ok;
 }
 
-static void add_word(char *words, size_t size, const cvar *v)
+/* What Open MPI is set to, as words; of another MPI nothing. Asking takes 0.2 s, so once: MPI does not look at its settings again either. */
+static const char *settings(void)
 {
-    size_t at = strlen(words);
-
-    if (v->is_text && !v->text[0])
-        return;
-    if (v->is_text)
-        snprintf(words + at, size - at, "%s%s=%.200s", at ? " " : "", v->name, v->text);
-    else
-        snprintf(words + at, size - at, "%s%s=%ld", at ? " " : "", v->name, v->number);
-}
-
-static void describe_mpi(char *io, size_t io_size, char *words, size_t words_size)
-{
-    long ompio = 0, romio = -1;
-    char chosen[64] = "";
+    static char words[2048];
+    static bool asked;
     int provided, n = 0;
     cvar v;
 
-    words[0] = '\0';
-    snprintf(io, io_size, "mpi-io");
-    if (MPI_T_init_thread(MPI_THREAD_SINGLE, &provided) != MPI_SUCCESS)
-        return;
+    if (asked || MPI_T_init_thread(MPI_THREAD_SINGLE, &provided) != MPI_SUCCESS)
+        return words;
+    asked = true;
     if (MPI_T_cvar_get_num(&n) != MPI_SUCCESS)
         n = 0;
-    for (int i = 0; i < n; i++) {
-        if (!read_cvar(i, &v))
-            continue;
-        add_word(words, words_size, &v);
-        if (strcmp(v.name, "io") == 0)
-            snprintf(chosen, sizeof chosen, "%.63s", v.text);
-        else if (strcmp(v.name, "io_ompio_priority") == 0)
-            ompio = v.number;
-        else if (strncmp(v.name, "io_romio", 8) == 0)
-            romio = v.number;
-    }
+    for (int i = 0; i < n; i++)
+        if (read_cvar(i, &v))
+            add_word(words, sizeof words, v.name, v.text);
     MPI_T_finalize();
-#ifdef OPEN_MPI
-    if (chosen[0] && chosen[0] != '^')
-        snprintf(io, io_size, "%s", strstr(chosen, "romio") ? "romio" : "ompio");
-    else
-        snprintf(io, io_size, "%s", romio > ompio && !strstr(chosen, "romio") ? "romio" : "ompio");
-#elif defined(ROMIO_VERSION)
-    snprintf(io, io_size, "romio");
-    (void)ompio, (void)romio, (void)chosen;
-#else
-    (void)ompio, (void)romio, (void)chosen;
-#endif
+    return words;
+}
+
+sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_transport *out, sw_status *st)
+{
+    MPI_Comm mpi;
+
+    *out = (sw_transport){ .hints = hints };
+    if (!sw_comm_mpi(comm, &mpi))
+        return SW_OK;
+    if (comm->rank == 0) {
+        look_at_hints(out);
+        if (!out->aggregates[0] && !is_settled)
+            sw_transport_aggregates(settings(), out->aggregates, sizeof out->aggregates);
+    }
+    return sw_comm_bcast(comm, out->aggregates, sizeof out->aggregates, 0, st);
 }
 
 void sw_transport_describe(const sw_comm *comm, sw_result *result)
 {
+    const char *words;
     MPI_Comm mpi;
 
-    if (sw_comm_mpi(comm, &mpi))
-        describe_mpi(result->io, sizeof result->io, result->transport, sizeof result->transport);
-    else
+    if (!sw_comm_mpi(comm, &mpi))
         snprintf(result->io, sizeof result->io, "posix");
+    if (result->io[0])
+        return;
+    words = settings();
+    snprintf(result->transport, sizeof result->transport, "%s", words);
+    snprintf(result->io, sizeof result->io, "%s",
+             best_of(words, "io", "", "").priority < 0 ? "mpi-io"
+             : uses_romio(words)                       ? "romio"
+                                                       : "ompio");
 }

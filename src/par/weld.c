@@ -95,12 +95,6 @@ static void look_around(welder *k, sw_status *st)
         sw_fail(st, SW_ECANCEL, NULL, NULL, "%s", stopped_text);
 }
 
-/* What this rank writes in so many rounds from round r on. */
-static sw_region part_from(const sw_schedule *s, sw_region mine, uint64_t r, uint64_t rounds)
-{
-    return (sw_region){ sw_schedule_band(s, mine, r).begin, sw_schedule_band(s, mine, r + rounds - 1).end };
-}
-
 /* Put this rank's band together. By owner it is a collective; false when all ranks have to leave. */
 static bool fill(welder *k, uint32_t f, uint64_t r, sw_region mine, sw_status *st)
 {
@@ -125,7 +119,7 @@ static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
     sw_weld *w = k->w;
     const sw_schedule *s = w->sched;
     sw_region mine = sw_schedule_region(s, w->l, f, (uint32_t)w->world->rank);
-    uint64_t rounds = sw_schedule_rounds(s, w->l, f), seen = sw_max(SW_VIEW_MAX / s->band, 1);
+    uint64_t rounds = sw_schedule_rounds(s, w->l, f);
     sw_watch watch;
 
     sw_watch_init(&watch, &k->group);
@@ -135,8 +129,6 @@ static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
         look_around(k, st);
         if (!fill(k, f, r, mine, st) || sw_watch_end(&watch, false, st))
             break;
-        if (r % seen == 0)
-            sw_out_view(out, part_from(s, mine, r, seen), s->unit);
         SW_FAULT_FLIP("band", k->band, band.end - band.begin);
         sw_out_write_all(out, band, k->band, st);
         sw_watch_begin(&watch, st);
@@ -155,7 +147,7 @@ static sw_code write_file(welder *k, uint32_t f, sw_status *st)
     sw_out out;
 
     if (sw_agree(&k->group, st) ||
-        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->sync, k->w->hints, st))
+        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->sync, &k->w->how, st))
         goto done;
     write_rounds(k, &out, f, st);
     if (!st->code && k->w->sync)

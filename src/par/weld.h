@@ -3,6 +3,7 @@
 #define SW_PAR_WELD_H
 
 #include "par/comm.h"
+#include "par/transport.h"
 #include "plan/held.h"
 #include "plan/outputs.h"
 #include "plan/schedule.h"
@@ -25,7 +26,7 @@ typedef struct sw_weld {
     const char *staged_dir; /* the files are made in it; sub-directories are there already */
     sw_memory memory;
     bool sync; /* make the files durable */
-    const char *const *hints;
+    sw_transport how;
     const volatile int *cancel;
     void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */
     void *user;

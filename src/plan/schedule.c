@@ -122,8 +122,8 @@ static uint64_t power_below(uint64_t n)
     return p;
 }
 
-/* Regions begin at multiples of the preferred block, or of a smaller one when a band is smaller. The view of
- * a file counts blocks in an int, so that very large files get larger ones. */
+/* Regions begin at multiples of the preferred block, or of a smaller one when a band is smaller. A very
+ * large file gets larger ones, so that an int can count them. */
 static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
 {
     block = sw_round_up(sw_max(block, BLOCK_MIN), BLOCK_MIN);

@@ -339,6 +339,37 @@ def test_the_users_transport_wins(dirs, make, weld, tmp_path):
     assert seen["ompio"] == "ompio" and seen["romio321"].startswith("romio")
 
 
+@pytest.mark.parametrize(
+    "env, options, named",
+    [
+        ({"OMPI_MCA_fcoll": "vulcan"}, [], "fcoll=vulcan"),
+        ({"OMPI_MCA_fcoll": "", "OMPI_MCA_fcoll_dynamic_priority": "100"}, [], "fcoll_dynamic_priority=100"),
+        ({}, ["--hint", "romio_cb_write=enable"], "the hint romio_cb_write=enable"),
+        ({}, ["--hint", "cb_nodes=1", "--hint", "romio_no_indep_rw=true"], "the hint romio_no_indep_rw=true"),
+    ],
+)
+def test_aggregation_is_not_followed(dirs, make, weld, tmp_path, env, options, named):
+    """Whoever asks for it: a warning, and the bytes go out by pwrite."""
+    src, out = dirs
+    ckpt = make(src)
+    result = weld(src, out, *options, "--report", tmp_path / "r", np=3, env={"OMPI_MCA_io": "ompio", **env})
+    same(out, ckpt.expect())
+    assert result.status == 0 and len(warnings(result)) == 1 and f"{named} asks MPI-IO to aggregate" in result.stderr
+    assert json.loads((tmp_path / "r").read_text())["io"] == "posix"
+
+
+def test_a_sites_file_of_parameters_brings_no_aggregation(dirs, make, weld, tmp_path):
+    """The environment stands above it, and the program has set what matters there."""
+    src, out = dirs
+    ckpt = make(src)
+    (tmp_path / "mca-params.conf").write_text("io = ompio\nfcoll = vulcan\nfcoll_vulcan_priority = 100\n")
+    env = {"OMPI_MCA_mca_base_param_files": str(tmp_path / "mca-params.conf")}
+    ok(weld(src, out, "--report", tmp_path / "r", np=3, env=env))
+    same(out, ckpt.expect())
+    got = json.loads((tmp_path / "r").read_text())
+    assert got["io"] == "ompio" and got["transport"]["fcoll"].startswith("^") and "fcoll_vulcan_priority" not in got["transport"]
+
+
 def test_buffer_sizes(dirs, make, weld):
     src, out = dirs
     ckpt = make(src)

@@ -141,7 +141,7 @@ class Look:
 # Calls that clean up: when one of them fails something stays behind, and the message says what.
 CLEANING = {"opendir", "readdir", "unlink", "rmdir", "open", "stat"}
 # Where nothing may be overlooked: a failure is status 4. (A shard that cannot be opened for read-ahead is opened again.)
-STRICT = {"create", "fallocate", "fsync", "lock", "mpi_close", "mpi_count", "mpi_open", "mpi_sync", "mpi_view",
+STRICT = {"create", "fallocate", "fsync", "lock", "mpi_close", "mpi_count", "mpi_open", "mpi_sync",
           "mpi_write", "open_out", "pread", "read", "rename", "write"}  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from conftest import TRANSPORTS, Scene, may, next_run, transport
-from runner import fails, finish, ok, run, start
+from runner import fails, finish, ok, run, start, warnings
 from test_kill import at, wait_stopped
 
 PAGE = 4096
@@ -180,11 +180,22 @@ def test_an_output_dir_that_one_rank_cannot_see(scene, out, rank):
 # ---- transports that nobody should choose ---------------------------------------------------------
 
 
+AGGREGATING = {"OMPI_MCA_io": "ompio", "OMPI_MCA_fcoll": "vulcan", "OMPI_MCA_io_ompio_num_aggregators": "3"}
+
+
 @pytest.mark.parametrize("np", [3, 5])
 def test_an_aggregating_transport_on_request(scenes, tmp_path, np):
-    """The user's settings win, and without a failure the bytes are right: enough small rounds to show it if not."""
+    """It is warned of and not followed."""
     scene = scenes[2]
     out = scene.put_old(tmp_path / "out")
-    env = {"OMPI_MCA_io": "ompio", "OMPI_MCA_fcoll": "vulcan", "OMPI_MCA_io_ompio_num_aggregators": "3"}
-    result = run(scene.args(out), np=np, env=env, timeout=60)
-    assert result.status == 0 and scene.look(out).new
+    result = run(scene.args(out), np=np, env=AGGREGATING, timeout=60)
+    assert result.status == 0 and scene.look(out).new and "fcoll=vulcan" in warnings(result)[0]
+
+
+@pytest.mark.parametrize("np", [3, 5])
+def test_a_disk_that_fills_with_an_aggregating_transport(large, small_disk, np):
+    """There it loses data without a word, or hangs."""
+    out = small_disk(rounded(large) // 2) / "out"
+    env = {**AGGREGATING, "SHARDWELD_NO_RESERVE": "1"}
+    fails(run(large.args(out, buffer="256KiB"), np=np, env=env, timeout=60), 4, "no space left on device")
+    assert not large.look(out).files

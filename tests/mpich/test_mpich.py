@@ -40,6 +40,20 @@ def test_weld(ckpt, tmp_path, np_, assign):
     ok(run(["verify", src, out], np=np_))
 
 
+def test_the_transport_is_told(ckpt, tmp_path):
+    """As an open file shows it; aggregation is not followed, and a file of hints brings none."""
+    src, out, want = ckpt
+    (tmp_path / "hints").write_text("romio_cb_write enable\nromio_no_indep_rw true\n")
+    args = ["consolidate", "--overwrite", "--report", tmp_path / "r", src, out]
+    ok(run(args, np=2, env={"ROMIO_HINTS": str(tmp_path / "hints")}))
+    got = json.loads((tmp_path / "r").read_text())
+    assert got["io"] == "romio" and got["transport"]["romio_cb_write"] == "disable" and got["transport"]["romio_no_indep_rw"] == "false"
+    result = run([*args, "--hint", "romio_cb_write=enable"], np=2)
+    assert result.status == 0 and "the hint romio_cb_write=enable" in result.stderr, show(result)
+    assert json.loads((tmp_path / "r").read_text())["io"] == "posix"
+    assert oracle.difference(oracle.tree(out), want) == ""
+
+
 def test_an_error_has_one_message_and_its_status(ckpt):
     src, out, _ = ckpt
     (src / oracle.shard_name(2, 1, 2)).unlink()
