@@ -110,6 +110,37 @@ void sw_comm_mpi_release(sw_comm *comm);
  *   output_dir  where the output will be, to look at its file system; need not exist yet; NULL = unknown */
 void sw_transport_defaults(const char *output_dir);
 
+/* ---- watching over a run ------------------------------------------------------------------------ */
+
+/* A file server that does not answer, a link that is down, a process that was stopped: then calls of this library stand still, because
+ * neither the system nor MPI returns. A watchdog is a thread on every rank that sees whether its rank gets on; the ranks tell rank 0 so by
+ * UDP (a port that the system chooses, a few bytes every 3 s), which needs neither MPI nor files. A rank that stands still without
+ * waiting for others, and one that is not heard of any more, is waited for. Where the ranks have no UDP between them, each that stands
+ * still by itself is told of by itself, and nothing is known of the others. */
+typedef struct sw_watchdog sw_watchdog;
+
+/* Zero is the default of each member. The callbacks come from the watchdog's thread, on rank 0; on another rank only where rank 0 is not heard
+ * of. text is a line without a newline: "no round has finished for 31 s: waiting for rank 37 on node12 (reading shard-00038-...)".
+ *   seconds  after so long without progress: stalled(), and again after twice as long, and so on; 0 = 30, or half of timeout where that is less
+ *   timeout  seconds, after which the group is given up: expired(), on every rank that can be reached. It should end the process, since
+ *            nothing else can end a call that does not return. text is NULL where rank 0 has something to say. 0 = never */
+typedef struct sw_watchdog_options {
+    double seconds;
+    double timeout;
+    void *user;
+    void (*stalled)(void *user, const char *text);
+    void (*expired)(void *user, const char *text);
+} sw_watchdog_options;
+
+/* Collective. Watch over what the calling thread does in functions of this library until sw_watchdog_stop().
+ *   out  NULL on error
+ * Errors: SW_EIO (no thread can be made), SW_ENOMEM; agreed upon. */
+sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, sw_watchdog **out,
+                          sw_status *st);
+
+/* Local, from the same thread: this rank is through, and is not waited for any more. NULL is fine. */
+void sw_watchdog_stop(sw_watchdog *w);
+
 /* ---- options ------------------------------------------------------------------------------------ */
 
 typedef enum sw_assign {

@@ -322,6 +322,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_code_text": (c_char_p, [c_int]),
     "sw_status_message": (c_char_p, [_st, c_char_p, c_size_t]),
     "sw_status_sign": (None, [_st, c_int]),
+    "sw_watchdog_start": (c_int, [_comm, c_void_p, POINTER(c_void_p), _st]),
+    "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
     "sw_comm_world": (c_int, [_comm, _st]),
     "sw_comm_mpi_release": (None, [_comm]),

@@ -74,6 +74,8 @@ static int strike(const char *action)
             nanosleep(&longer, NULL);
         return 0;
     }
+    while (strcmp(action, "hang") == 0)
+        nanosleep(&longer, NULL);
     if (strcmp(action, "slow") == 0) {
         nanosleep(&moment, NULL);
         return 0;

@@ -2,6 +2,7 @@
  * an error names the path and the reason of the system, and nothing is ever followed out of a tree. */
 #include "base/path.h"
 #include "base/sort.h"
+#include "base/step.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,6 +62,7 @@ sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
 {
     struct stat s;
 
+    sw_step("opening", shown(show, path));
     *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
     if (*fd < 0)
         return sw_fail_errno(st, shown(show, path), errno, "cannot open");
@@ -77,6 +79,7 @@ sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
 
 sw_code sw_fd_create_mode(const char *path, const char *show, mode_t mode, int *fd, sw_status *st)
 {
+    sw_step("making", shown(show, path));
     *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, mode);
     return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
 }
@@ -91,6 +94,7 @@ sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t a
     uint64_t done = 0;
     ssize_t got;
 
+    sw_step("reading", show);
     while (done < n) {
         got = SW_FAULT("read")
                   ? -1
@@ -114,6 +118,7 @@ sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, u
     uint64_t done = 0;
     ssize_t put;
 
+    sw_step("writing", show);
     while (done < n) {
         put = SW_FAULT("write") ? -1
                                 : pwrite(fd, (const char *)from + done, (size_t)sw_min(n - done, CALL_MAX),
@@ -137,6 +142,7 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
         return SW_OK;
     if (size > INT64_MAX)
         return sw_fail(st, SW_EIO, show, NULL, "%" PRIu64 " bytes are more than a file can hold", size);
+    sw_step("reserving room for", show);
     do {
         r = SW_FAULT("fallocate") ? -1 : fallocate(fd, 0, 0, (off_t)size);
     } while (r != 0 && errno == EINTR);
@@ -158,6 +164,7 @@ static int fsync_retry(int fd)
 
 sw_code sw_fd_sync(int fd, const char *show, sw_status *st)
 {
+    sw_step("syncing", show);
     return fsync_retry(fd) ? sw_fail_errno(st, show, errno, "cannot sync") : SW_OK;
 }
 
@@ -168,6 +175,7 @@ sw_code sw_fd_close(int fd, const char *show, sw_status *st)
 
     if (fd < 0)
         return SW_OK;
+    sw_step("closing", show);
     r = close(fd);
     if (SW_FAULT("close"))
         r = -1;
@@ -181,6 +189,7 @@ static sw_code read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_st
 {
     ssize_t got;
 
+    sw_step("reading", show);
     for (;;) {
         if (sw_buf_reserve(b, 65536, st))
             return st->code;
@@ -267,6 +276,7 @@ sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_s
 
     if (!s)
         s = &own;
+    sw_step("looking at", path);
     if ((SW_FAULT("stat") ? -1 : lstat(path, s)) == 0)
         *kind = kind_of(s);
     else if (is_absence(errno))
@@ -282,6 +292,7 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
 
     if (!s)
         s = &own;
+    sw_step("looking at", path);
     if ((SW_FAULT("stat") ? -1 : stat(path, s)) == 0) {
         *kind = kind_of(s);
         return SW_OK;
@@ -334,6 +345,7 @@ sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st)
     DIR *dir;
 
     memset(out, 0, sizeof *out);
+    sw_step("listing", path);
     dir = SW_FAULT("opendir") ? NULL : opendir(path);
     if (!dir)
         return sw_fail_errno(st, path, errno, "cannot list");
@@ -448,9 +460,11 @@ void sw_path_rmdirs(const char *path, size_t kept)
 sw_code sw_path_rename(const char *from, const char *to, sw_status *st)
 {
     struct stat was, is;
-    bool known = lstat(from, &was) == 0;
+    bool known;
     int r, err;
 
+    sw_step("renaming to", to);
+    known = lstat(from, &was) == 0;
     r = SW_FAULT("rename") ? -1 : rename(from, to);
     err = errno;
     if (r == 0 || (err == ENOENT && known && lstat(to, &is) == 0 && is.st_ino == was.st_ino))
@@ -461,8 +475,10 @@ sw_code sw_path_rename(const char *from, const char *to, sw_status *st)
 
 sw_code sw_path_unlink(const char *path, sw_status *st)
 {
-    int r = SW_FAULT("unlink") ? -1 : unlink(path);
+    int r;
 
+    sw_step("removing", path);
+    r = SW_FAULT("unlink") ? -1 : unlink(path);
     return r != 0 && !is_absence(errno) ? sw_fail_errno(st, path, errno, "cannot remove") : SW_OK;
 }
 

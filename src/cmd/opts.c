@@ -86,6 +86,27 @@ static sw_code refuse_value(parse *p, const sw_opt *row, const char *value, cons
     return refuse(p, "--%s '%s': expected %s", row->name, value, want);
 }
 
+/* 90, 90s, 15m, 2h; at most some 30 years. False: it is none of that. */
+static bool parse_time(const char *text, uint64_t *seconds)
+{
+    static const struct {
+        const char *unit;
+        uint64_t seconds;
+    } units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "h", 3600 } };
+    char *end;
+    uint64_t n = strtoull(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || n > 999999999)
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcmp(end, units[i].unit) != 0)
+            continue;
+        *seconds = n * units[i].seconds;
+        return *seconds <= 999999999;
+    }
+    return false;
+}
+
 static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *to)
 {
     uint64_t n = 0;
@@ -97,6 +118,9 @@ static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *
 
         if (sw_size_parse(value, &n, &why))
             return refuse_value(p, row, value, "a size such as 64MiB or 5GB");
+    } else if (row->type == SW_OPT_TIME) {
+        if (!parse_time(value, &n))
+            return refuse_value(p, row, value, "a time such as 90s, 15m or 2h");
     } else {
         n = strtoull(value, &end, 10);
         /* strtoull takes signs and spaces, and stops at the largest number there is. */
@@ -197,6 +221,7 @@ static sw_code put_value(parse *p, const sw_opt *row, const char *value)
         return SW_OK;
     case SW_OPT_SIZE:
     case SW_OPT_COUNT:
+    case SW_OPT_TIME:
         return put_number(p, row, value, to);
     case SW_OPT_CHOICE:
         return put_choice(p, row, value, to);

@@ -26,6 +26,7 @@ typedef struct sw_args {
     sw_name_rule *name_rules; /* what opt.name_rules points at, and */
     char **prefixes;          /* what their `from` points at; owned */
     const char *report;
+    uint64_t timeout; /* seconds; 0 = never */
     sw_when progress;
     bool quiet;
     bool verbose;
@@ -44,6 +45,7 @@ typedef enum sw_opt_type {
     SW_OPT_TEXT,    /* const char *, not empty; of several the last one counts, here and below */
     SW_OPT_SIZE,    /* uint64_t, see sw_size_parse() */
     SW_OPT_COUNT,   /* uint64_t, decimal digits */
+    SW_OPT_TIME,    /* uint64_t, seconds: decimal digits and nothing, s, m or h */
     SW_OPT_CHOICE,  /* an enum: the position in choices */
     SW_OPT_LIST,    /* all of them: a NULL-terminated array of const char * */
     SW_OPT_PAIRS,   /* the same of KEY=VALUE */
@@ -94,7 +96,7 @@ extern const sw_command sw_commands[];
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
-        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, SW_WHEN_AUTO, false, false,      \
+        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, 0, SW_WHEN_AUTO, false, false,      \
             { NULL, NULL, NULL }, 0, NULL, NULL, false, false                                                \
     }
 

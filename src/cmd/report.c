@@ -121,6 +121,7 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
         return sw_report_text(word);
     case SW_OPT_SIZE:
     case SW_OPT_COUNT:
+    case SW_OPT_TIME:
         memcpy(&n, from, sizeof n);
         return n ? sw_report_integer(n) : json_null();
     case SW_OPT_CHOICE:

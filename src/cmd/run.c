@@ -3,8 +3,13 @@
  * half a second to begin, and keeps a directory per machine that jobs which end at the same time can take from one another. */
 #include "run.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "launch.h"
 #include "report.h"
@@ -12,6 +17,23 @@
 #include "shardweld_mpi.h"
 
 /* ---- what the library calls, on rank 0 ---------------------------------------------------------- */
+
+/* Take the voice. The other thread may stand still with it in its hand, in the midst of writing to a pipe that nobody reads: then we
+ * speak without. */
+static bool take_voice(sw_run *run)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    return pthread_mutex_timedlock(&run->voice, &until) == 0;
+}
+
+static void give_voice(sw_run *run, bool taken)
+{
+    if (taken)
+        pthread_mutex_unlock(&run->voice);
+}
 
 /* Kept for the report; one that finds no memory is only printed. */
 static void keep_warning(sw_run *run, const char *text)
@@ -29,19 +51,83 @@ static void keep_warning(sw_run *run, const char *text)
 static void on_warning(void *user, const char *text)
 {
     sw_run *run = user;
+    bool taken = take_voice(run);
 
     keep_warning(run, text);
-    if (run->args->quiet)
-        return;
-    sw_progress_pause(&run->progress);
-    sw_say_warning(text);
+    if (!run->args->quiet) {
+        sw_progress_pause(&run->progress);
+        sw_say_warning(text);
+    }
+    give_voice(run, taken);
 }
 
 static void on_progress(void *user, uint64_t done, uint64_t total)
 {
     sw_run *run = user;
+    bool taken = take_voice(run);
 
     sw_progress_update(&run->progress, done, total);
+    give_voice(run, taken);
+}
+
+/* ---- giving up ---------------------------------------------------------------------------------- */
+
+typedef struct obituary {
+    sw_run run; /* without what another thread is about to fill */
+    sw_status st;
+} obituary;
+
+static void *write_obituary(void *arg)
+{
+    const obituary *o = arg;
+    sw_status ignored = SW_STATUS_INIT;
+
+    sw_report_write(&o->run, &o->st, &ignored);
+    return NULL;
+}
+
+/* The directory of the report may be what does not answer. */
+static void try_report(const sw_run *run, const sw_status *st)
+{
+    obituary o = { .run = { .args = run->args, .comm = run->comm }, .st = *st };
+    struct timespec until;
+    pthread_t thread;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 5;
+    if (pthread_create(&thread, NULL, write_obituary, &o) == 0)
+        pthread_timedjoin_np(thread, NULL, &until);
+}
+
+/* From the watchdog's thread: nobody gets on. The calls that stand still can be ended in no other way; the launcher ends the other ranks. text
+ * NULL: rank 0 tells why. */
+static void on_expired(void *user, const char *text)
+{
+    sw_run *run = user;
+    sw_status st = SW_STATUS_INIT;
+
+    sw_refuse(&st, SW_EIO, NULL, "%s; given up%s%s%s", text ? text : "", run->staging ? ", " : "",
+              run->staging ? run->staging : "", run->staging ? " stays until the next run removes it" : "");
+    if (run->comm.size > 1)
+        sw_status_sign(&st, run->comm.rank);
+    if (text) {
+        take_voice(run);
+        sw_progress_pause(&run->progress);
+        sw_say_error(&st);
+        if (run->args->report && run->comm.rank == 0)
+            try_report(run, &st);
+    }
+    _exit(sw_code_exit_status(st.code));
+}
+
+/* Collective. */
+static sw_code watch(sw_run *run, sw_status *st)
+{
+    const sw_watchdog_options opt = {
+        .timeout = (double)run->args->timeout, .user = run, .stalled = on_warning, .expired = on_expired
+    };
+
+    return sw_watchdog_start(&run->comm, &opt, &run->watchdog, st);
 }
 
 /* ---- agreement ---------------------------------------------------------------------------------- */
@@ -133,6 +219,37 @@ static void release(sw_run *run)
     for (size_t i = 0; i < run->nwarnings; i++)
         free(run->warnings[i]);
     free(run->warnings);
+    free(run->staging);
+}
+
+/* Where the library stages what the command writes (SPEC 6, 7). For messages: NULL when memory is short. */
+static void name_staging(sw_run *run)
+{
+    const sw_args *args = run->args;
+    bool shards = args->command->run == sw_cmd_reshard, whole = args->command->run == sw_cmd_consolidate;
+    size_t n = args->output ? strlen(args->output) : 0, dir;
+    struct stat s;
+    int got;
+
+    if (args->opt.dry_run || (!shards && !whole) || n == 0)
+        return;
+    while (n > 1 && args->output[n - 1] == '/')
+        n--;
+    for (dir = n; dir > 0 && args->output[dir - 1] != '/';)
+        dir--;
+    if (shards && lstat(args->output, &s) && errno == ENOENT)
+        got = asprintf(&run->staging, "%.*s.%.*s.shardweld-new", (int)dir, args->output, (int)(n - dir),
+                       args->output + dir);
+    else
+        got = asprintf(&run->staging, "%.*s/.shardweld-staging", (int)n, args->output);
+    if (got < 0)
+        run->staging = NULL;
+}
+
+static void end_watch(sw_run *run)
+{
+    sw_watchdog_stop(run->watchdog);
+    run->watchdog = NULL;
 }
 
 /* Collective. The library's part. */
@@ -143,7 +260,12 @@ static void work(sw_run *run, double begun, sw_status *st)
     run->seconds_start = ready - begun;
     if (run->comm.rank == 0)
         sw_progress_begin(&run->progress, run->args->progress, run->args->quiet);
-    run->args->command->run(run, st);
+    name_staging(run);
+    if (watch(run, st) == SW_OK)
+        run->args->command->run(run, st);
+    /* What is left is for rank 0 to do. */
+    if (run->comm.rank != 0)
+        end_watch(run);
     run->seconds = sw_clock() - ready;
 }
 
@@ -159,12 +281,13 @@ static void listen(sw_run *run, sw_args *args)
 int sw_run_alone(const sw_args *args, double begun, sw_status *st)
 {
     sw_args mine = *args;
-    sw_run run = { .args = &mine, .comm = sw_comm_self() };
+    sw_run run = { .args = &mine, .comm = sw_comm_self(), .voice = PTHREAD_MUTEX_INITIALIZER };
 
     listen(&run, &mine);
     if (st->code == SW_OK)
         work(&run, begun, st);
     tell(&run, st);
+    end_watch(&run);
     release(&run);
     return sw_code_exit_status(st->code);
 }
@@ -186,7 +309,7 @@ static void give_up(const sw_comm *comm, sw_status *st)
 int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
 {
     sw_args mine = *args;
-    sw_run run = { .args = &mine };
+    sw_run run = { .args = &mine, .voice = PTHREAD_MUTEX_INITIALIZER };
     sw_status start = SW_STATUS_INIT;
     int err;
 
@@ -204,6 +327,7 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
         give_up(&run.comm, st);
     if (run.comm.rank == 0)
         tell(&run, st);
+    end_watch(&run);
     err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, 0, MPI_COMM_WORLD);
     if (err != MPI_SUCCESS && broken(err, st))
         give_up(&run.comm, st);

@@ -2,6 +2,8 @@
 #ifndef SW_CMD_RUN_H
 #define SW_CMD_RUN_H
 
+#include <pthread.h>
+
 #include "opts.h"
 #include "progress.h"
 #include "shardweld.h"
@@ -10,6 +12,9 @@ typedef struct sw_run {
     const sw_args *args;
     sw_comm comm;
     sw_progress progress;
+    pthread_mutex_t voice; /* who speaks, or notes what was said: this thread or the watchdog's */
+    sw_watchdog *watchdog;
+    char *staging;                /* where files are staged; NULL = nothing is */
     sw_result result;             /* consolidate, reshard */
     sw_verification verification; /* verify */
     sw_checkpoint *checkpoint;    /* inspect */

@@ -197,6 +197,14 @@ static const sw_opt reading_rows[] = {
     SW_OPT_END,
 };
 
+#define ROW_TIMEOUT                                                                                          \
+    {                                                                                                        \
+        "timeout", 0, SW_OPT_TIME, AT(timeout), "TIME",                                                      \
+            "give up, with status 4, when no round has finished for so long: a file server or a link is "    \
+            "down (a number and nothing, s, m or h; 0: never, the default)",                                 \
+            SW_SET_NONE, 0, NULL                                                                             \
+    }
+
 static const sw_opt message_rows[] = {
     { "report", 0, SW_OPT_TEXT, AT(report), "FILE", "write a JSON report of the run, of a failed one too",
       SW_SET_NONE, 0, NULL },
@@ -207,6 +215,7 @@ static const sw_opt message_rows[] = {
       SW_SET_VOICE, 0, NULL },
     { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "say what was planned, how it ran and how long it took",
       SW_SET_VOICE, 0, NULL },
+    ROW_TIMEOUT,
     ROW_HELP,
     ROW_VERSION,
     SW_OPT_END,
@@ -240,6 +249,7 @@ static const sw_opt diagnosis_rows[] = {
 static const sw_opt inspect_message_rows[] = {
     { "quiet", 'q', SW_OPT_FLAG, AT(quiet), NULL, "no warnings", SW_SET_VOICE, 0, NULL },
     { "verbose", 'v', SW_OPT_FLAG, AT(verbose), NULL, "a table of all boxes, too", SW_SET_VOICE, 0, NULL },
+    ROW_TIMEOUT,
     ROW_HELP,
     ROW_VERSION,
     SW_OPT_END,

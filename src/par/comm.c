@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "base/num.h"
+#include "base/step.h"
 #include "shardweld_mpi.h"
 
 #define BCAST_PART (UINT64_C(1) << 30)
@@ -55,7 +56,8 @@ static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
 {
     const mpi_ctx *c = ctx;
 
-    return n > INT_MAX || MPI_Bcast(buf, (int)n, MPI_BYTE, root, c->comm) != MPI_SUCCESS;
+    sw_step_wait();
+    return n > INT_MAX || sw_step_waited(MPI_Bcast(buf, (int)n, MPI_BYTE, root, c->comm)) != MPI_SUCCESS;
 }
 
 /* The callers cut what they gather, so that a total above INT_MAX is a mistake of ours. */
@@ -71,15 +73,19 @@ static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *c
         c->places[r] = (int)total;
         total += counts[r];
     }
-    return total > INT_MAX || MPI_Allgatherv(mine, c->counts[c->rank], MPI_BYTE, all, c->counts, c->places,
-                                             MPI_BYTE, c->comm) != MPI_SUCCESS;
+    if (total > INT_MAX)
+        return 1;
+    sw_step_wait();
+    return sw_step_waited(MPI_Allgatherv(mine, c->counts[c->rank], MPI_BYTE, all, c->counts, c->places,
+                                         MPI_BYTE, c->comm)) != MPI_SUCCESS;
 }
 
 static int mpi_barrier(void *ctx)
 {
     const mpi_ctx *c = ctx;
 
-    return MPI_Barrier(c->comm) != MPI_SUCCESS;
+    sw_step_wait();
+    return sw_step_waited(MPI_Barrier(c->comm)) != MPI_SUCCESS;
 }
 
 /* Take over comm (ours to free). */
@@ -215,7 +221,8 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
     if (!sw_comm_mpi(comm, &mpi))
         return SW_OK;
     *out = sw_comm_self();
-    err = MPI_Comm_split(mpi, color, comm->rank, &part);
+    sw_step_wait();
+    err = sw_step_waited(MPI_Comm_split(mpi, color, comm->rank, &part));
     if (err != MPI_SUCCESS)
         return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot split the communicator");
     if (mpi_wrap(part, out, st)) {
@@ -270,9 +277,11 @@ static int first_failed(const sw_comm *comm, sw_code code)
     MPI_Comm mpi;
     int *all;
 
-    if (sw_comm_mpi(comm, &mpi))
-        return MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, mpi) == MPI_SUCCESS ? first : -1;
-    {
+    if (sw_comm_mpi(comm, &mpi)) {
+        sw_step_wait();
+        if (sw_step_waited(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, mpi)) != MPI_SUCCESS)
+            first = -1;
+    } else {
         sw_status st = SW_STATUS_INIT;
 
         all = sw_calloc((uint64_t)comm->size, sizeof *all, &st);
@@ -327,7 +336,9 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
     MPI_Comm mpi;
 
     if (sw_comm_mpi(comm, &mpi)) {
-        if (n > INT_MAX || MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, mpi) != MPI_SUCCESS)
+        sw_step_wait();
+        if (n > INT_MAX || sw_step_waited(MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE,
+                                                        mpi)) != MPI_SUCCESS)
             broken(comm, st);
         return st->code;
     }
@@ -438,12 +449,13 @@ static int wait_idle(MPI_Request *request)
     const struct timespec moment = { 0, 50000 };
     int done = *request == MPI_REQUEST_NULL, err = MPI_SUCCESS; /* without MPI there is nothing to wait for */
 
+    sw_step_wait();
     for (int i = 0; !done && err == MPI_SUCCESS; i++) {
         err = MPI_Test(request, &done, MPI_STATUS_IGNORE);
         if (!done && i > 100)
             nanosleep(&moment, NULL);
     }
-    return err;
+    return sw_step_waited(err);
 }
 
 bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
@@ -523,6 +535,7 @@ void sw_stopper_finish(sw_stopper *s, sw_status *st)
         leader = leader || leader_at(s, i) == s->world->rank;
     if (sw_comm_allgather(s->world, &told, sizeof told, s->told, st) == SW_ECOMM)
         return;
+    sw_step_wait();
     for (int r = 0; leader && r < s->world->size; r++)
         if (s->told[r] && r != s->world->rank &&
             MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
@@ -531,5 +544,6 @@ void sw_stopper_finish(sw_stopper *s, sw_status *st)
     for (int i = 0; i < s->nsent; i++)
         if (MPI_Wait(&s->sent[i], MPI_STATUS_IGNORE) != MPI_SUCCESS)
             broken(s->world, st);
+    sw_step_waited(0);
     s->nsent = 0;
 }

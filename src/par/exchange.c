@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/step.h"
 #include "par/comm.h"
 #include "par/convert.h"
 
@@ -185,6 +186,7 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
 static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 {
     uint64_t k = 1, most = 0, tried = 1;
+    int err;
 
     for (;;) {
         for (uint64_t i = 0; i < k;) {
@@ -196,7 +198,9 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
                 i = 0;
             }
         }
-        if (MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi) != MPI_SUCCESS)
+        sw_step_wait();
+        err = sw_step_waited(MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi));
+        if (err != MPI_SUCCESS)
             return 0;
         if (tried == most)
             return most;
@@ -345,8 +349,9 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
         make_types(x, st);
     /* Only what all ranks have prepared can be exchanged. */
     if (sw_agree(x->comm, st) == SW_OK) {
-        err = MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band, x->recv_counts,
-                            x->recv_at, x->recv_types, x->mpi);
+        sw_step_wait();
+        err = sw_step_waited(MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band, x->recv_counts,
+                            x->recv_at, x->recv_types, x->mpi));
         if (err != MPI_SUCCESS)
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
     }

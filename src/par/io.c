@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/step.h"
 
 /* How long a file that another rank made may stay invisible (lookup caches of network file systems). */
 #define OPEN_TRIES 20
@@ -23,6 +24,7 @@
 
 static sw_code create_file(sw_out *o, const char *path, sw_status *st)
 {
+    sw_step("making", o->show);
     o->fd = SW_FAULT("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (o->fd < 0)
         return sw_fail_errno(st, o->show, errno, "cannot create");
@@ -33,6 +35,7 @@ static sw_code open_file(sw_out *o, const char *path, sw_status *st)
 {
     const struct timespec wait = { 0, OPEN_WAIT_NS };
 
+    sw_step("opening", o->show);
     for (int i = 0; i < OPEN_TRIES; i++) {
         o->fd = SW_FAULT("open_out") ? -1 : open(path, O_RDWR | O_CLOEXEC);
         if (o->fd >= 0 || errno != ENOENT)
@@ -74,6 +77,7 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, sw_transport 
 
     sw_transport_hints(how, &info, st);
     if (!sw_agree(o->group, st)) {
+        sw_step_joint("opening", o->show);
         err = MPI_File_open(mpi, path, MPI_MODE_WRONLY, info, &o->fh);
         o->mpi = err == MPI_SUCCESS;
         if (SW_FAULT("mpi_open"))
@@ -153,6 +157,7 @@ static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status 
     MPI_Status status;
 
     memset(&status, 0, sizeof status);
+    sw_step("writing", o->show);
     err = MPI_File_write_at_all(o->fh, (MPI_Offset)band.begin, data, n, MPI_BYTE, &status);
     if (SW_FAULT("mpi_write"))
         err = MPI_ERR_IO;
@@ -187,6 +192,7 @@ sw_code sw_out_sync(sw_out *o, sw_status *st)
 
     if (!o->mpi)
         return sw_fd_sync(o->fd, o->show, st);
+    sw_step_joint("syncing", o->show);
     err = MPI_File_sync(o->fh);
     if (SW_FAULT("mpi_sync"))
         err = MPI_ERR_IO;
@@ -202,6 +208,7 @@ sw_code sw_out_close(sw_out *o, sw_status *st)
     int err = MPI_SUCCESS;
 
     if (o->mpi) {
+        sw_step_joint("closing", o->show);
         err = MPI_File_close(&o->fh);
         if (SW_FAULT("mpi_close"))
             err = MPI_ERR_IO;

@@ -37,6 +37,7 @@
 #include "base/fault.h"
 #include "base/hash.h"
 #include "base/path.h"
+#include "base/step.h"
 
 #define TOUCH_SECONDS 30
 #define DEAD_SECONDS 600         /* without locks: no sign of life for so long means dead */
@@ -458,6 +459,7 @@ sw_code sw_lock_take(const char *dir, const char *show, sw_lock **out, bool *gon
     if (!(l->dir = sw_strdup(dir, st)) || !(l->path = sw_path_join(dir, SW_LOCK_NAME, st)))
         goto out;
     compose(l);
+    sw_step("locking", l->path);
     result = keep_trying(l, show, st);
     *gone = result == GONE;
     if (result == AGAIN)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/step.h"
 #include "par/compare.h"
 #include "par/gather.h"
 #include "par/source.h"
@@ -110,7 +111,8 @@ static void send_used(replica_reader *r, const replica_pair *p, int to, sw_statu
 
         n = sw_min(r->k->chunk, p->bytes - from);
         length = st->code || r->stopped || read_chunk(r, p->want, from, n, r->want, st) ? 0 : (int)n;
-        err = MPI_Send(r->want, length, MPI_BYTE, to, TAG_REPLICA, r->mpi);
+        sw_step_wait();
+        err = sw_step_waited(MPI_Send(r->want, length, MPI_BYTE, to, TAG_REPLICA, r->mpi));
         if (err != MPI_SUCCESS)
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot send");
     }
@@ -123,7 +125,8 @@ static void receive_used(replica_reader *r, const replica_pair *p, int from_rank
         int err, length = 0;
 
         n = sw_min(r->k->chunk, p->bytes - from);
-        err = MPI_Recv(r->want, (int)n, MPI_BYTE, from_rank, TAG_REPLICA, r->mpi, &status);
+        sw_step_wait();
+        err = sw_step_waited(MPI_Recv(r->want, (int)n, MPI_BYTE, from_rank, TAG_REPLICA, r->mpi, &status));
         if (err == MPI_SUCCESS)
             err = MPI_Get_count(&status, MPI_BYTE, &length);
         if (err != MPI_SUCCESS)

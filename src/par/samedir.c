@@ -94,10 +94,11 @@ static sw_code compare(const sw_buf *b, const char *staged, const char *show, in
     if (same || st->code)
         return st->code;
     sw_host_name(host, sizeof host);
-    return sw_fail(st, SW_EUSAGE, show, NULL,
-                   "is not the same directory for rank 0 on %s and rank %d on %s: choose one that all of them "
-                   "share",
-                   w->host, rank, host);
+    return sw_fail(
+        st, SW_EUSAGE, show, NULL,
+        "is not the same directory for rank 0 on %s and rank %d on %s: choose one that all of them "
+        "share",
+        w->host, rank, host);
 }
 
 sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, sw_status *st)

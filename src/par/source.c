@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/step.h"
 
 /* Rows at least as long as this are read straight into their places, many in one call; shorter ones would
  * cost more in the kernel than a second copy costs here. */
@@ -112,6 +113,7 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     path = sw_path_join(s->dir, f->name, st);
     if (!path)
         return st->code;
+    sw_step("opening", f->name);
     *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (*fd < 0) {
         sw_fail_errno(st, f->name, errno, "cannot open");
@@ -128,6 +130,7 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
 
 sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st)
 {
+    sw_step("reading", name);
     while (nv > 0) {
         ssize_t got = SW_FAULT("pread") ? -1 : preadv(fd, v, nv, (off_t)at);
 

@@ -14,7 +14,7 @@ from test_layout import NAMES
 
 CONSOLIDATE = [
     "--fqn-map", "--like", "--max-shard-size", "--single-file", "--expect-shards", "--overwrite", "--sync", "--no-sync",
-    "--buffer-size", "--node-local", "--assign", "--hint", "--report", "--progress", "--dry-run", "--verify", "--include",
+    "--buffer-size", "--node-local", "--assign", "--hint", "--report", "--progress", "--timeout", "--dry-run", "--verify", "--include",
     "--exclude", "--strip-prefix", "--rename", "--cast-dtype", "--dequantize", "--assets", "--no-assets", "--diffusers", "--diffusers-index", "--quiet", "--verbose",
 ]  # fmt: skip
 COMMANDS = ["consolidate", "verify", "inspect", "reshard"]

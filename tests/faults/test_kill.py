@@ -183,9 +183,9 @@ def test_a_signal_while_publishing_leaves_old_or_new(scene, out):
         assert next_run(scene, out) == ""
 
 
-def start_slowly(scene, out):
+def start_slowly(scene, out, *more):
     """Three ranks that write for a second or more; their first file is there."""
-    process = start(scene.args(out, buffer="4KiB"), np=3, env=at("mpi_write", -1, "1+", "slow"))
+    process = start([*scene.args(out, buffer="4KiB"), *more], np=3, env=at("mpi_write", -1, "1+", "slow"))
     staged = out / ".shardweld-staging" / "new" / oracle.model_name(1, 1)
     end = time.monotonic() + 30
     while time.monotonic() < end and not staged.exists():

@@ -42,6 +42,26 @@ static void parse(line *l, const char *text)
     parse_with(l, sw_commands, text);
 }
 
+static void test_times(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t seconds;
+    } cases[] = { { "0", 0 }, { "90", 90 }, { "90s", 90 }, { "15m", 900 }, { "2h", 7200 } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[64];
+        line l;
+
+        snprintf(text, sizeof text, "verify --timeout %s in out", cases[i].text);
+        parse(&l, text);
+        assert_int_equal(l.st.code, SW_OK);
+        assert_int_equal(l.args.timeout, cases[i].seconds);
+        sw_args_release(&l.args);
+    }
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -86,6 +106,10 @@ static void test_refused(void **state)
         { "consolidate --max-shard-size 0 in out", "--max-shard-size '0': expected at least 1" },
         { "consolidate --expect-shards 0 in out", "--expect-shards '0': expected at least 1" },
         { "consolidate --expect-shards -1 in out", "--expect-shards '-1': expected a whole number" },
+        { "verify --timeout 5x in out", "--timeout '5x': expected a time such as 90s, 15m or 2h" },
+        { "inspect --timeout -1 in", "--timeout '-1': expected a time" },
+        { "reshard --ranks 2 --timeout 1000000h in out", "--timeout '1000000h': expected a time" },
+        { "consolidate --timeout m in out", "--timeout 'm': expected a time" },
         { "consolidate --expect-shards 4x in out", "--expect-shards '4x': expected a whole number" },
         { "consolidate --expect-shards 99999999999999999999 in out", "expected a whole number" },
         { "consolidate --assign rank in out", "--assign 'rank': expected one of auto, band, owner" },
@@ -515,6 +539,7 @@ static void test_sharding_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_taken),
         cmocka_unit_test(test_repeated),

@@ -1,0 +1,102 @@
+"""Nodes on one machine: each a network, a host name and mounts of its own, held by a sleeping process, joined by a bridge.
+
+`with Nodes(directory, 2) as nodes:` makes node1 and node2; needs root, ip(8), unshare(1) and nsenter(1).
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+WORDS = ["unshare", "--net", "--uts", "--mount", "ip", "link", "add", "v", "type", "veth", "peer", "name", "w"]
+
+
+def sh(*words):
+    subprocess.run([str(w) for w in words], check=True, capture_output=True)
+
+
+class Nodes:
+    def __init__(self, base, n, net=None):
+        net = net if net is not None else os.getpid() % 200
+        self.base, self.names, self.holders = base, [f"node{i + 1}" for i in range(n)], []
+        self.prefix, self.net = f"sw{net}", f"10.79.{net}"
+
+    def __enter__(self):
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _make(self):
+        self.bridge = f"{self.prefix}b"
+        sh("ip", "link", "add", self.bridge, "type", "bridge")
+        sh("ip", "link", "set", self.bridge, "up")
+        hosts = "127.0.0.1 localhost\n" + "".join(f"{self.net}.{i + 1} {name}\n" for i, name in enumerate(self.names))
+        (self.base / "hosts").write_text(hosts)
+        for i, name in enumerate(self.names):
+            (self.base / name).mkdir()
+            # The last step makes the file that says that all is done.
+            script = (
+                f"hostname {name} && mount --bind {self.base}/hosts /etc/hosts && mount -t tmpfs none /mnt && mount -t tmpfs none /dev/shm"
+                f" && ip link set lo up && touch {self.base}/{name}/ready && exec sleep 3600"
+            )
+            words = ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "sh", "-c", script]
+            self.holders.append(subprocess.Popen(words, stdin=subprocess.DEVNULL))
+            self._wait(self.base / name / "ready")
+            sh("ip", "link", "add", f"{self.prefix}v{i}", "type", "veth", "peer", "name", "eth0", "netns", self.holders[i].pid)
+            sh("ip", "link", "set", f"{self.prefix}v{i}", "master", self.bridge, "up")
+            sh("nsenter", "-t", self.holders[i].pid, "-n", "ip", "addr", "add", f"{self.net}.{i + 1}/24", "dev", "eth0")
+            sh("nsenter", "-t", self.holders[i].pid, "-n", "ip", "link", "set", "eth0", "up")
+        agent = "".join(f"{name}) pid={p.pid} ;;\n" for name, p in zip(self.names, self.holders))
+        (self.base / "rsh").write_text(
+            f'#!/bin/sh\nhost=$1\nshift\ncase $host in\n{agent}esac\nexec nsenter -t $pid -n -u -m sh -c "TMPDIR={self.base}/$host; export TMPDIR; $*"\n'
+        )
+        (self.base / "rsh").chmod(0o755)
+
+    @staticmethod
+    def _inhabitants(holder):
+        """Processes that are on its network and nowhere else: what a dead link has cut off from its launcher, too."""
+        net, out = os.readlink(f"/proc/{holder}/ns/net"), []
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/ns/net") == net != os.readlink("/proc/self/ns/net"):
+                    out.append(pid)
+        return out
+
+    @staticmethod
+    def _wait(path):
+        end = time.monotonic() + 10
+        while not path.exists():
+            assert time.monotonic() < end, path
+            time.sleep(0.01)
+
+    def inside(self, i):
+        """Words that run a command on a node."""
+        return ["nsenter", "-t", str(self.holders[i].pid), "-n", "-u", "-m"]
+
+    def environment(self, i=0):
+        """For mpirun on node i."""
+        return {
+            "OMPI_MCA_plm_rsh_agent": str(self.base / "rsh"),
+            "OMPI_MCA_btl_tcp_if_include": "eth0",
+            "OMPI_MCA_oob_tcp_if_include": "eth0",
+            "OMPI_MCA_btl": "tcp,self",
+            "TMPDIR": str(self.base / self.names[i]),
+        }
+
+    def link(self, i, state):
+        sh("ip", "link", "set", f"{self.prefix}v{i}", state)
+
+    def __exit__(self, *_):
+        for p in self.holders:
+            for pid in self._inhabitants(p.pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            p.kill()
+            p.wait()
+        for i in range(len(self.holders)):
+            subprocess.run(["ip", "link", "del", f"{self.prefix}v{i}"], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
