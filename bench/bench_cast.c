@@ -39,11 +39,11 @@ static double now(void)
 
 static void dequantize_fp8(const bench *b, const work *w)
 {
-    size_t row = COLUMNS * sw_dtype_bits(w->to) / 8;
+    size_t size = COLUMNS * sw_dtype_bits(w->to) / 8;
+    sw_scaled_row row = { w->from, w->to, 128, b->scales };
 
     for (size_t r = 0; r < b->size / COLUMNS; r++)
-        sw_dequant_fp8_by(w->path, w->from, b->src + r * COLUMNS, b->scales, 0, w->to, b->dst + r * row,
-                          COLUMNS);
+        sw_dequant_row_by(w->path, &row, b->src + r * COLUMNS, 0, b->dst + r * size, COLUMNS);
 }
 
 /* Turned round, as a column group of an expert is: rows of COLUMNS blocks, whose scales are the bytes before. */

@@ -182,8 +182,11 @@ typedef struct sw_options {
     /* values (SPEC 5) */
     /* "bf16", "fp16", "fp32", "fp64", also as torch spells them; NULL, "none" = as saved */
     const char *cast_dtype;
-    /* "bf16", "fp16", "fp32": quantized tensors that have scales become this; NULL = not */
+    /* "bf16", "fp16", "fp32": tensors that have scales become this; NULL = not */
     const char *dequantize;
+    /* "128", "128x64": rows and columns under one scale of X.weight_scale_inv; NULL = as config.json says (quantization_config's
+     * weight_block_size), else 128x128 */
+    const char *block_size;
     /* JSON text {fqn: dtype} in place of .hf_metadata's fqn_to_dtype_mapping.json; "{}" = restore nothing; NULL = that file's */
     const char *dtype_map_text;
 
@@ -484,6 +487,7 @@ typedef struct sw_tensor_info {
     bool broken;        /* findings tell why */
     bool holes;         /* some elements are in no box */
     bool overlaps;      /* boxes overlap without being equal */
+    const char *scale;  /* the FQN of the tensor that has its scales; NULL = none. It is not what its numbers say */
 } sw_tensor_info;
 
 typedef struct sw_box_info {
@@ -496,7 +500,8 @@ typedef struct sw_box_info {
 
 /* Collective. Look at the checkpoint in a directory, or at one safetensors file.
  *   path  a directory (sharded or consolidated) or a file; equal on every rank
- *   opt   expect_shards, like, tolerant, no_config_check (with tolerant), warn and cancel count; NULL = defaults
+ *   opt   expect_shards, like, tolerant, no_config_check (with tolerant), block_size (and assets, where config.json is looked for), warn
+ *         and cancel count; NULL = defaults
  *   out   free with sw_checkpoint_free(); NULL on error
  * With opt->tolerant, what is wrong with the checkpoint is no error: sw_checkpoint_findings() tells all of it, with the usual causes, and
  * the tensors and files that are concerned are marked as broken.
@@ -543,7 +548,7 @@ sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, ch
  *            byte (that is found where a stride is less than an element). NULL = packed, the only way for F4 and F6
  *   size     bytes of room at data: must suffice when packed, not looked at with strides
  *   dtype    as safetensors or torch spell it; NULL = as saved. F64, F32, BF16 and F16 are cast into one another (SPEC 5), a
- *            quantized tensor becomes F32, BF16 or F16: see sw_checkpoint_read_shape() */
+ *            tensor that has scales becomes F32, BF16 or F16 by them, also where it is saved so: see sw_checkpoint_read_shape() */
 typedef struct sw_read {
     const char *name;
     const uint64_t *offsets;
@@ -596,7 +601,7 @@ typedef struct sw_read_options {
  * points at holds anything.
  * Errors: SW_EUSAGE (a tensor that is not there, a box outside of it, a dtype that it cannot become, too little room, F4 or F6 that
  * do not begin and end on bytes), SW_EINPUT (the tensor is broken, or parts of the box are in no file; a file was changed since the
- * checkpoint was opened), SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 7. */
+ * checkpoint was opened; scales that cannot be made use of), SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 5, 7. */
 sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t n,
                            const sw_read_options *opt, sw_status *st);
 
@@ -614,13 +619,15 @@ typedef struct sw_read_shape {
 } sw_read_shape;
 
 /* Local. What a tensor becomes when it is read as dtype (NULL: as saved).
- * A tensor is quantized when the checkpoint has scales for it, which need not be sharded as it is:
- *   X.weight (F8_E4M3, F8_E5M2; [r, c]) with X.weight_scale_inv (F32, BF16, F8_E8M0; one for each 128 x 128 block) is F32(weight) * scale, rounded
- *     once more to dtype, of the same shape
+ * Whoever asks for F32, BF16 or F16 of a tensor that has scales (sw_tensor_info) gets it dequantized, or an error. They need not be
+ * sharded as it is:
+ *   X.weight (any number; [r, c]) with X.weight_scale_inv (any number but integers; one for each block: sw_options.block_size of
+ *     sw_checkpoint_open()) is F32(weight) * F32(scale), rounded once more to dtype, of the same shape
  *   X_blocks (MXFP4: U8 [E, R, G, 16]) with X_scales (U8 [E, R, G]) is of shape [E, R, G * 32] under its own name
  * as torch's QuantizedHuggingFaceStorageReader has it; sw_checkpoint_tensor() tells the shape as saved. dtype NULL, or the saved
- * one, reads the bytes as they are.
- * Errors: SW_EUSAGE (there is no such tensor; it cannot become that), SW_EINPUT (it is broken; scales of another shape), SW_ENOMEM. */
+ * one where that is not F64, F32, BF16 or F16, reads the bytes as they are.
+ * Errors: SW_EUSAGE (there is no such tensor; it cannot become that), SW_EINPUT (it is broken; scales of another kind, shape or dtype),
+ * SW_ENOMEM. Source: SPEC 5. */
 sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, const char *dtype,
                                  sw_read_shape *out, sw_status *st);
 

@@ -113,6 +113,7 @@ class Options(Structure):
         ("nname_rules", c_size_t),
         ("cast_dtype", c_char_p),
         ("dequantize", c_char_p),
+        ("block_size", c_char_p),
         ("dtype_map_text", c_char_p),
         ("expect_shards", c_uint64),
         ("node_local", c_bool),
@@ -269,6 +270,7 @@ class TensorInfo(Structure):
         ("broken", c_bool),
         ("holes", c_bool),
         ("overlaps", c_bool),
+        ("scale", c_char_p),
     ]
 
 
@@ -484,7 +486,8 @@ def make_options(values: Mapping[str, Any], progress: Any = None) -> Options:
     """sw_options from Python values: `values` has members of the struct by name, None = default.
 
     include, exclude and hints are lists of strings, assign is "auto", "band" or "owner", name_rules a list of
-    ("strip", prefix) and ("rename", before, to), sizes are bytes or text such as "4MiB", casts torch's dtypes or their names.
+    ("strip", prefix) and ("rename", before, to), sizes are bytes or text such as "4MiB", casts torch's dtypes or their names, block_size a
+    number, two, or text such as "64x128".
     Warnings go to the log and `progress(done, total)` is called, on rank 0; what it raises is ignored. The struct keeps alive all it
     points to.
     """
@@ -509,6 +512,9 @@ def _set_option(options: Options, name: str, value: Any) -> None:
         if value not in ASSIGN:
             raise UsageError(f"assign is {value!r}, expected auto, band or owner")
         options.assign = ASSIGN[value]
+    elif name == "block_size" and not isinstance(value, str):
+        sizes = value if isinstance(value, (tuple, list)) else (value,)
+        options.block_size = "x".join(str(operator.index(n)) for n in sizes).encode()
     elif kind is c_char_p:
         make = encode_path if name in _PATHS else _encode_cast if name in _CASTS else encode
         setattr(options, name, make(value))

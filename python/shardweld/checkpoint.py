@@ -53,6 +53,7 @@ class TensorInfo:
         nbytes: of its data
         boxes: so many make it up; `replicas` repeat one of them
         sharding: in words: "whole", "rows over 8", "2x4 grid"
+        scale: the tensor that has its scales: it is not what its numbers say; None: it has none
     """
 
     name: str
@@ -62,6 +63,7 @@ class TensorInfo:
     boxes: int
     replicas: int
     sharding: str
+    scale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Checkpoint:
     Args:
         path: a directory or a file
         expect_shards: shard numbers 1..N must all occur; 0: any
+        block_size: rows and columns under one scale of X.weight_scale_inv, or one number for both; None: as config.json says, else 128
         comm: "self": opening and reading are this process's own business. Else the ranks that open it together and read at the same time,
             each what it wants, perhaps nothing: the headers are read once for all, and an error on one rank is raised on every
             rank. A torch process group or an mpi4py communicator; None: all ranks of the job
@@ -116,17 +119,23 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, expect_shards: int = 0, comm: Any = "self"
+        self,
+        path: str | os.PathLike[str],
+        *,
+        expect_shards: int = 0,
+        block_size: int | tuple[int, int] | None = None,
+        comm: Any = "self",
     ) -> None:
         self.path = os.fspath(path)
         self._handle: _Handle | None = None
         self._comm = comm
         self._names: list[str] | None = None
-        raw, options = library.encode_path(self.path), library.make_options({"expect_shards": expect_shards})
+        raw = library.encode_path(self.path)
+        options = library.make_options({"expect_shards": expect_shards, "block_size": block_size})
         handle, status, ref = _Handle(), library.Status(), ctypes.byref
         with open_comm(comm) as ranks:
             if ranks.size > 1:
-                ranks.agree("open", None, {"path": raw, "expect_shards": expect_shards})
+                ranks.agree("open", None, {"path": raw, "expect_shards": expect_shards, "block_size": options.block_size})
             call = library.lib().sw_checkpoint_open
             code = call(ref(ranks.struct), raw, ref(options), ref(handle._as_parameter_), ref(status))
             ranks.check(code, status)
@@ -203,7 +212,15 @@ class Checkpoint:
         library.check(code, status)
         shape = tuple(raw.shape[: raw.ndim])
         words = library.decode(text.value)
-        return TensorInfo(name, library.decode(raw.dtype), shape, raw.bytes, raw.nboxes, raw.nreplicas, words)
+        return TensorInfo(name, library.decode(raw.dtype), shape, raw.bytes, raw.nboxes, raw.nreplicas, words, self._scale(raw))
+
+    @staticmethod
+    def _scale(raw: Any) -> str | None:
+        return library.decode(raw.scale) if raw.scale else None
+
+    def scale(self, name: str) -> str | None:
+        """The tensor that has the scales of this one, whether they can be made use of or not; None: it has none. Raises KeyError."""
+        return self._scale(self._raw(self._open(), name)[1])
 
     def saved(self, name: str) -> tuple[str, tuple[int, ...]]:
         """(dtype, shape) of a tensor as it is saved; faster than tensor(). Raises KeyError."""
@@ -226,10 +243,12 @@ class Checkpoint:
     def read_as(self, name: str, dtype: Any = None) -> tuple[str, tuple[int, ...]]:
         """(dtype, shape) that a read of the whole tensor gives when it is asked for as `dtype`; None: as saved.
 
-        F64, F32, BF16 and F16 become one another. A quantized tensor that has scales becomes F32, BF16 or F16: X.weight (FP8) with
-        X.weight_scale_inv (one for each 128 x 128 block), and X_blocks [E, R, G, 16] (MXFP4) with X_scales, of shape [E, R, G * 32] then.
+        F64, F32, BF16 and F16 become one another. A tensor that has scales becomes F32, BF16 or F16 by them, also where it is saved as
+        such: X.weight of any number with X.weight_scale_inv (one for each block), and X_blocks [E, R, G, 16] (MXFP4) with X_scales, of
+        shape [E, R, G * 32] then.
 
-        Raises UsageError where it cannot become that, KeyError where there is no such tensor.
+        Raises UsageError where it cannot become that, InputError where it has scales of another kind or shape, KeyError where there is
+        no such tensor.
         """
         handle, shape, status = self._open(), library.ReadShape(), library.Status()
         wanted = arrays.parse_dtype(dtype)
@@ -245,14 +264,8 @@ class Checkpoint:
         return library.decode(shape.dtype), tuple(shape.shape[: shape.ndim])
 
     def is_quantized(self, name: str) -> bool:
-        """Has the checkpoint scales for this tensor? Raises KeyError, and InputError for scales of a wrong shape."""
-        if self.saved(name)[0] not in ("F8_E4M3", "F8_E5M2", "U8"):
-            return False
-        try:
-            self.read_as(name, "F32")
-        except UsageError:
-            return False
-        return True
+        """Has the checkpoint scales for this tensor? Raises KeyError."""
+        return self.scale(name) is not None
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -306,9 +319,13 @@ class Checkpoint:
         return device
 
     def _dtype_for(self, name: str, found: Any, dtype: Any) -> Any:
-        """What to ask for: `dtype`, else what is there already unless it is what is saved."""
+        """What to ask for: `dtype`, else what is there already unless that is how it is saved."""
         kind = arrays.parse_dtype(found)
-        return dtype if dtype is not None or kind == self.saved(name)[0] else kind
+        return dtype if dtype is not None or self.is_as_saved(name, kind) else kind
+
+    def is_as_saved(self, name: str, dtype: str) -> bool:
+        """Does a tensor of this dtype take the bytes as they are? Numbers that have scales are not what they say."""
+        return dtype == self.saved(name)[0] and not (dtype in arrays.FLOATING and self.is_quantized(name))
 
     def _request(
         self, name: str, offsets: Sequence[int] | None, shape: Sequence[int] | None, out: Any, dtype: str | None, framework: str

@@ -73,7 +73,7 @@ def weld(
         progress: called on rank 0 as progress(bytes done, bytes in all)
         options: the options of the program with underscores, as sw_options has them: fqn_map, fqn_map_text, like,
             max_shard_size, single_file, diffusers, diffusers_index, include, exclude, name_rules, cast_dtype, dequantize,
-            dtype_map_text, expect_shards, node_local, no_config_check, assets, no_assets, verify, overwrite, no_sync, dry_run,
+            block_size, dtype_map_text, expect_shards, node_local, no_config_check, assets, no_assets, verify, overwrite, no_sync, dry_run,
             buffer_size, assign, hints. Casts may be torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and
             ("rename", before, to). Equal on every rank, as the directories are (with node_local input_dir may differ).
 

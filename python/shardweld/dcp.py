@@ -1,6 +1,7 @@
 """Storage for torch.distributed.checkpoint: dcp.load and dcp.save over libshardweld.
 
     dcp.load(state, storage_reader=shardweld.dcp.StorageReader("step-1000"))
+    dcp.load(state, storage_reader=shardweld.dcp.QuantizedStorageReader("step-1000"))
     dcp.save(state, storage_writer=shardweld.dcp.StorageWriter("step-1000"))
 
 They stand where torch's HuggingFaceStorageReader, QuantizedHuggingFaceStorageReader and HuggingFaceStorageWriter stand, take their
@@ -28,16 +29,17 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem, SavePlan, SavePlanner, WriteItem, WriteItemType
+from torch.distributed.checkpoint.quantized_hf_storage import QuantizedHuggingFaceStorageReader
 from torch.futures import Future
 
 from . import _arrays as arrays
 from . import _library as library
 from ._comm import open_comm, portable
-from ._errors import UsageError, about, make_error
+from ._errors import InputError, UsageError, about, make_error
 from .checkpoint import Checkpoint, Request
 from .io import Item, SaveInSteps, save_items, write_order
 
-__all__ = ["StorageReader", "StorageWriter"]
+__all__ = ["QuantizedStorageReader", "StorageReader", "StorageWriter"]
 
 # Host memory for what cannot be read straight into its tensor, at a time; a larger tensor gets what it needs.
 _STAGED = 256 << 20
@@ -104,7 +106,8 @@ class _StorageData(Mapping[MetadataIndex, _HFStorageInfo]):
 
 
 class StorageReader(HuggingFaceStorageReader):
-    """Reads a checkpoint, sharded or consolidated, for dcp.load(): whole tensors and DTensors of any mesh, whatever mesh saved it.
+    """Reads a checkpoint, sharded or consolidated, for dcp.load(): whole tensors and DTensors of any mesh, whatever mesh saved it. As
+    HuggingFaceStorageReader it never dequantizes: of a tensor that has scales comes what is saved, also into one of another dtype.
 
     Tensors on the CPU are read in place. Those of a device, and those of another dtype that the library does not cast to (float to
     integer), go by way of host memory, some 256 MiB at a time; this has not been tested with a device. Into an empty dictionary
@@ -113,10 +116,6 @@ class StorageReader(HuggingFaceStorageReader):
     Args:
         path: a directory or a safetensors file
         thread_count: threads of this process that read
-        target_dtype: None: as HuggingFaceStorageReader, quantized tensors as they are saved. float32, bfloat16 or float16: as
-            QuantizedHuggingFaceStorageReader, tensors that have scales are dequantized to it (X.weight with X.weight_scale_inv; X_blocks with
-            X_scales, whose shape is then [E, R, G * 32]); the checkpoint may be sharded, and needs no index
-        block_size: of FP8 scales; must be 128
         comm: "self": every rank reads the headers, as with torch's readers. A process group, or None for the default one: read once for
             all; then every rank of it must load
 
@@ -127,20 +126,14 @@ class StorageReader(HuggingFaceStorageReader):
         self,
         path: str | os.PathLike[str],
         thread_count: int = 1,
-        target_dtype: torch.dtype | None = None,
-        block_size: int = 128,
         *,
         comm: Any = "self",
     ) -> None:
         super().__init__(os.fspath(path))
-        if block_size != 128:
-            raise UsageError(f"block_size is {block_size}, expected 128")
         self._name(path)
         self.thread_count = thread_count
-        self.target_dtype = target_dtype
-        self._target = arrays.parse_dtype(target_dtype)
-        if self._target not in (None, "F32", "BF16", "F16"):
-            raise UsageError(f"target_dtype is {target_dtype}, expected float32, bfloat16 or float16")
+        self._target: str | None = None  # what those that have scales are dequantized to
+        self._block_size: int | None = None
         self._comm = comm
         self._checkpoint: Checkpoint | None = None
         self._quantized: set[str] = set()
@@ -170,7 +163,7 @@ class StorageReader(HuggingFaceStorageReader):
         """Names, shapes and dtypes as the loaded tensors have them. Each tensor is told to torch's planner as one box: where the parts of it
         lie is the library's business."""
         self._close()
-        self._checkpoint = Checkpoint(self.path, comm=self._comm)
+        self._checkpoint = Checkpoint(self.path, block_size=self._block_size, comm=self._comm)
         tensors = {name: self._metadata_of(self._checkpoint, name) for name in self._checkpoint}
         return Metadata(
             tensors,
@@ -182,8 +175,11 @@ class StorageReader(HuggingFaceStorageReader):
     def _metadata_of(self, checkpoint: Checkpoint, name: str) -> TensorStorageMetadata:
         dtype, shape = checkpoint.saved(name)
         if self._target and checkpoint.is_quantized(name):
-            dtype, shape = checkpoint.read_as(name, self._target)
-            self._quantized.add(name)
+            try:
+                dtype, shape = checkpoint.read_as(name, self._target)
+                self._quantized.add(name)
+            except InputError:  # nobody may want it: who does is told
+                pass
         kind, stored = arrays.torch_stored(dtype, shape)
         size = torch.Size(stored)
         chunk = ChunkStorageMetadata(offsets=torch.Size([0] * len(size)), sizes=size)
@@ -239,11 +235,19 @@ class StorageReader(HuggingFaceStorageReader):
         """torch's for it."""
         return arrays.torch_stored(self._becomes(checkpoint, name), checkpoint.saved(name)[1])[0]
 
+    def _check_scales(self, checkpoint: Checkpoint, name: str, target: torch.Tensor) -> None:
+        """Raise where a reader that dequantizes would leave numbers without their scales."""
+        if self._target is None or name in self._quantized or not checkpoint.is_quantized(name):
+            return
+        if checkpoint.saved(name)[0] in arrays.FLOATING or target.dtype != self._kind(checkpoint, name):
+            checkpoint.read_as(name, self._target)
+
     def _in_place(self, checkpoint: Checkpoint, item: ReadItem, target: torch.Tensor) -> Request | None:
         """A request for the tensor itself; None where it has to be copied."""
         name = item.storage_index.fqn
         if tuple(target.shape) != tuple(item.lengths):
             raise UsageError(f"the planner's tensor has shape {list(target.shape)}, expected {list(item.lengths)}", tensor=name)
+        self._check_scales(checkpoint, name, target)
         source = self._becomes(checkpoint, name)
         if target.device.type != "cpu" or target.layout != torch.strided or target.is_conj() or target.is_neg():
             return None
@@ -251,8 +255,8 @@ class StorageReader(HuggingFaceStorageReader):
         same = target.dtype == self._kind(checkpoint, name)
         if not memory.distinct() or not (same or (source in arrays.FLOATING and memory.dtype in arrays.FLOATING)):
             return None
-        if not same and name in self._quantized:
-            return None  # rounded to target_dtype first, as torch's reader does
+        if not same and checkpoint.is_quantized(name):
+            return None  # what torch's readers copy: the bytes as they are, or rounded to target_dtype first
         return self._request(checkpoint, item, memory, None if same and name not in self._quantized else memory.dtype)
 
     def _read_by_way(self, checkpoint: Checkpoint, todo: list[_Step], planner: LoadPlanner, error: Exception | None) -> None:
@@ -291,6 +295,38 @@ class StorageReader(HuggingFaceStorageReader):
         array = torch.empty(tuple(item.lengths), dtype=self._kind(checkpoint, name), pin_memory=target.device.type == "cuda")
         memory = arrays.torch_memory(array)
         return array, self._request(checkpoint, item, memory, memory.dtype if name in self._quantized else None)
+
+
+class QuantizedStorageReader(StorageReader, QuantizedHuggingFaceStorageReader):
+    """The same, dequantizing as QuantizedHuggingFaceStorageReader does: tensors that have scales become target_dtype first, then what they
+    go to. X.weight of any number with X.weight_scale_inv, one for each block, and MXFP4: X_blocks with X_scales, whose shape is then
+    [E, R, G * 32]. The checkpoint may be sharded, and needs no index.
+
+    Args:
+        path, thread_count, comm: as StorageReader
+        target_dtype: float32, bfloat16 or float16
+        block_size: rows and columns under one scale. Scales that are not those of such blocks, or of a kind that cannot be made use of
+            (X.weight_scale), are an InputError for who wants their tensor; torch takes what it finds, or leaves them
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        thread_count: int = 1,
+        target_dtype: torch.dtype = torch.float32,
+        block_size: int = 128,
+        *,
+        comm: Any = "self",
+    ) -> None:
+        super().__init__(path, thread_count, comm=comm)
+        self.target_dtype = target_dtype
+        self.block_size = block_size
+        self._target = arrays.parse_dtype(target_dtype)
+        self._block_size = block_size
+        if self._target not in ("F32", "BF16", "F16"):
+            raise UsageError(f"target_dtype is {target_dtype}, expected float32, bfloat16 or float16")
+        if block_size < 1:
+            raise UsageError(f"block_size is {block_size}, expected a number from 1")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def load(
     dtype: Any = None,
     framework: str | None = None,
     threads: int = 1,
+    block_size: int | tuple[int, int] | None = None,
     comm: Any = "self",
 ) -> dict[str, Any]:
     """Tensors of a checkpoint, sharded or consolidated, as they are or cut anew.
@@ -60,8 +61,10 @@ def load(
         coordinate: where this rank stands in a mesh of sizes; None: by its number in `comm`, which then has as many ranks as the mesh
         into: arrays, tensors, DTensors or Box objects by name, which are filled and returned. Theirs is the dtype, and they say which part
             it is; excludes box, mesh and dtype. A tensor that is not on the CPU is filled by way of the host (not tested with a device)
-        dtype: what floating-point tensors are cast to, and quantized ones that have scales are dequantized to (then the scales are left
-            out unless they are named); all others stay as saved. See Checkpoint.read_as()
+        dtype: what floating-point tensors are cast to, and those that have scales are dequantized to (then the scales are left
+            out unless they are named; scales that cannot be made use of are an InputError); all others stay as saved. See
+            Checkpoint.read_as()
+        block_size: see Checkpoint
         framework: "numpy" (the default) or "torch" (with a DeviceMesh always)
         threads: that read, of this process
         comm: "self": this process reads what it wants, whatever others do. Else all ranks of it call with names and parts of their own, and
@@ -77,7 +80,7 @@ def load(
         KeyError: a name that is not there
         SystemFailure, OutOfMemory: the system failed
     """
-    with open_comm(comm) as ranks, Checkpoint(path, comm=ranks) as checkpoint:
+    with open_comm(comm) as ranks, Checkpoint(path, block_size=block_size, comm=ranks) as checkpoint:
         error: Exception | None = None
         jobs: list[_Job] = []
         try:
@@ -132,17 +135,15 @@ def _choose(checkpoint: Checkpoint, names: Any, dtype: str | None) -> list[tuple
     """The tensors that are wanted and what each is cast to; None = as saved."""
     chosen = {name: _cast(checkpoint, name, dtype) for name in (checkpoint.keys() if names is None else _listed(names))}
     if names is None:
-        for name in [n for n, target in chosen.items() if target and checkpoint.saved(n)[0] not in arrays.FLOATING]:
-            blocks = name.endswith("_blocks")
-            chosen.pop(name[: -len("_blocks")] + "_scales" if blocks else name + "_scale_inv", None)
+        used = {checkpoint.scale(name) for name, target in chosen.items() if target}
+        return [(name, target) for name, target in chosen.items() if name not in used]
     return list(chosen.items())
 
 
 def _cast(checkpoint: Checkpoint, name: str, dtype: str | None) -> str | None:
-    saved, _ = checkpoint.saved(name)
-    if dtype is None or saved == dtype:
+    if dtype is None or checkpoint.is_as_saved(name, dtype):
         return None
-    return dtype if saved in arrays.FLOATING or checkpoint.is_quantized(name) else None
+    return dtype if checkpoint.saved(name)[0] in arrays.FLOATING or checkpoint.is_quantized(name) else None
 
 
 def _boxes(box: Any) -> Callable[[str], Any]:
@@ -234,7 +235,7 @@ def _fill_what_is_there(checkpoint: Checkpoint, name: str, value: Any) -> _Job:
         if not (arrays.is_torch(data) or arrays.is_numpy(data)):
             raise UsageError(f"a value of type {type(data).__name__}: expected an array or a tensor")
         memory = arrays.reinterpret(arrays.target_memory(data, saved), arrays.parse_dtype(dtype))
-        target = None if memory.dtype == saved else memory.dtype
+        target = None if checkpoint.is_as_saved(name, memory.dtype) else memory.dtype
         saved_shape = checkpoint.read_as(name, target)[1]
         _check_part(part, memory)
         if shape != saved_shape:

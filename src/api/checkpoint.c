@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/checkpoint.h"
+#include "api/job.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "par/assets.h"
@@ -226,6 +227,8 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
     /* In a directory of whole tensors; without a list nobody asked for a diagnosis. */
     if (o->findings && !cp->name && !cp->c.sharded && !cp->scan.by_shards && check_loaders(o, st))
         return st->code;
+    if (sw_find_block_size(o->comm, o->opt, cp->dir, &cp->c, st))
+        return sw_agree(o->comm, st);
     sum_up(o, st);
     if (sw_agree(o->comm, st) || !o->findings)
         return st->code;
@@ -329,7 +332,8 @@ void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_in
                               .nreplicas = t->nreplicas,
                               .broken = t->broken,
                               .holes = t->holes,
-                              .overlaps = t->overlaps };
+                              .overlaps = t->overlaps,
+                              .scale = t->scale ? cp->c.tensors[t->scale - 1].name : NULL };
 }
 
 void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info)

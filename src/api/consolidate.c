@@ -40,6 +40,7 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st)
 {
     const sw_options *o = r->opt;
     sw_dtype cast, dequantize;
+    uint64_t block[2];
     MPI_Comm mpi;
 
     if ((o->fqn_map != NULL) + (o->fqn_map_text != NULL) + (o->like != NULL) + (o->max_shard_size != 0) +
@@ -65,7 +66,7 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
     if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && r->comm->size > 1 && !sw_comm_mpi(r->comm, &mpi))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
-    return sw_value_dtypes(o, &cast, &dequantize, st);
+    return sw_value_dtypes(o, &cast, &dequantize, st) ? st->code : sw_take_block_size(o, block, st);
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------- */

@@ -166,7 +166,17 @@ sw_code sw_job_publish(sw_job *r, sw_status *st);
 /* Local. What the options ask of values; SW_NDTYPES = nothing. Errors: SW_EUSAGE. */
 sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequantize, sw_status *st);
 
-/* Local, the same on every rank, once the catalogue is known. Names and values: naming, outputs. */
+/* Local. What block_size says; unchanged where it is NULL. Errors: SW_EUSAGE. */
+sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *st);
+
+/* Collective, once the catalogue is known. The block size of its scales, if it has any: what the caller says, else the config.json that comes
+ * along, else as it is. A local failure is possible: agree afterwards.
+ *   dir  where the input is; NULL = none
+ * Errors: SW_EUSAGE (block_size is no size). */
+sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c, sw_status *st);
+
+/* Collective, once the catalogue is known. Names and values: naming, outputs. A local failure is possible, the same on every rank: agree
+ * afterwards. */
 sw_code sw_job_decide(sw_job *r, sw_status *st);
 
 /* Local. What messages call it. */

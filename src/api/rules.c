@@ -58,6 +58,56 @@ static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *own,
     return text ? sw_map_parse_texts(text, strlen(text), rule->map_file, own, st) : SW_OK;
 }
 
+/* "128", "64x128". */
+static bool parse_block_size(const char *text, uint64_t block[2])
+{
+    const char *at = text;
+
+    for (unsigned d = 0; d < 2; d++) {
+        const char *end = at + strspn(at, "0123456789");
+
+        if (end == at || end - at > 9)
+            return false;
+        block[d] = strtoull(at, NULL, 10);
+        if (!*end && d == 0)
+            block[d = 1] = block[0];
+        else if (d == 0 && *end != 'x' && *end != 'X')
+            return false;
+        at = d == 0 ? end + 1 : end;
+    }
+    return !*at && block[0] && block[1];
+}
+
+/* Has any tensor scales by name? */
+static bool has_scales(const sw_catalog *c)
+{
+    for (uint32_t i = 0; i < c->ntensors; i++)
+        if (c->tensors[i].scale)
+            return true;
+    return false;
+}
+
+sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *st)
+{
+    if (opt->block_size && !parse_block_size(opt->block_size, block))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "block-size '%s' is no size, expected one as in 128 or 128x64",
+                       opt->block_size);
+    return SW_OK;
+}
+
+sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c, sw_status *st)
+{
+    uint64_t block[2] = { c->block[0], c->block[1] };
+
+    if (sw_take_block_size(opt, block, st) || !has_scales(c))
+        return st->code;
+    if (!opt->block_size && comm->rank == 0)
+        sw_assets_block_size(dir, opt->assets, block);
+    if (!sw_comm_bcast(comm, block, sizeof block, 0, st))
+        memcpy(c->block, block, sizeof block);
+    return st->code;
+}
+
 sw_code sw_job_decide(sw_job *r, sw_status *st)
 {
     sw_name_options names = { r->opt->include, r->opt->exclude, r->opt->name_rules, r->opt->nname_rules };
@@ -65,6 +115,7 @@ sw_code sw_job_decide(sw_job *r, sw_status *st)
     sw_map map = SW_MAP_INIT;
 
     if (sw_value_dtypes(r->opt, &rule.cast, &rule.dequantize, st) ||
+        sw_find_block_size(r->comm, r->opt, r->in, &r->c, st) ||
         sw_naming_build(&r->c, &names, &r->warnings, &r->naming, st))
         return st->code;
     if (read_dtype_map(r, &rule, &map, st))

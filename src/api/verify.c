@@ -221,7 +221,7 @@ static sw_code compare_replicas(verifier *v, sw_status *st)
         const sw_output *how = &r->outputs.how[i];
 
         wanted[how->source] = true;
-        if (how->op == SW_OP_FP8 || how->op == SW_OP_MXFP4)
+        if (how->op == SW_OP_SCALED || how->op == SW_OP_MXFP4)
             wanted[how->scale] = true;
     }
     if (!sw_agree(r->comm, st) && !sw_replicas_compare(&k, st) && sw_job_is_root(r))

@@ -262,10 +262,16 @@ static bool is_text(const char *s, size_t len, const char *known)
     return len == strlen(known) && memcmp(s, known, len) == 0;
 }
 
-static bool look_at_key(editor *e, token key, member *what)
+static bool ends_with_config(const char *s, size_t len)
 {
     static const char suffix[] = "_config";
     const size_t n = sizeof suffix - 1;
+
+    return len >= n && memcmp(s + len - n, suffix, n) == 0;
+}
+
+static bool look_at_key(editor *e, token key, member *what)
+{
     char *s;
     size_t len;
 
@@ -274,7 +280,7 @@ static bool look_at_key(editor *e, token key, member *what)
     *what = MEMBER_OTHER;
     if (is_text(s, len, "quantization_config") && e->rule->no_quantization)
         *what = MEMBER_GONE;
-    else if (len >= n && memcmp(s + len - n, suffix, n) == 0)
+    else if (ends_with_config(s, len))
         *what = MEMBER_CONFIG;
     else if (is_text(s, len, "torch_dtype") || is_text(s, len, "dtype"))
         *what = MEMBER_DTYPE;
@@ -607,4 +613,64 @@ void sw_config_sizes_release(sw_config_sizes *s)
 {
     free(s->others);
     *s = (sw_config_sizes){ .scope = "" };
+}
+
+/* ---- block size ------------------------------------------------------------------------------------- */
+
+/* An array of two sizes; anything else says nothing. */
+static bool take_block_size(sw_json *j, uint64_t block[2])
+{
+    uint64_t sizes[2] = { 0 }, size;
+    bool first = true;
+    unsigned n = 0;
+
+    if (!sw_json_open(j, '['))
+        return false;
+    for (; sw_json_next(j, ']', &first); n++) {
+        if (!sw_json_uint(j, &size))
+            return false;
+        if (n < 2)
+            sizes[n] = size;
+    }
+    if (j->error || n != 2 || !sizes[0] || !sizes[1])
+        return false;
+    memcpy(block, sizes, sizeof sizes);
+    return true;
+}
+
+/* The members of an object: is it quantization_config itself? */
+static bool find_block_size(sw_json *j, bool quantization, uint64_t block[2])
+{
+    bool first = true, found = false;
+    char *key;
+    size_t len;
+
+    if (!sw_json_open(j, '{'))
+        return false;
+    while (sw_json_next(j, '}', &first)) {
+        char c;
+
+        if (!sw_json_string(j, &key, &len) || !sw_json_take(j, ':'))
+            break;
+        c = sw_json_peek(j);
+        if (quantization && c == '[' && is_text(key, len, "weight_block_size"))
+            found = take_block_size(j, block) || found;
+        else if (c == '{' && ends_with_config(key, len))
+            found = find_block_size(j, is_text(key, len, "quantization_config"), block) || found;
+        else
+            sw_json_skip(j);
+        if (j->error)
+            break;
+    }
+    return found;
+}
+
+bool sw_config_block_size(char *text, size_t len, uint64_t block[2])
+{
+    sw_json j;
+
+    if (sw_utf8_invalid(text, len))
+        return false;
+    sw_json_init(&j, text, len);
+    return find_block_size(&j, false, block);
 }

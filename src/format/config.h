@@ -69,4 +69,8 @@ const char *sw_config_size_name(sw_config_size size);
 
 void sw_config_sizes_release(sw_config_sizes *s);
 
+/* Local. How large the blocks are that scales of quantized weights stand for: quantization_config.weight_block_size, rows and columns, of
+ * the object that the text is or of its members `*_config`. False when it does not say. The text is changed. O(len). */
+bool sw_config_block_size(char *text, size_t len, uint64_t block[2]);
+
 #endif

@@ -62,6 +62,11 @@ bool sw_dtype_is_floating(sw_dtype dtype)
     return dtypes[dtype].floating;
 }
 
+bool sw_dtype_is_number(sw_dtype dtype)
+{
+    return dtypes[dtype].bits >= 8 && dtype != SW_BOOL && dtype != SW_C64;
+}
+
 static bool is_name(const char *name, size_t len, const char *known)
 {
     return strlen(known) == len && memcmp(name, known, len) == 0;

@@ -454,33 +454,51 @@ static sw_code has_config(const char *path, bool *has, sw_status *st)
     return st->code;
 }
 
-/* show: its name for messages. */
-static sw_code check_config(const char *path, const char *show, const sw_catalog *c, sw_findings *findings,
-                            sw_status *st)
+/* The path of the one that comes along, newly allocated; NULL = there is none, or an error. show: its name for messages. */
+static char *find_config(const char *input_dir, const char *assets_dir, const char **show, sw_status *st)
 {
-    sw_buf text = SW_BUF_INIT;
-    sw_config_sizes sizes = { 0 };
+    static const char *const names[] = { METADATA_NAME "/" CONFIG_NAME, CONFIG_NAME };
+    bool has = false;
 
-    if (!sw_path_read(path, show, CONFIG_MAX, &text, NULL, st) &&
-        !sw_config_read_sizes(text.data, text.len, &sizes, st))
-        sw_check_sizes(c, &sizes, show, findings, st);
-    sw_config_sizes_release(&sizes);
-    sw_buf_release(&text);
-    return st->code;
+    for (size_t i = assets_dir ? 1 : 0; i < 2 && !st->code; i++) {
+        char *path = sw_path_join(assets_dir ? assets_dir : input_dir, names[i], st);
+
+        *show = assets_dir ? path : names[i];
+        if (path && !has_config(path, &has, st) && has)
+            return path;
+        free(path);
+    }
+    return NULL;
 }
 
 sw_code sw_assets_check_sizes(const char *input_dir, const char *assets_dir, const sw_catalog *c,
                               sw_findings *findings, sw_status *st)
 {
-    static const char *const names[] = { METADATA_NAME "/" CONFIG_NAME, CONFIG_NAME };
-    bool has = false;
+    const char *show;
+    char *path = find_config(input_dir, assets_dir, &show, st);
+    sw_buf text = SW_BUF_INIT;
+    sw_config_sizes sizes = { 0 };
 
-    for (size_t i = assets_dir ? 1 : 0; i < 2 && !has && !st->code; i++) {
-        char *path = sw_path_join(assets_dir ? assets_dir : input_dir, names[i], st);
-
-        if (path && !has_config(path, &has, st) && has)
-            check_config(path, assets_dir ? path : names[i], c, findings, st);
-        free(path);
-    }
+    if (path && !sw_path_read(path, show, CONFIG_MAX, &text, NULL, st) &&
+        !sw_config_read_sizes(text.data, text.len, &sizes, st))
+        sw_check_sizes(c, &sizes, show, findings, st);
+    sw_config_sizes_release(&sizes);
+    sw_buf_release(&text);
+    free(path);
     return st->code;
+}
+
+/* Whoever cannot read it goes on without: shapes are checked against what is assumed then. */
+bool sw_assets_block_size(const char *input_dir, const char *assets_dir, uint64_t block[2])
+{
+    sw_status st = SW_STATUS_INIT;
+    const char *show;
+    char *path = input_dir || assets_dir ? find_config(input_dir, assets_dir, &show, &st) : NULL;
+    sw_buf text = SW_BUF_INIT;
+    bool found = path && !sw_path_read(path, show, CONFIG_MAX, &text, NULL, &st) &&
+                 sw_config_block_size(text.data, text.len, block);
+
+    sw_buf_release(&text);
+    free(path);
+    return found;
 }

@@ -58,6 +58,10 @@ sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_
 sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
                        sw_buf *warnings, sw_status *st);
 
+/* Local. sw_config_block_size() of the config.json that comes along: that of assets_dir (NULL = not given), else of INPUT_DIR/.hf_metadata,
+ * else of INPUT_DIR (NULL = none). False when there is none that can be read, or it does not say. */
+bool sw_assets_block_size(const char *input_dir, const char *assets_dir, uint64_t block[2]);
+
 void sw_assets_release(sw_assets *a);
 
 /* Local. Ask config.json whether tensors or layers are missing at the end of a checkpoint (plan/sized.h): that of assets_dir (NULL = not

@@ -8,45 +8,55 @@
 /* Scales that are made F32 at a time: those of a piece of a row. */
 #define SCALES 64u
 
-/* ---- FP8 ------------------------------------------------------------------------------------------ */
+/* ---- scales of blocks ------------------------------------------------------------------------------ */
 
-typedef struct fp8 {
-    sw_dtype dtype, scale, to;
-    uint64_t scale_size, out_size;
-} fp8;
+typedef struct scaled {
+    sw_scaled_row row;
+    sw_dtype scale;
+    uint64_t scale_size, in_size, out_size;
+} scaled;
 
 /* One row of a part: src its elements, scales its blocks'. */
-static void convert_row(const fp8 *k, const sw_fp8_part *p, const char *src, const char *scales, char *to)
+static void convert_row(const scaled *k, const sw_scaled_part *p, const char *src, const char *scales, char *to)
 {
-    uint64_t begin = p->column - p->block * SW_FP8_BLOCK; /* columns from the first block on */
+    const uint64_t size = k->row.block, begin = p->column - p->block * size; /* columns from the first block on */
     float factors[SCALES];
+    sw_scaled_row row = k->row;
 
+    row.scales = factors;
     for (uint64_t block = 0; block < p->blocks; block += SCALES) {
         uint64_t blocks = sw_min(SCALES, p->blocks - block);
-        uint64_t first = sw_max(begin, block * SW_FP8_BLOCK);
-        uint64_t end = sw_min(begin + p->columns, (block + blocks) * SW_FP8_BLOCK);
+        uint64_t first = sw_max(begin, block * size);
+        uint64_t end = sw_min(begin + p->columns, (block + blocks) * size);
 
-        sw_dequant_scales(k->scale, scales + block * k->scale_size, factors, blocks);
-        sw_dequant_fp8(k->dtype, src + (first - begin), factors, first - block * SW_FP8_BLOCK, k->to,
+        sw_dequant_numbers(k->scale, scales + block * k->scale_size, factors, blocks);
+        sw_dequant_row(&row, src + (first - begin) * k->in_size, first - block * size,
                        to + (first - begin) * k->out_size, end - first);
     }
 }
 
-static void convert_fp8(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, const char *input, char *to)
+static void convert_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, const char *input,
+                           char *to)
 {
     const sw_output *how = &o->how[i];
-    fp8 k = { (sw_dtype)o->c->tensors[how->source].dtype, (sw_dtype)o->c->tensors[how->scale].dtype,
-              (sw_dtype)o->view.tensors[i].out_dtype, 0, sw_output_element(o, i) };
-    sw_fp8_part p;
+    const uint64_t *block = o->c->block;
+    scaled k = { { (sw_dtype)o->c->tensors[how->source].dtype, (sw_dtype)o->view.tensors[i].out_dtype, block[1],
+                   NULL },
+                 (sw_dtype)o->c->tensors[how->scale].dtype,
+                 0,
+                 0,
+                 sw_output_element(o, i) };
+    sw_scaled_part p;
 
     k.scale_size = sw_dtype_bits(k.scale) / 8;
-    while (sw_fp8_segment(o, i, x, n, &p)) {
+    k.in_size = sw_dtype_bits(k.row.from) / 8;
+    while (sw_scaled_segment(o, i, x, n, &p)) {
         uint64_t elements = p.rows * p.columns;
-        const char *scales = input + elements;
+        const char *scales = input + elements * k.in_size;
 
         for (uint64_t r = 0; r < p.rows; r++)
-            convert_row(&k, &p, input + r * p.columns,
-                        scales + ((p.row + r) / SW_FP8_BLOCK - p.block_row) * p.blocks * k.scale_size,
+            convert_row(&k, &p, input + r * p.columns * k.in_size,
+                        scales + ((p.row + r) / block[0] - p.block_row) * p.blocks * k.scale_size,
                         to + r * p.columns * k.out_size);
         input = scales + p.block_rows * p.blocks * k.scale_size;
         to += elements * k.out_size;
@@ -136,8 +146,8 @@ void sw_convert(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t n, cons
         sw_cast((sw_dtype)o->c->tensors[o->how[i].source].dtype, (sw_dtype)o->view.tensors[i].out_dtype,
                 input, to, n / size);
         break;
-    case SW_OP_FP8:
-        convert_fp8(o, i, from / size, n / size, input, to);
+    case SW_OP_SCALED:
+        convert_scaled(o, i, from / size, n / size, input, to);
         break;
     case SW_OP_MXFP4:
         convert_mxfp4(o, i, from / size, n / size, input, to);

@@ -179,10 +179,10 @@ static sw_code check_want_held(const sw_catalog *c, const sw_want *w, sw_status 
     saved_box(w, &wanted, &box);
     if (check_held(c, w, w->tensor, &box, st) || w->op == SW_OP_COPY || w->op == SW_OP_CAST)
         return st->code;
-    for (unsigned d = 0; d < 2 && w->op == SW_OP_FP8; d++) {
-        uint64_t last = (box.offsets[d] + box.shape[d] - 1) / SW_FP8_BLOCK;
+    for (unsigned d = 0; d < 2 && w->op == SW_OP_SCALED; d++) {
+        uint64_t last = (box.offsets[d] + box.shape[d] - 1) / c->block[d];
 
-        box.offsets[d] /= SW_FP8_BLOCK;
+        box.offsets[d] /= c->block[d];
         box.shape[d] = last + 1 - box.offsets[d];
     }
     return check_held(c, w, w->scale, &box, st);
@@ -196,7 +196,7 @@ static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
 
         if (w->bytes == 0 || check_want_held(r->c, w, st))
             continue;
-        if (w->op == SW_OP_FP8 || w->op == SW_OP_MXFP4) {
+        if (w->op == SW_OP_SCALED || w->op == SW_OP_MXFP4) {
             add_tasks(r, list, i, SW_ANY_BOX, st);
             continue;
         }

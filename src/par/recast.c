@@ -16,21 +16,23 @@ typedef struct chunk {
     uint64_t room; /* at input */
 } chunk;
 
-/* Scratch memory that one element needs besides its result: as saved, and its share of scales, once as saved and once as F32. Of FP8,
- * n elements lie in at most n / 60 + 5 blocks. Of MXFP4, a value may be the only one that is wanted of its block. */
-static uint64_t input_of_element(const sw_want *w)
+/* Scratch memory that one element needs besides its result: as saved, and its share of scales, once as saved and once as F32: where
+ * the shorter side of a block is m, n elements lie in at most 2n / m + 6 blocks. Of MXFP4, a value may be the only one that is wanted of
+ * its block. */
+static uint64_t input_of_element(const sw_catalog *c, const sw_want *w)
 {
-    switch (w->op) {
-    case SW_OP_FP8:
-        return 2;
-    case SW_OP_MXFP4:
+    uint64_t size = sw_dtype_bits((sw_dtype)w->tensor->dtype) / 8, least, scale;
+
+    if (w->op == SW_OP_MXFP4)
         return SW_MXFP4_BYTES + 1;
-    default:
-        return sw_dtype_bits((sw_dtype)w->tensor->dtype) / 8;
-    }
+    if (w->op != SW_OP_SCALED)
+        return size;
+    least = sw_min(c->block[0], c->block[1]);
+    scale = sw_dtype_bits((sw_dtype)w->scale->dtype) / 8 + sizeof(float);
+    return size + (2 * scale + least - 1) / least;
 }
 
-#define SLACK 128u /* for the five blocks, and for what aligns */
+#define SLACK 128u /* for the six blocks, and for what aligns */
 
 /* ---- reading ---------------------------------------------------------------------------------------- */
 
@@ -50,30 +52,33 @@ static sw_code gather(const chunk *k, const sw_tensor *t, uint64_t box, const ui
     return st->code;
 }
 
-/* ---- FP8 -------------------------------------------------------------------------------------------- */
+/* ---- scales of blocks ------------------------------------------------------------------------------- */
 
 /* Weights, then the scales of their blocks as F32, then as saved. */
-static sw_code make_fp8(const chunk *k, char *to, sw_status *st)
+static sw_code make_scaled(const chunk *k, char *to, sw_status *st)
 {
     const sw_want *w = k->w;
-    const uint64_t *at = k->offsets, *n = k->shape;
-    uint64_t first[2], blocks[2], out_size = sw_dtype_bits(w->to) / 8;
-    float *scales = (float *)(void *)(k->input + sw_round_up(k->elements, sizeof *scales));
+    const uint64_t *at = k->offsets, *n = k->shape, *block = k->r->c->block;
+    uint64_t first[2], blocks[2];
+    uint64_t in_size = sw_dtype_bits((sw_dtype)w->tensor->dtype) / 8, out_size = sw_dtype_bits(w->to) / 8;
+    float *scales = (float *)(void *)(k->input + sw_round_up(k->elements * in_size, sizeof *scales));
+    sw_scaled_row row = { (sw_dtype)w->tensor->dtype, w->to, block[1], NULL };
     char *raw;
 
     for (unsigned d = 0; d < 2; d++) {
-        first[d] = at[d] / SW_FP8_BLOCK;
-        blocks[d] = (at[d] + n[d] - 1) / SW_FP8_BLOCK + 1 - first[d];
+        first[d] = at[d] / block[d];
+        blocks[d] = (at[d] + n[d] - 1) / block[d] + 1 - first[d];
     }
     raw = (char *)(scales + blocks[0] * blocks[1]);
     if (gather(k, w->tensor, k->box, at, n, k->input, st) ||
         gather(k, w->scale, SW_ANY_BOX, first, blocks, raw, st))
         return st->code;
-    sw_dequant_scales((sw_dtype)w->scale->dtype, raw, scales, blocks[0] * blocks[1]);
-    for (uint64_t r = 0; r < n[0]; r++)
-        sw_dequant_fp8((sw_dtype)w->tensor->dtype, k->input + r * n[1],
-                       scales + ((at[0] + r) / SW_FP8_BLOCK - first[0]) * blocks[1],
-                       at[1] - first[1] * SW_FP8_BLOCK, w->to, to + r * n[1] * out_size, n[1]);
+    sw_dequant_numbers((sw_dtype)w->scale->dtype, raw, scales, blocks[0] * blocks[1]);
+    for (uint64_t r = 0; r < n[0]; r++) {
+        row.scales = scales + ((at[0] + r) / block[0] - first[0]) * blocks[1];
+        sw_dequant_row(&row, k->input + r * n[1] * in_size, at[1] - first[1] * block[1],
+                       to + r * n[1] * out_size, n[1]);
+    }
     return SW_OK;
 }
 
@@ -127,8 +132,8 @@ static sw_code make_mxfp4(const chunk *k, char *to, sw_status *st)
 static sw_code make(const chunk *k, char *to, sw_status *st)
 {
     switch (k->w->op) {
-    case SW_OP_FP8:
-        return make_fp8(k, to, st);
+    case SW_OP_SCALED:
+        return make_scaled(k, to, st);
     case SW_OP_MXFP4:
         return make_mxfp4(k, to, st);
     default:
@@ -170,7 +175,7 @@ static sw_code deliver(chunk *k, sw_status *st)
 sw_code sw_recast_box(const sw_recast *r, const sw_want *w, uint64_t box, const uint64_t *offsets,
                       const uint64_t *shape, sw_status *st)
 {
-    uint64_t each = input_of_element(w) + sw_dtype_bits(w->to) / 8;
+    uint64_t each = input_of_element(r->c, w) + sw_dtype_bits(w->to) / 8;
     chunk k = { .r = r, .w = w, .box = box };
     sw_chunks chunks;
 

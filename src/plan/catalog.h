@@ -40,6 +40,8 @@ typedef struct sw_tensor {
     uint8_t split_dims;
     uint32_t model;     /* j of the files that hold it, 0 = none or several */
     uint32_t file;      /* the first of the files that hold a box of it, even an empty one */
+    uint32_t scale;     /* 1 + the tensor that has its scales, by its name; 0 = none */
+    uint32_t scaled;    /* 1 + the tensor whose scales these are; 0 = none */
     uint64_t box0;      /* where its boxes begin in catalog->boxes */
     uint64_t nboxes;    /* boxes that are used: disjoint, none empty, sorted by offsets */
     uint64_t nreplicas; /* behind them: boxes that repeat a used one, sorted likewise */
@@ -65,7 +67,8 @@ typedef struct sw_catalog {
     sw_box *boxes;
     uint64_t *box_dims; /* offsets then shape of each box, outermost first, elements */
     uint64_t nboxes;
-    bool sharded;   /* some file carries DCP_SHARDING_INFO */
+    uint64_t block[2]; /* rows and columns under one scale of X.weight_scale_inv */
+    bool sharded;      /* some file carries DCP_SHARDING_INFO */
     bool in_memory; /* the files are ranks, which hold their boxes */
     bool part;      /* one file by itself: what others may hold is not missed */
     char *names;    /* pool that file and tensor names point into */
@@ -106,7 +109,7 @@ sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *nam
                          const uint64_t *box_starts, int nranks, sw_findings *findings, sw_status *st);
 
 /* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete the tensors:
- * full shape, used boxes first and sorted, replicas behind them, empty boxes gone, split_dims.
+ * full shape, used boxes first and sorted, replicas behind them, empty boxes gone, split_dims, scales; blocks are of 128 x 128.
  * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause), one FQN in two plain
  * files, files with and without sharding info, F4/F6 cut within a byte. O(b log b) for grids of boxes. */
 sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st);

@@ -14,6 +14,7 @@
 #include "plan/catalog.h"
 #include "plan/cover.h"
 #include "plan/dims.h"
+#include "plan/quantized.h"
 
 /* Deeper cutting than this is no grid of anybody's; the pairs are compared instead. */
 #define MAX_CUTS 64
@@ -607,5 +608,6 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
     free(l.active);
     free(l.boxes);
     free(l.box_dims);
-    return st->code;
+    c->block[0] = c->block[1] = SW_SCALED_BLOCK;
+    return st->code ? st->code : sw_find_scales(c, st);
 }

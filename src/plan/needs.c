@@ -26,8 +26,9 @@ static bool need(visit *v, const sw_tensor *t, uint64_t from, uint64_t n)
     return n == 0 || v->fn(v->ctx, &one);
 }
 
-bool sw_fp8_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, sw_fp8_part *p)
+bool sw_scaled_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, sw_scaled_part *p)
 {
+    const uint64_t *block = o->c->block;
     uint64_t columns, in_row;
     bool whole;
 
@@ -40,24 +41,24 @@ bool sw_fp8_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, sw_
     p->rows = whole ? n / columns : 1;
     p->column = in_row;
     p->columns = whole ? columns : sw_min(n, columns - in_row);
-    p->block_row = p->row / SW_FP8_BLOCK;
-    p->block_rows = (p->row + p->rows - 1) / SW_FP8_BLOCK + 1 - p->block_row;
-    p->block = p->column / SW_FP8_BLOCK;
-    p->blocks = (p->column + p->columns - 1) / SW_FP8_BLOCK + 1 - p->block;
+    p->block_row = p->row / block[0];
+    p->block_rows = (p->row + p->rows - 1) / block[0] + 1 - p->block_row;
+    p->block = p->column / block[1];
+    p->blocks = (p->column + p->columns - 1) / block[1] + 1 - p->block;
     return true;
 }
 
 /* The elements of each part, then the scales of its blocks: one run, because whole rows have all of them. */
-static bool needs_of_fp8(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, visit *v)
+static bool needs_of_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, visit *v)
 {
     const sw_tensor *weight = &o->c->tensors[o->how[i].source], *scale = &o->c->tensors[o->how[i].scale];
-    uint64_t size = sw_dtype_bits((sw_dtype)scale->dtype) / 8;
-    sw_fp8_part p;
+    uint64_t size = sw_dtype_bits((sw_dtype)scale->dtype) / 8, each = sw_dtype_bits((sw_dtype)weight->dtype) / 8;
+    sw_scaled_part p;
 
-    for (; sw_fp8_segment(o, i, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
+    for (; sw_scaled_segment(o, i, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
         uint64_t first = p.block_row * sw_tensor_shape(o->c, scale)[1] + p.block;
 
-        if (!need(v, weight, x, p.rows * p.columns) ||
+        if (!need(v, weight, x * each, p.rows * p.columns * each) ||
             !need(v, scale, first * size, p.block_rows * p.blocks * size))
             return false;
     }
@@ -125,8 +126,8 @@ bool sw_needs_each(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t n, s
     switch (o->how[i].op) {
     case SW_OP_CAST:
         return need(&v, source, from / out * in, n / out * in);
-    case SW_OP_FP8:
-        return needs_of_fp8(o, i, from / out, n / out, &v);
+    case SW_OP_SCALED:
+        return needs_of_scaled(o, i, from / out, n / out, &v);
     case SW_OP_MXFP4:
         return needs_of_mxfp4(o, i, from / out, n / out, &v);
     case SW_OP_COPY:
@@ -135,13 +136,14 @@ bool sw_needs_each(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t n, s
     return need(&v, source, from, n);
 }
 
-static uint64_t size_of_fp8(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n)
+static uint64_t size_of_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n)
 {
     uint64_t size = 0, scale = sw_dtype_bits((sw_dtype)o->c->tensors[o->how[i].scale].dtype) / 8;
-    sw_fp8_part p;
+    uint64_t each = sw_dtype_bits((sw_dtype)o->c->tensors[o->how[i].source].dtype) / 8;
+    sw_scaled_part p;
 
-    for (; sw_fp8_segment(o, i, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns)
-        size += p.rows * p.columns + p.block_rows * p.blocks * scale;
+    for (; sw_scaled_segment(o, i, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns)
+        size += p.rows * p.columns * each + p.block_rows * p.blocks * scale;
     return size;
 }
 
@@ -163,8 +165,8 @@ uint64_t sw_needs_size(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t 
     switch (o->how[i].op) {
     case SW_OP_CAST:
         return n / out * (sw_dtype_bits((sw_dtype)o->c->tensors[o->how[i].source].dtype) / 8);
-    case SW_OP_FP8:
-        return size_of_fp8(o, i, from / out, n / out);
+    case SW_OP_SCALED:
+        return size_of_scaled(o, i, from / out, n / out);
     case SW_OP_MXFP4:
         return size_of_mxfp4(o, i, from / out, n / out);
     case SW_OP_COPY:

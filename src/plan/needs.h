@@ -27,19 +27,19 @@ uint64_t sw_needs_size(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t 
 /* The most that one element of any conversion needs: a block of MXFP4 and its scale, rounded up. */
 #define SW_NEED_MAX 32u
 
-/* ---- FP8 ------------------------------------------------------------------------------------------
- * A weight [rows, columns] and scales [block rows, blocks], both of 128. */
+/* ---- scales of blocks -------------------------------------------------------------------------------
+ * A weight [rows, columns] and scales [block rows, blocks], of catalog->block. */
 
 /* The first part of a run of elements that is a box: whole rows, or a piece of one row. */
-typedef struct sw_fp8_part {
+typedef struct sw_scaled_part {
     uint64_t row, rows;
     uint64_t column, columns;
     uint64_t block_row, block_rows; /* of scales that the rows lie in */
     uint64_t block, blocks;         /* the same for columns */
-} sw_fp8_part;
+} sw_scaled_part;
 
 /* Local. Of elements [x, x + n) of output i. False when n is 0. */
-bool sw_fp8_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, sw_fp8_part *p);
+bool sw_scaled_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, sw_scaled_part *p);
 
 /* ---- MXFP4 --------------------------------------------------------------------------------------
  * An output X of shape [experts, groups * 32, rows] is made of blocks [experts, rows, groups, 16] and scales

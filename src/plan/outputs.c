@@ -24,77 +24,64 @@ typedef struct builder {
     const sw_value_rule *rule;
     char *const *names; /* NULL = left out: nothing is said of these */
     decision *d;        /* one a tensor */
-    uint64_t kept, bare, bare_blocks, joined;
+    uint64_t kept, bare, bare_blocks, joined, scaled;
     const char *first_bare;   /* the first FP8 tensor without a scale */
     const char *first_blocks; /* the same of blocks */
+    const sw_tensor *first_scaled; /* the first floating tensor that is not cast because of its scales */
 } builder;
 
 /* ---- quantized tensors ---------------------------------------------------------------------------- */
 
-static uint32_t number_of(const sw_catalog *c, const sw_tensor *t)
+/* A tensor that has scales becomes plain numbers, and they disappear. Nothing is said of what is left out. */
+static sw_code dequantize(builder *b, uint32_t i, sw_status *st)
 {
-    return (uint32_t)(t - c->tensors);
-}
+    const sw_tensor *t = &b->c->tensors[i];
+    uint32_t scale = t->scale - 1;
+    decision *d = &b->d[i];
 
-/* Join a tensor with the scales that have its name with another ending. */
-static void join(builder *b, uint32_t weight, uint32_t scale, sw_op op)
-{
-    b->d[weight].op = op;
-    b->d[weight].scale = scale;
-    b->d[weight].dtype = (uint8_t)b->rule->dequantize;
+    if ((!b->names[i] && !b->names[scale]) || sw_find_dequantizer(b->c, t, &d->op, st))
+        return st->code;
+    d->scale = scale;
+    d->dtype = (uint8_t)b->rule->dequantize;
     b->d[scale].is_scale = true;
-    b->joined += b->names[weight] != NULL;
-}
-
-static sw_code pair_scale_inv(builder *b, uint32_t i, sw_status *st)
-{
-    const sw_tensor *t = &b->c->tensors[i], *weight;
-
-    if (sw_find_partner(b->c, t->name, strlen(SW_END_SCALE_INV), "", &weight, st))
-        return st->code;
-    if (!weight)
-        return b->names[i] ? sw_fail(st, SW_EINPUT, NULL, t->name, "a scale without its weight") : SW_OK;
-    if (!sw_scales_fp8(b->c, t, weight))
-        return sw_fail_scale(b->c, t, weight, st);
-    join(b, number_of(b->c, weight), i, SW_OP_FP8);
+    b->joined += b->names[i] != NULL;
     return SW_OK;
 }
 
-static sw_code pair_scales(builder *b, uint32_t i, sw_status *st)
+/* Scales by name and form that scale nothing. */
+static sw_code check_alone(const builder *b, uint32_t i, sw_status *st)
 {
-    const sw_tensor *t = &b->c->tensors[i], *blocks;
+    const sw_tensor *t = &b->c->tensors[i];
 
-    if (sw_find_partner(b->c, t->name, strlen(SW_END_SCALES), SW_END_BLOCKS, &blocks, st))
-        return st->code;
-    if (!blocks)
-        return b->names[i] && t->dtype == SW_U8 && t->ndim == 3
-                   ? sw_fail(st, SW_EINPUT, NULL, t->name, "scales without their blocks")
-                   : SW_OK;
-    if (!sw_is_mxfp4(b->c, blocks))
+    if (t->scaled || !b->names[i])
         return SW_OK;
-    if (!sw_scales_mxfp4(b->c, t, blocks))
-        return sw_fail_scale(b->c, t, blocks, st);
-    join(b, number_of(b->c, blocks), i, SW_OP_MXFP4);
+    if (sw_name_ends_with(t->name, SW_END_WEIGHT SW_END_SCALE_INV))
+        return sw_fail(st, SW_EINPUT, NULL, t->name, "a scale without its weight");
+    if (sw_name_ends_with(t->name, SW_END_SCALES) && t->dtype == SW_U8 && t->ndim == 3)
+        return sw_fail(st, SW_EINPUT, NULL, t->name, "scales without their blocks");
     return SW_OK;
 }
 
-static sw_code pair_quantized(builder *b, sw_status *st)
+/* What looks quantized, and has no scales. */
+static void note_bare(builder *b, uint32_t i)
+{
+    const sw_tensor *t = &b->c->tensors[i];
+
+    if (t->scale || t->scaled || !b->names[i])
+        return;
+    if (sw_is_fp8(t) && b->bare++ == 0)
+        b->first_bare = t->name;
+    if (sw_is_mxfp4(b->c, t) && sw_name_ends_with(t->name, SW_END_BLOCKS) && b->bare_blocks++ == 0)
+        b->first_blocks = t->name;
+}
+
+static sw_code decide_quantized(builder *b, sw_status *st)
 {
     for (uint32_t i = 0; i < b->c->ntensors && !st->code; i++) {
-        if (sw_name_ends_with(b->c->tensors[i].name, SW_END_WEIGHT SW_END_SCALE_INV))
-            pair_scale_inv(b, i, st);
-        else if (sw_name_ends_with(b->c->tensors[i].name, SW_END_SCALES))
-            pair_scales(b, i, st);
-    }
-    for (uint32_t i = 0; i < b->c->ntensors && !st->code; i++) {
-        const sw_tensor *t = &b->c->tensors[i];
-
-        if (!b->names[i] || b->d[i].op != SW_OP_COPY || b->d[i].is_scale)
-            continue;
-        if (sw_is_fp8(t) && b->bare++ == 0)
-            b->first_bare = t->name;
-        if (sw_is_mxfp4(b->c, t) && sw_name_ends_with(t->name, SW_END_BLOCKS) && b->bare_blocks++ == 0)
-            b->first_blocks = t->name;
+        if (b->c->tensors[i].scale)
+            dequantize(b, i, st);
+        else if (!check_alone(b, i, st))
+            note_bare(b, i);
     }
     return st->code;
 }
@@ -141,12 +128,14 @@ static sw_code decide_cast(builder *b, uint32_t i, bool all_f32, sw_status *st)
         b->kept += mapped != SW_NDTYPES && mapped != (sw_dtype)t->dtype && !sw_dtype_is_floating(mapped);
         return SW_OK;
     }
-    if (b->rule->cast != SW_NDTYPES)
+    if (b->rule->cast != SW_NDTYPES && !t->scale && !t->scaled)
         to = mapped == SW_F32 && !all_f32 ? SW_F32 : b->rule->cast;
     else if (mapped != SW_NDTYPES && sw_dtype_is_floating(mapped))
         to = mapped;
     else
         b->kept += mapped != SW_NDTYPES && mapped != (sw_dtype)t->dtype;
+    if (b->rule->cast != SW_NDTYPES && t->scale && to != b->rule->cast && b->scaled++ == 0)
+        b->first_scaled = t;
     b->d[i].dtype = (uint8_t)to;
     b->d[i].op = to == (sw_dtype)t->dtype ? SW_OP_COPY : SW_OP_CAST;
     return SW_OK;
@@ -158,7 +147,7 @@ static sw_code decide(builder *b, sw_status *st)
 
     for (uint32_t i = 0; i < b->c->ntensors; i++)
         b->d[i] = (decision){ SW_OP_COPY, b->c->tensors[i].dtype, false, NONE };
-    if (b->rule->dequantize != SW_NDTYPES && pair_quantized(b, st))
+    if (b->rule->dequantize != SW_NDTYPES && decide_quantized(b, st))
         return st->code;
     if (b->rule->cast != SW_NDTYPES && all_mapped_to_f32(b, &all_f32, st))
         return st->code;
@@ -185,6 +174,13 @@ static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
                         "%" PRIu64 " tensors of blocks have no scales (X" SW_END_SCALES " for X" SW_END_BLOCKS
                         ") and stay as they are, the first is '%s'",
                         b->bare_blocks, b->first_blocks);
+    if (b->scaled)
+        sw_buf_add_line(warnings, st,
+                        "%" PRIu64
+                        " floating-point tensors have scales and are not cast, the first is '%s' with '%s': "
+                        "dequantize makes plain ones of them",
+                        b->scaled, b->first_scaled->name,
+                        b->c->tensors[b->first_scaled->scale - 1].name);
     if (b->rule->dequantize != SW_NDTYPES && !b->joined && !b->bare && !b->bare_blocks)
         sw_buf_add_line(warnings, st, "there is nothing to dequantize");
     return st->code;

@@ -8,18 +8,11 @@
 #include "format/maps.h"
 #include "plan/quantized.h"
 
-typedef enum sw_op {
-    SW_OP_COPY,  /* bytes as they are */
-    SW_OP_CAST,  /* one floating dtype to another */
-    SW_OP_FP8,   /* FP8 times the scales of blocks of 128 x 128 */
-    SW_OP_MXFP4, /* FP4 pairs and their scales, transposed */
-} sw_op;
-
-/* How an output is made. */
+/* How an output is made. MXFP4 is transposed. */
 typedef struct sw_output {
     sw_op op;
     uint32_t source; /* index into the catalogue's tensors */
-    uint32_t scale;  /* the same for its scales; FP8, MXFP4 only */
+    uint32_t scale;  /* the same for its scales; SCALED, MXFP4 only */
 } sw_output;
 
 typedef struct sw_outputs {
@@ -43,7 +36,7 @@ typedef struct sw_value_rule {
  *   rule      borrowed for the call
  *   warnings  gets lines
  *   out       release with sw_outputs_release(); empty on error
- * Errors: SW_EINPUT (a name in the map that is no dtype; a scale without its weight or of another shape), SW_EUSAGE (two tensors of one output
+ * Errors: SW_EINPUT (a name in the map that is no dtype; scales without what they scale, or that cannot be made use of), SW_EUSAGE (two tensors of one output
  * name), SW_ENOMEM. O(n log n). */
 sw_code sw_outputs_build(const sw_catalog *c, char *const *names, const sw_value_rule *rule, sw_buf *warnings,
                          sw_outputs *out, sw_status *st);

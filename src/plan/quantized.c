@@ -1,30 +1,100 @@
 /* Which scales belong to which tensors; see quantized.h. */
 #include "plan/quantized.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plan/dims.h"
 
-sw_code sw_find_partner(const sw_catalog *c, const char *name, size_t cut, const char *end,
-                        const sw_tensor **found, sw_status *st)
-{
-    size_t len = strlen(name) - cut, n = strlen(end);
-    char *partner = sw_calloc(len + n + 1, 1, st);
+/* Endings of scales and of what they scale, the first that fit. */
+typedef struct scheme {
+    const char *scale, *tensor;
+    bool any; /* of any dtype; else of one for codes */
+    sw_op op; /* COPY: not known how */
+} scheme;
 
-    *found = NULL;
-    if (partner) {
-        memcpy(partner, name, len);
-        memcpy(partner + len, end, n);
-        *found = sw_catalog_find_tensor(c, partner);
+static const scheme schemes[] = {
+    { SW_END_WEIGHT SW_END_SCALE_INV, SW_END_WEIGHT, true, SW_OP_SCALED },
+    { SW_END_SCALES, SW_END_BLOCKS, false, SW_OP_MXFP4 },
+    { SW_END_SCALE_INV, "", true, SW_OP_COPY },       /* experts in one tensor */
+    { "_scale", "", false, SW_OP_COPY },              /* one for a tensor, a row or a group: compressed-tensors, ModelOpt */
+    { "_scale", "_packed", false, SW_OP_COPY },       /* the same of 4 bits */
+    { ".scale", SW_END_WEIGHT, false, SW_OP_COPY },   /* DeepSeek's own */
+    { ".scales", ".qweight", false, SW_OP_COPY },     /* GPTQ, AWQ */
+    { ".scales", SW_END_WEIGHT, false, SW_OP_COPY },  /* MLX */
+    { ".SCB", SW_END_WEIGHT, false, SW_OP_COPY },     /* bitsandbytes, 8 bits */
+    { ".absmax", "", false, SW_OP_COPY },             /* the same, 4 bits */
+};
+#define NSCHEMES (sizeof schemes / sizeof schemes[0])
+
+/* ---- by name -------------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *name, size_t len, const char *end)
+{
+    size_t n = strlen(end);
+
+    return len > n && memcmp(name + len - n, end, n) == 0;
+}
+
+static const scheme *scheme_of(const char *scale, size_t len, const scheme *from)
+{
+    for (; from < schemes + NSCHEMES; from++)
+        if (ends_with(scale, len, from->scale))
+            return from;
+    return NULL;
+}
+
+/* Dtypes of codes, several of which may be packed into one element. */
+static bool holds_codes(sw_dtype dtype)
+{
+    return sw_dtype_bits(dtype) <= 8 ? dtype != SW_BOOL && dtype != SW_F8_E8M0
+                                     : dtype == SW_I32 || dtype == SW_U32;
+}
+
+/* Join scale i with what it scales. */
+static sw_code join(sw_catalog *c, uint32_t i, const scheme *s, size_t len, sw_status *st)
+{
+    size_t stem = len - strlen(s->scale), n = strlen(s->tensor);
+    char *name = sw_calloc(stem + n + 1, 1, st);
+    const sw_tensor *found = NULL;
+
+    if (name) {
+        memcpy(name, c->tensors[i].name, stem);
+        memcpy(name + stem, s->tensor, n);
+        found = sw_catalog_find_tensor(c, name);
     }
-    free(partner);
+    free(name);
+    if (found && (s->any || holds_codes((sw_dtype)found->dtype))) {
+        sw_tensor *t = &c->tensors[found - c->tensors];
+
+        c->tensors[i].scaled = 1 + (uint32_t)(t - c->tensors);
+        if (!t->scale || s == schemes)
+            t->scale = 1 + i;
+    }
     return st->code;
 }
 
+sw_code sw_find_scales(sw_catalog *c, sw_status *st)
+{
+    for (uint32_t i = 0; i < c->ntensors; i++) {
+        size_t len = strlen(c->tensors[i].name);
+        const scheme *s = scheme_of(c->tensors[i].name, len, schemes);
+
+        for (; s && !c->tensors[i].scaled; s = scheme_of(c->tensors[i].name, len, s + 1))
+            if (join(c, i, s, len, st))
+                return st->code;
+    }
+    return SW_OK;
+}
+
+/* ---- do they fit? --------------------------------------------------------------------------------- */
+
 bool sw_is_fp8(const sw_tensor *t)
 {
-    return t->dtype == SW_F8_E4M3 || t->dtype == SW_F8_E5M2;
+    return t->dtype == SW_F8_E4M3 || t->dtype == SW_F8_E5M2 || t->dtype == SW_F8_E4M3FNUZ ||
+           t->dtype == SW_F8_E5M2FNUZ;
 }
 
 bool sw_is_mxfp4(const sw_catalog *c, const sw_tensor *t)
@@ -32,37 +102,55 @@ bool sw_is_mxfp4(const sw_catalog *c, const sw_tensor *t)
     return t->dtype == SW_U8 && t->ndim == 4 && sw_tensor_shape(c, t)[3] == SW_MXFP4_BYTES;
 }
 
-static uint64_t blocks_of(uint64_t n)
+/* Integers are not: a byte may be an exponent. */
+static bool may_scale(const sw_tensor *t)
 {
-    return n / SW_FP8_BLOCK + (n % SW_FP8_BLOCK != 0);
+    return sw_dtype_is_floating((sw_dtype)t->dtype) || t->dtype == SW_F8_E8M0 || sw_is_fp8(t);
 }
 
-static bool may_scale_fp8(const sw_tensor *t)
-{
-    return t->dtype == SW_F32 || t->dtype == SW_BF16 || t->dtype == SW_F8_E8M0;
-}
-
-bool sw_scales_fp8(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight)
+static bool scales_blocks(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight)
 {
     const uint64_t *w = sw_tensor_shape(c, weight), *s = sw_tensor_shape(c, scale);
+    bool fit = sw_dtype_is_number((sw_dtype)weight->dtype) && may_scale(scale) && weight->ndim == 2 &&
+               scale->ndim == 2;
 
-    return sw_is_fp8(weight) && may_scale_fp8(scale) && weight->ndim == 2 && scale->ndim == 2 &&
-           s[0] == blocks_of(w[0]) && s[1] == blocks_of(w[1]);
+    for (unsigned d = 0; d < 2 && fit; d++)
+        fit = s[d] == w[d] / c->block[d] + (w[d] % c->block[d] != 0);
+    return fit;
 }
 
-bool sw_scales_mxfp4(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *blocks)
+static bool scales_mxfp4(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *blocks)
 {
-    return scale->dtype == SW_U8 && scale->ndim == 3 &&
+    return sw_is_mxfp4(c, blocks) && scale->dtype == SW_U8 && scale->ndim == 3 &&
            memcmp(sw_tensor_shape(c, scale), sw_tensor_shape(c, blocks), 3 * sizeof(uint64_t)) == 0;
 }
 
-sw_code sw_fail_scale(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *of, sw_status *st)
+/* "F32 of shape [3, 1]" */
+static char *describe(const sw_catalog *c, const sw_tensor *t, char *text, size_t size)
 {
-    char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT];
+    char dims[SW_DIMS_TEXT];
 
-    return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s of shape %s does not scale '%s', %s of shape %s",
-                   sw_dtype_name((sw_dtype)scale->dtype),
-                   sw_dims_text(sw_tensor_shape(c, scale), scale->ndim, a, sizeof a), of->name,
-                   sw_dtype_name((sw_dtype)of->dtype),
-                   sw_dims_text(sw_tensor_shape(c, of), of->ndim, b, sizeof b));
+    snprintf(text, size, "%s of shape %s", sw_dtype_name((sw_dtype)t->dtype),
+             sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims, sizeof dims));
+    return text;
+}
+
+sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, sw_status *st)
+{
+    const sw_tensor *scale = &c->tensors[t->scale - 1];
+    char a[SW_DIMS_TEXT + 32], b[SW_DIMS_TEXT + 32], blocks[64] = "";
+
+    *op = scheme_of(scale->name, strlen(scale->name), schemes)->op;
+    describe(c, scale, a, sizeof a);
+    describe(c, t, b, sizeof b);
+    if (*op == SW_OP_COPY)
+        return sw_fail(st, SW_EINPUT, NULL, t->name,
+                       "%s: it cannot be dequantized by '%.256s', %s: only by scales of blocks, "
+                       "X.weight" SW_END_SCALE_INV ", and of MXFP4, X" SW_END_SCALES,
+                       b, scale->name, a);
+    if (*op == SW_OP_MXFP4 ? scales_mxfp4(c, scale, t) : scales_blocks(c, scale, t))
+        return SW_OK;
+    if (*op == SW_OP_SCALED)
+        snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64, c->block[0], c->block[1]);
+    return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s does not scale '%.256s', %s%s", a, t->name, b, blocks);
 }

@@ -4,9 +4,17 @@
 
 #include "plan/catalog.h"
 
-#define SW_FP8_BLOCK 128u  /* rows and columns under one scale */
-#define SW_MXFP4_BLOCK 32u /* elements under one scale */
-#define SW_MXFP4_BYTES 16u /* the bytes that hold them */
+/* What is done to a tensor's values. */
+typedef enum sw_op {
+    SW_OP_COPY,   /* bytes as they are */
+    SW_OP_CAST,   /* one floating dtype to another */
+    SW_OP_SCALED, /* numbers times the scales of their blocks: X.weight */
+    SW_OP_MXFP4,  /* FP4 pairs and their scales: X_blocks */
+} sw_op;
+
+#define SW_SCALED_BLOCK 128u /* rows and columns under one scale where nothing else is told */
+#define SW_MXFP4_BLOCK 32u   /* elements under one scale */
+#define SW_MXFP4_BYTES 16u   /* the bytes that hold them */
 
 /* How names end: X.weight has X.weight_scale_inv, X_blocks has X_scales. */
 #define SW_END_WEIGHT ".weight"
@@ -14,22 +22,19 @@
 #define SW_END_BLOCKS "_blocks"
 #define SW_END_SCALES "_scales"
 
-/* Local. The tensor called name without its last `cut` bytes and with `end` behind it; *found is NULL when there is none.
- * Errors: SW_ENOMEM. O(log n). */
-sw_code sw_find_partner(const sw_catalog *c, const char *name, size_t cut, const char *end,
-                        const sw_tensor **found, sw_status *st);
+/* Local. Find the scales of each tensor by its name and dtype, whether they can be made use of or not: scale, scaled. X.weight_scale_inv
+ * belongs to X.weight whatever that is; the scales of other schemes to what is quantized. Part of sw_catalog_check(). O(n log n).
+ * Errors: SW_ENOMEM. */
+sw_code sw_find_scales(sw_catalog *c, sw_status *st);
 
-/* Local. By dtype: F8_E4M3 or F8_E5M2. */
+/* Local. How a tensor that has scales becomes plain numbers: SCALED or MXFP4.
+ * Errors: SW_EINPUT (they are of another kind, or of a shape or dtype that does not fit). */
+sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, sw_status *st);
+
+/* Local. By dtype: a weight of a byte that says little without scales. */
 bool sw_is_fp8(const sw_tensor *t);
 
 /* Local. By dtype and shape: U8 [E, R, G, 16]. */
 bool sw_is_mxfp4(const sw_catalog *c, const sw_tensor *t);
-
-/* Local. Are these the scales of such a tensor, by dtype and shape? */
-bool sw_scales_fp8(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight);
-bool sw_scales_mxfp4(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *blocks);
-
-/* Local. Fail with SW_EINPUT because they are not. */
-sw_code sw_fail_scale(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *of, sw_status *st);
 
 #endif

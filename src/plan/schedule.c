@@ -227,6 +227,7 @@ static uint64_t hash_input(uint64_t h, const sw_catalog *c)
 
 static uint64_t hash_outputs(uint64_t h, const sw_outputs *o)
 {
+    h = sw_hash(h, o->c->block, sizeof o->c->block);
     for (uint32_t i = 0; i < o->view.ntensors; i++) {
         h = hash_tensor(h, &o->view, &o->view.tensors[i], (sw_dtype)o->view.tensors[i].out_dtype);
         h = sw_hash_word(h, (uint64_t)o->how[i].op << 32 | o->how[i].source);

@@ -12,19 +12,6 @@
 
 #define REACH_MAX (UINT64_C(1) << 59) /* bytes that strides may span: bits fit in an int64_t */
 
-/* ---- scales ----------------------------------------------------------------------------------------- */
-
-static bool is_fp8_weight(const sw_tensor *t)
-{
-    return sw_is_fp8(t) && t->ndim == 2 && sw_name_ends_with(t->name, SW_END_WEIGHT);
-}
-
-static bool scales_fit(const sw_catalog *c, const sw_want *w)
-{
-    return w->op == SW_OP_MXFP4 ? sw_scales_mxfp4(c, w->scale, w->tensor)
-                                : sw_scales_fp8(c, w->scale, w->tensor);
-}
-
 /* ---- tensor and dtype ------------------------------------------------------------------------------- */
 
 static sw_code check_sound(const sw_tensor *t, sw_status *st)
@@ -39,31 +26,29 @@ static sw_code check_sound(const sw_tensor *t, sw_status *st)
 
 static sw_code cannot_become(const sw_want *w, sw_status *st)
 {
-    const char *from = sw_dtype_name((sw_dtype)w->tensor->dtype), *to = sw_dtype_name(w->to);
-    bool lacks = !w->scale && (is_fp8_weight(w->tensor) || sw_name_ends_with(w->tensor->name, SW_END_BLOCKS));
+    const sw_tensor *t = w->tensor;
+    bool lacks = !t->scale && ((sw_is_fp8(t) && sw_name_ends_with(t->name, SW_END_WEIGHT)) ||
+                               sw_name_ends_with(t->name, SW_END_BLOCKS));
 
-    return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s cannot be read as %s%s", from, to,
-                   lacks ? ": it has no scales" : "");
+    return sw_fail(st, SW_EUSAGE, NULL, t->name, "%s cannot be read as %s%s", sw_dtype_name((sw_dtype)t->dtype),
+                   sw_dtype_name(w->to),
+                   lacks      ? ": it has no scales"
+                   : t->scale ? ": by its scales it becomes F32, BF16 or F16"
+                              : "");
 }
 
-/* Quantized tensors that have their scales. */
-static sw_code find_scale(const sw_catalog *c, sw_want *w, sw_status *st)
+/* A tensor that has scales, as numbers. */
+static sw_code find_scaled(const sw_catalog *c, sw_want *w, sw_status *st)
 {
     const sw_tensor *t = w->tensor;
 
-    if (is_fp8_weight(t)) {
-        w->op = SW_OP_FP8;
-        sw_find_partner(c, t->name, 0, SW_END_SCALE_INV, &w->scale, st);
-    } else if (sw_is_mxfp4(c, t) && sw_name_ends_with(t->name, SW_END_BLOCKS)) {
-        w->op = SW_OP_MXFP4;
-        sw_find_partner(c, t->name, strlen(SW_END_BLOCKS), SW_END_SCALES, &w->scale, st);
-    }
-    if (st->code || !w->scale)
-        return st->code ? st->code : cannot_become(w, st);
-    return check_sound(w->scale, st) || scales_fit(c, w) ? st->code
-                                                         : sw_fail_scale(c, w->scale, w->tensor, st);
+    if (w->to == SW_F64)
+        return cannot_become(w, st);
+    w->scale = &c->tensors[t->scale - 1];
+    return check_sound(w->scale, st) ? st->code : sw_find_dequantizer(c, t, &w->op, st);
 }
 
+/* Who asks for a dtype of numbers never gets those of a tensor without its scales, even where it is saved as such. */
 static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_status *st)
 {
     sw_dtype from = (sw_dtype)w->tensor->dtype;
@@ -74,14 +59,12 @@ static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_st
         return SW_OK;
     if (!sw_dtype_parse_any(dtype, strlen(dtype), &w->to))
         return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "'%.64s' is not a dtype", dtype);
+    if (w->tensor->scale && sw_dtype_is_floating(w->to))
+        return find_scaled(c, w, st);
     if (w->to == from)
         return SW_OK;
     w->op = SW_OP_CAST;
-    if (sw_dtype_is_floating(from) && sw_dtype_is_floating(w->to))
-        return SW_OK;
-    if (w->to != SW_F32 && w->to != SW_BF16 && w->to != SW_F16)
-        return cannot_become(w, st);
-    return find_scale(c, w, st);
+    return sw_dtype_is_floating(from) && sw_dtype_is_floating(w->to) ? SW_OK : cannot_become(w, st);
 }
 
 /* Bytes of a packed box as it is read; *bytes is unchanged when they are too many. */

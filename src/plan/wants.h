@@ -6,7 +6,7 @@
 
 typedef struct sw_want {
     const sw_tensor *tensor;
-    const sw_tensor *scale; /* SW_OP_FP8, SW_OP_MXFP4 only */
+    const sw_tensor *scale; /* SCALED, MXFP4 only */
     sw_op op;
     sw_dtype to;          /* in memory */
     unsigned ndim;        /* as it is read: of MXFP4 one less than saved */

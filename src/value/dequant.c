@@ -1,7 +1,7 @@
 /* Dequantization; see dequant.h.
  *
- * Both formats fit F32: an FP8 weight exactly, the values of MXFP4 exactly or as the infinity that every target would
- * round them to. So all is computed in F32, a piece at a time that stays in the cache, and rounded by sw_cast(). */
+ * Weights are made F32 as torch does it, which of FP8 is exact; the values of MXFP4 fit it exactly, or are the infinity that
+ * every target would round them to. So all is computed in F32, a piece at a time that stays in the cache, and rounded by sw_cast(). */
 #include "value/dequant.h"
 
 #include <assert.h>
@@ -15,8 +15,8 @@
 
 #define ALWAYS_INLINE __attribute__((always_inline)) /* into functions for several CPUs */
 
-#define BLOCK_COLUMNS 128 /* under one FP8 scale */
-#define PIECE 1024        /* elements that are computed before they are rounded */
+#define PIECE 1024 /* elements that are computed before they are rounded */
+#define STRIP 128 /* those of FP8 that are computed at once */
 
 bool sw_dequant_is_target(sw_dtype dtype)
 {
@@ -50,11 +50,6 @@ static const fp8_format *fp8_find(sw_dtype dtype)
     return NULL;
 }
 
-bool sw_dequant_is_fp8(sw_dtype dtype)
-{
-    return fp8_find(dtype) != NULL;
-}
-
 static bool fp8_is_special(unsigned char byte, const fp8_format *f)
 {
     return (byte & 0x7f) > f->top || byte == f->nan;
@@ -79,87 +74,56 @@ static float fp8_product(unsigned char byte, const fp8_format *f, float scale)
     return isnan(product) ? f32_of(F32_NAN | sign) : product;
 }
 
-/* Is all a number, the scale too? Narrow, so that it costs little. */
+/* Is all of a strip a number, the scale too? Narrow, so that it costs little. */
 static inline ALWAYS_INLINE bool fp8_all_numbers(const unsigned char *src, const fp8_format *f, float scale)
 {
     const signed char top = (signed char)f->top;
     const unsigned char nan = (unsigned char)f->nan;
     unsigned char found = 0;
 
-    for (unsigned i = 0; i < BLOCK_COLUMNS; i++)
+    for (unsigned i = 0; i < STRIP; i++)
         found |= (unsigned char)(((signed char)(src[i] & 0x7f) > top) | (src[i] == nan));
     return !found && isfinite(scale);
 }
 
-/* All columns of a block in loops that compilers vectorise at -O2; false, and nothing done, when not all are numbers. */
-static inline ALWAYS_INLINE bool fp8_block(const unsigned char *restrict src, const fp8_format *f,
+/* A strip in loops that compilers vectorise at -O2; false, and nothing done, when not all are numbers. */
+static inline ALWAYS_INLINE bool fp8_strip(const unsigned char *restrict src, const fp8_format *f,
                                            float scale, float *restrict dst)
 {
     const fp8_format format = *f;
 
     if (!fp8_all_numbers(src, &format, scale))
         return false;
-    for (unsigned i = 0; i < BLOCK_COLUMNS; i++)
+    for (unsigned i = 0; i < STRIP; i++)
         dst[i] = fp8_number(src[i], &format) * scale;
     return true;
 }
 
-static bool fp8_block_portable(const unsigned char *src, const fp8_format *f, float scale, float *dst)
+static bool fp8_strip_portable(const unsigned char *src, const fp8_format *f, float scale, float *dst)
 {
-    return fp8_block(src, f, scale, dst);
+    return fp8_strip(src, f, scale, dst);
 }
 
-static AVX2 bool fp8_block_avx2(const unsigned char *src, const fp8_format *f, float scale, float *dst)
+static AVX2 bool fp8_strip_avx2(const unsigned char *src, const fp8_format *f, float scale, float *dst)
 {
-    return fp8_block(src, f, scale, dst);
+    return fp8_strip(src, f, scale, dst);
 }
 
-/* Elements of one block. Mostly they are all of a row's. */
+/* Elements of one block. */
 static void fp8_products(sw_cast_path path, const unsigned char *src, const fp8_format *f, float scale,
                          unsigned n, float *dst)
 {
-    if (n == BLOCK_COLUMNS &&
-        (path == SW_CAST_AVX2 ? fp8_block_avx2 : fp8_block_portable)(src, f, scale, dst))
-        return;
-    for (unsigned i = 0; i < n; i++)
-        dst[i] = fp8_product(src[i], f, scale);
-}
-
-void sw_dequant_fp8_by(sw_cast_path path, sw_dtype fp8, const void *src, const float *scales, uint64_t column,
-                       sw_dtype to, void *dst, uint64_t n)
-{
-    const fp8_format *f = fp8_find(fp8);
-    const unsigned char *p = src;
-    unsigned char *q = dst;
-    float piece[PIECE];
-    sw_fpmode saved = sw_fpmode_enter();
-
-    assert(f && sw_dequant_is_target(to));
-    for (unsigned filled = 0, part; n; n -= part, p += part, column += part) {
-        part = (unsigned)sw_min(n, BLOCK_COLUMNS - column % BLOCK_COLUMNS);
-        fp8_products(path, p, f, scales[column / BLOCK_COLUMNS], part, piece + filled);
-        filled += part;
-        if (n == part || filled + BLOCK_COLUMNS > PIECE) {
-            sw_cast_by(path, SW_F32, to, piece, q, filled);
-            q += (size_t)filled * (sw_dtype_bits(to) / 8);
-            filled = 0;
-        }
+    for (unsigned i = 0, end; i < n; i = end) {
+        end = (unsigned)sw_min(i + STRIP, n);
+        if (end - i == STRIP &&
+            (path == SW_CAST_AVX2 ? fp8_strip_avx2 : fp8_strip_portable)(src + i, f, scale, dst + i))
+            continue;
+        for (; i < end; i++)
+            dst[i] = fp8_product(src[i], f, scale);
     }
-    sw_fpmode_leave(saved);
 }
 
-void sw_dequant_fp8(sw_dtype fp8, const void *src, const float *scales, uint64_t column, sw_dtype to,
-                    void *dst, uint64_t n)
-{
-    sw_dequant_fp8_by(sw_cast_path_best(), fp8, src, scales, column, to, dst, n);
-}
-
-/* ---- scales --------------------------------------------------------------------------------------- */
-
-bool sw_dequant_is_scale(sw_dtype dtype)
-{
-    return dtype == SW_F32 || dtype == SW_BF16 || dtype == SW_F16 || dtype == SW_F8_E8M0;
-}
+/* ---- numbers --------------------------------------------------------------------------------------- */
 
 /* 2^(s-127); the least is subnormal. */
 static inline float e8m0_value(unsigned s)
@@ -167,16 +131,105 @@ static inline float e8m0_value(unsigned s)
     return f32_of(s == 0 ? 0x00400000u : s == 255 ? F32_NAN : (uint32_t)s << 23);
 }
 
-void sw_dequant_scales(sw_dtype dtype, const void *src, float *dst, uint64_t n)
+static void bytes_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
 {
-    const unsigned char *p = src;
+    const fp8_format *f = fp8_find(dtype);
 
-    assert(sw_dequant_is_scale(dtype));
-    if (dtype != SW_F8_E8M0)
-        sw_cast(dtype, SW_F32, src, dst, n);
-    else
-        for (uint64_t i = 0; i < n; i++)
-            dst[i] = e8m0_value(p[i]);
+    for (uint64_t i = 0; i < n; i++)
+        dst[i] = f ? fp8_product(src[i], f, 1) : e8m0_value(src[i]);
+}
+
+#define INTEGERS(X)                                                                                          \
+    X(SW_I8, int8_t) X(SW_U8, uint8_t) X(SW_I16, int16_t) X(SW_U16, uint16_t) X(SW_I32, int32_t)             \
+        X(SW_U32, uint32_t) X(SW_I64, int64_t) X(SW_U64, uint64_t)
+
+static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
+{
+    switch ((int)dtype) {
+#define CASE(id, type)                                                                                       \
+    case id:                                                                                                 \
+        for (uint64_t i = 0; i < n; i++) {                                                                   \
+            type x;                                                                                          \
+                                                                                                             \
+            memcpy(&x, src + i * sizeof x, sizeof x);                                                        \
+            dst[i] = (float)x;                                                                               \
+        }                                                                                                    \
+        return true;
+        INTEGERS(CASE)
+#undef CASE
+    default:
+        return false;
+    }
+}
+
+static void to_f32(sw_cast_path path, sw_dtype dtype, const void *src, float *dst, uint64_t n)
+{
+    assert(sw_dtype_is_number(dtype));
+    if (sw_dtype_is_floating(dtype))
+        sw_cast_by(path, dtype, SW_F32, src, dst, n);
+    else if (!integers_to_f32(dtype, src, dst, n))
+        bytes_to_f32(dtype, src, dst, n);
+}
+
+void sw_dequant_numbers(sw_dtype dtype, const void *src, float *dst, uint64_t n)
+{
+    sw_fpmode saved = sw_fpmode_enter();
+
+    to_f32(sw_cast_path_best(), dtype, src, dst, n);
+    sw_fpmode_leave(saved);
+}
+
+/* ---- scales of blocks ------------------------------------------------------------------------------ */
+
+/* Times a scale, in place. */
+static void scale_all(float *x, unsigned n, float scale)
+{
+    for (unsigned i = 0; i < n; i++) {
+        float product = x[i] * scale;
+
+        x[i] = isnan(product) ? f32_of(F32_NAN | (f32_bits(x[i]) & F32_SIGN)) : product;
+    }
+}
+
+void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column,
+                       void *dst, uint64_t n)
+{
+    const size_t in = sw_dtype_bits(row->from) / 8, out = sw_dtype_bits(row->to) / 8;
+    const fp8_format *f = fp8_find(row->from);
+    const float *scale = row->scales + column / row->block;
+    uint64_t left = row->block - column % row->block; /* under this scale */
+    const unsigned char *p = src;
+    unsigned char *q = dst;
+    float piece[PIECE];
+    sw_fpmode saved = sw_fpmode_enter();
+
+    assert(sw_dequant_is_target(row->to));
+    for (unsigned filled = 0, part; n; n -= part, p += part * in) {
+        part = (unsigned)sw_min(sw_min(n, left), PIECE - filled);
+        if (f) {
+            fp8_products(path, p, f, *scale, part, piece + filled);
+        } else {
+            to_f32(path, row->from, p, piece + filled, part);
+            scale_all(piece + filled, part, *scale);
+        }
+        filled += part;
+        left -= part;
+        if (left == 0) {
+            left = row->block;
+            scale++;
+        }
+        if (n == part || filled == PIECE) {
+            sw_cast_by(path, SW_F32, row->to, piece, q, filled);
+            q += filled * out;
+            filled = 0;
+        }
+    }
+    sw_fpmode_leave(saved);
+}
+
+void sw_dequant_row(const sw_scaled_row *row, const void *src, uint64_t column, void *dst, uint64_t n)
+{
+    sw_dequant_row_by(sw_cast_path_best(), row, src, column, dst, n);
 }
 
 /* ---- MXFP4 ---------------------------------------------------------------------------------------- */

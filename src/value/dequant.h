@@ -13,29 +13,31 @@
 /* Local. What the results can be. */
 bool sw_dequant_is_target(sw_dtype dtype);
 
-/* ---- FP8 in blocks of 128 x 128 ------------------------------------------------------------------ */
+/* ---- scales of blocks ---------------------------------------------------------------------------- */
 
-/* Local. A weight: F8_E4M3, F8_E5M2, or one of their FNUZ variants. */
-bool sw_dequant_is_fp8(sw_dtype dtype);
+/* Local. Numbers (sw_dtype_is_number()) as F32, to nearest: scales, weights. An F8_E8M0 s is 2^(s-127), 255 a NaN; src at any
+ * address. */
+void sw_dequant_numbers(sw_dtype dtype, const void *src, float *dst, uint64_t n);
 
-/* Local. A dtype of scales: F32, BF16, F16, F8_E8M0. */
-bool sw_dequant_is_scale(sw_dtype dtype);
+/* Elements of a row.
+ *   from    the dtype of the weights: any number
+ *   block   columns under one scale
+ *   scales  of the row's blocks, at least as far as the last element */
+typedef struct sw_scaled_row {
+    sw_dtype from, to;
+    uint64_t block;
+    const float *scales;
+} sw_scaled_row;
 
-/* Local. Scales as F32, which is exact. An F8_E8M0 s is 2^(s-127), 255 a NaN; src at any address. */
-void sw_dequant_scales(sw_dtype dtype, const void *src, float *dst, uint64_t n);
-
-/* Local. Elements of one row, from column `column` on: dst[i] = F32(src[i]) * scales[(column + i) / 128], the product
- * rounded to F32, then to `to`.
- *   scales  of the row's blocks, at least as far as the last element. Of a part of them: `column` counts from where
- *           its first block begins
- *   dst     at any address; no overlap
+/* Local. n elements from column `column` on: dst[i] = F32(src[i]) * scales[(column + i) / block], the product rounded to F32, then
+ * to `to`. Of a part of the scales: `column` counts from where its first block begins.
+ *   src, dst  at any address; no overlap
  * A NaN has the sign of the weight (a FNUZ weight's NaN has none: +). */
-void sw_dequant_fp8(sw_dtype fp8, const void *src, const float *scales, uint64_t column, sw_dtype to,
-                    void *dst, uint64_t n);
+void sw_dequant_row(const sw_scaled_row *row, const void *src, uint64_t column, void *dst, uint64_t n);
 
 /* Local. The same by a path that is usable; the bits are equal. */
-void sw_dequant_fp8_by(sw_cast_path path, sw_dtype fp8, const void *src, const float *scales, uint64_t column,
-                       sw_dtype to, void *dst, uint64_t n);
+void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column,
+                       void *dst, uint64_t n);
 
 /* ---- MXFP4 --------------------------------------------------------------------------------------- */
 

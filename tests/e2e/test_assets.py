@@ -311,7 +311,7 @@ def edited(dtype, more=""):
 
 
 def quantized(rng):
-    return {**values.fp8_tensors(rng, "a", "F8_E4M3", (4, 4)), "b": values.hard_numbers(rng, "F32", (4,))}
+    return {**values.scaled_tensors(rng, "a", "F8_E4M3", (4, 4)), "b": values.hard_numbers(rng, "F32", (4,))}
 
 
 @pytest.mark.parametrize(

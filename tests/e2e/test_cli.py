@@ -15,7 +15,7 @@ from test_layout import NAMES
 CONSOLIDATE = [
     "--fqn-map", "--like", "--max-shard-size", "--single-file", "--expect-shards", "--overwrite", "--sync", "--no-sync",
     "--buffer-size", "--node-local", "--assign", "--hint", "--report", "--progress", "--timeout", "--dry-run", "--verify", "--include",
-    "--exclude", "--strip-prefix", "--rename", "--cast-dtype", "--dequantize", "--assets", "--no-assets", "--diffusers", "--diffusers-index", "--quiet", "--verbose",
+    "--exclude", "--strip-prefix", "--rename", "--cast-dtype", "--dequantize", "--block-size", "--assets", "--no-assets", "--diffusers", "--diffusers-index", "--quiet", "--verbose",
 ]  # fmt: skip
 COMMANDS = ["consolidate", "verify", "inspect", "reshard"]
 
@@ -58,7 +58,7 @@ def test_help_names_every_command():
 def test_help_of_other_commands():
     """What changes names and values on the way in is there on the way back."""
     text = run(["verify", "--help"]).stdout
-    for option in ("--cast-dtype", "--dequantize", "--include", "--exclude", "--strip-prefix", "--rename", "--like", "--node-local", "--report", "-q"):
+    for option in ("--cast-dtype", "--dequantize", "--block-size", "--include", "--exclude", "--strip-prefix", "--rename", "--like", "--node-local", "--report", "-q"):
         assert option in text, option
     text = run(["inspect", "--help"]).stdout
     for option in ("--json", "--tensor", "--summary", "--svg", "--expect-shards", "--like"):
@@ -102,6 +102,7 @@ def test_the_plan_that_cannot_be_written(dirs, make):
      ["consolidate", "", "out"], ["consolidate", "in", ""], ["consolidate", "in", "out", "--include"],
      ["consolidate", "in", "out", "--cast-dtype"], ["consolidate", "--cast-dtype=fp8", "in", "out"],
      ["consolidate", "--dequantize=fp64", "in", "out"], ["consolidate", "--cast-dtype=bf16", "--cast-dtype=fp16", "in", "out"],
+     ["consolidate", "--block-size=64x", "in", "out"], ["consolidate", "--block-size=0", "in", "out"], ["consolidate", "--block-size=1x2x3", "in", "out"],
      ["consolidate", "--rename=ab", "in", "out"], ["consolidate", "--rename", "in", "out"], ["consolidate", "--strip-prefix=", "in", "out"],
      ["consolidate", "--diffusers=yes", "in", "out"], ["consolidate", "--assets=nowhere", "in", "out"], ["consolidate", "--verify=no", "in", "out"]],
     ids=shlex.join,

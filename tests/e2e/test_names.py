@@ -373,10 +373,10 @@ def test_tied_weights_of_a_plain_index(dirs, tensors, weld):
 def test_names_of_quantized_tensors(dirs, rng, make, weld, tmp_path):
     """The partners are found by the input's names; X is the renamed X_blocks without its ending."""
     src, out = dirs
-    saved = {**values.mxfp4_tensors(rng, "model.e.up", 2, 9, 2), **values.fp8_tensors(rng, "model.q", "F8_E4M3", (130, 140))}
+    saved = {**values.mxfp4_tensors(rng, "model.e.up", 2, 9, 2), **values.scaled_tensors(rng, "model.q", "F8_E4M3", (130, 140))}
     make(src, tensors=saved)
     want = {"net.e.up": values.mxfp4(saved["model.e.up_blocks"], saved["model.e.up_scales"], "BF16"),
-            "net.q.weight": values.fp8(saved["model.q.weight"], saved["model.q.weight_scale_inv"], "BF16")}  # fmt: skip
+            "net.q.weight": values.scaled(saved["model.q.weight"], saved["model.q.weight_scale_inv"], "BF16")}  # fmt: skip
     ok(weld(src, out, "--dequantize=bf16", "--rename=model.=net.", np=2))
     same(out, one_file(want))
     write_json(src / ".hf_metadata" / FILE_MAP, {n: 2 if n.startswith("model.q") else 1 for n in saved})
@@ -386,11 +386,11 @@ def test_names_of_quantized_tensors(dirs, rng, make, weld, tmp_path):
 
 def test_quantized_tensors_in_part(dirs, rng, make, weld):
     src, out = dirs
-    saved = {**values.fp8_tensors(rng, "a", "F8_E4M3", (130, 9)), **values.fp8_tensors(rng, "b", "F8_E5M2", (9, 130)),
+    saved = {**values.scaled_tensors(rng, "a", "F8_E4M3", (130, 9)), **values.scaled_tensors(rng, "b", "F8_E5M2", (9, 130)),
              "bare.weight": oracle.random_tensor(rng, "F8_E4M3", (4, 4))}  # fmt: skip
     make(src, tensors=saved)
     ok(weld(src, out, "--dequantize=fp16", "--include=a.*", np=2))  # not a word of those that are left out
-    same(out, one_file({"a.weight": values.fp8(saved["a.weight"], saved["a.weight_scale_inv"], "F16")}))
+    same(out, one_file({"a.weight": values.scaled(saved["a.weight"], saved["a.weight_scale_inv"], "F16")}))
 
 
 def test_nothing_is_left_of_a_name(dirs, rng, make, weld):
@@ -410,7 +410,7 @@ def test_blocks_without_scales_are_told(dirs, rng, make, weld):
 def test_scales_alone_are_nothing(dirs, rng, make, weld):
     """They disappear: no output without a tensor."""
     src, out = dirs
-    make(src, tensors={**values.fp8_tensors(rng, "a", "F8_E4M3", (130, 9)), "b": values.hard_numbers(rng, "F32", (3,))})
+    make(src, tensors={**values.scaled_tensors(rng, "a", "F8_E4M3", (130, 9)), "b": values.hard_numbers(rng, "F32", (3,))})
     fails(weld(src, out, "--dequantize=bf16", "--include=*_scale_inv", np=2), 2)
     assert not out.exists()
     ok(weld(src, out, "--include=*_scale_inv"))

@@ -349,8 +349,8 @@ def test_names(tmp_path, make):
 def quantized(rng):
     """FP8 and MXFP4 with their scales, and floats of every kind."""
     out = {f"f.{d}": values.hard_numbers(rng, d, (37, 50)) for d in values.FLOATING}
-    out.update(values.fp8_tensors(rng, "model.q", "F8_E4M3", (300, 260)))
-    out.update(values.fp8_tensors(rng, "model.k", "F8_E5M2", (129, 40)))
+    out.update(values.scaled_tensors(rng, "model.q", "F8_E4M3", (300, 260)))
+    out.update(values.scaled_tensors(rng, "model.k", "F8_E5M2", (129, 40)))
     out.update(values.mxfp4_tensors(rng, "experts.up", 3, 70, 4))
     return out
 
@@ -358,7 +358,7 @@ def quantized(rng):
 def dequantized(tensors, dtype):
     out = {n: t for n, t in tensors.items() if n.startswith("f.")}
     for n in ("model.q", "model.k"):
-        out[f"{n}.weight"] = values.fp8(tensors[f"{n}.weight"], tensors[f"{n}.weight_scale_inv"], dtype)
+        out[f"{n}.weight"] = values.scaled(tensors[f"{n}.weight"], tensors[f"{n}.weight_scale_inv"], dtype)
     out["experts.up"] = values.mxfp4(tensors["experts.up_blocks"], tensors["experts.up_scales"], dtype)
     return out
 

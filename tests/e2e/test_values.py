@@ -274,7 +274,7 @@ def fp8s(rng):
             ("e", "F8_E4M3", (128, 128), "F32", "dirg", "rows"), ("f", "F8_E5M2", (5, 640), "F8_E8M0", "whole", "columns"),
             ("g", "F8_E4M3", (640, 3), "BF16", "rows", "grid"), ("h", "F8_E4M3", (0, 7), "F32", "rows", "rows")]  # fmt: skip
     for name, dtype, shape, scale, how, scale_how in rows:
-        made = values.fp8_tensors(rng, f"model.{name}", dtype, shape, scale)
+        made = values.scaled_tensors(rng, f"model.{name}", dtype, shape, scale)
         tensors.update(made)
         weight, scales = made
         boxes[weight], boxes[scales] = boxes_of(made[weight], how), boxes_of(made[scales], scale_how)
@@ -288,7 +288,7 @@ def fp8s(rng):
 def without_scales(tensors, pairs, dtype):
     """What --dequantize makes of pairs of FP8 weights and scales."""
     out = {n: t for n, t in tensors.items() if n not in pairs.values()}
-    out.update({w: values.fp8(tensors[w], tensors[s], dtype) for w, s in pairs.items()})
+    out.update({w: values.scaled(tensors[w], tensors[s], dtype) for w, s in pairs.items()})
     return out
 
 
@@ -374,7 +374,7 @@ def test_a_dtype_mapping_beside_it(dirs, rng, make, weld):
 
 def test_fp8_without_a_scale(dirs, rng, make, weld):
     src, out = dirs
-    tensors = {**values.fp8_tensors(rng, "a", "F8_E4M3", (130, 9)), "b.weight": oracle.random_tensor(rng, "F8_E5M2", (8, 8))}
+    tensors = {**values.scaled_tensors(rng, "a", "F8_E4M3", (130, 9)), "b.weight": oracle.random_tensor(rng, "F8_E5M2", (8, 8))}
     make(src, tensors=tensors)
     warns(weld(src, out, "--dequantize=bf16", np=2), 1, "b.weight")
     want = without_scales(tensors, {"a.weight": "a.weight_scale_inv"}, "BF16")
@@ -399,7 +399,7 @@ def bad_scales():
         "one for all": ({scale: ("F32", ())}, (scale,)),
         "one dimension": ({scale: ("F32", (4,))}, (scale,)),
         "an integer": ({scale: ("I32", (2, 2))}, (scale, "I32")),
-        "of what is not FP8": ({"a.weight": ("BF16", (200, 200))}, (scale,)),
+        "of truths": ({"a.weight": ("BOOL", (200, 200))}, (scale, "BOOL", "blocks of 128x128")),
         "of a vector": ({"a.weight": ("F8_E4M3", (200,)), scale: ("F32", (2,))}, (scale,)),
     }
 
@@ -408,7 +408,7 @@ def bad_scales():
 def test_scales_that_do_not_fit(dirs, rng, make, weld, kind):
     src, out = dirs
     change, words = bad_scales()[kind]
-    tensors = {**values.fp8_tensors(rng, "a", "F8_E4M3", (200, 200)), "b": oracle.random_tensor(rng, "F32", (4,))}
+    tensors = {**values.scaled_tensors(rng, "a", "F8_E4M3", (200, 200)), "b": oracle.random_tensor(rng, "F32", (4,))}
     for name, to in change.items():
         tensors[name] = oracle.random_tensor(rng, *to) if to else None
     tensors = {n: t for n, t in tensors.items() if t}
@@ -423,9 +423,88 @@ def test_scales_that_do_not_fit(dirs, rng, make, weld, kind):
 @pytest.mark.parametrize("text", ["fp64", "torch.float8_e5m2", "none!", ""])
 def test_targets_that_make_no_sense(dirs, rng, make, weld, text):
     src, out = dirs
-    make(src, tensors=values.fp8_tensors(rng, "a", "F8_E4M3", (4, 4)))
+    make(src, tensors=values.scaled_tensors(rng, "a", "F8_E4M3", (4, 4)))
     fails(weld(src, out, f"--dequantize={text}"), 2, "dequantize")
     assert not out.exists()
+
+
+# ---- --dequantize: other weights, other blocks ----------------------------------------------------
+
+
+def scaled_model(rng, block):
+    """Weights of every kind with scales of every kind, and one of plain numbers; (tensors, boxes, {weight: scale})."""
+    tensors, boxes, pairs = {"n": values.hard_numbers(rng, "F32", (9, 10))}, {}, {}
+    rows = [("I8", "F32", (200, 261)), ("BF16", "F32", (129, 130)), ("F32", "BF16", (64, 500)), ("I32", "F64", (7, 128)), ("F64", "F8_E8M0", (300, 3)),
+            ("F8_E4M3", "F16", (128, 200)), ("F16", "F32", (1, 65)), ("I8", "F32", (0, 5))]  # fmt: skip
+    for i, (dtype, scale, shape) in enumerate(rows):
+        weight, scales = made = values.scaled_tensors(rng, f"m.{i}", dtype, shape, scale, block)
+        tensors.update(made)
+        pairs[weight] = scales
+    boxes = {n: boxes_of(t, list(MESHES)[i % len(MESHES)]) for i, (n, t) in enumerate(tensors.items())}
+    return tensors, boxes, pairs
+
+
+# Who says how large the blocks are; the first counts.
+@pytest.mark.parametrize(
+    "told,block,dtype,np,assign",
+    [("nobody", (128, 128), "BF16", 2, "band"), ("option", (64, 64), "F32", 3, "owner"), ("option", (1, 32), "F16", None, "band"),
+     ("config", (100, 7), "BF16", 2, "owner"), ("metadata", (32, 32), "F16", 3, "band"), ("assets", (64, 128), "F32", None, "band")],
+)  # fmt: skip
+def test_scaled(dirs, rng, make, weld, tmp_path, told, block, dtype, np, assign):
+    src, out = dirs
+    tensors, boxes, pairs = scaled_model(rng, block)
+    make(src, tensors=tensors, boxes=boxes)
+    size = ["--block-size", "x".join(map(str, block)) if block[0] != block[1] else block[0]]
+    options = ["--dequantize", WORDS[dtype], "--no-sync", "--buffer-size", smallest(np, assign), *(["--assign", assign] if np else [])]
+    options += {"option": size, "assets": ["--assets", tmp_path / "more"]}.get(told, [])
+    config = {"quantization_config": {"weight_block_size": list(block)}}
+    if told != "nobody":
+        other = {"quantization_config": {"weight_block_size": [11, 13]}}
+        oracle.write_json(str(src / "config.json"), config if told == "config" else other)
+    if told in ("metadata", "assets"):
+        oracle.write_json(str((src / ".hf_metadata" if told == "metadata" else tmp_path / "more") / "config.json"), {"text_config": config})
+    ok(weld(src, out, *options, np=np))
+    want = {n: t for n, t in tensors.items() if n not in pairs.values()}
+    want.update({w: values.scaled(tensors[w], tensors[s], dtype, block) for w, s in pairs.items()})
+    assert oracle.difference({n: d for n, d in oracle.tree(out).items() if n != "config.json"}, welded(want, {n: 1 for n in want})) == ""
+    ok(run(["verify", "-q", "--dequantize", WORDS[dtype], *(size if told in ("option", "assets") else []), src, out]))
+
+
+def test_blocks_of_another_size(dirs, rng, make, weld):
+    """What config.json says is believed, and checked."""
+    src, out = dirs
+    make(src, tensors=values.scaled_tensors(rng, "a", "F8_E4M3", (256, 256)))
+    oracle.write_json(str(src / "config.json"), {"quantization_config": {"weight_block_size": [64, 64]}})
+    fails(weld(src, out, "--dequantize=bf16", np=2), 3, "a.weight_scale_inv", "blocks of 64x64")
+    ok(weld(src, out, "--dequantize=bf16", "--block-size=128"))
+
+
+@pytest.mark.parametrize(
+    "weight,dtype,scale,shape",
+    [("a.weight", "F8_E4M3", "a.weight_scale", (8, 1)), ("a.weight", "I8", "a.weight_scale", ()), ("a.up", "F8_E4M3", "a.up_scale_inv", (1, 1)),
+     ("a.weight_packed", "I32", "a.weight_scale", (8, 1))],
+)  # fmt: skip
+def test_scales_of_other_kinds(dirs, rng, make, weld, weight, dtype, scale, shape):
+    """Refused where values are asked for, copied with what they belong to where they are not."""
+    src, out = dirs
+    tensors = {weight: oracle.random_tensor(rng, dtype, (8, 8)), scale: oracle.random_tensor(rng, "F32", shape), "n": values.hard_numbers(rng, "F32", (3,))}
+    make(src, tensors=tensors)
+    fails(weld(src, out, "--dequantize=bf16", np=2), 3, weight, scale)
+    assert not out.exists()
+    ok(weld(src, out, "--cast-dtype=bf16"))
+    same(out, welded({**tensors, "n": values.cast(tensors["n"], "BF16")}, {n: 1 for n in tensors}))
+    warns(weld(src, out, "--overwrite", "--dequantize=bf16", "--exclude=a*"), 1, "nothing")
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_cast_leaves_what_has_scales(dirs, rng, make, weld, np):
+    """And the scales: the model is as quantized as before. One word tells of weights that one might think were cast."""
+    src, out = dirs
+    tensors, boxes, pairs = scaled_model(rng, (128, 128))
+    make(src, tensors=tensors, boxes=boxes)
+    warns(weld(src, out, "--cast-dtype=bf16", np=np), 1, "3 floating-point tensors have scales", "m.2.weight", "m.2.weight_scale_inv")
+    want = {n: t if n in pairs or n in pairs.values() else values.cast(t, "BF16") for n, t in tensors.items()}
+    same(out, welded(want, {n: 1 for n in want}))
 
 
 # ---- --dequantize: MXFP4 --------------------------------------------------------------------------
@@ -522,18 +601,25 @@ def test_ranks_that_need_parts_of_different_sizes(dirs, rng, make, weld):
         same(out, oracle.consolidated(want, {n: oracle.SINGLE for n in want}, None))
 
 
-def test_blocks_of_another_form_stay(dirs, rng, make, weld):
+def test_blocks_that_are_none(dirs, rng, make, weld):
     src, out = dirs
     tensors = {
         "a_blocks": oracle.random_tensor(rng, "F32", (2, 3, 4, 16)), "a_scales": oracle.random_tensor(rng, "F32", (2, 3, 4)),
-        "b_blocks": oracle.random_tensor(rng, "U8", (2, 3, 16)), "b_scales": oracle.random_tensor(rng, "U8", (2, 3)),
-        "c_blocks": oracle.random_tensor(rng, "U8", (2, 3, 4, 8)), "c_scales": oracle.random_tensor(rng, "U8", (2, 3, 4)),
         "d_blocks": oracle.random_tensor(rng, "U8", (2, 3, 4, 16)),
     }  # fmt: skip
     ckpt = make(src, tensors=tensors)
     result = weld(src, out, "--dequantize=bf16", np=2)
     assert result.status == 0 and result.stdout == "" and not errors(result), show(result)
     same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16), (2, 3, 4, 8)])
+def test_blocks_of_another_form(dirs, rng, make, weld, shape):
+    """They are not left with their scales without a word."""
+    src, out = dirs
+    make(src, tensors={"b_blocks": oracle.random_tensor(rng, "U8", shape), "b_scales": oracle.random_tensor(rng, "U8", shape[:-1])})
+    fails(weld(src, out, "--dequantize=bf16"), 3, "b_blocks", "b_scales")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 3, 4)])
@@ -563,15 +649,16 @@ def test_a_name_that_is_taken(dirs, rng, make, weld):
 # ---- any checkpoint -------------------------------------------------------------------------------
 
 
-def random_checkpoint(rng, target, cast):
+def random_checkpoint(rng, target, cast, block):
     """Some of all kinds; (what is saved, what is written)."""
     saved, written = {}, {}
     for i in range(int(rng.integers(1, 14))):
-        name, kind = f"layer.{i}", rng.choice(["float", "fp8", "mxfp4", "other"])
+        name, kind = f"layer.{i}", rng.choice(["float", "scaled", "mxfp4", "other"])
         shape = tuple(int(n) for n in rng.choice([0, 1, 2, 5, 17, 64, 129, 300], 2, p=[0.03, *[0.97 / 7] * 7]))
-        if kind == "fp8":
-            made = values.fp8_tensors(rng, name, str(rng.choice(["F8_E4M3", "F8_E5M2"])), shape, str(rng.choice(["F32", "BF16", "F8_E8M0"])))
-            written[f"{name}.weight"] = values.fp8(*made.values(), target)
+        if kind == "scaled":
+            dtypes = [["F8_E4M3", "F8_E5M2", "I8", "BF16", "F32", "I32"], ["F32", "BF16", "F8_E8M0", "F64"]]
+            made = values.scaled_tensors(rng, name, *(str(rng.choice(dtypes[0])), shape, str(rng.choice(dtypes[1])), block))
+            written[f"{name}.weight"] = values.scaled(*made.values(), target, block)
         elif kind == "mxfp4":
             made = values.mxfp4_tensors(rng, name, *(int(n) for n in rng.integers(1, [4, 90, 9])))
             written[name] = values.mxfp4(*made.values(), target)
@@ -589,14 +676,15 @@ def random_checkpoint(rng, target, cast):
 def test_round(number, tmp_path):
     rng = numpy.random.default_rng([SEED, 7000 + number])
     target, cast = str(rng.choice(["BF16", "F16", "F32"])), rng.choice([None, *TARGETS])
-    saved, written = random_checkpoint(rng, target, cast)
+    block = tuple(int(n) for n in [(128, 128), (64, 64), (1, 32), (300, 7)][rng.integers(4)])
+    saved, written = random_checkpoint(rng, target, cast, block)
     mesh = [int(n) for n in rng.integers(1, 4, rng.integers(1, 4))]
     boxes = {}
     for name, t in saved.items():
         boxes[name] = oracle.boxes_of(t.shape, mesh, [int(rng.integers(len(t.shape))) if t.shape and rng.random() < 0.8 else None for _ in mesh])
     oracle.write_sharded(str(tmp_path / "in"), saved, boxes)
     options, files, index = layout(rng, written, None, tmp_path)
-    options += ["--no-sync"] + (["--dequantize", WORDS[target]] if set(saved) != set(written) else []) + (["--cast-dtype", WORDS[cast]] if cast else [])
+    options += ["--no-sync"] + (["--dequantize", WORDS[target], "--block-size", "{}x{}".format(*block)] if set(saved) != set(written) else []) + (["--cast-dtype", WORDS[cast]] if cast else [])
     for np in (None, int(rng.choice([2, 3])), int(rng.choice([3, 5]))):
         how = ["--buffer-size", str(rng.choice(["5KiB", "5500", "12345", "64KiB", "1MiB"]))]
         how += ["--assign", str(rng.choice(["band", "owner"]))] if np else []

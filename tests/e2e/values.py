@@ -14,10 +14,11 @@ FLOATING = ("F64", "F32", "BF16", "F16")
 TORCH = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16", "F8_E4M3": "float8_e4m3fn",
          "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "I64": "int64", "I32": "int32", "U8": "uint8",
          "I8": "int8", "BOOL": "bool"}  # fmt: skip
-UINT = {"F64": np.uint64, "F32": np.uint32, "BF16": np.uint16, "F16": np.uint16}
+UINT = {"F64": np.uint64, "F32": np.uint32, "BF16": np.uint16, "F16": np.uint16, "I16": np.uint16, "I32": np.uint32, "I64": np.uint64}
+SIGNED = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 QUIET = {"F64": 0x7FF8000000000000, "F32": 0x7FC00000, "BF16": 0x7FC0, "F16": 0x7E00}
 INFINITY = {"F64": 0x7FF0000000000000, "F32": 0x7F800000, "BF16": 0x7F80, "F16": 0x7C00}
-BLOCK = 128  # rows and columns under one FP8 scale
+BLOCK = (128, 128)  # rows and columns under one scale
 GROUP = 32  # MXFP4 values under one scale
 
 
@@ -82,7 +83,7 @@ def cast_all(tensors, dtype, stay=()):
     return {n: cast(t, "F32" if n in stay else dtype) if t.dtype in FLOATING else t for n, t in tensors.items()}
 
 
-# ---- FP8 in blocks --------------------------------------------------------------------------------
+# ---- scales of blocks -----------------------------------------------------------------------------
 
 
 def fp8_table(dtype):
@@ -100,26 +101,26 @@ def fp8_table(dtype):
     return out
 
 
-def scale_numbers(tensor):
+def as_f32(tensor):
+    """Any number as F32, flat: scales, weights."""
     bits = bits_of(tensor)
     if tensor.dtype == "F8_E8M0":
         return np.where(bits == 255, np.nan, 2.0 ** (bits.astype(np.float64) - 127)).astype(np.float32)
-    return numbers(tensor.dtype, bits)
+    if tensor.dtype.startswith("F8"):
+        return fp8_table(tensor.dtype)[bits]
+    with np.errstate(over="ignore", under="ignore"):
+        return (bits.view(SIGNED[tensor.dtype]) if tensor.dtype in SIGNED else bits if tensor.dtype == "U8" else numbers(tensor.dtype, bits)).astype(np.float32)
 
 
-def fp8(weight, scales, dtype):
-    """Each weight times the scale of its block of 128 x 128, in F32, rounded once."""
+def scaled(weight, scales, dtype, block=BLOCK):
+    """Each weight times the scale of its block, in F32, rounded once."""
     rows, columns = weight.shape
     raw = bits_of(weight).reshape(rows, columns)
-    each = scale_numbers(scales).reshape(scales.shape)
-    spread = each[np.arange(rows)[:, None] // BLOCK, np.arange(columns)[None, :] // BLOCK]
+    each = as_f32(scales).reshape(scales.shape)
+    spread = each[np.arange(rows)[:, None] // block[0], np.arange(columns)[None, :] // block[1]]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        product = fp8_table(weight.dtype)[raw] * spread
-    return from_bits(dtype, weight.shape, rounded(dtype, product, raw >> 7))
-
-
-def scale_shape(shape):
-    return tuple(-(-n // BLOCK) for n in shape)
+        product = as_f32(weight).reshape(rows, columns) * spread
+    return from_bits(dtype, weight.shape, rounded(dtype, product, raw >> raw.dtype.type(8 * raw.itemsize - 1)))
 
 
 # ---- MXFP4 ----------------------------------------------------------------------------------------
@@ -163,14 +164,17 @@ def hard_numbers(rng, dtype, shape):
     return from_bits(dtype, shape, bits)
 
 
-def fp8_tensors(rng, name, dtype, shape, scale="F32"):
+def scaled_tensors(rng, name, dtype, shape, scale="F32", block=BLOCK):
     """{name.weight, name.weight_scale_inv}: any weights, scales about 1, some of them odd."""
-    blocks = scale_shape(shape)
+    blocks = tuple(-(-n // size) for n, size in zip(shape, block))
     if scale == "F8_E8M0":
         scales = from_bits(scale, blocks, rng.integers(110, 140, prod(blocks)))
     else:
         scales = from_bits(scale, blocks, round_to(scale, np.exp2(rng.uniform(-12, 6, prod(blocks)))))
-    weight = from_bits(dtype, shape, rng.integers(0, 256, prod(shape), dtype=np.uint8))
+    uint = UINT.get(dtype, np.uint8)
+    weight = from_bits(dtype, shape, rng.integers(0, np.iinfo(uint).max, prod(shape), dtype=uint, endpoint=True))
+    if dtype in FLOATING:
+        weight = hard_numbers(rng, dtype, shape)
     return {f"{name}.weight": weight, f"{name}.weight_scale_inv": scales}
 
 

@@ -123,6 +123,39 @@ def test_quantized(tmp_path):
     assert list(load(tmp_path, ["x.weight_scale_inv"], dtype="bf16")) == ["x.weight_scale_inv"]
 
 
+def test_numbers_with_scales(tmp_path):
+    """Whoever names a floating-point dtype never gets them without, also where they are saved so; who names none gets the bytes."""
+    weight, scale = Tensor("F32", (3, 2), np.arange(6, dtype=np.float32).tobytes()), Tensor("F32", (2, 1), np.array([2, -1], np.float32).tobytes())
+    oracle.write(tmp_path / "model.safetensors", oracle.serialize({"x.weight": weight, "x.weight_scale_inv": scale}))
+    want = [[0, 2], [4, 6], [-4, -5]]
+    with pytest.raises(InputError, match="blocks of 128x128"):
+        load(tmp_path, dtype="float32")
+    assert load(tmp_path, dtype="float32", block_size=(2, 2))["x.weight"].tolist() == want
+    oracle.write_json(str(tmp_path / "config.json"), {"quantization_config": {"weight_block_size": [2, 128]}})
+    for dtype in ("float32", "float16"):
+        assert {n: a.tolist() for n, a in load(tmp_path, dtype=dtype).items()} == {"x.weight": want}
+    assert load(tmp_path)["x.weight"].tobytes() == weight.data
+    into = {"x.weight": np.zeros((3, 2), np.float32), "x.weight_scale_inv": np.zeros((2, 1), np.float32)}
+    load(tmp_path, into=into)
+    assert into["x.weight"].tolist() == want and into["x.weight_scale_inv"].tolist() == [[2], [-1]]
+    with Checkpoint(tmp_path) as cp:
+        assert cp.scale("x.weight") == cp.tensor("x.weight").scale == "x.weight_scale_inv" and cp.scale("x.weight_scale_inv") is None
+        assert cp.read("x.weight").tobytes() == weight.data and cp.read("x.weight", (2, 0), (1, 2), dtype="float32").tolist() == want[2:]
+        assert cp.read("x.weight", out=np.zeros((3, 2), np.float32)).tolist() == want
+        with pytest.raises(UsageError, match="by its scales it becomes"):
+            cp.read("x.weight", dtype="float64")
+
+
+@pytest.mark.parametrize("name", ["x.weight_scale", "x.scale"])
+def test_scales_of_other_kinds(tmp_path, name):
+    weight, scale = Tensor("I8", (1, 2), b"\x01\x02"), Tensor("F32", (1, 1), np.float32(0.5).tobytes())
+    oracle.write(tmp_path / "model.safetensors", oracle.serialize({"x.weight": weight, name: scale}))
+    for how in ({"dtype": "bf16"}, {"into": {"x.weight": np.zeros((1, 2), np.float32)}}):
+        with pytest.raises(InputError, match=f"x.weight.*cannot be dequantized by '{name}'"):
+            load(tmp_path, **how)
+    assert load(tmp_path)["x.weight"].tolist() == [[1, 2]] and list(load(tmp_path, [name], dtype="bf16")) == [name]
+
+
 @pytest.mark.parametrize("dtype, shape, stored", [("F4", (3, 4), (3, 2)), ("F6_E2M3", (2, 8), (2, 6)), ("F4", (2, 3), (3,)), ("F8_E8M0", (5,), (5,))])
 def test_small_elements(tmp_path, rng, dtype, shape, stored):
     tensor = oracle.random_tensor(rng, dtype, shape)

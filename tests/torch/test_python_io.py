@@ -36,7 +36,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
 import shardweld
-from shardweld.dcp import StorageReader, StorageWriter
+from shardweld.dcp import QuantizedStorageReader, StorageReader, StorageWriter
 from shardweld.io import Box, load, save
 
 R, S0, S1 = Replicate(), Shard(0), Shard(1)
@@ -195,35 +195,59 @@ class Job:
         got = quiet(_load_state_dict_from_keys, {"rows", "mask"}, storage_reader=StorageReader(path))
         assert sorted(got) == ["mask", "rows"] and same(got["rows"], full["rows"])
 
-    def check_quantized(self):
-        path, generator = self.path("quantized"), torch.Generator().manual_seed(3)
-        blocks = torch.randint(0, 256, (3, 10, 6, 16), dtype=torch.uint8, generator=generator)
-        tensors = {
-            "a.weight": torch.randn(300, 130, generator=generator).to(torch.float8_e4m3fn),
-            "a.weight_scale_inv": torch.rand(3, 2, generator=generator),
-            "b.bias": torch.randn(7, generator=generator),
-            "x_blocks": blocks,
-            "x_scales": torch.randint(110, 140, (3, 10, 6), dtype=torch.uint8, generator=generator),
-        }
+    def quantized(self, name, block, more):
+        """A checkpoint with scales, with the index that torch's reader wants; (path, tensors)."""
+        path, generator = self.path(name), torch.Generator().manual_seed(3)
+        tensors = {"b.bias": torch.randn(7, generator=generator), **more}
+        for i, kind in enumerate((torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bfloat16, torch.float32, torch.float16, torch.int32)):
+            scales = torch.rand(-(-300 // block), -(-130 // block), generator=generator).to((torch.float32, torch.bfloat16)[i % 2])
+            weight = torch.randn(300, 130, generator=generator) * (1 if kind.is_floating_point else 60)
+            tensors |= {f"{i}.weight": weight.to(kind), f"{i}.weight_scale_inv": scales}
         if self.rank == 0:
             os.mkdir(path)
             save_file(tensors, os.path.join(path, "model.safetensors"))
             with open(os.path.join(path, "model.safetensors.index.json"), "w", encoding="utf-8") as f:
                 json.dump({"metadata": {}, "weight_map": dict.fromkeys(tensors, "model.safetensors")}, f)
-        mesh = self.meshes[(self.world,)]
-        for target, kind in product((torch.float32, torch.bfloat16), (torch.float32, torch.bfloat16)):
+        dist.barrier()
+        return path, tensors
+
+    def same_as_theirs(self, path, tensors, kind, pairs):
+        """Parts of every matrix, and a vector, into tensors of a kind."""
+        mesh, got = self.meshes[(self.world,)], []
+        for reader in pairs:
+            state = {n: dtensor(torch.zeros(t.shape, dtype=kind), mesh, [S0]) for n, t in tensors.items() if n.endswith("weight")}
+            state |= {"b.bias": dtensor(torch.zeros(7), mesh, [S0])}
+            quiet(dcp.load, state, storage_reader=reader)
+            got.append(state)
+        assert all(same(got[0][n].to_local(), got[1][n].to_local()) for n in got[0])
+
+    def check_quantized(self):
+        """Each of the two readers gives what torch's of its kind gives, whatever is saved with the scales of blocks."""
+        more = {
+            "x_blocks": (blocks := torch.randint(0, 256, (3, 10, 6, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))),
+            "x_scales": torch.randint(110, 140, (3, 10, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(5)),
+        }
+        path, tensors = self.quantized("quantized", 128, more)
+        mine, theirs = QuantizedStorageReader, QuantizedHuggingFaceStorageReader
+        for target, kind in product((torch.float32, torch.bfloat16, torch.float16), (torch.float32, torch.bfloat16)):
+            self.same_as_theirs(path, tensors, kind, (mine(path, target_dtype=target), theirs(path, target_dtype=target)))
+        self.same_as_theirs(path, tensors, torch.bfloat16, (mine(path), theirs(path)))  # the defaults
+        for kind in (torch.float32, torch.bfloat16, torch.float16):
+            self.same_as_theirs(path, tensors, kind, (StorageReader(path), HuggingFaceStorageReader(path)))
+        for block in (64, 32):
+            other, tensors_64 = self.quantized(f"quantized {block}", block, {})
+            self.same_as_theirs(other, tensors_64, torch.float32, (mine(other, 1, torch.float32, block), theirs(other, 1, torch.float32, block)))
+            state = {"b.bias": torch.zeros(7), "2.weight": torch.zeros(300, 130)}
+            with pytest.raises(CheckpointException, match="blocks of 128x128"):
+                quiet(dcp.load, state, storage_reader=mine(other))
+            quiet(dcp.load, {"b.bias": torch.zeros(7), "2.weight": torch.zeros(300, 130, dtype=torch.int8)}, storage_reader=mine(other))
+            with pytest.raises(CheckpointException, match="blocks of 128x128"):  # as it is saved, but no numbers without their scales
+                quiet(dcp.load, {"3.weight": torch.zeros(300, 130, dtype=torch.bfloat16)}, storage_reader=mine(other))
             dist.barrier()
-            got = []
-            for reader in (StorageReader, QuantizedHuggingFaceStorageReader):
-                wide = torch.zeros(300, 130, dtype=kind)
-                state = {"a.weight": dtensor(wide, mesh, [S0]), "b.bias": dtensor(torch.zeros(7), mesh, [S0])}
-                quiet(dcp.load, state, storage_reader=reader(path, target_dtype=target))
-                got.append(state)
-            assert all(same(got[0][n].to_local(), got[1][n].to_local()) for n in got[0])
         whole = {"x_blocks": torch.zeros(3, 10, 192)}
-        quiet(dcp.load, whole, storage_reader=StorageReader(path, target_dtype=torch.float32))
+        quiet(dcp.load, whole, storage_reader=QuantizedStorageReader(path))
         ours = load(path, dtype=torch.float32, framework="torch")
-        assert sorted(ours) == ["a.weight", "b.bias", "x_blocks"] and same(ours["x_blocks"], whole["x_blocks"])
+        assert sorted(ours) == ["0.weight", *(f"{i}.weight" for i in range(1, 7)), "b.bias", "x_blocks"] and same(ours["x_blocks"], whole["x_blocks"])
         # Low nibble first, then its scale.
         first = blocks[0, 0, 0, 0].item()
         values = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]

@@ -1,6 +1,7 @@
 """The oracle of values in tests/e2e is right: torch and transformers say the same, bit for bit (a NaN is a NaN, with its sign)."""
 
 import types
+from itertools import product
 
 import numpy as np
 import oracle
@@ -56,30 +57,33 @@ def test_hard_numbers_are_hard():
     assert np.mean(values.bits_of(values.from_bits("F32", x.shape, x.view(np.uint32))) & 0x1FFF == 0x1000) > 0.01
 
 
-@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8"])
 def test_bytes(dtype):
     every = values.from_bits(dtype, (256,), np.arange(256))
     want = as_torch(every).to(torch.float32).numpy()
-    got = values.scale_numbers(every) if dtype == "F8_E8M0" else values.fp8_table(dtype)
+    got = values.as_f32(every)
     assert np.array_equal(got, want, equal_nan=True) and np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("scale", ["F32", "BF16", "F8_E8M0"])
-@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+@pytest.mark.parametrize(
+    "dtype,scale,block",
+    [*product(["F8_E4M3", "F8_E5M2"], ["F32", "BF16", "F8_E8M0"], [128]), ("I8", "F32", 128), ("I32", "BF16", 64), ("BF16", "F32", 128),
+     ("F16", "F64", 100), ("F32", "F32", 32), ("F64", "F16", 128), ("F8_E4M3", "F32", 7)],
+)  # fmt: skip
 @pytest.mark.parametrize("shape", [(256, 128), (150, 300), (1, 1), (129, 5)])
-def test_fp8(shape, dtype, scale, target):
+def test_scaled(shape, dtype, scale, block, target):
     rng = np.random.default_rng(3)
-    weight, scales = values.fp8_tensors(rng, "x", dtype, shape, scale).values()
+    weight, scales = values.scaled_tensors(rng, "x", dtype, shape, scale, (block, block)).values()
     tensor, blocks = as_torch(weight), scales.shape
     want = Reader._dequantize_tensor(
-        types.SimpleNamespace(target_dtype=TYPES[target], block_size=values.BLOCK),
+        types.SimpleNamespace(target_dtype=TYPES[target], block_size=block),
         weight=tensor,
         scale_inv=as_torch(scales),
         full_tensor_shape=tensor.shape,
         slice_info=((0, blocks[0]), (0, blocks[1]), slice(0, shape[0]), slice(0, shape[1])),
     )
-    same(values.fp8(weight, scales, target), want)
+    same(values.scaled(weight, scales, target, (block, block)), want)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -320,11 +320,47 @@ static void test_depth(void **state)
     deep("[", "]", 1000000, false);
 }
 
+/* found: rows and columns; 0 = the text does not say. */
+static void test_block_size(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t rows, columns;
+    } sizes[] = {
+        { "{\"a\": [1, {}], " Q("{\"b\": null, \"weight_block_size\": [64, 128]}") "}", 64, 128 },
+        { "{\"text_config\": {" Q("{\"weight_block_size\":[1,32]}") "}}", 1, 32 },
+        { "{" Q("{\"weight_block_size\": [64, 64]}") ", \"limit\": Infinity}", 64, 64 },
+        { "{\"weight_block_size\": [64, 64]}", 0, 0 },
+        { "{\"other_config\": {\"weight_block_size\": [64, 64]}}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": null}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128]}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128, 128, 1]}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128, 0]}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128, -1]}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128, \"128\"]}") "}", 0, 0 },
+        { "{" Q("{\"weight_block_size\": [128, 128") "", 0, 0 },
+        { "[" Q("") "]", 0, 0 },
+        { "{\"\xff\": 1, " Q("{\"weight_block_size\": [64, 64]}") "}", 0, 0 },
+        { "", 0, 0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *text = strdup(sizes[i].text);
+        uint64_t block[2] = { 0 };
+
+        if (sw_config_block_size(text, strlen(text), block) != (sizes[i].rows != 0) || block[0] != sizes[i].rows ||
+            block[1] != sizes[i].columns)
+            fail_msg("%s: %dx%d", sizes[i].text, (int)block[0], (int)block[1]);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table), cmocka_unit_test(test_faults), cmocka_unit_test(test_every_end),
-        cmocka_unit_test(test_nul),   cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_nul),   cmocka_unit_test(test_depth), cmocka_unit_test(test_block_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

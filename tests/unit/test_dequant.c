@@ -59,6 +59,13 @@ static uint64_t hash_of(const void *p, uint64_t n, sw_dtype dtype)
     return hash;
 }
 
+/* Weights of a row under scales of 128 columns. */
+static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const float *of_row, uint64_t column,
+                       sw_dtype to, void *dst, uint64_t n)
+{
+    sw_dequant_row_by(path, &(sw_scaled_row){ from, to, 128, of_row }, src, column, dst, n);
+}
+
 /* ---- scales --------------------------------------------------------------------------------------- */
 
 static void scales(void **state)
@@ -69,16 +76,16 @@ static void scales(void **state)
     (void)state;
     for (unsigned i = 0; i < 256; i++)
         all[i + 1] = (unsigned char)i;
-    sw_dequant_scales(SW_F8_E8M0, all + 1, got, 256);
+    sw_dequant_numbers(SW_F8_E8M0, all + 1, got, 256);
     assert_int_equal(hash_of(got, 256, SW_F32), E8M0_HASH);
     for (int i = 0; i < 255; i++)
         assert_true((double)got[i] == ldexp(1, i - 127));
     assert_true(isnan(got[255]));
-    sw_dequant_scales(SW_BF16, (const unsigned char[]){ 0, 0xc0, 0x3f, 1, 0 } + 1, got, 2);
+    sw_dequant_numbers(SW_BF16, (const unsigned char[]){ 0, 0xc0, 0x3f, 1, 0 } + 1, got, 2);
     assert_true(got[0] == 1.5f && (double)got[1] == ldexp(1, -133));
-    sw_dequant_scales(SW_F16, (const unsigned char[]){ 0, 0x3e, 1, 0 }, got, 2);
+    sw_dequant_numbers(SW_F16, (const unsigned char[]){ 0, 0x3e, 1, 0 }, got, 2);
     assert_true(got[0] == 1.5f && (double)got[1] == ldexp(1, -24));
-    sw_dequant_scales(SW_F32, &got[1], &got[2], 1);
+    sw_dequant_numbers(SW_F32, &got[1], &got[2], 1);
     assert_true(got[2] == got[1]);
 }
 
@@ -86,11 +93,7 @@ static void kinds(void **state)
 {
     (void)state;
     for (unsigned d = 0; d < SW_NDTYPES; d++) {
-        assert_int_equal(sw_dequant_is_fp8((sw_dtype)d),
-                         d == SW_F8_E4M3 || d == SW_F8_E5M2 || d == SW_F8_E4M3FNUZ || d == SW_F8_E5M2FNUZ);
         assert_int_equal(sw_dequant_is_target((sw_dtype)d), d == SW_F32 || d == SW_BF16 || d == SW_F16);
-        assert_int_equal(sw_dequant_is_scale((sw_dtype)d),
-                         d == SW_F32 || d == SW_BF16 || d == SW_F16 || d == SW_F8_E8M0);
     }
 }
 
@@ -141,9 +144,9 @@ static void check_fp8_set(sw_cast_path path, sw_dtype fp8, sw_dtype to, uint64_t
         float both[] = { float_of(torch_scales[s]), float_of(torch_scales[s]) };
         unsigned char *at = whole + s * 256 * width(to), *piece = pieces + s * 256 * width(to);
 
-        sw_dequant_fp8_by(path, fp8, weights, both, 0, to, at, 256);
+        dequant_by(path, fp8, weights, both, 0, to, at, 256);
         for (unsigned i = 0; i < 256; i += 2)
-            sw_dequant_fp8_by(path, fp8, weights + i, both, i, to, piece + i * width(to), 2);
+            dequant_by(path, fp8, weights + i, both, i, to, piece + i * width(to), 2);
         for (unsigned i = 0; i < 256; i++)
             if (help_get(at, i, width(to)) != product_of(fp8, i, both[0], to))
                 fail_msg("path %d: %s %02x times %08x is %08x in %s, expected %08x", path, sw_dtype_name(fp8),
@@ -168,60 +171,86 @@ static void fp8_values(void **state)
     on_all_paths(check_fp8_values);
 }
 
-#define BLOCK_ROWS ((FP8_ROWS + 127) / 128)
-#define BLOCK_COLUMNS ((FP8_COLUMNS + 127) / 128)
-
 /* The same scales as in tables/make_tables.py. */
-static void load_matrix_scales(sw_dtype dtype, float out[BLOCK_ROWS * BLOCK_COLUMNS])
+static uint64_t scale_bits(sw_dtype dtype, uint64_t r)
 {
-    unsigned char bytes[BLOCK_ROWS * BLOCK_COLUMNS * 4];
-
-    for (unsigned i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
-        uint64_t r = help_mix(i + 1000);
-
-        help_put(bytes, i, width(dtype),
-                 dtype == SW_F8_E8M0 ? 118 + r % 9
-                 : dtype == SW_F32   ? 0x38000000 + r % 0x04000000
-                                     : 0x3800 + r % 0x0400);
+    switch ((int)dtype) {
+    case SW_F8_E8M0:
+        return 118 + r % 9;
+    case SW_F8_E4M3:
+    case SW_F8_E5M2:
+        return 0x30 + r % 0x10;
+    case SW_F64:
+        return UINT64_C(0x3fd0000000000000) + r % UINT64_C(0x0100000000000000);
+    case SW_F32:
+        return 0x38000000 + r % 0x04000000;
+    default:
+        return 0x3800 + r % 0x0400;
     }
-    sw_dequant_scales(dtype, bytes, out, BLOCK_ROWS * BLOCK_COLUMNS);
 }
 
-/* A whole row at a time, and in pieces that begin and end anywhere. */
-static void check_matrix(sw_cast_path path, sw_dtype fp8, sw_dtype scale, sw_dtype to, uint64_t want)
+static void load_scales(sw_dtype dtype, unsigned n, float *out)
 {
-    static unsigned char weights[FP8_ROWS * FP8_COLUMNS], rows[sizeof weights * 4],
-        pieces[sizeof weights * 4];
-    float scales[BLOCK_ROWS * BLOCK_COLUMNS];
+    char bytes[8];
 
-    load_matrix_scales(scale, scales);
-    for (unsigned i = 0; i < sizeof weights; i++)
-        weights[i] = (unsigned char)(help_mix(i) >> 56);
+    for (unsigned i = 0; i < n; i++) {
+        help_put(bytes, 0, width(dtype), scale_bits(dtype, help_mix(i + 1000)));
+        sw_dequant_numbers(dtype, bytes, out + i, 1);
+    }
+}
+
+typedef struct matrix {
+    sw_dtype from, scale;
+    unsigned block;
+    sw_dtype to;
+    uint64_t want;
+} matrix;
+
+/* A whole row at a time, and in pieces that begin and end anywhere. */
+static void check_matrix(sw_cast_path path, const matrix *m)
+{
+    enum { ELEMENTS = FP8_ROWS * FP8_COLUMNS };
+    static unsigned char weights[ELEMENTS * 8 + 1], rows[ELEMENTS * 4], pieces[sizeof rows];
+    static float scales[ELEMENTS];
+    const unsigned across = (FP8_COLUMNS + m->block - 1) / m->block;
+    const size_t in = width(m->from), out = width(m->to);
+
+    load_scales(m->scale, (FP8_ROWS + m->block - 1) / m->block * across, scales);
+    for (unsigned i = 0; i < ELEMENTS; i++)
+        help_put((char *)weights + 1, i, (unsigned)in, help_mix(i) >> (64 - 8 * in));
     for (unsigned r = 0; r < FP8_ROWS; r++) {
-        const float *of_row = scales + r / 128 * BLOCK_COLUMNS;
-        unsigned at = r * FP8_COLUMNS;
+        const sw_scaled_row row = { m->from, m->to, m->block, scales + r / m->block * across };
+        const unsigned char *src = weights + 1 + r * FP8_COLUMNS * in;
+        size_t at = r * FP8_COLUMNS * out;
 
-        sw_dequant_fp8_by(path, fp8, weights + at, of_row, 0, to, rows + at * width(to), FP8_COLUMNS);
+        sw_dequant_row_by(path, &row, src, 0, rows + at, FP8_COLUMNS);
         for (unsigned c = 0, n; c < FP8_COLUMNS; c += n) {
             n = 1 + (r * 7 + c) % 200;
             n = n < FP8_COLUMNS - c ? n : FP8_COLUMNS - c;
-            sw_dequant_fp8_by(path, fp8, weights + at + c, of_row, c, to, pieces + (at + c) * width(to), n);
+            sw_dequant_row_by(path, &row, src + c * in, c, pieces + at + c * out, n);
         }
     }
-    assert_memory_equal(rows, pieces, sizeof weights * width(to));
-    if (hash_of(rows, sizeof weights, to) != want)
-        fail_msg("path %d: %s with %s to %s is not what torch gives", path, sw_dtype_name(fp8),
-                 sw_dtype_name(scale), sw_dtype_name(to));
+    assert_memory_equal(rows, pieces, ELEMENTS * out);
+    if (hash_of(rows, ELEMENTS, m->to) != m->want)
+        fail_msg("path %d: %s with %s to %s is not what torch gives", path, sw_dtype_name(m->from),
+                 sw_dtype_name(m->scale), sw_dtype_name(m->to));
 }
 
 static void check_matrices(sw_cast_path path)
 {
-#define MATRIX(fp8, scale, to, hash) check_matrix(path, SW_##fp8, SW_##scale, SW_##to, UINT64_C(hash));
-    FP8_MATRICES(MATRIX)
-#undef MATRIX
+    static const matrix all[] = {
+#define FP8(fp8, scale, to, hash) { SW_##fp8, SW_##scale, 128, SW_##to, UINT64_C(hash) },
+#define SCALED(from, scale, block, to, hash) { SW_##from, SW_##scale, block, SW_##to, UINT64_C(hash) },
+        FP8_MATRICES(FP8) SCALED_MATRICES(SCALED)
+#undef FP8
+#undef SCALED
+    };
+
+    for (size_t i = 0; i < N(all); i++)
+        check_matrix(path, &all[i]);
 }
 
-static void fp8_matrices(void **state)
+static void matrices(void **state)
 {
     (void)state;
     on_all_paths(check_matrices);
@@ -243,14 +272,14 @@ static void check_row(sw_cast_path path)
 
         src[1 + 1000 + k] = k % 2 ? 0xff : 0x80;
         memset(dst, GUARD, sizeof dst);
-        sw_dequant_fp8_by(path, fp8, src + 1, row, FIRST, to, dst + 1, LENGTH);
+        dequant_by(path, fp8, src + 1, row, FIRST, to, dst + 1, LENGTH);
         for (unsigned i = 0; i < LENGTH; i++)
             assert_int_equal(help_get(dst + 1, i, width(to)),
                              product_of(fp8, src[i + 1], row[(FIRST + i) / 128], to));
         assert_int_equal(dst[0], GUARD);
         assert_int_equal(dst[1 + LENGTH * width(to)], GUARD);
     }
-    sw_dequant_fp8_by(path, SW_F8_E4M3, NULL, NULL, 5, SW_F32, NULL, 0);
+    dequant_by(path, SW_F8_E4M3, NULL, NULL, 5, SW_F32, NULL, 0);
 }
 
 static void fp8_row(void **state)
@@ -440,10 +469,10 @@ static void modes(void **state)
         for (unsigned k = 0; k < 256; k++)
             weights[k] = (unsigned char)k;
         fp4_all(SW_CAST_PORTABLE, SW_F32, plain);
-        sw_dequant_fp8(SW_F8_E4M3, weights, scale, 0, SW_F32, products[0], 256);
+        dequant_by(sw_cast_path_best(), SW_F8_E4M3, weights, scale, 0, SW_F32, products[0], 256);
         _mm_setcsr(controls[i]);
         fp4_all(sw_cast_path_best(), SW_F32, turned);
-        sw_dequant_fp8(SW_F8_E4M3, weights, scale, 0, SW_F32, products[1], 256);
+        dequant_by(sw_cast_path_best(), SW_F8_E4M3, weights, scale, 0, SW_F32, products[1], 256);
         _mm_setcsr(saved);
         assert_memory_equal(plain, turned, sizeof plain);
         assert_memory_equal(products[0], products[1], sizeof products[0]);
@@ -463,8 +492,8 @@ static void by_themselves(void **state)
     sw_dequant_mxfp4(&run, SW_BF16, a);
     sw_dequant_mxfp4_by(SW_CAST_PORTABLE, &run, SW_BF16, b);
     assert_memory_equal(a, b, ELEMENTS * 2);
-    sw_dequant_fp8(SW_F8_E4M3, blocks, scale, 0, SW_F16, a, 256);
-    sw_dequant_fp8_by(SW_CAST_PORTABLE, SW_F8_E4M3, blocks, scale, 0, SW_F16, b, 256);
+    sw_dequant_row(&(sw_scaled_row){ SW_F8_E4M3, SW_F16, 128, scale }, blocks, 0, a, 256);
+    dequant_by(SW_CAST_PORTABLE, SW_F8_E4M3, blocks, scale, 0, SW_F16, b, 256);
     assert_memory_equal(a, b, 512);
 }
 
@@ -474,7 +503,7 @@ int main(void)
         cmocka_unit_test(scales),
         cmocka_unit_test(kinds),
         cmocka_unit_test(fp8_values),
-        cmocka_unit_test(fp8_matrices),
+        cmocka_unit_test(matrices),
         cmocka_unit_test(fp8_row),
         cmocka_unit_test(fp4_values),
         cmocka_unit_test(fp4_turned),

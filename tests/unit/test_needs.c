@@ -19,10 +19,10 @@ typedef struct fixture {
     char *data[TENSORS_MAX];
 } fixture;
 
-static void make(fixture *f, const test_box *boxes, size_t n, sw_dtype cast, sw_dtype dequantize,
-                 uint64_t *seed)
+/* block: NULL = as it is. */
+static void make_by(fixture *f, const test_box *boxes, size_t n, const sw_value_rule *rule,
+                    const uint64_t *block, uint64_t *seed)
 {
-    const sw_value_rule rule = { cast, dequantize, NULL, NULL };
     char text[TENSORS_MAX][32], *names[TENSORS_MAX];
     sw_buf warnings = SW_BUF_INIT;
     sw_status st = SW_STATUS_INIT;
@@ -35,10 +35,18 @@ static void make(fixture *f, const test_box *boxes, size_t n, sw_dtype cast, sw_
         for (uint64_t k = 0; k < f->c.tensors[i].bytes; k++)
             f->data[i][k] = (char)test_random(seed, 256);
     }
-    if (sw_outputs_build(&f->c, names, &rule, &warnings, &f->o, &st))
+    if (block)
+        memcpy(f->c.block, block, sizeof f->c.block);
+    if (sw_outputs_build(&f->c, names, rule, &warnings, &f->o, &st))
         fail_msg("'%s': %s", st.tensor, st.reason);
     assert_int_equal(f->o.view.ntensors, 1);
     sw_buf_release(&warnings);
+}
+
+static void make(fixture *f, const test_box *boxes, size_t n, sw_dtype cast, sw_dtype dequantize,
+                 uint64_t *seed)
+{
+    make_by(f, boxes, n, &(sw_value_rule){ cast, dequantize, NULL, NULL }, NULL, seed);
 }
 
 static void drop(fixture *f)
@@ -217,54 +225,65 @@ static void test_scalar(void **state)
     drop(&f);
 }
 
-/* ---- FP8 ------------------------------------------------------------------------------------------- */
+/* ---- scales of blocks ------------------------------------------------------------------------------ */
 
-static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
-static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2 };
-static const sw_dtype scales[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
+/* Of FP8 in blocks of 128, and of others. */
+typedef struct scaled_kind {
+    sw_dtype from, scale, to;
+    uint64_t block[2];
+} scaled_kind;
 
-static void make_fp8(fixture *f, uint64_t rows, uint64_t columns, sw_dtype fp8, sw_dtype scale, sw_dtype to,
-                     uint64_t *seed)
+static const scaled_kind scaled_kinds[] = {
+    { SW_F8_E4M3, SW_F32, SW_F32, { 128, 128 } },    { SW_F8_E5M2, SW_BF16, SW_BF16, { 128, 128 } },
+    { SW_F8_E4M3, SW_F8_E8M0, SW_F16, { 128, 128 } }, { SW_F8_E5M2, SW_F32, SW_BF16, { 128, 128 } },
+    { SW_I8, SW_F32, SW_BF16, { 128, 128 } },         { SW_BF16, SW_F32, SW_BF16, { 64, 64 } },
+    { SW_F32, SW_F64, SW_F16, { 3, 100 } },           { SW_F64, SW_F16, SW_F32, { 1, 1 } },
+    { SW_F8_E4M3, SW_F8_E4M3, SW_F32, { 1, 32 } },    { SW_I16, SW_BF16, SW_F32, { 500, 7 } },
+};
+
+static void make_scaled(fixture *f, uint64_t rows, uint64_t columns, const scaled_kind *k, uint64_t *seed)
 {
-    const test_box boxes[] = { { "a.weight", 0, fp8, 2, { 0 }, { rows, columns } },
+    const test_box boxes[] = { { "a.weight", 0, k->from, 2, { 0 }, { rows, columns } },
                                { "a.weight_scale_inv",
                                  0,
-                                 scale,
+                                 k->scale,
                                  2,
                                  { 0 },
-                                 { (rows + SW_FP8_BLOCK - 1) / SW_FP8_BLOCK,
-                                   (columns + SW_FP8_BLOCK - 1) / SW_FP8_BLOCK } } };
+                                 { (rows + k->block[0] - 1) / k->block[0],
+                                   (columns + k->block[1] - 1) / k->block[1] } } };
 
-    make(f, boxes, 2, NO, to, seed);
-    assert_int_equal(f->o.how[0].op, SW_OP_FP8);
+    make_by(f, boxes, 2, &(sw_value_rule){ NO, k->to, NULL, NULL }, k->block, seed);
+    assert_int_equal(f->o.how[0].op, SW_OP_SCALED);
 }
 
 /* One weight under its scale. */
-static uint64_t fp8_one(const fixture *f, uint64_t i)
+static uint64_t scaled_one(const fixture *f, uint64_t i)
 {
     const sw_tensor *weight = &f->c.tensors[f->o.how[0].source], *scale = &f->c.tensors[f->o.how[0].scale];
     const uint64_t *shape = sw_tensor_shape(&f->c, weight);
     uint64_t row = i / shape[1], column = i % shape[1];
-    uint64_t at = row / 128 * sw_tensor_shape(&f->c, scale)[1] + column / 128;
-    sw_dtype to = (sw_dtype)output_of(f)->out_dtype, kind = (sw_dtype)scale->dtype;
-    char bits[4];
+    uint64_t at = row / f->c.block[0] * sw_tensor_shape(&f->c, scale)[1] + column / f->c.block[1];
+    sw_dtype from = (sw_dtype)weight->dtype, to = (sw_dtype)output_of(f)->out_dtype;
     float factor;
+    sw_scaled_row one = { from, to, 1, &factor };
+    char bits[4];
 
-    sw_dequant_scales(kind, scales_of(f) + at * sw_dtype_bits(kind) / 8, &factor, 1);
-    sw_dequant_fp8((sw_dtype)weight->dtype, source_of(f) + i, &factor, 0, to, bits, 1);
+    sw_dequant_numbers((sw_dtype)scale->dtype, scales_of(f) + at * sw_dtype_bits((sw_dtype)scale->dtype) / 8,
+                       &factor, 1);
+    sw_dequant_row(&one, source_of(f) + i * sw_dtype_bits(from) / 8, 0, bits, 1);
     return help_get(bits, 0, sw_dtype_bits(to) / 8);
 }
 
-static void check_fp8(uint64_t rows, uint64_t columns, unsigned kind, unsigned ranges, uint64_t *seed)
+static void check_scaled(uint64_t rows, uint64_t columns, unsigned kind, unsigned ranges, uint64_t *seed)
 {
     fixture f;
 
-    make_fp8(&f, rows, columns, fp8s[kind % 2], scales[kind / 2 % 3], targets[kind / 6 % 3], seed);
-    check_all(&f, fp8_one, ranges, seed);
+    make_scaled(&f, rows, columns, &scaled_kinds[kind % COUNT(scaled_kinds)], seed);
+    check_all(&f, scaled_one, ranges, seed);
     drop(&f);
 }
 
-static void test_fp8(void **state)
+static void test_scaled(void **state)
 {
     static const uint64_t shapes[][2] = { { 1, 1 },     { 5, 1 },   { 300, 1 },   { 1, 300 },   { 3, 127 },
                                           { 3, 128 },   { 3, 129 }, { 127, 129 }, { 128, 128 }, { 129, 129 },
@@ -274,28 +293,28 @@ static void test_fp8(void **state)
 
     (void)state;
     for (unsigned i = 0; i < COUNT(shapes); i++)
-        check_fp8(shapes[i][0], shapes[i][1], i * 5, 20, &seed);
-    for (unsigned kind = 0; kind < 18; kind++)
-        check_fp8(1 + test_random(&seed, 300), 1 + test_random(&seed, 300), kind, 10, &seed);
+        check_scaled(shapes[i][0], shapes[i][1], i * 3, 20, &seed);
+    for (unsigned kind = 0; kind < 2 * COUNT(scaled_kinds); kind++)
+        check_scaled(1 + test_random(&seed, 300), 1 + test_random(&seed, 300), kind, 10, &seed);
     for (unsigned round = 0; round < 30; round++)
-        check_fp8(1 + test_random(&seed, 8), 1 + test_random(&seed, 8), round, 0, &seed);
+        check_scaled(1 + test_random(&seed, 8), 1 + test_random(&seed, 8), round, 0, &seed);
 }
 
 /* A run is a piece of a row, whole rows, a piece of a row: three parts, and no more. */
-static void test_fp8_parts(void **state)
+static void test_scaled_parts(void **state)
 {
     uint64_t seed = 5;
     fixture f;
 
     (void)state;
-    make_fp8(&f, 261, 130, SW_F8_E4M3, SW_F32, SW_BF16, &seed);
+    make_scaled(&f, 261, 130, &scaled_kinds[0], &seed);
     for (unsigned round = 0; round < 500; round++) {
         uint64_t total = output_of(&f)->elements, x = test_random(&seed, total);
         uint64_t n = 1 + test_random(&seed, total - x), end = x + n;
         unsigned parts = 0;
-        sw_fp8_part p;
+        sw_scaled_part p;
 
-        for (; sw_fp8_segment(&f.o, 0, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
+        for (; sw_scaled_segment(&f.o, 0, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
             assert_true(++parts <= 3);
             assert_true(p.row * 130 + p.column == x);
             assert_true(p.rows == 1 || (p.column == 0 && p.columns == 130));
@@ -310,6 +329,8 @@ static void test_fp8_parts(void **state)
 }
 
 /* ---- MXFP4 ----------------------------------------------------------------------------------------- */
+
+static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
 
 static void make_mxfp4(fixture *f, uint64_t experts, uint64_t rows, uint64_t groups, sw_dtype to,
                        uint64_t *seed)
@@ -442,7 +463,7 @@ static void test_stop(void **state)
         assert_int_equal(g.calls, stop);
     }
     drop(&f);
-    make_fp8(&f, 3, 3, SW_F8_E4M3, SW_F32, SW_F32, &seed);
+    make_scaled(&f, 3, 3, &scaled_kinds[0], &seed);
     for (unsigned stop = 1; stop <= 6; stop++) {
         gather g = { .f = &f, .stop_at = stop };
 
@@ -463,7 +484,7 @@ static void test_one_element(void **state)
     for (uint64_t from = 0; from < output_of(&f)->bytes; from += 4)
         assert_int_equal(sw_needs_size(&f.o, 0, from, 4), 17);
     drop(&f);
-    make_fp8(&f, 130, 130, SW_F8_E4M3, SW_F32, SW_BF16, &seed);
+    make_scaled(&f, 130, 130, &scaled_kinds[3], &seed);
     for (uint64_t from = 0; from < output_of(&f)->bytes; from += 2)
         assert_int_equal(sw_needs_size(&f.o, 0, from, 2), 5);
     assert_int_equal(sw_needs_size(&f.o, 0, 127 * 2, 4), 2 + 2 * 4);
@@ -475,8 +496,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copies),      cmocka_unit_test(test_casts),
-        cmocka_unit_test(test_scalar),      cmocka_unit_test(test_fp8),
-        cmocka_unit_test(test_fp8_parts),   cmocka_unit_test(test_mxfp4),
+        cmocka_unit_test(test_scalar),      cmocka_unit_test(test_scaled),
+        cmocka_unit_test(test_scaled_parts),   cmocka_unit_test(test_mxfp4),
         cmocka_unit_test(test_mxfp4_parts), cmocka_unit_test(test_mxfp4_by_rows),
         cmocka_unit_test(test_stop),        cmocka_unit_test(test_one_element),
     };

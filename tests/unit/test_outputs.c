@@ -51,7 +51,7 @@ static void make(fixture *f, const saved *tensors, int nranks)
 /* "name DTYPE [shape]", and how it is made, for each output. */
 static void describe(const sw_outputs *o, sw_buf *text)
 {
-    static const char *const ops[] = { "", " cast", " fp8", " mxfp4" };
+    static const char *const ops[] = { "", " cast", " scaled", " mxfp4" };
     sw_status st = SW_STATUS_INIT;
 
     sw_buf_addf(text, &st, "%s", "");
@@ -64,7 +64,7 @@ static void describe(const sw_outputs *o, sw_buf *text)
         sw_buf_addf(text, &st, "]%s", ops[o->how[i].op]);
         if (strcmp(source->name, t->name) != 0)
             sw_buf_addf(text, &st, " of %s", source->name);
-        if (o->how[i].op == SW_OP_FP8 || o->how[i].op == SW_OP_MXFP4)
+        if (o->how[i].op == SW_OP_SCALED || o->how[i].op == SW_OP_MXFP4)
             sw_buf_addf(text, &st, " by %s", o->c->tensors[o->how[i].scale].name);
     }
     assert_int_equal(st.code, SW_OK);
@@ -327,8 +327,8 @@ static const test_case fp8_cases[] = {
                    { "c.weight", SW_F8_E4M3, 2, { 128, 1 }, NULL },
                    { "c.weight_scale_inv", SW_F8_E8M0, 2, { 1, 1 }, NULL },
                    { "n", SW_F32, 1, { 2 }, NULL } },
-      .want = "a.weight BF16 [300,128] fp8 by a.weight_scale_inv; b.weight BF16 [1,129] fp8 by "
-              "b.weight_scale_inv; c.weight BF16 [128,1] fp8 by c.weight_scale_inv; n F32 [2]",
+      .want = "a.weight BF16 [300,128] scaled by a.weight_scale_inv; b.weight BF16 [1,129] scaled by "
+              "b.weight_scale_inv; c.weight BF16 [128,1] scaled by c.weight_scale_inv; n F32 [2]",
       .warnings = "" },
     { .what = "empty ones",
       .cast = NO,
@@ -338,7 +338,7 @@ static const test_case fp8_cases[] = {
                    { "b.weight", SW_F8_E4M3, 2, { 300, 0 }, NULL },
                    { "b.weight_scale_inv", SW_F32, 2, { 3, 0 }, NULL } },
       .want =
-          "a.weight F32 [0,300] fp8 by a.weight_scale_inv; b.weight F32 [300,0] fp8 by b.weight_scale_inv",
+          "a.weight F32 [0,300] scaled by a.weight_scale_inv; b.weight F32 [300,0] scaled by b.weight_scale_inv",
       .warnings = "" },
     { .what = "the cast is for the others; the map does not hinder",
       .cast = SW_F16,
@@ -348,14 +348,41 @@ static const test_case fp8_cases[] = {
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL },
                    { "n", SW_BF16, 1, { 2 }, NULL },
                    { "o", SW_BF16, 1, { 2 }, NULL } },
-      .want = "a.weight F32 [2,2] fp8 by a.weight_scale_inv; n F16 [2] cast; o F32 [2] cast",
+      .want = "a.weight F32 [2,2] scaled by a.weight_scale_inv; n F16 [2] cast; o F32 [2] cast",
       .warnings = "" },
     { .what = "not asked for",
       .cast = SW_BF16,
       .dequantize = NO,
       .tensors = { { "a.weight", SW_F8_E4M3, 2, { 2, 2 }, NULL },
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL } },
-      .want = "a.weight F8_E4M3 [2,2]; a.weight_scale_inv BF16 [1,1] cast",
+      .want = "a.weight F8_E4M3 [2,2]; a.weight_scale_inv F32 [1,1]",
+      .warnings = "" },
+    { .what = "a cast leaves what has scales, and them, whatever their kind; a word where that would have been cast",
+      .cast = SW_BF16,
+      .dequantize = NO,
+      .map = "{\"d.weight_scale_inv\":\"F16\"}",
+      .tensors = { { "a.weight", SW_F32, 2, { 2, 2 }, NULL },
+                   { "a.weight_scale_inv", SW_F32, 1, { 7 }, NULL },
+                   { "b.weight", SW_I8, 2, { 2, 2 }, NULL },
+                   { "b.weight_scale", SW_F32, 2, { 2, 1 }, NULL },
+                   { "d.weight", SW_BF16, 2, { 2, 2 }, NULL },
+                   { "d.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL },
+                   { "n_scale", SW_F32, 1, { 2 }, NULL } },
+      .want = "a.weight F32 [2,2]; a.weight_scale_inv F32 [7]; b.weight I8 [2,2]; b.weight_scale F32 [2,1]; "
+              "d.weight BF16 [2,2]; d.weight_scale_inv F16 [1,1] cast; n_scale BF16 [2] cast",
+      .warnings = "1 floating-point tensors have scales and are not cast, the first is 'a.weight' with "
+                  "'a.weight_scale_inv': dequantize makes plain ones of them\n" },
+    { .what = "weights of other dtypes",
+      .cast = SW_F16,
+      .dequantize = SW_BF16,
+      .tensors = { { "a.weight", SW_I8, 2, { 300, 128 }, NULL },
+                   { "a.weight_scale_inv", SW_F16, 2, { 3, 1 }, NULL },
+                   { "b.weight", SW_BF16, 2, { 1, 129 }, NULL },
+                   { "b.weight_scale_inv", SW_F64, 2, { 1, 2 }, NULL },
+                   { "c.weight", SW_F32, 2, { 128, 1 }, NULL },
+                   { "c.weight_scale_inv", SW_F8_E4M3, 2, { 1, 1 }, NULL } },
+      .want = "a.weight BF16 [300,128] scaled by a.weight_scale_inv; b.weight BF16 [1,129] scaled by "
+              "b.weight_scale_inv; c.weight BF16 [128,1] scaled by c.weight_scale_inv",
       .warnings = "" },
     { .what = "renamed",
       .cast = NO,
@@ -363,14 +390,14 @@ static const test_case fp8_cases[] = {
       .tensors = { { "m.a.weight", SW_F8_E4M3, 2, { 2, 2 }, "z.weight" },
                    { "m.a.weight_scale_inv", SW_F32, 2, { 1, 1 }, "z.weight_scale_inv" },
                    { "n", SW_F32, 1, { 2 }, NULL } },
-      .want = "n F32 [2]; z.weight F16 [2,2] fp8 of m.a.weight by m.a.weight_scale_inv",
+      .want = "n F32 [2]; z.weight F16 [2,2] scaled of m.a.weight by m.a.weight_scale_inv",
       .warnings = "" },
     { .what = "a scale that is left out scales all the same",
       .cast = NO,
       .dequantize = SW_BF16,
       .tensors = { { "a.weight", SW_F8_E4M3, 2, { 2, 2 }, NULL },
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, OUT } },
-      .want = "a.weight BF16 [2,2] fp8 by a.weight_scale_inv",
+      .want = "a.weight BF16 [2,2] scaled by a.weight_scale_inv",
       .warnings = "" },
     { .what = "a scale of a weight that is left out goes too",
       .cast = NO,
@@ -395,7 +422,7 @@ static const test_case fp8_cases[] = {
       .tensors = { { "a.weight", SW_F8_E4M3, 2, { 2, 2 }, NULL },
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL },
                    { "b.weight", SW_F8_E4M3, 2, { 2, 2 }, NULL } },
-      .want = "a.weight BF16 [2,2] fp8 by a.weight_scale_inv; b.weight F8_E4M3 [2,2]",
+      .want = "a.weight BF16 [2,2] scaled by a.weight_scale_inv; b.weight F8_E4M3 [2,2]",
       .warnings = BARE("1", "b.weight") },
     { .what = "nothing to do",
       .cast = NO,
@@ -464,12 +491,12 @@ static const test_case fp8_cases[] = {
       .want = "I32 of shape",
       .blame = "a.weight_scale_inv",
       .code = SW_EINPUT },
-    { .what = "a weight that is not FP8",
+    { .what = "a weight of no numbers",
       .cast = NO,
       .dequantize = SW_BF16,
-      .tensors = { { "a.weight", SW_BF16, 2, { 1, 1 }, NULL },
+      .tensors = { { "a.weight", SW_BOOL, 2, { 1, 1 }, NULL },
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL } },
-      .want = "does not scale 'a.weight', BF16",
+      .want = "does not scale 'a.weight', BOOL of shape [1, 1], in blocks of 128x128",
       .blame = "a.weight_scale_inv",
       .code = SW_EINPUT },
     { .what = "it becomes too large",
@@ -486,6 +513,54 @@ static void test_fp8(void **state)
 {
     (void)state;
     run_cases(fp8_cases, COUNT(fp8_cases));
+}
+
+/* Scales of other schemes: nobody gets what they belong to without a word, unless it is left out. */
+static void test_other_scales(void **state)
+{
+    static const struct {
+        const char *tensor, *scale;
+        sw_dtype dtype;
+        bool refused;
+    } pairs[] = {
+        { "a.weight", "a.weight_scale", SW_F8_E4M3, true }, { "a.weight", "a.weight_scale", SW_I8, true },
+        { "a.weight", "a.weight_scale", SW_F4, true },      { "a.weight", "a.weight_scale", SW_BF16, false },
+        { "a.weight", "a.weight_scale", SW_I64, false },    { "a.up", "a.up_scale_inv", SW_F8_E4M3, true },
+        { "a.up", "a.up_scale_inv", SW_BF16, true },        { "a.weight_packed", "a.weight_scale", SW_I32, true },
+        { "a.weight", "a.scale", SW_F8_E4M3, true },        { "a.qweight", "a.scales", SW_I32, true },
+        { "a.weight", "a.scales", SW_U32, true },           { "a.weight", "a.SCB", SW_I8, true },
+        { "a.weight", "a.weight.absmax", SW_U8, true },     { "a.bias", "a.weight_scale", SW_F8_E8M0, false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(pairs); i++) {
+        test_case k = { .what = pairs[i].scale,
+                        .cast = NO,
+                        .dequantize = SW_F32,
+                        .tensors = { { pairs[i].tensor, pairs[i].dtype, 2, { 2, 2 }, NULL },
+                                     { pairs[i].scale, SW_F32, 2, { 2, 1 }, NULL },
+                                     { "n", SW_I64, 1, { 1 }, NULL } },
+                        .want = "it cannot be dequantized by 'a",
+                        .blame = pairs[i].tensor,
+                        .code = SW_EINPUT };
+        char all[128];
+
+        snprintf(all, sizeof all, "%s %s [2,2]; %s F32 [2,1]; n I64 [1]", pairs[i].tensor,
+                 sw_dtype_name(pairs[i].dtype), pairs[i].scale);
+        if (!pairs[i].refused) {
+            k.want = all;
+            k.warnings = NOTHING;
+            k.blame = NULL;
+            k.code = SW_OK;
+        }
+        run_cases(&k, 1);
+        k.tensors[0].as = k.tensors[1].as = OUT;
+        k.want = "n I64 [1]";
+        k.warnings = NOTHING;
+        k.blame = NULL;
+        k.code = SW_OK;
+        run_cases(&k, 1);
+    }
 }
 
 /* ---- MXFP4 ---------------------------------------------------------------------------------------- */
@@ -558,18 +633,36 @@ static const test_case mxfp4_cases[] = {
       .want = "nothing is left",
       .blame = "a_blocks",
       .code = SW_EUSAGE },
-    { .what = "blocks that are of another form stay, and so do their scales",
+    { .what = "blocks of another form are refused: too narrow ones,",
       .cast = NO,
       .dequantize = SW_BF16,
       .tensors = { { "a_blocks", SW_U8, 4, { 1, 2, 1, 15 }, NULL },
-                   { "a_scales", SW_U8, 3, { 1, 2, 1 }, NULL },
-                   { "b_blocks", SW_I8, 4, { 1, 2, 1, 16 }, NULL },
-                   { "b_scales", SW_U8, 3, { 1, 2, 1 }, NULL },
-                   { "c_blocks", SW_U8, 3, { 2, 1, 16 }, NULL },
-                   { "c_scales", SW_U8, 2, { 2, 1 }, NULL },
+                   { "a_scales", SW_U8, 3, { 1, 2, 1 }, NULL } },
+      .want = "U8 of shape [1, 2, 1] does not scale 'a_blocks', U8 of shape [1, 2, 1, 15]",
+      .blame = "a_scales",
+      .code = SW_EINPUT },
+    { .what = "of another dtype,",
+      .cast = NO,
+      .dequantize = SW_BF16,
+      .tensors = { { "b_blocks", SW_I8, 4, { 1, 2, 1, 16 }, NULL },
+                   { "b_scales", SW_U8, 3, { 1, 2, 1 }, NULL } },
+      .want = "does not scale 'b_blocks', I8",
+      .blame = "b_scales",
+      .code = SW_EINPUT },
+    { .what = "without experts",
+      .cast = NO,
+      .dequantize = SW_BF16,
+      .tensors = { { "c_blocks", SW_U8, 3, { 2, 1, 16 }, NULL }, { "c_scales", SW_U8, 2, { 2, 1 }, NULL } },
+      .want = "does not scale 'c_blocks'",
+      .blame = "c_scales",
+      .code = SW_EINPUT },
+    { .what = "blocks without scales stay, and so does what is of numbers",
+      .cast = NO,
+      .dequantize = SW_BF16,
+      .tensors = { { "c_blocks", SW_BF16, 3, { 2, 1, 16 }, NULL },
+                   { "c_scales", SW_BF16, 2, { 2, 1 }, NULL },
                    { "d_blocks", SW_U8, 4, { 1, 2, 1, 16 }, NULL } },
-      .want = "a_blocks U8 [1,2,1,15]; a_scales U8 [1,2,1]; b_blocks I8 [1,2,1,16]; b_scales U8 [1,2,1]; "
-              "c_blocks U8 [2,1,16]; c_scales U8 [2,1]; d_blocks U8 [1,2,1,16]",
+      .want = "c_blocks BF16 [2,1,16]; c_scales BF16 [2,1]; d_blocks U8 [1,2,1,16]",
       .warnings =
           "1 tensors of blocks have no scales (X_scales for X_blocks) and stay as they are, the first is "
           "'d_blocks'\n" },
@@ -753,6 +846,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_casts),
         cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_other_scales),
         cmocka_unit_test(test_mxfp4),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_files_and_models),

@@ -27,6 +27,7 @@ typedef struct whole {
     unsigned ndim;
     uint64_t shape[4];
     const char *scales; /* the tensor that has them; NULL = none */
+    uint64_t block[2];  /* under one scale; 0 = 128 */
     size_t boxes;       /* at most so many; 0 = any number */
     char *data;
 } whole;
@@ -168,19 +169,34 @@ static void fill(whole *t, uint64_t *seed)
         t->data[i] = (char)test_random(seed, 256);
 }
 
-static void open_world(world *w, uint64_t *seed, whole *tensors, size_t n, bool sharded)
+static void open_saved(world *w)
 {
     sw_comm comm = sw_comm_self();
+    sw_options opt = SW_OPTIONS_INIT;
     sw_status st = SW_STATUS_INIT;
+    char block[32];
 
+    for (size_t i = 0; i < w->ntensors; i++) {
+        const uint64_t *b = w->tensors[i].block;
+
+        if (!b[0])
+            continue;
+        snprintf(block, sizeof block, "%dx%d", (int)b[0], (int)b[1]);
+        opt.block_size = block;
+    }
+    if (sw_checkpoint_open(&comm, w->dir, &opt, &w->cp, &st))
+        fail_msg("%s: %s: %s: %s", w->dir, st.file, st.tensor, st.reason);
+}
+
+static void open_world(world *w, uint64_t *seed, whole *tensors, size_t n, bool sharded)
+{
     *w = (world){ .dir = "/tmp/shardweld-unit-XXXXXX", .tensors = tensors, .ntensors = n };
     assert_true(n <= TENSORS);
     assert_non_null(mkdtemp(w->dir));
     for (size_t i = 0; i < n; i++)
         fill(&tensors[i], seed);
     shard(w, seed, sharded);
-    if (sw_checkpoint_open(&comm, w->dir, NULL, &w->cp, &st))
-        fail_msg("%s: %s: %s", st.file, st.tensor, st.reason);
+    open_saved(w);
 }
 
 static void close_world(world *w)
@@ -195,14 +211,15 @@ static void close_world(world *w)
 
 /* ---- what is expected ------------------------------------------------------------------------------- */
 
-static void expect_fp8(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
+static void expect_scaled(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
 {
     const whole *s = find_whole(w, t->scales);
+    uint64_t block = at[0] / t->block[0] * s->shape[1] + at[1] / t->block[1];
     float scale;
+    sw_scaled_row one = { t->dtype, to, 1, &scale };
 
-    sw_dequant_scales(s->dtype, s->data + (at[0] / 128 * s->shape[1] + at[1] / 128) * width(s->dtype), &scale,
-                      1);
-    sw_dequant_fp8(t->dtype, t->data + at[0] * t->shape[1] + at[1], &scale, 0, to, out, 1);
+    sw_dequant_numbers(s->dtype, s->data + block * width(s->dtype), &scale, 1);
+    sw_dequant_row(&one, t->data + (at[0] * t->shape[1] + at[1]) * width(t->dtype), 0, out, 1);
 }
 
 static void expect_mxfp4(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
@@ -214,16 +231,17 @@ static void expect_mxfp4(const world *w, const whole *t, const uint64_t *at, sw_
     sw_dequant_mxfp4(&run, to, out);
 }
 
-/* One element as it is read. */
-static void expect(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
+/* One element as it is read; asked: as a dtype that was named. */
+static void expect(const world *w, const whole *t, const uint64_t *at, sw_dtype to, bool asked, char *out)
 {
     uint64_t flat = 0;
 
-    if (to != t->dtype && t->scales && t->ndim == 2) {
-        expect_fp8(w, t, at, to, out);
+    asked = asked && t->scales && sw_dtype_is_floating(to);
+    if (asked && t->ndim == 2) {
+        expect_scaled(w, t, at, to, out);
         return;
     }
-    if (to != t->dtype && t->scales) {
+    if (asked) {
         expect_mxfp4(w, t, at, to, out);
         return;
     }
@@ -252,8 +270,8 @@ static sw_dtype choose_dtype(const whole *t, uint64_t *seed)
 {
     static const sw_dtype floating[] = { SW_F32, SW_BF16, SW_F16, SW_F64 };
 
-    if (t->scales && test_random(seed, 3))
-        return floating[test_random(seed, 3)];
+    if (t->scales)
+        return test_random(seed, 3) ? floating[test_random(seed, 3)] : t->dtype;
     if (sw_dtype_is_floating(t->dtype) && test_random(seed, 2))
         return floating[test_random(seed, 4)];
     return t->dtype;
@@ -344,7 +362,7 @@ static void check_request(const world *w, const request *q, char *memory, uint64
             at[d] = q->offsets[d] + index[d];
             got += (int64_t)index[d] * q->strides[d];
         }
-        expect(w, q->t, at, q->to, want);
+        expect(w, q->t, at, q->to, q->read.dtype != NULL, want);
         if (memcmp(got, want, width(q->to)) != 0)
             fail_msg("seed %d: '%s' as %s: element %d", (int)seed, q->t->name, q->s.dtype, (int)i);
         memset(got, UNTOUCHED, width(q->to));
@@ -394,7 +412,10 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 /* Tensors of all kinds, in sizes that the seed chooses. Returns how many. */
 static size_t make_tensors(whole *out, uint64_t *s)
 {
-    static const sw_dtype scale_dtypes[] = { SW_F32, SW_BF16, SW_F8_E8M0 };
+    static const sw_dtype scale_dtypes[] = { SW_F32, SW_BF16, SW_F8_E8M0, SW_F64 };
+    static const sw_dtype weights[] = { SW_F8_E4M3, SW_F8_E5M2, SW_I8, SW_BF16, SW_F32, SW_I32 };
+    static const uint64_t blocks[][2] = { { 128, 128 }, { 128, 128 }, { 64, 64 }, { 1, 32 }, { 500, 7 }, { 1, 1 } };
+    const uint64_t *b = blocks[test_random(s, 6)];
     uint64_t r = 1 + test_random(s, 300), c = 1 + test_random(s, 300);
     uint64_t e = 1 + test_random(s, 3), m = 1 + test_random(s, 9), g = 1 + test_random(s, 5);
     const whole tensors[] = {
@@ -414,14 +435,15 @@ static size_t make_tensors(whole *out, uint64_t *s)
         { .name = "e", .dtype = SW_I64, .ndim = 0 },
         { .name = "f", .dtype = SW_F16, .ndim = 2, .shape = { test_random(s, 2), 5 } },
         { .name = "q.weight",
-          .dtype = test_random(s, 2) ? SW_F8_E4M3 : SW_F8_E5M2,
+          .dtype = weights[test_random(s, 6)],
           .ndim = 2,
           .shape = { r, c },
-          .scales = "q.weight_scale_inv" },
+          .scales = "q.weight_scale_inv",
+          .block = { b[0], b[1] } },
         { .name = "q.weight_scale_inv",
-          .dtype = scale_dtypes[test_random(s, 3)],
+          .dtype = scale_dtypes[test_random(s, 4)],
           .ndim = 2,
-          .shape = { (r + 127) / 128, (c + 127) / 128 } },
+          .shape = { (r + b[0] - 1) / b[0], (c + b[1] - 1) / b[1] } },
         { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { e, m, g, 16 }, .scales = "x_scales" },
         { .name = "x_scales", .dtype = SW_U8, .ndim = 3, .shape = { e, m, g } },
     };
@@ -582,7 +604,6 @@ static void load_on_mesh(const world *w, const mesh *m, uint64_t *seed, char *me
 static void test_meshes(void **state)
 {
     uint64_t first = from_environment("SEED", 1), rounds = from_environment("ROUNDS", 30);
-    sw_comm comm = sw_comm_self();
     char *memory = malloc(MEMORY);
 
     (void)state;
@@ -591,7 +612,6 @@ static void test_meshes(void **state)
         uint64_t s = seed * 977;
         whole tensors[TENSORS];
         world w = { .dir = "/tmp/shardweld-unit-XXXXXX", .tensors = tensors };
-        sw_status st = SW_STATUS_INIT;
         mesh m = choose_mesh(&s);
 
         w.ntensors = make_tensors(tensors, &s);
@@ -599,8 +619,7 @@ static void test_meshes(void **state)
         for (size_t i = 0; i < w.ntensors; i++)
             fill(&tensors[i], &s);
         save_on_mesh(&w, &m, &s);
-        if (sw_checkpoint_open(&comm, w.dir, NULL, &w.cp, &st))
-            fail_msg("seed %d: %s: %s: %s", (int)seed, st.file, st.tensor, st.reason);
+        open_saved(&w);
         for (int i = 0; i < 3; i++) {
             m = choose_mesh(&s);
             load_on_mesh(&w, &m, &s, memory, seed);
@@ -876,6 +895,15 @@ static void test_refused(void **state)
         { "wrong scales",
           { "p.weight", NULL, NULL, memory, NULL, 96, "F32" },
           "F32 of shape [2, 2] does not scale 'p.weight', F8_E4M3 of shape [2, 2]" },
+        { "scales of rows",
+          { "r.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          "I8 of shape [2, 2]: it cannot be dequantized by 'r.weight_scale', F32 of shape [2, 1]" },
+        { "scaled to F64",
+          { "s.weight", NULL, NULL, memory, NULL, 96, "F64" },
+          "F64 cannot be read as F64: by its scales it becomes F32, BF16 or F16" },
+        { "scaled to integers",
+          { "s.weight", NULL, NULL, memory, NULL, 96, "I8" },
+          "F64 cannot be read as I8: by its scales" },
         { "stride 0", { "t", NULL, NULL, memory, still, 96, NULL }, "a stride of 0 bytes" },
         { "elements",
           { "t", NULL, NULL, memory, counted, 96, NULL },
@@ -897,6 +925,10 @@ static void test_refused(void **state)
         { .name = "q.weight_scale_inv", .dtype = SW_F32, .ndim = 2, .shape = { 1, 1 } },
         { .name = "p.weight", .dtype = SW_F8_E4M3, .ndim = 2, .shape = { 2, 2 } },
         { .name = "p.weight_scale_inv", .dtype = SW_F32, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "r.weight", .dtype = SW_I8, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "r.weight_scale", .dtype = SW_F32, .ndim = 2, .shape = { 2, 1 } },
+        { .name = "s.weight", .dtype = SW_F64, .ndim = 2, .shape = { 2, 2 } },
+        { .name = "s.weight_scale_inv", .dtype = SW_F32, .ndim = 2, .shape = { 1, 1 } },
     };
     sw_comm comm = sw_comm_self();
     uint64_t seed = 9;
@@ -908,7 +940,7 @@ static void test_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         /* a good read before it does not hide it, and is not begun */
         sw_read reads[2] = { { "i", NULL, NULL, memory + 96, NULL, 96, NULL }, cases[i].read };
-        sw_code code = strcmp(cases[i].what, "wrong scales") == 0 ? SW_EINPUT : SW_EUSAGE;
+        sw_code code = strcmp(cases[i].what, "wrong scales") == 0 || strcmp(cases[i].what, "scales of rows") == 0 ? SW_EINPUT : SW_EUSAGE;
 
         memset(memory, UNTOUCHED, sizeof memory);
         if (sw_checkpoint_read_all(&comm, w.cp, reads, 2, NULL, &st) != code ||

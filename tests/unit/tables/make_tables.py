@@ -31,6 +31,8 @@ FP8 = {
     "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
 }
+NUMBERS = {**DTYPES, **FP8, "F8_E8M0": torch.float8_e8m0fnu}
+NUMBERS |= {k + str(n): getattr(torch, w + str(n)) for k, w in (("I", "int"), ("U", "uint")) for n in (8, 16, 32, 64)}
 TARGETS = ["F32", "BF16", "F16"]
 
 
@@ -156,10 +158,19 @@ SCALES = [0x3F800000, 0x00000000, 0x80000000, 0x00000001, 0x00400000, 0x00800000
 SCALES += [0x33800001, 0x2F123457, 0x7F7FFFFF, 0x7F000000, 0x42F6E979, 0xC0490FDB, 0x7F800000, 0xFF800000, 0x7FC00001]
 ROWS, COLUMNS, BLOCK = 150, 300, 128
 
+# Weights that are no FP8, scales of every kind, blocks of other sizes; (weights, scales, block, target)
+SCALED = [("I8", "F32", 128, "F32"), ("I8", "BF16", 64, "BF16"), ("U8", "F32", 128, "F16"), ("I16", "F16", 32, "F32"), ("U16", "F32", 100, "BF16"),
+          ("I32", "F32", 128, "F32"), ("U32", "F64", 256, "BF16"), ("I64", "F32", 128, "F32"), ("U64", "BF16", 16, "F32"), ("BF16", "F32", 128, "BF16"),
+          ("BF16", "F64", 64, "F32"), ("F16", "F32", 128, "F16"), ("F32", "F32", 128, "F32"), ("F32", "F8_E8M0", 7, "BF16"), ("F64", "F64", 512, "F32"),
+          ("F64", "F32", 128, "F16"), ("F8_E8M0", "F32", 128, "F32"), ("F8_E4M3", "F8_E4M3", 48, "BF16"), ("F8_E4M3", "F64", 1, "F32"),
+          ("F8_E5M2", "F8_E5M2", 64, "F16"), ("F8_E5M2", "F32", 299, "BF16")]  # fmt: skip
 
-def weight_sign(weights, fp8):
+
+def weight_sign(weights, dtype):
     """A NaN has the sign of its weight; the NaN of an FNUZ format has none."""
-    return np.where(fp8.endswith("FNUZ") & (weights == 128), 0, weights >> np.uint64(7))
+    if dtype == "F8_E8M0":
+        return weights * np.uint64(0)
+    return np.where(dtype.endswith("FNUZ") & (weights == 128), 0, weights >> np.uint64(8 * NUMBERS[dtype].itemsize - 1))
 
 
 def fp8_values(fp8, target):
@@ -170,26 +181,30 @@ def fp8_values(fp8, target):
     return hash_of(quieted(result, target, weight_sign(weights, fp8)))
 
 
-def fp8_matrix(fp8, scale, target):
-    """What the reader's own function makes of a matrix with ragged edges."""
-    weights = mix(np.arange(ROWS * COLUMNS, dtype=np.uint64)) >> np.uint64(56)
-    blocks = [-(-ROWS // BLOCK), -(-COLUMNS // BLOCK)]
-    bits = mix(np.arange(blocks[0] * blocks[1], dtype=np.uint64) + np.uint64(1000))
+def scale_bits(bits, scale):
     if scale == "F8_E8M0":
-        scales = from_bits(np.uint64(118) + bits % np.uint64(9), torch.float8_e8m0fnu)
-    elif scale == "F32":
-        scales = from_bits(np.uint64(0x38000000) + bits % np.uint64(0x04000000), torch.float32)
-    else:
-        scales = from_bits(np.uint64(0x3800) + bits % np.uint64(0x0400), DTYPES[scale])
-    tensor = from_bits(weights, FP8[fp8]).reshape(ROWS, COLUMNS)
+        return np.uint64(118) + bits % np.uint64(9)
+    if scale in FP8:
+        return np.uint64(0x30) + bits % np.uint64(0x10)
+    if scale == "F64":
+        return np.uint64(0x3FD0000000000000) + bits % np.uint64(0x0100000000000000)
+    return np.uint64(0x38000000) + bits % np.uint64(0x04000000) if scale == "F32" else np.uint64(0x3800) + bits % np.uint64(0x0400)
+
+
+def matrix(dtype, scale, target, block=BLOCK):
+    """What the reader's own function makes of a matrix with ragged edges."""
+    weights = mix(np.arange(ROWS * COLUMNS, dtype=np.uint64)) >> np.uint64(64 - 8 * NUMBERS[dtype].itemsize)
+    blocks = [-(-ROWS // block), -(-COLUMNS // block)]
+    bits = mix(np.arange(blocks[0] * blocks[1], dtype=np.uint64) + np.uint64(1000))
+    tensor = from_bits(weights, NUMBERS[dtype]).reshape(ROWS, COLUMNS)
     result = Reader._dequantize_tensor(
-        types.SimpleNamespace(target_dtype=DTYPES[target], block_size=BLOCK),
+        types.SimpleNamespace(target_dtype=DTYPES[target], block_size=block),
         weight=tensor,
-        scale_inv=scales.reshape(blocks),
+        scale_inv=from_bits(scale_bits(bits, scale), NUMBERS[scale]).reshape(blocks),
         full_tensor_shape=tensor.shape,
         slice_info=((0, blocks[0]), (0, blocks[1]), slice(0, ROWS), slice(0, COLUMNS)),
     )
-    return hash_of(quieted(result, target, weight_sign(weights, fp8)))
+    return hash_of(quieted(result, target, weight_sign(weights, dtype)))
 
 
 def mxfp4(target):
@@ -216,7 +231,9 @@ def dequant_table():
     lines += ["", "/* A matrix with ragged edges. X(fp8, scale, to, hash) */", "#define FP8_MATRICES(X) \\"]
     for w in FP8:
         for s in ("F32", "BF16", "F16", "F8_E8M0"):
-            lines += [f"    X({w}, {s}, {t}, {hex_of(fp8_matrix(w, s, t))}) \\" for t in TARGETS]
+            lines += [f"    X({w}, {s}, {t}, {hex_of(matrix(w, s, t))}) \\" for t in TARGETS]
+    lines += ["", "/* The same of other weights and blocks. X(dtype, scale, block, to, hash) */", "#define SCALED_MATRICES(X) \\"]
+    lines += [f"    X({w}, {s}, {b}, {t}, {hex_of(matrix(w, s, t, b))}) \\" for w, s, b, t in SCALED]
     e8m0 = torch.arange(256, dtype=torch.uint8).view(torch.float8_e8m0fnu).to(torch.float32)
     bits = quieted(e8m0, "F32", np.zeros(256))
     lines += ["", "/* All scales of 8 bits as F32. */", f"#define E8M0_HASH {hex_of(hash_of(bits))}"]
