@@ -171,6 +171,7 @@ class Job:
         """They pass for torch's, and in an async save too."""
         reader, writer = StorageReader("x"), StorageWriter("x")
         assert isinstance(reader, HuggingFaceStorageReader) and isinstance(writer, HuggingFaceStorageWriter)
+        assert issubclass(QuantizedStorageReader, StorageReader) and issubclass(QuantizedStorageReader, QuantizedHuggingFaceStorageReader) and not isinstance(reader, QuantizedHuggingFaceStorageReader)
         assert reader.checkpoint_id == writer.checkpoint_id == writer.path == "x" and isinstance(pickle.loads(pickle.dumps(writer)), StorageWriter)
 
     def check_reader_into_others(self):
@@ -375,7 +376,7 @@ class Job:
             fails(CheckpointException, "cannot be resolved", dcp.load, state, storage_reader=reader, planner=FailsToo())
             state["rows"] = torch.zeros(16, 12, dtype=torch.int64)  # by way of other memory
             fails(CheckpointException, "cannot be committed", dcp.load, state, storage_reader=reader, planner=FailsLate())
-        fails(ValueError, "block_size", StorageReader, path, block_size=64)
+        fails(ValueError, "block_size", QuantizedStorageReader, path, block_size=0)
         fails(ValueError, "use_collectives", dcp.save, {"w": torch.ones(2)}, storage_writer=StorageWriter(path), use_collectives=False)
         kept = StorageWriter(os.path.join(self.top, "consolidated 0"), overwrite=False)
         fails(CheckpointException, "holds a checkpoint already", dcp.save, {"w": torch.ones(2)}, storage_writer=kept)
