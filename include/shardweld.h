@@ -428,10 +428,10 @@ typedef struct sw_verification {
 void sw_verification_release(sw_verification *result);
 
 /* Collective. Does the consolidated checkpoint in output_dir hold, byte for byte, what sw_consolidate() would make of input_dir? Every
- * byte of every tensor is read on both sides, every replica is compared with the box that is used, and what loaders demand
- * of index and files is checked. Nothing is written.
- *   opt     layout, names, values, input, buffer_size, assign and callbacks count; NULL = defaults. Without an option for the layout
- *           the files of output_dir may be laid out in any way
+ * byte of every tensor is read on both sides, every replica is compared with the box that is used, so are the index and the model's other
+ * files, and what loaders demand of index and files is checked. Nothing is written.
+ *   opt     layout, names, values, input, assets, no_assets, buffer_size, assign and callbacks count; NULL = defaults. Without an option
+ *           for the layout the files of output_dir may be laid out in any way
  *   result  emptied first; release with sw_verification_release(); NULL = not wanted
  *   st      emptied first; equal on every rank on return
  * Errors: SW_DIFF (there are findings: st tells the first of them and how many more there are), SW_EINPUT (input_dir is no valid checkpoint, or

@@ -7,6 +7,7 @@
 #include "par/assets.h"
 #include "par/publish.h"
 #include "par/scan.h"
+#include "par/target.h"
 #include "par/weld.h"
 #include "plan/names.h"
 #include "plan/outputs.h"
@@ -116,6 +117,12 @@ void sw_job_release(sw_job *r);
  * All ranks return the same. Errors: SW_DIFF (the first finding; the others are warnings). */
 sw_code sw_job_verify(sw_job *r, sw_status *st);
 
+/* Rank 0 (around.c). What stands beside the weights in OUTPUT_DIR, against what consolidate would put there: the index, if
+ * nothing is wrong with the headers and with what it names; the model's other files. Errors: SW_EINPUT (a side file of the input changed meanwhile),
+ * SW_EIO, SW_ENOMEM. */
+sw_code sw_job_compare_index(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st);
+sw_code sw_job_compare_assets(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st);
+
 /* Local, once by_owner is decided. Will the buffer do for that? Errors: SW_EUSAGE. */
 sw_code sw_job_check_verify(sw_job *r, sw_status *st);
 
@@ -155,7 +162,10 @@ sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *
 /* Rank 0. What OUTPUT_DIR has of the names of assets becomes part of old, which is sorted by bytes. */
 sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st);
 
-/* Local. How config.json is to be edited; a line in warnings when it is to be and cannot. Errors: SW_EUSAGE. */
+/* Local. How the options have config.json edited. Errors: SW_EUSAGE. */
+sw_code sw_config_rule_of(const sw_options *opt, sw_config_rule *rule, sw_status *st);
+
+/* Local. The same; a line in warnings when it is to be and cannot. */
 sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st);
 
 /* Rank 0. Stage the index and make all visible. */

@@ -364,15 +364,22 @@ sw_code sw_job_list_assets(sw_job *r, sw_status *st)
 }
 
 /* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
-sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
+sw_code sw_config_rule_of(const sw_options *opt, sw_config_rule *rule, sw_status *st)
 {
     sw_dtype cast, dequantize;
 
     *rule = (sw_config_rule){ .dtype = SW_NDTYPES };
-    if (sw_value_dtypes(r->opt, &cast, &dequantize, st))
+    if (sw_value_dtypes(opt, &cast, &dequantize, st))
         return st->code;
     rule->dtype = cast != SW_NDTYPES ? cast : dequantize;
     rule->no_quantization = dequantize != SW_NDTYPES;
+    return SW_OK;
+}
+
+sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
+{
+    if (sw_config_rule_of(r->opt, rule, st))
+        return st->code;
     if (r->assets.config_stays && rule->dtype != SW_NDTYPES)
         sw_buf_add_line(
             &r->warnings, st,

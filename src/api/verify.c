@@ -321,6 +321,14 @@ static sw_code match(verifier *v, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
+/* Collective. What stands beside the weights; rank 0 looks at it. */
+static sw_code compare_around(verifier *v, sw_status *st)
+{
+    if (sw_job_is_root(v->r) && !sw_job_compare_index(v->r, &v->target, &v->findings, st))
+        sw_job_compare_assets(v->r, &v->target, &v->findings, st);
+    return sw_agree(v->r->comm, st);
+}
+
 static sw_code compare(verifier *v, sw_status *st)
 {
     double begin = sw_now();
@@ -340,7 +348,7 @@ static sw_code verify_steps(verifier *v, sw_status *st)
     if (plan(r, st) || sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
         return st->code;
     v->result->shard_files = r->c.nfiles;
-    if (match(v, st))
+    if (match(v, st) || compare_around(v, st))
         return st->code;
     v->result->seconds_plan = sw_now() - r->started;
     sw_job_tell_warnings(r);

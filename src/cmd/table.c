@@ -37,16 +37,6 @@ static const char *const cast_words[] = { "bf16", "fp16", "fp32", "fp64", "none"
 static const char *const dequantize_words[] = { "bf16", "fp16", "fp32", NULL };
 
 /* Rows that stand in sections of several commands. */
-#define ROW_DIFFUSERS                                                                                        \
-    {                                                                                                        \
-        "diffusers", 0, SW_OPT_FLAG, AT(opt.diffusers), NULL,                                                \
-            "name files and index diffusion_pytorch_model; not with --like", SW_SET_NONE, 0, NULL            \
-    }
-#define ROW_DIFFUSERS_INDEX                                                                                  \
-    {                                                                                                        \
-        "diffusers-index", 0, SW_OPT_FLAG, AT(opt.diffusers_index), NULL,                                    \
-            "name only the index so; not with --like", SW_SET_NONE, 0, NULL                                  \
-    }
 #define ROW_BUFFER_SIZE                                                                                      \
     {                                                                                                        \
         "buffer-size", 0, SW_OPT_SIZE, AT(opt.buffer_size), "SIZE",                                          \
@@ -101,8 +91,10 @@ static const sw_opt layout_rows[] = {
 };
 
 static const sw_opt style_rows[] = {
-    ROW_DIFFUSERS,
-    ROW_DIFFUSERS_INDEX,
+    { "diffusers", 0, SW_OPT_FLAG, AT(opt.diffusers), NULL,
+      "name files and index diffusion_pytorch_model; not with --like", SW_SET_NONE, 0, NULL },
+    { "diffusers-index", 0, SW_OPT_FLAG, AT(opt.diffusers_index), NULL,
+      "name only the index so; not with --like", SW_SET_NONE, 0, NULL },
     { "assets", 0, SW_OPT_TEXT, AT(opt.assets), "DIR",
       "take the model's other files (config.json, tokenizer, ...) from here (default: .hf_metadata, else "
       "INPUT_DIR)",
@@ -186,12 +178,6 @@ static const sw_opt transport_rows[] = {
     ROW_ASSIGN,
     { "hint", 0, SW_OPT_PAIRS, AT(opt.hints), "KEY=VALUE",
       "an MPI-IO hint (not for aggregation); may be repeated", SW_SET_NONE, 0, NULL },
-    SW_OPT_END,
-};
-
-static const sw_opt family_rows[] = {
-    ROW_DIFFUSERS,
-    ROW_DIFFUSERS_INDEX,
     SW_OPT_END,
 };
 
@@ -284,10 +270,9 @@ static const sw_section *const reshard_sections[] = { &mesh,      &model_layout,
 static const sw_section asked_layout = {
     "Layout that is expected (at most one; without any, every layout will do):", layout_rows
 };
-static const sw_section family = { "Names of files:", family_rows };
 static const sw_section reading = { "Reading:", reading_rows };
 
-static const sw_section *const verify_sections[] = { &asked_layout, &family,  &names,    &values,
+static const sw_section *const verify_sections[] = { &asked_layout, &style,   &names,    &values,
                                                      &input,        &reading, &messages, NULL };
 
 static const sw_section show = { "What is shown:", show_rows };
@@ -308,9 +293,10 @@ const sw_command sw_commands[] = {
     { "verify",
       "compare a consolidated checkpoint with its shards",
       "Compare the consolidated checkpoint in OUTPUT_DIR with the shards in INPUT_DIR,\n"
-      "byte by byte. Replicas of shards are compared too, and so is what loaders ask of\n"
-      "files and index. Take the layout, name, value and input options that consolidate\n"
-      "was given. Nothing is written; all that differs is listed.",
+      "byte by byte, the index and the model's other files too. Replicas of shards are\n"
+      "compared, and so is what loaders ask of files and index. Take the options for\n"
+      "layout, names, values, input and side files that consolidate was given. Nothing\n"
+      "is written; all that differs is listed.",
       { "INPUT_DIR", "OUTPUT_DIR" },
       verify_sections,
       sw_cmd_verify,

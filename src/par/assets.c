@@ -442,6 +442,71 @@ out:
     return st->code;
 }
 
+/* ---- comparing ---------------------------------------------------------------------------------- */
+
+/* The first byte that differs, of a->size; that when none does. */
+static sw_code find_difference(const sw_asset *a, const content *c, int fd, uint64_t piece, uint64_t *at,
+                               sw_status *st)
+{
+    char *both;
+
+    piece = sw_max(sw_min(piece, a->size), 1);
+    both = sw_calloc(2, piece, st);
+    for (*at = 0; both && *at < a->size && !st->code;) {
+        uint64_t n = sw_min(piece, a->size - *at), same = 0;
+
+        if (read_content(a, c, both, n, *at, st) || sw_fd_read_at(fd, a->name, both + piece, n, *at, st))
+            break;
+        while (same < n && both[same] == both[piece + same])
+            same++;
+        *at += same;
+        if (same < n)
+            break;
+    }
+    free(both);
+    return st->code;
+}
+
+static sw_code compare_content(const sw_asset *a, const content *c, int fd, uint64_t piece, sw_buf *why,
+                               sw_status *st)
+{
+    const char *becomes = c->text ? "what becomes of " : "";
+    struct stat s;
+    uint64_t at;
+
+    if (fstat(fd, &s) != 0)
+        return sw_fail_errno(st, a->name, errno, "cannot look at it");
+    if ((uint64_t)s.st_size != a->size)
+        return sw_buf_addf(why, st, "has %" PRIu64 " bytes, expected %" PRIu64 ", those of %s%s",
+                           (uint64_t)s.st_size, a->size, becomes, a->source);
+    if (find_difference(a, c, fd, piece, &at, st) || at == a->size)
+        return st->code;
+    return sw_buf_addf(why, st, "differs from %s%s from byte %" PRIu64 " on", becomes, a->source, at);
+}
+
+sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece,
+                         sw_buf *warnings, sw_buf *why, sw_status *st)
+{
+    sw_path_kind kind;
+    int fd = -1;
+    content c;
+
+    why->len = 0;
+    if (open_content(a, rule, &c, warnings, st) || sw_path_stat(path, &kind, NULL, st))
+        goto out;
+    if (kind != SW_PATH_FILE)
+        sw_buf_addf(why, st,
+                    kind == SW_PATH_MISSING ? "is missing, expected that of %s" : "is no regular file as %s",
+                    a->source);
+    else if (!sw_fd_open(path, a->name, &fd, st))
+        compare_content(a, &c, fd, piece, why, st);
+    sw_buf_add(why, "", 1, st);
+out:
+    sw_fd_close(fd, a->name, st);
+    close_content(a, &c, st);
+    return st->code;
+}
+
 /* ---- config.json is asked ----------------------------------------------------------------------- */
 
 /* Is there such a file, of a size that can be read? */

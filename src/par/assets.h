@@ -58,6 +58,12 @@ sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_
 sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
                        sw_buf *warnings, sw_status *st);
 
+/* Local. Is the file at path, byte for byte, what sw_asset_stage() would make there?
+ *   why  emptied; what is wrong with it, if anything is, ending in a NUL
+ * The others, and errors, as above; 2 * piece bytes of memory. */
+sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece,
+                         sw_buf *warnings, sw_buf *why, sw_status *st);
+
 /* Local. sw_config_block_size() of the config.json that comes along: that of assets_dir (NULL = not given), else of INPUT_DIR/.hf_metadata,
  * else of INPUT_DIR (NULL = none). False when there is none that can be read, or it does not say. */
 bool sw_assets_block_size(const char *input_dir, const char *assets_dir, uint64_t block[2]);

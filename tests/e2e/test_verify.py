@@ -536,11 +536,84 @@ def test_other_file_than_asked_for(welded):
     rewrite(path, {n: t for n, t in held(ckpt, path).items() if n != "a.weight"})
     index = json.loads((out / oracle.INDEX).read_text())
     index["weight_map"]["a.weight"] = other.name
-    oracle.write_json(str(out / oracle.INDEX), index)
+    oracle.write(str(out / oracle.INDEX), json.dumps(index, indent=2, sort_keys=True) + "\n")
     ok(verify(src, out))
     numbers = {n: 1 + i % 2 for i, n in enumerate(ckpt.tensors)}
     oracle.write_json(str(src.parent / "map.json"), numbers)
     differs(verify(src, out, "--fqn-map", src.parent / "map.json"), (other.name, "'a.weight'", f"expected in {path.name}"))
+
+
+# ---- side files -------------------------------------------------------------------------------------------
+
+SIDES = {"config.json": b'{"dtype": "float32", "a": 1}', "README.md": b"# A model" * 200_000, "sub/run.py": b"pass", "empty.txt": b""}
+
+
+def with_sides(directory):
+    for name, data in SIDES.items():
+        oracle.write(str(directory / name), data)
+
+
+@pytest.mark.parametrize("np", [None, 2])
+@pytest.mark.parametrize("options", [[], ["--cast-dtype", "fp16"]], ids=["copied", "edited"])
+def test_side_files(welded, weld, np, options):
+    """They are there, and hold what was copied, or what --cast-dtype makes of config.json; of those that nobody copied nothing is said."""
+    _, src, out = welded
+    with_sides(src / ".hf_metadata")
+    ok(weld(src, out, "--overwrite", *options))
+    oracle.write(str(out / "notes.txt"), b"mine")
+    ok(verify(src, out, *options, np=np))
+    put(out / "README.md", 1_500_000, b"!")
+    (out / "sub" / "run.py").write_bytes(b"pass #")
+    (out / "empty.txt").unlink()
+    config = (out / "config.json").read_bytes()
+    (out / "config.json").write_bytes(config.replace(b"float", b"bloat"))
+    made = ("differs from", "what becomes of") if options else ("differs from",)
+    differs(
+        verify(src, out, *options, np=np), ("config.json: ", *made, ".hf_metadata/config.json", f"from byte {config.index(b'float')} on"),
+        ("README.md: differs from", "from byte 1500000 on"), ("sub/run.py: has 6 bytes, expected 4"), ("empty.txt: is missing",),
+    )  # fmt: skip
+    report = src.parent / "report.json"
+    differs(verify(src, out, *options, "--report", report, "--single-file"), more=None)
+    assert any(f["file"] == "README.md" and "--no-assets" in f["hint"] for f in json.loads(report.read_text())["findings"])
+    ok(verify(src, out, *options, "--no-assets", np=np))
+
+
+def test_side_files_from_elsewhere(welded, weld, tmp_path):
+    _, src, out = welded
+    with_sides(tmp_path / "as")
+    oracle.write(str(src / "config.json"), b"{}")
+    ok(weld(src, out, "--overwrite", "--assets", tmp_path / "as"))
+    ok(verify(src, out, "--assets", tmp_path / "as", np=2))
+    differs(verify(src, out), ("config.json", "has 28 bytes, expected 2"))
+    (out / "sub" / "run.py").unlink()
+    (out / "sub" / "run.py").mkdir()
+    differs(verify(src, out, "--assets", tmp_path / "as"), ("sub/run.py: is no regular file",))
+    fails(verify(src, out, "--assets", tmp_path / "none"), 2, "none", "no such directory")
+    fails(verify(src, out, "--assets", src, "--no-assets"), 2, "no-assets")
+
+
+def test_side_files_of_shards_in_the_same_directory(dirs, make, weld):
+    """They are their own source."""
+    src, _ = dirs
+    make(src)
+    with_sides(src)
+    assert weld(src, src).status == 0
+    ok(verify(src, src, np=2))
+
+
+@pytest.mark.parametrize("change", ["blank", "order", "cut"])
+def test_the_exact_index(welded, weld, change):
+    """Of any layout: that of the files that are there, where none is asked for."""
+    _, src, out = welded
+    ok(weld(src, out, "--overwrite", "--max-shard-size", "10KB"))
+    ok(verify(src, out, np=2))
+    text = (out / oracle.INDEX).read_text()
+    index = json.loads(text)
+    index["weight_map"] = dict(reversed(index["weight_map"].items()))
+    changed = {"blank": text + "\n", "order": json.dumps(index, indent=2) + "\n", "cut": text[:-1]}[change]
+    oracle.write(str(out / oracle.INDEX), changed)
+    for options in ([], ["--max-shard-size", "10KB"]):
+        differs(verify(src, out, *options), (oracle.INDEX, "is not the text that consolidate writes, from byte"))
 
 
 # ---- index and loaders ------------------------------------------------------------------------------------
@@ -569,7 +642,7 @@ def test_index_with_other_totals(welded):
     del index["metadata"]["total_parameters"]
     index["metadata"]["format"] = "pt"
     oracle.write_json(str(out / oracle.INDEX), index)
-    ok(verify(src, out))
+    differs(verify(src, out), (oracle.INDEX, "is not the text that consolidate writes, from byte"))
     for odd in (str(total), True, None, []):
         index["metadata"] = {"total_size": odd}
         oracle.write_json(str(out / oracle.INDEX), index)

@@ -366,6 +366,34 @@ static void test_unreadable(void **state)
 
 /* ---- copies -------------------------------------------------------------------------------------- */
 
+/* What was staged is what is compared, whatever the piece; a byte more or another one is told of. */
+static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece)
+{
+    sw_buf why = SW_BUF_INIT, ignored = SW_BUF_INIT;
+    char says[64], last = '!';
+    FILE *f;
+
+    OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+    assert_string_equal(why.data, "");
+    f = fopen(at("copy"), "r+");
+    assert_non_null(f);
+    if (a->size) {
+        assert_int_equal(fseek(f, -1, SEEK_END), 0);
+        assert_int_equal(fwrite(&last, 1, 1, f), 1);
+        assert_int_equal(fflush(f), 0);
+        OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+        snprintf(says, sizeof says, "from byte %u on", (unsigned)a->size - 1);
+        assert_non_null(strstr(why.data, says));
+    }
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    assert_int_equal(fwrite(&last, 1, 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+    assert_non_null(strstr(why.data, "bytes, expected"));
+    sw_buf_release(&ignored);
+    sw_buf_release(&why);
+}
+
 /* The copy's mode, below umask 027, of a source that all may read, or that nobody else may. */
 static void check_copy(const char *source, const sw_config_rule *rule, const char *name, uint64_t piece,
                        const char *want, const char *warns)
@@ -385,6 +413,7 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
         fail_msg("warns '%s'", warnings.data);
     assert_int_equal(stat(at("copy"), &s), 0);
     assert_int_equal(s.st_mode & 07777, mode);
+    check_same(&a, rule, piece);
     assert_int_equal(unlink(at("copy")), 0);
     sw_buf_release(&warnings);
     sw_buf_release(&text);
