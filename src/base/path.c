@@ -134,11 +134,24 @@ sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, u
     return SW_OK;
 }
 
+bool sw_fs_reserves(uint32_t magic)
+{
+    return magic != 0x9123683E;
+}
+
+/* On a file system that does not say what it is, the call itself will tell. */
+static bool may_reserve(int fd)
+{
+    struct statfs f;
+
+    return fstatfs(fd, &f) != 0 || sw_fs_reserves((uint32_t)f.f_type);
+}
+
 sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
 {
     int r, err;
 
-    if (size == 0 || sw_fault_no_reserve())
+    if (size == 0 || sw_fault_no_reserve() || !may_reserve(fd))
         return SW_OK;
     if (size > INT64_MAX)
         return sw_fail(st, SW_EIO, show, NULL, "%" PRIu64 " bytes are more than a file can hold", size);

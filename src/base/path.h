@@ -58,6 +58,10 @@ sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, u
  * it; the file grows to that size. One that cannot is no error; no space, no quota or a limit is: SW_EIO. */
 sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st);
 
+/* Is it good to reserve on a file system with this number of statfs(2)? On btrfs what is reserved is never compressed: data of
+ * zeros took 30 times the space. */
+bool sw_fs_reserves(uint32_t magic);
+
 /* fsync an open file. */
 sw_code sw_fd_sync(int fd, const char *show, sw_status *st);
 

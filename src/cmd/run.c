@@ -141,6 +141,8 @@ static sw_code broken(int err, sw_status *st)
     if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
         n = 0;
     text[n] = '\0';
+    for (char *line = text; (line = strchr(line, '\n')) != NULL;)
+        *line = ' ';
     *st = (sw_status)SW_STATUS_INIT;
     return sw_refuse(st, SW_ECOMM, NULL, "communication between the ranks failed: %s",
                      n ? text : "unknown MPI error");

@@ -48,8 +48,8 @@ typedef struct mpi_ctx {
     MPI_Comm comm;
     int rank, size;
     int origin, originally; /* this rank, and how many there are, where the groups were split from */
-    int *counts, *places; /* for a gather: nothing may fail between those who come and those who do not */
-    bool begun;           /* MPI was initialised for this one, and ends with it */
+    int *counts, *places;   /* for a gather: nothing may fail between those who come and those who do not */
+    bool begun;             /* MPI was initialised for this one, and ends with it */
 } mpi_ctx;
 
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
@@ -88,6 +88,26 @@ static int mpi_barrier(void *ctx)
     return sw_step_waited(MPI_Barrier(c->comm)) != MPI_SUCCESS;
 }
 
+/* What MPI reported last on a communicator of ours, for the message: a function of sw_comm tells only that it failed. */
+static int last_error;
+
+static void note_error(MPI_Comm *comm, int *err, ...)
+{
+    (void)comm;
+    last_error = *err;
+}
+
+/* Errors are returned, and noted. */
+static int return_errors(MPI_Comm comm)
+{
+    MPI_Errhandler noting;
+    int err = MPI_Comm_create_errhandler(note_error, &noting);
+
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_set_errhandler(comm, noting);
+    return err == MPI_SUCCESS ? MPI_Errhandler_free(&noting) : err;
+}
+
 /* Take over comm (ours to free). */
 static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
 {
@@ -97,7 +117,7 @@ static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
     if (!c)
         return st->code;
     c->comm = comm;
-    if ((err = MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN)) != MPI_SUCCESS ||
+    if ((err = return_errors(comm)) != MPI_SUCCESS ||
         (err = MPI_Comm_rank(comm, &out->rank)) != MPI_SUCCESS ||
         (err = MPI_Comm_size(comm, &out->size)) != MPI_SUCCESS) {
         free(c);
@@ -147,11 +167,12 @@ static sw_code mpi_begin(bool *begun, sw_status *st)
         err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
         *begun = err == MPI_SUCCESS;
     }
-    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. */
+    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. By a function of ours: Intel MPI, through the standard's ABI, takes
+     * MPI_ERRORS_RETURN without an error and aborts all the same. */
     if (err == MPI_SUCCESS)
-        err = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+        err = return_errors(MPI_COMM_WORLD);
     if (err == MPI_SUCCESS)
-        err = MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+        err = return_errors(MPI_COMM_SELF);
     if (err != MPI_SUCCESS)
         return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
     return SW_OK;
@@ -245,6 +266,8 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
     if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
         n = 0;
     text[n] = '\0';
+    for (char *line = text; (line = strchr(line, '\n')) != NULL;)
+        *line = ' ';
     return sw_fail(st, code, file, NULL, "%s: %s", what, n ? text : "unknown MPI error");
 }
 
@@ -265,9 +288,16 @@ static sw_code broken(const sw_comm *comm, sw_status *st)
 {
     if (st->code != SW_ECOMM)
         sw_status_clear(st);
+    if (comm->barrier == mpi_barrier && last_error != MPI_SUCCESS)
+        sw_fail_mpi(st, SW_ECOMM, NULL, last_error, "communication between the ranks failed");
     sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
     sign(comm, st);
     return st->code;
+}
+
+sw_code sw_comm_broken(const sw_comm *comm, sw_status *st)
+{
+    return broken(comm, st);
 }
 
 /* The lowest rank with a code that is not SW_OK; size = none; -1 = the group is broken. */

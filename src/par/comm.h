@@ -12,6 +12,9 @@
 /* Collective. The lowest failing rank's status becomes everybody's; its code is returned. */
 sw_code sw_agree(const sw_comm *comm, sw_status *st);
 
+/* Local. A call of MPI has failed on this communicator: SW_ECOMM with what MPI says of it, whatever st held. */
+sw_code sw_comm_broken(const sw_comm *comm, sw_status *st);
+
 /* Collective. n bytes from rank root to all. Fails with SW_ECOMM alone. */
 sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st);
 

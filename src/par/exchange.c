@@ -367,7 +367,7 @@ sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band,
     uint64_t k = count_parts(x, f, round);
 
     if (k == 0)
-        return sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
+        return sw_comm_broken(x->comm, st);
     if (sw_agree(x->comm, st))
         return st->code;
     for (uint64_t i = 0; i < k && !exchange_part(x, f, round, i, k, band, st); i++)

@@ -184,6 +184,9 @@ static void test_reserve(void **state)
     FAILS(sw_fd_write_at(fd, "f", "x", 1, 2 << 20, st), SW_EIO, "f", "cannot write: File too large");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
     OK(sw_fd_close(fd, "f", st));
+    assert_false(sw_fs_reserves(0x9123683E)); /* btrfs */
+    assert_true(sw_fs_reserves(0xEF53));      /* ext4 */
+    assert_true(sw_fs_reserves(0x01021994));  /* tmpfs */
 }
 
 static void test_mkdirs(void **state)
