@@ -633,6 +633,12 @@ sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, cons
 
 /* ---- small helpers ------------------------------------------------------------------------------ */
 
+/* Local. The path that an operand means: mostly itself; of file:///PATH (or file://localhost/PATH) what it stands for, decoded. All functions
+ * that take paths, and those among the options, do that themselves.
+ *   path  room for strlen(operand) + 1 bytes; may be operand
+ * Errors: SW_EUSAGE for any other scheme:// (tells what to do), path is then untouched. */
+sw_code sw_local_path(const char *operand, char *path, sw_status *st);
+
 /* Local. A size as the command line takes it: a decimal number and nothing, B, KB MB GB TB (powers of 1000) or
  * KiB MiB GiB TiB (powers of 1024), in any case, without spaces. 0 is a size.
  * Errors: SW_EUSAGE (not of this form, over 2^64 - 1); *bytes is then unchanged. */

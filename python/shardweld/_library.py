@@ -13,6 +13,8 @@ import json
 import logging
 import operator
 import os
+import pathlib
+import re
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ from ctypes import (
     c_int64,
     c_size_t,
     c_uint,
+    c_uint32,
     c_uint64,
     c_void_p,
 )
@@ -328,6 +331,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
     "sw_comm_world": (c_int, [_comm, _st]),
+    "sw_comm_launched": (c_bool, []),
     "sw_comm_mpi_release": (None, [_comm]),
     "sw_transport_defaults": (None, [c_char_p]),
     "sw_result_release": (None, [POINTER(Result)]),
@@ -355,8 +359,12 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_checkpoint_read": (c_int, [_cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
     "sw_checkpoint_read_all": (c_int, [_comm, _cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
     "sw_checkpoint_read_shape": (c_int, [_cp, c_char_p, c_char_p, POINTER(ReadShape), _st]),
+    "sw_local_path": (c_int, [c_char_p, c_char_p, _st]),
     "sw_size_parse": (c_int, [c_char_p, POINTER(c_uint64), _st]),
     "sw_size_text": (c_char_p, [c_uint64, c_char_p]),
+    "sw_text_char": (c_size_t, [c_char_p, c_size_t, POINTER(c_uint32)]),
+    "sw_text_clean": (c_size_t, [c_char_p, c_size_t]),
+    "sw_text_harmless": (c_bool, [c_uint32]),
 }
 
 # ---- loading ----------------------------------------------------------------------------------------------------------
@@ -434,8 +442,15 @@ def encode(text: str) -> bytes:
 
 
 def encode_path(path: Any) -> bytes:
-    """A path as C has it: str, bytes, os.PathLike."""
-    return _without_nul(os.fsencode(path))
+    """A path as C has it: str, bytes, os.PathLike; of a file:// URL what it stands for. Raises UsageError for another URL."""
+    raw = _without_nul(os.fsencode(path))
+    if isinstance(path, pathlib.PurePath) and re.match(rb"[A-Za-z][A-Za-z0-9+.-]*:/[^/]", raw) and not os.path.exists(path.parts[0]):
+        raw = raw.replace(b":/", b":///" if raw.lower().startswith(b"file:") else b"://", 1)  # pathlib has taken it
+    if b"://" not in raw:
+        return raw
+    text, status = ctypes.create_string_buffer(raw), Status()
+    check(lib().sw_local_path(raw, text, ctypes.byref(status)), status)
+    return text.value
 
 
 def _without_nul(raw: bytes) -> bytes:

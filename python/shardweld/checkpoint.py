@@ -126,11 +126,11 @@ class Checkpoint:
         block_size: int | tuple[int, int] | None = None,
         comm: Any = "self",
     ) -> None:
-        self.path = os.fspath(path)
+        raw = library.encode_path(path)
+        self.path = os.fsdecode(raw)
         self._handle: _Handle | None = None
         self._comm = comm
         self._names: list[str] | None = None
-        raw = library.encode_path(self.path)
         options = library.make_options({"expect_shards": expect_shards, "block_size": block_size})
         handle, status, ref = _Handle(), library.Status(), ctypes.byref
         with open_comm(comm) as ranks:

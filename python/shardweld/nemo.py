@@ -26,7 +26,7 @@ if not __package__:
 
 from shardweld import CommError, MissingError, ShardweldError, weld
 from shardweld._comm import Comm, number_of, open_comm
-from shardweld._library import logger
+from shardweld._library import encode_path, logger
 
 METADATA_DIR = ".hf_metadata"
 
@@ -86,11 +86,11 @@ def is_done(input_dir: str, output_dir: str) -> bool:
 def export(group: Comm, args: argparse.Namespace) -> None:
     """Collective. Rank 0 looks, all weld."""
     done, error = False, None
-    if group.rank == 0:
-        try:
-            done = is_done(args.input_dir, args.output_dir)
-        except (ShardweldError, OSError) as e:
-            error = e
+    try:
+        args.input_dir, args.output_dir = (os.fsdecode(encode_path(path)) for path in (args.input_dir, args.output_dir))
+        done = group.rank == 0 and is_done(args.input_dir, args.output_dir)
+    except (ShardweldError, OSError) as e:
+        error = e
     group.agree("shardweld.nemo", error)
     if group.gather(done)[0]:
         if group.rank == 0:

@@ -1,6 +1,7 @@
 /* The same call on every rank; see call.h. */
 #include "api/call.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -36,12 +37,45 @@ uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options
     return h;
 }
 
-sw_code sw_call_compare(const sw_comm *comm, uint64_t mine, sw_status *st)
+sw_code sw_call_begin(const sw_comm *comm, uint64_t hash, const sw_given *g, sw_status *st)
 {
     int other;
 
-    if (!sw_comm_compare(comm, mine, &other, st) && other)
+    sw_status_clear(st);
+    if (!sw_comm_compare(comm, hash, &other, st) && other)
         sw_fail(st, SW_EUSAGE, NULL, NULL,
                 "ranks 0 and %d were called with different functions, output directories or options", other);
+    if (st->code)
+        return st->code;
+    if (g->st.code)
+        *st = g->st;
+    return sw_agree(comm, st);
+}
+
+/* ---- operands ------------------------------------------------------------------------------------- */
+
+static sw_code take_path(const char **path, char **owned, sw_status *st)
+{
+    if (!*path || !strstr(*path, "://"))
+        return SW_OK;
+    if ((*owned = sw_strdup(*path, st)) && !sw_local_path(*path, *owned, st))
+        *path = *owned;
     return st->code;
+}
+
+void sw_given_take(sw_given *g, const char *in, const char *out, const sw_options *opt)
+{
+    static const sw_options defaults = SW_OPTIONS_INIT;
+    const char **paths[] = { &g->in, &g->out, &g->opt.fqn_map, &g->opt.like, &g->opt.assets };
+
+    *g = (sw_given){ .in = in, .out = out, .opt = opt ? *opt : defaults };
+    for (size_t i = 0; i < sizeof paths / sizeof *paths && !g->st.code; i++)
+        take_path(paths[i], &g->owned[i], &g->st);
+}
+
+void sw_given_release(sw_given *g)
+{
+    for (size_t i = 0; i < sizeof g->owned / sizeof *g->owned; i++)
+        free(g->owned[i]);
+    *g = (sw_given){ .in = NULL };
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/call.h"
 #include "api/checkpoint.h"
 #include "api/job.h"
 #include "base/num.h"
@@ -238,22 +239,25 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
 sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_options *opt, sw_checkpoint **out,
                            sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
-    opening o = { comm, opt ? opt : &defaults, NULL, NULL, SW_BUF_INIT };
+    opening o = { .comm = comm, .warnings = SW_BUF_INIT };
+    sw_given g;
 
-    sw_status_clear(st);
     *out = NULL;
+    sw_given_take(&g, path, NULL, opt);
+    *st = g.st;
+    o.opt = &g.opt;
     o.cp = sw_calloc(1, sizeof *o.cp, st);
     if (o.cp && o.opt->tolerant)
         o.findings = &o.cp->findings;
     if (!sw_agree(comm, st))
-        steps(&o, path, st);
+        steps(&o, g.in, st);
     sw_buf_tell_lines(&o.warnings, comm->rank == 0 ? o.opt->warn : NULL, o.opt->user);
     if (st->code == SW_OK)
         *out = o.cp;
     else
         sw_checkpoint_free(o.cp);
     sw_buf_release(&o.warnings);
+    sw_given_release(&g);
     return st->code;
 }
 

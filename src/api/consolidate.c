@@ -432,15 +432,19 @@ sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
 sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *output_dir,
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
-    sw_job r = { .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
+    sw_given g;
+    sw_job r = { .comm = comm };
 
     if (result)
         *result = (sw_result){ 0 };
-    sw_status_clear(st);
-    if (sw_call_compare(comm, sw_call_hash("sw_consolidate", NULL, r.opt), st))
-        return st->code;
-    return sw_job_run(&r, result, st);
+    sw_given_take(&g, input_dir, output_dir, opt);
+    r.in = g.in;
+    r.out = g.out;
+    r.opt = &g.opt;
+    if (!sw_call_begin(comm, sw_call_hash("sw_consolidate", NULL, r.opt), &g, st))
+        sw_job_run(&r, result, st);
+    sw_given_release(&g);
+    return st->code;
 }
 
 void sw_result_release(sw_result *result)

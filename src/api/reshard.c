@@ -50,7 +50,7 @@ static sw_code check_options(reshard *s, sw_status *st)
 }
 
 /* Collective. Node-local ranks may have INPUT_DIRs of their own; all else must be the same. */
-static sw_code compare_calls(const reshard *s, sw_status *st)
+static sw_code compare_calls(const reshard *s, const sw_given *g, sw_status *st)
 {
     const char *const words[] = { s->sharding->mesh, s->sharding->placements };
     const char *const *rules = s->sharding->rules;
@@ -60,7 +60,7 @@ static sw_code compare_calls(const reshard *s, sw_status *st)
         h = words[i] ? sw_hash(h, words[i], strlen(words[i]) + 1) : sw_hash_word(h, 0);
     for (; rules && *rules; rules++)
         h = sw_hash(h, *rules, strlen(*rules) + 1);
-    return sw_call_compare(s->job.comm, h, st);
+    return sw_call_begin(s->job.comm, h, g, st);
 }
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
@@ -305,9 +305,9 @@ static sw_code steps(reshard *s, sw_status *st)
 }
 
 /* Collective. Ranks that came with different calls have nothing to do together. */
-static void run(reshard *s, sw_status *st)
+static void run(reshard *s, const sw_given *g, sw_status *st)
 {
-    if (compare_calls(s, st))
+    if (compare_calls(s, g, st))
         return;
     steps(s, st);
     if (sw_job_is_root(&s->job))
@@ -318,18 +318,20 @@ static void run(reshard *s, sw_status *st)
 sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
                    const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
     static const sw_sharding none = { NULL, NULL, NULL };
     sw_result unwanted = { 0 };
     reshard s = { .sharding = sharding ? sharding : &none };
     sw_job *r = &s.job;
+    sw_given g;
 
-    *r = (sw_job){ .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults };
+    sw_given_take(&g, input_dir, output_dir, opt);
+    *r = (sw_job){ .comm = comm, .in = g.in, .out = g.out, .opt = &g.opt };
     s.beside = (sw_beside){ .job = r, .whole = &s.whole };
     sw_job_begin(r, result ? result : &unwanted, st);
     /* What .hf_metadata says of dtypes is for whoever welds the new shards. */
     r->as_saved = !r->opt->cast_dtype || strcmp(r->opt->cast_dtype, "none") == 0;
-    run(&s, st);
+    run(&s, &g, st);
+    sw_given_release(&g);
     sw_layout_release(&s.whole);
     sw_shard_rules_release(&s.rules);
     sw_beside_release(&s.beside);

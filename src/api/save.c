@@ -23,6 +23,7 @@ struct sw_save {
     bool idle;         /* there is nothing to be written or published: a dry run */
     sw_buf *orders;
     size_t nranks;
+    sw_given given;
 };
 
 /* ---- orders --------------------------------------------------------------------------------------- */
@@ -247,7 +248,6 @@ static sw_code begin_consolidated(sw_save *s, const described *d, sw_buf *places
 sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const *items, const size_t *n,
                       size_t nranks, const sw_options *opt, sw_save **out, sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
     described d = { NULL, NULL, 0 };
     sw_buf *records = NULL;
     sw_save *s;
@@ -258,16 +258,18 @@ sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const 
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "no output directory is given");
     if (!(s = sw_calloc(1, sizeof *s, st)))
         return st->code;
-    opt = opt ? opt : &defaults;
+    sw_given_take(&s->given, NULL, output_dir, opt);
     s->alone = sw_comm_self();
     s->shards = shards;
     s->nranks = nranks;
-    s->job = (sw_job){ .comm = &s->alone, .out = output_dir, .opt = opt };
-    s->set = (sw_shard_save){ .comm = &s->alone, .out = output_dir, .opt = opt, .result = &s->result };
+    s->job = (sw_job){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
+    s->set = (sw_shard_save){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
+    s->set.result = &s->result;
     if (shards)
         sw_shard_save_init(&s->set);
     else
         sw_job_begin(&s->job, &s->result, st);
+    *st = s->given.st;
     s->orders = sw_calloc(nranks, sizeof *s->orders, st);
     records = sw_calloc(nranks, sizeof *records, st);
     if (!st->code && !describe(items, n, nranks, &d, st))
@@ -312,6 +314,7 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
         sw_buf_release(&s->orders[r]);
     free(s->orders);
     sw_result_release(&s->result);
+    sw_given_release(&s->given);
     free(s);
     return st->code;
 }

@@ -332,15 +332,16 @@ void sw_shard_save_end(sw_shard_save *s, sw_status *st)
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
     sw_result unwanted = { 0 };
-    sw_shard_save s = { .comm = comm, .out = output_dir, .opt = opt ? opt : &defaults, .started = sw_now() };
+    sw_shard_save s = { .comm = comm, .started = sw_now() };
+    sw_given g;
 
+    sw_given_take(&g, NULL, output_dir, opt);
+    s.out = g.out;
+    s.opt = &g.opt;
     s.result = result ? result : &unwanted;
     sw_shard_save_init(&s);
-    sw_status_clear(st);
-    /* Ranks that came with different calls have nothing more to do together. */
-    if (sw_writer_begin(comm, "sw_save_shards", output_dir, items, n, s.opt, &s.held, st))
+    if (sw_writer_begin(comm, "sw_save_shards", &g, items, n, &s.held, st))
         goto out;
     steps(&s, st);
     sw_shardset_close(s.set, st);
@@ -353,6 +354,7 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
         s.result->seconds_publish = sw_now() - s.started - s.result->seconds_plan - s.result->seconds_write;
 out:
     release(&s);
+    sw_given_release(&g);
     if (!result)
         sw_result_release(&unwanted);
     return st->code;

@@ -388,18 +388,19 @@ static void release(verifier *v)
 sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
                   sw_verification *result, sw_status *st)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
     sw_verification unwanted = { 0 };
     sw_result none = { 0 };
-    sw_job r = {
-        .comm = comm, .in = input_dir, .out = output_dir, .opt = opt ? opt : &defaults, .result = &none
-    };
-    verifier v = { .r = &r, .dir = output_dir, .result = result ? result : &unwanted };
+    sw_job r = { .comm = comm, .result = &none };
+    verifier v = { .r = &r, .result = result ? result : &unwanted };
+    sw_given g;
 
     *v.result = (sw_verification){ .ranks = comm->size };
-    sw_status_clear(st);
+    sw_given_take(&g, input_dir, output_dir, opt);
+    r.in = g.in;
+    r.out = v.dir = g.out;
+    r.opt = &g.opt;
     r.started = sw_now();
-    if (!sw_call_compare(comm, sw_call_hash("sw_verify", NULL, r.opt), st))
+    if (!sw_call_begin(comm, sw_call_hash("sw_verify", NULL, r.opt), &g, st))
         verify_steps(&v, st);
     if (st->code && st->code != SW_ECOMM)
         share_findings(&v);
@@ -410,6 +411,7 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     if (result)
         v.result->findings = sw_findings_hand_over(&v.findings, &v.result->nfindings);
     release(&v);
+    sw_given_release(&g);
     sw_job_release(&r);
     sw_result_release(&none);
     return st->code;

@@ -197,8 +197,8 @@ static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
     return SW_OK;
 }
 
-/* Convert a value and put it where the row says. */
-static sw_code put_value(parse *p, const sw_opt *row, const char *value)
+/* Convert a value, in its place if need be, and put it where the row says. */
+static sw_code put_value(parse *p, const sw_opt *row, char *value)
 {
     void *to = (char *)p->args + row->at;
     bool flag = row->type == SW_OPT_FLAG;
@@ -214,6 +214,10 @@ static sw_code put_value(parse *p, const sw_opt *row, const char *value)
     case SW_OPT_CLEAR:
         memcpy(to, &flag, sizeof flag);
         return SW_OK;
+    case SW_OPT_PATH:
+        if (sw_local_path(value, value, p->st))
+            return p->st->code;
+        /* fall through */
     case SW_OPT_TEXT:
         if (!value[0])
             return refuse_value(p, row, value, row->arg);
@@ -280,9 +284,12 @@ static sw_code take_operands(parse *p, int n, char **words)
         return refuse(p, "unexpected argument '%s' after %s", words[want], names[want - 1]);
     if (n < want)
         return refuse(p, "%s is missing", names[n]);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         if (!words[i][0])
             return refuse(p, "%s is empty", names[i]);
+        if (sw_local_path(words[i], words[i], p->st))
+            return p->st->code;
+    }
     p->args->input = words[0];
     p->args->output = want == 2 ? words[1] : NULL;
     return SW_OK;

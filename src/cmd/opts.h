@@ -43,6 +43,7 @@ typedef enum sw_opt_type {
     SW_OPT_FLAG,    /* bool becomes true */
     SW_OPT_CLEAR,   /* bool becomes false: the default, said aloud */
     SW_OPT_TEXT,    /* const char *, not empty; of several the last one counts, here and below */
+    SW_OPT_PATH,    /* the same of a path; file:// URLs become one */
     SW_OPT_SIZE,    /* uint64_t, see sw_size_parse() */
     SW_OPT_COUNT,   /* uint64_t, decimal digits */
     SW_OPT_TIME,    /* uint64_t, seconds: decimal digits and nothing, s, m or h */

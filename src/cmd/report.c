@@ -117,6 +117,7 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
         memcpy(&flag, from, sizeof flag);
         return json_boolean(flag == (row->type == SW_OPT_FLAG));
     case SW_OPT_TEXT:
+    case SW_OPT_PATH:
         memcpy(&word, from, sizeof word);
         return sw_report_text(word);
     case SW_OPT_SIZE:

@@ -79,9 +79,9 @@ static const char *const dequantize_words[] = { "bf16", "fp16", "fp32", NULL };
     }
 
 static const sw_opt layout_rows[] = {
-    { "fqn-map", 0, SW_OPT_TEXT, AT(opt.fqn_map), "FILE",
+    { "fqn-map", 0, SW_OPT_PATH, AT(opt.fqn_map), "FILE",
       "JSON file {tensor name: output file number from 1}", SW_SET_LAYOUT, 0, NULL },
-    { "like", 0, SW_OPT_TEXT, AT(opt.like), "INDEX",
+    { "like", 0, SW_OPT_PATH, AT(opt.like), "INDEX",
       "lay the files out as this *.index.json does, names included", SW_SET_LAYOUT, 0, NULL },
     { "max-shard-size", 0, SW_OPT_SIZE, AT(opt.max_shard_size), "SIZE",
       "begin a new file rather than pass SIZE of tensor data", SW_SET_LAYOUT, 1, NULL },
@@ -95,7 +95,7 @@ static const sw_opt style_rows[] = {
       "name files and index diffusion_pytorch_model; not with --like", SW_SET_NONE, 0, NULL },
     { "diffusers-index", 0, SW_OPT_FLAG, AT(opt.diffusers_index), NULL,
       "name only the index so; not with --like", SW_SET_NONE, 0, NULL },
-    { "assets", 0, SW_OPT_TEXT, AT(opt.assets), "DIR",
+    { "assets", 0, SW_OPT_PATH, AT(opt.assets), "DIR",
       "take the model's other files (config.json, tokenizer, ...) from here (default: .hf_metadata, else "
       "INPUT_DIR)",
       SW_SET_NONE, 0, NULL },
@@ -196,7 +196,7 @@ static const sw_opt reading_rows[] = {
     }
 
 static const sw_opt message_rows[] = {
-    { "report", 0, SW_OPT_TEXT, AT(report), "FILE", "write a JSON report of the run, of a failed one too",
+    { "report", 0, SW_OPT_PATH, AT(report), "FILE", "write a JSON report of the run, of a failed one too",
       SW_SET_NONE, 0, NULL },
     { "progress", 0, SW_OPT_CHOICE, AT(progress), "WHEN",
       "auto: a bar on a terminal, else a line every 30 s (default); always: at least a closing line; never",
@@ -218,7 +218,7 @@ static const sw_opt show_rows[] = {
       "only tensors whose name matches; '*' matches dots too; may be repeated", SW_SET_NONE, 0, NULL },
     { "json", 0, SW_OPT_FLAG, AT(json), NULL, "print one JSON object instead of tables", SW_SET_NONE, 0,
       NULL },
-    { "svg", 0, SW_OPT_TEXT, AT(svg), "FILE",
+    { "svg", 0, SW_OPT_PATH, AT(svg), "FILE",
       "draw how the shards tile the tensors (those of --tensor, else the first 24 that are sharded); -: on "
       "standard "
       "output, instead of tables",
@@ -229,7 +229,7 @@ static const sw_opt show_rows[] = {
 static const sw_opt diagnosis_rows[] = {
     ROW_EXPECT_SHARDS,
     ROW_NO_CONFIG_CHECK,
-    { "like", 0, SW_OPT_TEXT, AT(opt.like), "INDEX",
+    { "like", 0, SW_OPT_PATH, AT(opt.like), "INDEX",
       "the names must be those of this *.index.json, and the shapes those of the files beside it, where they "
       "exist",
       SW_SET_NONE, 0, NULL },

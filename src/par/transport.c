@@ -24,12 +24,16 @@ static const char *const defaults[][2] = {
     { "OMPI_MCA_fs_ufs_lock_algorithm", "1" },
 };
 
-static bool is_on_nfs(const char *dir)
+static bool is_on_nfs(const char *output_dir)
 {
     sw_status st = SW_STATUS_INIT;
     sw_fs fs = { 0 };
+    char *dir = sw_strdup(output_dir, &st);
 
-    return sw_path_fs_near(dir, &fs, &st) == SW_OK && fs.nfs;
+    if (dir && !sw_local_path(dir, dir, &st))
+        sw_path_fs_near(dir, &fs, &st);
+    free(dir);
+    return fs.nfs;
 }
 
 /* Whether that list was in the environment when MPI began: then no file of parameters brings aggregation back, and MPI need not be

@@ -114,6 +114,30 @@ def test_wrong_usage(args, dirs, make):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("np", [1, 2])
+@pytest.mark.parametrize(
+    "args",
+    [["consolidate", "s3://b/in", "out"], ["consolidate", "in", "memory://b"], ["reshard", "--mesh=2", "in", "hf://b"], ["verify", "in", "gs://b"],
+     ["inspect", "https://b/x"], ["consolidate", "--report=s3://b/r", "in", "out"], ["consolidate", "--assets=s3://b", "in", "out"]],
+    ids=shlex.join,
+)  # fmt: skip
+def test_urls_are_no_paths(args, np, dirs, make):
+    src, out = dirs
+    make(src)
+    before = sorted(os.listdir(src.parent))
+    fails(run(args, cwd=src.parent, np=np), 2, "://b", "upload from there")
+    assert sorted(os.listdir(src.parent)) == before
+
+
+def test_urls_of_files_are_paths(dirs, make, tmp_path):
+    src, out = dirs
+    ckpt = make(src.parent / "with a blank")
+    report = tmp_path / "report.json"
+    ok(run(["consolidate", f"--report={report.as_uri()}", (src.parent / "with a blank").as_uri(), out.as_uri()], cwd=tmp_path))
+    same(out, ckpt.expect())
+    assert json.loads(report.read_text())["status"] == 0 and not [name for name in os.listdir(tmp_path) if name.startswith("file")]
+
+
 def test_wrong_usage_under_the_launcher_is_said_once(dirs, make):
     src, out = dirs
     make(src)

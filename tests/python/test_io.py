@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import oracle
 import pytest
 import ranks
+import shardweld
 from oracle import Tensor
 from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save
 from welding import FILES, SHAPES
@@ -39,6 +41,23 @@ def saved(request, tmp_path, rng):
         for name, data in oracle.consolidated(tensors, oracle.numbered(FILES)).items():
             oracle.write(os.path.join(path, name), data)
     return path, tensors
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "memory://x", pathlib.Path("s3://bucket/x")])
+def test_urls(url, saved, tmp_path, monkeypatch):
+    """No directory called "s3:", but a word of what to do; of file:// the path."""
+    path, _ = saved
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir())
+    drop_in = shardweld.consolidate_safetensors_files
+    for call in (lambda: load(url), lambda: save(url, {"w": np.ones(3)}), lambda: Checkpoint(url), lambda: shardweld.weld(path, url),
+                 lambda: shardweld.weld(url, "out"), lambda: shardweld.reshard(path, url, "2"), lambda: drop_in(path, url, None)):  # fmt: skip
+        with pytest.raises(UsageError, match="upload from there"):
+            call()
+    assert sorted(os.listdir()) == before
+    there = (tmp_path / "a b").as_uri()
+    save(there, {"w": np.ones(3)})
+    assert os.listdir("a b") and load(there)["w"].sum() == 3 and load(pathlib.Path(there))["w"].sum() == 3
 
 
 # ---- load --------------------------------------------------------------------------------------------

@@ -376,6 +376,10 @@ class Job:
             fails(CheckpointException, "cannot be resolved", dcp.load, state, storage_reader=reader, planner=FailsToo())
             state["rows"] = torch.zeros(16, 12, dtype=torch.int64)  # by way of other memory
             fails(CheckpointException, "cannot be committed", dcp.load, state, storage_reader=reader, planner=FailsLate())
+        for kind in (StorageReader, StorageWriter):
+            fails(shardweld.UsageError, "upload from there", kind, "s3://bucket/x")
+            fails(shardweld.UsageError, "upload from there", kind("x").reset, "s3://bucket/x")
+            assert kind("file:///a%20b").path == "/a b"
         fails(ValueError, "block_size", QuantizedStorageReader, path, block_size=0)
         fails(ValueError, "use_collectives", dcp.save, {"w": torch.ones(2)}, storage_writer=StorageWriter(path), use_collectives=False)
         kept = StorageWriter(os.path.join(self.top, "consolidated 0"), overwrite=False)
