@@ -192,9 +192,11 @@ typedef struct sw_options {
 
     /* input */
     uint64_t expect_shards; /* shard numbers 1..N must all occur; 0 = not asked */
-    bool node_local;        /* each rank sees shards of its own (several: MPI only) */
-    bool no_config_check;   /* config.json is not asked whether rows, columns or layers are missing */
-    bool tolerant;          /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
+    /* each rank sees shards of its own (several: MPI only); SW_EUSAGE where nothing tells the last one: expect_shards, like, an index, or full
+     * shapes in the shards, as this library writes them */
+    bool node_local;
+    bool no_config_check; /* config.json is not asked whether rows, columns or layers are missing */
+    bool tolerant; /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
     /* output */
     /* a directory: the model's other files are there; NULL = .hf_metadata, or INPUT_DIR */
@@ -244,6 +246,9 @@ typedef struct sw_result {
     char **assets; /* names of the model's other files that come along; only on rank 0 */
     uint64_t nassets;
     uint64_t shard_files; /* input files that were read */
+    char *shards;         /* which shard numbers their names have: "1 to 8", "2, 3, 7"; NULL = none */
+    uint64_t last_shard;  /* the highest of them, 0 = none */
+    bool shards_listed;   /* the files say themselves which belong to their set: none is missing */
     uint64_t boxes;       /* boxes in them */
     uint64_t tensors;
     uint64_t parameters;    /* elements */
@@ -347,7 +352,8 @@ typedef struct sw_item {
 sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                              const sw_options *opt, sw_result *result, sw_status *st);
 
-/* Collective. Write them as a sharded checkpoint: the files that torch's HuggingFaceStorageWriter(save_distributed=True) writes,
+/* Collective. Write them as a sharded checkpoint: the files that torch's HuggingFaceStorageWriter(save_distributed=True) writes, and in
+ * each the full shapes and the list of all files, which torch ignores and by which a lost one is missed:
  * shard-{rank + 1}-model-{j}-of-{n}.safetensors, which its HuggingFaceStorageReader and sw_consolidate() read.
  *   items   as above. A replica is written by the lowest rank that holds it, so that a rank may write no file. A file has one box of a tensor:
  *           the second one that a rank holds goes to shard {rank + 1 + size}, and so on
@@ -416,6 +422,7 @@ typedef struct sw_verification {
     uint64_t bytes;       /* of them */
     uint64_t replicas;    /* copies of boxes that were compared with the one that is used */
     uint64_t shard_files; /* of input_dir */
+    char *shards;         /* as in sw_result */
     uint64_t buffer_size; /* in effect, bytes per rank */
     uint64_t peak_memory; /* largest resident set of any rank, bytes */
     sw_assign assign;     /* in effect */
@@ -456,6 +463,7 @@ typedef struct sw_checkpoint_info {
     sw_checkpoint_kind kind;
     bool sharded;        /* some file carries sharding info */
     const char *index;   /* name of the index that chose the files; NULL = none */
+    const char *shards;  /* which shard numbers the names have: "1 to 8", "2, 3, 7"; NULL = none */
     uint64_t nfiles;     /* by name (bytes) */
     uint64_t ntensors;   /* by name (bytes) */
     uint64_t nboxes;     /* replicas included */

@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
@@ -43,7 +44,7 @@ class WeldResult:
         assets: names of the model's other files that came along; only on rank 0
         tensors, parameters, bytes: how many tensors, elements, and bytes of tensor data
         recovered: an interrupted publication was completed, and was what this run asked for
-        stats: all numbers of sw_result by name
+        stats: all numbers of sw_result by name; shards (which shard numbers were there, "1 to 8") and shards_listed
     """
 
     files: list[tuple[str, int, int]]
@@ -268,7 +269,31 @@ def _weld(
     except Exception as e:  # the others must hear of it, whatever it is
         error = e
     group.agree(what, error, arguments)
-    return _call(group, source, target, shards, struct)
+    result = _call(group, source, target, shards, struct)
+    if group.rank == 0 and shards is None:
+        _warn_of_few(input_dir, result.stats, _callers(group))
+    return result
+
+
+def _callers(group: Comm) -> int:
+    """How many processes the group has that calls: torch's default one where this process was asked to work alone."""
+    dist = sys.modules.get("torch.distributed")
+    if group.size == 1 and dist is not None and dist.is_available() and dist.is_initialized():
+        return int(dist.get_world_size())
+    return group.size
+
+
+def _warn_of_few(input_dir: PathLike, stats: Mapping[str, Any], callers: int) -> None:
+    """Those who weld are mostly those who saved. Nothing in torch's shards tells where the last one ends."""
+    last = stats["last_shard"]
+    if 0 < last < callers and not stats["shards_listed"]:
+        logger.warning(
+            "%s: the highest shard number is %d, but %d processes are here: if all of them have saved, shards are missing at the end "
+            "(torch leaves a file out where a rank has nothing to write); expect_shards=N makes sure",
+            os.fsdecode(input_dir),
+            last,
+            callers,
+        )
 
 
 def _sharding(mesh: str, placements: str | None, rules: str | Sequence[str]) -> Sharding:
@@ -301,6 +326,8 @@ def _call(group: Comm, source: bytes, target: bytes, shards: Sharding | None, st
 
 def _read_result(r: Result) -> WeldResult:
     plain = {name: getattr(r, name) for name, kind, *_ in Result._fields_ if kind in _NUMBERS}
+    plain["shards"] = decode(r.shards) if r.shards else None
+    plain["shards_listed"] = bool(r.shards_listed)
     plain["assign"] = next(word for word, number in ASSIGN.items() if number == r.assign)
     return WeldResult(
         files=[(decode(r.files[i].name), r.files[i].tensors, r.files[i].size) for i in range(r.nfiles)],

@@ -14,6 +14,7 @@
 #include "par/like.h"
 #include "par/loader.h"
 #include "par/scan.h"
+#include "plan/numbers.h"
 #include "plan/words.h"
 
 struct sw_checkpoint {
@@ -23,6 +24,7 @@ struct sw_checkpoint {
     sw_scan scan;
     sw_findings findings;
     uint64_t file_bytes, parameters, bytes;
+    char *shards; /* their numbers, in words; NULL = none */
 };
 
 /* One call of sw_checkpoint_open(). */
@@ -160,33 +162,6 @@ static sw_code check_sizes(opening *o, sw_status *st)
     return sw_agree(o->comm, st);
 }
 
-/* A model file of which no shard is there: whole tensors are lost, or there were none. */
-static sw_code warn_models(opening *o, sw_status *st)
-{
-    const sw_catalog *c = &o->cp->c;
-    uint64_t of = c->nfiles ? c->files[0].number.of : 0, n = 0, missing = 0, first = 0;
-    bool *there;
-
-    if (!o->cp->scan.by_shards || of > 100 * (uint64_t)c->nfiles + 1000)
-        return SW_OK;
-    there = sw_calloc(of + 1, sizeof *there, st);
-    for (uint32_t i = 0; there && i < c->nfiles; i++)
-        if (c->files[i].number.model <= of)
-            there[c->files[i].number.model] = true;
-    for (n = of; there && n > 0; n--) {
-        missing += !there[n];
-        first = there[n] ? first : n;
-    }
-    free(there);
-    if (missing && !st->code)
-        sw_buf_add_line(&o->warnings, st,
-                        "%" PRIu64 " of %" PRIu64
-                        " model files %s no shard at all, the first is number %" PRIu64
-                        ": its tensors are missing, unless it never had any",
-                        missing, of, missing == 1 ? "has" : "have", first);
-    return st->code;
-}
-
 /* ---- open --------------------------------------------------------------------------------------- */
 
 /* Sums that overflow stay at their end; that is told of once. */
@@ -209,6 +184,7 @@ static sw_code sum_up(opening *o, sw_status *st)
             sw_fail(st, SW_EINPUT, NULL, t->name, "the sizes of the tensors overflow");
         }
     }
+    sw_numbers_text(&cp->c, &cp->shards, st);
     return sw_findings_take(o->findings, st);
 }
 
@@ -219,11 +195,16 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
 
     if (scan(o, path, st))
         return st->code;
-    if (!sw_check_expected(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st))
-        warn_models(o, st);
+    sw_buf_add(&o->warnings, cp->scan.warnings.data, cp->scan.warnings.len, st);
+    sw_numbers_expect(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st);
     if (sw_agree(o->comm, st) ||
         sw_gather_catalog(o->comm, cp->dir, o->opt->cancel, &cp->c, &seconds, o->findings, st) ||
         (o->opt->like && check_like(o, st)) || check_sizes(o, st))
+        return st->code;
+    /* What findings tell of needs no warning. */
+    if (!cp->name && o->opt->expect_shards == 0 && cp->findings.n == 0)
+        sw_numbers_warn(&cp->c, &o->warnings, st);
+    if (sw_agree(o->comm, st))
         return st->code;
     /* In a directory of whole tensors; without a list nobody asked for a diagnosis. */
     if (o->findings && !cp->name && !cp->c.sharded && !cp->scan.by_shards && check_loaders(o, st))
@@ -268,6 +249,7 @@ void sw_checkpoint_free(sw_checkpoint *cp)
     sw_catalog_release(&cp->c);
     sw_scan_release(&cp->scan);
     sw_findings_release(&cp->findings);
+    free(cp->shards);
     free(cp->name);
     free(cp->dir);
     free(cp);
@@ -294,6 +276,7 @@ void sw_checkpoint_info_get(const sw_checkpoint *cp, sw_checkpoint_info *info)
                                                     : SW_KIND_PLAIN,
                                   .sharded = cp->c.sharded,
                                   .index = cp->scan.by_index ? cp->scan.index_name : NULL,
+                                  .shards = cp->shards,
                                   .nfiles = cp->c.nfiles,
                                   .ntensors = cp->c.ntensors,
                                   .file_bytes = cp->file_bytes,

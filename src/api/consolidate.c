@@ -211,13 +211,6 @@ sw_code sw_job_fill_result(sw_job *r, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
-sw_code sw_job_check_sizes(const sw_job *r, sw_status *st)
-{
-    if (sw_job_is_root(r) && !r->opt->no_config_check)
-        sw_assets_check_sizes(r->in, r->opt->assets, &r->c, NULL, st);
-    return sw_agree(r->comm, st);
-}
-
 /* Collective. Fill the catalogue: from files, or from what the ranks hold. */
 static sw_code find_input(sw_job *r, sw_status *st)
 {
@@ -227,17 +220,13 @@ static sw_code find_input(sw_job *r, sw_status *st)
     /* An existing output is refused before the work, unless it may turn out to be what this run asks for. */
     if (sw_job_is_root(r) && !r->recovered)
         sw_job_look_at_output(r, NULL, st);
-    if (!r->held)
-        sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
     if (sw_agree(r->comm, st))
         return st->code;
     if (r->described)
         return sw_join_described(r->held, r->described, &r->c, st);
     if (r->held)
         return sw_join_held(r->comm, r->held, &r->c, st);
-    if (sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st))
-        return st->code;
-    return sw_job_check_sizes(r, st);
+    return sw_job_read_headers(r, &r->result->seconds_parse, st);
 }
 
 static sw_code plan(sw_job *r, sw_status *st)
@@ -454,6 +443,7 @@ void sw_result_release(sw_result *result)
     for (uint64_t i = 0; i < result->nassets; i++)
         free(result->assets[i]);
     free(result->files);
+    free(result->shards);
     free(result->assets);
     free(result->index);
     *result = (sw_result){ 0 };

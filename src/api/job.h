@@ -62,10 +62,6 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st);
 /* Local, once the catalogue is known. By band or by owner: by_owner. */
 void sw_job_assign(sw_job *r);
 
-/* Collective, once the catalogue is known. Is what config.json speaks of all there? All ranks return the same. Errors: SW_EINPUT, SW_EIO,
- * SW_ENOMEM. */
-sw_code sw_job_check_sizes(const sw_job *r, sw_status *st);
-
 /* Local, once the outputs are known. Is any of them no plain copy? */
 bool sw_job_converts(const sw_job *r);
 
@@ -126,6 +122,13 @@ sw_code sw_job_compare_assets(const sw_job *r, const sw_target *t, sw_findings *
 /* Local, once by_owner is decided. Will the buffer do for that? Errors: SW_EUSAGE. */
 sw_code sw_job_check_verify(sw_job *r, sw_status *st);
 
+/* ---- the input (input.c) --------------------------------------------------------------------------- */
+
+/* Collective, once the files are known. The catalogue: headers, and numbers in the names as far as they were asked for or have holes; which
+ * numbers are there is told in result. Is what config.json speaks of all there?
+ * All ranks return the same. Errors: SW_EINPUT (no valid checkpoint), SW_EUSAGE (node-local shards whose end nothing tells), SW_EIO. */
+sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st);
+
 /* ---- OUTPUT_DIR (output.c) ------------------------------------------------------------------------ */
 
 /* Local. Is INPUT_DIR, which is of this kind, a directory? Errors: SW_EINPUT. */
@@ -145,9 +148,12 @@ sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st);
  * differs. Errors: SW_EIO, SW_ENOMEM. */
 sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st);
 
-/* Local. May the input's own directory be the output's? A line in warnings where shards stay beside what is welded. Errors: SW_EUSAGE,
- * SW_EIO, SW_ENOMEM. */
+/* Local. May the input's own directory be the output's, and is it no directory of shards that a plain checkpoint would be welded into? A line
+ * in warnings where shards stay beside what is welded. Errors: SW_EUSAGE, SW_EIO, SW_ENOMEM. */
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st);
+
+/* Rank 0, once the input is known. SW_EUSAGE where it is plain and OUTPUT_DIR holds nothing but shards: the two were swapped. */
+sw_code sw_job_check_swapped(const sw_job *r, sw_status *st);
 
 /* Rank 0, after the layout. Choose the model's other files: assets. */
 sw_code sw_job_list_assets(sw_job *r, sw_status *st);

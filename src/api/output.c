@@ -278,30 +278,62 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
     return st->code;
 }
 
-/* Shards that are none of the input's: were the operands swapped? */
-static sw_code warn_of_shards(sw_job *r, sw_status *st)
+/* Rank 0. What OUTPUT_DIR holds, by its names. */
+static sw_code look_for_shards(const sw_job *r, bool *shards, bool *whole, sw_status *st)
 {
     sw_path_kind kind;
     sw_dir all = { NULL, 0, 0 };
     sw_shard_name ignored;
-    bool there = false;
 
+    *shards = *whole = false;
     if (sw_path_stat(r->out, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(r->out, &all, st))
         return st->code;
-    for (size_t i = 0; i < all.n && !there; i++)
-        there = sw_shard_name_parse(all.names[i], &ignored);
+    for (size_t i = 0; i < all.n; i++) {
+        *shards = *shards || sw_shard_name_parse(all.names[i], &ignored);
+        *whole = *whole || sw_name_is_consolidated(all.names[i]);
+    }
     sw_dir_release(&all);
-    return there ? sw_buf_add_line(&r->warnings, st,
-                                   "%s holds shard files: transformers 5 goes on loading them until they are "
-                                   "removed",
-                                   r->out)
-                 : SW_OK;
+    return SW_OK;
+}
+
+static bool is_plain(const sw_job *r)
+{
+    return r->in && !r->c.sharded && !r->scan.by_shards;
+}
+
+static sw_code fail_swapped(const sw_job *r, sw_status *st)
+{
+    return sw_fail(st, SW_EUSAGE, r->out, NULL,
+                   "holds shard files, and %s has none: did you swap INPUT_DIR and OUTPUT_DIR?", r->in);
+}
+
+sw_code sw_job_check_swapped(const sw_job *r, sw_status *st)
+{
+    bool shards, whole;
+
+    if (!is_plain(r) || look_for_shards(r, &shards, &whole, st))
+        return st->code;
+    return shards && !whole ? fail_swapped(r, st) : SW_OK;
+}
+
+/* Shards that are none of the input's. Beside those of a plain checkpoint nothing is ever welded. */
+static sw_code judge_shards(sw_job *r, sw_status *st)
+{
+    bool shards, whole;
+
+    if (look_for_shards(r, &shards, &whole, st) || !shards)
+        return st->code;
+    if (is_plain(r))
+        return fail_swapped(r, st);
+    return sw_buf_add_line(
+        &r->warnings, st,
+        "%s holds shard files: transformers 5 goes on loading them until they are removed", r->out);
 }
 
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)
 {
     if (!r->same_dir)
-        return sw_job_is_root(r) ? warn_of_shards(r, st) : SW_OK;
+        return sw_job_is_root(r) ? judge_shards(r, st) : SW_OK;
     if (!r->c.sharded)
         return sw_fail(st, SW_EUSAGE, r->out, NULL,
                        "a plain checkpoint cannot be repacked into its own directory");

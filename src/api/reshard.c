@@ -90,7 +90,9 @@ static sw_code look_at_output(reshard *s, sw_status *st)
     if (r->opt->dry_run)
         return sw_buf_add_line(&r->warnings, st, "%s holds shard files already: --overwrite will be needed",
                                r->out);
-    return sw_fail(st, SW_EUSAGE, r->out, NULL, "holds shard files already (%s); --overwrite replaces them",
+    return sw_fail(st, SW_EUSAGE, r->out, NULL,
+                   "holds shard files already (%s); --overwrite replaces them, unless INPUT_DIR and OUTPUT_DIR were "
+                   "swapped",
                    r->old[0]);
 }
 
@@ -131,12 +133,7 @@ static sw_code find_input(reshard *s, sw_status *st)
 
     if (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st) || sw_job_list_keep(r, st))
         return st->code;
-    sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st))
-        return st->code;
-    if (sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &r->result->seconds_parse, NULL, st))
-        return st->code;
-    return sw_job_check_sizes(r, st);
+    return sw_job_read_headers(r, &r->result->seconds_parse, st);
 }
 
 /* Models that are split by size are as large as they will be when they are welded: with the dtypes that .hf_metadata names. */

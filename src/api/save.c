@@ -28,10 +28,10 @@ struct sw_save {
 
 /* ---- orders --------------------------------------------------------------------------------------- */
 
-#define ORDER_MAGIC UINT64_C(0x3172656472647773) /* "swdrder1" */
+#define ORDER_MAGIC UINT64_C(0x3272656472647773) /* "swdrder2" */
 
-/* It begins so; behind it: records (sw_choice or sw_place), sizes of the files, then texts with their NULs: the directory and the names
- * of the files. */
+/* It begins so; behind it: records (sw_choice or sw_place), sizes of the files, then texts with their NULs: the directory, what shard files
+ * say of their set, and the names of the files. */
 typedef struct order_head {
     uint64_t magic, bytes; /* of all of it */
     uint64_t items;        /* hash of the boxes that it was made for */
@@ -68,6 +68,7 @@ typedef struct order {
     order_head head;
     const void *records;
     const char *dir;
+    const char *set; /* of shard files: what each says of all */
     const sw_publication *files;
 } order;
 
@@ -78,6 +79,7 @@ static sw_code pack_order(const order *o, size_t record, sw_buf *out, sw_status 
     for (uint64_t i = 0; i < o->head.nfiles; i++)
         sw_buf_add(out, &o->files[i].size, sizeof o->files[i].size, st);
     sw_buf_add(out, o->dir, strlen(o->dir) + 1, st);
+    sw_buf_add(out, o->set, strlen(o->set) + 1, st);
     for (uint64_t i = 0; i < o->head.nfiles; i++)
         sw_buf_add(out, o->files[i].name, strlen(o->files[i].name) + 1, st);
     if (!st->code)
@@ -107,7 +109,10 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files,
     *o = (order){ .head = *h, .records = text->data + sizeof *h, .dir = text->data + size };
     if (!(*files = sw_calloc(h->nfiles, sizeof **files, st)))
         return st->code;
-    names = o->dir + strlen(o->dir) + 1;
+    o->set = o->dir + strlen(o->dir) + 1;
+    if (o->set >= end)
+        return refuse(st);
+    names = o->set + strlen(o->set) + 1;
     for (uint64_t i = 0; i < h->nfiles; i++, names += strlen(names) + 1) {
         if (names >= end)
             return refuse(st);
@@ -186,7 +191,8 @@ static sw_code begin_shards(sw_save *s, const described *d, sw_buf *choices, sw_
     for (size_t r = 0; r < s->nranks && !st->code; r++) {
         order o = { .head = head_of(s, d, r, s->idle ? 0 : choices[r].len / sizeof(sw_choice)),
                     .records = choices[r].data,
-                    .dir = s->idle ? "" : sw_shardset_dir(s->set.set) };
+                    .dir = s->idle ? "" : sw_shardset_dir(s->set.set),
+                    .set = s->set.set_text };
 
         o.head.buffer = s->result.buffer_size;
         o.head.of = sw_map_largest(&s->set.map);
@@ -209,6 +215,7 @@ static sw_code order_places(sw_save *s, const described *d, const sw_buf *places
         order o = { .head = head_of(s, d, r, places[r].len / sizeof(sw_place)),
                     .records = places[r].data,
                     .dir = dir,
+                    .set = "",
                     .files = files };
 
         o.head.nfiles = o.head.nrecords ? l->nfiles : 0;
@@ -327,10 +334,10 @@ static sw_code write_shards(const order *o, const sw_held *held, const volatile 
     sw_shards_write w = {
         .dir = o->dir, .buffer = o->head.buffer, .sync = o->head.sync, .cancel = cancel
     };
+    sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
     sw_shards shards;
 
-    if (!sw_shards_make(held, o->records, o->head.nrecords, o->head.rank, o->head.nranks, o->head.of, &shards,
-                        st))
+    if (!sw_shards_make(held, o->records, o->head.nrecords, &role, &shards, st))
         sw_shards_write_files(&alone, &shards, &w, st);
     sw_shards_release(&shards);
     return st->code;

@@ -12,6 +12,7 @@
 #include "par/gather.h"
 #include "par/samedir.h"
 #include "par/scan.h"
+#include "plan/numbers.h"
 
 #define BUFFER (UINT64_C(8) << 20)
 
@@ -144,23 +145,42 @@ static sw_code gather_files(sw_shard_save *s, sw_status *st)
     return st->code;
 }
 
+/* What each file says of all: role is that of any rank. */
+static sw_code list_set(sw_shard_save *s, const sw_buf *choices, const sw_shards_role *role, sw_status *st)
+{
+    sw_buf numbers = SW_BUF_INIT, text = SW_BUF_INIT;
+
+    for (sw_shards_role k = *role; k.rank < k.nranks && !st->code; k.rank++)
+        sw_shards_numbers((const void *)choices[k.rank].data, choices[k.rank].len / sizeof(sw_choice), &k,
+                          &numbers, st);
+    if (!st->code)
+        sw_numbers_list((const void *)numbers.data, numbers.len / sizeof(sw_shard_name), &text, st);
+    sw_buf_release(&numbers);
+    s->set_text = text.data;
+    return st->code;
+}
+
 /* The same where this process knows what all ranks hold. */
 static sw_code list_files(sw_shard_save *s, const sw_held *held, uint32_t n, const sw_buf *choices,
                           sw_status *st)
 {
-    uint64_t of = sw_map_largest(&s->map);
+    sw_shards_role role = { 0, n, sw_map_largest(&s->map), NULL };
     sw_buf all = SW_BUF_INIT;
 
-    for (uint32_t r = 0; r < n && !st->code; r++) {
+    if (list_set(s, choices, &role, st))
+        return st->code;
+    role.set = s->set_text;
+    for (role.rank = 0; role.rank < n && !st->code; role.rank++) {
+        const sw_buf *own = &choices[role.rank];
         sw_shards shards;
 
-        if (!sw_shards_make(&held[r], (const void *)choices[r].data, choices[r].len / sizeof(sw_choice), r, n,
-                            of, &shards, st))
+        if (!sw_shards_make(&held[role.rank], (const void *)own->data, own->len / sizeof(sw_choice), &role,
+                            &shards, st))
             add_records(&shards, &all, st);
         sw_shards_release(&shards);
     }
     if (!st->code)
-        take_records(s, (void *)all.data, all.len / sizeof(file_record), of, st);
+        take_records(s, (void *)all.data, all.len / sizeof(file_record), role.of, st);
     sw_buf_release(&all);
     return st->code;
 }
@@ -320,6 +340,7 @@ static void release(sw_shard_save *s)
     sw_catalog_release(&s->c);
     sw_held_release(&s->held);
     sw_names_free(s->old, s->nold);
+    free(s->set_text);
     free(s->files);
 }
 

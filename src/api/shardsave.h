@@ -23,6 +23,7 @@ typedef struct sw_shard_save {
     sw_publication *files; /* all ranks' files, as they are published: their names are the result's */
     uint64_t total;        /* bytes of them */
     uint64_t written;
+    char *set_text; /* what each file says of all, where this process knows what all ranks hold */
 } sw_shard_save;
 
 /* Local. The beginning: result is emptied. */

@@ -248,11 +248,7 @@ static sw_code plan(sw_job *r, sw_status *st)
     sw_job_check_options(r, st);
     if (sw_agree(r->comm, st) || sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st))
         return st->code;
-    if (r->opt->expect_shards)
-        sw_check_expected(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st) ||
-        sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, &seconds, NULL, st) ||
-        sw_job_check_sizes(r, st))
+    if (sw_job_read_headers(r, &seconds, st))
         return st->code;
     sw_job_decide(r, st);
     if (sw_agree(r->comm, st))
@@ -345,7 +341,11 @@ static sw_code verify_steps(verifier *v, sw_status *st)
     const char *like = r->opt->like;
     sw_target_rule rule = { like ? sw_path_name(like) : NULL, r->opt->single_file, r->opt->diffusers };
 
-    if (plan(r, st) || sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
+    if (plan(r, st))
+        return st->code;
+    if (sw_job_is_root(r))
+        sw_job_check_swapped(r, st);
+    if (sw_agree(r->comm, st) || sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
         return st->code;
     v->result->shard_files = r->c.nfiles;
     if (match(v, st) || compare_around(v, st))
@@ -408,8 +408,11 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
         sw_comm_totals(r.comm, &v.result->bytes, &v.result->peak_memory);
     sw_job_tell_warnings(&r);
     fail_by_findings(&v.findings, st);
-    if (result)
-        v.result->findings = sw_findings_hand_over(&v.findings, &v.result->nfindings);
+    if (result) {
+        result->findings = sw_findings_hand_over(&v.findings, &result->nfindings);
+        result->shards = none.shards;
+        none.shards = NULL;
+    }
     release(&v);
     sw_given_release(&g);
     sw_job_release(&r);
@@ -420,6 +423,7 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
 void sw_verification_release(sw_verification *result)
 {
     sw_findings_free(result->findings, result->nfindings);
+    free(result->shards);
     *result = (sw_verification){ 0 };
 }
 

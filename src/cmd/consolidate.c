@@ -64,9 +64,10 @@ static bool print_plan(FILE *to, const void *about)
     }
     fprintf(to,
             "total: %" PRIu64 " file%s, %" PRIu64 " bytes (%s), %" PRIu64 " tensor%s from %" PRIu64
-            " shard file%s\n",
+            " shard file%s%s%s\n",
             r->nfiles, sw_plural(r->nfiles), size, sw_size_text(size, text), r->tensors,
-            sw_plural(r->tensors), r->shard_files, sw_plural(r->shard_files));
+            sw_plural(r->tensors), r->shard_files, sw_plural(r->shard_files), r->shards ? ": shards " : "",
+            r->shards ? r->shards : "");
     return !ferror(to);
 }
 
@@ -76,9 +77,10 @@ static void tell_more(const sw_run *run)
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
     double rate = r->seconds_write > 0 ? (double)r->bytes_written / r->seconds_write : 0;
 
-    sw_say("input: %" PRIu64 " shard file%s, %" PRIu64 " tensor%s in %" PRIu64 " boxes, %" PRIu64
+    sw_say("input: %" PRIu64 " shard file%s%s%s%s, %" PRIu64 " tensor%s in %" PRIu64 " boxes, %" PRIu64
            " parameters, %s",
-           r->shard_files, sw_plural(r->shard_files), r->tensors, sw_plural(r->tensors), r->boxes,
+           r->shard_files, sw_plural(r->shard_files), r->shards ? " (shards " : "", r->shards ? r->shards : "",
+           r->shards ? ")" : "", r->tensors, sw_plural(r->tensors), r->boxes,
            r->parameters, sw_size_text(r->bytes, a));
     sw_say("output: %" PRIu64 " file%s, index %s", r->nfiles, sw_plural(r->nfiles),
            r->index ? r->index : "none");

@@ -81,6 +81,9 @@ static bool put_head(const sw_look *look, const sw_status *st, FILE *to)
     fputs(",\n  ", to);
     if (!put_text("index", info->index, to))
         return false;
+    fputs(",\n  ", to);
+    if (!put_text("shards", info->shards, to))
+        return false;
     fputs(",\n  \"totals\": {", to);
     put_number("files", info->nfiles, to), comma(to);
     put_number("file_bytes", info->file_bytes, to), comma(to);

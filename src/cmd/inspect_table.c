@@ -184,6 +184,8 @@ static bool print_head(const sw_look *look, FILE *to)
     fprintf(to, "%s: %s\n", path, kind_text(info));
     fprintf(to, "%-11s %s, %s\n", "files", sw_number_text(info->nfiles, a),
             sw_size_text(info->file_bytes, size));
+    if (info->shards)
+        fprintf(to, "%-11s %s\n", "shards", info->shards);
     if (info->index)
         fprintf(to, "%-11s %s\n", "index", info->index);
     fprintf(to, "%-11s %s in %s box%s\n", "tensors", sw_number_text(info->ntensors, a),

@@ -148,7 +148,7 @@ void sw_progress_pause(sw_progress *p)
     p->drawn = 0;
 }
 
-void sw_progress_end(sw_progress *p, bool success)
+void sw_progress_end(sw_progress *p, bool success, const char *shards)
 {
     double now = sw_clock();
     double seconds = now - p->begun;
@@ -157,8 +157,9 @@ void sw_progress_end(sw_progress *p, bool success)
 
     sw_progress_pause(p);
     if (show)
-        fprintf(stderr, "shardweld: %s %s in %.1f s, %s/s\n", success ? "done," : "stopped after",
+        fprintf(stderr, "shardweld: %s %s in %.1f s, %s/s%s%s\n", success ? "done," : "stopped after",
                 sw_size_text(p->done, bytes), seconds,
-                sw_size_text(seconds > 0 ? (uint64_t)((double)p->done / seconds) : 0, rate));
+                sw_size_text(seconds > 0 ? (uint64_t)((double)p->done / seconds) : 0, rate),
+                shards ? ", from shards " : "", shards ? shards : "");
     p->bar = p->lines = p->closing = false;
 }

@@ -26,8 +26,8 @@ void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total);
 /* Take the bar away, so that a line can be printed; the next update draws it again. */
 void sw_progress_pause(sw_progress *p);
 
-/* The last word: the bar is completed, or taken away after a failure. */
-void sw_progress_end(sw_progress *p, bool success);
+/* The last word: the bar is completed, or taken away after a failure. shards: which were read, in words; NULL = none. */
+void sw_progress_end(sw_progress *p, bool success, const char *shards);
 
 /* The text of a moment, without newline.
  *   width    columns of the terminal for a bar; 0 = a line for a log

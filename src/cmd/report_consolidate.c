@@ -80,6 +80,7 @@ void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object)
     json_object_set_new(object, "io", sw_report_text(r->io));
     json_object_set_new(object, "transport", transport_object(r));
     put_numbers(object, r);
+    json_object_set_new(object, "shards", sw_report_text(r->shards));
     json_object_set_new(object, "files", files_array(r));
     json_object_set_new(object, "index", sw_report_text(r->index));
     json_object_set_new(object, "assets", assets_array(r));

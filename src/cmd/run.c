@@ -198,7 +198,7 @@ static void tell(sw_run *run, sw_status *st)
     sw_status err = SW_STATUS_INIT;
     char text[sizeof(sw_status) + 64];
 
-    sw_progress_end(&run->progress, st->code == SW_OK);
+    sw_progress_end(&run->progress, st->code == SW_OK, run->result.shards);
     if (run->args->command)
         run->args->command->tell(run, st);
     if (run->args->report && sw_report_write(run, st, &err)) {

@@ -23,10 +23,11 @@ static void tell_more(const sw_run *run)
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
     double rate = r->seconds_compare > 0 ? (double)r->bytes / r->seconds_compare : 0;
 
-    sw_say("compared: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, with %" PRIu64 " shard file%s; %" PRIu64
-           " replica%s",
+    sw_say("compared: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, with %" PRIu64
+           " shard file%s%s%s; %" PRIu64 " replica%s",
            r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
-           r->shard_files, sw_plural(r->shard_files), r->replicas, sw_plural(r->replicas));
+           r->shard_files, sw_plural(r->shard_files), r->shards ? ": shards " : "", r->shards ? r->shards : "",
+           r->replicas, sw_plural(r->replicas));
     sw_say("ranks: %d, by %s, buffer %s", r->ranks, r->assign == SW_ASSIGN_OWNER ? "owner" : "band",
            sw_size_text(r->buffer_size, a));
     sw_say("time: plan %.2f s, compare %.2f s (%s/s); peak memory of a rank %s", r->seconds_plan,
@@ -87,6 +88,7 @@ void sw_cmd_verify_report(const sw_run *run, struct json_t *object)
     json_object_set_new(object, "bytes", sw_report_integer(r->bytes));
     json_object_set_new(object, "replicas", sw_report_integer(r->replicas));
     json_object_set_new(object, "shard_files", sw_report_integer(r->shard_files));
+    json_object_set_new(object, "shards", sw_report_text(r->shards));
     json_object_set_new(object, "buffer_size", sw_report_integer(r->buffer_size));
     json_object_set_new(object, "peak_memory", sw_report_integer(r->peak_memory));
     json_object_set_new(object, "findings", findings_array(r));

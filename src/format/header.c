@@ -19,6 +19,7 @@
 #include "base/num.h"
 #include "base/sort.h"
 #include "format/keys.h"
+#include "format/names.h"
 
 #define SUM_MAX (UINT64_C(1) << 63)
 
@@ -289,6 +290,8 @@ static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
         p->version = (text){ value, len };
     else if (IS_TEXT(key, key_len, "format"))
         p->h->format_pt = IS_TEXT(value, len, "pt");
+    else if (IS_TEXT(key, key_len, SW_SHARDS_KEY))
+        p->h->set = value;
     return true;
 }
 

@@ -32,12 +32,13 @@ typedef struct sw_header {
     size_t ndims;
     bool sharded;      /* DCP_SHARDING_INFO is there: every entry has offsets */
     bool format_pt;    /* __metadata__ says format: pt */
+    const char *set;   /* what it says of SW_SHARDS_KEY, inside the text; NULL = nothing */
     uint64_t data_len; /* bytes of data behind the header = largest end */
 } sw_header;
 
 #define SW_HEADER_INIT                                                                                       \
     {                                                                                                        \
-        NULL, 0, NULL, 0, false, false, 0                                                                    \
+        NULL, 0, NULL, 0, false, false, NULL, 0                                                                    \
     }
 
 /* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's size.

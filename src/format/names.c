@@ -2,6 +2,7 @@
 #include "format/names.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/num.h"
 
@@ -68,6 +69,68 @@ bool sw_model_name_parse(const char *name, sw_shard_name *out)
         }
     }
     return false;
+}
+
+/* Letters in any case, and a number of any length. */
+static bool take_any(const char **at, const char *word, uint64_t *number)
+{
+    size_t n = strlen(word);
+    const char *begin;
+
+    if (strncasecmp(*at, word, n) != 0)
+        return false;
+    *at += n;
+    begin = *at;
+    for (*number = 0; **at >= '0' && **at <= '9'; ++*at)
+        if (!sw_mul(*number, 10, number) || !sw_add(*number, (uint64_t)(**at - '0'), number))
+            return false;
+    return *at > begin;
+}
+
+/* The first "shard-" in a name, in any case. */
+static const char *find_shard(const char *name)
+{
+    for (; *name; name++)
+        if (strncasecmp(name, "shard-", strlen("shard-")) == 0)
+            return name;
+    return NULL;
+}
+
+sw_name_look sw_name_judge(const char *name, sw_shard_name *out)
+{
+    sw_shard_name n = { 0, 0, 0 };
+    const char *at = find_shard(name);
+
+    *out = n;
+    if (name[0] == '.')
+        return SW_LOOKS_OTHER;
+    if (sw_shard_name_parse(name, out))
+        return SW_LOOKS_SHARD;
+    if (sw_name_is_weights(name))
+        return at ? SW_LOOKS_ALMOST : sw_name_is_consolidated(name) ? SW_LOOKS_OTHER : SW_LOOKS_STRAY;
+    if (!at || !take_any(&at, "shard-", &n.shard) || !take_any(&at, "-model-", &n.model) ||
+        !take_any(&at, "-of-", &n.of))
+        return SW_LOOKS_OTHER;
+    *out = n;
+    return SW_LOOKS_LEFTOVER;
+}
+
+bool sw_name_is_copy(const char *name)
+{
+    static const char *const ends[] = { ".tmp", ".temp", ".part",  ".partial", ".incomplete", ".crdownload", ".download",
+                                        ".bak", ".old",  ".orig", "~",        ".swp",        ".1" };
+
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (sw_name_ends_with(name, ends[i]))
+            return true;
+    return false;
+}
+
+bool sw_name_is_weights(const char *name)
+{
+    size_t n = strlen(name), m = strlen(WEIGHTS_SUFFIX);
+
+    return n > m && strcasecmp(name + n - m, WEIGHTS_SUFFIX) == 0;
 }
 
 /* stem.safetensors or stem-*-of-*.safetensors, where a star is any text, digits or not: what --overwrite may remove

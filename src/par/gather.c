@@ -11,6 +11,7 @@
 #include "base/path.h"
 #include "par/hints.h"
 #include "par/source.h"
+#include "plan/numbers.h"
 
 sw_code sw_check_cancel(const volatile int *cancel, sw_status *st)
 {
@@ -75,8 +76,30 @@ typedef struct file_record {
     uint8_t sharded, format_pt, zero[6];
 } file_record;
 
-static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *text, sw_found *found,
-                          sw_buf *records, sw_status *st)
+/* What one rank found in its headers. */
+typedef struct harvest {
+    sw_found found;
+    sw_buf records; /* of its files */
+    sw_buf sets;    /* what they say of all files: texts, each with the file's number before it */
+    size_t last;    /* where the last of them begins */
+} harvest;
+
+/* All files of a set say the same: it is sent once. */
+static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status *st)
+{
+    static const char zeros[8];
+    uint64_t len = set ? strlen(set) + 1 : 0, room = sw_round_up(len, 8);
+
+    if (!set || (own->sets.len && strcmp(own->sets.data + own->last + sizeof file, set) == 0))
+        return SW_OK;
+    own->last = own->sets.len;
+    if (sw_buf_add(&own->sets, &file, sizeof file, st) || sw_buf_add(&own->sets, set, len, st))
+        return st->code;
+    return sw_buf_add(&own->sets, zeros, room - len, st);
+}
+
+static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *text, harvest *own,
+                          sw_status *st)
 {
     sw_header h = SW_HEADER_INIT;
     sw_file *f = &c->files[i];
@@ -86,8 +109,8 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *te
         return st->code;
     f->data_start = 8 + text->len;
     r = (file_record){ i, f->data_start, f->hash, h.nentries, h.sharded, h.format_pt, { 0 } };
-    if (!sw_found_add(found, &h, c->files, i, st))
-        sw_buf_add(records, &r, sizeof r, st);
+    if (!sw_found_add(&own->found, &h, c->files, i, st) && !keep_set(own, f->number.shard ? h.set : NULL, i, st))
+        sw_buf_add(&own->records, &r, sizeof r, st);
     sw_header_release(&h);
     return st->code;
 }
@@ -103,14 +126,14 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
 }
 
 static sw_code parse_own(const sw_comm *comm, sw_catalog *c, const char *dir, const volatile int *cancel,
-                         sw_found *found, sw_buf *records, sw_findings *findings, sw_status *st)
+                         harvest *own, sw_findings *findings, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
     for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(cancel, st); i++) {
         if (c->files[i].owner != (uint32_t)comm->rank)
             continue;
-        parse_file(c, i, dir, &text, found, records, st);
+        parse_file(c, i, dir, &text, own, st);
         if (tell_broken(dir, &c->files[i], findings, st))
             break;
     }
@@ -140,6 +163,28 @@ static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *re
             f->format_pt = r->format_pt != 0;
         }
     }
+    sw_buf_release(&all);
+    return st->code;
+}
+
+/* Collective. What the files of all ranks say of the set. */
+static sw_code gather_sets(const sw_comm *comm, sw_catalog *c, const sw_buf *sets, uint64_t *starts,
+                           sw_findings *findings, sw_status *st)
+{
+    sw_buf all = SW_BUF_INIT;
+
+    if (sw_comm_gather(comm, sets, &all, starts, st))
+        goto out;
+    for (uint64_t at = 0; at < all.len && !st->code;) {
+        const uint64_t *file = (const void *)(all.data + at);
+        const char *text = (const char *)(file + 1);
+
+        sw_numbers_take(c, text, c->files[*file].name, st);
+        sw_findings_take(findings, st);
+        at += sizeof *file + sw_round_up(strlen(text) + 1, 8);
+    }
+    sw_agree(comm, st);
+out:
     sw_buf_release(&all);
     return st->code;
 }
@@ -206,20 +251,23 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
                           double *seconds, sw_findings *findings, sw_status *st)
 {
     uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
-    sw_found found = SW_FOUND_INIT;
-    sw_buf records = SW_BUF_INIT;
+    harvest own = { .found = SW_FOUND_INIT };
     double begin = sw_now();
 
     if (!st->code)
-        parse_own(comm, c, dir, cancel, &found, &records, findings, st);
+        parse_own(comm, c, dir, cancel, &own, findings, st);
     *seconds = sw_now() - begin;
-    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &records, starts, st))
+    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &own.records, starts, st) ||
+        gather_sets(comm, c, &own.sets, starts, findings, st))
         goto out;
-    if (!sw_join_catalog(comm, c, &found, findings, st) && findings)
+    if (!sw_join_catalog(comm, c, &own.found, findings, st))
+        sw_numbers_check_listed(c, findings, st);
+    if (!sw_agree(comm, st) && findings)
         sw_findings_gather(comm, findings, st);
 out:
-    sw_found_release(&found);
-    sw_buf_release(&records);
+    sw_found_release(&own.found);
+    sw_buf_release(&own.sets);
+    sw_buf_release(&own.records);
     free(starts);
     return st->code;
 }

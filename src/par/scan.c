@@ -7,9 +7,11 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "base/ranges.h"
 #include "base/sort.h"
 #include "par/gather.h"
 #include "par/hints.h"
+#include "par/strays.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
 static const char hint_index[] =
@@ -18,16 +20,10 @@ static const char hint_index[] =
 static const char hint_lacks[] = "the file was not copied or downloaded, the job was killed before it was "
                                  "written, or the index is that of another save";
 static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
-static const char hint_lost[] = "a shard file was lost in copying, or a rank was killed before it wrote; "
-                                "torch also leaves a file out where a "
-                                "rank has nothing to write";
 static const char hint_no_file[] = "something else has the name of a shard file: remove or rename it";
 
 /* Side files are read whole: no map of a real checkpoint comes near this. */
 #define SIDE_MAX (UINT64_C(1) << 30)
-
-/* So many shard numbers are missed one by one. */
-#define EXPECTED_MAX 100
 
 static const char *not_a_file(sw_path_kind kind)
 {
@@ -325,7 +321,27 @@ static sw_code make_files(sw_catalog *c, const sighting *s, size_t n, sw_status 
     return st->code;
 }
 
-static sw_code join_sightings(const sw_comm *comm, const sw_buf *seen, sw_catalog *c, sw_status *st)
+/* Node-local ranks that see nothing: their nodes may have been given another directory. */
+static sw_code warn_blind(const sw_comm *comm, const uint64_t *starts, sw_buf *warnings, sw_status *st)
+{
+    sw_ranges blind = SW_RANGES_INIT;
+    sw_buf words = SW_BUF_INIT;
+
+    for (int r = 0; r < comm->size && !st->code; r++)
+        if (starts[r] == starts[r + 1])
+            sw_ranges_add(&blind, (uint64_t)r, (uint64_t)r, st);
+    if (blind.n && !sw_ranges_words(&blind, &words, st))
+        sw_buf_add_line(warnings, st, "rank%s %.*s see%s no shard file in the directory of %s own",
+                        sw_ranges_count(&blind) == 1 ? "" : "s", (int)words.len, words.data,
+                        sw_ranges_count(&blind) == 1 ? "s" : "", sw_ranges_count(&blind) == 1 ? "its" : "their");
+    sw_buf_release(&words);
+    sw_ranges_release(&blind);
+    return st->code;
+}
+
+/* warnings: NULL = only rank 0 has looked. */
+static sw_code join_sightings(const sw_comm *comm, const sw_buf *seen, sw_catalog *c, sw_buf *warnings,
+                              sw_status *st)
 {
     uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf all = SW_BUF_INIT;
@@ -334,8 +350,9 @@ static sw_code join_sightings(const sw_comm *comm, const sw_buf *seen, sw_catalo
 
     if (sw_agree(comm, st))
         goto out;
-    if (!sw_comm_gather(comm, seen, &all, starts, st) && !list_sightings(comm, &all, starts, &s, &n, st))
-        make_files(c, s, n, st);
+    if (!sw_comm_gather(comm, seen, &all, starts, st) &&
+        !list_sightings(comm, &all, starts, &s, &n, st) && !make_files(c, s, n, st) && warnings && n)
+        warn_blind(comm, starts, warnings, st);
     sw_agree(comm, st);
 out:
     free(s);
@@ -453,6 +470,7 @@ sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_ca
     bool looks = comm->rank == 0 || node_local;
     sw_buf seen = SW_BUF_INIT;
     sw_dir names = { 0 };
+    sw_strays strays = { dir, &names, c, false, &out->warnings };
 
     if (looks)
         list_dir(dir, &names, st);
@@ -460,15 +478,16 @@ sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_ca
         goto out;
     if (!out->by_shards && find_index(comm, dir, out, findings, st))
         goto out;
+    strays.by_shards = out->by_shards;
     if (looks && out->by_index)
         see_indexed(dir, &out->weight_map, node_local, &seen, findings, st);
     else if (looks)
         see_listed(dir, &names, out->by_shards, node_local, &seen, findings, st);
-    if (join_sightings(comm, &seen, c, st))
+    if (join_sightings(comm, &seen, c, node_local ? &out->warnings : NULL, st))
         goto out;
     if (!check_names(c, out, dir, looks ? &names : NULL, findings, st) && !node_local)
         sw_scan_assign(c, comm->size, st);
-    if (sw_agree(comm, st))
+    if (sw_agree(comm, st) || (!out->by_index && sw_strays_check(comm, &strays, findings, st)))
         goto out;
     if (!scan_maps(comm, dir, out, findings, st) && findings)
         sw_findings_gather(comm, findings, st);
@@ -501,7 +520,7 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
 
     if (comm->rank == 0)
         see_one(dir, name, &seen, st);
-    if (!join_sightings(comm, &seen, c, st))
+    if (!join_sightings(comm, &seen, c, NULL, st))
         c->part = true;
     sw_buf_release(&seen);
     return st->code;
@@ -512,123 +531,6 @@ void sw_scan_release(sw_scan *s)
     sw_map_release(&s->weight_map);
     sw_map_release(&s->file_map);
     sw_map_release(&s->dtype_map);
+    sw_buf_release(&s->warnings);
     *s = (sw_scan){ 0 };
-}
-
-/* ---- --expect-shards ---------------------------------------------------------------------------- */
-
-static int by_model(const void *a, const void *b)
-{
-    const sw_shard_name *x = a, *y = b;
-
-    if (x->model != y->model)
-        return x->model < y->model ? -1 : 1;
-    return (x->shard > y->shard) - (x->shard < y->shard);
-}
-
-static int by_shard(const void *a, const void *b)
-{
-    const sw_shard_name *x = a, *y = b;
-
-    return (x->shard > y->shard) - (x->shard < y->shard);
-}
-
-/* The shard numbers from..to occur nowhere: the first is named, or (with a list) each, up to a limit. */
-static sw_code miss_numbers(uint64_t from, uint64_t to, uint64_t n, sw_findings *findings, sw_status *st)
-{
-    for (; from <= to && !st->code; from++) {
-        if (findings && findings->n >= EXPECTED_MAX) {
-            sw_fail(st, SW_EINPUT, NULL, NULL,
-                    "no file has any of the shard numbers %" PRIu64 " to %" PRIu64 " of the %" PRIu64
-                    " expected",
-                    from, to, n);
-            return sw_findings_take_hint(findings, hint_lost, st);
-        }
-        sw_fail(st, SW_EINPUT, NULL, NULL, "no file has shard number %" PRIu64 " of the %" PRIu64 " expected",
-                from, n);
-        sw_findings_take_hint(findings, hint_lost, st);
-    }
-    return st->code;
-}
-
-/* numbers are sorted here. */
-static sw_code check_numbers(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_findings *findings,
-                             sw_status *st)
-{
-    uint64_t next = 1, last = 0;
-
-    if (c->nfiles)
-        qsort(numbers, c->nfiles, sizeof *numbers, by_shard);
-    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
-        uint64_t shard = numbers[i].shard;
-
-        if (shard > n && shard != last) {
-            sw_fail(st, SW_EINPUT, NULL, NULL,
-                    "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected", shard, n);
-            sw_findings_take_hint(findings, hint_two, st);
-        } else if (shard > next && shard <= n) {
-            miss_numbers(next, shard - 1, n, findings, st);
-        }
-        next = shard <= n ? sw_max(next, shard + 1) : next;
-        last = shard;
-    }
-    return st->code ? st->code : miss_numbers(next, n, n, findings, st);
-}
-
-/* One line for each model file that lacks numbers: the first few of them. */
-static sw_code warn_models(const sw_catalog *c, sw_shard_name *numbers, uint64_t n, sw_buf *warnings,
-                           sw_status *st)
-{
-    qsort(numbers, c->nfiles, sizeof *numbers, by_model);
-    for (uint32_t i = 0; i < c->nfiles && !st->code;) {
-        uint64_t model = numbers[i].model, next = 1, lacking = 0;
-        sw_buf list = SW_BUF_INIT;
-
-        for (; next <= n && lacking <= 10 && !st->code; next++) {
-            /* one number may be spelled with more zeros than another */
-            while (i < c->nfiles && numbers[i].model == model && numbers[i].shard < next)
-                i++;
-            if (i < c->nfiles && numbers[i].model == model && numbers[i].shard == next) {
-                i++;
-                continue;
-            }
-            if (++lacking <= 10)
-                sw_buf_addf(&list, st, "%s%" PRIu64, lacking > 1 ? ", " : "", next);
-        }
-        while (i < c->nfiles && numbers[i].model == model)
-            i++;
-        if (lacking && !st->code)
-            sw_buf_add_line(
-                warnings, st,
-                "model file %" PRIu64
-                " has no shard %.*s%s (torch leaves a file out where a rank has nothing to write)",
-                model, (int)list.len, list.data, lacking > 10 ? ", ..." : "");
-        sw_buf_release(&list);
-    }
-    return st->code;
-}
-
-sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
-                          sw_status *st)
-{
-    sw_shard_name *numbers;
-    bool named = false;
-
-    if (n == 0)
-        return SW_OK;
-    numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
-    if (!numbers)
-        return st->code;
-    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
-        numbers[i] = c->files[i].number;
-        named = named || numbers[i].shard;
-        if (numbers[i].shard == 0)
-            sw_fail(st, SW_EINPUT, c->files[i].name, NULL,
-                    "has no shard number in its name, but %" PRIu64 " shards were expected", n);
-        sw_findings_take(findings, st);
-    }
-    if (!st->code && (named || c->nfiles == 0) && !check_numbers(c, numbers, n, findings, st))
-        warn_models(c, numbers, n, warnings, st);
-    free(numbers);
-    return st->code;
 }

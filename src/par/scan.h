@@ -24,6 +24,7 @@ typedef struct sw_scan {
     bool has_file_map, has_dtype_map;
     sw_map file_map;  /* .hf_metadata/fqn_to_file_index_mapping.json */
     sw_map dtype_map; /* .hf_metadata/fqn_to_dtype_mapping.json */
+    sw_buf warnings;  /* lines: of files that are left out, of ranks that see none */
 } sw_scan;
 
 #define SW_FILE_MAP_NAME ".hf_metadata/fqn_to_file_index_mapping.json"
@@ -34,7 +35,8 @@ typedef struct sw_scan {
  *   findings    NULL: the first thing that is wrong is the error. Else all that is wrong goes there, the same on every rank, and what is
  *               left is chosen; only a directory that is not there is an error still
  * All ranks return the same. Errors: SW_EINPUT (no such directory, no shard files, two saves, a shard that is no file, files an index names
- * that are missing or outside, a map of .hf_metadata that is malformed, whether or not it will be needed), SW_EIO. */
+ * that are missing or outside, files beside the shards that look like some (strays.h), a map of .hf_metadata that is malformed, whether or
+ * not it will be needed), SW_EIO. */
 sw_code sw_scan_dir(const sw_comm *comm, const char *dir, bool node_local, sw_catalog *c, sw_scan *out,
                     sw_findings *findings, sw_status *st);
 
@@ -57,10 +59,5 @@ sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bo
 sw_code sw_scan_option_file(const sw_comm *comm, const char *path, sw_buf *text, sw_status *st);
 
 void sw_scan_release(sw_scan *s);
-
-/* Local, the same on every rank. Do the shard numbers 1..n all occur, and none larger? Model files that lack a number add a
- * line to warnings. findings as in sw_scan_dir(): all numbers, up to a hundred. Errors: SW_EINPUT. */
-sw_code sw_check_expected(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
-                          sw_status *st);
 
 #endif

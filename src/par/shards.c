@@ -10,6 +10,7 @@
 #include "base/path.h"
 #include "par/gather.h"
 #include "par/io.h"
+#include "plan/numbers.h"
 
 /* A rank writes so much before the ranks agree again on how it goes. */
 #define TURN (UINT64_C(64) << 20)
@@ -213,7 +214,7 @@ static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *
 {
     const sw_shard_box *last;
 
-    if (sw_shard_header(s->boxes + f->first, f->count, s->order + f->first, text, st))
+    if (sw_shard_header(s->boxes + f->first, f->count, s->set, s->order + f->first, text, st))
         return st->code;
     last = &s->boxes[f->first + s->order[f->first + f->count - 1]];
     if (!sw_add(text->len, last->end, &f->size) || !sw_add(s->bytes, f->size, &s->bytes))
@@ -221,12 +222,30 @@ static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *
     return SW_OK;
 }
 
-sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, uint32_t rank,
-                       uint32_t nranks, uint64_t of, sw_shards *s, sw_status *st)
+static sw_shard_name number_of(const sw_choice *k, const sw_shards_role *role)
+{
+    return (sw_shard_name){ k->layer * role->nranks + role->rank + 1, k->model, role->of };
+}
+
+sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,
+                          sw_status *st)
+{
+    for (size_t i = 0; i < n && !st->code; i++) {
+        sw_shard_name number = number_of(&choices[i], role);
+
+        if (i == 0 || choices[i].layer != choices[i - 1].layer || choices[i].model != choices[i - 1].model)
+            sw_buf_add(out, &number, sizeof number, st);
+    }
+    return st->code;
+}
+
+sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, const sw_shards_role *role,
+                       sw_shards *s, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
     *s = (sw_shards){ .held = held };
+    s->set = sw_strdup(role->set, st);
     s->boxes = sw_calloc(n, sizeof *s->boxes, st);
     s->held_boxes = sw_calloc(n, sizeof *s->held_boxes, st);
     s->order = sw_calloc(n, sizeof *s->order, st);
@@ -234,12 +253,12 @@ sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, 
     for (size_t i = 0; i < n && !st->code; i++) {
         const sw_choice *k = &choices[i];
         const sw_held_box *b = &held->boxes[k->box];
-        uint64_t shard = k->layer * nranks + rank + 1;
+        sw_shard_name number = number_of(k, role);
         sw_shard_file *f = s->nfiles ? &s->files[s->nfiles - 1] : NULL;
 
-        if (!f || f->number.shard != shard || f->number.model != k->model) {
+        if (!f || f->number.shard != number.shard || f->number.model != number.model) {
             f = &s->files[s->nfiles++];
-            *f = (sw_shard_file){ .number = { shard, k->model, of }, .first = i };
+            *f = (sw_shard_file){ .number = number, .first = i };
         }
         f->count++;
         s->held_boxes[i] = b;
@@ -247,7 +266,8 @@ sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, 
                                       .dtype = b->dtype,
                                       .ndim = b->item->ndim,
                                       .offsets = b->item->offsets,
-                                      .shape = b->item->shape };
+                                      .shape = b->item->shape,
+                                      .global_shape = b->item->global_shape };
     }
     s->nboxes = n;
     for (size_t i = 0; i < s->nfiles && !st->code; i++)
@@ -286,22 +306,45 @@ sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, c
     return st->code;
 }
 
+/* Collective. What each file says of those of all ranks. */
+static sw_code list_set(const sw_comm *comm, const sw_buf *choices, const sw_shards_role *role, sw_buf *text,
+                        sw_status *st)
+{
+    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    if (!st->code)
+        sw_shards_numbers((const void *)choices->data, choices->len / sizeof(sw_choice), role, &mine, st);
+    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
+        sw_numbers_list((const void *)all.data, all.len / sizeof(sw_shard_name), text, st);
+        sw_agree(comm, st);
+    }
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    free(starts);
+    return st->code;
+}
+
 sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st)
 {
     plan p = { .c = c, .held = held, .first = (uint32_t)comm->rank, .n = 1 };
-    sw_buf choices = SW_BUF_INIT;
+    sw_shards_role role = { p.first, (uint32_t)comm->size, sw_map_largest(map), NULL };
+    sw_buf choices = SW_BUF_INIT, set = SW_BUF_INIT;
 
     *out = (sw_shards){ .held = held };
     begin_plan(&p, st);
     if (choose_empty(&p, comm, st))
         goto out;
-    if (!sort_choices(&p, 0, map, map_file, &choices, st))
-        sw_shards_make(held, (const void *)choices.data, choices.len / sizeof(sw_choice), p.first,
-                       (uint32_t)comm->size, sw_map_largest(map), out, st);
+    sort_choices(&p, 0, map, map_file, &choices, st);
+    if (list_set(comm, &choices, &role, &set, st))
+        goto out;
+    role.set = set.data;
+    sw_shards_make(held, (const void *)choices.data, choices.len / sizeof(sw_choice), &role, out, st);
     if (sw_agree(comm, st))
         sw_shards_release(out);
 out:
+    sw_buf_release(&set);
     sw_buf_release(&choices);
     release_plan(&p);
     return st->code;
@@ -313,6 +356,7 @@ void sw_shards_release(sw_shards *s)
     free(s->boxes);
     free(s->held_boxes);
     free(s->order);
+    free(s->set);
     *s = (sw_shards){ 0 };
 }
 
@@ -336,7 +380,7 @@ static sw_code write_header(walk *k, sw_shard_file *f, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
-    if (!sw_shard_header(k->s->boxes + f->first, f->count, k->s->order + f->first, &text, st) &&
+    if (!sw_shard_header(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &text, st) &&
         !sw_out_write_all(&k->out, (sw_region){ 0, text.len }, text.data, st))
         k->w->written += text.len;
     k->data = text.len;

@@ -27,6 +27,7 @@ typedef struct sw_shards {
     size_t nboxes;
     uint32_t *order; /* file by file: indices of its boxes in the order of the data */
     uint64_t bytes;  /* of all files */
+    char *set;       /* what each of them says of all files of all ranks */
 } sw_shards;
 
 /* A box that its rank writes, and where. It can be sent as it lies. */
@@ -50,9 +51,20 @@ sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *
 sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
                          const char *map_file, sw_buf *choices, sw_status *st);
 
-/* Local. The files of one rank of nranks, of n choices that were made for it; of: the largest model number. */
-sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, uint32_t rank,
-                       uint32_t nranks, uint64_t of, sw_shards *out, sw_status *st);
+/* Whose files, and what those of all ranks have in common. */
+typedef struct sw_shards_role {
+    uint32_t rank, nranks;
+    uint64_t of;     /* the largest model number */
+    const char *set; /* of sw_numbers_list(): what each file says of all */
+} sw_shards_role;
+
+/* Local. The files of one rank, of n choices that were made for it. */
+sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, const sw_shards_role *role,
+                       sw_shards *out, sw_status *st);
+
+/* Local. The numbers (sw_shard_name) of these files, appended to out. */
+sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,
+                          sw_status *st);
 
 /* Local. The n of the names "model-j-of-n". */
 uint64_t sw_map_largest(const sw_map *map);

@@ -272,6 +272,7 @@ void sw_catalog_release(sw_catalog *c)
     free(c->shapes);
     free(c->boxes);
     free(c->box_dims);
+    free(c->listed);
     free(c->names);
     *c = (sw_catalog){ 0 };
 }

@@ -58,6 +58,11 @@ typedef struct sw_box {
     uint32_t file; /* index into catalog->files */
 } sw_box;
 
+/* Shard files that the files of a set say belong to it: numbers from..to of a model file. */
+typedef struct sw_listed {
+    uint64_t model, from, to;
+} sw_listed;
+
 typedef struct sw_catalog {
     sw_file *files;
     uint32_t nfiles;
@@ -71,7 +76,9 @@ typedef struct sw_catalog {
     bool sharded;      /* some file carries DCP_SHARDING_INFO */
     bool in_memory; /* the files are ranks, which hold their boxes */
     bool part;      /* one file by itself: what others may hold is not missed */
-    char *names;    /* pool that file and tensor names point into */
+    sw_listed *listed; /* by model, then from; each once */
+    size_t nlisted, cap_listed;
+    char *names; /* pool that file and tensor names point into */
     char *file_names;
 } sw_catalog;
 

@@ -14,6 +14,7 @@
 #include "plan/catalog.h"
 #include "plan/cover.h"
 #include "plan/dims.h"
+#include "plan/numbers.h"
 #include "plan/quantized.h"
 
 /* Deeper cutting than this is no grid of anybody's; the pairs are compared instead. */
@@ -25,7 +26,7 @@
 /* The usual causes, for those who look for all that is wrong. */
 static const char hint_gap[] =
     "a shard file was lost in copying, or the job was killed before its last rank had written: copy the "
-    "missing file, or save again; --expect-shards tells which numbers are missing";
+    "missing file, or save again; --expect-shards N finds those that are missing at the end";
 static const char hint_gap_broken[] =
     "it may have been in one of the files that cannot be read: look at those first";
 static const char hint_overlap[] =
@@ -40,6 +41,13 @@ static const char hint_mixed[] =
     "remove or replace the file";
 static const char hint_global[] = "files of two saves in one directory: remove those of the other save";
 
+/* Gaps in tensors of one model file, which one lost shard makes in most of them: the first is told of, the others are counted. */
+typedef struct gap {
+    uint32_t model;
+    uint64_t count;
+    sw_status first;
+} gap;
+
 /* One tensor under the lens, and room to work in. */
 typedef struct lens {
     sw_catalog *c;
@@ -53,6 +61,8 @@ typedef struct lens {
     uint64_t *box_dims;
     size_t cap_boxes, cap_dims;
     bool lost_files; /* some file is known, but cannot be read */
+    gap *gaps;       /* with a list of findings */
+    size_t ngaps, cap_gaps;
 } lens;
 
 static uint64_t low(const lens *l, uint32_t box, unsigned dim)
@@ -322,19 +332,33 @@ static uint64_t first_open_slab(lens *l, uint32_t *ids, size_t *n, unsigned dim,
     return pos;
 }
 
+/* What was found of the model file that the tensor is in; NULL = nothing yet. */
+static gap *find_gap_of_model(const lens *l)
+{
+    for (size_t i = 0; i < l->ngaps; i++)
+        if (l->gaps[i].model == l->t->model)
+            return &l->gaps[i];
+    return NULL;
+}
+
 /* first: where the first missing element is; missing: how many are, 0 = not to be told. */
 static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, sw_status *st)
 {
     char text[2][SW_DIMS_TEXT], count[64] = "";
+    sw_buf cause = SW_BUF_INIT;
 
     if (missing)
         snprintf(count, sizeof count, ", %" PRIu64 " element%s missing in all", missing,
                  missing == 1 ? " is" : "s are");
-    return sw_fail(
-        st, SW_EINPUT, NULL, l->t->name, "no %s holds the elements from offsets %s on (shape %s)%s%s",
-        l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0], sizeof text[0]),
-        sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count,
-        l->c->in_memory ? "" : ": a shard file is missing or was not written to its end");
+    if (!l->c->in_memory && !find_gap_of_model(l) && !sw_buf_addf(&cause, st, ": ") &&
+        !sw_numbers_missing(l->c, l->t->model, &cause, st) && cause.len == strlen(": "))
+        sw_buf_addf(&cause, st, "a shard file is missing or was not written to its end");
+    sw_fail(st, SW_EINPUT, NULL, l->t->name, "no %s holds the elements from offsets %s on (shape %s)%s%.*s",
+            l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0], sizeof text[0]),
+            sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count, (int)cause.len,
+            cause.len ? cause.data : "");
+    sw_buf_release(&cause);
+    return st->code;
 }
 
 /* The first element that no box holds, of boxes that do not overlap. */
@@ -419,6 +443,19 @@ static sw_code check_bits(const lens *l, const uint64_t *shape, sw_status *st)
     return SW_OK;
 }
 
+/* The file that makes a shape too large: the first whose box ends where the longest dimension does; of a global_shape the first file. */
+static uint32_t farthest(const lens *l, const uint64_t *shape)
+{
+    unsigned longest = 0;
+
+    for (unsigned d = 1; d < l->ndim; d++)
+        longest = shape[d] > shape[longest] ? d : longest;
+    for (uint32_t i = 0; i < l->t->nboxes; i++)
+        if (high(l, i, longest) == shape[longest])
+            return l->c->boxes[l->t->box0 + i].file;
+    return l->t->file;
+}
+
 static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 {
     sw_tensor *t = l->t;
@@ -428,7 +465,7 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
     if (!sw_dims_product(shape, l->ndim, &t->elements) ||
         !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX) {
         t->elements = 0;
-        return sw_fail(st, SW_EINPUT, NULL, t->name, "shape %s of %s overflows",
+        return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, t->name, "shape %s of %s overflows",
                        sw_dims_text(shape, l->ndim, text, sizeof text), sw_dtype_name(t->dtype));
     }
     t->bytes = bits / 8;
@@ -513,6 +550,43 @@ static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
+/* A gap with a cause that others have, too: shards whose numbers are missed, or a file that cannot be read. */
+static bool is_shared_gap(const lens *l)
+{
+    return l->t->holes && !l->t->overlaps &&
+           (l->lost_files || l->c->files[l->c->boxes[l->t->box0].file].number.shard);
+}
+
+/* Keep the first gap of each model file, and count the others. */
+static sw_code count_gap(lens *l, sw_status *st)
+{
+    gap *known = find_gap_of_model(l), found = { l->t->model, 1, *st };
+
+    sw_status_clear(st);
+    if (known)
+        known->count++;
+    else if (!sw_grow(&l->gaps, &l->cap_gaps, (uint64_t)l->ngaps + 1, sizeof *l->gaps, st))
+        l->gaps[l->ngaps++] = found;
+    return st->code;
+}
+
+/* Each with the number of the others. */
+static sw_code tell_gaps(const lens *l, sw_findings *findings, sw_status *st)
+{
+    for (size_t i = 0; i < l->ngaps && !st->code; i++) {
+        const gap *g = &l->gaps[i];
+        uint64_t others = g->count - 1;
+        char more[64] = "";
+
+        if (others)
+            snprintf(more, sizeof more, "; %" PRIu64 " more tensor%s such a gap", others,
+                     others == 1 ? " has" : "s have");
+        sw_fail(st, SW_EINPUT, NULL, g->first.tensor, "%.900s%s", g->first.reason, more);
+        sw_findings_take_hint(findings, l->lost_files ? hint_gap_broken : hint_gap, st);
+    }
+    return st->code;
+}
+
 /* Are elements missing? */
 static sw_code check_holes(lens *l, sw_findings *findings, sw_status *st)
 {
@@ -541,6 +615,10 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
         return st->code;
     if (!check_size(l, shape, st))
         check_holes(l, findings, st);
+    if (findings && st->code == SW_EINPUT && is_shared_gap(l)) {
+        t->broken = true;
+        count_gap(l, st);
+    }
     if (!goes_on(l, findings, l->lost_files ? hint_gap_broken : t->overlaps ? hint_overlap : hint_gap, st))
         return st->code;
     find_split(l, shape);
@@ -604,6 +682,8 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
         if (check_tensor(&l, findings, st))
             break;
     }
+    tell_gaps(&l, findings, st);
+    free(l.gaps);
     free(l.ids);
     free(l.active);
     free(l.boxes);

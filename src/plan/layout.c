@@ -550,6 +550,7 @@ void sw_layout_release(sw_layout *l)
         free(l->files[f].name);
     free(l->files);
     free(l->order);
+    free(l->set);
     free(l->box_dims);
     free(l->index_name);
     sw_buf_release(&l->unused_names);

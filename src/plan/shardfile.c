@@ -11,10 +11,12 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "plan/numbers.h"
 
 #define LENGTH_BYTES 8u
 #define METADATA_HEAD "{\"__metadata__\":{\"DCP_SHARDING_INFO\":"
-#define METADATA_TAIL ",\"DCP_VERSION\":\"1.0\",\"format\":\"pt\"}"
+#define METADATA_SET ",\"DCP_VERSION\":\"1.0\",\"" SW_SHARDS_KEY "\":"
+#define METADATA_TAIL ",\"format\":\"pt\"}"
 
 char *sw_shard_name_text(const sw_shard_name *n, char text[SW_SHARD_NAME_SIZE])
 {
@@ -36,7 +38,7 @@ static sw_code add_numbers(sw_buf *b, const uint64_t *n, unsigned count, const c
     return SW_OK;
 }
 
-/* info = "{" [ fqn ': {"saved_offsets": [' offsets "]}" *( ", " ... ) ] "}" */
+/* info = "{" [ fqn ': {"saved_offsets": [' offsets '], "global_shape": [' sizes "]}" *( ", " ... ) ] "}" */
 static sw_code add_info(const sw_shard_box *boxes, size_t n, sw_buf *b, sw_status *st)
 {
     if (add_text(b, "{", st))
@@ -45,7 +47,9 @@ static sw_code add_info(const sw_shard_box *boxes, size_t n, sw_buf *b, sw_statu
         if ((i > 0 && add_text(b, ", ", st)) ||
             sw_json_add_python(b, boxes[i].name, strlen(boxes[i].name), st) ||
             add_text(b, ": {\"saved_offsets\": [", st) ||
-            add_numbers(b, boxes[i].offsets, boxes[i].ndim, ", ", st) || add_text(b, "]}", st))
+            add_numbers(b, boxes[i].offsets, boxes[i].ndim, ", ", st) ||
+            add_text(b, "], \"global_shape\": [", st) ||
+            add_numbers(b, boxes[i].global_shape, boxes[i].ndim, ", ", st) || add_text(b, "]}", st))
             return st->code;
     return add_text(b, "}", st);
 }
@@ -115,7 +119,8 @@ static sw_code finish(sw_buf *text, sw_status *st)
     return st->code;
 }
 
-sw_code sw_shard_header(sw_shard_box *boxes, size_t n, uint32_t *order, sw_buf *text, sw_status *st)
+sw_code sw_shard_header(sw_shard_box *boxes, size_t n, const char *set, uint32_t *order, sw_buf *text,
+                        sw_status *st)
 {
     static const char zeros[LENGTH_BYTES];
     sw_buf info = SW_BUF_INIT;
@@ -123,7 +128,8 @@ sw_code sw_shard_header(sw_shard_box *boxes, size_t n, uint32_t *order, sw_buf *
     text->len = 0;
     if (place(boxes, n, order, st) || add_info(boxes, n, &info, st) ||
         sw_buf_add(text, zeros, sizeof zeros, st) || add_text(text, METADATA_HEAD, st) ||
-        sw_json_add_serde(text, info.data, info.len, st) || add_text(text, METADATA_TAIL, st))
+        sw_json_add_serde(text, info.data, info.len, st) || add_text(text, METADATA_SET, st) ||
+        sw_json_add_serde(text, set, strlen(set), st) || add_text(text, METADATA_TAIL, st))
         goto out;
     for (size_t i = 0; i < n && !st->code; i++)
         add_entry(&boxes[order[i]], text, st);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "plan/numbers.h"
 #include "plan/shardfile.h"
 
 /* ---- rules ------------------------------------------------------------------------------------------ */
@@ -277,9 +278,27 @@ static sw_code make_front(const sw_catalog *view, const sw_layout *l, const sw_l
                                       .dtype = (sw_dtype)t->out_dtype,
                                       .ndim = t->ndim,
                                       .offsets = box ? box : h->zeros,
-                                      .shape = box ? box + t->ndim : sw_tensor_shape(view, t) };
+                                      .shape = box ? box + t->ndim : sw_tensor_shape(view, t),
+                                      .global_shape = sw_tensor_shape(view, t) };
     }
-    return st->code ? st->code : sw_shard_header(h->boxes, file->count, h->order, &h->text, st);
+    return st->code ? st->code : sw_shard_header(h->boxes, file->count, l->set, h->order, &h->text, st);
+}
+
+/* What each file says of all of them. */
+static sw_code list_set(sw_layout *l, sw_status *st)
+{
+    sw_shard_name *names = sw_calloc(l->nfiles, sizeof *names, st);
+    sw_buf text = SW_BUF_INIT;
+
+    for (uint32_t f = 0; names && f < l->nfiles; f++)
+        sw_shard_name_parse(l->files[f].name, &names[f]);
+    if (names && !sw_numbers_list(names, l->nfiles, &text, st)) {
+        l->set = text.data;
+        text = (sw_buf)SW_BUF_INIT;
+    }
+    sw_buf_release(&text);
+    free(names);
+    return st->code;
 }
 
 static sw_code measure(const sw_catalog *view, sw_layout *l, sw_status *st)
@@ -331,7 +350,7 @@ sw_code sw_shard_layout_build(const sw_outputs *o, const sw_layout *whole, const
     l.box_dims = w.dims;
     l.nbox_dims = w.ndims;
     w.dims = NULL;
-    if (cut_into_files(&w, of, &l, st) || measure(w.view, &l, st))
+    if (cut_into_files(&w, of, &l, st) || list_set(&l, st) || measure(w.view, &l, st))
         goto out;
     *out = l;
     l = (sw_layout){ 0 };

@@ -195,6 +195,39 @@ def shard_metadata(offsets, **more):
     return {"DCP_SHARDING_INFO": json.dumps(info), "DCP_VERSION": "1.0", "format": "pt", **more}
 
 
+def listed(names):
+    """What a shard file that we write says of all files of its set: "MODEL:FROM-TO" words."""
+    runs = []
+    for model, shard in sorted((int(n.split("-")[3]), int(n.split("-")[1])) for n in names):
+        if runs and runs[-1][0] == model and runs[-1][2] == shard - 1:
+            runs[-1][2] = shard
+        else:
+            runs.append([model, shard, shard])
+    return " ".join(f"{model}:{first}-{last}" for model, first, last in runs)
+
+
+def own_metadata(boxes, names):
+    """shard_metadata() of our own files: full shapes, and the list of the set. boxes: {fqn: (full tensor, Box)}."""
+    info = {name: {"saved_offsets": list(b.offsets), "global_shape": list(t.shape)} for name, (t, b) in boxes.items()}
+    return {"DCP_SHARDING_INFO": json.dumps(info), "DCP_VERSION": "1.0", "SHARDWELD_SHARDS": listed(names), "format": "pt"}
+
+
+def as_torch(data):
+    """A shard file of ours or of torch as torch writes it: without what tells of lost shards; torch's library writes the keys of the
+    metadata in any order, here they are sorted."""
+    (length,) = struct.unpack("<Q", data[:8])
+    entries = json.loads(data[8 : 8 + length])
+    metadata = entries["__metadata__"]
+    metadata.pop("SHARDWELD_SHARDS", None)
+    info = json.loads(metadata["DCP_SHARDING_INFO"])
+    for box in info.values():
+        box.pop("global_shape", None)
+    entries["__metadata__"] = dict(sorted({**metadata, "DCP_SHARDING_INFO": json.dumps(info)}.items()))
+    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    raw = raw.ljust(-(-len(raw) // 8) * 8)
+    return struct.pack("<Q", len(raw)) + raw + data[8 + length :]
+
+
 def write_shard(path, boxes, metadata=None):
     """One shard file. boxes: {fqn: (full tensor, Box)}."""
     held = {name: Tensor(t.dtype, b.shape, cut(t, b)) for name, (t, b) in boxes.items()}
@@ -203,18 +236,19 @@ def write_shard(path, boxes, metadata=None):
     write(path, serialize(held, metadata))
 
 
-def write_sharded(directory, tensors, boxes, models=None, replicas=False):
+def write_sharded(directory, tensors, boxes, models=None, replicas=False, own=False):
     """A sharded checkpoint as torch's DCP writes it.
 
     boxes     {fqn: [Box or None for each rank]}
     models    {fqn: number of its model file}; None = all in 1
     replicas  write equal boxes of several ranks each time (DCP keeps the first rank's by default)
+    own       with what our own writers add
     """
     os.makedirs(directory, exist_ok=True)
     models = models or {name: 1 for name in tensors}
     top = max(models.values(), default=1)
     ranks = max((len(b) for b in boxes.values()), default=0)
-    seen = set()
+    seen, files = set(), {}
     for rank in range(ranks):
         for j in sorted(set(models.values())):
             held = {}
@@ -225,7 +259,9 @@ def write_sharded(directory, tensors, boxes, models=None, replicas=False):
                 seen.add((name, box))
                 held[name] = (tensor, box)
             if held:
-                write_shard(os.path.join(directory, shard_name(rank + 1, j, top)), held)
+                files[shard_name(rank + 1, j, top)] = held
+    for name, held in files.items():
+        write_shard(os.path.join(directory, name), held, own_metadata(held, files) if own else None)
 
 
 def write(path, data):

@@ -43,7 +43,7 @@ def shards(tensors, mesh, placements=None, models=None, of=None):
     for file, boxes in files.items():
         order = [n for n, _ in oracle.file_order([(n, tensors[n].dtype) for n in boxes])]
         parts = {n: oracle.Tensor(tensors[n].dtype, boxes[n].shape, oracle.cut(tensors[n], boxes[n])) for n in order}
-        out[file] = oracle.serialize(parts, oracle.shard_metadata({n: boxes[n].offsets for n in order}))
+        out[file] = oracle.serialize(parts, oracle.own_metadata({n: (tensors[n], boxes[n]) for n in order}, files))
     return out
 
 

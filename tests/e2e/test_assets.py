@@ -177,7 +177,7 @@ def test_of_rank_0_where_each_rank_has_a_directory_of_its_own(dirs, make, weld, 
     for rank, path in enumerate(sorted(src.glob("*.safetensors"))):
         put(tmp_path / "local" / str(rank), {path.name: path.read_bytes(), "config.json": b"%d" % rank, f"{rank}.json": b"x"})
     prefix = ["sh", os.path.join(os.path.dirname(__file__), "by_rank.sh")]
-    ok(weld(tmp_path / "local" / "@RANK@", out, "--node-local", np=2, prefix=prefix))
+    ok(weld(tmp_path / "local" / "@RANK@", out, "--node-local", "--expect-shards=2", np=2, prefix=prefix))
     same(out, {**ckpt.expect(), "config.json": b"0", "0.json": b"x"})
 
 

@@ -45,10 +45,84 @@ def info(text):
 def test_only_shard_files_when_there_are_some(dirs, make, weld):
     src, out = dirs
     ckpt = make(src)
-    for name in ("other.safetensors", oracle.model_name(1, 1), "model.safetensors", "shard-1-model-1-of-1.safetensors"):
-        oracle.write(str(src / name), b"never looked at")
-    ok(weld(src, out, np=2))
+    for name in ("other.safetensors", "OTHER.SafeTensors", oracle.model_name(1, 1), "model.safetensors"):
+        oracle.write(str(src / name), b"no header")
+    result = weld(src, out, np=2)
+    lines = ["OTHER.SafeTensors: is no shard file by its name, and has no sharding info: it is left out, and so is 1 more file"]
+    assert result.status == 0 and warnings(result) == [f"shardweld: warning: {line}" for line in lines], show(result)
     same(out, one(ckpt))
+
+
+def sharded_other(src, name):
+    """A file of another name with the sharding info of a shard."""
+    oracle.write(str(src / name), serialize({"b": Tensor("U8", (2,), b"xy")}, shard_metadata({"b": (0,)})))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shard-00000-model-00001-of-00001.safetensors", "shard-2-model-1-of-1.safetensors", "shard-00004-model-00002-of-00001.safetensors",
+     "shard-00001-model-00001-of-00001 (1).safetensors", "Kopie von shard-00001-model-00001-of-00001.safetensors",
+     "shard-00004-model-00001-of-00001.SAFETENSORS", "SHARD-00004-MODEL-00001-OF-00001.safetensors", "shard-00004.safetensors",
+     "shard-00004-model-00001-of-00001.safetensors.part", "shard-00004-model-00001-of-00001.safetensors.sha256",
+     "shard-00004-model-00001-of-00001", "rank3.safetensors", "rank3.Safetensors"],
+)  # fmt: skip
+def test_almost_shards(dirs, make, weld, name):
+    """Left out without a word they would be lost: each is an error that names it, in every command."""
+    src, out = dirs
+    make(src, ranks=3)
+    ok(weld(src, out))
+    sharded_other(src, name)
+    for command in (["consolidate", "--overwrite"], ["verify"], ["reshard", "--ranks=2"]):
+        fails(run([*command, src, out if command != ["reshard", "--ranks=2"] else out.parent / "again"], np=2), 3, name)
+    shown = run(["inspect", "--json", src])
+    assert shown.status == 3 and [f["file"] for f in json.loads(shown.stdout)["findings"]] == [name], show(shown)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".shard-00004-model-00001-of-00001.safetensors.Xa3f", ".rank3.safetensors", "shard-00003-model-00001-of-00001.safetensors.sha256",
+     "shards.txt", "model.safetensors", "model-00001-of-00002.safetensors", "diffusion_pytorch_model.safetensors", "shard-00004.log"],
+)  # fmt: skip
+def test_names_that_nobody_takes_for_shards(dirs, make, weld, name):
+    src, out = dirs
+    ckpt = make(src, ranks=3)
+    oracle.write(str(src / name), b"something else")
+    ok(weld(src, out, "--no-assets"))
+    same(out, one(ckpt))
+
+
+def test_a_copy_of_a_shard_that_is_there(dirs, make, weld):
+    src, out = dirs
+    make(src, ranks=3)
+    for end in (".bak", ".tmp", "~"):
+        shutil.copy(src / shard_name(2), src / (shard_name(2) + end))
+    (src / (shard_name(7) + ".d.safetensors")).mkdir()  # a directory is no shard
+    result = weld(src, out)
+    line = f"shardweld: warning: {shard_name(2)}.bak: is a copy of a shard file that is there: it is left out, and so are 2 more files"
+    assert result.status == 0 and warnings(result) == [line], show(result)
+
+
+def test_other_case_where_all_files_are_taken(dirs, weld):
+    src, out = dirs
+    oracle.write_plain(str(src), {"a": Tensor("U8", (2,), b"ab")}, {"a": "a.safetensors"})
+    oracle.write(str(src / "b.SAFETENSORS"), serialize({"b": Tensor("U8", (2,), b"xy")}))
+    result = weld(src, out)
+    assert result.status == 0 and len(warnings(result)) == 1 and "b.SAFETENSORS" in warnings(result)[0], show(result)
+    sharded_other(src, "b.SAFETENSORS")
+    fails(weld(src, out, "--overwrite"), 3, "b.SAFETENSORS")
+
+
+def test_swapped_operands(dirs, make, weld):
+    """A consolidated checkpoint is never welded into a directory of shards, and compared with none."""
+    src, out = dirs
+    make(src, ranks=3)
+    ok(weld(src, out))
+    before = oracle.tree(src)
+    fails(weld(out, src, np=2), 2, "did you swap", str(src))
+    fails(weld(out, src, "--overwrite"), 2, "did you swap")
+    fails(run(["verify", out, src], np=2), 2, "did you swap")
+    fails(run(["reshard", "--ranks=2", out, src]), 2, "holds shard files already", "swapped")
+    assert oracle.difference(oracle.tree(src), before) == ""
 
 
 def test_shard_files_win_over_an_index(dirs, make, weld):
@@ -319,7 +393,9 @@ def test_the_first_replica_by_name_is_used(dirs, weld):
     shard(src, 1, {"a": ("U8", (2, 2), (2, 0), b"end.")})
     shard(src, 3, {"a": ("U8", (2, 2), (2, 0), b"3rd.")})
     for np in (None, 2, 3):
-        ok(weld(src, out, "--overwrite", np=np))
+        result = weld(src, out, "--overwrite", np=np)
+        assert result.status == 0 and len(warnings(result)) == 1, show(result)
+        assert "no file has shard numbers 4 to 9, those that are there have 1 to 3, 10" in warnings(result)[0]
         same(out, expected({"a": Tensor("U8", (4, 2), b"2nd.end.")}))
 
 
@@ -573,6 +649,63 @@ def test_expect_shards_finds_a_lost_end(dirs, make, weld, rng):
     fails(weld(src, out, "--expect-shards", 3), 3, "3")
     assert not out.exists()
     ok(weld(src, out))  # the shards alone cannot tell
+
+
+def test_holes_in_the_numbers(dirs, make, weld):
+    """Legal, and told of once."""
+    src, out = dirs
+    tensors = {n: Tensor("U8", (2,), n.encode() * 2) for n in "abc"}
+    for i, n in zip((2, 3, 7), tensors):
+        shard(src, i, {n: ("U8", (2,), (0,), tensors[n].data)})
+    for command in (["consolidate"], ["verify"], ["inspect"]):
+        result = run([*command, src, *([] if command == ["inspect"] else [out])], np=2)
+        assert result.status == 0 and len(warnings(result)) == 1, show(result)
+        assert "no file has shard numbers 1, 4 to 6, those that are there have 2, 3, 7" in warnings(result)[0]
+    same(out, expected(tensors))
+
+
+def test_a_lost_middle_is_named_once(dirs, make, weld):
+    """By its number; the error names a tensor and the first missing offsets, as all gaps."""
+    src, out = dirs
+    make(src, ranks=4)
+    (src / shard_name(3)).unlink()
+    fails(weld(src, out, np=2), 3, "shard 3 of model 1 is missing", "tensor '", "from offsets [")
+
+
+@pytest.mark.parametrize("mesh", [(4,), (2, 2)])
+def test_a_lost_end_of_our_own_shards(dirs, make, weld, mesh):
+    """Full shapes and the list of the set tell of it, whichever shard it is."""
+    src, out = dirs
+    make(src)
+    ok(run(["reshard", "--mesh", "x".join(map(str, mesh)), src, src.parent / "own"]))
+    ok(weld(src.parent / "own", out))
+    for i in (4, 1):
+        lost = src.parent / "own" / shard_name(i)
+        lost.rename(src.parent / "aside")
+        fails(weld(src.parent / "own", out, "--overwrite", np=2), 3, f"shard {i} of model 1 is missing", "tensor '")
+        (src.parent / "aside").rename(lost)
+    ok(run(["verify", src.parent / "own", out]))
+
+
+def test_a_lost_end_that_held_whole_tensors(dirs, weld):
+    """No shape tells of a tensor that is gone as a whole: the list does."""
+    src, out = dirs
+    tensors = {"a": Tensor("U8", (2,), b"ab"), "z": Tensor("U8", (2,), b"yz")}
+    oracle.write_sharded(str(src), tensors, {"a": [whole((2,)), None], "z": [None, whole((2,))]}, own=True)
+    ok(weld(src, out))
+    (src / shard_name(2)).unlink()
+    fails(weld(src, out, "--overwrite"), 3, "shard 2 of model 1 is missing, which the other files of the set list")
+    assert "shard 2 of model 1 is missing" in run(["inspect", src]).stdout
+    (src / shard_name(1)).write_bytes(b"")
+    shard(src, 1, {"a": ("U8", (2,), (0,), b"ab")}, SHARDWELD_SHARDS="1:2-1")
+    fails(weld(src, out, "--overwrite"), 3, "SHARDWELD_SHARDS", shard_name(1))
+
+
+def test_offsets_that_overflow_name_the_shard(dirs, weld):
+    src, out = dirs
+    shard(src, 1, {"a": ("U8", (2, 2), (0, 0), b"abcd")})
+    shard(src, 2, {"a": ("U8", (2, 2), (2**62, 2**62), b"abcd")})
+    fails(weld(src, out), 3, shard_name(2), "overflows")
 
 
 def test_expect_shards_finds_a_lost_middle(dirs, make, weld):

@@ -27,53 +27,89 @@ def nodes(tmp_path, make):
     return build
 
 
-def local(tmp_path, *options, np):
-    return run(["consolidate", "--node-local", *options, tmp_path / "node" / "@RANK@", tmp_path / "out"], np=np, prefix=BY_RANK)
+def local(tmp_path, *options, np, ends=("--expect-shards", 4)):
+    """ends: how the last shard is known."""
+    return run(["consolidate", "--node-local", *ends, *options, tmp_path / "node" / "@RANK@", tmp_path / "out"], np=np, prefix=BY_RANK)
 
 
 def same(out, want):
     assert oracle.difference(oracle.tree(out), want) == ""
 
 
+def told(result, *lines):
+    assert result.status == 0 and warnings(result) == [f"shardweld: warning: {line}" for line in lines], show(result)
+
+
 @pytest.mark.parametrize("np", [1, 2, 3, 5])
 def test_every_rank_its_own(tmp_path, nodes, np):
     ckpt = nodes(np)
-    ok(local(tmp_path, np=np))
+    result = local(tmp_path, np=np)
+    told(result, *["rank 4 sees no shard file in the directory of its own"] * (np == 5))
     same(tmp_path / "out", ckpt.expect())
+
+
+def test_a_forgotten_node_is_missed(tmp_path, nodes):
+    """Without a word on the last shard a node that was left out would cut every tensor."""
+    ckpt = nodes(2)
+    fails(local(tmp_path, np=2, ends=()), 2, "--expect-shards", "--like")
+    assert not (tmp_path / "out").exists()
+    ok(local(tmp_path, np=2))
+    (tmp_path / "out").rename(tmp_path / "whole")
+    ok(local(tmp_path, np=2, ends=("--like", tmp_path / "whole" / oracle.INDEX)))
+    same(tmp_path / "out", ckpt.expect())
+    shutil.rmtree(tmp_path / "out")
+    for i in (3, 4):
+        (tmp_path / "node" / str((i - 1) % 2) / shard_name(i)).unlink()
+    fails(local(tmp_path, np=2), 3, "3, 4")
+    fails(local(tmp_path, np=2, ends=("--like", tmp_path / "whole" / oracle.INDEX)), 3, "shape")
+
+
+def test_shards_that_tell_the_full_shapes(tmp_path, make):
+    """What we write ourselves needs no option, and misses what is lost: another rank, or another node."""
+    make(tmp_path / "in")
+    ok(run(["reshard", "--ranks", "4", tmp_path / "in", tmp_path / "own"]))
+    for i, path in enumerate(sorted((tmp_path / "own").iterdir())):
+        (tmp_path / "node" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "node" / str(i % 2))
+    ok(local(tmp_path, np=2, ends=()))
+    shutil.rmtree(tmp_path / "out")
+    for path in (tmp_path / "node" / "1").iterdir():
+        path.unlink()
+    fails(local(tmp_path, np=2, ends=()), 3, "shards 2, 4 of model 1 are missing")
 
 
 def test_one_process(dirs, make, weld):
     src, out = dirs
-    ckpt = make(src)
-    ok(weld(src, out, "--node-local"))
+    ckpt = make(src, ranks=4)
+    ok(weld(src, out, "--node-local", "--expect-shards", 4))
     same(out, ckpt.expect())
 
 
 def test_all_see_the_same(dirs, make, weld):
     """A directory that is shared after all: one shard, read by the lowest."""
     src, out = dirs
-    ckpt = make(src)
-    ok(weld(src, out, "--node-local", np=3))
+    ckpt = make(src, ranks=4)
+    ok(weld(src, out, "--node-local", "--expect-shards", 4, np=3))
     same(out, ckpt.expect())
 
 
 def test_a_rank_that_sees_none(tmp_path, nodes):
     ckpt = nodes(3, where=lambda i, np: (i % 2,))
-    ok(local(tmp_path, np=3))
+    told(local(tmp_path, np=3), "rank 2 sees no shard file in the directory of its own")
     same(tmp_path / "out", ckpt.expect())
 
 
 def test_rank_0_sees_none(tmp_path, nodes):
-    ckpt = nodes(3, where=lambda i, np: (1 + i % 2,))
-    ok(local(tmp_path, np=3))
+    ckpt = nodes(4, where=lambda i, np: (1 + i % 2,))
+    told(local(tmp_path, np=4), "ranks 0, 3 see no shard file in the directory of their own")
     same(tmp_path / "out", ckpt.expect())
 
 
 def test_a_shard_that_no_rank_sees(tmp_path, nodes):
     nodes(2)
     (tmp_path / "node" / "0" / shard_name(1)).unlink()
-    fails(local(tmp_path, np=2), 3, "[0, 0]")
-    fails(local(tmp_path, "--expect-shards", 4, np=2), 3, "1")
+    fails(local(tmp_path, np=2, ends=()), 3, "[0, 0]", "shard 1 of model 1 is missing")
+    fails(local(tmp_path, np=2), 3, "1")
     assert not (tmp_path / "out").exists()
 
 
@@ -125,8 +161,12 @@ def test_two_saves_on_two_nodes(tmp_path, nodes):
 def test_shards_on_one_node_and_other_files_on_another(tmp_path, nodes):
     """Names of the shard form anywhere decide for all."""
     ckpt = nodes(2, where=lambda i, np: (0,))
-    oracle.write(str(tmp_path / "node" / "1" / "stray.safetensors"), b"never looked at")
-    ok(local(tmp_path, np=2))
+    oracle.write(str(tmp_path / "node" / "1" / "stray.safetensors"), b"no header")
+    told(
+        local(tmp_path, np=2),
+        "rank 1 sees no shard file in the directory of its own",
+        "stray.safetensors: is no shard file by its name, and has no sharding info: it is left out",
+    )
     same(tmp_path / "out", ckpt.expect())
 
 

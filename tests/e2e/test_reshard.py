@@ -166,7 +166,7 @@ def test_node_local(make, tmp_path):
         os.link(path, tmp_path / "node" / str(i % 3) / path.name)
     oracle.write(str(tmp_path / "node" / "0" / "config.json"), b"{}")
     oracle.write(str(tmp_path / "node" / "1" / "README.md"), b"not of rank 0")
-    args = ["reshard", "--node-local", *words((2, 2), (0, 1)), tmp_path / "node" / "@RANK@", tmp_path / "out"]
+    args = ["reshard", "--node-local", "--expect-shards", "4", *words((2, 2), (0, 1)), tmp_path / "node" / "@RANK@", tmp_path / "out"]
     ok(run(args, np=3, prefix=["sh", os.path.join(HERE, "by_rank.sh")]))
     assert oracle.difference(oracle.tree(tmp_path / "out"), {**shards(ckpt.tensors, (2, 2), (0, 1)), "config.json": b"{}"}) == ""
 
@@ -179,7 +179,7 @@ def test_node_local_into_the_input_of_a_rank(make, tmp_path):
     for i, path in enumerate(sorted((tmp_path / "in").iterdir())):
         os.link(path, tmp_path / "node" / str(i % 2) / path.name)
     before = snapshot(tmp_path / "node" / "1")
-    args = ["reshard", "--overwrite", "--node-local", *words((2,)), tmp_path / "node" / "@RANK@", tmp_path / "node" / "1"]
+    args = ["reshard", "--overwrite", "--node-local", "--expect-shards", "4", *words((2,)), tmp_path / "node" / "@RANK@", tmp_path / "node" / "1"]
     fails(run(args, np=2, prefix=["sh", os.path.join(HERE, "by_rank.sh")]), 2, shard_name(2), "is a file of the input")
     assert snapshot(tmp_path / "node" / "1") == before
 
@@ -263,7 +263,9 @@ def test_consolidated_inputs(tmp_path, rng):
 def test_models_of_shards_are_kept(make, tmp_path, rng):
     models = {n: (2, 5)[i % 2] for i, n in enumerate(small_tensors(rng))}
     ckpt = make(tmp_path / "in", models=models)
-    done(tmp_path / "in", tmp_path / "out", mesh=(4,))
+    result = done(tmp_path / "in", tmp_path / "out", mesh=(4,), quiet=False)
+    lines = ["shardweld: warning: of 5 model files, numbers 1, 3, 4 have no shard at all: their tensors are missing, unless they never had any"]
+    assert warnings(result) == lines, show(result)
     same(tmp_path / "out", shards(ckpt.tensors, (4,), None, models))
     assert oracle.difference(weld(tmp_path / "out", tmp_path / "b"), weld(tmp_path / "in", tmp_path / "a")) == ""
 
@@ -511,7 +513,8 @@ def test_side_files(tmp_path, make):
             ".hf_metadata/.hidden": b"", ".hf_metadata/model.safetensors": b"", ".hf_metadata/x.index.json": b""}  # fmt: skip
     for name, data in {**come, **stay}.items():
         oracle.write(str(src / name), data)
-    done(src, out, mesh=(2,))
+    result = done(src, out, mesh=(2,), quiet=False)
+    assert [line.split(": ")[2] for line in warnings(result)] == ["other.safetensors"], show(result)
     assert oracle.difference(oracle.tree(out), {**shards(ckpt.tensors, (2,)), **come}) == ""
 
 
@@ -790,7 +793,7 @@ def test_many_ranks(tmp_path, rng):
     assert names == [shard_name(i) for i in range(1, 4001)]
     for rank in range(0, 4000, 97):
         row = {n: (t, oracle.Box((rank, 0), (1, 4))) for n, t in sorted(tensors.items())}
-        oracle.write_shard(str(tmp_path / "want"), row)
+        oracle.write_shard(str(tmp_path / "want"), row, oracle.own_metadata(row, names))
         assert (tmp_path / "want").read_bytes() == (tmp_path / "out" / names[rank]).read_bytes()
     assert seconds <= 30, seconds
 

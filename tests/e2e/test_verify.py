@@ -155,8 +155,8 @@ def test_node_local(tmp_path, make):
         (tmp_path / "node" / str(rank)).mkdir(parents=True)
     for i, path in enumerate(sorted((tmp_path / "in").iterdir())):
         shutil.copy(path, tmp_path / "node" / str(i % 3))
-    ok(run(["consolidate", "--node-local", tmp_path / "node" / "@RANK@", tmp_path / "out"], np=3, prefix=BY_RANK))
-    again = ["verify", "--node-local", tmp_path / "node" / "@RANK@", tmp_path / "out"]
+    ok(run(["consolidate", "--node-local", "--expect-shards=4", tmp_path / "node" / "@RANK@", tmp_path / "out"], np=3, prefix=BY_RANK))
+    again = ["verify", "--node-local", "--expect-shards=4", tmp_path / "node" / "@RANK@", tmp_path / "out"]
     ok(run(again, np=3, prefix=BY_RANK))
     path, (_, _, begin, _) = where(tmp_path / "out", "model.layers.0.q.weight")
     flip(path, begin + 4)

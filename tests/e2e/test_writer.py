@@ -65,9 +65,9 @@ def test_random(tmp_path, number, np):
     env = {"OMPI_MCA_io": str(rng.choice(["ompio", "romio321"]))}
     saved(save("consolidated", spec, tmp_path / "out", *options, np=np, env=env))
     same(tmp_path / "out", expected(tensors, models))
-    # The shards are those that torch would write, and welding them gives the same bytes.
+    # The shards are those that torch would write, but for what tells of lost ones, and welding them gives the same bytes.
     saved(save("shards", spec, tmp_path / "shards", *options, np=np, env=env))
-    oracle.write_sharded(str(tmp_path / "theirs"), tensors, boxes, models)
+    oracle.write_sharded(str(tmp_path / "theirs"), tensors, boxes, models, own=True)
     same(tmp_path / "shards", oracle.tree(tmp_path / "theirs"))
     ok(runner.run(["consolidate", tmp_path / "shards", tmp_path / "welded"]))
     same(tmp_path / "welded", oracle.tree(tmp_path / "out"))
@@ -135,7 +135,7 @@ def test_replace(tmp_path, rng, np):
         if kind == "consolidated":
             same(out, expected(tensors))
         else:
-            oracle.write_sharded(str(tmp_path / "theirs"), tensors, boxes)
+            oracle.write_sharded(str(tmp_path / "theirs"), tensors, boxes, own=True)
             same(out, oracle.tree(tmp_path / "theirs"))
     assert sorted(n for n in os.listdir(tmp_path) if n.startswith(".")) == []
 

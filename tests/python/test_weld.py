@@ -59,6 +59,18 @@ def test_alone_the_library_is_called_by_one_process(checkpoint, tmp_path):
         assert not oracle.difference(oracle.tree(tmp_path / name), checkpoint.expect())
 
 
+@pytest.mark.parametrize("call", ["weld(src, out)", "consolidate_safetensors_files_on_every_rank(src, out, None)"])
+def test_fewer_shards_than_processes(call, checkpoint, tmp_path):
+    """Who welds has mostly saved: the end may be missing. With as many, and where the set lists its files, there is nothing to say."""
+    words = f"{checkpoint.path}: the highest shard number is 4, but 5 processes are here"
+    own = tmp_path / "own"
+    shardweld.reshard(checkpoint.path, own, "4", comm="self")
+    for np, src, told in ((5, checkpoint.path, 1), (4, checkpoint.path, 0), (5, own, 0)):
+        program = f"import shardweld\nsrc, out = {str(src)!r}, {str(tmp_path / f'{np}{told}')!r}\nshardweld.{call}"
+        done = ranks.run([*ranks.mpirun(np), sys.executable, "-c", program])
+        assert done.status == 0 and done.stderr.count(words) == told, done.stderr
+
+
 def as_dtype(tensor, dtype, numpy_dtype):
     values = np.frombuffer(tensor.data, "<f4").astype(numpy_dtype)
     return oracle.Tensor(dtype, tensor.shape, values.tobytes())

@@ -83,6 +83,40 @@ static const struct {
     { "", false },
 };
 
+static const struct {
+    const char *name;
+    sw_name_look look;
+    sw_shard_name number; /* of SHARD and LEFTOVER */
+    bool copy;
+} looks[] = {
+    { "shard-00002-model-00001-of-00003.safetensors", SW_LOOKS_SHARD, { 2, 1, 3 }, false },
+    { "shard-00000-model-00001-of-00001.safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "shard-2-model-1-of-1.safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "shard-00001-model-00002-of-00001.safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "shard-00001-model-00001-of-00001 (1).safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "copy of shard-00001-model-00001-of-00001.safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "SHARD-00001-MODEL-00001-OF-00001.SAFETENSORS", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "shard-x.safetensors", SW_LOOKS_ALMOST, { 0, 0, 0 }, false },
+    { "shard-00002-model-00001-of-00003.safetensors.tmp", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, true },
+    { "shard-00002-model-00001-of-00003.safetensors.part", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, true },
+    { "shard-00002-model-00001-of-00003.safetensors~", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, true },
+    { "shard-00002-model-00001-of-00003.safetensors.sha256", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, false },
+    { "shard-00002-model-00001-of-00003", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, false },
+    { "old Shard-2-Model-1-Of-3.bak", SW_LOOKS_LEFTOVER, { 2, 1, 3 }, true },
+    { ".shard-00002-model-00001-of-00003.safetensors.Xa3f", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "shard-18446744073709551616-model-00001-of-00001.part", SW_LOOKS_OTHER, { 0, 0, 0 }, true },
+    { "shards.txt", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "shard-00002-model.log", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "model.safetensors", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "model-00001-of-00002.safetensors", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "diffusion_pytorch_model.safetensors", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "model.safetensors.index.json", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { ".safetensors", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+    { "rank3.safetensors", SW_LOOKS_STRAY, { 0, 0, 0 }, false },
+    { "MODEL.SafeTensors", SW_LOOKS_STRAY, { 0, 0, 0 }, false },
+    { "", SW_LOOKS_OTHER, { 0, 0, 0 }, false },
+};
+
 static void assert_same(sw_shard_name got, sw_shard_name want)
 {
     assert_int_equal(got.shard, want.shard);
@@ -100,6 +134,19 @@ static void test_shards(void **state)
         print_message("%s\n", shards[i].name);
         assert_int_equal(ok, shards[i].ok);
         assert_same(got, shards[i].want);
+    }
+}
+
+static void test_looks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
+        sw_shard_name got = { 7, 7, 7 };
+
+        print_message("%s\n", looks[i].name);
+        assert_int_equal(sw_name_judge(looks[i].name, &got), looks[i].look);
+        assert_same(got, looks[i].number);
+        assert_int_equal(sw_name_is_copy(looks[i].name), looks[i].copy);
     }
 }
 
@@ -154,7 +201,8 @@ static void test_ends_with(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shards), cmocka_unit_test(test_models),    cmocka_unit_test(test_consolidated),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_looks), cmocka_unit_test(test_models),    cmocka_unit_test(test_consolidated),
         cmocka_unit_test(test_lone),   cmocka_unit_test(test_ends_with),
     };
 

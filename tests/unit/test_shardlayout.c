@@ -163,10 +163,10 @@ static void assert_headers(const fixture *f, uint64_t step)
             const uint64_t *box = sw_slot_box(&f->l, slot), *all = sw_tensor_shape(&f->o.view, t);
 
             boxes[k] = (sw_shard_box){
-                t->name, (sw_dtype)t->out_dtype, t->ndim, box ? box : zeros, box ? box + t->ndim : all, 0, 0
+                t->name, (sw_dtype)t->out_dtype, t->ndim, box ? box : zeros, box ? box + t->ndim : all, all, 0, 0
             };
         }
-        assert_int_equal(sw_shard_header(boxes, file->count, order, &want, &st), SW_OK);
+        assert_int_equal(sw_shard_header(boxes, file->count, f->l.set, order, &want, &st), SW_OK);
         assert_int_equal(file->header_len + 8, want.len);
         assert_int_equal(file->size, want.len + boxes[file->count - 1].end);
         for (uint32_t k = 0; k < file->count; k++) {
