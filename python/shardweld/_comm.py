@@ -294,16 +294,9 @@ def _is_open_mpi() -> bool:
     return hasattr(lib(), "ompi_mpi_comm_world")
 
 
-def _launched() -> str | None:
-    """The size variable by which the launcher of our own MPI shows itself."""
-    # A worker of torchrun is a child of the rank, if there is one, and not the rank.
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return None
-    if _is_open_mpi():
-        names = ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK"]
-    else:  # Open MPI's mpirun sets PMIX_RANK too, and another MPI cannot answer that
-        names = ["PMI_SIZE"] if "OMPI_COMM_WORLD_SIZE" in os.environ else ["PMI_SIZE", "PMIX_RANK"]
-    return next((name for name in names if name in os.environ), None)
+def _launched() -> bool:
+    """By the launcher of our own MPI. A worker of torchrun is a child of the rank, if there is one, and not the rank."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ and bool(lib().sw_comm_launched())
 
 
 def _refuse_singletons() -> None:
@@ -363,11 +356,11 @@ def open_comm(comm: Any = None) -> Iterator[Comm]:
         finally:
             made.close()
     else:
-        launcher = _launched()
-        if launcher is None:
+        launched = _launched()
+        if not launched:
             _refuse_singletons()
         # mpirun -n 1 needs no MPI.
-        yield Comm() if launcher is None or os.environ.get("OMPI_COMM_WORLD_SIZE") == "1" else _mpi_world()
+        yield Comm() if not launched or os.environ.get("OMPI_COMM_WORLD_SIZE") == "1" else _mpi_world()
 
 
 def _make_comm(comm: Any) -> Comm:

@@ -335,6 +335,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_watchdog_start": (c_int, [_comm, c_void_p, POINTER(c_void_p), _st]),
     "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
+    "sw_comm_launched": (c_bool, []),
     "sw_comm_world": (c_int, [_comm, _st]),
     "sw_comm_launched": (c_bool, []),
     "sw_comm_mpi_release": (None, [_comm]),

@@ -184,7 +184,8 @@ bool sw_comm_launched(void)
 #ifdef OPEN_MPI
     return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
 #else
-    return getenv("PMI_SIZE") || (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
+    return getenv("PMI_SIZE") || getenv("PMI_FD") || getenv("PMI_PORT") ||
+           (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
 #endif
 }
 
