@@ -268,6 +268,7 @@ typedef struct sw_result {
     double seconds_write;   /* fill and write */
     double seconds_verify;  /* read back and compare, where that was asked for */
     double seconds_publish; /* sync and rename */
+    char *staging;          /* the staging directory, where it stays; only on rank 0; NULL = it does not */
 } sw_result;
 
 /* Local. Free what a result holds and empty it. */

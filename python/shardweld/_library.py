@@ -176,6 +176,7 @@ class Result(Structure):
         ("seconds_write", c_double),
         ("seconds_verify", c_double),
         ("seconds_publish", c_double),
+        ("staging", c_char_p),
     ]
 
 

@@ -137,29 +137,13 @@ sw_code sw_beside_list(sw_beside *b, sw_status *st)
 
 /* ---- staging ---------------------------------------------------------------------------------------- */
 
-static sw_code stage_asset(const sw_beside *b, const char *dir, sw_asset *a, const sw_config_rule *rule,
-                           sw_status *st)
+sw_code sw_beside_stage(const sw_beside *b, const sw_stage *stage, sw_status *st)
 {
     sw_job *r = b->job;
-    char *path = sw_path_join(dir, a->name, st);
 
-    a->text = new_text(b, a->name);
-    if (path && !sw_check_cancel(r->opt->cancel, st) && !sw_path_mkdirs_for(path, st))
-        sw_asset_stage(a, path, rule, r->result->band_size, !r->opt->no_sync, &r->warnings, st);
-    free(path);
-    return st->code;
-}
-
-sw_code sw_beside_stage(const sw_beside *b, const char *dir, sw_status *st)
-{
-    sw_job *r = b->job;
-    sw_config_rule rule;
-
-    if (sw_job_config_rule(r, &rule, st))
-        return st->code;
-    for (size_t i = 0; i < r->assets.n && !st->code; i++)
-        stage_asset(b, dir, &r->assets.items[i], rule.dtype == SW_NDTYPES ? NULL : &rule, st);
-    return st->code;
+    for (size_t i = 0; i < r->assets.n; i++)
+        r->assets.items[i].text = new_text(b, r->assets.items[i].name);
+    return sw_job_stage_assets(r, stage, st);
 }
 
 void sw_beside_release(sw_beside *b)

@@ -16,8 +16,8 @@ typedef struct sw_beside {
  * replaced. Errors: SW_EINPUT (a mapping that cannot be read), SW_EIO, SW_ENOMEM. */
 sw_code sw_beside_list(sw_beside *b, sw_status *st);
 
-/* Local. Stage all of it below dir; sizes become those of the copies. Errors: as sw_asset_stage(), SW_ECANCEL. */
-sw_code sw_beside_stage(const sw_beside *b, const char *dir, sw_status *st);
+/* Local. Stage all of it; sizes become those of the copies. Errors: as sw_asset_stage(), SW_ECANCEL. */
+sw_code sw_beside_stage(const sw_beside *b, const sw_stage *stage, sw_status *st);
 
 void sw_beside_release(sw_beside *b);
 

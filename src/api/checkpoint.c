@@ -109,7 +109,7 @@ static sw_code check_like(opening *o, sw_status *st)
     char *dir = sw_path_dir(o->opt->like, st);
     sw_map map = SW_MAP_INIT;
 
-    if (sw_agree(o->comm, st) || sw_like_read(o->comm, o->opt->like, &map, st))
+    if (sw_agree(o->comm, st) || sw_like_read(o->comm, o->opt->like, o->opt->cancel, &map, st))
         goto out;
     compare_names(o, &map, st);
     if (!sw_agree(o->comm, st))

@@ -411,7 +411,8 @@ sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
     sw_job_begin(r, result ? result : &unwanted, st);
     steps(r, st);
     if (sw_job_is_root(r))
-        sw_stage_close(r->stage, st);
+        sw_stage_close(r->stage, &r->result->staging, st);
+    sw_tell_staging(r->opt, r->result);
     sw_job_end(r, st);
     if (!result)
         sw_result_release(&unwanted);
@@ -446,5 +447,6 @@ void sw_result_release(sw_result *result)
     free(result->shards);
     free(result->assets);
     free(result->index);
+    free(result->staging);
     *result = (sw_result){ 0 };
 }

@@ -174,6 +174,12 @@ sw_code sw_config_rule_of(const sw_options *opt, sw_config_rule *rule, sw_status
 /* Local. The same; a line in warnings when it is to be and cannot. */
 sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st);
 
+/* Rank 0. Stage the model's other files, as they are to be; sizes become those of the copies. Errors: as sw_asset_stage(), SW_ECANCEL. */
+sw_code sw_job_stage_assets(sw_job *r, const sw_stage *stage, sw_status *st);
+
+/* Local. Warn of a staging directory that stays. */
+void sw_tell_staging(const sw_options *opt, const sw_result *result);
+
 /* Rank 0. Stage the index and make all visible. */
 sw_code sw_job_publish(sw_job *r, sw_status *st);
 

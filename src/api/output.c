@@ -1,6 +1,7 @@
 /* OUTPUT_DIR: taken, looked at, prepared and published, by rank 0; see job.h. What is the input's is never lost. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,12 +45,13 @@ static sw_code take_output(sw_job *r, sw_status *st)
     bool staging;
 
     if (!r->in)
-        return r->opt->dry_run ? SW_OK
-                               : sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st);
+        return r->opt->dry_run
+                   ? SW_OK
+                   : sw_stage_open(r->out, !r->opt->no_sync, r->opt->cancel, &r->stage, &r->recovered, st);
     if (sw_path_stat(r->in, &in_kind, &in, st) || has_staging(r, &staging, st))
         return st->code;
     if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
-        sw_stage_open(r->out, !r->opt->no_sync, &r->stage, &r->recovered, st))
+        sw_stage_open(r->out, !r->opt->no_sync, r->opt->cancel, &r->stage, &r->recovered, st))
         return st->code;
     if (sw_job_check_input(r, in_kind, st))
         return st->code;
@@ -419,21 +421,31 @@ sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
     return st->code;
 }
 
-static sw_code stage_assets(sw_job *r, sw_status *st)
+sw_code sw_job_stage_assets(sw_job *r, const sw_stage *stage, sw_status *st)
 {
     sw_config_rule rule;
 
     if (sw_job_config_rule(r, &rule, st))
         return st->code;
     for (size_t i = 0; i < r->assets.n && !st->code; i++) {
-        char *path = sw_stage_path(r->stage, r->assets.items[i].name, st);
+        sw_asset *a = &r->assets.items[i];
 
-        if (path && !sw_check_cancel(r->opt->cancel, st))
-            sw_asset_stage(&r->assets.items[i], path, rule.dtype == SW_NDTYPES ? NULL : &rule,
+        if (!sw_stage_make_room(stage, a->name, st) && !sw_check_cancel(r->opt->cancel, st))
+            sw_asset_stage(a, sw_stage_fresh(stage), rule.dtype == SW_NDTYPES ? NULL : &rule,
                            r->result->band_size, !r->opt->no_sync, &r->warnings, st);
-        free(path);
     }
     return st->code;
+}
+
+void sw_tell_staging(const sw_options *opt, const sw_result *result)
+{
+    char *text;
+
+    if (!result->staging || !opt->warn ||
+        asprintf(&text, "the staging directory %s stays", result->staging) < 0)
+        return;
+    opt->warn(opt->user, text);
+    free(text);
 }
 
 /* Rank 0. All that can be known to fail, fails now. */
@@ -450,10 +462,10 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
     if (p && !check_names_apart(p, n, st) && !check_inputs_safe(r, p, n, st))
         sw_publication_check(r->out, p, n, r->old, r->nold, st);
     for (uint32_t f = 0; f < r->layout.nfiles && !st->code; f++)
-        free(sw_stage_path(r->stage, r->layout.files[f].name, st)); /* makes its parents */
+        sw_stage_make_room(r->stage, r->layout.files[f].name, st);
     free(p);
     if (!st->code)
-        stage_assets(r, st);
+        sw_job_stage_assets(r, r->stage, st);
     return st->code;
 }
 
@@ -462,20 +474,17 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
 /* Rank 0. */
 sw_code sw_job_publish(sw_job *r, sw_status *st)
 {
-    sw_publication *p = NULL;
-    char *path = NULL;
+    const char *index = r->layout.index_name;
+    sw_publication *p;
     size_t n;
 
-    if (r->layout.index_name) {
-        path = sw_stage_path(r->stage, r->layout.index_name, st);
-        if (!path || sw_path_write(path, r->index.data, r->index.len, !r->opt->no_sync, st))
-            goto out;
-    }
+    if (index &&
+        (sw_stage_make_room(r->stage, index, st) ||
+         sw_below_write(sw_stage_fresh(r->stage), index, r->index.data, r->index.len, !r->opt->no_sync, st)))
+        return st->code;
     p = list_publications(r, &n, st);
     if (p && !sw_check_cancel(r->opt->cancel, st))
         sw_stage_publish(r->stage, p, n, r->old, r->nold, r->fingerprint, st);
-out:
     free(p);
-    free(path);
     return st->code;
 }

@@ -102,7 +102,8 @@ static sw_code open_output(reshard *s, sw_status *st)
     sw_job *r = &s->job;
 
     if (check_dirs(r, st) ||
-        (!r->opt->dry_run && sw_shardset_open(r->out, !r->opt->no_sync, &s->set, &r->recovered, st)) ||
+        (!r->opt->dry_run &&
+         sw_shardset_open(r->out, !r->opt->no_sync, r->opt->cancel, &s->set, &r->recovered, st)) ||
         sw_shardset_existing(r->out, &r->old, &r->nold, st) ||
         sw_warn_of_consolidated(r->out, &r->warnings, st))
         return st->code;
@@ -259,7 +260,7 @@ static sw_code prepare_output(reshard *s, sw_status *st)
     if (list_publications(s, st) || check_space(s, st) || check_old(r, st) ||
         sw_job_add_replaced_assets(r, st) ||
         sw_publication_check(r->out, s->files, s->nfiles, r->old, r->nold, st) ||
-        sw_beside_stage(&s->beside, sw_shardset_dir(s->set), st))
+        sw_beside_stage(&s->beside, sw_shardset_stage(s->set), st))
         return st->code;
     return list_publications(s, st); /* sizes of what was edited */
 }
@@ -308,7 +309,8 @@ static void run(reshard *s, const sw_given *g, sw_status *st)
         return;
     steps(s, st);
     if (sw_job_is_root(&s->job))
-        sw_shardset_close(s->set, st);
+        sw_shardset_close(s->set, &s->job.result->staging, st);
+    sw_tell_staging(s->job.opt, s->job.result);
     sw_job_end(&s->job, st);
 }
 

@@ -151,7 +151,7 @@ sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *
 
     if (own)
         return sw_map_parse_numbers(own, strlen(own), sw_fqn_map_name(opt), map, st);
-    if (!sw_scan_option_file(comm, opt->fqn_map, &text, st))
+    if (!sw_scan_option_file(comm, opt->fqn_map, opt->cancel, &text, st))
         sw_map_parse_numbers(text.data, text.len, opt->fqn_map, map, st);
     sw_buf_release(&text);
     return st->code;
@@ -162,7 +162,7 @@ static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
     const char *like = r->opt->like;
     char *dir = sw_path_dir(like, st);
 
-    if (sw_agree(r->comm, st) || sw_like_read(r->comm, like, &r->map, st))
+    if (sw_agree(r->comm, st) || sw_like_read(r->comm, like, r->opt->cancel, &r->map, st))
         goto out;
     rule->index_name = sw_path_name(like);
     sw_like_compare(r->comm, &r->outputs.view, dir, &r->map, r->opt->node_local, &r->warnings, NULL, st);

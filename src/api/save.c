@@ -314,7 +314,8 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
     if (s->shards) {
         sw_shard_save_end(&s->set, st);
     } else {
-        sw_stage_close(s->job.stage, st);
+        sw_stage_close(s->job.stage, &s->result.staging, st);
+        sw_tell_staging(s->job.opt, &s->result);
         sw_job_end(&s->job, st);
     }
     for (size_t r = 0; s->orders && r < s->nranks; r++)
@@ -355,7 +356,7 @@ static sw_code write_places(const order *o, const sw_held *held, const volatile 
                      .sync = o->head.sync,
                      .cancel = cancel };
 
-    return sw_wait_for_dir(o->dir, st) ? st->code : sw_scatter_write(&s, st);
+    return sw_scatter_write(&s, st);
 }
 
 /* Do the records speak of what is there? */
@@ -367,9 +368,9 @@ static bool is_for(const order *o, const sw_held *held)
     if (o->head.nitems != held->n || o->head.items != hash_items(held))
         return false;
     for (uint64_t i = 0; i < o->head.nrecords; i++)
-        if (o->head.shards
-                ? choices[i].box >= held->n
-                : places[i].box >= held->n || places[i].file >= o->head.nfiles || places[i].dtype >= SW_NDTYPES)
+        if (o->head.shards ? choices[i].box >= held->n
+                           : places[i].box >= held->n || places[i].file >= o->head.nfiles ||
+                                 places[i].dtype >= SW_NDTYPES)
             return false;
     return true;
 }
@@ -387,9 +388,10 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
         sw_held_init(items, n, "this rank", &held, st))
         goto out;
     if (!is_for(&o, &held))
-        sw_fail(st, SW_EUSAGE, NULL, NULL,
-                "these are not the boxes that the coordinator was told of: names, dtypes, shapes or their order "
-                "differ");
+        sw_fail(
+            st, SW_EUSAGE, NULL, NULL,
+            "these are not the boxes that the coordinator was told of: names, dtypes, shapes or their order "
+            "differ");
     else if (o.head.nrecords)
         o.head.shards ? write_shards(&o, &held, cancel, st) : write_places(&o, &held, cancel, st);
 out:

@@ -216,7 +216,7 @@ static sw_code open_output(sw_shard_save *s, sw_status *st)
 {
     uint64_t ignored; /* what is in memory may have other values by now */
 
-    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, &s->set, &ignored, st))
+    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, s->opt->cancel, &s->set, &ignored, st))
         return st->code;
     return look_at_output(s, st);
 }
@@ -346,7 +346,8 @@ static void release(sw_shard_save *s)
 
 void sw_shard_save_end(sw_shard_save *s, sw_status *st)
 {
-    sw_shardset_close(s->set, st);
+    sw_shardset_close(s->set, &s->result->staging, st);
+    sw_tell_staging(s->opt, s->result);
     release(s);
 }
 
@@ -365,7 +366,8 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
     if (sw_writer_begin(comm, "sw_save_shards", &g, items, n, &s.held, st))
         goto out;
     steps(&s, st);
-    sw_shardset_close(s.set, st);
+    sw_shardset_close(s.set, &s.result->staging, st);
+    sw_tell_staging(s.opt, s.result);
     if (st->code != SW_ECOMM) {
         sw_agree(comm, st);
         s.result->bytes_written = s.written;

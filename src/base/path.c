@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,36 +58,39 @@ static int open_retry(const char *path, int flags, mode_t mode)
     return fd;
 }
 
-/* What has become a pipe since it was looked at must not make anybody wait. */
-sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
+/* The one way to open what is there for reading. What has become a pipe since it was looked at must not make anybody wait. */
+static sw_code open_to_read(const char *path, const char *show, bool any, bool *missing, int *fd,
+                            sw_status *st)
 {
+    sw_code code = SW_OK;
     struct stat s;
 
-    sw_step("opening", shown(show, path));
-    *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
+    sw_step("opening", show);
+    *fd = open_retry(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (missing)
+        *missing = *fd < 0 && (errno == ENOENT || errno == ENOTDIR);
     if (*fd < 0)
-        return sw_fail_errno(st, shown(show, path), errno, "cannot open");
+        return missing && *missing ? SW_OK : sw_fail_errno(st, show, errno, "cannot open");
     if (fstat(*fd, &s) != 0)
-        sw_fail_errno(st, shown(show, path), errno, "cannot stat");
-    else if (!S_ISREG(s.st_mode))
-        sw_fail(st, SW_EINPUT, shown(show, path), NULL, "is no regular file");
-    if (st->code) {
+        code = sw_fail_errno(st, show, errno, "cannot stat");
+    else if (!S_ISREG(s.st_mode) && (!any || S_ISDIR(s.st_mode)))
+        code = sw_fail(st, SW_EINPUT, show, NULL, "is no regular file");
+    if (code) {
         close(*fd);
         *fd = -1;
     }
-    return st->code;
+    return code;
 }
 
-sw_code sw_fd_create_mode(const char *path, const char *show, mode_t mode, int *fd, sw_status *st)
+sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
 {
-    sw_step("making", shown(show, path));
-    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, mode);
-    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
+    return open_to_read(path, shown(show, path), false, NULL, fd, st);
 }
 
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st)
 {
-    return sw_fd_create_mode(path, show, 0666, fd, st);
+    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, 0666);
+    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
 }
 
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st)
@@ -197,26 +201,51 @@ sw_code sw_fd_close(int fd, const char *show, sw_status *st)
 
 /* ---- whole files -------------------------------------------------------------------------------- */
 
-/* Read to the end by read(2), so that pipes (a shell's <(...)) work too. */
-static sw_code read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st)
+/* A writer may still come to a pipe that nobody has written to: not for ever. */
+#define WRITER_SECONDS 10
+#define WAIT_MS 100
+
+/* A pipe had nothing to give: wait for it, a little. False: it is at its end. */
+static bool wait_for_pipe(int fd, const char *show, bool eof, uint64_t *waited, const volatile int *cancel,
+                          sw_status *st)
 {
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+
+    if (poll(&p, 1, WAIT_MS) > 0 && eof)
+        return false; /* whoever wrote is gone */
+    *waited += eof;
+    if (cancel && *cancel)
+        sw_fail(st, SW_ECANCEL, NULL, NULL, "interrupted by a signal");
+    else if (*waited * WAIT_MS > WRITER_SECONDS * 1000)
+        sw_fail(st, SW_EINPUT, show, NULL, "nobody writes into this pipe");
+    return true;
+}
+
+/* To the end by read(2), so that pipes (a shell's <(...)) work too; the descriptor does not block. */
+static sw_code read_all(int fd, const char *show, uint64_t max, const volatile int *cancel, sw_buf *b,
+                        sw_status *st)
+{
+    struct stat s = { 0 };
+    uint64_t waited = 0;
+    sw_code code = SW_OK;
     ssize_t got;
 
     sw_step("reading", show);
-    for (;;) {
-        if (sw_buf_reserve(b, 65536, st))
-            return st->code;
+    while (!code && !(code = sw_buf_reserve(b, 65536, st))) {
         got = SW_FAULT("read") ? -1 : read(fd, b->data + b->len, (size_t)sw_min(b->cap - b->len, CALL_MAX));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return sw_fail_errno(st, show, errno, "cannot read");
-        if (got == 0)
-            return SW_OK;
-        b->len += (size_t)got;
-        if (b->len > max)
+        if (got > 0 && (b->len += (size_t)got) > max)
             return sw_fail(st, SW_EINPUT, show, NULL, "the file is larger than %" PRIu64 " bytes", max);
+        if (got > 0 || (got < 0 && errno == EINTR))
+            continue;
+        if (got < 0 && errno != EAGAIN)
+            return sw_fail_errno(st, show, errno, "cannot read");
+        if (got == 0 && (b->len > 0 || fstat(fd, &s) != 0 || !S_ISFIFO(s.st_mode)))
+            break;
+        if (!wait_for_pipe(fd, show, got == 0, &waited, cancel, st))
+            break;
+        code = st->code;
     }
+    return code;
 }
 
 char *sw_path_dir(const char *path, sw_status *st)
@@ -236,25 +265,35 @@ const char *sw_path_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+sw_code sw_fd_read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st)
+{
+    b->len = 0;
+    return read_all(fd, show, max, NULL, b, st);
+}
+
+static sw_code read_whole(const char *path, const char *show, uint64_t max, bool any,
+                          const volatile int *cancel, sw_buf *b, bool *missing, sw_status *st)
+{
+    int fd;
+    sw_code code = open_to_read(path, show, any, missing, &fd, st);
+
+    b->len = 0;
+    if (code || fd < 0)
+        return code;
+    code = read_all(fd, show, max, cancel, b, st);
+    close(fd); /* nothing was written: what it says does not matter */
+    return code;
+}
+
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
                      sw_status *st)
 {
-    sw_code code;
-    int fd;
+    return read_whole(path, shown(show, path), max, false, NULL, b, missing, st);
+}
 
-    b->len = 0;
-    if (missing)
-        *missing = false;
-    fd = open_retry(path, O_RDONLY, 0);
-    if (fd < 0 && missing && (errno == ENOENT || errno == ENOTDIR)) {
-        *missing = true;
-        return SW_OK;
-    }
-    if (fd < 0)
-        return sw_fail_errno(st, shown(show, path), errno, "cannot open");
-    code = read_all(fd, shown(show, path), max, b, st);
-    close(fd); /* nothing was written: what it says does not matter */
-    return code;
+sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *cancel, sw_buf *b, sw_status *st)
+{
+    return read_whole(path, path, max, true, cancel, b, NULL, st);
 }
 
 sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync, sw_status *st)
@@ -330,11 +369,17 @@ static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
     return SW_OK;
 }
 
-/* All names of an open directory, which is closed. */
-static sw_code read_names(DIR *dir, const char *show, sw_dir *out, sw_status *st)
+sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st)
 {
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
     sw_code code = SW_OK;
+
+    memset(out, 0, sizeof *out);
+    if (!dir)
+        code = sw_fail_errno(st, show, errno, "cannot list");
+    if (!dir && fd >= 0)
+        close(fd);
 
     while (!code) {
         errno = 0;
@@ -345,7 +390,8 @@ static sw_code read_names(DIR *dir, const char *show, sw_dir *out, sw_status *st
     }
     if (!code && errno)
         code = sw_fail_errno(st, show, errno, "cannot list");
-    closedir(dir);
+    if (dir)
+        closedir(dir);
     if (code)
         sw_dir_release(out);
     else if (out->n > 1)
@@ -355,14 +401,11 @@ static sw_code read_names(DIR *dir, const char *show, sw_dir *out, sw_status *st
 
 sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st)
 {
-    DIR *dir;
+    int fd;
 
-    memset(out, 0, sizeof *out);
     sw_step("listing", path);
-    dir = SW_FAULT("opendir") ? NULL : opendir(path);
-    if (!dir)
-        return sw_fail_errno(st, path, errno, "cannot list");
-    return read_names(dir, path, out, st);
+    fd = SW_FAULT("opendir") ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return sw_fd_list(fd, path, out, st);
 }
 
 void sw_dir_release(sw_dir *d)
@@ -374,14 +417,6 @@ void sw_dir_release(sw_dir *d)
 }
 
 /* ---- changing directories ----------------------------------------------------------------------- */
-
-sw_code sw_path_mkdir(const char *path, bool *made, sw_status *st)
-{
-    int r = SW_FAULT("mkdir") ? -1 : mkdir(path, 0777);
-
-    *made = r == 0;
-    return r == 0 || errno == EEXIST ? SW_OK : sw_fail_errno(st, path, errno, "cannot make the directory");
-}
 
 /* One part of a path. What is there already is fine if it is a directory, whatever mkdir says: some file
  * systems complain of missing permission or of being read-only first. */
@@ -468,88 +503,6 @@ void sw_path_rmdirs(const char *path, size_t kept)
             n--;
     }
     free(part);
-}
-
-sw_code sw_path_rename(const char *from, const char *to, sw_status *st)
-{
-    struct stat was, is;
-    bool known;
-    int r, err;
-
-    sw_step("renaming to", to);
-    known = lstat(from, &was) == 0;
-    r = SW_FAULT("rename") ? -1 : rename(from, to);
-    err = errno;
-    if (r == 0 || (err == ENOENT && known && lstat(to, &is) == 0 && is.st_ino == was.st_ino))
-        return SW_OK;
-    return sw_fail(st, err == ENOMEM ? SW_ENOMEM : SW_EIO, to, NULL, "cannot rename %s to it: %s", from,
-                   strerror(err));
-}
-
-sw_code sw_path_unlink(const char *path, sw_status *st)
-{
-    int r;
-
-    sw_step("removing", path);
-    r = SW_FAULT("unlink") ? -1 : unlink(path);
-    return r != 0 && !is_absence(errno) ? sw_fail_errno(st, path, errno, "cannot remove") : SW_OK;
-}
-
-static sw_code remove_below(int parent, const char *name, const char *show, sw_status *st);
-
-/* Empty an open directory, which is closed; show is its path. */
-static sw_code remove_items(int fd, const char *show, sw_status *st)
-{
-    sw_dir items = { NULL, 0, 0 };
-    sw_code code = SW_OK, one;
-    DIR *dir;
-    int copy;
-
-    copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    dir = copy < 0 || SW_FAULT("opendir") ? NULL : fdopendir(copy);
-    if (!dir) {
-        code = sw_fail_errno(st, show, errno, "cannot list");
-        if (copy >= 0)
-            close(copy);
-    } else {
-        code = read_names(dir, show, &items, st);
-    }
-    for (size_t i = 0; i < items.n; i++) {
-        char *path = sw_path_join(show, items.names[i], st);
-
-        one = path ? remove_below(fd, items.names[i], path, st) : st->code;
-        code = code ? code : one;
-        free(path);
-    }
-    sw_dir_release(&items);
-    close(fd);
-    return code;
-}
-
-/* Remove name in the open directory parent, and all below it. Opened one level at a time without following
- * links, so that nobody who swaps a directory for a link can lead us elsewhere. */
-static sw_code remove_below(int parent, const char *name, const char *show, sw_status *st)
-{
-    sw_code code = SW_OK;
-    int fd, r;
-
-    fd = SW_FAULT("open") ? -1 : openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return SW_OK;
-    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
-        r = SW_FAULT("unlink") ? -1 : unlinkat(parent, name, 0);
-    else if (fd < 0)
-        return sw_fail_errno(st, show, errno, "cannot open");
-    else if ((code = remove_items(fd, show, st)))
-        return code;
-    else
-        r = SW_FAULT("rmdir") ? -1 : unlinkat(parent, name, AT_REMOVEDIR);
-    return r != 0 && errno != ENOENT ? sw_fail_errno(st, show, errno, "cannot remove") : SW_OK;
-}
-
-sw_code sw_path_remove_tree(const char *path, sw_status *st)
-{
-    return remove_below(AT_FDCWD, path, path, st);
 }
 
 sw_code sw_path_sync_dir(const char *path, sw_status *st)

@@ -1,5 +1,5 @@
-/* Files and directories: the only place that opens, reads, renames, syncs and lists. All functions are
- * local. Each names the path in its error; code SW_EIO, or SW_ENOMEM. Interrupted calls are repeated.
+/* Files and directories by their paths, links followed; what a run makes it makes below a directory that it holds open (below.h). No
+ * other place opens, reads, syncs and lists. All functions are local. Each names the path in its error; code SW_EIO, or SW_ENOMEM. Interrupted calls are repeated.
  * Every system call goes through SW_FAULT (fault.h), so that tests can make each of them fail; the site has the
  * name of the call: open read write close fsync stat mkdir rename unlink rmdir opendir readdir statfs fallocate.
  * show is the name for messages where it is not the path itself. */
@@ -29,10 +29,15 @@ bool sw_path_same(const struct stat *a, const struct stat *b);
 char *sw_path_dir(const char *path, sw_status *st);
 const char *sw_path_name(const char *path);
 
-/* Whole file into b (emptied first). At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
+/* A whole regular file into b (emptied first); anything else is SW_EINPUT, and nobody waits for it. At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
  * SW_OK, where the file does not exist. show = the name for messages (NULL: path). */
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
                      sw_status *st);
+
+/* The same for what a person names, which may be a pipe or a device: waits for whoever writes into it, but not longer than until *cancel
+ * (may be NULL) is raised (SW_ECANCEL), and for somebody to begin at most 10 s. */
+sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *cancel, sw_buf *b,
+                         sw_status *st);
 
 /* Create or replace a file with these bytes; sync: fsync before close. Mode 0666 & ~umask. Replacing truncates:
  * for files that nobody else looks at. */
@@ -45,8 +50,8 @@ sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync,
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
 sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st);
 
-/* The same with mode & ~umask: what is copied from a file that not all may read. */
-sw_code sw_fd_create_mode(const char *path, const char *show, mode_t mode, int *fd, sw_status *st);
+/* The rest of an open file into b (emptied first), which may be at most max bytes. */
+sw_code sw_fd_read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st);
 
 /* Exactly n bytes at offset from an open file. A file that ends before is SW_EINPUT ("shorter than ..."). */
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st);
@@ -80,21 +85,9 @@ sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st);
 /* Parents of a file path only. */
 sw_code sw_path_mkdirs_for(const char *path, sw_status *st);
 
-/* One directory, exclusively: *made is false, with SW_OK, where something of that name exists. */
-sw_code sw_path_mkdir(const char *path, bool *made, sw_status *st);
-
 /* Remove the directories that make up the tail of path, the last one first, down to (and without) the one that the
  * first kept characters name. Those that are not empty, or cannot be removed, stay: there is no error. */
 void sw_path_rmdirs(const char *path, size_t kept);
-
-/* A rename that a server did, but whose answer was lost (ENOENT, and the file is at its target), is a success. */
-sw_code sw_path_rename(const char *from, const char *to, sw_status *st);
-
-/* Remove a file; one that is not there is no error. */
-sw_code sw_path_unlink(const char *path, sw_status *st);
-
-/* Remove a directory tree without following links; a missing one is no error. Goes on after errors, reports the first. */
-sw_code sw_path_remove_tree(const char *path, sw_status *st);
 
 /* fsync a directory; EINVAL and ENOTSUP from it are no error. */
 sw_code sw_path_sync_dir(const char *path, sw_status *st);
@@ -121,6 +114,9 @@ typedef struct sw_dir {
     size_t n, cap;
 } sw_dir;
 sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st);
+
+/* The same of an open directory, which is closed; fd -1: errno tells why it is not. */
+sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st);
 void sw_dir_release(sw_dir *d);
 
 /* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does not tell. */

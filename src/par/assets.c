@@ -13,7 +13,6 @@
 #include "plan/sized.h"
 
 #define CONFIG_NAME "config.json"
-#define METADATA_NAME ".hf_metadata"
 
 /* A model has some dozens of files: a directory of more is another than was meant. */
 #define ENTRIES_MAX 100000u
@@ -57,7 +56,7 @@ static bool is_known(const char *name)
 /* The one at the top, and that of .hf_metadata. */
 static bool is_config(const char *name)
 {
-    return strcmp(name, CONFIG_NAME) == 0 || strcmp(name, METADATA_NAME "/" CONFIG_NAME) == 0;
+    return strcmp(name, CONFIG_NAME) == 0 || strcmp(name, SW_METADATA_DIR "/" CONFIG_NAME) == 0;
 }
 
 /* What speaks of the shards. */
@@ -67,13 +66,18 @@ static bool is_mapping(const char *name)
            strcmp(name, "fqn_to_dtype_mapping.json") == 0;
 }
 
-/* Weights that a loader might take instead of ours. Mappings only go along with shards. */
-static bool is_never(const search *s, const char *name)
+bool sw_asset_is_never(const char *name)
 {
     static const char *const never[] = { "*.safetensors", "*.bin",  "*.pt", "*.pth",  "*.ckpt",
                                          "*.distcp",      "*.gguf", "*.h5", "*.onnx", "*.index.json" };
 
-    return matches(never, sizeof never / sizeof *never, name) || (is_mapping(name) && !s->prefix);
+    return matches(never, sizeof never / sizeof *never, name);
+}
+
+/* Mappings only go along with shards. */
+static bool is_never(const search *s, const char *name)
+{
+    return sw_asset_is_never(name) || (is_mapping(name) && !s->prefix);
 }
 
 /* A line about a file that stays behind. */
@@ -238,7 +242,7 @@ static sw_code search_root(search *s, const char *root, bool below, bool *there,
 /* INPUT_DIR/.hf_metadata, which came with the input: as a link it may lead to anything. */
 static sw_code search_metadata(search *s, const char *input_dir, sw_status *st)
 {
-    char *metadata = sw_path_join(input_dir, METADATA_NAME, st);
+    char *metadata = sw_path_join(input_dir, SW_METADATA_DIR, st);
     bool is_link, there;
     sw_path_kind kind;
     struct stat found;
@@ -316,7 +320,7 @@ sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_
     bool there;
 
     if (!begin(&s, input_dir, st) && !search_root(&s, input_dir, false, &there, st)) {
-        s.prefix = METADATA_NAME;
+        s.prefix = SW_METADATA_DIR;
         search_metadata(&s, input_dir, st);
     }
     return finish(&s, st);
@@ -425,19 +429,19 @@ static sw_code copy_content(const sw_asset *a, const content *c, int to, uint64_
     return st->code;
 }
 
-sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
+sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_config_rule *rule, uint64_t piece, bool sync,
                        sw_buf *warnings, sw_status *st)
 {
-    int to = -1;
+    int fd = -1;
     content c;
 
-    if (open_content(a, rule, &c, warnings, st) || sw_fd_create_mode(path, a->name, c.mode, &to, st) ||
-        copy_content(a, &c, to, piece, st))
+    if (open_content(a, rule, &c, warnings, st) || sw_below_create(to, a->name, c.mode, &fd, st) ||
+        copy_content(a, &c, fd, piece, st))
         goto out;
     if (sync)
-        sw_fd_sync(to, a->name, st);
+        sw_fd_sync(fd, a->name, st);
 out:
-    sw_fd_close(to, a->name, st);
+    sw_fd_close(fd, a->name, st);
     close_content(a, &c, st);
     return st->code;
 }
@@ -522,7 +526,7 @@ static sw_code has_config(const char *path, bool *has, sw_status *st)
 /* The path of the one that comes along, newly allocated; NULL = there is none, or an error. show: its name for messages. */
 static char *find_config(const char *input_dir, const char *assets_dir, const char **show, sw_status *st)
 {
-    static const char *const names[] = { METADATA_NAME "/" CONFIG_NAME, CONFIG_NAME };
+    static const char *const names[] = { SW_METADATA_DIR "/" CONFIG_NAME, CONFIG_NAME };
     bool has = false;
 
     for (size_t i = assets_dir ? 1 : 0; i < 2 && !st->code; i++) {

@@ -5,9 +5,15 @@
 #ifndef SW_PAR_ASSETS_H
 #define SW_PAR_ASSETS_H
 
-#include "base/buf.h"
+#include "base/below.h"
 #include "format/config.h"
 #include "plan/catalog.h"
+
+/* Where a sharded checkpoint keeps the model's other files, and mappings. */
+#define SW_METADATA_DIR ".hf_metadata"
+
+/* Local. Weights that a loader might take instead of ours, and indices: never a side file, by the last part of its name. */
+bool sw_asset_is_never(const char *name);
 
 typedef struct sw_asset {
     char *name;   /* relative to where it was found, and to OUTPUT_DIR */
@@ -50,12 +56,12 @@ sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char
 sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
                               sw_status *st);
 
-/* Local. Copy one to path, whose directory is there; its mode is the source's & 0666 & ~umask. a->size becomes the size of the copy.
+/* Local. Copy one to its name below to, where its directory is and nothing of that name; its mode is the source's & 0666 & ~umask. a->size becomes the size of the copy.
  *   rule      config.json (the one at the top, and of .hf_metadata) is edited by it; one that is not JSON is copied as it is, with a line in warnings;
  *             NULL = copies only
  *   piece     bytes of memory for copying, at least 1; config.json is read whole where it is edited
  * Errors: SW_EINPUT (it became shorter meanwhile, or is no regular file any more), SW_EIO, SW_ENOMEM. */
-sw_code sw_asset_stage(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece, bool sync,
+sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_config_rule *rule, uint64_t piece, bool sync,
                        sw_buf *warnings, sw_status *st);
 
 /* Local. Is the file at path, byte for byte, what sw_asset_stage() would make there?

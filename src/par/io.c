@@ -6,14 +6,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/num.h"
-#include "base/path.h"
 #include "base/step.h"
 
 /* How long a file that another rank made may stay invisible (lookup caches of network file systems). */
@@ -22,28 +23,34 @@
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
-static sw_code create_file(sw_out *o, const char *path, sw_status *st)
+static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
     sw_step("making", o->show);
-    o->fd = SW_FAULT("create") ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    o->fd = SW_FAULT("create") ? -1 : sw_below_fd(dir, o->show, O_RDWR | O_CREAT | O_EXCL);
     if (o->fd < 0)
         return sw_fail_errno(st, o->show, errno, "cannot create");
     return sw_path_reserve(o->fd, o->show, o->size, st);
 }
 
-static sw_code open_file(sw_out *o, const char *path, sw_status *st)
+/* Nobody but a rank of ours made it: it is a file, and has no second name by which it could be somebody else's. */
+static sw_code open_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
     const struct timespec wait = { 0, OPEN_WAIT_NS };
+    struct stat s;
 
     sw_step("opening", o->show);
     for (int i = 0; i < OPEN_TRIES; i++) {
-        o->fd = SW_FAULT("open_out") ? -1 : open(path, O_RDWR | O_CLOEXEC);
+        o->fd = SW_FAULT("open_out") ? -1 : sw_below_fd(dir, o->show, O_RDWR);
         if (o->fd >= 0 || errno != ENOENT)
             break;
         nanosleep(&wait, NULL);
     }
     if (o->fd < 0)
         return sw_fail_errno(st, o->show, errno, "cannot open what another rank created");
+    if (fstat(o->fd, &s) != 0)
+        return sw_fail_errno(st, o->show, errno, "cannot look at it");
+    if (!S_ISREG(s.st_mode) || s.st_nlink > 1)
+        return sw_fail(st, SW_EIO, o->show, NULL, "is not the file that another rank created");
     return SW_OK;
 }
 
@@ -69,12 +76,45 @@ static sw_code keep_from_aggregating(sw_out *o, sw_transport *how, MPI_Info info
     return err == MPI_SUCCESS ? st->code : sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close");
 }
 
+/* Does the path lead to the file that is open? */
+static bool leads_to(const char *path, int fd)
+{
+    struct stat a, b;
+
+    return lstat(path, &a) == 0 && fstat(fd, &b) == 0 && sw_path_same(&a, &b);
+}
+
+/* A path by which MPI-IO opens exactly this file: the name in its directory, which is held open, so that nobody can put anything in the
+ * way. (Not the descriptor of the file itself: Open MPI makes names of its own of the last part, and all ranks' must be the same.) Where
+ * there is no /proc it is the path. */
+static char *path_for_mpi(const sw_out *o, const sw_below *dir, int parent, const char *last, sw_status *st)
+{
+    char *path = NULL;
+
+    if (asprintf(&path, "/proc/self/fd/%d/%s", parent, last) < 0) {
+        sw_fail_nomem(st, strlen(last));
+        return NULL;
+    }
+    if (leads_to(path, o->fd))
+        return path;
+    free(path);
+    return sw_path_join(dir->path, o->show, st);
+}
+
 /* All ranks have opened the file by POSIX, so that this will not fail on one of them alone. */
-static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, sw_transport *how, sw_status *st)
+static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const sw_below *dir, sw_transport *how, sw_status *st)
 {
     MPI_Info info = MPI_INFO_NULL;
-    int err;
+    const char *last;
+    int parent = sw_below_parent(dir, o->show, &last), err;
+    char *path = NULL;
 
+    if (parent < 0)
+        sw_fail_errno(st, o->show, errno, "cannot open its directory");
+    else
+        path = path_for_mpi(o, dir, parent, last, st);
+    if (path && !leads_to(path, o->fd))
+        sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
     sw_transport_hints(how, &info, st);
     if (!sw_agree(o->group, st)) {
         sw_step_joint("opening", o->show);
@@ -84,33 +124,38 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const char *path, sw_transport 
             err = MPI_ERR_IO;
         if (err != MPI_SUCCESS)
             sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot open");
+        else if (!leads_to(path, o->fd))
+            sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
         if (!sw_agree(o->group, st))
             keep_from_aggregating(o, how, info, st);
     }
+    free(path);
+    if (parent >= 0)
+        close(parent);
     if (info != MPI_INFO_NULL)
         MPI_Info_free(&info);
     return st->code;
 }
 
-sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
+sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st)
 {
     MPI_Comm mpi;
 
     *o = (sw_out){
-        .group = group, .show = show, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL
+        .group = group, .show = name, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL
     };
     if (group->rank == 0)
-        create_file(o, path, st);
+        create_file(o, dir, st);
     if (sw_agree(group, st))
         goto failed;
     if (group->rank != 0)
-        open_file(o, path, st);
+        open_file(o, dir, st);
     if (sw_agree(group, st))
         goto failed;
     /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written by POSIX. */
-    if (sw_comm_mpi(group, &mpi) && !how->aggregates[0] && !strchr(path, ':')) {
-        open_mpi(o, mpi, path, how, st);
+    if (sw_comm_mpi(group, &mpi) && !how->aggregates[0] && !strchr(name, ':')) {
+        open_mpi(o, mpi, dir, how, st);
         if (sw_agree(group, st))
             goto failed;
     }
@@ -120,19 +165,19 @@ failed:
     return st->code;
 }
 
-sw_code sw_out_create_alone(const char *path, const char *show, uint64_t size, sw_status *st)
+sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st)
 {
-    sw_out o = { .show = show, .size = size, .fd = -1 };
+    sw_out o = { .show = name, .size = size, .fd = -1 };
 
-    create_file(&o, path, st);
-    return sw_fd_close(o.fd, show, st);
+    create_file(&o, dir, st);
+    return sw_fd_close(o.fd, name, st);
 }
 
-sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_t size, bool durable,
+sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
                           sw_status *st)
 {
-    *o = (sw_out){ .show = show, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL };
-    return open_file(o, path, st);
+    *o = (sw_out){ .show = name, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL };
+    return open_file(o, dir, st);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------ */

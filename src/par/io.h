@@ -6,6 +6,7 @@
 #ifndef SW_PAR_IO_H
 #define SW_PAR_IO_H
 
+#include "base/below.h"
 #include "par/comm.h"
 #include "par/transport.h"
 #include "plan/schedule.h"
@@ -22,17 +23,18 @@ typedef struct sw_out {
 
 /* Collective over group. Create the file (its first rank does), reserve its space, open it on every rank.
  *   group  borrowed until sw_out_close()
- *   path   in the staging directory, must not exist; only borrowed now. show: its name for messages, borrowed
+ *   dir    of the staged files (sw_staged_open()); only borrowed now
+ *   name   there, must not exist; borrowed
  *   durable  begin to write to the disk at once, for sw_out_sync()
  *   how    chosen by sw_transport_choose(); learns what the first files are opened with
  * All ranks return the same. On an error nothing is open. Errors: SW_EIO. */
-sw_code sw_out_open(sw_out *o, const sw_comm *group, const char *path, const char *show, uint64_t size,
+sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st);
 
 /* Local, for ranks that have no MPI between them. One of them creates the file and reserves its space, then each opens it for itself:
  * sw_out_write_all(), sw_out_sync() and sw_out_close() are local for what is opened so. Errors: SW_EIO. */
-sw_code sw_out_create_alone(const char *path, const char *show, uint64_t size, sw_status *st);
-sw_code sw_out_open_alone(sw_out *o, const char *path, const char *show, uint64_t size, bool durable,
+sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st);
+sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
                           sw_status *st);
 
 /* Collective over group: every rank comes, with an empty band when it has nothing or st holds an error. Writes data to

@@ -1,26 +1,32 @@
 /* The journal of a publication; see journal.h. Text, so that a person can read what a killed run was about:
  *
- *     shardweld journal 1
+ *     shardweld journal 2
+ *     home 524290 524301 1700000000123456789 0123456789abcdef    OUTPUT_DIR, staging, when it was made, number
  *     fingerprint 00f1e2d3c4b5a697
  *     clash 0
- *     new 1048 32:model-00001-of-00001.safetensors     size, length of the name, name
+ *     new 1048 524305 32:model-00001-of-00001.safetensors        size, inode, length of the name, name
  *     old 28:model.safetensors.index.json
- *     sum 0123456789abcdef                             hash of all that stands above
+ *     sum 0123456789abcdef                                       hash of all that stands above
  *
  * Lengths, because names of old files may hold any byte but NUL and the slash. */
 #include "par/journal.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/hash.h"
-#include "base/path.h"
 #include "base/sort.h"
 #include "format/maps.h"
 #include "format/names.h"
+#include "par/assets.h"
+#include "par/scan.h"
 
-#define FIRST_LINE "shardweld journal 1\n"
+#define FIRST_WORDS "shardweld journal "
+#define FIRST_LINE FIRST_WORDS "2\n"
+#define DRAFT_NAME SW_JOURNAL_NAME ".tmp"
 #define JOURNAL_MAX ((uint64_t)1 << 30)
 
 bool sw_journal_is_index(const char *name)
@@ -121,15 +127,64 @@ void sw_journal_release(sw_journal *j)
     *j = empty;
 }
 
+/* ---- names -------------------------------------------------------------------------------------- */
+
+static const char *last_part(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+
+    return slash ? slash + 1 : name;
+}
+
+static bool is_staging(const char *name)
+{
+    size_t n = strlen(SW_STAGING_NAME);
+
+    return strncmp(name, SW_STAGING_NAME, n) == 0 && (name[n] == '/' || name[n] == '\0');
+}
+
+/* Weights or an index, by the last part. */
+static bool is_checkpoint(const char *name)
+{
+    return sw_name_ends_with(last_part(name), ".safetensors") || sw_name_is_index(last_part(name));
+}
+
+/* Nothing hidden but .hf_metadata at the top, and no weights of other kinds. */
+static bool is_side_file(const char *name)
+{
+    static const char metadata[] = SW_METADATA_DIR "/";
+    size_t n = strncmp(name, metadata, sizeof metadata - 1) == 0 ? sizeof metadata - 1 : 0;
+
+    for (const char *part = name + n; part; part = (part = strchr(part, '/')) ? part + 1 : NULL)
+        if (*part == '.')
+            return false;
+    return !sw_asset_is_never(last_part(name));
+}
+
+bool sw_journal_may_be_new(const char *name)
+{
+    return sw_name_is_below(name) && !is_staging(name) && (is_checkpoint(name) || is_side_file(name));
+}
+
+bool sw_journal_may_be_old(const sw_journal *j, const char *name)
+{
+    return sw_below_is_name(name) && !is_staging(name) &&
+           (is_checkpoint(name) || sw_journal_is_new(j, name) || strcmp(name, SW_FILE_MAP_NAME) == 0 ||
+            strcmp(name, SW_DTYPE_MAP_NAME) == 0);
+}
+
 /* ---- writing ------------------------------------------------------------------------------------ */
 
 static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
 {
-    if (sw_buf_addf(b, st, FIRST_LINE "fingerprint %016" PRIx64 "\nclash %d\n", j->fingerprint, j->clash))
+    if (sw_buf_addf(b, st,
+                    FIRST_LINE "home %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64
+                               "\nfingerprint %016" PRIx64 "\nclash %d\n",
+                    j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint, j->clash))
         return st->code;
     for (size_t i = 0; i < j->nfiles; i++)
-        if (sw_buf_addf(b, st, "new %" PRIu64 " %zu:%s\n", j->files[i].size, strlen(j->files[i].name),
-                        j->files[i].name))
+        if (sw_buf_addf(b, st, "new %" PRIu64 " %" PRIu64 " %zu:%s\n", j->files[i].size, j->files[i].ino,
+                        strlen(j->files[i].name), j->files[i].name))
             return st->code;
     for (size_t i = 0; i < j->nold; i++)
         if (sw_buf_addf(b, st, "old %zu:%s\n", strlen(j->old[i]), j->old[i]))
@@ -137,22 +192,18 @@ static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
     return sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
 }
 
-sw_code sw_journal_write(const sw_journal *j, const char *dir, bool sync, sw_status *st)
+sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
-    char *path = sw_path_join(dir, SW_JOURNAL_NAME, st);
-    char *draft = sw_path_join(dir, SW_JOURNAL_NAME ".tmp", st);
-    sw_code code = path && draft ? compose(j, &text, st) : st->code;
+    sw_code code = compose(j, &text, st);
 
     if (!code)
-        code = sw_path_write(draft, text.data, text.len, sync, st);
+        code = sw_below_write(staging, DRAFT_NAME, text.data, text.len, sync, st);
     if (!code)
-        code = sw_path_rename(draft, path, st);
+        code = sw_below_rename(staging, DRAFT_NAME, staging, SW_JOURNAL_NAME, st);
     if (!code && sync)
-        code = sw_path_sync_dir(dir, st);
+        code = sw_below_sync(staging, NULL, st);
     sw_buf_release(&text);
-    free(draft);
-    free(path);
     return code;
 }
 
@@ -203,7 +254,7 @@ static char *take_name(reader *r, sw_status *st)
 
 static sw_code take_new(reader *r, sw_journal *j, sw_status *st)
 {
-    uint64_t size = take_number(r, 10, " ");
+    uint64_t size = take_number(r, 10, " "), ino = take_number(r, 10, " ");
     char *name = take_name(r, st);
 
     if (!name || sw_grow(&j->files, &r->files_cap, (uint64_t)j->nfiles + 1, sizeof *j->files, st)) {
@@ -211,6 +262,7 @@ static sw_code take_new(reader *r, sw_journal *j, sw_status *st)
         return st->code;
     }
     j->files[j->nfiles].name = name;
+    j->files[j->nfiles].ino = ino;
     j->files[j->nfiles++].size = size;
     return SW_OK;
 }
@@ -227,18 +279,41 @@ static sw_code take_old(reader *r, sw_journal *j, sw_status *st)
     return SW_OK;
 }
 
-/* Old names were read from the directory or checked when they were; still, a journal must not lead elsewhere. */
-static bool stays_below(const char *name)
+/* Whoever reads such a journal must find out what became of his files before anything of them goes. */
+static sw_code refuse(const char *path, const char *why, sw_status *st)
 {
-    bool ok = *name && *name != '/';
+    return sw_fail(
+        st, SW_EIO, path, NULL,
+        "this journal is not obeyed: %s; look into its directory, where old/ holds replaced files and new/ "
+        "their successors, and move or remove it",
+        why);
+}
 
-    while (ok && *name) {
-        size_t n = strcspn(name, "/");
+/* Who forges one can guess inodes, but cannot set when the directory was made. */
+static bool is_home(const sw_journal_home *was, const sw_journal_home *is)
+{
+    return was->out == is->out && was->staging == is->staging && was->number == is->number &&
+           (was->born == is->born || !is->born);
+}
 
-        ok = n > 0 && !(n == 2 && name[0] == '.' && name[1] == '.');
-        name += n + (name[n] == '/' ? 1 : 0);
-    }
-    return ok;
+static void take_home(reader *r, sw_journal_home *home)
+{
+    home->out = take_number(r, 10, " ");
+    home->staging = take_number(r, 10, " ");
+    home->born = take_number(r, 10, " ");
+    home->number = take_number(r, 16, "\n");
+}
+
+/* All names are such as a publication of ours may have. */
+static bool names_are_ours(const sw_journal *j)
+{
+    bool ours = true;
+
+    for (size_t i = 0; i < j->nfiles; i++)
+        ours = ours && sw_journal_may_be_new(j->files[i].name);
+    for (size_t i = 0; i < j->nold; i++)
+        ours = ours && sw_journal_may_be_old(j, j->old[i]);
+    return ours;
 }
 
 static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_status *st)
@@ -247,7 +322,12 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
     const char *sum;
     sw_code code = SW_OK;
 
-    r.bad = !take_word(&r, FIRST_LINE "fingerprint ");
+    if (!take_word(&r, FIRST_LINE) && take_word(&r, FIRST_WORDS))
+        return refuse(path, "it is of another version of this program", st);
+    r.bad = !take_word(&r, "home ");
+    if (!r.bad)
+        take_home(&r, &j->home);
+    r.bad = r.bad || !take_word(&r, "fingerprint ");
     j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
     j->clash = !r.bad && take_number(&r, 10, "\n") != 0;
     while (!r.bad && !code && take_word(&r, "new "))
@@ -258,29 +338,33 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
     r.bad = r.bad || !take_word(&r, "sum ");
     r.bad = r.bad || take_number(&r, 16, "\n") != sw_hash(0, text->data, (size_t)(sum - text->data));
     r.bad = r.bad || r.at != r.end || j->nfiles == 0;
-    for (size_t i = 0; i < j->nfiles; i++)
-        r.bad = r.bad || !sw_name_is_below(j->files[i].name);
-    for (size_t i = 0; i < j->nold; i++)
-        r.bad = r.bad || !stays_below(j->old[i]);
     if (!code && r.bad)
-        code = sw_fail(
-            st, SW_EIO, path, NULL,
-            "this journal of a run that was killed is damaged, near byte %zu; look into its directory, "
-            "where old/ holds replaced files and new/ their successors, and remove it",
-            (size_t)(r.at - text->data));
+        code = refuse(path, "it is damaged", st);
     return code ? code : finish(j, st);
 }
 
-sw_code sw_journal_read(sw_journal *j, const char *dir, bool *missing, sw_status *st)
+sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
+                        sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
-    char *path = sw_path_join(dir, SW_JOURNAL_NAME, st);
-    sw_code code = path ? sw_path_read(path, NULL, JOURNAL_MAX, &text, missing, st) : st->code;
+    char *path = sw_path_join(staging->path, SW_JOURNAL_NAME, st);
+    int fd = -1;
+    sw_code code = path ? sw_below_open_own(staging, SW_JOURNAL_NAME, O_RDONLY, &fd, missing, st) : st->code;
 
-    if (!code && !*missing && !(code = sw_buf_add(&text, "", 1, st))) {
+    if (code || *missing)
+        goto out;
+    if (!(code = sw_fd_read_all(fd, path, JOURNAL_MAX, &text, st)) &&
+        !(code = sw_buf_add(&text, "", 1, st))) {
         text.len--;
         code = parse(j, &text, path, st);
     }
+    if (!code && !is_home(&j->home, home))
+        code = refuse(
+            path, "it was written in another directory, of which this is a copy, or came from elsewhere", st);
+    if (!code && !names_are_ours(j))
+        code = refuse(path, "it names files that no publication makes or replaces", st);
+    close(fd);
+out:
     sw_buf_release(&text);
     free(path);
     return code;

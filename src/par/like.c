@@ -91,11 +91,12 @@ static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map 
     return st->code;
 }
 
-sw_code sw_like_read(const sw_comm *comm, const char *index, sw_map *weight_map, sw_status *st)
+sw_code sw_like_read(const sw_comm *comm, const char *index, const volatile int *cancel, sw_map *weight_map,
+                     sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
-    if (!sw_scan_option_file(comm, index, &text, st) &&
+    if (!sw_scan_option_file(comm, index, cancel, &text, st) &&
         !sw_index_parse(text.data, text.len, index, weight_map, st) && weight_map->n == 0)
         sw_fail(st, SW_EINPUT, index, NULL, "no weight_map");
     sw_buf_release(&text);

@@ -9,7 +9,8 @@
 /* Collective. Read the index that --like names.
  *   weight_map  empty at first; release in any case
  * Errors: SW_EUSAGE when there is none; SW_EINPUT (not an index, or one that names nothing). All ranks return the same. */
-sw_code sw_like_read(const sw_comm *comm, const char *index, sw_map *weight_map, sw_status *st);
+sw_code sw_like_read(const sw_comm *comm, const char *index, const volatile int *cancel, sw_map *weight_map,
+                     sw_status *st);
 
 /* Collective. Compare shapes and dtypes of the catalogue with the files beside the index, as far as they exist; each header is
  * read by one rank (by rank 0 when node-local).

@@ -10,9 +10,9 @@
  *     there and unlocked: the next run takes it as it is.
  *
  * Where locks do not work (ENOLCK and its kin), making the file exclusively decides, and a file that was touched
- * within ten minutes counts as a living run's. Of those that want to remove a dead one's file, one at a time makes a
- * directory beside it, looks again, and removes it; then whoever makes the file anew has it. (If a file could be
- * removed without that, a slow starter might remove the new file of a fast one.) Two gaps remain: a starter killed
+ * within ten minutes counts as a living run's, unless it says that nobody holds it. Of those that want to take a dead one's place, one at
+ * a time makes a directory beside it, looks again, and puts a file of its own in the place of the old one. (If that could be
+ * done without, a slow starter might replace the new file of a fast one.) Two gaps remain: a starter killed
  * just there blocks the others for ten minutes; and a holder may sleep for ten minutes and wake up, for which
  * there is sw_lock_check(): the text in the file is no longer its own.
  *
@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +39,7 @@
 #include "base/hash.h"
 #include "base/path.h"
 #include "base/step.h"
+#include "par/gather.h"
 
 #define TOUCH_SECONDS 30
 #define DEAD_SECONDS 600         /* without locks: no sign of life for so long means dead */
@@ -46,10 +48,25 @@
 #define TEXT_MAX 1024
 #define TRIES 200
 
+/* First line of a file that nobody holds, and the line of its number. */
+#define FREE_TEXT "free\n"
+#define NUMBER_KEY "number "
+
+/* How long a text may be on its way: it is written when the file is made. */
+#define TEXT_TENTHS 10
+
+/* Who is about to take a dead run's place, and his file until it is there. */
+#define GUARD_NAME SW_LOCK_NAME ".takeover"
+#define DRAFT_NAME SW_LOCK_NAME ".new"
+
 struct sw_lock {
-    char *dir, *path;
+    const sw_below *dir;
+    const volatile int *cancel;
+    char *path;          /* for messages */
     char text[TEXT_MAX]; /* what we wrote into the file */
+    uint64_t number;
     int fd;
+    bool created; /* the file was not there: nobody's number is in it */
     bool written; /* text is in the file */
     pthread_t keeper;
     bool keeping, stop;
@@ -73,29 +90,42 @@ static const char *my_job(void)
     return "none";
 }
 
+/* Not to be guessed where the system can draw one. */
+static uint64_t draw(void)
+{
+    struct timespec now = { 0, 0 };
+    uint64_t n = 0;
+
+    if (getrandom(&n, sizeof n, GRND_NONBLOCK) != (ssize_t)sizeof n || n == 0) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        n = sw_hash((uint64_t)getpid(), &now, sizeof now) | 1;
+    }
+    return n;
+}
+
 /* The id makes the text differ from that of every other run, also of one with our pid in another container. */
 static void compose(sw_lock *l)
 {
     char host[256], start[32] = "";
     struct timespec now = { 0, 0 };
     struct tm utc;
-    uint64_t id;
 
     sw_host_name(host, sizeof host);
     clock_gettime(CLOCK_REALTIME, &now);
     if (gmtime_r(&now.tv_sec, &utc))
         strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    id = sw_hash(sw_hash((uint64_t)getpid(), &now, sizeof now), &l, sizeof l);
-    snprintf(l->text, sizeof l->text, "host %s\npid %ld\njob %.200s\nstarted %s\nid %016" PRIx64 "\n", host,
-             (long)getpid(), my_job(), start, id);
+    snprintf(l->text, sizeof l->text,
+             "host %s\npid %ld\njob %.200s\nstarted %s\nid %016" PRIx64 "\n" NUMBER_KEY "%016" PRIx64 "\n",
+             host, (long)getpid(), my_job(), start, draw(), l->number);
 }
 
-/* The text of a lock file; empty when there is none yet. */
-static void read_text(int fd, char text[TEXT_MAX])
+/* The text of a lock file; empty when there is none yet. False: it cannot be read. */
+static bool read_text(int fd, char text[TEXT_MAX])
 {
-    ssize_t n = pread(fd, text, TEXT_MAX - 1, 0);
+    ssize_t n = SW_FAULT("read") ? -1 : pread(fd, text, TEXT_MAX - 1, 0);
 
     text[n > 0 ? n : 0] = '\0';
+    return n >= 0;
 }
 
 /* The word behind key at the beginning of a line, as a string in word. */
@@ -110,6 +140,27 @@ static const char *text_word(const char *text, const char *key, char *word, size
     if (at)
         snprintf(word, n, "%.*s", (int)strcspn(at + len, "\n"), at + len);
     return word;
+}
+
+static bool has_host(const char *text)
+{
+    return strncmp(text, "host ", 5) == 0 || strstr(text, "\nhost ");
+}
+
+/* Did the last holder leave it for the next one? */
+static bool is_free(const char *text)
+{
+    return strncmp(text, FREE_TEXT, strlen(FREE_TEXT)) == 0;
+}
+
+/* Keep the number of who was here before. */
+static void take_number(sw_lock *l, const char *text)
+{
+    char word[32];
+    uint64_t n = strtoull(text_word(text, NUMBER_KEY, word, sizeof word), NULL, 16);
+
+    if (n)
+        l->number = n;
 }
 
 /* Who holds the lock. It may have been taken a moment ago and the text not be there yet. */
@@ -140,22 +191,19 @@ static uint64_t seconds_between(const struct timespec *a, const struct timespec 
 static sw_code fs_now(const sw_lock *l, struct timespec *now, sw_status *st)
 {
     struct stat s = { 0 };
-    char *path = NULL;
-    int fd = -1, err;
+    sw_code code;
+    char name[64];
+    int fd;
 
-    if (asprintf(&path, "%s/clock.%016" PRIx64, l->dir, sw_hash(0, l->text, strlen(l->text))) < 0)
-        return sw_fail_nomem(st, TEXT_MAX);
-    fd = SW_FAULT("open") ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    err = fd < 0 || futimens(fd, NULL) != 0 || fstat(fd, &s) != 0 ? errno : 0;
+    snprintf(name, sizeof name, "clock.%016" PRIx64, sw_hash(0, l->text, strlen(l->text)));
+    if ((code = sw_below_create(l->dir, name, 0666, &fd, st)))
+        return code;
+    if (futimens(fd, NULL) != 0 || fstat(fd, &s) != 0)
+        code = sw_fail_errno(st, l->path, errno, "cannot ask for the time of its file system");
     *now = s.st_mtim;
-    if (fd >= 0) {
-        close(fd);
-        unlink(path);
-    }
-    if (err)
-        sw_fail_errno(st, path, err, "cannot create");
-    free(path);
-    return err ? st->code : SW_OK;
+    close(fd);
+    unlinkat(l->dir->fd, name, 0);
+    return code;
 }
 
 /* Seconds since the last sign of life in the open lock file. */
@@ -190,52 +238,88 @@ static grip grip_of(int fd)
                                                                                         : GRIP_FAILED;
 }
 
-/* Does the path still name the open file? Links are opened by nobody here. */
-static bool is_named(int fd, const char *path)
+/* Is the open file still the one of that name? */
+static bool is_named(int fd, const sw_lock *l)
 {
     struct stat a, b;
 
-    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && sw_path_same(&a, &b);
+    return fstat(fd, &a) == 0 && fstatat(l->dir->fd, SW_LOCK_NAME, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+           sw_path_same(&a, &b);
 }
 
-/* A sign of life: the file is another one, or was touched, or has another text. Opened anew each time, because
- * a network file system asks its server for the times when it opens. */
+/* What the file says, opened anew: a network file system asks its server then. False: it cannot be read. */
+static bool read_again(const sw_lock *l, char text[TEXT_MAX], struct stat *s)
+{
+    int fd = sw_below_fd(l->dir, SW_LOCK_NAME, O_RDONLY);
+    bool can = fd >= 0 && fstat(fd, s) == 0 && read_text(fd, text);
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+/* A sign of life: the file is another one, or was touched, or has another text. What cannot be read is none. */
 static bool stirred(const sw_lock *l, int fd, const struct stat *before, const char *text)
 {
-    char now[TEXT_MAX] = "";
+    char now[TEXT_MAX];
     struct stat s;
-    int again = open(l->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    bool is = again < 0 || !is_named(fd, l->path) || fstat(again, &s) != 0 ||
-              s.st_mtim.tv_sec != before->st_mtim.tv_sec || s.st_mtim.tv_nsec != before->st_mtim.tv_nsec;
 
-    if (again >= 0) {
-        read_text(again, now);
-        close(again);
+    return !is_named(fd, l) || (read_again(l, now, &s) &&
+                                (s.st_mtim.tv_sec != before->st_mtim.tv_sec ||
+                                 s.st_mtim.tv_nsec != before->st_mtim.tv_nsec || strcmp(now, text) != 0));
+}
+
+/* Sleep. False when the run was asked to stop: a signal ends it early. */
+static bool pause_for(const sw_lock *l, time_t seconds, long ns, sw_status *st)
+{
+    const struct timespec length = { seconds, ns };
+
+    nanosleep(&length, NULL);
+    return !sw_check_cancel(l->cancel, st);
+}
+
+/* The text of who was here; one that has not come after a second will not come: whoever made the file died before he wrote. */
+static outcome wait_for_text(const sw_lock *l, int fd, char text[TEXT_MAX], sw_status *st)
+{
+    struct stat s;
+
+    for (int i = 0; i < TEXT_TENTHS && !has_host(text) && !is_free(text); i++) {
+        if (!pause_for(l, 0, 100000000, st))
+            return FAILED;
+        if (!is_named(fd, l))
+            return AGAIN;
+        if (!read_again(l, text, &s))
+            text[0] = '\0';
     }
-    return is || strcmp(now, text) != 0;
+    return TAKEN;
 }
 
 /* We have the lock, but does it say anything about the run on another machine whose text is in the file? */
 static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_status *st)
 {
-    const struct timespec second = { 1, 0 };
     char text[TEXT_MAX], host[256], mine[256];
     struct stat before;
+    outcome result;
     uint64_t age;
     sw_fs fs;
 
-    read_text(fd, text);
     sw_host_name(mine, sizeof mine);
-    if (sw_path_fs(l->dir, &fs, st))
+    if (sw_path_fs(l->dir->path, &fs, st))
         return FAILED;
-    if (!fs.shared || strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)
+    if (!read_text(fd, text))
+        text[0] = '\0';
+    if (!fs.shared)
         return TAKEN;
+    if ((result = wait_for_text(l, fd, text, st)) != TAKEN || !has_host(text) ||
+        strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)
+        return result;
     if (age_of(l, fd, &age, st))
         return FAILED;
     if (fstat(fd, &before) != 0 || age > FOREIGN_DEAD_SECONDS)
         return TAKEN;
     for (int i = 0; i < FOREIGN_WATCH_SECONDS; i++) {
-        nanosleep(&second, NULL);
+        if (!pause_for(l, 1, 0, st))
+            return FAILED;
         if (stirred(l, fd, &before, text)) {
             fail_busy(fd, show, "", st);
             return BUSY;
@@ -244,61 +328,39 @@ static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_stat
     return TAKEN;
 }
 
-/* One at a time may remove a dead run's file; AGAIN, after a pause, when somebody else is at it. */
-static outcome enter_takeover(const sw_lock *l, const char *guard, sw_status *st)
+/* One at a time may take a dead run's place; AGAIN, after a pause, when somebody else is at it. */
+static outcome enter_takeover(const sw_lock *l, sw_status *st)
 {
-    const struct timespec moment = { 0, 20000000 }, *touched;
+    const struct timespec *touched;
     struct timespec now = { 0, 0 };
     struct stat s;
+    bool made;
 
-    if ((SW_FAULT("mkdir") ? -1 : mkdir(guard, 0777)) == 0)
-        return TAKEN;
-    if (errno != EEXIST) {
-        sw_fail_errno(st, guard, errno, "cannot make the directory");
+    if (sw_below_mkdir(l->dir, GUARD_NAME, 0777, &made, st))
         return FAILED;
-    }
+    if (made)
+        return TAKEN;
     if (fs_now(l, &now, st))
         return FAILED;
-    touched = lstat(guard, &s) == 0 ? &s.st_mtim : &now;
+    touched = fstatat(l->dir->fd, GUARD_NAME, &s, AT_SYMLINK_NOFOLLOW) == 0 ? &s.st_mtim : &now;
     if (seconds_between(&now, touched) >= DEAD_SECONDS)
-        rmdir(guard); /* whoever made it was killed in the middle */
-    else
-        nanosleep(&moment, NULL);
+        unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR); /* whoever made it was killed in the middle */
+    else if (!pause_for(l, 0, 20000000, st))
+        return FAILED;
     return AGAIN;
 }
 
-/* Without locks: remove a dead run's file, so that one of those who try can make it anew. What was judged before may
- * have changed until we are the only one. */
-static outcome oust(const sw_lock *l, int fd, sw_status *st)
-{
-    char *guard = NULL;
-    outcome result;
-    uint64_t age;
-
-    if (asprintf(&guard, "%s.takeover", l->path) < 0) {
-        sw_fail_nomem(st, TEXT_MAX);
-        return FAILED;
-    }
-    if ((result = enter_takeover(l, guard, st)) == TAKEN) {
-        result = AGAIN;
-        if (is_named(fd, l->path) &&
-            (age_of(l, fd, &age, st) || (age >= DEAD_SECONDS && sw_path_unlink(l->path, st))))
-            result = FAILED;
-        rmdir(guard);
-    }
-    free(guard);
-    return result;
-}
-
-/* The file was there and locks do not work. */
-static outcome judge_by_age(const sw_lock *l, int fd, const char *show, sw_status *st)
+/* Without locks: may the file be replaced? It says so, or nobody has touched it for long. */
+static outcome judge(const sw_lock *l, int fd, const char *text, const char *show, sw_status *st)
 {
     uint64_t age;
 
+    if (is_free(text))
+        return TAKEN;
     if (age_of(l, fd, &age, st))
         return FAILED;
     if (age >= DEAD_SECONDS)
-        return oust(l, fd, st);
+        return TAKEN;
     fail_busy(
         fd, show,
         "; file locks do not work here, so it counts as alive until ten minutes after its last sign of life",
@@ -306,29 +368,64 @@ static outcome judge_by_age(const sw_lock *l, int fd, const char *show, sw_statu
     return BUSY;
 }
 
+/* A file of our own, with the number of the old one, in its place. */
+static outcome replace(sw_lock *l, int *fd, const char *text, sw_status *st)
+{
+    int fresh;
+
+    take_number(l, text);
+    compose(l);
+    if (sw_below_unlink(l->dir, DRAFT_NAME, st) || sw_below_create(l->dir, DRAFT_NAME, 0666, &fresh, st))
+        return FAILED;
+    if (sw_fd_write_at(fresh, l->path, l->text, strlen(l->text), 0, st) ||
+        sw_below_rename(l->dir, DRAFT_NAME, l->dir, SW_LOCK_NAME, st)) {
+        close(fresh);
+        return FAILED;
+    }
+    close(*fd);
+    *fd = fresh;
+    l->written = true;
+    return TAKEN;
+}
+
+/* The file was there and locks do not work: take a dead run's place. What was judged before may have changed until we are the only
+ * one. */
+static outcome oust(sw_lock *l, int *fd, const char *show, sw_status *st)
+{
+    char text[TEXT_MAX];
+    outcome result;
+
+    read_text(*fd, text);
+    if ((result = judge(l, *fd, text, show, st)) != TAKEN || (result = enter_takeover(l, st)) != TAKEN)
+        return result;
+    read_text(*fd, text);
+    if (!is_named(*fd, l))
+        result = AGAIN;
+    else if ((result = judge(l, *fd, text, show, st)) == TAKEN)
+        result = replace(l, fd, text, st);
+    unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR);
+    return result;
+}
+
 static outcome try_open(const sw_lock *l, int *fd, bool *created, sw_status *st)
 {
-    const int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+    bool missing = false;
 
-    *fd = SW_FAULT("open") ? -1 : open(l->path, flags | O_CREAT | O_EXCL, 0666);
+    *fd = sw_below_fd(l->dir, SW_LOCK_NAME, O_RDWR | O_CREAT | O_EXCL);
     *created = *fd >= 0;
-    if (*fd < 0 && errno == ENOENT)
+    if (*fd < 0 && (errno == ENOENT || errno == ESTALE))
         return GONE;
-    if (*fd < 0 && errno == EEXIST) {
-        *fd = SW_FAULT("open") ? -1 : open(l->path, flags);
-        if (*fd < 0 && errno == ENOENT)
-            return AGAIN;
+    if (*fd < 0 && errno != EEXIST) {
+        sw_fail_errno(st, l->path, errno, "cannot open");
+        return FAILED;
     }
-    if (*fd >= 0)
-        return TAKEN;
-    if (errno == EINTR)
-        return AGAIN;
-    sw_fail_errno(st, l->path, errno, "cannot open");
-    return FAILED;
+    if (*fd < 0 && sw_below_open_own(l->dir, SW_LOCK_NAME, O_RDWR, fd, &missing, st))
+        return FAILED;
+    return missing ? AGAIN : TAKEN;
 }
 
 /* One try; fd stays open only when it is TAKEN. */
-static outcome try_take(const sw_lock *l, const char *show, int *fd, sw_status *st)
+static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
 {
     bool created;
     outcome result = try_open(l, fd, &created, st);
@@ -337,10 +434,10 @@ static outcome try_take(const sw_lock *l, const char *show, int *fd, sw_status *
         return result;
     switch (grip_of(*fd)) {
     case GRIP_LOCKED:
-        result = !is_named(*fd, l->path) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, show, st);
+        result = !is_named(*fd, l) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, show, st);
         break;
     case GRIP_NO_LOCKS:
-        result = created ? TAKEN : judge_by_age(l, *fd, show, st);
+        result = created ? TAKEN : oust(l, fd, show, st);
         break;
     case GRIP_HELD:
         fail_busy(*fd, show, "", st);
@@ -352,10 +449,11 @@ static outcome try_take(const sw_lock *l, const char *show, int *fd, sw_status *
         break;
     }
     /* What failed may have failed because a run that finished has removed it all. */
-    if (result == FAILED && !is_named(*fd, l->path))
+    if (result == FAILED && !is_named(*fd, l))
         result = AGAIN;
     if (result == FAILED && created)
-        unlink(l->path);
+        unlinkat(l->dir->fd, SW_LOCK_NAME, 0);
+    l->created = created;
     if (result != TAKEN) {
         close(*fd);
         *fd = -1;
@@ -417,15 +515,27 @@ static void stop_keeper(sw_lock *l)
     l->keeping = false;
 }
 
-/* The new text first, then the end of the file: who reads in between finds a whole text. */
+/* The new text first, then the end of the file: who reads in between finds a whole text. Other machines may want to read it. */
+static sw_code write_text(const sw_lock *l, const char *text, sw_status *st)
+{
+    sw_code code = sw_fd_write_at(l->fd, l->path, text, strlen(text), 0, st);
+
+    if (!code && ftruncate(l->fd, (off_t)strlen(text)) != 0)
+        code = sw_fail_errno(st, l->path, errno, "cannot write");
+    if (!code && !sw_fd_is_local(l->fd))
+        fdatasync(l->fd);
+    return code;
+}
+
 static sw_code sign(sw_lock *l, sw_status *st)
 {
-    uint64_t n = strlen(l->text);
+    char was[TEXT_MAX];
 
-    if (sw_fd_write_at(l->fd, l->path, l->text, n, 0, st))
+    read_text(l->fd, was);
+    take_number(l, was);
+    compose(l);
+    if (write_text(l, l->text, st))
         return st->code;
-    if (ftruncate(l->fd, (off_t)n) != 0)
-        return sw_fail_errno(st, l->path, errno, "cannot write");
     l->written = true;
     return SW_OK;
 }
@@ -435,7 +545,7 @@ static outcome keep_trying(sw_lock *l, const char *show, sw_status *st)
     sw_status own = SW_STATUS_INIT;
     outcome result = AGAIN;
 
-    for (int i = 0; i < TRIES && result == AGAIN; i++) {
+    for (int i = 0; i < TRIES && result == AGAIN && !sw_check_cancel(l->cancel, st); i++) {
         sw_status_clear(&own);
         result = try_take(l, show, &l->fd, &own);
     }
@@ -446,7 +556,8 @@ static outcome keep_trying(sw_lock *l, const char *show, sw_status *st)
 
 /* ---- the interface ------------------------------------------------------------------------------ */
 
-sw_code sw_lock_take(const char *dir, const char *show, sw_lock **out, bool *gone, sw_status *st)
+sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *cancel, sw_lock **out,
+                     bool *gone, sw_status *st)
 {
     sw_lock *l = sw_calloc(1, sizeof *l, st);
     outcome result;
@@ -456,7 +567,10 @@ sw_code sw_lock_take(const char *dir, const char *show, sw_lock **out, bool *gon
     if (!l)
         return st->code;
     l->fd = -1;
-    if (!(l->dir = sw_strdup(dir, st)) || !(l->path = sw_path_join(dir, SW_LOCK_NAME, st)))
+    l->dir = dir;
+    l->cancel = cancel;
+    l->number = draw();
+    if (!(l->path = sw_path_join(dir->path, SW_LOCK_NAME, st)))
         goto out;
     compose(l);
     sw_step("locking", l->path);
@@ -469,20 +583,21 @@ sw_code sw_lock_take(const char *dir, const char *show, sw_lock **out, bool *gon
     *out = l;
     l = NULL;
 out:
-    sw_lock_drop(l, st);
+    sw_lock_drop(l, l && !l->created, st);
     return *out || *gone ? SW_OK : st->code;
 }
 
 static bool is_ours(const sw_lock *l)
 {
-    char text[TEXT_MAX] = "";
-    int fd = open(l->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    char text[TEXT_MAX];
+    struct stat s;
 
-    if (fd >= 0) {
-        read_text(fd, text);
-        close(fd);
-    }
-    return is_named(l->fd, l->path) && strcmp(text, l->text) == 0;
+    return is_named(l->fd, l) && read_again(l, text, &s) && strcmp(text, l->text) == 0;
+}
+
+uint64_t sw_lock_number(const sw_lock *l)
+{
+    return l->number;
 }
 
 sw_code sw_lock_check(const sw_lock *l, sw_status *st)
@@ -494,17 +609,19 @@ sw_code sw_lock_check(const sw_lock *l, sw_status *st)
 }
 
 /* Unlinked before it is closed: nobody else can hold it yet, so it is not another run's file that goes. */
-void sw_lock_drop(sw_lock *l, sw_status *st)
+void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
 {
+    char text[64];
+
     if (!l)
         return;
     stop_keeper(l);
     if (l->fd >= 0) {
-        if (l->written ? is_ours(l) : is_named(l->fd, l->path))
-            sw_path_unlink(l->path, st);
+        snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
+        if (l->written ? is_ours(l) : is_named(l->fd, l) && !stays)
+            stays ? write_text(l, text, st) : sw_below_unlink(l->dir, SW_LOCK_NAME, st);
         close(l->fd);
     }
     free(l->path);
-    free(l->dir);
     free(l);
 }

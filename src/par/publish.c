@@ -6,14 +6,15 @@
  *   old/NAME there         the old NAME was moved aside (or, an index that is replaced by rename, is kept as a link)
  * Old files leave index first, new files come index last: an index that can be read names whole files. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fault.h"
-#include "base/path.h"
 #include "format/names.h"
 #include "par/journal.h"
 #include "par/stage.h"
@@ -25,114 +26,110 @@ typedef struct work {
 
 /* ---- single files ------------------------------------------------------------------------------- */
 
-static sw_code look(const char *dir, const char *name, sw_path_kind *kind, uint64_t *size, sw_status *st)
-{
-    struct stat s = { 0 };
-    char *path = sw_path_join(dir, name, st);
-    sw_code code = path ? sw_path_lstat(path, kind, &s, st) : st->code;
-
-    if (!code && size)
-        *size = (uint64_t)s.st_size;
-    free(path);
-    return code;
-}
-
-/* What the server says of its size: opening a file makes a network file system ask, looking at its name may not, and
+/* What the server says of a file's size and number: opening a file makes a network file system ask, looking at its name may not, and
  * other ranks wrote to it. One that we may not open has the size that it seems to have. */
-static sw_code ask(const char *dir, const char *name, sw_path_kind *kind, uint64_t *size, sw_status *st)
+static sw_code ask(const sw_below *dir, const char *name, sw_path_kind *kind, struct stat *s, sw_status *st)
 {
-    sw_status ignored = SW_STATUS_INIT;
-    char *path = sw_path_join(dir, name, st);
-    struct stat s;
+    sw_code code = sw_below_stat(dir, name, kind, s, st);
+    struct stat open;
     int fd = -1;
-    sw_code code = path ? look(dir, name, kind, size, st) : st->code;
 
-    if (!code && *kind == SW_PATH_FILE && !sw_fd_open(path, NULL, &fd, &ignored)) {
-        if (fstat(fd, &s) == 0)
-            *size = (uint64_t)s.st_size;
-        sw_fd_close(fd, path, &ignored);
+    if (!code && *kind == SW_PATH_FILE && (fd = sw_below_fd(dir, name, O_RDONLY)) >= 0) {
+        if (fstat(fd, &open) == 0 && S_ISREG(open.st_mode))
+            *s = open;
+        close(fd);
     }
-    free(path);
     return code;
 }
 
-static sw_code is_there(const char *dir, const char *name, bool *there, sw_status *st)
+/* Is the very file there that was staged? */
+static sw_code is_file(const sw_below *dir, const sw_journal_file *f, bool *is, sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
-    sw_code code = look(dir, name, &kind, NULL, st);
+    struct stat s;
+    sw_code code = ask(dir, f->name, &kind, &s, st);
+
+    *is = !code && kind == SW_PATH_FILE && (uint64_t)s.st_size == f->size && (uint64_t)s.st_ino == f->ino;
+    return code;
+}
+
+static sw_code is_there(const sw_below *dir, const char *name, bool *there, sw_status *st)
+{
+    sw_path_kind kind = SW_PATH_MISSING;
+    sw_code code = sw_below_stat(dir, name, &kind, NULL, st);
 
     *there = !code && kind != SW_PATH_MISSING;
     return code;
 }
 
-static sw_code move(const char *from_dir, const char *to_dir, const char *name, sw_status *st)
+static sw_code move(const sw_below *from, const sw_below *to, const char *name, sw_status *st)
 {
-    char *from = sw_path_join(from_dir, name, st);
-    char *to = sw_path_join(to_dir, name, st);
-    sw_code code = from && to ? sw_path_mkdirs_for(to, st) : st->code;
+    sw_code code = sw_below_mkdirs_for(to, name, st);
 
-    if (!code)
-        code = sw_path_rename(from, to, st);
-    free(to);
-    free(from);
-    return code;
+    return code ? code : sw_below_rename(from, name, to, name, st);
 }
 
 /* Move it if it is there. */
-static sw_code move_if(const char *from_dir, const char *to_dir, const char *name, sw_status *st)
+static sw_code move_if(const sw_below *from, const sw_below *to, const char *name, sw_status *st)
 {
     bool there;
-    sw_code code = is_there(from_dir, name, &there, st);
+    sw_code code = is_there(from, name, &there, st);
 
-    return code || !there ? code : move(from_dir, to_dir, name, st);
+    return code || !there ? code : move(from, to, name, st);
 }
 
 /* Move an old file aside, unless that is done, or what has its name is already the new one. */
 static sw_code put_aside(const work *w, const char *name, sw_status *st)
 {
     bool waiting = true, aside;
-    sw_code code = is_there(w->s->aside, name, &aside, st);
+    sw_code code = is_there(&w->s->aside, name, &aside, st);
 
     if (!code && sw_journal_is_new(w->j, name))
-        code = is_there(w->s->fresh, name, &waiting, st);
-    return code || aside || !waiting ? code : move_if(w->s->out, w->s->aside, name, st);
+        code = is_there(&w->s->fresh, name, &waiting, st);
+    return code || aside || !waiting ? code : move_if(&w->s->out, &w->s->aside, name, st);
 }
 
 /* ---- directories -------------------------------------------------------------------------------- */
 
+/* fsync the parents of a name, the innermost first. */
+static sw_code sync_parents(const sw_below *root, const char *name, sw_status *st)
+{
+    char *part = sw_strdup(name, st);
+    sw_code code = part ? SW_OK : st->code;
+    sw_path_kind kind;
+
+    for (char *end = part ? strrchr(part, '/') : NULL; end && !code; end = strrchr(part, '/')) {
+        *end = '\0';
+        if (!(code = sw_below_stat(root, part, &kind, NULL, st)) && kind == SW_PATH_DIR)
+            code = sw_below_sync(root, part, st);
+    }
+    free(part);
+    return code;
+}
+
 /* fsync each directory below root that holds one of the names: sorted, so that neighbours share it. */
-static sw_code sync_below(const char *root, char *const *names, size_t n, sw_status *st)
+static sw_code sync_below(const sw_below *root, char *const *names, size_t n, sw_status *st)
 {
     sw_code code = SW_OK;
     size_t last = 0;
-    sw_path_kind kind;
 
     for (size_t i = 0; i < n && !code; i++) {
         const char *slash = strrchr(names[i], '/');
         size_t len = slash ? (size_t)(slash - names[i]) : 0;
-        char *path;
 
         if (len == 0 || (i > 0 && len == last && strncmp(names[i - 1], names[i], len + 1) == 0))
             continue;
         last = len;
-        if (!(path = sw_path_join(root, names[i], st)))
-            return st->code;
-        for (char *end = strrchr(path, '/'); !code && (size_t)(end - path) > strlen(root);
-             end = strrchr(path, '/')) {
-            *end = '\0';
-            if (!(code = sw_path_lstat(path, &kind, NULL, st)) && kind == SW_PATH_DIR)
-                code = sw_path_sync_dir(path, st);
-        }
-        free(path);
+        code = sync_parents(root, names[i], st);
     }
     return code;
 }
 
-static sw_code sync_tree(const char *root, char *const *names, size_t n, sw_status *st)
+static sw_code sync_tree(const sw_below *root, char *const *names, size_t n, sw_status *st)
 {
     sw_code code = sync_below(root, names, n, st);
 
-    return code ? code : sw_path_sync_dir(root, st);
+    return code ? code : sw_below_sync(root, NULL, st);
 }
 
 static sw_code sync_out(const work *w, sw_status *st)
@@ -141,14 +138,14 @@ static sw_code sync_out(const work *w, sw_status *st)
 
     if (!w->s->sync)
         return SW_OK;
-    code = sync_below(w->s->out, w->j->old, w->j->nold, st);
-    return code ? code : sync_tree(w->s->out, w->j->sorted, w->j->nfiles, st);
+    code = sync_below(&w->s->out, w->j->old, w->j->nold, st);
+    return code ? code : sync_tree(&w->s->out, w->j->sorted, w->j->nfiles, st);
 }
 
 /* OUTPUT_DIR itself may be new, and so may its parents. */
 static sw_code sync_made(const sw_stage *s, sw_status *st)
 {
-    char *path = s->sync ? sw_strdup(s->out, st) : NULL;
+    char *path = s->sync ? sw_strdup(s->out.path, st) : NULL;
     sw_code code = s->sync && !path ? st->code : SW_OK;
     size_t n = path ? strlen(path) : 0;
 
@@ -164,18 +161,6 @@ static sw_code sync_made(const sw_stage *s, sw_status *st)
     return code;
 }
 
-/* Remove sub-directories of OUTPUT_DIR that a file of this name has left empty. */
-static void prune(const sw_stage *s, const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    char *dir = NULL;
-
-    if (!slash || asprintf(&dir, "%s/%.*s", s->out, (int)(slash - name), name) < 0)
-        return;
-    sw_path_rmdirs(dir, strlen(s->out));
-    free(dir);
-}
-
 /* ---- completing --------------------------------------------------------------------------------- */
 
 static const char *key_name(const sw_journal *j)
@@ -186,7 +171,7 @@ static const char *key_name(const sw_journal *j)
 /* What was moved aside must be found there after a crash. */
 static sw_code sync_aside(const work *w, sw_status *st)
 {
-    return w->s->sync ? sync_tree(w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
+    return w->s->sync ? sync_tree(&w->s->aside, w->j->old, w->j->nold, st) : SW_OK;
 }
 
 /* Without these what is left is no checkpoint that anybody could take for whole: the index, or of a shard set its shards. */
@@ -221,20 +206,17 @@ static sw_code clear_way(const work *w, sw_status *st)
 static sw_code keep_key(const work *w, sw_status *st)
 {
     const char *key = key_name(w->j);
-    char *from, *to;
     sw_code code;
     bool waiting;
 
-    if (!sw_journal_is_old(w->j, key) || (code = is_there(w->s->fresh, key, &waiting, st)) || !waiting)
-        return st->code;
-    from = sw_path_join(w->s->out, key, st);
-    to = sw_path_join(w->s->aside, key, st);
-    code = from && to ? sw_path_mkdirs_for(to, st) : st->code;
-    if (!code && (SW_FAULT("link") ? -1 : link(from, to)) != 0)
-        code = errno == EIO ? sw_fail_errno(st, to, errno, "cannot link") : SW_OK;
-    free(to);
-    free(from);
-    return code;
+    if (!sw_journal_is_old(w->j, key))
+        return SW_OK;
+    if ((code = is_there(&w->s->fresh, key, &waiting, st)) || !waiting ||
+        (code = sw_below_mkdirs_for(&w->s->aside, key, st)))
+        return code;
+    if (sw_below_link(&w->s->out, &w->s->aside, key) != 0 && errno == EIO)
+        return sw_fail_errno(st, key, errno, "cannot link");
+    return SW_OK;
 }
 
 /* Up to, and without, the key file: until then an undoing gives the old checkpoint back. */
@@ -243,7 +225,7 @@ static sw_code bring_data(const work *w, sw_status *st)
     sw_code code = w->j->clash ? clear_way(w, st) : keep_key(w, st);
 
     for (size_t i = 0; i + 1 < w->j->nfiles && !code; i++)
-        code = move_if(w->s->fresh, w->s->out, w->j->files[i].name, st);
+        code = move_if(&w->s->fresh, &w->s->out, w->j->files[i].name, st);
     return code ? code : sync_out(w, st);
 }
 
@@ -260,13 +242,9 @@ static sw_code sweep_old(const work *w, bool indices, sw_status *st)
 
 static sw_code remove_journal(const sw_stage *s, sw_status *st)
 {
-    char *path = sw_path_join(s->dir, SW_JOURNAL_NAME, st);
-    sw_code code = path ? sw_path_unlink(path, st) : st->code;
+    sw_code code = sw_below_unlink(&s->dir, SW_JOURNAL_NAME, st);
 
-    if (!code && s->sync)
-        code = sw_path_sync_dir(s->dir, st);
-    free(path);
-    return code;
+    return code || !s->sync ? code : sw_below_sync(&s->dir, NULL, st);
 }
 
 /* When even this cannot be told, all is left as it is. */
@@ -275,7 +253,7 @@ static bool journal_stands(const sw_stage *s)
     sw_status ignored = SW_STATUS_INIT;
     bool there = true;
 
-    return is_there(s->dir, SW_JOURNAL_NAME, &there, &ignored) != SW_OK || there;
+    return is_there(&s->dir, SW_JOURNAL_NAME, &there, &ignored) != SW_OK || there;
 }
 
 /* The key file is in place. */
@@ -292,28 +270,21 @@ static sw_code finish(const work *w, sw_status *st)
     if (!code)
         code = sync_out(w, st);
     for (size_t i = 0; i < w->j->nold && !code; i++)
-        prune(w->s, w->j->old[i]);
+        sw_below_rmdirs_for(&w->s->out, w->j->old[i]);
     return code ? code : remove_journal(w->s, st);
 }
 
 /* ---- undoing ------------------------------------------------------------------------------------ */
 
-/* Is what OUTPUT_DIR has under the name of a new file that new one? It is when the new one waits no more and the old one,
- * if there was one, stands aside. An old key without a link is told by its size. */
-static sw_code is_published(const work *w, size_t i, bool *is, sw_status *st)
+/* Is what OUTPUT_DIR has under the name of a new file the one that was staged, whatever became of it since? */
+static sw_code is_published(const work *w, const sw_journal_file *f, bool *is, sw_status *st)
 {
-    const sw_journal_file *f = &w->j->files[i];
-    bool waiting, aside, key = i + 1 == w->j->nfiles;
     sw_path_kind kind = SW_PATH_MISSING;
-    uint64_t size = 0;
+    struct stat s;
+    sw_code code = ask(&w->s->out, f->name, &kind, &s, st);
 
-    *is = false;
-    if (is_there(w->s->fresh, f->name, &waiting, st) || is_there(w->s->aside, f->name, &aside, st) ||
-        look(w->s->out, f->name, &kind, &size, st))
-        return st->code;
-    *is = !waiting && kind != SW_PATH_MISSING &&
-          (aside || !sw_journal_is_old(w->j, f->name) || (key && !w->j->clash && size == f->size));
-    return SW_OK;
+    *is = !code && kind == SW_PATH_FILE && (uint64_t)s.st_ino == f->ino;
+    return code;
 }
 
 /* New files go back, the key first; old files return, their index, or the lowest shard, last. */
@@ -323,35 +294,62 @@ static sw_code undo(const work *w, sw_status *st)
     bool is;
 
     for (size_t i = w->j->nfiles; i-- > 0 && !code;)
-        if (!(code = is_published(w, i, &is, st)) && is)
-            code = move(w->s->out, w->s->fresh, w->j->files[i].name, st);
+        if (!(code = is_published(w, &w->j->files[i], &is, st)) && is)
+            code = move(&w->s->out, &w->s->fresh, w->j->files[i].name, st);
     for (int leading = 0; leading < 2; leading++) {
         for (size_t i = w->j->nold; i-- > 0 && !code;)
             if (is_leading(w, w->j->old[i]) == (leading == 1))
-                code = move_if(w->s->aside, w->s->out, w->j->old[i], st);
+                code = move_if(&w->s->aside, &w->s->out, w->j->old[i], st);
         if (!code)
             code = sync_out(w, st);
     }
     for (size_t i = 0; i < w->j->nfiles && !code; i++)
-        prune(w->s, w->j->files[i].name);
+        sw_below_rmdirs_for(&w->s->out, w->j->files[i].name);
     return code ? code : remove_journal(w->s, st);
 }
 
 /* ---- recovering --------------------------------------------------------------------------------- */
 
+/* Which directories these are. */
+static sw_code find_home(const sw_stage *s, sw_journal_home *home, sw_status *st)
+{
+    struct stat out, dir;
+    struct statx x;
+
+    if (fstat(s->out.fd, &out) != 0 || fstat(s->dir.fd, &dir) != 0)
+        return sw_fail_errno(st, s->dir.path, errno, "cannot look at it");
+    *home = (sw_journal_home){ (uint64_t)out.st_ino, (uint64_t)dir.st_ino, 0, sw_lock_number(s->lock) };
+    if (statx(s->dir.fd, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0 && (x.stx_mask & STATX_BTIME))
+        home->born = (uint64_t)x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec;
+    return SW_OK;
+}
+
+/* new/ and old/, whatever there is of them. */
+static sw_code open_parts(sw_stage *s, sw_status *st)
+{
+    static const char *const names[] = { "new", "old" };
+    sw_below *parts[] = { &s->fresh, &s->aside };
+    sw_code code = SW_OK;
+    bool made;
+
+    for (int i = 0; i < 2 && !code; i++)
+        if (parts[i]->fd < 0 && !(code = sw_below_mkdir(&s->dir, names[i], 0777, &made, st)))
+            code = sw_below_enter(&s->dir, names[i], parts[i], NULL, st);
+    return code;
+}
+
 /* Each new file, waiting or published, with its size: then the publication can be completed. */
 static sw_code all_there(const work *w, bool *all, sw_status *st)
 {
-    sw_path_kind kind = SW_PATH_MISSING;
-    uint64_t size = 0;
     sw_code code = SW_OK;
 
     *all = true;
     for (size_t i = 0; i < w->j->nfiles && *all && !code; i++) {
-        code = ask(w->s->fresh, w->j->files[i].name, &kind, &size, st);
-        if (!code && kind == SW_PATH_MISSING)
-            code = ask(w->s->out, w->j->files[i].name, &kind, &size, st);
-        *all = kind == SW_PATH_FILE && size == w->j->files[i].size;
+        bool waiting;
+
+        code = is_there(&w->s->fresh, w->j->files[i].name, &waiting, st);
+        if (!code)
+            code = is_file(waiting ? &w->s->fresh : &w->s->out, &w->j->files[i], all, st);
     }
     return code;
 }
@@ -361,7 +359,7 @@ static sw_code complete(const work *w, sw_status *st)
     sw_code code = bring_data(w, st);
 
     if (!code)
-        code = move_if(w->s->fresh, w->s->out, key_name(w->j), st);
+        code = move_if(&w->s->fresh, &w->s->out, key_name(w->j), st);
     return code ? code : finish(w, st);
 }
 
@@ -370,9 +368,12 @@ sw_code sw_publication_recover(sw_stage *s, uint64_t *recovered, sw_status *st)
     sw_journal j = SW_JOURNAL_INIT;
     work w = { s, &j };
     bool missing = false, all = false;
-    sw_code code = sw_journal_read(&j, s->dir, &missing, st);
+    sw_journal_home home;
+    sw_code code = find_home(s, &home, st);
 
-    if (!code && !missing && !(code = all_there(&w, &all, st)))
+    if (!code)
+        code = sw_journal_read(&j, &s->dir, &home, &missing, st);
+    if (!code && !missing && !(code = open_parts(s, st)) && !(code = all_there(&w, &all, st)))
         code = all ? complete(&w, st) : undo(&w, st);
     if (!code && all)
         *recovered = j.fingerprint;
@@ -401,57 +402,100 @@ static bool is_in(char *const *names, size_t n, const char *name)
     return false;
 }
 
-/* The parents of dir/name may be missing, or be directories of their own. */
-static sw_code check_parents(const char *dir, const char *name, sw_status *st)
+/* The parents of a name may be missing, or be directories of their own. */
+static sw_code check_parents(const sw_below *out, const char *name, sw_status *st)
 {
-    char *path = sw_path_join(dir, name, st);
+    char *part = sw_strdup(name, st);
     sw_path_kind kind = SW_PATH_DIR;
-    sw_code code = path ? SW_OK : st->code;
+    sw_code code = part ? SW_OK : st->code;
 
-    for (char *slash = path ? strchr(path + strlen(dir) + 1, '/') : NULL;
-         slash && !code && kind == SW_PATH_DIR; slash = strchr(slash + 1, '/')) {
+    for (char *slash = part ? strchr(part, '/') : NULL; slash && !code && kind == SW_PATH_DIR;
+         slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        code = sw_path_lstat(path, &kind, NULL, st);
+        code = sw_below_stat(out, part, &kind, NULL, st);
         if (!code && kind != SW_PATH_DIR && kind != SW_PATH_MISSING)
-            code = sw_fail(st, SW_EUSAGE, path, NULL, "found a file or a link, expected a directory for %s",
+            code = sw_fail(st, SW_EUSAGE, part, NULL, "found a file or a link, expected a directory for %s",
                            name);
         *slash = '/';
     }
-    free(path);
+    free(part);
+    return code;
+}
+
+static sw_code check_one(const sw_below *out, const char *name, char *const *old, size_t nold, sw_status *st)
+{
+    sw_path_kind kind;
+    sw_code code;
+
+    if (!sw_journal_may_be_new(name))
+        return sw_fail(
+            st, SW_EUSAGE, name, NULL,
+            "is no name for an output file: weights are called *.safetensors, and nothing is hidden");
+    if ((code = check_parents(out, name, st)) || (code = sw_below_stat(out, name, &kind, NULL, st)))
+        return code;
+    if (kind == SW_PATH_DIR)
+        return sw_fail(st, SW_EUSAGE, name, NULL, "a directory has the name of an output file");
+    if (kind != SW_PATH_MISSING && !is_in(old, nold, name))
+        return sw_fail(st, SW_EUSAGE, name, NULL,
+                       "it is in the output directory and is no part of a checkpoint that may be replaced");
+    return SW_OK;
+}
+
+static sw_code check_all(const sw_below *out, const sw_publication *files, size_t nfiles, char *const *old,
+                         size_t nold, sw_status *st)
+{
+    sw_code code = SW_OK;
+
+    for (size_t i = 0; i < nfiles && !code; i++)
+        code = check_one(out, files[i].name, old, nold, st);
     return code;
 }
 
 sw_code sw_publication_check(const char *output_dir, const sw_publication *files, size_t nfiles,
                              char *const *old, size_t nold, sw_status *st)
 {
-    sw_path_kind kind;
-    sw_code code = SW_OK;
+    sw_below out = SW_BELOW_INIT;
+    bool missing;
+    sw_code code = sw_below_open(output_dir, &out, &missing, st);
 
-    for (size_t i = 0; i < nfiles && !code; i++) {
-        if ((code = check_parents(output_dir, files[i].name, st)) ||
-            (code = look(output_dir, files[i].name, &kind, NULL, st)))
-            break;
-        if (kind == SW_PATH_DIR)
-            code = sw_fail(st, SW_EUSAGE, files[i].name, NULL, "a directory has the name of an output file");
-        else if (kind != SW_PATH_MISSING && !is_in(old, nold, files[i].name))
-            code =
-                sw_fail(st, SW_EUSAGE, files[i].name, NULL,
-                        "it is in the output directory and is no part of a checkpoint that may be replaced");
-    }
+    if (!code && !missing)
+        code = check_all(&out, files, nfiles, old, nold, st);
+    sw_below_close(&out);
     return code;
 }
 
-static sw_code check_staged(const sw_stage *s, const sw_publication *files, size_t nfiles, sw_status *st)
+static sw_code check_staged(const sw_stage *s, const sw_publication *f, struct stat *found, sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
-    uint64_t size = 0;
-    sw_code code = nfiles ? SW_OK : sw_fail(st, SW_EINTERNAL, s->out, NULL, "there is nothing to publish");
+    sw_code code = ask(&s->fresh, f->name, &kind, found, st);
 
-    for (size_t i = 0; i < nfiles && !code; i++) {
-        code = ask(s->fresh, files[i].name, &kind, &size, st);
-        if (!code && (kind != SW_PATH_FILE || size != files[i].size))
-            code = sw_fail(st, SW_EINTERNAL, files[i].name, NULL,
-                           "the staged file has %" PRIu64 " bytes, expected %" PRIu64, size, files[i].size);
+    if (!code && (kind != SW_PATH_FILE || (uint64_t)found->st_size != f->size))
+        code = sw_fail(st, SW_EINTERNAL, f->name, NULL,
+                       "the staged file has %" PRIu64 " bytes, expected %" PRIu64,
+                       kind == SW_PATH_FILE ? (uint64_t)found->st_size : 0, f->size);
+    return code;
+}
+
+sw_code sw_stage_check(const sw_stage *s, const sw_publication *files, size_t nfiles, sw_status *st)
+{
+    struct stat ignored;
+    sw_code code =
+        nfiles ? SW_OK : sw_fail(st, SW_EINTERNAL, s->out.path, NULL, "there is nothing to publish");
+
+    for (size_t i = 0; i < nfiles && !code; i++)
+        code = check_staged(s, &files[i], &ignored, st);
+    return code;
+}
+
+/* The numbers of the staged files, which tell a recovery whether they are still the same. */
+static sw_code number_files(const sw_stage *s, sw_journal *j, sw_status *st)
+{
+    sw_code code = SW_OK;
+    struct stat found;
+
+    for (size_t i = 0; i < j->nfiles && !code; i++) {
+        code = check_staged(s, &(sw_publication){ j->files[i].name, j->files[i].size }, &found, st);
+        j->files[i].ino = code ? 0 : (uint64_t)found.st_ino;
     }
     return code;
 }
@@ -469,7 +513,7 @@ static sw_code carry_out(sw_stage *s, const work *w, sw_status *st)
     sw_status undone = SW_STATUS_INIT;
     bool waiting = true;
 
-    if (!bring_data(w, st) && !move_if(s->fresh, s->out, key_name(w->j), st)) {
+    if (!bring_data(w, st) && !move_if(&s->fresh, &s->out, key_name(w->j), st)) {
         s->published = true;
         s->half = finish(w, st) != SW_OK && journal_stands(s);
         if (st->code)
@@ -479,7 +523,7 @@ static sw_code carry_out(sw_stage *s, const work *w, sw_status *st)
         return st->code;
     }
     s->half = undo(w, &undone) != SW_OK && journal_stands(s);
-    if (s->half && !is_there(s->fresh, key_name(w->j), &waiting, &undone))
+    if (s->half && !is_there(&s->fresh, key_name(w->j), &waiting, &undone))
         s->published = !waiting;
     if (s->half)
         add_remark(st, "the output directory stands between two checkpoints: the next run on it completes or "
@@ -491,7 +535,7 @@ static sw_code carry_out(sw_stage *s, const work *w, sw_status *st)
 static sw_code write_journal(const sw_stage *s, const sw_journal *j, sw_status *st)
 {
     sw_status ignored = SW_STATUS_INIT;
-    sw_code code = sw_journal_write(j, s->dir, s->sync, st);
+    sw_code code = sw_journal_write(j, &s->dir, s->sync, st);
 
     if (code)
         remove_journal(s, &ignored);
@@ -504,18 +548,21 @@ sw_code sw_stage_publish(sw_stage *s, const sw_publication *files, size_t nfiles
     sw_journal j = SW_JOURNAL_INIT;
     work w = { s, &j };
     sw_code code = sw_lock_check(s->lock, st);
-    bool made;
 
     if (!code)
-        code = check_staged(s, files, nfiles, st);
+        code = sw_stage_check(s, files, nfiles, st);
     if (!code)
         code = sw_journal_fill(&j, files, nfiles, old, nold, fingerprint, st);
     if (!code)
-        code = sw_publication_check(s->out, files, nfiles, j.old, j.nold, st);
+        code = check_all(&s->out, files, nfiles, j.old, j.nold, st);
     if (!code)
-        code = sw_path_mkdir(s->aside, &made, st);
+        code = find_home(s, &j.home, st);
+    if (!code)
+        code = number_files(s, &j, st);
+    if (!code)
+        code = open_parts(s, st);
     if (!code && s->sync)
-        code = sync_tree(s->fresh, j.sorted, j.nfiles, st);
+        code = sync_tree(&s->fresh, j.sorted, j.nfiles, st);
     if (!code)
         code = write_journal(s, &j, st);
     if (!code)

@@ -15,7 +15,7 @@
 #ifndef SW_PAR_PUBLISH_H
 #define SW_PAR_PUBLISH_H
 
-#include "base/status.h"
+#include "base/below.h"
 
 #define SW_STAGING_NAME ".shardweld-staging"
 #define SW_TRIAL_NAME ".shardweld-trial"
@@ -26,13 +26,23 @@ typedef struct sw_stage sw_stage;
  * A dead run's staging is recovered first: a publication that had begun is completed where all its files are there with the
  * recorded sizes, else undone; then what it staged is removed. A trial rename shows early what would stop the publication.
  *   sync         make renames durable
+ *   cancel       ends the waiting for another run's sign of life; may be NULL
  *   recovered    set to the fingerprint of the publication that was completed, 0 = none
- * Errors: SW_EUSAGE when another run holds it (the message names host, pid, job); SW_EIO; SW_ENOMEM.
+ * Errors: SW_EUSAGE when another run holds it (the message names host, pid, job); SW_EIO, also for a staging directory, lock or journal
+ * that no run of ours can have left here, which stays as it is; SW_ECANCEL; SW_ENOMEM.
  * On an error nothing is held or left, and *out is NULL. */
-sw_code sw_stage_open(const char *output_dir, bool sync, sw_stage **out, uint64_t *recovered, sw_status *st);
+sw_code sw_stage_open(const char *output_dir, bool sync, const volatile int *cancel, sw_stage **out,
+                      uint64_t *recovered, sw_status *st);
 
-/* The path of a file to be staged, OUTPUT_DIR/.shardweld-staging/new/NAME; its parents are made. Free it. NULL on failure. */
-char *sw_stage_path(sw_stage *s, const char *name, sw_status *st);
+/* The directory of the staged files, OUTPUT_DIR/.shardweld-staging/new; borrowed. Its path is what other ranks call it. */
+const sw_below *sw_stage_fresh(const sw_stage *s);
+
+/* Make the parents of a file to be staged. Errors: SW_EINPUT for a name that leads elsewhere; SW_EIO, SW_ENOMEM. */
+sw_code sw_stage_make_room(const sw_stage *s, const char *name, sw_status *st);
+
+/* On any rank: open the directory of the staged files by its path. What is named by the user is followed, nothing below that; a network
+ * file system may take a moment to show it. Close it also on an error. Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_staged_open(const char *dir, sw_below *out, sw_status *st);
 
 /* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would remove (consolidated
  * files, either index, and *.safetensors inside OUTPUT_DIR that the indices name), never shard-* files, never those in keep. Of an
@@ -53,7 +63,7 @@ typedef struct sw_publication {
     uint64_t size;    /* bytes, checked by a recovery */
 } sw_publication;
 
-/* Would publishing files hit something that is not in old: a file that is no part of the checkpoint that is replaced, a
+/* Are they such names as publications have: of files of weights, indices and side files? And would publishing files hit something that is not in old: a file that is no part of the checkpoint that is replaced, a
  * directory, a parent that is a link or a file? sw_stage_publish() asks this too; asked before the work, it spares the work.
  *   old   sorted by bytes
  * Errors: SW_EUSAGE (names what is in the way), SW_EIO, SW_ENOMEM. */
@@ -72,7 +82,8 @@ sw_code sw_stage_publish(sw_stage *s, const sw_publication *files, size_t nfiles
 
 /* Remove the staging directory (unless a publication stands half-way in it), let go of the lock, free s. If nothing was published,
  * directories that sw_stage_open() made go too where they are empty. NULL is fine.
+ *   left  set to the path of the staging directory where it stays, newly allocated, else to NULL; may be NULL
  * st may already hold an error, which stays. */
-void sw_stage_close(sw_stage *s, sw_status *st);
+void sw_stage_close(sw_stage *s, char **left, sw_status *st);
 
 #endif

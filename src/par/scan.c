@@ -35,7 +35,8 @@ static const char *not_a_file(sw_path_kind kind)
 /* ---- side files --------------------------------------------------------------------------------- */
 
 /* Rank 0. */
-static sw_code read_side(const char *path, const char *show, bool pipes, sw_side *out, sw_status *st)
+static sw_code read_side(const char *path, const char *show, const sw_pipes *pipes, sw_side *out,
+                         sw_status *st)
 {
     bool missing = false;
     sw_path_kind kind;
@@ -45,13 +46,16 @@ static sw_code read_side(const char *path, const char *show, bool pipes, sw_side
     if (kind == SW_PATH_DIR || kind == SW_PATH_DANGLING || (kind == SW_PATH_OTHER && !pipes))
         return sw_fail(st, pipes && kind == SW_PATH_DANGLING ? SW_EUSAGE : SW_EINPUT, show, NULL, "%s",
                        not_a_file(kind));
-    sw_path_read(path, show, SIDE_MAX, &out->text, &missing, st);
+    if (pipes)
+        sw_path_read_any(path, SIDE_MAX, pipes->cancel, &out->text, st);
+    else
+        sw_path_read(path, show, SIDE_MAX, &out->text, &missing, st);
     out->there = !missing;
     return st->code;
 }
 
-sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bool pipes, sw_side *out,
-                     sw_status *st)
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, const sw_pipes *pipes,
+                     sw_side *out, sw_status *st)
 {
     if (comm->rank == 0)
         read_side(path, show, pipes, out, st);
@@ -64,11 +68,13 @@ sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bo
     return sw_agree(comm, st);
 }
 
-sw_code sw_scan_option_file(const sw_comm *comm, const char *path, sw_buf *text, sw_status *st)
+sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatile int *cancel, sw_buf *text,
+                            sw_status *st)
 {
+    const sw_pipes pipes = { cancel };
     sw_side side = { 0 };
 
-    if (!sw_scan_side(comm, path, path, true, &side, st) && !side.there)
+    if (!sw_scan_side(comm, path, path, &pipes, &side, st) && !side.there)
         sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
     *text = side.text;
     return st->code;
@@ -80,7 +86,7 @@ static sw_code scan_side_in(const sw_comm *comm, const char *dir, const char *na
     char *path = sw_path_join(dir, name, st);
 
     if (sw_agree(comm, st) == SW_OK)
-        sw_scan_side(comm, path, name, false, out, st);
+        sw_scan_side(comm, path, name, NULL, out, st);
     free(path);
     return st->code;
 }

@@ -49,14 +49,20 @@ sw_code sw_scan_assign(sw_catalog *c, int nranks, sw_status *st);
  * Errors: SW_EINPUT (it is missing or no regular file), SW_EIO. */
 sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_catalog *c, sw_status *st);
 
+/* How long pipes are waited for. */
+typedef struct sw_pipes {
+    const volatile int *cancel; /* may be NULL */
+} sw_pipes;
+
 /* Collective. A file that rank 0 reads for all; out->there tells whether it exists (SW_OK when it does not).
- *   pipes  it may be a pipe or a device; otherwise it must be a regular file, so that nobody waits for what never comes
+ *   pipes  it may be a pipe or a device; NULL = it must be a regular file, so that nobody waits for what never comes
  * Errors: SW_EINPUT for a directory, or what else is no file; SW_EIO. */
-sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, bool pipes, sw_side *out,
-                     sw_status *st);
+sw_code sw_scan_side(const sw_comm *comm, const char *path, const char *show, const sw_pipes *pipes,
+                     sw_side *out, sw_status *st);
 
 /* Collective. The same for a file that an option names, which may be a pipe. Errors: SW_EUSAGE when there is none, too. */
-sw_code sw_scan_option_file(const sw_comm *comm, const char *path, sw_buf *text, sw_status *st);
+sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatile int *cancel, sw_buf *text,
+                            sw_status *st);
 
 void sw_scan_release(sw_scan *s);
 

@@ -93,15 +93,15 @@ static uint64_t row_place(const box_rows *b, uint64_t row)
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
-static sw_code create_file(const sw_outputs *o, const sw_layout *l, uint32_t f, const char *path,
+static sw_code create_file(const sw_outputs *o, const sw_layout *l, uint32_t f, const sw_below *dir,
                            char *buffer, uint64_t size, bool sync, sw_status *st)
 {
     const sw_layout_file *file = &l->files[f];
     uint64_t end = 8 + file->header_len, n;
     sw_out out;
 
-    if (sw_out_create_alone(path, file->name, file->size, st) ||
-        sw_out_open_alone(&out, path, file->name, file->size, sync, st))
+    if (sw_out_create_alone(dir, file->name, file->size, st) ||
+        sw_out_open_alone(&out, dir, file->name, file->size, sync, st))
         return st->code;
     for (uint64_t at = 0; at < end && !st->code; at += n) {
         n = sw_min(end - at, size);
@@ -117,14 +117,13 @@ sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *d
                           sw_status *st)
 {
     char *buffer = sw_calloc(size, 1, st);
+    sw_below staged = SW_BELOW_INIT;
 
-    for (uint32_t f = 0; buffer && f < l->nfiles && !st->code; f++) {
-        char *path = sw_path_join(dir, l->files[f].name, st);
-
-        if (path)
-            create_file(o, l, f, path, buffer, size, sync, st);
-        free(path);
-    }
+    if (buffer)
+        sw_staged_open(dir, &staged, st);
+    for (uint32_t f = 0; f < l->nfiles && !st->code; f++)
+        create_file(o, l, f, &staged, buffer, size, sync, st);
+    sw_below_close(&staged);
     free(buffer);
     return st->code;
 }
@@ -132,6 +131,7 @@ sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *d
 /* One rank's way through all of its rows. */
 typedef struct walk {
     sw_scatter *s;
+    sw_below staged; /* open once something is written */
     char *staging, *input;
     size_t place;
     uint64_t row, done; /* row of the box; bytes of the row as they are written */
@@ -153,14 +153,12 @@ static sw_code close_file(walk *k, sw_status *st)
 static sw_code open_file(walk *k, uint32_t f, sw_status *st)
 {
     const sw_publication *file = &k->s->files[f];
-    char *path;
 
-    if ((k->open && k->file == f) || close_file(k, st))
+    if ((k->open && k->file == f) || close_file(k, st) ||
+        (k->staged.fd < 0 && sw_staged_open(k->s->dir, &k->staged, st)))
         return st->code;
-    path = sw_path_join(k->s->dir, file->name, st);
     k->file = f;
-    k->open = path && !sw_out_open_alone(&k->out, path, file->name, file->size, k->s->sync, st);
-    free(path);
+    k->open = !sw_out_open_alone(&k->out, &k->staged, file->name, file->size, k->s->sync, st);
     return st->code;
 }
 
@@ -233,7 +231,7 @@ static sw_code write_turn(walk *k, sw_status *st)
 
 static sw_code begin(walk *k, sw_scatter *s, sw_status *st)
 {
-    *k = (walk){ .s = s };
+    *k = (walk){ .s = s, .staged = SW_BELOW_INIT };
     s->written = 0;
     k->staging = sw_calloc(s->buffer, 1, st);
     k->input = sw_calloc(s->input, 1, st);
@@ -242,6 +240,7 @@ static sw_code begin(walk *k, sw_scatter *s, sw_status *st)
 
 static void release(walk *k)
 {
+    sw_below_close(&k->staged);
     free(k->input);
     free(k->staging);
 }
@@ -287,8 +286,7 @@ static sw_code count_turns(const sw_comm *world, uint64_t todo, uint64_t *turns,
 /* The first rank makes all files. */
 static sw_code create_files(sw_weld *w, sw_status *st)
 {
-    if (w->world->rank == 0 &&
-        !sw_scatter_create(w->o, w->l, w->staged_dir, w->sched->band, w->sync, st))
+    if (w->world->rank == 0 && !sw_scatter_create(w->o, w->l, w->staged_dir, w->sched->band, w->sync, st))
         for (uint32_t f = 0; f < w->l->nfiles; f++)
             w->written += 8 + w->l->files[f].header_len;
     return sw_agree(w->world, st);

@@ -29,7 +29,7 @@ sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *d
 
 /* One rank's part, once the files are there. All but written is borrowed. */
 typedef struct sw_scatter {
-    const char *dir;             /* where the files are */
+    const char *dir;             /* where the files are (sw_staged_open()) */
     const sw_publication *files; /* their names there, and sizes */
     const sw_held *held;
     const sw_place *places;

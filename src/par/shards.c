@@ -4,20 +4,16 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/num.h"
 #include "base/path.h"
 #include "par/gather.h"
 #include "par/io.h"
+#include "par/publish.h"
 #include "plan/numbers.h"
 
 /* A rank writes so much before the ranks agree again on how it goes. */
 #define TURN (UINT64_C(64) << 20)
-
-/* How long a directory that another rank made may stay invisible. */
-#define DIR_TRIES 20
-#define DIR_WAIT_NS 100000000L
 
 /* ---- which boxes ---------------------------------------------------------------------------------- */
 
@@ -366,6 +362,7 @@ void sw_shards_release(sw_shards *s)
 typedef struct walk {
     const sw_shards *s;
     sw_shards_write *w;
+    sw_below staged;
     char *staging;
     size_t file;
     uint64_t slot; /* in the order of the data of the file */
@@ -391,11 +388,10 @@ static sw_code write_header(walk *k, sw_shard_file *f, sw_status *st)
 static sw_code open_file(walk *k, sw_status *st)
 {
     sw_shard_file *f = &k->s->files[k->file];
-    char *path = sw_path_join(k->w->dir, sw_shard_name_text(&f->number, k->name), st);
 
-    if (path && !sw_out_create_alone(path, k->name, f->size, st))
-        k->open = !sw_out_open_alone(&k->out, path, k->name, f->size, k->w->sync, st);
-    free(path);
+    sw_shard_name_text(&f->number, k->name);
+    if (!sw_out_create_alone(&k->staged, k->name, f->size, st))
+        k->open = !sw_out_open_alone(&k->out, &k->staged, k->name, f->size, k->w->sync, st);
     k->slot = k->done = 0;
     return st->code ? st->code : write_header(k, f, st);
 }
@@ -451,19 +447,6 @@ static sw_code write_turn(walk *k, const sw_comm *comm, sw_status *st)
     return st->code;
 }
 
-sw_code sw_wait_for_dir(const char *dir, sw_status *st)
-{
-    const struct timespec moment = { 0, DIR_WAIT_NS };
-    sw_path_kind kind = SW_PATH_MISSING;
-
-    for (int i = 0; i < DIR_TRIES; i++) {
-        if (sw_path_stat(dir, &kind, NULL, st) || kind == SW_PATH_DIR)
-            return st->code;
-        nanosleep(&moment, NULL);
-    }
-    return sw_fail(st, SW_EIO, dir, NULL, "the directory that rank 0 made cannot be seen here");
-}
-
 /* Collective. So many turns that the busiest rank comes to its end. */
 static sw_code count_turns(const sw_comm *comm, uint64_t bytes, uint64_t *turns, sw_status *st)
 {
@@ -479,12 +462,12 @@ static sw_code count_turns(const sw_comm *comm, uint64_t bytes, uint64_t *turns,
 
 sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st)
 {
-    walk k = { .s = s, .w = w };
+    walk k = { .s = s, .w = w, .staged = SW_BELOW_INIT };
     uint64_t turns;
 
     k.staging = sw_calloc(w->buffer, 1, st);
     if (!st->code && s->nfiles)
-        sw_wait_for_dir(w->dir, st);
+        sw_staged_open(w->dir, &k.staged, st);
     if (count_turns(comm, s->bytes, &turns, st))
         goto out;
     for (uint64_t i = 0; i < turns; i++) {
@@ -499,6 +482,7 @@ sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards
     close_file(&k, st);
     sw_agree(comm, st);
 out:
+    sw_below_close(&k.staged);
     free(k.staging);
     return st->code;
 }

@@ -69,12 +69,9 @@ sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_ro
 /* Local. The n of the names "model-j-of-n". */
 uint64_t sw_map_largest(const sw_map *map);
 
-/* Local. The directory is another rank's work: a network file system may take a moment to show it. Errors: SW_EIO. */
-sw_code sw_wait_for_dir(const char *dir, sw_status *st);
-
 /* How to write them. */
 typedef struct sw_shards_write {
-    const char *dir; /* where */
+    const char *dir; /* where (sw_staged_open()) */
     uint64_t buffer; /* bytes of memory, for what does not lie together */
     bool sync;       /* make the files durable */
     const volatile int *cancel;

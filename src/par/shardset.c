@@ -1,7 +1,6 @@
 /* Publication of shard sets; see shardset.h. */
 #include "par/shardset.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +44,7 @@ static sw_code name_parts(sw_shardset *s, const char *output_dir, sw_status *st)
 }
 
 /* What a run left beside an OUTPUT_DIR that is there now. */
-static sw_code tidy_beside(const sw_shardset *s, bool sync, sw_status *st)
+static sw_code tidy_beside(const sw_shardset *s, bool sync, const volatile int *cancel, sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
     sw_stage *stage = NULL;
@@ -53,28 +52,30 @@ static sw_code tidy_beside(const sw_shardset *s, bool sync, sw_status *st)
 
     if (!s->beside || sw_path_lstat(s->beside, &kind, NULL, st) || kind != SW_PATH_DIR)
         return st->code;
-    if (!sw_stage_open(s->beside, sync, &stage, &ignored, st))
-        sw_stage_close(stage, st);
+    if (!sw_stage_open_hidden(s->beside, sync, cancel, &stage, &ignored, st))
+        sw_stage_close(stage, NULL, st);
     if (!st->code)
         sw_path_rmdirs(s->beside, s->parent);
     return st->code;
 }
 
-static sw_code open_either(sw_shardset *s, const char *output_dir, bool sync, uint64_t *recovered,
-                           sw_status *st)
+static sw_code open_either(sw_shardset *s, const char *output_dir, bool sync, const volatile int *cancel,
+                           uint64_t *recovered, sw_status *st)
 {
     sw_path_kind kind = SW_PATH_MISSING;
 
     if (name_parts(s, output_dir, st) || sw_path_lstat(s->out, &kind, NULL, st))
         return st->code;
     s->made = kind == SW_PATH_MISSING && s->beside;
-    if (!s->made && tidy_beside(s, sync, st))
+    if (s->made)
+        return sw_stage_open_hidden(s->beside, sync, cancel, &s->stage, recovered, st);
+    if (tidy_beside(s, sync, cancel, st))
         return st->code;
-    return sw_stage_open(s->made ? s->beside : s->out, sync, &s->stage, recovered, st);
+    return sw_stage_open(s->out, sync, cancel, &s->stage, recovered, st);
 }
 
-sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, uint64_t *recovered,
-                         sw_status *st)
+sw_code sw_shardset_open(const char *output_dir, bool sync, const volatile int *cancel, sw_shardset **out,
+                         uint64_t *recovered, sw_status *st)
 {
     sw_shardset *s = sw_calloc(1, sizeof *s, st);
 
@@ -82,24 +83,31 @@ sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, u
     *recovered = 0;
     if (!s)
         return st->code;
-    if (open_either(s, output_dir, sync, recovered, st))
-        sw_shardset_close(s, st);
+    if (open_either(s, output_dir, sync, cancel, recovered, st))
+        sw_shardset_close(s, NULL, st);
     else
         *out = s;
     return st->code;
 }
 
-const char *sw_shardset_dir(const sw_shardset *s)
+sw_stage *sw_shardset_stage(const sw_shardset *s)
 {
-    return s->stage->fresh;
+    return s->stage;
 }
 
-void sw_shardset_close(sw_shardset *s, sw_status *st)
+const char *sw_shardset_dir(const sw_shardset *s)
 {
+    return s->stage->fresh.path;
+}
+
+void sw_shardset_close(sw_shardset *s, char **left, sw_status *st)
+{
+    if (left)
+        *left = NULL;
     if (!s)
         return;
     if (s->stage) {
-        sw_stage_close(s->stage, st);
+        sw_stage_close(s->stage, left, st);
         if (s->made)
             sw_path_rmdirs(s->beside, s->parent);
     }
@@ -145,36 +153,21 @@ sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, s
 
 /* ---- publishing ----------------------------------------------------------------------------------- */
 
-static sw_code check_staged(const sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
-{
-    for (size_t i = 0; i < nfiles && !st->code; i++) {
-        char *path = sw_path_join(s->stage->fresh, files[i].name, st);
-        sw_path_kind kind = SW_PATH_MISSING;
-        struct stat file = { 0 };
-
-        if (path && !sw_path_lstat(path, &kind, &file, st) &&
-            (kind != SW_PATH_FILE || (uint64_t)file.st_size != files[i].size))
-            sw_fail(st, SW_EINTERNAL, files[i].name, NULL,
-                    "the staged file has %" PRIu64 " bytes, expected %" PRIu64, (uint64_t)file.st_size,
-                    files[i].size);
-        free(path);
-    }
-    return st->code;
-}
-
 /* Directories of the staged files, so that all of it is there when the directory is. */
 static sw_code sync_staged(const sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
 {
+    const sw_below *fresh = sw_stage_fresh(s->stage);
+
     for (size_t i = 0; i < nfiles && !st->code; i++) {
-        char *path = strchr(files[i].name, '/') ? sw_path_join(s->stage->fresh, files[i].name, st) : NULL;
+        char *path = strchr(files[i].name, '/') ? sw_strdup(files[i].name, st) : NULL;
 
         if (path) {
             *strrchr(path, '/') = '\0';
-            sw_path_sync_dir(path, st);
+            sw_below_sync(fresh, path, st);
         }
         free(path);
     }
-    return st->code ? st->code : sw_path_sync_dir(s->stage->fresh, st);
+    return st->code ? st->code : sw_below_sync(fresh, NULL, st);
 }
 
 /* The directories above OUTPUT_DIR that this run has made, and the one above those. */
@@ -196,17 +189,25 @@ static sw_code sync_parents(const sw_shardset *s, sw_status *st)
     return st->code;
 }
 
+/* One rename of the directory of staged files, which nobody but us can reach before. */
 static sw_code make_output(sw_shardset *s, const sw_publication *files, size_t nfiles, sw_status *st)
 {
+    char *above = sw_path_dir(s->out, st);
+    sw_below parent = SW_BELOW_INIT;
     sw_path_kind kind = SW_PATH_MISSING;
+    const char *name = s->out + s->parent;
 
-    if (sw_lock_check(s->stage->lock, st) || check_staged(s, files, nfiles, st) ||
-        (s->stage->sync && sync_staged(s, files, nfiles, st)) || sw_path_lstat(s->out, &kind, NULL, st))
-        return st->code;
+    if (!above || sw_lock_check(s->stage->lock, st) || sw_stage_check(s->stage, files, nfiles, st) ||
+        (s->stage->sync && sync_staged(s, files, nfiles, st)) || sw_below_open(above, &parent, NULL, st) ||
+        sw_below_stat(&parent, name, &kind, NULL, st))
+        goto out;
     if (kind != SW_PATH_MISSING)
-        return sw_fail(st, SW_EIO, s->out, NULL, "somebody has made it since this run began");
-    if (!sw_path_rename(s->stage->fresh, s->out, st) && s->stage->sync)
+        sw_fail(st, SW_EIO, s->out, NULL, "somebody has made it since this run began");
+    else if (!sw_below_rename(&s->stage->dir, "new", &parent, name, st) && s->stage->sync)
         sync_parents(s, st);
+out:
+    sw_below_close(&parent);
+    free(above);
     return st->code;
 }
 

@@ -17,10 +17,11 @@ sw_code sw_shardset_existing(const char *output_dir, char ***names, size_t *n, s
 /* Local. Take OUTPUT_DIR, and recover what a dead run left.
  *   recovered  set to the fingerprint of the publication that was completed, 0 = none
  * Errors: as sw_stage_open(). *out is NULL on an error. */
-sw_code sw_shardset_open(const char *output_dir, bool sync, sw_shardset **out, uint64_t *recovered,
-                         sw_status *st);
+sw_code sw_shardset_open(const char *output_dir, bool sync, const volatile int *cancel, sw_shardset **out,
+                         uint64_t *recovered, sw_status *st);
 
-/* Local. The directory in which files are staged, under their names. */
+/* Local. Where its files are staged, under their names; and the path of that directory, as in sw_staged_open(). Borrowed. */
+sw_stage *sw_shardset_stage(const sw_shardset *s);
 const char *sw_shardset_dir(const sw_shardset *s);
 
 /* Local. Publish what was staged.
@@ -32,6 +33,6 @@ sw_code sw_shardset_publish(sw_shardset *s, const sw_publication *files, size_t 
                             size_t nold, uint64_t fingerprint, sw_status *st);
 
 /* Local. As sw_stage_close(). NULL is fine. */
-void sw_shardset_close(sw_shardset *s, sw_status *st);
+void sw_shardset_close(sw_shardset *s, char **left, sw_status *st);
 
 #endif

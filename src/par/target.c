@@ -41,7 +41,7 @@ static sw_code try_index(const sw_comm *comm, const char *dir, const char *name,
     sw_side side = { 0 };
 
     if (!sw_agree(comm, st)) {
-        if (sw_scan_side(comm, path, name, false, &side, st) == SW_EINPUT && !sw_findings_take(findings, st))
+        if (sw_scan_side(comm, path, name, NULL, &side, st) == SW_EINPUT && !sw_findings_take(findings, st))
             take_unread(t, name, st);
         else if (!st->code && side.there)
             take_index(t, name, &side.text, findings, st);

@@ -11,6 +11,7 @@
 #include "par/fill.h"
 #include "par/gather.h"
 #include "par/io.h"
+#include "par/publish.h"
 #include "par/scatter.h"
 #include "shardweld_mpi.h"
 
@@ -22,6 +23,7 @@ static const char stopped_text[] = "another group has failed";
 /* One rank's means while it writes. */
 typedef struct welder {
     sw_weld *w;
+    sw_below staged;
     sw_comm group;
     sw_source source;
     sw_filler filler;
@@ -143,20 +145,15 @@ static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
 static sw_code write_file(welder *k, uint32_t f, sw_status *st)
 {
     const sw_layout_file *file = &k->w->l->files[f];
-    char *path = sw_path_join(k->w->staged_dir, file->name, st);
     sw_out out;
 
-    if (sw_agree(&k->group, st) ||
-        sw_out_open(&out, &k->group, path, file->name, file->size, k->w->sync, &k->w->how, st))
-        goto done;
+    if (sw_out_open(&out, &k->group, &k->staged, file->name, file->size, k->w->sync, &k->w->how, st))
+        return st->code;
     write_rounds(k, &out, f, st);
     if (!st->code && k->w->sync)
         sw_out_sync(&out, st);
     sw_out_close(&out, st);
-    sw_agree(&k->group, st);
-done:
-    free(path);
-    return st->code;
+    return sw_agree(&k->group, st);
 }
 
 /* ---- ranks without MPI between them --------------------------------------------------------------- */
@@ -178,16 +175,9 @@ static sw_code create_files(welder *k, sw_status *st)
 {
     const sw_weld *w = k->w;
 
-    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++) {
-        char *path = NULL;
-
-        if (w->sched->groups[f].rank0 != (uint32_t)w->world->rank)
-            continue;
-        path = sw_path_join(w->staged_dir, w->l->files[f].name, st);
-        if (path)
-            sw_out_create_alone(path, w->l->files[f].name, w->l->files[f].size, st);
-        free(path);
-    }
+    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++)
+        if (w->sched->groups[f].rank0 == (uint32_t)w->world->rank)
+            sw_out_create_alone(&k->staged, w->l->files[f].name, w->l->files[f].size, st);
     return sw_agree(w->world, st);
 }
 
@@ -196,7 +186,6 @@ static sw_code open_next(welder *k, walk *p, sw_status *st)
 {
     const sw_weld *w = k->w;
     const sw_layout_file *file;
-    char *path = NULL;
 
     while (p->file < w->l->nfiles && !is_mine(w, p->file))
         p->file++;
@@ -206,9 +195,7 @@ static sw_code open_next(welder *k, walk *p, sw_status *st)
     p->mine = sw_schedule_region(w->sched, w->l, p->file, (uint32_t)w->world->rank);
     p->round = 0;
     p->rounds = sw_schedule_rounds(w->sched, w->l, p->file);
-    path = sw_path_join(w->staged_dir, file->name, st);
-    p->open = path && !sw_out_open_alone(&p->out, path, file->name, file->size, w->sync, st);
-    free(path);
+    p->open = !sw_out_open_alone(&p->out, &k->staged, file->name, file->size, w->sync, st);
     return st->code;
 }
 
@@ -297,7 +284,7 @@ static sw_code prepare(welder *k, sw_status *st)
 {
     sw_weld *w = k->w;
 
-    if (find_leaders(k, st) || take_memory(k, st))
+    if (sw_staged_open(w->staged_dir, &k->staged, st) || find_leaders(k, st) || take_memory(k, st))
         return st->code;
     if (w->held ? sw_source_init_held(&k->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&k->source, w->o->c, w->input_dir, w->memory.scratch, st))
@@ -324,7 +311,7 @@ static void tell_others(welder *k, sw_status *st)
 
 sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
-    welder k = { .w = w };
+    welder k = { .w = w, .staged = SW_BELOW_INIT };
     MPI_Comm mpi;
 
     if (w->held && w->world->size > 1 && !sw_comm_mpi(w->world, &mpi))
@@ -357,6 +344,7 @@ out:
     free(k.band);
     free(k.leaders);
     sw_stopper_release(&k.stopper);
+    sw_below_close(&k.staged);
     sw_comm_mpi_release(&k.group);
     return st->code;
 }

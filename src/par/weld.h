@@ -23,7 +23,8 @@ typedef struct sw_weld {
     const char *input_dir;
     const sw_held *
         held; /* what this rank holds, in the place of input_dir; NULL = files. With several ranks: shared, or no MPI */
-    const char *staged_dir; /* the files are made in it; sub-directories are there already */
+    const char
+        *staged_dir; /* the files are made in it (sw_staged_open()); sub-directories are there already */
     sw_memory memory;
     bool sync; /* make the files durable */
     sw_transport how;

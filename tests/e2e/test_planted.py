@@ -1,13 +1,15 @@
 """What somebody has put where this program will look is not believed, followed, waited for, written to or removed: section 6."""
 
 import os
+import signal
 import subprocess
+import time
 
 import oracle
 import pytest
 from oracle import INDEX
-from runner import ROOT, fails, finish, ok, start
-from test_safe import same, told
+from runner import ROOT, fails, finish, ok, run, show, start, unprivileged
+from test_safe import STAGING, same, snapshot, told, wait_for
 
 # ---- --overwrite ------------------------------------------------------------------------------------
 
@@ -21,6 +23,132 @@ def test_overwrite_removes_only_weights_whatever_the_old_index_names(dirs, make,
     oracle.write_json(str(out / INDEX), {"weight_map": {n: n for n in [*stay, "sub/w.safetensors"]}})
     told(weld(src, out, "--overwrite"), out, False)
     same(out, {**ckpt.expect(), **stay})
+
+
+# ---- staging ----------------------------------------------------------------------------------------
+
+
+def old_journal(new, old=()):
+    """As versions before wrote it: bound to nothing."""
+    text = "shardweld journal 1\nfingerprint 0000000000000001\nclash 0\n"
+    text += "".join(f"new {size} {len(n)}:{n}\n" for n, size in new) + "".join(f"old {len(n)}:{n}\n" for n in old)
+    return text
+
+
+def plant(staging, text, files=()):
+    for name in files:
+        oracle.write(str(staging / "new" / name), b"evil\n")
+    oracle.write(str(staging / "journal"), text.encode())
+
+
+@pytest.mark.parametrize("np", [None, 3])
+@pytest.mark.parametrize("command", [["consolidate"], ["reshard", "--ranks", "2"]], ids=str)
+def test_a_planted_journal(dirs, make, tmp_path, command, np):
+    """With a link out of OUTPUT_DIR, as it comes with a clone or an archive."""
+    src, out = dirs
+    make(src)
+    home = tmp_path / "home"
+    for name in (".bashrc", ".ssh/id_rsa"):
+        oracle.write(str(home / name), b"mine")
+    oracle.write(str(out / ".git" / "config"), b"mine")
+    (out / "x").symlink_to("../home")
+    plant(out / STAGING, old_journal([("x/.bashrc", 5), ("m.safetensors", 5)], ["x/.ssh/id_rsa", ".git/config"]), ["x/.bashrc", "m.safetensors"])
+    before = snapshot(home), snapshot(out / STAGING / "new"), (out / STAGING / "journal").read_bytes()
+    fails(run([*command, src, out], np=np), 4, "journal is not obeyed", "move or remove it", STAGING)
+    assert before == (snapshot(home), snapshot(out / STAGING / "new"), (out / STAGING / "journal").read_bytes())
+    assert (out / ".git" / "config").read_bytes() == b"mine" and not (out / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize("what", ["journal", "directory", "link"])
+def test_planted_beside_an_output_dir_that_is_not_there_yet(dirs, make, tmp_path, what):
+    src, out = dirs
+    make(src)
+    beside = tmp_path / ".out.shardweld-new"
+    (tmp_path / "precious").mkdir()
+    oracle.write(str(tmp_path / "precious" / STAGING / "new" / "x"), b"mine")
+    if what == "link":
+        beside.symlink_to("precious")
+    else:
+        plant(beside / STAGING, old_journal([("a.safetensors", 5)]), ["a.safetensors"])
+        if what == "directory":
+            if os.geteuid():
+                pytest.skip("only root can make it")
+            os.chown(beside, 65534, 65534)
+    before = snapshot(tmp_path / "precious")
+    says = {"journal": "not obeyed", "directory": "belongs to user 65534", "link": "it is a link"}
+    fails(run(["reshard", "--ranks", "2", src, out]), 4, says[what], ".out.shardweld-new")
+    assert snapshot(tmp_path / "precious") == before and not out.exists()
+    assert what == "link" or (beside / STAGING / "new" / "a.safetensors").exists()
+
+
+def test_a_lock_with_a_second_name_is_not_written_into(dirs, make, weld, tmp_path):
+    src, out = dirs
+    make(src)
+    oracle.write(str(tmp_path / "precious"), b"mine")
+    (out / STAGING).mkdir(parents=True)
+    os.link(tmp_path / "precious", out / STAGING / "lock")
+    fails(weld(src, out), 4, "hard links", "lock")
+    assert (tmp_path / "precious").read_bytes() == b"mine" and (out / STAGING / "lock").exists()
+
+
+def test_staging_of_another_user(dirs, make, tmp_path):
+    """Who is root here is nobody there: what he finds is root's, and stays."""
+    src, _ = dirs
+    ckpt = make(src)
+    outer, theirs = unprivileged(tmp_path)
+    if not outer:
+        pytest.skip("only root can make it")
+    out = theirs / "out"
+    oracle.write(str(out / STAGING / "new" / "x"), b"mine")
+    os.chown(out, 65534, 65534)
+    fails(run(["consolidate", src, out], outer=outer), 4, "belongs to user 0, and we are user 65534")
+    assert (out / STAGING / "new" / "x").read_bytes() == b"mine"
+    (out / STAGING).rename(tmp_path / "away")
+    ok(run(["consolidate", src, out], outer=outer))
+    same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("name", ["journal", "lock", "../config.json", "../" + INDEX])
+def test_a_pipe_makes_nobody_wait_in_output_dir(dirs, make, name):
+    src, out = dirs
+    make(src)
+    (out / STAGING).mkdir(parents=True)
+    os.mkfifo(os.path.normpath(out / STAGING / name))
+    oracle.write(str(src / "config.json"), b"{}")
+    result = run(["consolidate", "--overwrite", src, out], timeout=30)
+    # A side file replaces whatever has its name.
+    assert result.status == {"../config.json": 0, "../" + INDEX: 2}.get(name, 4), show(result)
+    assert result.status == 0 or name.split("/")[-1] in result.stderr, show(result)
+
+
+@pytest.mark.parametrize("name", [oracle.shard_name(2), INDEX, "config.json", ".hf_metadata/fqn_to_dtype_mapping.json"])
+@pytest.mark.parametrize("np", [None, 2])
+def test_a_pipe_makes_nobody_wait_in_input_dir(dirs, make, name, np):
+    src, out = dirs
+    make(src)
+    (src / name).unlink(missing_ok=True)
+    (src / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(src / name)
+    for command in (["consolidate", src, out], ["inspect", src], ["verify", src, src]):
+        result = run(command, np=np, timeout=30)
+        assert result.status != 0 or name in (INDEX, "config.json"), show(result)
+
+
+@pytest.mark.parametrize("np", [None, 2])
+@pytest.mark.parametrize("option", ["--fqn-map", "--like"])
+def test_a_signal_ends_the_wait_for_a_pipe(dirs, make, tmp_path, option, np):
+    src, out = dirs
+    make(src)
+    pipe = tmp_path / "x.index.json"
+    os.mkfifo(pipe)
+    process = start(["consolidate", option, pipe, src, out], np=np)
+    writer = os.open(pipe, os.O_RDWR)  # somebody who has it open, and writes nothing
+    assert wait_for((out / STAGING).exists)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    result = finish(process, timeout=15)
+    os.close(writer)
+    assert result.status != 0 and (np or not out.exists()), show(result)
 
 
 # ---- the report -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 
 #include "base/path.h"
 #include "par/assets.h"
+#include "tree_help.h"
 
 static char top[64];
 
@@ -29,7 +30,7 @@ static int teardown(void **state)
     sw_status st = SW_STATUS_INIT;
 
     (void)state;
-    return sw_path_remove_tree(top, &st) == SW_OK ? 0 : -1;
+    return remove_tree(top, &st) == SW_OK ? 0 : -1;
 }
 
 static char *at(const char *name)
@@ -343,18 +344,21 @@ static void test_unreadable(void **state)
 {
     sw_status st = SW_STATUS_INIT, st2 = SW_STATUS_INIT;
     sw_buf warnings = SW_BUF_INIT;
-    sw_asset a = { .name = at("config.json"), .source = at("as/x") };
+    sw_asset a = { .name = "y", .source = at("as/x") };
+    sw_below to = SW_BELOW_INIT;
     sw_assets found;
 
     (void)state;
+    assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
     put("as/x", "");
     make_dir("as/sub");
     assert_int_equal(chmod(at("as/x"), 0), 0);
     assert_int_equal(chmod(at("as/sub"), 0), 0);
     assert_true(become_nobody());
     sw_assets_list(at("in"), at("as"), at("out"), NULL, &warnings, &found, &st);
-    sw_asset_stage(&a, at("y"), NULL, 1, false, &warnings, &st2);
+    sw_asset_stage(&a, &to, NULL, 1, false, &warnings, &st2);
     become_self();
+    sw_below_close(&to);
     assert_int_equal(st.code, SW_EIO);
     assert_string_equal(st.file, at("as/sub"));
     assert_null(found.items);
@@ -367,28 +371,28 @@ static void test_unreadable(void **state)
 /* ---- copies -------------------------------------------------------------------------------------- */
 
 /* What was staged is what is compared, whatever the piece; a byte more or another one is told of. */
-static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece)
+static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece, const char *copy)
 {
     sw_buf why = SW_BUF_INIT, ignored = SW_BUF_INIT;
     char says[64], last = '!';
     FILE *f;
 
-    OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+    OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
     assert_string_equal(why.data, "");
-    f = fopen(at("copy"), "r+");
+    f = fopen(copy, "r+");
     assert_non_null(f);
     if (a->size) {
         assert_int_equal(fseek(f, -1, SEEK_END), 0);
         assert_int_equal(fwrite(&last, 1, 1, f), 1);
         assert_int_equal(fflush(f), 0);
-        OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+        OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
         snprintf(says, sizeof says, "from byte %u on", (unsigned)a->size - 1);
         assert_non_null(strstr(why.data, says));
     }
     assert_int_equal(fseek(f, 0, SEEK_END), 0);
     assert_int_equal(fwrite(&last, 1, 1, f), 1);
     assert_int_equal(fclose(f), 0);
-    OK(sw_asset_compare(a, at("copy"), rule, piece, &ignored, &why, st));
+    OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
     assert_non_null(strstr(why.data, "bytes, expected"));
     sw_buf_release(&ignored);
     sw_buf_release(&why);
@@ -401,20 +405,26 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
     const mode_t mode = strcmp(source, "config.json") == 0 ? 0600 : 0640;
     sw_asset a = { .name = strdup(name), .source = strdup(at(source)), .size = 7 };
     sw_buf text = SW_BUF_INIT, warnings = SW_BUF_INIT;
+    sw_below to = SW_BELOW_INIT;
+    char path[512];
     struct stat s;
 
-    OK(sw_asset_stage(&a, at("copy"), rule, piece, true, &warnings, st));
-    OK(sw_path_read(at("copy"), NULL, 1 << 20, &text, NULL, st));
+    make_dir("to/sub");
+    OK(sw_below_open(at("to"), &to, NULL, st));
+    snprintf(path, sizeof path, "%s/%s", at("to"), name);
+    OK(sw_asset_stage(&a, &to, rule, piece, true, &warnings, st));
+    OK(sw_path_read(path, NULL, 1 << 20, &text, NULL, st));
+    sw_below_close(&to);
     assert_int_equal(text.len, strlen(want));
     assert_int_equal(a.size, text.len);
     assert_memory_equal(text.data ? text.data : "", want, text.len);
     OK(sw_buf_add(&warnings, "", 1, st));
     if (warns ? !strstr(warnings.data, warns) : warnings.data[0])
         fail_msg("warns '%s'", warnings.data);
-    assert_int_equal(stat(at("copy"), &s), 0);
+    assert_int_equal(stat(path, &s), 0);
     assert_int_equal(s.st_mode & 07777, mode);
-    check_same(&a, rule, piece);
-    assert_int_equal(unlink(at("copy")), 0);
+    check_same(&a, rule, piece, path);
+    assert_int_equal(unlink(path), 0);
     sw_buf_release(&warnings);
     sw_buf_release(&text);
     free(a.source);
@@ -448,22 +458,28 @@ static void test_copy(void **state)
 
 static void test_copy_fails(void **state)
 {
-    sw_asset a = { .name = at("x"), .source = at("gone") };
+    sw_asset a = { .name = "copy", .source = at("gone") };
     sw_buf warnings = SW_BUF_INIT;
+    sw_below to = SW_BELOW_INIT;
     sw_status st = SW_STATUS_INIT;
 
     (void)state;
-    assert_int_equal(sw_asset_stage(&a, at("copy"), NULL, 10, false, &warnings, &st), SW_EIO);
+    assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
+    assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EIO);
     assert_string_equal(st.file, a.source);
     sw_status_clear(&st);
     a.source = at("dir");
     make_dir("dir");
-    assert_int_equal(sw_asset_stage(&a, at("copy"), NULL, 10, false, &warnings, &st), SW_EINPUT);
-    sw_status_clear(&st);
+    assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EINPUT);
     put("file", "text");
     a.source = at("file");
-    assert_int_equal(sw_asset_stage(&a, at("none/copy"), NULL, 10, false, &warnings, &st), SW_EIO);
-    assert_string_equal(st.file, a.name);
+    for (int there = 0; there < 2; there++) {
+        sw_status_clear(&st);
+        a.name = there ? "file" : "none/copy";
+        assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EIO);
+        assert_string_equal(st.file, at(a.name));
+    }
+    sw_below_close(&to);
     sw_buf_release(&warnings);
 }
 

@@ -1,6 +1,7 @@
 /* Welding over a communicator that the caller brings. Run from the top directory. */
 #include "base/path.h"
 #include "group_help.h"
+#include "tree_help.h"
 
 /* ---- running ---------------------------------------------------------------------------------------- */
 
@@ -69,7 +70,7 @@ static void test_bytes(void **state)
             check_tree(want, out);
         }
     }
-    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 /* Whichever rank stops, all learn of it, and nothing is left. */

@@ -3,6 +3,7 @@
 #include "group_help.h"
 
 #include "base/path.h"
+#include "tree_help.h"
 
 #define RANKS 3
 
@@ -189,7 +190,7 @@ static void test_beside(void **state)
     snprintf(file, sizeof file, "%s/model.safetensors.index.json", out);
     assert_int_equal(sw_save_shards(&self, out, &item, 1, &opt, NULL, &st), SW_OK);
     assert_string_equal(said, "");
-    assert_int_equal(sw_path_remove_tree(out, &st), SW_OK);
+    assert_int_equal(remove_tree(out, &st), SW_OK);
     assert_int_equal(sw_save_consolidated(&self, out, &item, 1, NULL, NULL, &st), SW_OK);
     assert_int_equal(sw_save_shards(&self, out, &item, 1, &opt, NULL, &st), SW_OK);
     assert_non_null(strstr(said, "model.safetensors.index.json is there too, and stays as it is"));
@@ -208,7 +209,7 @@ static int remove_top(void **state)
     sw_status st = SW_STATUS_INIT;
 
     (void)state;
-    return sw_path_remove_tree(top, &st) ? -1 : 0;
+    return remove_tree(top, &st) ? -1 : 0;
 }
 
 int main(void)

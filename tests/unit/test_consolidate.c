@@ -9,6 +9,7 @@
 
 #include "base/path.h"
 #include "shardweld.h"
+#include "tree_help.h"
 
 #define GOLDEN "tests/golden/rows"
 
@@ -52,7 +53,7 @@ static void test_self(void **state)
     assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "holds a checkpoint"));
     sw_status_clear(&st);
-    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 static int refuse(void *ctx, void *buf, size_t n, int root)

@@ -12,10 +12,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -24,6 +26,7 @@
 
 #include "base/path.h"
 #include "format/maps.h"
+#include "par/journal.h"
 #include "par/publish.h"
 
 /* ---- system calls ------------------------------------------------------------------------------- */
@@ -51,7 +54,7 @@ static bool strikes(void)
     return true;
 }
 
-int open(const char *path, int flags, ...)
+int openat(int dir, const char *path, int flags, ...)
 {
     mode_t mode = 0;
     va_list ap;
@@ -63,7 +66,7 @@ int open(const char *path, int flags, ...)
     }
     if ((flags & O_CREAT) && strikes())
         return -1;
-    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    return (int)syscall(SYS_openat, dir, path, flags, mode);
 }
 
 int mkdir(const char *path, mode_t mode)
@@ -71,19 +74,19 @@ int mkdir(const char *path, mode_t mode)
     return strikes() ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
-int rename(const char *from, const char *to)
+int mkdirat(int dir, const char *path, mode_t mode)
 {
-    return strikes() ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    return strikes() ? -1 : (int)syscall(SYS_mkdirat, dir, path, mode);
 }
 
-int link(const char *from, const char *to)
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
-    return strikes() ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+    return strikes() ? -1 : (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
 }
 
-int unlink(const char *path)
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
-    return strikes() ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    return strikes() ? -1 : (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
 }
 
 int rmdir(const char *path)
@@ -395,20 +398,17 @@ static sw_code publish(sw_stage *s, const struct scene *scene, sw_status *st)
     sw_publication files[MAX_FILES + 1];
     char text[1024], **old = NULL;
     size_t n = 0, nold = 0;
-    char *path;
     const checkpoint *c = &scene->fresh;
 
     for (int i = 0; i < MAX_FILES && (c->files[i] || c->index); i++) {
         const char *name = c->files[i] ? c->files[i] : c->index;
 
-        if (!(path = sw_stage_path(s, name, st)))
-            return st->code;
         if (c->files[i])
             weights(name, true, text, sizeof text);
         else
             index_text(c, true, text, sizeof text);
-        sw_path_write(path, text, strlen(text), true, st);
-        free(path);
+        if (!sw_stage_make_room(s, name, st))
+            sw_below_write(sw_stage_fresh(s), name, text, strlen(text), true, st);
         files[n].name = name;
         files[n++].size = strlen(text);
         if (!c->files[i])
@@ -426,9 +426,9 @@ static sw_code run(const struct scene *scene, sw_status *st)
     sw_stage *s = NULL;
     uint64_t recovered;
 
-    if (!sw_stage_open(out_dir, true, &s, &recovered, st))
+    if (!sw_stage_open(out_dir, true, NULL, &s, &recovered, st))
         publish(s, scene, st);
-    sw_stage_close(s, st);
+    sw_stage_close(s, NULL, st);
     return st->code;
 }
 
@@ -437,8 +437,8 @@ static sw_code visit(uint64_t *recovered, sw_status *st)
 {
     sw_stage *s = NULL;
 
-    sw_stage_open(out_dir, true, &s, recovered, st);
-    sw_stage_close(s, st);
+    sw_stage_open(out_dir, true, NULL, &s, recovered, st);
+    sw_stage_close(s, NULL, st);
     return st->code;
 }
 
@@ -617,7 +617,7 @@ static sw_stage *must_open(void)
     uint64_t recovered;
     sw_stage *s;
 
-    if (sw_stage_open(out_dir, false, &s, &recovered, &st))
+    if (sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
         fail_msg("%s: %s", st.file, st.reason);
     return s;
 }
@@ -628,7 +628,7 @@ static void must_refuse(const char *says)
     uint64_t recovered;
     sw_stage *s;
 
-    assert_int_equal(sw_stage_open(out_dir, false, &s, &recovered, &st), SW_EUSAGE);
+    assert_int_equal(sw_stage_open(out_dir, false, NULL, &s, &recovered, &st), SW_EUSAGE);
     assert_null(s);
     assert_string_equal(st.file, out_dir);
     if (!strstr(st.reason, says))
@@ -639,7 +639,7 @@ static void must_close(sw_stage *s)
 {
     sw_status st = SW_STATUS_INIT;
 
-    sw_stage_close(s, &st);
+    sw_stage_close(s, NULL, &st);
     assert_string_equal(st.reason, "");
 }
 
@@ -669,7 +669,7 @@ static void put_lock(const char *host, time_t age)
     char text[200];
     struct timespec times[2] = { { 0, UTIME_OMIT }, { time(NULL) - age, 0 } };
 
-    snprintf(text, sizeof text, "host %s\npid 77\njob none\n", host);
+    snprintf(text, sizeof text, *host == '#' ? "%s\n" : "host %s\npid 77\njob none\n", host + (*host == '#'));
     put(at(out_dir, SW_STAGING_NAME "/lock"), text);
     put(at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "dead");
     assert_int_equal(utimensat(AT_FDCWD, at(out_dir, SW_STAGING_NAME "/lock"), times, 0), 0);
@@ -693,6 +693,11 @@ static void test_dead_runs_lock(void **state)
         { "no locks, dead, and so is who took over", "elsewhere", true, false, 611, 0, NULL, 0 },
         { "no locks, dead, somebody takes over", "elsewhere", true, false, 612, 0,
           "other runs try to work on this directory at the same moment", 200 },
+        { "no locks, left by its holder", "#free\nnumber 01", true, false, 1, 0, NULL, 0 },
+        { "no locks, no text yet", "#", true, false, 1, 0, "another run", 0 },
+        { "shared, left by its holder", "#free\nnumber 01", false, true, 1, 0, NULL, 0 },
+        { "shared, killed before it wrote", "#", false, true, 1, 0, NULL, 10 },
+        { "shared, not to be read", "#\001\002", false, true, 1, 0, NULL, 10 },
         { "shared, long dead", "elsewhere", false, true, 200, 0, NULL, 0 },
         { "shared, dead a moment ago", "elsewhere", false, true, 20, 0, NULL, 35 },
         { "shared, alive on another machine", "elsewhere", false, true, 20, 4, "host elsewhere, pid 77", 4 },
@@ -757,7 +762,7 @@ static int crowd_member(void)
     sw_stage *s;
     int fd;
 
-    if (sw_stage_open(out_dir, false, &s, &recovered, &st))
+    if (sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
         return st.code == SW_EUSAGE ? 2 : (fprintf(stderr, "%s: %s\n", st.file, st.reason), 3);
     fd = open(at(top, "inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
     if (fd < 0)
@@ -765,7 +770,7 @@ static int crowd_member(void)
     syscall(SYS_nanosleep, &moment, NULL);
     if (unlink(at(top, "inside")) != 0)
         return 5;
-    sw_stage_close(s, &st);
+    sw_stage_close(s, NULL, &st);
     return st.code ? 6 : 1;
 }
 
@@ -804,7 +809,7 @@ static void test_lost_lock(void **state)
     put(at(out_dir, SW_STAGING_NAME "/lock"), "host b\npid 2\n");
     assert_int_equal(publish(s, &scenes[2], &st), SW_EIO);
     assert_non_null(strstr(st.reason, "another run has taken the place"));
-    sw_stage_close(s, &st);
+    sw_stage_close(s, NULL, &st);
     assert_true(exists(at(out_dir, SW_STAGING_NAME "/lock")));
     assert_true(is_readable(&scenes[2].old, false));
 }
@@ -845,7 +850,7 @@ static void test_made_directories(void **state)
     (void)state;
     snprintf(deep, sizeof deep, "%s/a/b//c/", top);
     for (int ends = 0; ends < 2; ends++) {
-        assert_int_equal(sw_stage_open(deep, true, &s, &recovered, &st), SW_OK);
+        assert_int_equal(sw_stage_open(deep, true, NULL, &s, &recovered, &st), SW_OK);
         assert_true(exists(at(deep, SW_STAGING_NAME)));
         if (ends == 1)
             put(at(deep, "somebody's"), "");
@@ -877,7 +882,7 @@ static void test_trial_rename(void **state)
         hook.at = nth;
         hook.err = EXDEV;
         sw_status_clear(&st);
-        if (!sw_stage_open(out_dir, false, &s, &recovered, &st))
+        if (!sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
             must_close(s);
         hook.at = 0;
         seen = strstr(st.reason, "cannot rename") && strstr(st.reason, "link");
@@ -898,27 +903,24 @@ static void test_staging_is_a_link(void **state)
     put(at(top, "elsewhere/precious"), "");
     assert_int_equal(mkdir(out_dir, 0777), 0);
     assert_int_equal(symlink("../elsewhere", at(out_dir, SW_STAGING_NAME)), 0);
-    assert_int_equal(sw_stage_open(out_dir, false, &s, &recovered, &st), SW_EIO);
+    assert_int_equal(sw_stage_open(out_dir, false, NULL, &s, &recovered, &st), SW_EIO);
     assert_true(exists(at(top, "elsewhere/precious")));
     assert_false(exists(at(top, "elsewhere/lock")));
 }
 
-static void test_stage_path(void **state)
+static void test_room_for_a_file(void **state)
 {
     static const char *const bad[] = { "", "/etc/x", "../x", "a/../x", "a//x", "./x", "x/", "a\nb" };
     sw_status st = SW_STATUS_INIT;
     sw_stage *s = must_open();
-    char *path = sw_stage_path(s, "a/b/x", &st);
 
     (void)state;
-    assert_non_null(path);
-    assert_string_equal(path, at(out_dir, SW_STAGING_NAME "/new/a/b/x"));
-    put(path, "");
-    free(path);
+    assert_string_equal(sw_stage_fresh(s)->path, at(out_dir, SW_STAGING_NAME "/new"));
+    assert_int_equal(sw_stage_make_room(s, "a/b/x", &st), SW_OK);
+    put(at(out_dir, SW_STAGING_NAME "/new/a/b/x"), "");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sw_status_clear(&st);
-        assert_null(sw_stage_path(s, bad[i], &st));
-        assert_int_equal(st.code, SW_EINPUT);
+        assert_int_equal(sw_stage_make_room(s, bad[i], &st), SW_EINPUT);
     }
     must_close(s);
 }
@@ -943,29 +945,266 @@ static void test_recovery_tells_whose(void **state)
     assert_int_equal(recovered, 0);
 }
 
+/* A visit is refused in these words, and nothing that was staged or moved aside is gone. */
+static void must_keep(const char *what, const char *says)
+{
+    sw_status st = SW_STATUS_INIT;
+    uint64_t recovered;
+
+    if (visit(&recovered, &st) != SW_EIO || !strstr(st.reason, says) || recovered)
+        fail_msg("%s: %d, '%s' does not say '%s'", what, (int)st.code, st.reason, says);
+}
+
 static void test_damaged_journal(void **state)
 {
-    static const char *const texts[] = {
-        "",
-        "shardweld journal 1\n",
-        "shardweld journal 2\nfingerprint 1\nclash 0\n",
-        "shardweld journal 1\nfingerprint 1\nclash 0\nnew 1 3:abc\nsum 0000000000000000\n",
-        "shardweld journal 1\nfingerprint 1\nclash 0\nnew 1 99999999999:abc\n",
-        "shardweld journal 1\nfingerprint 1\nclash 0\nnew 1 11:../../../abc\nsum 0\n",
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        { "", "damaged" },
+        { "shardweld journal 1\nfingerprint 1\nclash 0\nnew 1 3:abc\nsum 0\n", "another version" },
+        { "shardweld journal 2\n", "damaged" },
+        { "shardweld journal 2\nhome 1 2 3\n", "damaged" },
+        { "shardweld journal 2\nhome 1 2 3 4\nfingerprint 1\nclash 0\nnew 1 2 3:abc\nsum 0000000000000000\n",
+          "damaged" },
+        { "shardweld journal 2\nhome 1 2 3 4\nfingerprint 1\nclash 0\nnew 1 2 99999999999:abc\n", "damaged" },
+    };
+    char text[100];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put(at(out_dir, SW_STAGING_NAME "/old/model.safetensors"), "the only copy");
+        put(at(out_dir, SW_STAGING_NAME "/journal"), cases[i].text);
+        must_keep(cases[i].text, cases[i].says);
+        assert_true(exists(at(out_dir, SW_STAGING_NAME "/old/model.safetensors")));
+        assert_true(exists(at(out_dir, SW_STAGING_NAME "/journal")));
+        /* The number stays, and nobody is in. */
+        assert_int_equal(
+            strncmp(get(at(out_dir, SW_STAGING_NAME "/lock"), text, sizeof text), "free\nnumber ", 12), 0);
+    }
+}
+
+#define NEW_WEIGHTS "model-00001-of-00001.safetensors"
+
+/* A journal that knows all about the directory, as only who wrote it there can. */
+static void forge(const char *new_name, const char *old_name, uint64_t number)
+{
+    sw_journal j = SW_JOURNAL_INIT;
+    sw_status st = SW_STATUS_INIT;
+    const sw_publication files[] = { { new_name, 5 }, { NEW_WEIGHTS, 5 } };
+    char *old[] = { strdup(old_name) }, lock[64];
+    sw_below dir = SW_BELOW_INIT;
+    struct statx x;
+    struct stat s;
+
+    snprintf(lock, sizeof lock, "free\nnumber %016" PRIx64 "\n", number);
+    put(at(out_dir, SW_STAGING_NAME "/lock"), lock);
+    assert_int_equal(sw_journal_fill(&j, files, 2, old, *old_name ? 1 : 0, PRINT, &st), SW_OK);
+    for (size_t i = 0; i < 2; i++) {
+        char name[200];
+
+        snprintf(name, sizeof name, SW_STAGING_NAME "/new/%s", files[i].name);
+        if (!strchr(files[i].name, ':') && files[i].name[0] != '/')
+            put(at(out_dir, name), "fresh");
+        j.files[i].ino = stat(at(out_dir, name), &s) == 0 ? (uint64_t)s.st_ino : 1;
+    }
+    assert_int_equal(sw_below_open(at(out_dir, SW_STAGING_NAME), &dir, NULL, &st), SW_OK);
+    assert_int_equal(statx(dir.fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &x), 0);
+    j.home = (sw_journal_home){ 0, x.stx_ino, 0, number };
+    if (x.stx_mask & STATX_BTIME)
+        j.home.born = (uint64_t)x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec;
+    assert_int_equal(stat(out_dir, &s), 0);
+    j.home.out = s.st_ino;
+    assert_int_equal(sw_journal_write(&j, &dir, false, &st), SW_OK);
+    sw_below_close(&dir);
+    sw_journal_release(&j);
+    free(old[0]);
+}
+
+/* Even then it names nothing but what a publication makes and replaces. */
+static void test_what_a_journal_may_name(void **state)
+{
+    static const struct {
+        const char *name, *old;
+        bool obeyed;
+    } cases[] = {
+        { "config.json", "", true },
+        { "config.json", "config.json", true },
+        { ".hf_metadata/a/tokenizer.json", ".hf_metadata/fqn_to_dtype_mapping.json", true },
+        { "a/b.safetensors", "model.safetensors.index.json", true },
+        { "a/b.safetensors", "old/weights.safetensors", true },
+        { "a/b.safetensors", "train.py", false },
+        { "a/b.safetensors", ".git/config", false },
+        { "a/b.safetensors", "../precious.safetensors", false },
+        { "a/b.safetensors", SW_STAGING_NAME "/x.safetensors", false },
+        { ".git/config", "", false },
+        { "a/.bashrc", "", false },
+        { "pytorch_model.bin", "", false },
+        { SW_STAGING_NAME "/new.json", "", false },
+        { "../x.safetensors", "", false },
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    put(at(top, "precious.safetensors"), "");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t recovered = 0;
+
+        remove_all(out_dir);
+        for (int k = 0; k < 2; k++)
+            if (k == 0 ? *cases[i].old != '\0' : true)
+                put(at(out_dir, k == 0 ? cases[i].old : ".git/config"), "old");
+        forge(cases[i].name, cases[i].old, 42);
+        if (!cases[i].obeyed) {
+            must_keep(cases[i].name, "no publication makes or replaces");
+            assert_true(exists(at(out_dir, SW_STAGING_NAME "/new/" NEW_WEIGHTS)));
+            assert_true(!*cases[i].old || exists(at(out_dir, cases[i].old)));
+        } else if (visit(&recovered, &st) || recovered != PRINT || !exists(at(out_dir, cases[i].name))) {
+            fail_msg("%s: %s: %s", cases[i].name, st.file, st.reason);
+        }
+        assert_true(exists(at(out_dir, ".git/config")) && exists(at(top, "precious.safetensors")));
+    }
+}
+
+/* What was staged is told by its inode: another file of the same name and size is neither published nor taken back. */
+static void test_other_files_than_were_staged(void **state)
+{
+    char text[20];
+
+    (void)state;
+    for (int published = 0; published < 2; published++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t recovered = 0;
+
+        remove_all(out_dir);
+        forge("config.json", "", 42);
+        put(at(out_dir, "other"), "OTHER");
+        assert_int_equal(rename(at(out_dir, "other"),
+                                at(out_dir, published ? "config.json" : SW_STAGING_NAME "/new/config.json")),
+                         0);
+        if (published)
+            assert_int_equal(unlink(at(out_dir, SW_STAGING_NAME "/new/config.json")), 0);
+        assert_int_equal(visit(&recovered, &st), SW_OK);
+        assert_int_equal(recovered, 0);
+        assert_false(exists(at(out_dir, NEW_WEIGHTS)));
+        assert_string_equal(get(at(out_dir, "config.json"), text, sizeof text), published ? "OTHER" : "");
+    }
+}
+
+/* Leave a directory in which a journal stands. */
+static void kill_with_journal(const struct scene *s)
+{
+    static long nth = 1;
+
+    for (put_scene(s);; nth++, put_scene(s)) {
+        assert_int_equal(in_child(s, nth, KILL, false), KILLED);
+        if (exists(at(out_dir, SW_STAGING_NAME "/journal")))
+            return;
+    }
+}
+
+/* Nobody has given a sign of life for long. */
+static void age_lock(void)
+{
+    struct timespec times[2] = { { 0, UTIME_OMIT }, { time(NULL) - 700, 0 } };
+
+    utimensat(AT_FDCWD, at(out_dir, SW_STAGING_NAME "/lock"), times, 0);
+}
+
+/* The number that binds journal and directory outlives those who take a dead run's place, and fail there too. */
+static void test_a_journal_where_locks_do_not_work(void **state)
+{
+    const struct scene *s = &scenes[3];
+    long left = 0;
+
+    (void)state;
+    hook.no_locks = true;
+    for (long nth = 1; nth < 60; nth++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t recovered;
 
-        put(at(out_dir, SW_STAGING_NAME "/old/model.safetensors"), "the only copy");
-        put(at(out_dir, SW_STAGING_NAME "/journal"), texts[i]);
-        assert_int_equal(visit(&recovered, &st), SW_EIO);
-        assert_non_null(strstr(st.reason, "damaged"));
-        assert_true(exists(at(out_dir, SW_STAGING_NAME "/old/model.safetensors")));
-        assert_false(exists(at(out_dir, SW_STAGING_NAME "/lock")));
+        kill_with_journal(s);
+        age_lock();
+        in_child(NULL, nth, EIO, false);
+        left += exists(at(out_dir, SW_STAGING_NAME "/journal"));
+        if (visit(&recovered, &st) == SW_EUSAGE) {
+            age_lock();
+            sw_status_clear(&st);
+            visit(&recovered, &st);
+        }
+        if (st.code || !(is_all(&s->old, false) || is_all(&s->fresh, true)))
+            fail_msg("call %ld: %s: %s", nth, st.file, st.reason);
     }
+    assert_true(left > 10);
+}
+
+static int shell(const char *command)
+{
+    char line[512];
+    int status;
+
+    snprintf(line, sizeof line, "cd %s && %s", top, command);
+    status = system(line);
+    return status;
+}
+
+/* All that is there but for the lock file. */
+#define LISTING                                                                                              \
+    "(find . ! -name lock -printf '%P %y %l\\n'; find . -type f ! -name lock -exec cksum {} +) | sort"
+
+/* A killed publication's directory, treated as users and thieves treat directories. */
+static void test_a_journal_belongs_to_its_directory(void **state)
+{
+    static const char staging[] = "out/" SW_STAGING_NAME;
+    static const struct {
+        const char *command, *says; /* NULL = it is completed or undone */
+    } cases[] = {
+        { "true", NULL },
+        { "mv out moved && mv moved out", NULL },
+        { "cp -a out copy && rm -r out && mv copy out", "in another directory" },
+        { "tar cf t out && rm -r out && tar xf t", "in another directory" },
+        { "cp -a $S s && rm -r $S && mv s $S", "in another directory" },
+        { "mkdir o && mv out/* $S o && rm -r out && mv o out", "in another directory" },
+        { "rm $S/lock", "in another directory" },
+        { "ln $S/journal j", "hard links" },
+        { "mv $S/journal j && ln -s ../../j $S/journal", "it is a link" },
+        { "rm $S/journal && mkfifo $S/journal", "no regular file" },
+        { "rm $S/journal && mkdir $S/journal", "no regular file" },
+        { "ln $S/lock l && echo mine >l", "hard links" },
+        { "mv $S/lock l && ln -s ../../l $S/lock", "it is a link" },
+        { "rm $S/lock && mkfifo $S/lock", "no regular file" },
+        { "mv $S s && ln -s ../s $S", "it is a link" },
+        { "rm -r $S && mkfifo $S", "link or a pipe" },
+        { "rm -r $S && echo mine >$S", "it is a file" },
+        { "chown 65534 $S", "belongs to user 65534" },
+        { "chown 65534 $S/journal", "somebody else" },
+        { "chown 65534 $S/lock", "somebody else" },
+    };
+    const struct scene *s = &scenes[3];
+
+    (void)state;
+    setenv("S", staging, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sw_status st = SW_STATUS_INIT;
+        uint64_t recovered = 0;
+
+        if (strstr(cases[i].command, "chown") && geteuid() != 0)
+            continue;
+        shell("rm -rf *");
+        kill_with_journal(s);
+        assert_int_equal(shell(cases[i].command), 0);
+        assert_int_equal(shell(LISTING " >../$(basename $PWD).before"), 0);
+        if (cases[i].says) {
+            must_keep(cases[i].command, cases[i].says);
+            assert_int_equal(shell("[ ! -s l ] || [ -L $S/lock ] || [ $(cat l) = mine ]"), 0);
+            assert_true(is_readable(&s->old, false));
+        } else if (visit(&recovered, &st) || !(is_all(&s->old, false) || is_all(&s->fresh, true))) {
+            fail_msg("%s: %s: %s", cases[i].command, st.file, st.reason);
+        }
+        if (cases[i].says && shell(LISTING " | cmp - ../$(basename $PWD).before") != 0)
+            fail_msg("%s: something has changed", cases[i].command);
+        shell("rm ../$(basename $PWD).before");
+    }
+    unsetenv("S");
 }
 
 /* ---- what is there ------------------------------------------------------------------------------ */
@@ -1099,11 +1338,9 @@ static void test_wrong_size(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_publication file = { "model.safetensors", 5 };
     sw_stage *s = must_open();
-    char *path = sw_stage_path(s, file.name, &st);
 
     (void)state;
-    put(path, "four");
-    free(path);
+    put(at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "four");
     assert_int_equal(sw_stage_publish(s, &file, 1, NULL, 0, 1, &st), SW_EINTERNAL);
     sw_status_clear(&st);
     must_close(s);
@@ -1129,9 +1366,13 @@ int main(void)
         TEST(test_keeps_what_was_there),
         TEST(test_trial_rename),
         TEST(test_staging_is_a_link),
-        TEST(test_stage_path),
+        TEST(test_room_for_a_file),
         TEST(test_recovery_tells_whose),
         TEST(test_damaged_journal),
+        TEST(test_what_a_journal_may_name),
+        TEST(test_other_files_than_were_staged),
+        TEST(test_a_journal_where_locks_do_not_work),
+        TEST(test_a_journal_belongs_to_its_directory),
         TEST(test_existing),
         TEST(test_publication_check),
         TEST(test_wrong_size),

@@ -13,6 +13,7 @@
 #include "shardweld.h"
 #include "value/cast.h"
 #include "value/dequant.h"
+#include "tree_help.h"
 
 #define FILES 5
 #define TENSORS 12
@@ -206,7 +207,7 @@ static void close_world(world *w)
     sw_checkpoint_free(w->cp);
     for (size_t i = 0; i < w->ntensors; i++)
         free(w->tensors[i].data);
-    assert_int_equal(sw_path_remove_tree(w->dir, &st), SW_OK);
+    assert_int_equal(remove_tree(w->dir, &st), SW_OK);
 }
 
 /* ---- what is expected ------------------------------------------------------------------------------- */
@@ -852,7 +853,7 @@ static void test_narrow(void **state)
             assert_non_null(strstr(st.reason, cases[i].strides ? "packed" : "whole byte"));
     }
     sw_checkpoint_free(cp);
-    assert_int_equal(sw_path_remove_tree(dir, &st), SW_OK);
+    assert_int_equal(remove_tree(dir, &st), SW_OK);
 }
 
 /* ---- requests that cannot be met -------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* sw_reshard() as a program calls it: one process, several over sockets, no MPI anywhere. Run from the top directory. */
 #include "base/path.h"
 #include "group_help.h"
+#include "tree_help.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -75,7 +76,7 @@ static void test_bytes(void **state)
         assert_int_equal(sw_consolidate(&self, first, welded, NULL, NULL, &st), SW_OK);
         same_tree(want, welded);
     }
-    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 /* No options, no result. */
@@ -94,7 +95,7 @@ static void test_defaults(void **state)
     assert_int_equal(sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "holds shard files already"));
     sw_status_clear(&st);
-    assert_int_equal(sw_path_remove_tree(top, &st), SW_OK);
+    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 static void test_refused(void **state)

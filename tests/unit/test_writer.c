@@ -5,6 +5,7 @@
 #include "format/dtype.h"
 #include "group_help.h"
 #include "value/cast.h"
+#include "tree_help.h"
 
 /* ---- random cases ----------------------------------------------------------------------------------- */
 
@@ -333,7 +334,7 @@ static int remove_top(void **state)
     sw_status st = SW_STATUS_INIT;
 
     (void)state;
-    return sw_path_remove_tree(top, &st) ? -1 : 0;
+    return remove_tree(top, &st) ? -1 : 0;
 }
 
 static void run_well(int size, const job *j)

@@ -1,0 +1,315 @@
+/* Names below an open directory: what is made, moved and removed, and that no link leads anywhere. All of it with openat2, and as on a
+ * kernel or in a sandbox that has none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tree_help.h"
+
+static char top[64];
+static sw_below dir; /* top/in */
+static int no_openat2;
+static long openat2_calls;
+static bool rename_twice; /* the server's answer is lost: the rename is done, and done again */
+
+long syscall(long number, ...)
+{
+    static long (*real)(long, ...);
+    va_list ap;
+    long a[4];
+
+    va_start(ap, number);
+    for (int i = 0; i < 4; i++)
+        a[i] = va_arg(ap, long);
+    va_end(ap);
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "syscall");
+#ifdef SYS_openat2
+    if (number == SYS_openat2) {
+        openat2_calls++;
+        if (no_openat2) {
+            errno = no_openat2;
+            return -1;
+        }
+    }
+#endif
+    return real(number, a[0], a[1], a[2], a[3]);
+}
+
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    if (rename_twice)
+        syscall(SYS_renameat2, (long)from_dir, from, (long)to_dir, to, 0L);
+    return (int)syscall(SYS_renameat2, (long)from_dir, from, (long)to_dir, to, 0L);
+}
+
+static char *at(const char *name)
+{
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, sizeof paths[0], "%s/%s", top, name);
+    return path;
+}
+
+#define OK(call)                                                                                             \
+    do {                                                                                                     \
+        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
+        if ((call) != SW_OK || status.code)                                                                  \
+            fail_msg(#call ": %s: %s", status.file, status.reason);                                          \
+    } while (0)
+
+/* It fails with SW_EIO, naming path, in these words. */
+#define FAILS(call, path, says)                                                                              \
+    do {                                                                                                     \
+        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
+        assert_int_equal(call, SW_EIO);                                                                      \
+        assert_string_equal(status.file, path);                                                              \
+        if (!strstr(status.reason, says))                                                                    \
+            fail_msg("'%s' does not say '%s'", status.reason, says);                                         \
+    } while (0)
+
+static void put(const char *name, const char *text)
+{
+    OK(sw_path_mkdirs_for(at(name), st));
+    OK(sw_path_write(at(name), text, strlen(text), false, st));
+}
+
+static bool exists(const char *name)
+{
+    return access(at(name), F_OK) == 0;
+}
+
+/* in/real/f, out/f; in/link leads to out, in/file to out/f. */
+static int setup(void **state)
+{
+    (void)state;
+    rename_twice = false;
+    snprintf(top, sizeof top, "/tmp/test_below.XXXXXX");
+    if (!mkdtemp(top))
+        return -1;
+    put("in/real/f", "in");
+    put("out/f", "out");
+    assert_int_equal(symlink("../out", at("in/link")) | symlink("../out/f", at("in/file")), 0);
+    OK(sw_below_open(at("in"), &dir, NULL, st));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    (void)state;
+    sw_below_close(&dir);
+    return remove_tree(top, &st) == SW_OK ? 0 : -1;
+}
+
+static void test_names(void **state)
+{
+    static const char *const good[] = { "a", "a/b", "...", ".a/..b", "a\nb" };
+    static const char *const bad[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(sw_below_is_name(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_false(sw_below_is_name(bad[i]));
+        assert_int_equal(sw_below_fd(&dir, bad[i], O_RDONLY), -1);
+        assert_int_equal(errno, EXDEV);
+    }
+}
+
+/* Nothing that is asked for behind a link is done there, and a link itself is what it is. */
+static void test_no_link_is_followed(void **state)
+{
+    static const char *const behind[] = { "link/f", "link/sub/f", "link/../real/f" };
+    sw_path_kind kind;
+    sw_below sub;
+    bool made, missing;
+    int fd;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
+        const char *name = behind[i];
+        sw_status st = SW_STATUS_INIT;
+
+        assert_int_equal(sw_below_fd(&dir, name, O_RDONLY), -1);
+        assert_int_equal(sw_below_create(&dir, name, 0666, &fd, &st), SW_EIO);
+        assert_int_equal(sw_below_write(&dir, name, "x", 1, false, &st), SW_EIO);
+        assert_int_equal(sw_below_mkdir(&dir, name, 0777, &made, &st), SW_EIO);
+        assert_int_equal(sw_below_rename(&dir, "real/f", &dir, name, &st), SW_EIO);
+        assert_int_equal(sw_below_rename(&dir, name, &dir, "real/g", &st), SW_EIO);
+        sw_below_unlink(&dir, name, &st);
+        sw_below_remove_tree(&dir, name, &st);
+        sw_below_rmdirs_for(&dir, name);
+        sw_status_clear(&st);
+        kind = SW_PATH_MISSING;
+        assert_int_equal(sw_below_stat(&dir, name, &kind, NULL, &st), i < 2 ? SW_OK : SW_EIO);
+        assert_int_equal(kind, SW_PATH_MISSING);
+    }
+    assert_int_equal(sw_below_fd(&dir, "file", O_RDWR), -1);
+    assert_int_equal(errno, ELOOP);
+    FAILS(sw_below_enter(&dir, "link", &sub, &missing, st), at("in/link"), "cannot open the directory");
+    sw_below_close(&sub);
+    FAILS(sw_below_create(&dir, "file", 0666, &fd, st), at("in/file"), "File exists");
+    OK(sw_below_stat(&dir, "file", &kind, NULL, st));
+    assert_int_equal(kind, SW_PATH_OTHER);
+    OK(sw_below_rename(&dir, "file", &dir, "other", st));
+    OK(sw_below_unlink(&dir, "other", st));
+    OK(sw_below_remove_tree(&dir, "link", st));
+    assert_true(exists("out/f") && exists("in/real/f") && !exists("in/link") && !exists("out/sub"));
+    assert_true(no_openat2 || openat2_calls > 0);
+}
+
+/* In the place of a directory that was looked at a moment ago. */
+static void test_a_tree_that_moves(void **state)
+{
+    sw_below real;
+    int fd;
+
+    (void)state;
+    OK(sw_below_enter(&dir, "real", &real, NULL, st));
+    assert_int_equal(rename(at("in/real"), at("away")), 0);
+    assert_int_equal(symlink("../out", at("in/real")), 0);
+    OK(sw_below_create(&real, "g", 0666, &fd, st));
+    OK(sw_fd_close(fd, "g", st));
+    OK(sw_below_unlink(&real, "f", st));
+    assert_true(exists("away/g") && !exists("away/f") && exists("out/f") && !exists("out/g"));
+    sw_below_close(&real);
+}
+
+static void test_own(void **state)
+{
+    static const struct {
+        const char *name, *says; /* NULL = it is ours */
+    } cases[] = {
+        { "real/f", NULL },
+        { "twice", "hard links" },
+        { "fifo", "no regular file" },
+        { "real", "no regular file" },
+        { "file", "it is a link" },
+        { "theirs", "somebody else" },
+    };
+    bool missing;
+    int fd;
+
+    (void)state;
+    put("in/one", "");
+    put("in/theirs", "");
+    assert_int_equal(link(at("in/one"), at("in/twice")) | mkfifo(at("in/fifo"), 0666), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int rw = 0; rw < 2; rw++) {
+            if (strcmp(cases[i].name, "theirs") == 0 && chown(at("in/theirs"), 65534, 65534) != 0)
+                continue;
+            if (!cases[i].says)
+                OK(sw_below_open_own(&dir, cases[i].name, rw ? O_RDWR : O_RDONLY, &fd, &missing, st));
+            else
+                FAILS(sw_below_open_own(&dir, cases[i].name, rw ? O_RDWR : O_RDONLY, &fd, &missing, st),
+                      at(strcmp(cases[i].name, "real") == 0     ? "in/real"
+                         : strcmp(cases[i].name, "twice") == 0  ? "in/twice"
+                         : strcmp(cases[i].name, "fifo") == 0   ? "in/fifo"
+                         : strcmp(cases[i].name, "theirs") == 0 ? "in/theirs"
+                                                                : "in/file"),
+                      cases[i].says);
+            assert_int_equal(fd >= 0, !cases[i].says);
+            assert_false(missing);
+            if (fd >= 0)
+                close(fd);
+        }
+    OK(sw_below_open_own(&dir, "none", O_RDWR, &fd, &missing, st));
+    assert_true(missing && fd == -1);
+}
+
+static void test_make_and_remove(void **state)
+{
+    sw_path_kind kind;
+    struct stat s;
+    sw_dir names;
+    bool made;
+
+    (void)state;
+    OK(sw_below_mkdirs_for(&dir, "a/b/c/f", st));
+    OK(sw_below_write(&dir, "a/b/c/f", "four", 4, true, st));
+    FAILS(sw_below_write(&dir, "a/b/c/f", "", 0, false, st), at("in/a/b/c/f"), "cannot create: File exists");
+    OK(sw_below_stat(&dir, "a/b/c/f", &kind, &s, st));
+    assert_true(kind == SW_PATH_FILE && s.st_size == 4);
+    OK(sw_below_mkdir(&dir, "a", 0700, &made, st));
+    assert_false(made);
+    OK(sw_below_sync(&dir, "a/b", st));
+    OK(sw_below_sync(&dir, NULL, st));
+    FAILS(sw_below_sync(&dir, "a/none", st), at("in/a/none"), "cannot open");
+    sw_below_rmdirs_for(&dir, "a/b/c/f");
+    assert_true(exists("in/a/b/c/f"));
+    OK(sw_below_rename(&dir, "a/b/c/f", &dir, "real/f", st));
+    sw_below_rmdirs_for(&dir, "a/b/c/f");
+    assert_false(exists("in/a"));
+    assert_int_equal(sw_below_link(&dir, &dir, "real/f"), -1);
+    OK(sw_below_unlink(&dir, "none/x", st));
+    FAILS(sw_below_unlink(&dir, "real", st), at("in/real"), "cannot remove");
+    assert_int_equal(symlink("../../out", at("in/real/deep")), 0);
+    OK(sw_below_remove_tree(&dir, "real", st));
+    OK(sw_below_remove_tree(&dir, "real", st));
+    assert_true(exists("out/f"));
+    OK(sw_below_list(&dir, &names, st));
+    assert_int_equal(names.n, 2);
+    assert_string_equal(names.names[0], "file");
+    sw_dir_release(&names);
+}
+
+static void test_rename(void **state)
+{
+    (void)state;
+    FAILS(sw_below_rename(&dir, "none", &dir, "real/g", st), at("in/real/g"), "none to it: No such file");
+    FAILS(sw_below_rename(&dir, "real/f", &dir, "none/f", st), at("in/none/f"), "No such file");
+    rename_twice = true;
+    OK(sw_below_rename(&dir, "real/f", &dir, "g", st));
+    assert_true(exists("in/g"));
+}
+
+static void test_open(void **state)
+{
+    sw_below b;
+    bool missing;
+
+    (void)state;
+    OK(sw_below_open(at("in/link"), &b, NULL, st)); /* what the user names is followed */
+    sw_below_close(&b);
+    OK(sw_below_open(at("none"), &b, &missing, st));
+    assert_true(missing && b.fd == -1);
+    sw_below_close(&b);
+    FAILS(sw_below_open(at("none"), &b, NULL, st), at("none"), "No such file");
+    sw_below_close(&b);
+    FAILS(sw_below_open(at("out/f"), &b, &missing, st), at("out/f"), "Not a directory");
+    sw_below_close(&b);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    static const int absent[] = { 0, ENOSYS, EPERM };
+    const struct CMUnitTest tests[] = {
+        TEST(test_names), TEST(test_no_link_is_followed), TEST(test_a_tree_that_moves),
+        TEST(test_own),   TEST(test_make_and_remove),     TEST(test_rename),
+        TEST(test_open),
+    };
+    int failed = 0;
+
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
+        no_openat2 = absent[i];
+        failed += cmocka_run_group_tests(tests, NULL, NULL);
+    }
+    return failed;
+}
