@@ -496,7 +496,8 @@ typedef struct sw_tensor_info {
     bool broken;        /* findings tell why */
     bool holes;         /* some elements are in no box */
     bool overlaps;      /* boxes overlap without being equal */
-    const char *scale;  /* the FQN of the tensor that has its scales; NULL = none. It is not what its numbers say */
+    const char
+        *scale; /* the FQN of the tensor that has its scales; NULL = none. It is not what its numbers say */
 } sw_tensor_info;
 
 typedef struct sw_box_info {

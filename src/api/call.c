@@ -24,8 +24,10 @@ uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options
                                  o->diffusers_index, o->no_sync,     o->dry_run,        o->verify,
                                  o->buffer_size,     o->nname_rules, o->node_local,     o->assign,
                                  o->expect_shards,   o->no_assets,   o->no_config_check };
-    const char *const texts[] = { call,          output_dir, o->fqn_map,      o->like,          o->cast_dtype,
-                                  o->dequantize, o->assets,  o->fqn_map_text, o->dtype_map_text, o->block_size };
+    const char *const texts[] = { call,         output_dir,      o->fqn_map,
+                                  o->like,      o->cast_dtype,   o->dequantize,
+                                  o->assets,    o->fqn_map_text, o->dtype_map_text,
+                                  o->block_size };
     uint64_t h = sw_hash(0, numbers, sizeof numbers);
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

@@ -195,7 +195,8 @@ sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *
  * along, else as it is. A local failure is possible: agree afterwards.
  *   dir  where the input is; NULL = none
  * Errors: SW_EUSAGE (block_size is no size). */
-sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c, sw_status *st);
+sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c,
+                           sw_status *st);
 
 /* Collective, once the catalogue is known. Names and values: naming, outputs. A local failure is possible, the same on every rank: agree
  * afterwards. */

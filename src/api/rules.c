@@ -90,12 +90,13 @@ static bool has_scales(const sw_catalog *c)
 sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *st)
 {
     if (opt->block_size && !parse_block_size(opt->block_size, block))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "block-size '%s' is no size, expected one as in 128 or 128x64",
-                       opt->block_size);
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "block-size '%s' is no size, expected one as in 128 or 128x64", opt->block_size);
     return SW_OK;
 }
 
-sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c, sw_status *st)
+sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c,
+                           sw_status *st)
 {
     uint64_t block[2] = { c->block[0], c->block[1] };
 

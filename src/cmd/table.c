@@ -121,15 +121,18 @@ static const sw_opt name_rows[] = {
 
 static const sw_opt value_rows[] = {
     { "cast-dtype", 0, SW_OPT_TEXT, AT(opt.cast_dtype), "T",
-      "floating-point tensors become bf16, fp16, fp32 or fp64, but for those that have scales or are scales, and those "
+      "floating-point tensors become bf16, fp16, fp32 or fp64, but for those that have scales or are scales, "
+      "and those "
       "that .hf_metadata says are F32 by nature; none: as saved, or as .hf_metadata says (default)",
       SW_SET_NONE, 0, cast_words },
     { "dequantize", 0, SW_OPT_TEXT, AT(opt.dequantize), "T",
-      "tensors with scales (X.weight with X.weight_scale_inv; MXFP4) become bf16, fp16 or fp32, those with scales of "
+      "tensors with scales (X.weight with X.weight_scale_inv; MXFP4) become bf16, fp16 or fp32, those with "
+      "scales of "
       "another kind are an error; others are cast if --cast-dtype says so",
       SW_SET_NONE, 0, dequantize_words },
     { "block-size", 0, SW_OPT_TEXT, AT(opt.block_size), "RxC",
-      "rows and columns under one scale of X.weight_scale_inv, or one number for both (default: weight_block_size of "
+      "rows and columns under one scale of X.weight_scale_inv, or one number for both (default: "
+      "weight_block_size of "
       "config.json, else 128)",
       SW_SET_NONE, 0, NULL },
     SW_OPT_END,

@@ -41,7 +41,7 @@ typedef enum sw_dtype {
 const char *sw_dtype_name(sw_dtype dtype);
 unsigned sw_dtype_bits(sw_dtype dtype);
 bool sw_dtype_is_floating(sw_dtype dtype); /* F64 F32 BF16 F16 */
-bool sw_dtype_is_number(sw_dtype dtype);   /* an element is one number in whole bytes: not BOOL, C64, F4, F6 */
+bool sw_dtype_is_number(sw_dtype dtype); /* an element is one number in whole bytes: not BOOL, C64, F4, F6 */
 
 /* Local. False when there is no such dtype. Safetensors spelling, exactly. */
 bool sw_dtype_parse(const char *name, size_t len, sw_dtype *out);

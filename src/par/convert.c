@@ -17,9 +17,11 @@ typedef struct scaled {
 } scaled;
 
 /* One row of a part: src its elements, scales its blocks'. */
-static void convert_row(const scaled *k, const sw_scaled_part *p, const char *src, const char *scales, char *to)
+static void convert_row(const scaled *k, const sw_scaled_part *p, const char *src, const char *scales,
+                        char *to)
 {
-    const uint64_t size = k->row.block, begin = p->column - p->block * size; /* columns from the first block on */
+    const uint64_t size = k->row.block;
+    uint64_t begin = p->column - p->block * size; /* columns from the first block on */
     float factors[SCALES];
     sw_scaled_row row = k->row;
 
@@ -40,8 +42,8 @@ static void convert_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t
 {
     const sw_output *how = &o->how[i];
     const uint64_t *block = o->c->block;
-    scaled k = { { (sw_dtype)o->c->tensors[how->source].dtype, (sw_dtype)o->view.tensors[i].out_dtype, block[1],
-                   NULL },
+    scaled k = { { (sw_dtype)o->c->tensors[how->source].dtype, (sw_dtype)o->view.tensors[i].out_dtype,
+                   block[1], NULL },
                  (sw_dtype)o->c->tensors[how->scale].dtype,
                  0,
                  0,

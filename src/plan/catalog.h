@@ -74,8 +74,8 @@ typedef struct sw_catalog {
     uint64_t nboxes;
     uint64_t block[2]; /* rows and columns under one scale of X.weight_scale_inv */
     bool sharded;      /* some file carries DCP_SHARDING_INFO */
-    bool in_memory; /* the files are ranks, which hold their boxes */
-    bool part;      /* one file by itself: what others may hold is not missed */
+    bool in_memory;    /* the files are ranks, which hold their boxes */
+    bool part;         /* one file by itself: what others may hold is not missed */
     sw_listed *listed; /* by model, then from; each once */
     size_t nlisted, cap_listed;
     char *names; /* pool that file and tensor names point into */

@@ -52,7 +52,8 @@ bool sw_scaled_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, 
 static bool needs_of_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, visit *v)
 {
     const sw_tensor *weight = &o->c->tensors[o->how[i].source], *scale = &o->c->tensors[o->how[i].scale];
-    uint64_t size = sw_dtype_bits((sw_dtype)scale->dtype) / 8, each = sw_dtype_bits((sw_dtype)weight->dtype) / 8;
+    uint64_t size = sw_dtype_bits((sw_dtype)scale->dtype) / 8,
+             each = sw_dtype_bits((sw_dtype)weight->dtype) / 8;
     sw_scaled_part p;
 
     for (; sw_scaled_segment(o, i, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {

@@ -25,8 +25,8 @@ typedef struct builder {
     char *const *names; /* NULL = left out: nothing is said of these */
     decision *d;        /* one a tensor */
     uint64_t kept, bare, bare_blocks, joined, scaled;
-    const char *first_bare;   /* the first FP8 tensor without a scale */
-    const char *first_blocks; /* the same of blocks */
+    const char *first_bare;        /* the first FP8 tensor without a scale */
+    const char *first_blocks;      /* the same of blocks */
     const sw_tensor *first_scaled; /* the first floating tensor that is not cast because of its scales */
 } builder;
 
@@ -179,8 +179,7 @@ static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
                         "%" PRIu64
                         " floating-point tensors have scales and are not cast, the first is '%s' with '%s': "
                         "dequantize makes plain ones of them",
-                        b->scaled, b->first_scaled->name,
-                        b->c->tensors[b->first_scaled->scale - 1].name);
+                        b->scaled, b->first_scaled->name, b->c->tensors[b->first_scaled->scale - 1].name);
     if (b->rule->dequantize != SW_NDTYPES && !b->joined && !b->bare && !b->bare_blocks)
         sw_buf_add_line(warnings, st, "there is nothing to dequantize");
     return st->code;

@@ -18,14 +18,14 @@ typedef struct scheme {
 static const scheme schemes[] = {
     { SW_END_WEIGHT SW_END_SCALE_INV, SW_END_WEIGHT, true, SW_OP_SCALED },
     { SW_END_SCALES, SW_END_BLOCKS, false, SW_OP_MXFP4 },
-    { SW_END_SCALE_INV, "", true, SW_OP_COPY },       /* experts in one tensor */
-    { "_scale", "", false, SW_OP_COPY },              /* one for a tensor, a row or a group: compressed-tensors, ModelOpt */
-    { "_scale", "_packed", false, SW_OP_COPY },       /* the same of 4 bits */
-    { ".scale", SW_END_WEIGHT, false, SW_OP_COPY },   /* DeepSeek's own */
-    { ".scales", ".qweight", false, SW_OP_COPY },     /* GPTQ, AWQ */
-    { ".scales", SW_END_WEIGHT, false, SW_OP_COPY },  /* MLX */
-    { ".SCB", SW_END_WEIGHT, false, SW_OP_COPY },     /* bitsandbytes, 8 bits */
-    { ".absmax", "", false, SW_OP_COPY },             /* the same, 4 bits */
+    { SW_END_SCALE_INV, "", true, SW_OP_COPY }, /* experts in one tensor */
+    { "_scale", "", false, SW_OP_COPY }, /* of a tensor, a row, a group: compressed-tensors, ModelOpt */
+    { "_scale", "_packed", false, SW_OP_COPY },      /* the same of 4 bits */
+    { ".scale", SW_END_WEIGHT, false, SW_OP_COPY },  /* DeepSeek's own */
+    { ".scales", ".qweight", false, SW_OP_COPY },    /* GPTQ, AWQ */
+    { ".scales", SW_END_WEIGHT, false, SW_OP_COPY }, /* MLX */
+    { ".SCB", SW_END_WEIGHT, false, SW_OP_COPY },    /* bitsandbytes, 8 bits */
+    { ".absmax", "", false, SW_OP_COPY },            /* the same, 4 bits */
 };
 #define NSCHEMES (sizeof schemes / sizeof schemes[0])
 
@@ -152,5 +152,6 @@ sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, 
         return SW_OK;
     if (*op == SW_OP_SCALED)
         snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64, c->block[0], c->block[1]);
-    return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s does not scale '%.256s', %s%s", a, t->name, b, blocks);
+    return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s does not scale '%.256s', %s%s", a, t->name, b,
+                   blocks);
 }

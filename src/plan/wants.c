@@ -30,8 +30,8 @@ static sw_code cannot_become(const sw_want *w, sw_status *st)
     bool lacks = !t->scale && ((sw_is_fp8(t) && sw_name_ends_with(t->name, SW_END_WEIGHT)) ||
                                sw_name_ends_with(t->name, SW_END_BLOCKS));
 
-    return sw_fail(st, SW_EUSAGE, NULL, t->name, "%s cannot be read as %s%s", sw_dtype_name((sw_dtype)t->dtype),
-                   sw_dtype_name(w->to),
+    return sw_fail(st, SW_EUSAGE, NULL, t->name, "%s cannot be read as %s%s",
+                   sw_dtype_name((sw_dtype)t->dtype), sw_dtype_name(w->to),
                    lacks      ? ": it has no scales"
                    : t->scale ? ": by its scales it becomes F32, BF16 or F16"
                               : "");

@@ -16,7 +16,7 @@
 #define ALWAYS_INLINE __attribute__((always_inline)) /* into functions for several CPUs */
 
 #define PIECE 1024 /* elements that are computed before they are rounded */
-#define STRIP 128 /* those of FP8 that are computed at once */
+#define STRIP 128  /* those of FP8 that are computed at once */
 
 bool sw_dequant_is_target(sw_dtype dtype)
 {
@@ -140,8 +140,9 @@ static void bytes_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, u
 }
 
 #define INTEGERS(X)                                                                                          \
-    X(SW_I8, int8_t) X(SW_U8, uint8_t) X(SW_I16, int16_t) X(SW_U16, uint16_t) X(SW_I32, int32_t)             \
-        X(SW_U32, uint32_t) X(SW_I64, int64_t) X(SW_U64, uint64_t)
+    X(SW_I8, int8_t)                                                                                         \
+    X(SW_U8, uint8_t) X(SW_I16, int16_t) X(SW_U16, uint16_t) X(SW_I32, int32_t) X(SW_U32, uint32_t)          \
+        X(SW_I64, int64_t) X(SW_U64, uint64_t)
 
 static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
 {

@@ -235,9 +235,9 @@ def load_quantized(directory, name, shape, dtype, threads=1):
 
 
 @pytest.mark.parametrize("target", ["F32", "BF16", "F16"])
-@pytest.mark.parametrize("weights", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("weights", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bfloat16])
 @pytest.mark.parametrize("scales", [torch.float32, torch.bfloat16])
-def test_fp8(tmp_path, weights, scales, target):
+def test_scaled(tmp_path, weights, scales, target):
     """Scales in the same file and in another one; shapes that blocks of 128 do not divide."""
     generator = torch.Generator().manual_seed(3)
     files = ({}, {})
@@ -245,7 +245,7 @@ def test_fp8(tmp_path, weights, scales, target):
     where = {}
     for i, (name, (rows, columns)) in enumerate(shapes.items()):
         blocks = (-(-rows // 128), -(-columns // 128))
-        files[0][name] = torch.randn(rows, columns, generator=generator).to(weights)
+        files[0][name] = (torch.randn(rows, columns, generator=generator) * 9).to(weights)
         files[i % 2][name + "_scale_inv"] = torch.rand(blocks, generator=generator).to(scales) + 0.01
         where |= {name: "model-00001-of-00002.safetensors", name + "_scale_inv": f"model-0000{1 + i % 2}-of-00002.safetensors"}
     for j, tensors in enumerate(files):

@@ -349,8 +349,8 @@ static void test_block_size(void **state)
         char *text = strdup(sizes[i].text);
         uint64_t block[2] = { 0 };
 
-        if (sw_config_block_size(text, strlen(text), block) != (sizes[i].rows != 0) || block[0] != sizes[i].rows ||
-            block[1] != sizes[i].columns)
+        if (sw_config_block_size(text, strlen(text), block) != (sizes[i].rows != 0) ||
+            block[0] != sizes[i].rows || block[1] != sizes[i].columns)
             fail_msg("%s: %dx%d", sizes[i].text, (int)block[0], (int)block[1]);
         free(text);
     }
@@ -360,7 +360,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table), cmocka_unit_test(test_faults), cmocka_unit_test(test_every_end),
-        cmocka_unit_test(test_nul),   cmocka_unit_test(test_depth), cmocka_unit_test(test_block_size),
+        cmocka_unit_test(test_nul),   cmocka_unit_test(test_depth),  cmocka_unit_test(test_block_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,8 +60,8 @@ static uint64_t hash_of(const void *p, uint64_t n, sw_dtype dtype)
 }
 
 /* Weights of a row under scales of 128 columns. */
-static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const float *of_row, uint64_t column,
-                       sw_dtype to, void *dst, uint64_t n)
+static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const float *of_row,
+                       uint64_t column, sw_dtype to, void *dst, uint64_t n)
 {
     sw_dequant_row_by(path, &(sw_scaled_row){ from, to, 128, of_row }, src, column, dst, n);
 }

@@ -234,7 +234,7 @@ typedef struct scaled_kind {
 } scaled_kind;
 
 static const scaled_kind scaled_kinds[] = {
-    { SW_F8_E4M3, SW_F32, SW_F32, { 128, 128 } },    { SW_F8_E5M2, SW_BF16, SW_BF16, { 128, 128 } },
+    { SW_F8_E4M3, SW_F32, SW_F32, { 128, 128 } },     { SW_F8_E5M2, SW_BF16, SW_BF16, { 128, 128 } },
     { SW_F8_E4M3, SW_F8_E8M0, SW_F16, { 128, 128 } }, { SW_F8_E5M2, SW_F32, SW_BF16, { 128, 128 } },
     { SW_I8, SW_F32, SW_BF16, { 128, 128 } },         { SW_BF16, SW_F32, SW_BF16, { 64, 64 } },
     { SW_F32, SW_F64, SW_F16, { 3, 100 } },           { SW_F64, SW_F16, SW_F32, { 1, 1 } },
@@ -495,11 +495,11 @@ static void test_one_element(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_copies),      cmocka_unit_test(test_casts),
-        cmocka_unit_test(test_scalar),      cmocka_unit_test(test_scaled),
-        cmocka_unit_test(test_scaled_parts),   cmocka_unit_test(test_mxfp4),
-        cmocka_unit_test(test_mxfp4_parts), cmocka_unit_test(test_mxfp4_by_rows),
-        cmocka_unit_test(test_stop),        cmocka_unit_test(test_one_element),
+        cmocka_unit_test(test_copies),       cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_scalar),       cmocka_unit_test(test_scaled),
+        cmocka_unit_test(test_scaled_parts), cmocka_unit_test(test_mxfp4),
+        cmocka_unit_test(test_mxfp4_parts),  cmocka_unit_test(test_mxfp4_by_rows),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_one_element),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

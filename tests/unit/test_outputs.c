@@ -337,8 +337,8 @@ static const test_case fp8_cases[] = {
                    { "a.weight_scale_inv", SW_F32, 2, { 0, 3 }, NULL },
                    { "b.weight", SW_F8_E4M3, 2, { 300, 0 }, NULL },
                    { "b.weight_scale_inv", SW_F32, 2, { 3, 0 }, NULL } },
-      .want =
-          "a.weight F32 [0,300] scaled by a.weight_scale_inv; b.weight F32 [300,0] scaled by b.weight_scale_inv",
+      .want = "a.weight F32 [0,300] scaled by a.weight_scale_inv; b.weight F32 [300,0] scaled by "
+              "b.weight_scale_inv",
       .warnings = "" },
     { .what = "the cast is for the others; the map does not hinder",
       .cast = SW_F16,
@@ -357,7 +357,8 @@ static const test_case fp8_cases[] = {
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL } },
       .want = "a.weight F8_E4M3 [2,2]; a.weight_scale_inv F32 [1,1]",
       .warnings = "" },
-    { .what = "a cast leaves what has scales, and them, whatever their kind; a word where that would have been cast",
+    { .what = "a cast leaves what has scales, and them, whatever their kind; a word where that would have "
+              "been cast",
       .cast = SW_BF16,
       .dequantize = NO,
       .map = "{\"d.weight_scale_inv\":\"F16\"}",
@@ -523,13 +524,20 @@ static void test_other_scales(void **state)
         sw_dtype dtype;
         bool refused;
     } pairs[] = {
-        { "a.weight", "a.weight_scale", SW_F8_E4M3, true }, { "a.weight", "a.weight_scale", SW_I8, true },
-        { "a.weight", "a.weight_scale", SW_F4, true },      { "a.weight", "a.weight_scale", SW_BF16, false },
-        { "a.weight", "a.weight_scale", SW_I64, false },    { "a.up", "a.up_scale_inv", SW_F8_E4M3, true },
-        { "a.up", "a.up_scale_inv", SW_BF16, true },        { "a.weight_packed", "a.weight_scale", SW_I32, true },
-        { "a.weight", "a.scale", SW_F8_E4M3, true },        { "a.qweight", "a.scales", SW_I32, true },
-        { "a.weight", "a.scales", SW_U32, true },           { "a.weight", "a.SCB", SW_I8, true },
-        { "a.weight", "a.weight.absmax", SW_U8, true },     { "a.bias", "a.weight_scale", SW_F8_E8M0, false },
+        { "a.weight", "a.weight_scale", SW_F8_E4M3, true },
+        { "a.weight", "a.weight_scale", SW_I8, true },
+        { "a.weight", "a.weight_scale", SW_F4, true },
+        { "a.weight", "a.weight_scale", SW_BF16, false },
+        { "a.weight", "a.weight_scale", SW_I64, false },
+        { "a.up", "a.up_scale_inv", SW_F8_E4M3, true },
+        { "a.up", "a.up_scale_inv", SW_BF16, true },
+        { "a.weight_packed", "a.weight_scale", SW_I32, true },
+        { "a.weight", "a.scale", SW_F8_E4M3, true },
+        { "a.qweight", "a.scales", SW_I32, true },
+        { "a.weight", "a.scales", SW_U32, true },
+        { "a.weight", "a.SCB", SW_I8, true },
+        { "a.weight", "a.weight.absmax", SW_U8, true },
+        { "a.bias", "a.weight_scale", SW_F8_E8M0, false },
     };
 
     (void)state;
@@ -844,12 +852,8 @@ static void test_files_and_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_casts),
-        cmocka_unit_test(test_fp8),
-        cmocka_unit_test(test_other_scales),
-        cmocka_unit_test(test_mxfp4),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_files_and_models),
+        cmocka_unit_test(test_casts), cmocka_unit_test(test_fp8),   cmocka_unit_test(test_other_scales),
+        cmocka_unit_test(test_mxfp4), cmocka_unit_test(test_names), cmocka_unit_test(test_files_and_models),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
