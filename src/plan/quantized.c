@@ -53,40 +53,42 @@ static bool holds_codes(sw_dtype dtype)
                                      : dtype == SW_I32 || dtype == SW_U32;
 }
 
-/* Join scale i with what it scales. */
-static sw_code join(sw_catalog *c, uint32_t i, const scheme *s, size_t len, sw_status *st)
+/* The tensor that scale i would belong to by a scheme; NULL = there is none. Mostly it stands right before it. */
+static sw_tensor *find_scaled(sw_catalog *c, uint32_t i, const scheme *s, sw_buf *name, sw_status *st)
 {
-    size_t stem = len - strlen(s->scale), n = strlen(s->tensor);
-    char *name = sw_calloc(stem + n + 1, 1, st);
-    const sw_tensor *found = NULL;
+    const char *scale = c->tensors[i].name;
+    const sw_tensor *found;
 
-    if (name) {
-        memcpy(name, c->tensors[i].name, stem);
-        memcpy(name + stem, s->tensor, n);
-        found = sw_catalog_find_tensor(c, name);
-    }
-    free(name);
-    if (found && (s->any || holds_codes((sw_dtype)found->dtype))) {
-        sw_tensor *t = &c->tensors[found - c->tensors];
-
-        c->tensors[i].scaled = 1 + (uint32_t)(t - c->tensors);
-        if (!t->scale || s == schemes)
-            t->scale = 1 + i;
-    }
-    return st->code;
+    name->len = 0;
+    if (sw_buf_add(name, scale, strlen(scale) - strlen(s->scale), st) ||
+        sw_buf_add(name, s->tensor, strlen(s->tensor) + 1, st))
+        return NULL;
+    if (i > 0 && strcmp(c->tensors[i - 1].name, name->data) == 0)
+        return &c->tensors[i - 1];
+    found = sw_catalog_find_tensor(c, name->data);
+    return found ? &c->tensors[found - c->tensors] : NULL;
 }
 
 sw_code sw_find_scales(sw_catalog *c, sw_status *st)
 {
-    for (uint32_t i = 0; i < c->ntensors; i++) {
-        size_t len = strlen(c->tensors[i].name);
-        const scheme *s = scheme_of(c->tensors[i].name, len, schemes);
+    sw_buf name = SW_BUF_INIT;
 
-        for (; s && !c->tensors[i].scaled; s = scheme_of(c->tensors[i].name, len, s + 1))
-            if (join(c, i, s, len, st))
-                return st->code;
+    for (uint32_t i = 0; i < c->ntensors && !st->code; i++) {
+        sw_tensor *scale = &c->tensors[i], *t;
+        size_t len = strlen(scale->name);
+
+        for (const scheme *s = scheme_of(scale->name, len, schemes); s && !scale->scaled;
+             s = scheme_of(scale->name, len, s + 1)) {
+            t = find_scaled(c, i, s, &name, st);
+            if (!t || !(s->any || holds_codes((sw_dtype)t->dtype)))
+                continue;
+            scale->scaled = 1 + (uint32_t)(t - c->tensors);
+            if (!t->scale || s == schemes)
+                t->scale = 1 + i;
+        }
     }
-    return SW_OK;
+    sw_buf_release(&name);
+    return st->code;
 }
 
 /* ---- do they fit? --------------------------------------------------------------------------------- */
@@ -151,7 +153,8 @@ sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, 
     if (*op == SW_OP_MXFP4 ? scales_mxfp4(c, scale, t) : scales_blocks(c, scale, t))
         return SW_OK;
     if (*op == SW_OP_SCALED)
-        snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64, c->block[0], c->block[1]);
+        snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64 " (see block-size)",
+                 c->block[0], c->block[1]);
     return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s does not scale '%.256s', %s%s", a, t->name, b,
                    blocks);
 }
