@@ -72,6 +72,9 @@ static void on_progress(void *user, uint64_t done, uint64_t total)
 
 /* ---- giving up ---------------------------------------------------------------------------------- */
 
+#define REPORT_SECONDS 5
+#define LAST_WORDS_SECONDS (2 * REPORT_SECONDS)
+
 typedef struct obituary {
     sw_run run; /* without what another thread is about to fill */
     sw_status st;
@@ -94,7 +97,7 @@ static void try_report(const sw_run *run, const sw_status *st)
     pthread_t thread;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 5;
+    until.tv_sec += REPORT_SECONDS;
     if (pthread_create(&thread, NULL, write_obituary, &o) == 0)
         pthread_timedjoin_np(thread, NULL, &until);
 }
@@ -110,7 +113,9 @@ static void on_expired(void *user, const char *text)
               run->staging ? run->staging : "", run->staging ? " stays until the next run removes it" : "");
     if (run->comm.size > 1)
         sw_status_sign(&st, run->comm.rank);
-    if (text) {
+    if (!text) {
+        sleep(LAST_WORDS_SECONDS); /* who leaves first has the launcher end rank 0 in the midst of its words */
+    } else {
         take_voice(run);
         sw_progress_pause(&run->progress);
         sw_say_error(&st);
