@@ -143,6 +143,8 @@ void sw_watchdog_stop(sw_watchdog *w);
 
 /* ---- options ------------------------------------------------------------------------------------ */
 
+struct sw_result;
+
 typedef enum sw_assign {
     SW_ASSIGN_AUTO = 0, /* by band, but by owner where ranks x shard files would be too many opens */
     SW_ASSIGN_BAND,     /* each rank reads what its part of the output needs */
@@ -217,6 +219,9 @@ typedef struct sw_options {
     void *user;
     void (*warn)(void *user, const char *text);                  /* a line of text, without a newline */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of output */
+    /* sw_consolidate(), sw_save_consolidated() and sw_reshard(), before anything is written: all of the result but times and what was
+     * written */
+    void (*planned)(void *user, const struct sw_result *result);
 
     /* looked at between steps; a non-zero value on any rank ends the call with SW_ECANCEL; NULL = none */
     const volatile int *cancel;

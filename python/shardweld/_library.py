@@ -89,6 +89,21 @@ ASSIGN = {"auto": 0, "band": 1, "owner": 2}
 NAME_STRIP, NAME_RENAME = 0, 1
 
 
+TOLD = CFUNCTYPE(None, c_void_p, c_char_p)
+
+
+class WatchdogOptions(Structure):
+    """sw_watchdog_options."""
+
+    _fields_ = [
+        ("seconds", c_double),
+        ("timeout", c_double),
+        ("user", c_void_p),
+        ("stalled", TOLD),
+        ("expired", TOLD),
+    ]
+
+
 class NameRule(Structure):
     """sw_name_rule. (`from` is a word of Python, so the second member is `before`.)"""
 
@@ -134,6 +149,7 @@ class Options(Structure):
         ("user", c_void_p),
         ("warn", WARN),
         ("progress", PROGRESS),
+        ("planned", c_void_p),
         ("cancel", POINTER(c_int)),
     ]
 
@@ -333,7 +349,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_code_text": (c_char_p, [c_int]),
     "sw_status_message": (c_char_p, [_st, c_char_p, c_size_t]),
     "sw_status_sign": (None, [_st, c_int]),
-    "sw_watchdog_start": (c_int, [_comm, c_void_p, POINTER(c_void_p), _st]),
+    "sw_watchdog_start": (c_int, [_comm, POINTER(WatchdogOptions), POINTER(c_void_p), _st]),
     "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
     "sw_comm_launched": (c_bool, []),
@@ -497,7 +513,7 @@ def check(code: int, status: Status) -> None:
 
 # What a caller may set, and those of it that are paths, casts and sizes as text.
 _KINDS = {name: kind for name, kind, *_ in Options._fields_}
-for _name in ("nname_rules", "user", "warn", "progress", "cancel"):
+for _name in ("nname_rules", "user", "warn", "progress", "planned", "cancel"):
     del _KINDS[_name]
 _PATHS = ("fqn_map", "like", "assets")
 _CASTS = ("cast_dtype", "dequantize")

@@ -34,6 +34,14 @@ void sw_job_tell_warnings(sw_job *r)
     sw_buf_tell_lines(&r->warnings, sw_job_is_root(r) ? r->opt->warn : NULL, r->opt->user);
 }
 
+void sw_job_tell_plan(sw_job *r)
+{
+    r->result->seconds_plan = sw_now() - r->started;
+    sw_job_tell_warnings(r);
+    if (sw_job_is_root(r) && r->opt->planned)
+        r->opt->planned(r->opt->user, r->result);
+}
+
 /* ---- options ------------------------------------------------------------------------------------ */
 
 sw_code sw_job_check_options(const sw_job *r, sw_status *st)
@@ -339,8 +347,7 @@ sw_code sw_job_prepare(sw_job *r, sw_status *st)
     sw_job_check_same_dir(r, st);
     if (sw_agree(r->comm, st))
         return st->code;
-    r->result->seconds_plan = sw_now() - r->started;
-    sw_job_tell_warnings(r);
+    sw_job_tell_plan(r);
     r->done = r->done || r->opt->dry_run;
     if (!r->done && sw_job_is_root(r))
         sw_job_prepare_output(r, st);

@@ -104,6 +104,9 @@ void sw_job_end(sw_job *r, sw_status *st);
 /* Local. Hand all lines of warnings to the caller and empty it. */
 void sw_job_tell_warnings(sw_job *r);
 
+/* Local, once all is decided. The same, and what will be done: the result so far. */
+void sw_job_tell_plan(sw_job *r);
+
 /* Local. Free what the job holds, but for stage and result. */
 void sw_job_release(sw_job *r);
 

@@ -288,8 +288,7 @@ static sw_code steps(reshard *s, sw_status *st)
         open_output(s, st);
     if (sw_check_same_dir(r->comm, s->set ? sw_shardset_dir(s->set) : NULL, r->out, st) || plan(s, st))
         return st->code;
-    r->result->seconds_plan = sw_now() - r->started;
-    sw_job_tell_warnings(r);
+    sw_job_tell_plan(r);
     if (r->done || r->opt->dry_run)
         return SW_OK;
     if (sw_job_is_root(r))

@@ -54,7 +54,8 @@ static bool print_plan(FILE *to, const void *about)
 
         if (!print_name(to, f->name, width))
             return false;
-        fprintf(to, "  %14" PRIu64 " bytes  %8" PRIu64 " tensor%s\n", f->size, f->tensors, sw_plural(f->tensors));
+        fprintf(to, "  %14" PRIu64 " bytes  %8" PRIu64 " tensor%s\n", f->size, f->tensors,
+                sw_plural(f->tensors));
         size += f->size;
     }
     for (uint64_t i = 0; i < r->nassets; i++) {
@@ -71,11 +72,9 @@ static bool print_plan(FILE *to, const void *about)
     return !ferror(to);
 }
 
-static void tell_more(const sw_run *run)
+void sw_cmd_planned(const sw_result *r)
 {
-    const sw_result *r = &run->result;
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
-    double rate = r->seconds_write > 0 ? (double)r->bytes_written / r->seconds_write : 0;
 
     sw_say("input: %" PRIu64 " shard file%s%s%s%s, %" PRIu64 " tensor%s in %" PRIu64 " boxes, %" PRIu64
            " parameters, %s",
@@ -87,6 +86,14 @@ static void tell_more(const sw_run *run)
     sw_say("ranks: %d, by %s, buffer %s, at most %" PRIu64 " round%s of %s", r->ranks,
            r->assign == SW_ASSIGN_OWNER ? "owner" : "band", sw_size_text(r->buffer_size, a), r->rounds,
            sw_plural(r->rounds), sw_size_text(r->band_size, b));
+}
+
+static void tell_more(const sw_run *run)
+{
+    const sw_result *r = &run->result;
+    char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
+    double rate = r->seconds_write > 0 ? (double)r->bytes_written / r->seconds_write : 0;
+
     sw_say("transport: %s%s%s", r->io, r->transport[0] ? "; " : "", r->transport);
     sw_say("time: plan %.2f s, write %.2f s (%s/s), verify %.2f s, publish %.2f s; peak memory of a rank %s",
            r->seconds_plan, r->seconds_write, sw_size_text((uint64_t)rate, a), r->seconds_verify,

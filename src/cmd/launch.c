@@ -1,10 +1,12 @@
 /* What the launcher made of this process; see launch.h. */
 #include "launch.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "say.h"
 #include "shardweld_mpi.h"
@@ -114,10 +116,16 @@ sw_code sw_launch_confirm(int ranks, sw_status *st)
 
 /* A handler can reach nothing but what has static storage. */
 static volatile sig_atomic_t caught;
+static char announcement[1024]; /* "" = none */
 
 static void note(int sig)
 {
+    int err = errno;
+
     caught = sig;
+    if (announcement[0] && write(STDERR_FILENO, announcement, strlen(announcement)) < 0)
+        announcement[0] = '\0'; /* nobody hears us */
+    errno = err;
 }
 
 void sw_signals_catch(void)
@@ -135,6 +143,21 @@ void sw_signals_catch(void)
     for (size_t i = 0; i < COUNT(ends); i++)
         if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(ends[i], &act, NULL);
+}
+
+/* The first byte last: a signal may come in between. */
+void sw_signals_announce(const char *staging)
+{
+    char text[sizeof announcement] = "";
+    size_t n;
+
+    snprintf(text, sizeof text - 1, "shardweld: interrupted%s%s%s", staging ? "; if " : "",
+             staging ? staging : "", staging ? " stays behind, the next run removes it" : "");
+    n = strlen(text);
+    sw_text_clean(text, n);
+    text[n] = '\n';
+    memcpy(announcement + 1, text + 1, sizeof text - 1);
+    announcement[0] = text[0];
 }
 
 const volatile int *sw_signals_flag(void)

@@ -25,6 +25,10 @@ sw_code sw_launch_confirm(int ranks, sw_status *st);
  * ignored (nohup, a background job) stay so. SIGPIPE and SIGXFSZ become errors of the call that met them. */
 void sw_signals_catch(void);
 
+/* Local. From now on the first signal says so at once: a launcher that passes it on may kill us before there is an end to tell of.
+ *   staging  a directory that may stay then; NULL = none */
+void sw_signals_announce(const char *staging);
+
 /* Local. The flag, for sw_options.cancel: the number of the signal that came, or 0. */
 const volatile int *sw_signals_flag(void);
 

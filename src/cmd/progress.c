@@ -1,15 +1,20 @@
 /* Progress on standard error; see progress.h. */
 #include "progress.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "say.h"
 
 #define BAR_SECONDS 0.1
+#define HOLD_SECONDS 0.3 /* what we said gets to the terminal by way of the launcher */
 #define LINE_SECONDS 30.0
 #define WIDTH_MAX 200
 #define WIDTH_USUAL 80
@@ -83,23 +88,61 @@ void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_
     }
 }
 
-void sw_progress_begin(sw_progress *p, sw_when when, bool quiet)
+/* Is the launcher that started us in the foreground of this terminal? */
+static bool has_launcher(int tty)
+{
+    pid_t front = tcgetpgrp(tty);
+
+    return front > 0 && front == getpgid(getppid());
+}
+
+/* Does that process write its messages to this terminal? Not if they go to a file. */
+static bool writes_to(pid_t pid, int tty)
+{
+    char path[64];
+    struct stat s;
+    unsigned dev; /* as the kernel packs it */
+
+    snprintf(path, sizeof path, "/proc/%ld/fd/%d", (long)pid, STDERR_FILENO);
+    return stat(path, &s) == 0 && S_ISCHR(s.st_mode) && ioctl(tty, TIOCGDEV, &dev) == 0 &&
+           s.st_rdev == makedev((dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00));
+}
+
+/* The terminal of the user who started the launcher on this machine; -1: there is none, or others use it. */
+static int open_terminal(void)
+{
+    int tty = open("/dev/tty", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+
+    if (tty >= 0 && (!has_launcher(tty) || !writes_to(getppid(), tty))) {
+        close(tty);
+        tty = -1;
+    }
+    /* We are in its background, and would be stopped under `stty tostop`. */
+    if (tty >= 0)
+        signal(SIGTTOU, SIG_IGN);
+    return tty;
+}
+
+void sw_progress_begin(sw_progress *p, sw_when when, bool quiet, bool launched)
 {
     bool shown = when == SW_WHEN_ALWAYS || (when == SW_WHEN_AUTO && !quiet);
 
     memset(p, 0, sizeof *p);
+    p->to = STDERR_FILENO;
     p->bar = shown && isatty(STDERR_FILENO);
+    if (shown && !p->bar && launched && (p->to = open_terminal()) >= 0)
+        p->bar = p->beyond = true;
     p->lines = shown && !p->bar;
     p->closing = when == SW_WHEN_ALWAYS;
     p->begun = p->shown = sw_clock();
 }
 
-static size_t terminal_width(void)
+static size_t terminal_width(int tty)
 {
     struct winsize size;
 
     /* The last column stays free: some terminals begin a new line when it is written. */
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
+    if (ioctl(tty, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
         return size.ws_col - 1u;
     return WIDTH_USUAL - 1;
 }
@@ -109,9 +152,11 @@ static void draw(sw_progress *p, double now)
     char text[WIDTH_MAX + 64];
     size_t len;
 
-    sw_progress_text(text, sizeof text, terminal_width(), p->done, p->total, now - p->begun);
+    if (p->beyond && !has_launcher(p->to))
+        return;
+    sw_progress_text(text, sizeof text, terminal_width(p->to), p->done, p->total, now - p->begun);
     len = strlen(text);
-    fprintf(stderr, "\r%s%*s", text, p->drawn > len ? (int)(p->drawn - len) : 0, "");
+    dprintf(p->to, "\r%s%*s", text, p->drawn > len ? (int)(p->drawn - len) : 0, "");
     p->drawn = len;
 }
 
@@ -144,7 +189,9 @@ void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total)
 void sw_progress_pause(sw_progress *p)
 {
     if (p->drawn)
-        fprintf(stderr, "\r%*s\r", (int)p->drawn, "");
+        dprintf(p->to, "\r%*s\r", (int)p->drawn, "");
+    if (p->beyond)
+        p->shown = sw_clock() + HOLD_SECONDS;
     p->drawn = 0;
 }
 
@@ -161,5 +208,7 @@ void sw_progress_end(sw_progress *p, bool success, const char *shards)
                 sw_size_text(p->done, bytes), seconds,
                 sw_size_text(seconds > 0 ? (uint64_t)((double)p->done / seconds) : 0, rate),
                 shards ? ", from shards " : "", shards ? shards : "");
-    p->bar = p->lines = p->closing = false;
+    if (p->beyond)
+        close(p->to);
+    p->bar = p->beyond = p->lines = p->closing = false;
 }

@@ -1,5 +1,6 @@
 /* Progress on standard error: on a terminal a bar that is redrawn at most ten times a second, else a line every
- * 30 s. Driven by the library's callback on rank 0. All local. */
+ * 30 s. Under a launcher standard error is a pipe; where that launcher writes to this process's terminal, and has it to itself, the bar
+ * goes there. Driven by the library's callback on rank 0. All local. */
 #ifndef SW_CMD_PROGRESS_H
 #define SW_CMD_PROGRESS_H
 
@@ -8,6 +9,8 @@
 typedef enum sw_when { SW_WHEN_AUTO, SW_WHEN_ALWAYS, SW_WHEN_NEVER } sw_when;
 
 typedef struct sw_progress {
+    int to;       /* the bar's descriptor */
+    bool beyond;  /* which is the user's terminal, though standard error is not */
     bool bar;     /* draw a bar */
     bool lines;   /* else lines */
     bool closing; /* a last line whatever happened */
@@ -17,8 +20,8 @@ typedef struct sw_progress {
     size_t drawn; /* columns that the bar takes up now, 0 = there is none */
 } sw_progress;
 
-/* quiet means never, unless when is ALWAYS. */
-void sw_progress_begin(sw_progress *p, sw_when when, bool quiet);
+/* quiet means never, unless when is ALWAYS. launched: this process has a launcher. */
+void sw_progress_begin(sw_progress *p, sw_when when, bool quiet, bool launched);
 
 /* done of total bytes are there. */
 void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total);

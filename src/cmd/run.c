@@ -70,6 +70,14 @@ static void on_progress(void *user, uint64_t done, uint64_t total)
     give_voice(run, taken);
 }
 
+static void on_plan(void *user, const sw_result *result)
+{
+    sw_run *run = user;
+
+    if (run->args->verbose)
+        sw_cmd_planned(result);
+}
+
 /* ---- giving up ---------------------------------------------------------------------------------- */
 
 #define REPORT_SECONDS 5
@@ -114,7 +122,8 @@ static void on_expired(void *user, const char *text)
     if (run->comm.size > 1)
         sw_status_sign(&st, run->comm.rank);
     if (!text) {
-        sleep(LAST_WORDS_SECONDS); /* who leaves first has the launcher end rank 0 in the midst of its words */
+        sleep(
+            LAST_WORDS_SECONDS); /* who leaves first has the launcher end rank 0 in the midst of its words */
     } else {
         take_voice(run);
         sw_progress_pause(&run->progress);
@@ -216,6 +225,8 @@ static void tell(sw_run *run, sw_status *st)
         sw_status_sign(st, run->comm.rank);
     if (st->code)
         sw_say_error(st);
+    else if (*sw_signals_flag() && sw_comm_launched())
+        sw_say("shardweld: done all the same: the signal came too late");
 }
 
 static void release(sw_run *run)
@@ -266,8 +277,10 @@ static void work(sw_run *run, double begun, sw_status *st)
 
     run->seconds_start = ready - begun;
     if (run->comm.rank == 0)
-        sw_progress_begin(&run->progress, run->args->progress, run->args->quiet);
+        sw_progress_begin(&run->progress, run->args->progress, run->args->quiet, sw_comm_launched());
     name_staging(run);
+    if (run->comm.rank == 0 && sw_comm_launched())
+        sw_signals_announce(run->staging);
     if (watch(run, st) == SW_OK)
         run->args->command->run(run, st);
     /* What is left is for rank 0 to do. */
@@ -282,6 +295,7 @@ static void listen(sw_run *run, sw_args *args)
     args->opt.user = run;
     args->opt.warn = on_warning;
     args->opt.progress = on_progress;
+    args->opt.planned = on_plan;
     args->opt.cancel = sw_signals_flag();
 }
 

@@ -28,6 +28,7 @@ typedef struct sw_run {
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
 void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object);
+void sw_cmd_planned(const sw_result *result); /* of consolidate and reshard, verbose: before the work */
 sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);

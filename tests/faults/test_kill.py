@@ -94,6 +94,11 @@ def test_one_rank_killed_while_writing(scene, out, site, rank, nth):
     assert next_run(scene, out, np=2) == ""
 
 
+def test_verbose_tells_the_plan_before_the_work(scene, out):
+    result = run([*scene.args(out), "-v"], np=2, env=at("create", 0, 1, "kill"), timeout=40)
+    assert "\nranks: 2, by " in "\n" + result.stderr and "time: plan" not in result.stderr, show(result)
+
+
 @pytest.mark.parametrize("np", [None, 2])
 def test_a_killed_run_leaves_no_older_report(scene, out, tmp_path, np):
     (tmp_path / "r").write_text("older")

@@ -16,6 +16,7 @@ HEADER = os.path.join(ranks.ROOT, "include", "shardweld.h")
 STRUCTS = {
     "sw_status": _library.Status,
     "sw_comm": _library.CommStruct,
+    "sw_watchdog_options": _library.WatchdogOptions,
     "sw_name_rule": _library.NameRule,
     "sw_options": _library.Options,
     "sw_result_file": _library.ResultFile,
