@@ -36,9 +36,11 @@ _LATER = {
     "WeldResult": "consolidate",
     "consolidate_safetensors_files": "consolidate",
     "consolidate_safetensors_files_on_every_rank": "consolidate",
+    "install": "_install",
     "load": "io",
     "reshard": "consolidate",
     "save": "io",
+    "uninstall": "_install",
     "weld": "consolidate",
 }
 

@@ -133,11 +133,29 @@ def test_the_same_call_the_same_checkpoint(name, sharded, tmp_path):
     assert all(torch.equal(tensors_ours[n], tensors_torch[n]) for n in state)
 
 
+@pytest.fixture
+def installed(monkeypatch):
+    """install(), and the calls that came to ours."""
+    calls, ours = [], shardweld.consolidate_safetensors_files
+
+    def count(*args, **more):
+        calls.append(args)
+        return ours(*args, **more)
+
+    before = {name: getattr(original, name) for name in ("consolidate_safetensors_files", "consolidate_safetensors_files_on_every_rank")}
+    monkeypatch.setattr(shardweld.consolidate, "consolidate_safetensors_files", count)
+    replaced = shardweld.install()
+    for where in (original.__name__, dcp.hf_storage.__name__):
+        assert replaced[f"{where}.consolidate_safetensors_files"] is before["consolidate_safetensors_files"]
+    yield calls
+    shardweld.uninstall()
+    assert all(getattr(original, name) is function for name, function in before.items())
+
+
 @pytest.mark.parametrize("mapped", [True, False])
-def test_inside_torch_s_own_writer(mapped, sharded, tmp_path, monkeypatch):
-    """One line: the writer calls ours when it finishes."""
-    monkeypatch.setattr(dcp.hf_storage, "consolidate_safetensors_files", shardweld.consolidate_safetensors_files)
-    _, state = sharded
+def test_inside_torch_s_own_writer(mapped, sharded, tmp_path, installed):
+    """The writer calls ours when it finishes; so does transformers."""
+    src, state = sharded
     files = {fqn: 1 + i % 2 for i, fqn in enumerate(sorted(state))} if mapped else None
     writer = HuggingFaceStorageWriter(
         str(tmp_path / "ckpt"), fqn_to_index_mapping=files, save_distributed=True, enable_consolidation=True
@@ -146,6 +164,12 @@ def test_inside_torch_s_own_writer(mapped, sharded, tmp_path, monkeypatch):
     got = loaded(tmp_path / "ckpt")
     assert got.keys() == state.keys() and all(torch.equal(got[n], state[n]) for n in state)
     assert weight_map(tmp_path / "ckpt") == oracle.numbered(files or {n: 1 for n in state})
+    from transformers.distributed.checkpoint import consolidate_distributed_checkpoint
+
+    consolidate_distributed_checkpoint(src, tmp_path / "transformers")
+    got = loaded(tmp_path / "transformers")
+    assert got.keys() == state.keys() and all(torch.equal(got[n], state[n]) for n in state)
+    assert len(installed) == 2
 
 
 def test_dtypes_of_torch(sharded, tmp_path):
