@@ -332,9 +332,7 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
 static sw_code write_shards(const order *o, const sw_held *held, const volatile int *cancel, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
-    sw_shards_write w = {
-        .dir = o->dir, .buffer = o->head.buffer, .sync = o->head.sync, .cancel = cancel
-    };
+    sw_shards_write w = { .dir = o->dir, .buffer = o->head.buffer, .sync = o->head.sync, .cancel = cancel };
     sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
     sw_shards shards;
 

@@ -97,7 +97,7 @@ extern const sw_command sw_commands[];
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
-        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, 0, SW_WHEN_AUTO, false, false,      \
+        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, 0, SW_WHEN_AUTO, false, false,   \
             { NULL, NULL, NULL }, 0, NULL, NULL, false, false                                                \
     }
 

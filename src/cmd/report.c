@@ -167,8 +167,7 @@ static json_t *options_object(const sw_args *args, bool library_only)
     for (const sw_section *const *s = args->command->sections; *s; s++)
         for (const sw_opt *row = (*s)->rows; row->name; row++)
             if (row->type != SW_OPT_HELP && row->type != SW_OPT_VERSION &&
-                !is_told_by_another(args->command, row) &&
-                (!library_only || is_library_option(row)))
+                !is_told_by_another(args->command, row) && (!library_only || is_library_option(row)))
                 json_object_set_new(object, row->name, option_value(args, row));
     return object;
 }
@@ -242,7 +241,8 @@ sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err)
     char *text = NULL;
     size_t n = 0;
     FILE *to = open_memstream(&text, &n);
-    bool made = to && sw_report_dump(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6), to) && fputc('\n', to) >= 0;
+    bool made =
+        to && sw_report_dump(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6), to) && fputc('\n', to) >= 0;
 
     if (!to || fclose(to) || !made)
         sw_refuse(err, SW_ENOMEM, NULL, "out of memory");

@@ -890,10 +890,11 @@ static void test_usage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),  cmocka_unit_test(test_overwrite),    cmocka_unit_test(test_one_stops),
-        cmocka_unit_test(test_shards), cmocka_unit_test(test_shards_there), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_errors), cmocka_unit_test(test_usage),        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_steps_given_up),
+        cmocka_unit_test(test_bytes),        cmocka_unit_test(test_overwrite),
+        cmocka_unit_test(test_one_stops),    cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_shards_there), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_errors),       cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_steps),        cmocka_unit_test(test_steps_given_up),
     };
     return cmocka_run_group_tests(tests, make_top, remove_top);
 }
