@@ -67,10 +67,10 @@ def test_lost_at_the_end(dirs, make, weld, rng, tmp_path, what, np):
     for word in (*CAUSE, *words):
         assert word in shown.stdout, show(shown)
     assert not new.exists()
-    ok(weld(src, new, "--no-config-check", np=np))
-    ok(run(["reshard", "--no-config-check", "--ranks", "2", src, tmp_path / "cut"], np=np))
-    ok(run(["verify", "--no-config-check", src, new], np=np))
-    shown = run(["inspect", "--no-config-check", src], np=np)
+    ok(weld(src, new, "-q", "--no-config-check", np=np))
+    ok(run(["reshard", "-q", "--no-config-check", "--ranks", "2", src, tmp_path / "cut"], np=np))
+    ok(run(["verify", "-q", "--no-config-check", src, new], np=np))
+    shown = run(["inspect", "-q", "--no-config-check", src], np=np)
     assert shown.status == 0 and shown.stderr == "", show(shown)
 
 
