@@ -57,7 +57,13 @@ static sw_code open_file(sw_out *o, const sw_below *dir, sw_status *st)
 /* The same answer on all ranks of the group: does the open file show a setting that aggregates? */
 static bool still_aggregates(const sw_out *o, sw_transport *how, sw_status *st)
 {
-    sw_transport_look(how, o->fh);
+    MPI_Info info = MPI_INFO_NULL;
+
+    how->mpi = true;
+    if (MPI_File_get_info(o->fh, &info) == MPI_SUCCESS && info != MPI_INFO_NULL) {
+        sw_transport_look(how, info);
+        MPI_Info_free(&info);
+    }
     return !sw_comm_bcast(o->group, how->aggregates, sizeof how->aggregates, 0, st) && how->aggregates[0];
 }
 

@@ -130,16 +130,12 @@ static void look_at_key(sw_transport *t, const char *key, char *value)
         snprintf(t->aggregates, sizeof t->aggregates, "%.60s=%.60s", key, value);
 }
 
-void sw_transport_look(sw_transport *t, MPI_File fh)
+void sw_transport_look(sw_transport *t, MPI_Info info)
 {
     char key[MPI_MAX_INFO_KEY + 1], value[MPI_MAX_INFO_VAL + 1];
-    MPI_Info info = MPI_INFO_NULL;
     int n = 0, found = 0;
 
-    t->mpi = true;
     t->words[0] = t->aggregates[0] = '\0';
-    if (MPI_File_get_info(fh, &info) != MPI_SUCCESS || info == MPI_INFO_NULL)
-        return;
     /* Open MPI only repeats what it was given. */
     if (MPI_Info_get(info, "romio_cb_read", MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
         snprintf(t->io, sizeof t->io, "romio");
@@ -149,7 +145,6 @@ void sw_transport_look(sw_transport *t, MPI_File fh)
         if (MPI_Info_get_nthkey(info, i, key) == MPI_SUCCESS &&
             MPI_Info_get(info, key, MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
             look_at_key(t, key, value);
-    MPI_Info_free(&info);
 }
 
 /* The value of a word; "" = there is none. */

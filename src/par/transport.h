@@ -26,8 +26,8 @@ sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_tr
 /* Local. The hints to open a file with: ours, then the user's. Free with MPI_Info_free(), also on an error. */
 sw_code sw_transport_hints(const sw_transport *t, MPI_Info *info, sw_status *st);
 
-/* Local. What a file was opened with, as far as this MPI tells: sets io and words, and aggregates. */
-void sw_transport_look(sw_transport *t, MPI_File fh);
+/* Local. What MPI tells of an open file: sets io and words, and aggregates. */
+void sw_transport_look(sw_transport *t, MPI_Info info);
 
 /* Local. By the settings of Open MPI, "name=value" words as MPI_T has them, would OMPIO aggregate? The setting that makes it, into why
  * (n bytes); false = no. */
