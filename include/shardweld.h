@@ -198,7 +198,7 @@ typedef struct sw_options {
      * shapes in the shards, as this library writes them */
     bool node_local;
     bool no_config_check; /* config.json is not asked whether rows, columns or layers are missing */
-    bool tolerant; /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
+    bool tolerant;        /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
     /* output */
     /* a directory: the model's other files are there; NULL = .hf_metadata, or INPUT_DIR */

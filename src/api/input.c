@@ -17,9 +17,10 @@ static sw_code check_node_local(const sw_job *r, sw_status *st)
 {
     if (!r->opt->node_local || ends_are_known(r))
         return SW_OK;
-    return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                   "node-local shards that do not tell the full shapes: a forgotten node could not be missed: give "
-                   "--expect-shards N, the number of ranks that saved, or --like INDEX");
+    return sw_fail(
+        st, SW_EUSAGE, NULL, NULL,
+        "node-local shards that do not tell the full shapes: a forgotten node could not be missed: give "
+        "--expect-shards N, the number of ranks that saved, or --like INDEX");
 }
 
 /* What the names of the shards tell, also when there is nothing good to be told of what is in them. */
@@ -47,8 +48,7 @@ sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st)
     tell_numbers(r, st);
     sw_buf_add(&r->warnings, r->scan.warnings.data, r->scan.warnings.len, st);
     sw_numbers_expect(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st) ||
-        sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, seconds, NULL, st))
+    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, seconds, NULL, st))
         return st->code;
     r->result->shards_listed = r->c.nlisted > 0;
     if (!check_node_local(r, st) && r->opt->expect_shards == 0)

@@ -327,9 +327,9 @@ static sw_code judge_shards(sw_job *r, sw_status *st)
         return st->code;
     if (is_plain(r))
         return fail_swapped(r, st);
-    return sw_buf_add_line(
-        &r->warnings, st,
-        "%s holds shard files: transformers 5 goes on loading them until they are removed", r->out);
+    return sw_buf_add_line(&r->warnings, st,
+                           "%s holds shard files: transformers 5 goes on loading them until they are removed",
+                           r->out);
 }
 
 sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)

@@ -90,10 +90,11 @@ static sw_code look_at_output(reshard *s, sw_status *st)
     if (r->opt->dry_run)
         return sw_buf_add_line(&r->warnings, st, "%s holds shard files already: --overwrite will be needed",
                                r->out);
-    return sw_fail(st, SW_EUSAGE, r->out, NULL,
-                   "holds shard files already (%s); --overwrite replaces them, unless INPUT_DIR and OUTPUT_DIR were "
-                   "swapped",
-                   r->old[0]);
+    return sw_fail(
+        st, SW_EUSAGE, r->out, NULL,
+        "holds shard files already (%s); --overwrite replaces them, unless INPUT_DIR and OUTPUT_DIR were "
+        "swapped",
+        r->old[0]);
 }
 
 /* Rank 0. */

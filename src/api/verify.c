@@ -345,7 +345,8 @@ static sw_code verify_steps(verifier *v, sw_status *st)
         return st->code;
     if (sw_job_is_root(r))
         sw_job_check_swapped(r, st);
-    if (sw_agree(r->comm, st) || sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
+    if (sw_agree(r->comm, st) ||
+        sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
         return st->code;
     v->result->shard_files = r->c.nfiles;
     if (match(v, st) || compare_around(v, st))

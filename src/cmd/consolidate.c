@@ -78,8 +78,8 @@ void sw_cmd_planned(const sw_result *r)
 
     sw_say("input: %" PRIu64 " shard file%s%s%s%s, %" PRIu64 " tensor%s in %" PRIu64 " boxes, %" PRIu64
            " parameters, %s",
-           r->shard_files, sw_plural(r->shard_files), r->shards ? " (shards " : "", r->shards ? r->shards : "",
-           r->shards ? ")" : "", r->tensors, sw_plural(r->tensors), r->boxes,
+           r->shard_files, sw_plural(r->shard_files), r->shards ? " (shards " : "",
+           r->shards ? r->shards : "", r->shards ? ")" : "", r->tensors, sw_plural(r->tensors), r->boxes,
            r->parameters, sw_size_text(r->bytes, a));
     sw_say("output: %" PRIu64 " file%s, index %s", r->nfiles, sw_plural(r->nfiles),
            r->index ? r->index : "none");

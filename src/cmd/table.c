@@ -141,7 +141,8 @@ static const sw_opt value_rows[] = {
 static const sw_opt input_rows[] = {
     ROW_EXPECT_SHARDS,
     { "node-local", 0, SW_OPT_FLAG, AT(opt.node_local), NULL,
-      "each rank reads only the shards that it sees in its own INPUT_DIR; with --expect-shards or --like, unless the "
+      "each rank reads only the shards that it sees in its own INPUT_DIR; with --expect-shards or --like, "
+      "unless the "
       "shards tell the full shapes: a forgotten node must be missed",
       SW_SET_NONE, 0, NULL },
     ROW_NO_CONFIG_CHECK,

@@ -26,8 +26,8 @@ static void tell_more(const sw_run *run)
     sw_say("compared: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, with %" PRIu64
            " shard file%s%s%s; %" PRIu64 " replica%s",
            r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
-           r->shard_files, sw_plural(r->shard_files), r->shards ? ": shards " : "", r->shards ? r->shards : "",
-           r->replicas, sw_plural(r->replicas));
+           r->shard_files, sw_plural(r->shard_files), r->shards ? ": shards " : "",
+           r->shards ? r->shards : "", r->replicas, sw_plural(r->replicas));
     sw_say("ranks: %d, by %s, buffer %s", r->ranks, r->assign == SW_ASSIGN_OWNER ? "owner" : "band",
            sw_size_text(r->buffer_size, a));
     sw_say("time: plan %.2f s, compare %.2f s (%s/s); peak memory of a rank %s", r->seconds_plan,

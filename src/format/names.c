@@ -117,8 +117,9 @@ sw_name_look sw_name_judge(const char *name, sw_shard_name *out)
 
 bool sw_name_is_copy(const char *name)
 {
-    static const char *const ends[] = { ".tmp", ".temp", ".part",  ".partial", ".incomplete", ".crdownload", ".download",
-                                        ".bak", ".old",  ".orig", "~",        ".swp",        ".1" };
+    static const char *const ends[] = { ".tmp",        ".temp",     ".part", ".partial", ".incomplete",
+                                        ".crdownload", ".download", ".bak",  ".old",     ".orig",
+                                        "~",           ".swp",      ".1" };
 
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (sw_name_ends_with(name, ends[i]))

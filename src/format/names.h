@@ -25,11 +25,11 @@ bool sw_shard_name_parse(const char *name, sw_shard_name *out);
 
 /* What the name of a file says to who looks for shard files. Case counts for the first only: file systems and people change it. */
 typedef enum sw_name_look {
-    SW_LOOKS_OTHER,    /* hidden, a consolidated checkpoint's, or nothing to do with weights */
-    SW_LOOKS_SHARD,    /* sw_shard_name_parse() takes it */
-    SW_LOOKS_ALMOST,   /* "shard-" and .safetensors, but not of that form */
+    SW_LOOKS_OTHER,  /* hidden, a consolidated checkpoint's, or nothing to do with weights */
+    SW_LOOKS_SHARD,  /* sw_shard_name_parse() takes it */
+    SW_LOOKS_ALMOST, /* "shard-" and .safetensors, but not of that form */
     SW_LOOKS_LEFTOVER, /* "shard-2-model-1-of-1" in it, but it does not end in .safetensors: .tmp, .part, .bak, .sha256 */
-    SW_LOOKS_STRAY,    /* .safetensors, and none of these */
+    SW_LOOKS_STRAY, /* .safetensors, and none of these */
 } sw_name_look;
 
 /* Local. out: the numbers in a SHARD or LEFTOVER. */

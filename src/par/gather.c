@@ -109,7 +109,8 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *te
         return st->code;
     f->data_start = 8 + text->len;
     r = (file_record){ i, f->data_start, f->hash, h.nentries, h.sharded, h.format_pt, { 0 } };
-    if (!sw_found_add(&own->found, &h, c->files, i, st) && !keep_set(own, f->number.shard ? h.set : NULL, i, st))
+    if (!sw_found_add(&own->found, &h, c->files, i, st) &&
+        !keep_set(own, f->number.shard ? h.set : NULL, i, st))
         sw_buf_add(&own->records, &r, sizeof r, st);
     sw_header_release(&h);
     return st->code;

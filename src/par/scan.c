@@ -339,7 +339,8 @@ static sw_code warn_blind(const sw_comm *comm, const uint64_t *starts, sw_buf *w
     if (blind.n && !sw_ranges_words(&blind, &words, st))
         sw_buf_add_line(warnings, st, "rank%s %.*s see%s no shard file in the directory of %s own",
                         sw_ranges_count(&blind) == 1 ? "" : "s", (int)words.len, words.data,
-                        sw_ranges_count(&blind) == 1 ? "s" : "", sw_ranges_count(&blind) == 1 ? "its" : "their");
+                        sw_ranges_count(&blind) == 1 ? "s" : "",
+                        sw_ranges_count(&blind) == 1 ? "its" : "their");
     sw_buf_release(&words);
     sw_ranges_release(&blind);
     return st->code;
@@ -356,8 +357,8 @@ static sw_code join_sightings(const sw_comm *comm, const sw_buf *seen, sw_catalo
 
     if (sw_agree(comm, st))
         goto out;
-    if (!sw_comm_gather(comm, seen, &all, starts, st) &&
-        !list_sightings(comm, &all, starts, &s, &n, st) && !make_files(c, s, n, st) && warnings && n)
+    if (!sw_comm_gather(comm, seen, &all, starts, st) && !list_sightings(comm, &all, starts, &s, &n, st) &&
+        !make_files(c, s, n, st) && warnings && n)
         warn_blind(comm, starts, warnings, st);
     sw_agree(comm, st);
 out:

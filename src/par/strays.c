@@ -7,8 +7,8 @@
 
 #include "par/gather.h"
 
-static const char hint_name[] =
-    "a copy, or a file that was renamed: give it the name that torch gave it, or take it out of the directory";
+static const char hint_name[] = "a copy, or a file that was renamed: give it the name that torch gave it, or "
+                                "take it out of the directory";
 
 /* What is left out, and said in one line for all of a kind. */
 static const char soft_stray[] = "is no shard file by its name, and has no sharding info";
@@ -56,11 +56,12 @@ static sw_code judge_leftover(const sw_strays *s, const char *name, const sw_sha
 {
     if (is_there(s->c, n))
         return sw_name_is_copy(name) ? sw_findings_add(soft, name, NULL, soft_copy, st) : SW_OK;
-    return sw_fail(st, SW_EINPUT, name, NULL,
-                   "has the name of shard %" PRIu64 " of model %" PRIu64
-                   " with something behind it, and that shard is not there: a copy that was not finished, or a "
-                   "file that was set aside",
-                   n->shard, n->model);
+    return sw_fail(
+        st, SW_EINPUT, name, NULL,
+        "has the name of shard %" PRIu64 " of model %" PRIu64
+        " with something behind it, and that shard is not there: a copy that was not finished, or a "
+        "file that was set aside",
+        n->shard, n->model);
 }
 
 static sw_code judge_stray(const sw_strays *s, const char *name, uint64_t size, sw_findings *soft,
@@ -68,7 +69,8 @@ static sw_code judge_stray(const sw_strays *s, const char *name, uint64_t size, 
 {
     if (!has_sharding_info(s->dir, name, size))
         return sw_findings_add(soft, name, NULL, soft_stray, st);
-    return sw_fail(st, SW_EINPUT, name, NULL, "carries sharding info, but would be left out: %s is not of the form %s",
+    return sw_fail(st, SW_EINPUT, name, NULL,
+                   "carries sharding info, but would be left out: %s is not of the form %s",
                    s->by_shards ? "its name" : "the end of its name", s->by_shards ? form : "*.safetensors");
 }
 
@@ -89,10 +91,11 @@ static sw_code judge(const sw_strays *s, const char *name, sw_findings *soft, sw
         return judge_leftover(s, name, &number, soft, st);
     if (look == SW_LOOKS_STRAY || !s->by_shards)
         return judge_stray(s, name, size, soft, st);
-    return sw_fail(st, SW_EINPUT, name, NULL,
-                   "looks like a shard file, but would be left out: its name is not of the form %s (five digits or "
-                   "more, from 1, no model above its 'of')",
-                   form);
+    return sw_fail(
+        st, SW_EINPUT, name, NULL,
+        "looks like a shard file, but would be left out: its name is not of the form %s (five digits or "
+        "more, from 1, no model above its 'of')",
+        form);
 }
 
 /* One line for each reason: the first file, and how many there are. */
@@ -113,8 +116,8 @@ static sw_code tell_soft(const sw_findings *soft, sw_buf *warnings, sw_status *s
         if (n == 1)
             sw_buf_add_line(warnings, st, "%s: %s: it is left out", first, reasons[r]);
         else if (n)
-            sw_buf_add_line(warnings, st, "%s: %s: it is left out, and so %s %zu more file%s", first, reasons[r],
-                            n == 2 ? "is" : "are", n - 1, n == 2 ? "" : "s");
+            sw_buf_add_line(warnings, st, "%s: %s: it is left out, and so %s %zu more file%s", first,
+                            reasons[r], n == 2 ? "is" : "are", n - 1, n == 2 ? "" : "s");
     }
     return st->code;
 }

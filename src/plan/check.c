@@ -355,8 +355,8 @@ static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, 
         sw_buf_addf(&cause, st, "a shard file is missing or was not written to its end");
     sw_fail(st, SW_EINPUT, NULL, l->t->name, "no %s holds the elements from offsets %s on (shape %s)%s%.*s",
             l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0], sizeof text[0]),
-            sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count, (int)cause.len,
-            cause.len ? cause.data : "");
+            sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count,
+            (int)cause.len, cause.len ? cause.data : "");
     sw_buf_release(&cause);
     return st->code;
 }
@@ -465,8 +465,9 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
     if (!sw_dims_product(shape, l->ndim, &t->elements) ||
         !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX) {
         t->elements = 0;
-        return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, t->name, "shape %s of %s overflows",
-                       sw_dims_text(shape, l->ndim, text, sizeof text), sw_dtype_name(t->dtype));
+        return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, t->name,
+                       "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text, sizeof text),
+                       sw_dtype_name(t->dtype));
     }
     t->bytes = bits / 8;
     return SW_OK;

@@ -227,7 +227,8 @@ static sw_code listed_lacking(const sw_catalog *c, uint64_t model, sw_ranges *la
         outside.n = 0;
         sw_ranges_lacking(&there, k->to, &outside, st);
         for (size_t m = 0; m < outside.n && !st->code; m++) {
-            uint64_t from = sw_max(outside.items[m].from, sw_max(k->from, done + 1)), to = outside.items[m].to;
+            uint64_t from = sw_max(outside.items[m].from, sw_max(k->from, done + 1)),
+                     to = outside.items[m].to;
 
             if (from <= to)
                 sw_ranges_add(lacking, from, to, st);
@@ -263,8 +264,8 @@ sw_code sw_numbers_check_listed(const sw_catalog *c, sw_findings *findings, sw_s
         if (listed_lacking(c, c->listed[i].model, &lacking, st) || lacking.n == 0 ||
             say_shards(&lacking, c->listed[i].model, &words, st))
             continue;
-        sw_fail(st, SW_EINPUT, NULL, NULL, "%.*s missing, which the other files of the set list", (int)words.len,
-                words.data);
+        sw_fail(st, SW_EINPUT, NULL, NULL, "%.*s missing, which the other files of the set list",
+                (int)words.len, words.data);
         sw_findings_take_hint(findings, hint_listed, st);
     }
     sw_buf_release(&words);
@@ -315,7 +316,8 @@ static sw_code warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
     uint64_t n;
 
     if (!sw_numbers_there(c, 0, &there, st) &&
-        !lacking_words(&there, sw_ranges_last(&there), &lacks, &n, st) && n && !sw_ranges_words(&there, &have, st))
+        !lacking_words(&there, sw_ranges_last(&there), &lacks, &n, st) && n &&
+        !sw_ranges_words(&there, &have, st))
         sw_buf_add_line(warnings, st,
                         "no file has shard number%s %.*s, those that are there have %.*s (" WHY_NOT_THERE
                         "): if one was lost, whole tensors are missing",
@@ -335,7 +337,8 @@ static sw_code warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 
     if (!collect_models(c, &models, st) && models.n && !lacking_words(&models, of, &words, &n, st) && n)
         sw_buf_add_line(warnings, st,
-                        "of %" PRIu64 " model files, number%s %.*s %s no shard at all: %s tensors are missing, "
+                        "of %" PRIu64
+                        " model files, number%s %.*s %s no shard at all: %s tensors are missing, "
                         "unless %s never had any",
                         of, n == 1 ? "" : "s", (int)words.len, words.data, n == 1 ? "has" : "have",
                         n == 1 ? "its" : "their", n == 1 ? "it" : "they");
@@ -363,7 +366,8 @@ static sw_code check_numbers(const sw_ranges *there, uint64_t n, sw_findings *fi
     for (size_t i = 0; i < there->n && !st->code; i++) {
         if (there->items[i].to <= n)
             continue;
-        sw_fail(st, SW_EINPUT, NULL, NULL, "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
+        sw_fail(st, SW_EINPUT, NULL, NULL,
+                "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
                 sw_max(there->items[i].from, n + 1), n);
         sw_findings_take_hint(findings, hint_two, st);
         break;

@@ -53,8 +53,8 @@ def placements_of(rng, mesh, dtype, shape):
     return [None if not dims or rng.random() < 0.25 else int(rng.choice(dims)) for _ in mesh]
 
 
-def checkpoint(rng, kind, directory):
-    """Write one; the tensors, their model numbers, and the size of the mesh."""
+def checkpoint(rng, kind, directory, own=False):
+    """Write one, as torch or as we do; the tensors, their model numbers, and the size of the mesh. Its shard numbers may have holes."""
     mesh = [int(n) for n in rng.integers(1, 5, rng.integers(1, 4))]
     count = {"many": rng.integers(1000, 3000), "large": rng.integers(1, 12), "dims": rng.integers(1, 4)}.get(kind, rng.integers(1, 40))
     if kind == "many":
@@ -67,7 +67,7 @@ def checkpoint(rng, kind, directory):
         tensors[name] = oracle.random_tensor(rng, dtype, shape)
         boxes[name] = oracle.boxes_of(shape, mesh, placements_of(rng, mesh, dtype, shape))
     models = {n: int(rng.integers(1, 5)) for n in tensors} if rng.random() < 0.5 else None
-    oracle.write_sharded(str(directory), tensors, boxes, models, replicas=rng.random() < 0.3)
+    oracle.write_sharded(str(directory), tensors, boxes, models, replicas=rng.random() < 0.3, own=own)
     return tensors, models, mesh
 
 
@@ -95,7 +95,7 @@ def transport(rng, np):
 
 def weld_and_compare(rng, src, out, np, options, want, **more):
     how, env = transport(rng, np)
-    result = run(["consolidate", *options, *how, src, out], np=np, env=env, timeout=180, **more)
+    result = run(["consolidate", "-q", *options, *how, src, out], np=np, env=env, timeout=180, **more)
     words = f"np {np}, {' '.join(map(str, [*options, *how]))}, {env}"
     assert result.status == 0 and result.stderr == "", f"{words}: {result}"
     assert oracle.difference(oracle.tree(out), want) == "", words
@@ -121,7 +121,7 @@ def test_node_local_round(number, tmp_path):
     """Every shard file on one rank, or on some of them."""
     rng = numpy.random.default_rng([SEED, 1000 + number])
     kind = ["small", "large", "many"][number % 3]
-    tensors, models, _ = checkpoint(rng, kind, tmp_path / "in")
+    tensors, models, _ = checkpoint(rng, kind, tmp_path / "in", own=True)
     options, files, index = layout(rng, tensors, models, tmp_path)
     want = oracle.consolidated(tensors, files, index)
     for np in (2, int(rng.choice([3, 5]))):
@@ -133,7 +133,7 @@ def test_node_local_round(number, tmp_path):
             for rank in ranks:
                 os.link(path, local / str(rank) / path.name)
         how = ["--node-local", "--no-sync", "--buffer-size", str(rng.choice(BUFFERS))]
-        args = ["consolidate", *options, *how, local / "@RANK@", tmp_path / "out"]
+        args = ["consolidate", "-q", *options, *how, local / "@RANK@", tmp_path / "out"]
         env = {"OMPI_MCA_io": str(rng.choice(IO))}
         result = run(args, np=np, env=env, prefix=["sh", os.path.join(HERE, "by_rank.sh")], timeout=180)
         ok(result)
@@ -147,7 +147,7 @@ def test_many_ranks(np, assign, io, tmp_path):
     rng = numpy.random.default_rng([SEED, 2000 + np])
     tensors, models, _ = checkpoint(rng, "large", tmp_path / "in")
     want = oracle.consolidated(tensors, oracle.numbered(models or {n: 1 for n in tensors}))
-    args = ["consolidate", "--no-sync", "--assign", assign, "--buffer-size", "256KiB", tmp_path / "in", tmp_path / "out"]
+    args = ["consolidate", "-q", "--no-sync", "--assign", assign, "--buffer-size", "256KiB", tmp_path / "in", tmp_path / "out"]
     ok(run(args, np=np, env={"OMPI_MCA_io": io}, timeout=240))
     assert oracle.difference(oracle.tree(tmp_path / "out"), want) == ""
 
@@ -159,7 +159,7 @@ def test_vulcan_that_the_user_asked_for(aggregators, tmp_path):
     tensors, models, _ = checkpoint(rng, "many", tmp_path / "in")
     want = oracle.consolidated(tensors, oracle.numbered(models or {n: 1 for n in tensors}))
     env = {"OMPI_MCA_io": "ompio", "OMPI_MCA_fcoll": "vulcan", "OMPI_MCA_io_ompio_num_aggregators": str(aggregators)}
-    ok(run(["consolidate", "--no-sync", "--buffer-size", "64KiB", tmp_path / "in", tmp_path / "out"], np=4, env=env))
+    ok(run(["consolidate", "-q", "--no-sync", "--buffer-size", "64KiB", tmp_path / "in", tmp_path / "out"], np=4, env=env))
     assert oracle.difference(oracle.tree(tmp_path / "out"), want) == ""
 
 

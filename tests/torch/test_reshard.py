@@ -100,7 +100,8 @@ def start(*args):
 
 
 def boxes_of_file(data):
-    """{fqn: (offsets, shape, dtype, bytes)} of a shard file, and its metadata."""
+    """{fqn: (offsets, shape, dtype, bytes)} of a shard file."""
+    data = oracle.as_torch(data)
     (length,) = struct.unpack("<Q", data[:8])
     head = json.loads(data[8 : 8 + length])
     metadata = head.pop("__metadata__")

@@ -201,9 +201,8 @@ static void test_ends_with(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_looks), cmocka_unit_test(test_models),    cmocka_unit_test(test_consolidated),
-        cmocka_unit_test(test_lone),   cmocka_unit_test(test_ends_with),
+        cmocka_unit_test(test_shards),       cmocka_unit_test(test_looks), cmocka_unit_test(test_models),
+        cmocka_unit_test(test_consolidated), cmocka_unit_test(test_lone),  cmocka_unit_test(test_ends_with),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,8 @@ static const struct {
     { "1/1 2/1 4/1", NULL, 1, "shard 3 of model 1 is missing" },
     { "2/1 3/1 4/1", NULL, 1, "shard 1 of model 1 is missing" },
     { "1/1 5/1 3/1", NULL, 0, "shards 2, 4 are missing" },
-    { "1/1 2/1 3/1", NULL, 1, "shards 1 to 3 of model 1 are there, another one is missing or was not written to its end" },
+    { "1/1 2/1 3/1", NULL, 1,
+      "shards 1 to 3 of model 1 are there, another one is missing or was not written to its end" },
     { "1/1", NULL, 1, "shard 1 of model 1 is there, another one is missing or was not written to its end" },
     /* a list tells more */
     { "1/1 2/1 3/1", "1:1-4", 1, "shard 4 of model 1 is missing" },
@@ -51,7 +52,8 @@ static const struct {
     /* stages of a pipeline: the numbers of other models are not missed */
     { "1/1 2/1 3/2 4/2 6/2", NULL, 2, "shard 5 of model 2 is missing" },
     { "1/1 2/1 4/2 5/2", NULL, 2, "shard 3 of model 2 is missing" },
-    { "1/1 2/1 3/2 4/2", NULL, 2, "shards 3, 4 of model 2 are there, another one is missing or was not written to its end" },
+    { "1/1 2/1 3/2 4/2", NULL, 2,
+      "shards 3, 4 of model 2 are there, another one is missing or was not written to its end" },
     /* each rank has both */
     { "1/1 1/2 2/1 3/1 3/2", NULL, 2, "shard 2 of model 2 is missing" },
     { "0/1 0/2", NULL, 1, "" },
@@ -136,7 +138,8 @@ static void test_expected(void **state)
         set s;
 
         make(&s, expected[i].files, 2);
-        assert_int_equal(sw_numbers_expect(&s.c, expected[i].n, &lines, NULL, &st), expected[i].error ? SW_EINPUT : SW_OK);
+        assert_int_equal(sw_numbers_expect(&s.c, expected[i].n, &lines, NULL, &st),
+                         expected[i].error ? SW_EINPUT : SW_OK);
         assert_true(!expected[i].error || strstr(st.reason, expected[i].error));
         sw_status_clear(&st);
         sw_buf_add(&lines, "", 1, &st);
@@ -149,10 +152,11 @@ static void test_expected(void **state)
 /* What a set says of itself, and what is missed then. */
 static void test_list(void **state)
 {
-    static const sw_shard_name names[] = { { 3, 1, 2 }, { 1, 2, 2 }, { 1, 1, 2 }, { 2, 1, 2 }, { 5, 1, 2 }, { 2, 2, 2 } };
-    static const char *const bad[] = { "",       "1",       "1:1",     "1:1-",    "1:2-1",
-                                       "0:1-1",  "1:0-1",   "1:1-2 ",  " 1:1-2",  "1:1-2  1:3-4",
-                                       "1:1-2,", "1:1-2x",  "a:1-2",   "1:-1-2",  "1:1-18446744073709551616" };
+    static const sw_shard_name names[] = { { 3, 1, 2 }, { 1, 2, 2 }, { 1, 1, 2 },
+                                           { 2, 1, 2 }, { 5, 1, 2 }, { 2, 2, 2 } };
+    static const char *const bad[] = { "",       "1",      "1:1",    "1:1-",   "1:2-1",
+                                       "0:1-1",  "1:0-1",  "1:1-2 ", " 1:1-2", "1:1-2  1:3-4",
+                                       "1:1-2,", "1:1-2x", "a:1-2",  "1:-1-2", "1:1-18446744073709551616" };
     sw_status st = SW_STATUS_INIT;
     sw_buf text = SW_BUF_INIT;
     set s;

@@ -162,9 +162,14 @@ static void assert_headers(const fixture *f, uint64_t step)
             const sw_tensor *t = &f->o.view.tensors[slot->tensor];
             const uint64_t *box = sw_slot_box(&f->l, slot), *all = sw_tensor_shape(&f->o.view, t);
 
-            boxes[k] = (sw_shard_box){
-                t->name, (sw_dtype)t->out_dtype, t->ndim, box ? box : zeros, box ? box + t->ndim : all, all, 0, 0
-            };
+            boxes[k] = (sw_shard_box){ t->name,
+                                       (sw_dtype)t->out_dtype,
+                                       t->ndim,
+                                       box ? box : zeros,
+                                       box ? box + t->ndim : all,
+                                       all,
+                                       0,
+                                       0 };
         }
         assert_int_equal(sw_shard_header(boxes, file->count, f->l.set, order, &want, &st), SW_OK);
         assert_int_equal(file->header_len + 8, want.len);
