@@ -651,6 +651,23 @@ def test_expect_shards_finds_a_lost_end(dirs, make, weld, rng):
     ok(weld(src, out))  # the shards alone cannot tell
 
 
+def test_which_shards_are_told(dirs, make, weld, tmp_path):
+    """By the plan, the closing line, -v, the report of a failed run too, and inspect."""
+    src, out = dirs
+    make(src, ranks=3)
+    assert weld(src, out, "-n").stdout.endswith("from 3 shard files: shards 1 to 3\n")
+    result = weld(src, out, "-v", "--progress", "always", "--report", tmp_path / "report", np=2)
+    assert "3 shard files (shards 1 to 3)" in result.stderr and result.stderr.count("/s, from shards 1 to 3\n") == 1, show(result)
+    assert json.loads((tmp_path / "report").read_text())["shards"] == "1 to 3"
+    assert "with 3 shard files: shards 1 to 3;" in run(["verify", "-v", "--report", tmp_path / "report", src, out]).stderr
+    assert json.loads((tmp_path / "report").read_text())["shards"] == "1 to 3"
+    (src / shard_name(2)).unlink()
+    fails(weld(src, out, "--overwrite", "--report", tmp_path / "report"), 3, "shard 2 of model 1 is missing")
+    assert json.loads((tmp_path / "report").read_text())["shards"] == "1, 3"
+    assert json.loads(run(["inspect", "--json", src]).stdout)["shards"] == "1, 3"
+    assert "\nshards      1, 3\n" in run(["inspect", src]).stdout
+
+
 def test_holes_in_the_numbers(dirs, make, weld):
     """Legal, and told of once."""
     src, out = dirs
