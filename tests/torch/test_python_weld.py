@@ -172,6 +172,19 @@ def test_inside_torch_s_own_writer(mapped, sharded, tmp_path, installed):
     assert len(installed) == 2
 
 
+def test_one_rank_of_a_group_is_told_of_shards_that_may_be_missing(checkpoint, tmp_path):
+    """torch's writers call it on one rank: the group that saved is torch's default one."""
+    program = (
+        "import sys, shardweld, torch.distributed as dist\n"
+        "from torch.testing._internal.distributed.fake_pg import FakeStore\n"
+        "dist.init_process_group('fake', rank=0, world_size=int(sys.argv[3]), store=FakeStore())\n"
+        "shardweld.consolidate_safetensors_files(sys.argv[1], sys.argv[2], None)\n"
+    )
+    for size, told in ((4, 0), (5, 1)):
+        done = ranks.run([sys.executable, "-c", program, checkpoint.path, str(tmp_path / str(size)), str(size)])
+        assert done.status == 0 and done.stderr.count("the highest shard number is 4, but 5 processes are here") == told, done.stderr
+
+
 def test_dtypes_of_torch(sharded, tmp_path):
     src, state = sharded
     files = {fqn: 1 for fqn in state}
