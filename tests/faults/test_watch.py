@@ -37,7 +37,7 @@ CASES = [
     ("pread", 1, 3, "hang", "(reading shard-"),
     ("open_shard", 0, 1, "hang", "(opening shard-"),
     ("write", 0, 1, "hang", "(writing "),
-    ("rename", 0, 2, "hang", "(renaming to "),
+    ("rename", 0, 2, "hang", "(renaming "),
     ("mpi_write", 2, 1, "stop", f"({SILENT}"),
     ("mpi_close", 1, 1, "stop", f"({SILENT}"),
     ("open_out", 1, 1, "stop", f"({SILENT}"),

@@ -239,3 +239,24 @@ def test_the_lock_of_an_earlier_start_is_not_believed(site, work):
         site.until(lambda: len(work.lines(job)) >= count + 1 + old, 60, "the next start")
         site.outcome(job)
         assert (os.stat(lock).st_mtime < before - 3600) == old
+
+
+# ---- what stands still ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mpi", ["pmix", "mpirun"])
+def test_a_rank_that_stands_still(site, work, mpi):
+    """A file server that does not answer one node: the job ends, and says which."""
+    env = {"SHARDWELD_FAULT": "pread:3:1:hang", "SHARDWELD_MPI": mpi}
+    job = weld(site, work, "--timeout", "4", env=env, sbatch=["-N2", "--ntasks-per-node=2"])
+    assert site.outcome(job) == ("FAILED", "4:0"), work.log(job)
+    assert "shardweld: error: no round has finished for 4 s: waiting for rank 3 on " in work.log(job), work.log(job)
+    assert f"{work.out}/{STAGING} stays until the next run removes it" in work.log(job)
+    assert report(work, job)["status"] == 4
+
+
+def test_patience_is_limited_unless_the_user_says_otherwise(site, work):
+    for given, seconds in ([], 600), (["--timeout", "2h"], 7200), (["--timeout=0"], 0):
+        job = weld(site, work, "--overwrite", *given)
+        assert site.outcome(job) == ("COMPLETED", "0:0"), work.log(job)
+        assert (report(work, job)["options"]["timeout"] or 0) == seconds
