@@ -339,13 +339,34 @@ $(BUILD)/fuzz/fuzz_header: tests/fuzz/fuzz_header.c $(FUZZ_SOURCES) $(wildcard s
 	$(call say,FUZZ $@)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)
 
-fuzz: $(BUILD)/fuzz/fuzz_header
-	@mkdir -p $(BUILD)/fuzz/corpus
-	cp -R tests/fuzz/seeds/. $(BUILD)/fuzz/corpus/
-	cd $(BUILD)/fuzz && ./fuzz_header -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-	    -print_final_stats=1 -verbosity=1 -dict='$(abspath tests/fuzz/header.dict)' corpus >fuzz.log 2>&1 || \
-	    { tail -n 40 fuzz.log; exit 1; }
-	@tail -n 12 $(BUILD)/fuzz/fuzz.log
+# Whole directories: the library and what shows them, all but main.
+FUZZ_DIR_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,tests/fuzz/fuzz_dir.c tests/fuzz/fuzz_make.c \
+                    $(LIB_SOURCES) $(filter-out src/cmd/main.c,$(CMD_SOURCES)))
+
+$(BUILD)/fuzz/obj/%.o: export OMPI_CC = $(CLANG)
+$(BUILD)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,FUZZ $<)
+	$(Q)$(MPICC) $(FUZZ_FLAGS) -pthread $(ALL_CPPFLAGS) -DSW_COMMIT='""' -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/fuzz_dir: export OMPI_CC = $(CLANG)
+$(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
+	$(call say,LINK $@)
+	$(Q)$(MPICC) $(FUZZ_FLAGS) -pthread -o $@ $^ $(LIBS)
+
+-include $(FUZZ_DIR_OBJECTS:.o=.d)
+
+# fuzz-header, fuzz-dir: each from its seeds, for FUZZ_SECONDS.
+FUZZ_OPTIONS_header = -dict='$(abspath tests/fuzz/header.dict)' -rss_limit_mb=2048
+FUZZ_OPTIONS_dir = -max_len=512 -len_control=0
+fuzz-%: $(BUILD)/fuzz/fuzz_%
+	@mkdir -p $(BUILD)/fuzz/$*
+	@[ ! -d tests/fuzz/$*_seeds ] || cp -R tests/fuzz/$*_seeds/. $(BUILD)/fuzz/$*/
+	cd $(BUILD)/fuzz && ./fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \
+	    $(FUZZ_OPTIONS_$*) -artifact_prefix="$$PWD/" "$$PWD/$*" >$*.log 2>&1 || { tail -n 60 $*.log; exit 1; }
+	@tail -n 12 $(BUILD)/fuzz/$*.log
+
+fuzz: fuzz-header fuzz-dir
 
 lint:
 	@scripts/lint

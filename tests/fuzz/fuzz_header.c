@@ -2,7 +2,7 @@
  * a header that keeps its promises.
  *
  *     clang -fsanitize=fuzzer,address,undefined ... -o fuzz_header
- *     fuzz_header -dict=tests/fuzz/header.dict -max_total_time=60 CORPUS tests/fuzz/seeds */
+ *     fuzz_header -dict=tests/fuzz/header.dict -max_total_time=60 CORPUS tests/fuzz/header_seeds */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
