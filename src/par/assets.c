@@ -243,7 +243,7 @@ static sw_code search_root(search *s, const char *root, bool below, bool *there,
 static sw_code search_metadata(search *s, const char *input_dir, sw_status *st)
 {
     char *metadata = sw_path_join(input_dir, SW_METADATA_DIR, st);
-    bool is_link, there;
+    bool is_link = false, there;
     sw_path_kind kind;
     struct stat found;
 

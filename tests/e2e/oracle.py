@@ -58,7 +58,7 @@ def cut(tensor, box):
         begin, end = box.offsets[0] * inner * bits, (box.offsets[0] + box.shape[0]) * inner * bits
         assert begin % 8 == 0 and end % 8 == 0
         return data[begin // 8 : end // 8]
-    array = np.frombuffer(data, dtype=np.uint8).reshape(*shape, bits // 8)
+    array = np.frombuffer(data, dtype=f"V{bits // 8}").reshape(shape)  # numpy 1 has no more than 32 dimensions
     where = tuple(slice(o, o + n) for o, n in zip(box.offsets, box.shape))
     return array[where].tobytes()
 

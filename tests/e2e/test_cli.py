@@ -101,7 +101,7 @@ def test_the_plan_that_cannot_be_written(dirs, make):
      ["consolidate", "--progress=maybe", "in", "out"], ["consolidate", "--single-file=yes", "in", "out"],
      ["consolidate", "", "out"], ["consolidate", "in", ""], ["consolidate", "in", "out", "--include"],
      ["consolidate", "in", "out", "--cast-dtype"], ["consolidate", "--cast-dtype=fp8", "in", "out"],
-     ["consolidate", "--dequantize=fp64", "in", "out"], ["consolidate", "--cast-dtype=bf16", "--cast-dtype=fp16", "in", "out"],
+     ["consolidate", "--dequantize=fp64", "in", "out"], ["consolidate", "--cast-dtype=fp16", "--cast-dtype=bf61", "in", "out"],
      ["consolidate", "--block-size=64x", "in", "out"], ["consolidate", "--block-size=0", "in", "out"], ["consolidate", "--block-size=1x2x3", "in", "out"],
      ["consolidate", "--rename=ab", "in", "out"], ["consolidate", "--rename", "in", "out"], ["consolidate", "--strip-prefix=", "in", "out"],
      ["consolidate", "--diffusers=yes", "in", "out"], ["consolidate", "--assets=nowhere", "in", "out"], ["consolidate", "--verify=no", "in", "out"]],

@@ -789,13 +789,15 @@ def test_many_ranks(tmp_path, rng):
     begin = time.monotonic()
     done(tmp_path / "in", tmp_path / "out", "--no-sync", mesh=(4000,))
     seconds = time.monotonic() - begin
+    begin, checked = time.monotonic(), range(0, 4000, 97)
     names = sorted(os.listdir(tmp_path / "out"))
     assert names == [shard_name(i) for i in range(1, 4001)]
-    for rank in range(0, 4000, 97):
+    for rank in checked:
         row = {n: (t, oracle.Box((rank, 0), (1, 4))) for n, t in sorted(tensors.items())}
         oracle.write_shard(str(tmp_path / "want"), row, oracle.own_metadata(row, names))
         assert (tmp_path / "want").read_bytes() == (tmp_path / "out" / names[rank]).read_bytes()
-    assert seconds <= 30, seconds
+    # Five times what Python takes to write and read each of them.
+    assert seconds <= 5 * (time.monotonic() - begin) * 4000 / len(checked)
 
 
 def test_one_message(make, dirs):

@@ -1,8 +1,10 @@
-"""Many files and many boxes are planned in time and memory that grow with their number, no faster.
+"""Many files and many boxes are planned in time and memory that grow with their number, no faster: the measure is what Python takes
+to parse the same headers.
 
-bench/scale.py does the same at full size: 4,096 files of 1,000 tensors within 30 s and 1.5 GiB for two ranks.
+bench/scale.py does the same at full size: 4,096 files of 1,000 tensors, 1.5 GiB for two ranks.
 """
 
+import json
 import os
 import sys
 import time
@@ -12,34 +14,50 @@ import pytest
 from runner import HERE, run, show
 
 
-def plan(tmp_path, np):
+def plan(directory, np):
     """Seconds and bytes that `-n` takes, both for all ranks together."""
-    peaks = tmp_path / f"peaks{np}"
+    peaks, out = directory.with_suffix(f".peaks{np}"), directory.with_suffix(".out")
     begin = time.monotonic()
     prefix = [sys.executable, os.path.join(HERE, "peak.py"), str(peaks)]
-    result = run(["consolidate", "-n", tmp_path / "in", tmp_path / "out"], np=np, prefix=prefix)
+    result = run(["consolidate", "-n", directory, out], np=np, prefix=prefix)
     seconds = time.monotonic() - begin
     assert result.status == 0, show(result)
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
     return seconds, sum(int(line) for line in peaks.read_text().split())
+
+
+def parse(directory):
+    """Seconds that Python takes to read all headers, and the sharding info in them."""
+    begin = time.monotonic()
+    for path in directory.iterdir():
+        with open(path, "rb") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        assert json.loads(header["__metadata__"]["DCP_SHARDING_INFO"])
+    return time.monotonic() - begin
+
+
+def plan_in_time(directory, np):
+    """The memory; the time is at most three times that of starting up and of Python's json, at the same hour on this machine."""
+    catalogue.make(str(directory.with_name("one")), 1, 1)
+    limit = 3 * (plan(directory.with_name("one"), np)[0] + parse(directory))
+    seconds, memory = plan(directory, np)
+    assert seconds <= limit
+    return memory
 
 
 @pytest.mark.parametrize("np", [1, 2])
 def test_256_files_of_1000_tensors(tmp_path, np):
     catalogue.make(str(tmp_path / "in"), 256, 1000)
-    seconds, memory = plan(tmp_path, np)
-    assert seconds <= 10, seconds
+    memory = plan_in_time(tmp_path / "in", np)
     assert memory <= np * (48 << 20) + (96 << 20), memory
 
 
 def test_a_grid_of_64_by_64(tmp_path):
     catalogue.make_grid(str(tmp_path / "in"), 64, 64)
-    seconds, memory = plan(tmp_path, 2)
-    assert seconds <= 10, seconds
+    memory = plan_in_time(tmp_path / "in", 2)
     assert memory <= 2 * (64 << 20), memory
 
 
 def test_a_thousand_rows_of_one_tensor(tmp_path):
     catalogue.make(str(tmp_path / "in"), 1000, 1)
-    seconds, _ = plan(tmp_path, 2)
-    assert seconds <= 5, seconds
+    plan_in_time(tmp_path / "in", 2)

@@ -205,7 +205,7 @@ static void weld_again(const sw_options *opt, const sw_result *first)
     sw_status st = SW_STATUS_INIT;
     sw_result r;
 
-    other.buffer_size = opt->buffer_size ? 0 : 5000;
+    other.buffer_size = opt->buffer_size == 4096 ? 20000 : 5000;
     other.assign = opt->assign == SW_ASSIGN_OWNER ? SW_ASSIGN_BAND : SW_ASSIGN_OWNER;
     if (weld(IN, AGAIN, &other, &r, &st))
         fprintf(stderr, "%s: tensor '%s': %s\n", st.file, st.tensor, st.reason);
@@ -344,7 +344,7 @@ static void try_look(scene *s, const sw_buf *input)
     opt.tolerant = false;
     cp = NULL;
     check_status(sw_checkpoint_open(&self, IN, &opt, &cp, &strict), &strict);
-    must(st.code || (strict.code == SW_OK) == (n == 0), "there are findings if and only if it does not open without");
+    must(st.code || n > 0 || strict.code == SW_OK, "what does not open has findings");
     if (cp)
         read_all(cp);
     sw_checkpoint_free(cp);

@@ -53,7 +53,7 @@ void clear_path(const char *path)
     char dir[256];
 
     snprintf(dir, sizeof dir, "%s", path);
-    for (char *slash = strchr(dir, '/'); slash; slash = strchr(slash + 1, '/')) {
+    for (char *slash = strchr(dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         must(mkdir(dir, 0755) == 0 || errno == EEXIST, "a directory can be made");
         *slash = '/';
@@ -655,7 +655,7 @@ void choose_options(bytes *b, scene *s)
     sw_options *opt = &s->opt;
 
     opt->no_sync = true;
-    opt->buffer_size = rarely(b, 4) ? 4096 : 0;
+    opt->buffer_size = rarely(b, 4) ? 4096 : 20000; /* the default is megabytes: their allocation would take most of the time */
     switch (pick(b, 10)) {
     case 1:
         opt->max_shard_size = 1 + take(b);

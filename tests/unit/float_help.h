@@ -39,10 +39,11 @@ static inline uint64_t help_get(const void *p, uint64_t i, unsigned width)
 
 static inline void help_put(void *p, uint64_t i, unsigned width, uint64_t bits)
 {
-    unsigned char *at = (unsigned char *)p + i * width;
+    unsigned char bytes[8];
 
-    for (unsigned k = 0; k < width; k++)
-        at[k] = (unsigned char)(bits >> 8 * k);
+    for (unsigned k = 0; k < sizeof bytes; k++)
+        bytes[k] = (unsigned char)(bits >> 8 * k);
+    memcpy((unsigned char *)p + i * width, bytes, width);
 }
 
 /* ---- by the book ----------------------------------------------------------------------------------- */
