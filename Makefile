@@ -85,8 +85,8 @@ PYTEST = $(TEST_ENV) $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 # Much of a test is waiting for a launcher: two files at a time.
 PYTEST_FILES = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
-.PHONY: all help check check-all check-unit check-e2e check-san check-torch check-torch-run check-faults \
-        check-faults-run check-slurm check-slurm-run check-mpich check-mpich-run check-tsan check-tsan-run check-valgrind check-valgrind-run fuzz lint lint-tests bench bench-plan bench-read bench-save bench-cast bench-python demo install uninstall check-install check-reproducible check-deb pages check-pages clean FORCE
+.PHONY: all help check check-all check-unit check-e2e check-san check-san-clang check-user check-torch check-torch-run check-faults \
+        check-faults-run check-slurm check-slurm-run check-mpich check-mpich-run check-tsan check-tsan-run check-valgrind check-valgrind-run fuzz fuzz-header fuzz-dir lint lint-tests bench bench-plan bench-read bench-save bench-cast bench-python demo install uninstall check-install check-reproducible check-deb pages check-pages clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -98,6 +98,8 @@ help:
 #: all           the program and the library (default)
 #: check         unit tests, then the program under mpirun; installs what is missing
 #: check-san     the same with the address and undefined-behaviour sanitizers
+#: check-san-clang  a part of it with clang's
+#: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
 #: check-torch   against torch and safetensors, in a virtual environment of its own
 #: check-faults  failures injected at every system and MPI-IO call
 #: check-tsan    the threads of the reader, with the thread sanitizer
@@ -107,7 +109,7 @@ help:
 #: check-install build against what is installed, with pkg-config
 #: check-deb     build, install, use and remove the Debian packages; as root
 #: check-reproducible  two builds give the same files
-#: fuzz          the header parser, FUZZ_SECONDS=60
+#: fuzz          the header parser, and the library on whole directories: FUZZ_SECONDS=60 each; also: fuzz-header, fuzz-dir
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 #: bench         timings, BENCH_ARGS=
 #: bench-plan    how fast a large header is parsed, and how planning grows with the number of files
@@ -277,6 +279,18 @@ $(VENV_READY):
 	$(PYTHON) -m venv $(VENV) || /usr/bin/python3 -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TORCH_PACKAGES)
 	touch '$@'
+
+# What only clang's sanitizers see.
+check-san-clang: export ROUNDS ?= 4
+check-san-clang:
+	@scripts/setup --dev
+	@$(MAKE) check-all CC=$(CLANG) SAN=$(or $(SAN),address,undefined) BUILD=build-san-clang \
+	    E2E='$(addprefix tests/e2e/test_,inspect.py safe.py)' PYTEST_ARGS="-k 'rows or lost or killed or ranks or wide' $(PYTEST_ARGS)"
+
+# As an ordinary user, in a clean environment.
+check-user:
+	@scripts/setup
+	tests/user.sh
 
 check-torch:
 	@scripts/setup

@@ -5,6 +5,7 @@ Every run has a time limit: a program that hangs fails its test and does not sto
 """
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -26,7 +27,9 @@ LAUNCH = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
-    "HWLOC_HIDE_ERRORS": "2",  # a container may have no /sys
+    # A container may have no /sys, of which these would tell.
+    "HWLOC_HIDE_ERRORS": "2",
+    "UCX_LOG_LEVEL": "fatal",
     "OMPI_MCA_odls_base_sigkill_timeout": "0",  # else each failed run takes two seconds more
 }
 
@@ -141,10 +144,11 @@ def show(result):
 
 
 def ok(result, quiet=True):
-    """Status 0 and, but for warnings that were expected, not a word."""
+    """Status 0 and, but for warnings that were expected, not a word; but where a run takes over 30 s, it may tell how far it is."""
     assert result.status == 0, show(result)
     if quiet:
-        assert result.stdout == "" and result.stderr == "", show(result)
+        said = [line for line in result.stderr.splitlines() if not re.fullmatch(r"shardweld: \d+ %, .* left", line)]
+        assert result.stdout == "" and not said, show(result)
     return result
 
 
