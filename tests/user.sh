@@ -30,6 +30,7 @@ if [ "$(id -u)" = 0 ]; then
     fi
 fi
 cd "$tree"
+# shellcheck disable=SC2016
 "${as[@]}" env -i PATH="$path" HOME="$dir/tmp" TMPDIR="$dir/tmp" ${CI:+CI="$CI"} \
     sh -c 'umask 022 && make -s -j"$1" all && make check-all E2E="$2"' sh "$jobs" "$e2e"
 echo "user: all passed"

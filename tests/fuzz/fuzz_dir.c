@@ -22,10 +22,10 @@
 #include "cmd/inspect.h"
 #include "fuzz_dir.h"
 
-#define AGAIN "again"     /* the same weld into a new directory */
-#define SHARDS "shards"   /* the input, resharded */
-#define WELDED "welded"   /* welded from that */
-#define PLAIN "plain"     /* welded from the input, for comparison */
+#define AGAIN "again"   /* the same weld into a new directory */
+#define SHARDS "shards" /* the input, resharded */
+#define WELDED "welded" /* welded from that */
+#define PLAIN "plain"   /* welded from the input, for comparison */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -143,7 +143,8 @@ static void take_warning(void *user, const char *text)
     char *copy = strdup(text);
 
     (void)user;
-    must(copy && sw_text_clean(copy, n) == n && n > 0 && strcmp(copy, text) == 0, "a warning is one clean line");
+    must(copy && sw_text_clean(copy, n) == n && n > 0 && strcmp(copy, text) == 0,
+         "a warning is one clean line");
     free(copy);
 }
 
@@ -180,7 +181,8 @@ static void compare_file(const char *a_dir, const char *a_name, const char *b_di
 
     snprintf(a, sizeof a, "%s/%s", a_dir, a_name);
     snprintf(b, sizeof b, "%s/%s", b_dir, b_name);
-    must(lstat(a, &x) == 0 && lstat(b, &y) == 0 && S_ISREG(x.st_mode) && S_ISREG(y.st_mode), "what was welded is there");
+    must(lstat(a, &x) == 0 && lstat(b, &y) == 0 && S_ISREG(x.st_mode) && S_ISREG(y.st_mode),
+         "what was welded is there");
     must(x.st_size == y.st_size && hash_of(a) == hash_of(b), "the bytes are a function of input and options");
 }
 
@@ -297,8 +299,8 @@ static void show(const sw_checkpoint *cp, const sw_status *st)
     view.nchosen = view.info.ntensors;
     for (uint64_t i = 0; view.chosen && i < view.nchosen; i++)
         view.chosen[i] = i;
-    must(to && view.chosen && sw_look_tables(&view, 40, to) && sw_look_json(&view, st, to) && sw_look_svg(&view, to) &&
-             fclose(to) == 0,
+    must(to && view.chosen && sw_look_tables(&view, 40, to) && sw_look_json(&view, st, to) &&
+             sw_look_svg(&view, to) && fclose(to) == 0,
          "a checkpoint that opens can be shown");
     must_be_clean(text, n);
     free(view.chosen);
@@ -318,7 +320,8 @@ static void read_all(const sw_checkpoint *cp)
         sw_read read = { 0 };
 
         sw_checkpoint_tensor(cp, i, &t);
-        must(!sw_checkpoint_read_shape(cp, t.name, NULL, &shape, &st) && shape.bytes == t.bytes, "a tensor has a shape");
+        must(!sw_checkpoint_read_shape(cp, t.name, NULL, &shape, &st) && shape.bytes == t.bytes,
+             "a tensor has a shape");
         read.name = t.name;
         read.size = t.bytes;
         read.data = malloc((size_t)t.bytes + 1);
@@ -355,7 +358,9 @@ static void try_look(scene *s, const sw_buf *input)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const made[] = { IN, OUT, ".out.shardweld-new", AGAIN, SHARDS, ".shards.shardweld-new", WELDED, PLAIN };
+    static const char *const made[] = { IN,     OUT,    ".out.shardweld-new",
+                                        AGAIN,  SHARDS, ".shards.shardweld-new",
+                                        WELDED, PLAIN };
     bytes b = { data, size };
     scene s = { .opt = { .warn = take_warning } };
     sw_buf input = SW_BUF_INIT;
@@ -390,7 +395,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    snprintf(place, sizeof place, "%s/shardweld-fuzz.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    snprintf(place, sizeof place, "%s/shardweld-fuzz.XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     must(mkdtemp(place) && chdir(place) == 0, "there is room to work");
     atexit(clean_up);
     make_canary();

@@ -28,7 +28,8 @@ typedef struct scene {
     sw_sharding sharding;
     const char *include[2], *exclude[2], *rules[2];
     sw_name_rule rename[2];
-    bool bound; /* a journal that is bound to its directory stands in OUT: its publication may be completed or undone */
+    bool
+        bound; /* a journal that is bound to its directory stands in OUT: its publication may be completed or undone */
 } scene;
 
 void must(bool holds, const char *what);

@@ -58,7 +58,8 @@ void clear_path(const char *path)
         must(mkdir(dir, 0755) == 0 || errno == EEXIST, "a directory can be made");
         *slash = '/';
     }
-    must(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT || errno == ENOTDIR, "a path can be cleared");
+    must(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT || errno == ENOTDIR,
+         "a path can be cleared");
 }
 
 void put(const char *path, const void *data, size_t n)
@@ -113,7 +114,8 @@ static void put_odd(bytes *b, const char *path)
 
 void make_canary(void)
 {
-    static const char weights[] = "\x38\0\0\0\0\0\0\0{\"w\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}      data";
+    static const char weights[] =
+        "\x38\0\0\0\0\0\0\0{\"w\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}      data";
 
     put(CANARY "/weights.safetensors", weights, sizeof weights - 1);
     put(CANARY "/model.safetensors", weights, sizeof weights - 1);
@@ -321,8 +323,9 @@ static bool compose_shard(const plan *p, unsigned rank, unsigned model, sw_buf *
 /* Numbers and words that stand in the text of headers and maps, and what may stand there instead. */
 static void change_text(bytes *b, sw_buf *text)
 {
-    static const char *const words[] = { "0",  "1",    "9999999999", "-1",    "18446744073709551615", "null", "\"\"",
-                                         "{}", "\"F32\"", "F4",      "1.5e3", "[",                    "]",    "," };
+    static const char *const words[] = { "0",     "1",    "9999999999", "-1",      "18446744073709551615",
+                                         "null",  "\"\"", "{}",         "\"F32\"", "F4",
+                                         "1.5e3", "[",    "]",          "," };
     const char *word = words[pick(b, COUNT(words))];
     size_t at = text->len ? (take(b) * 256u + take(b)) % text->len : 0, n = strlen(word);
 
@@ -430,7 +433,9 @@ static void index_value(bytes *b, const plan *p, const tensor *t, sw_buf *text)
 
 static void dtype_value(bytes *b, const plan *p, const tensor *t, sw_buf *text)
 {
-    static const char *const words[] = { "torch.bfloat16", "F32", "float16", "F8_E4M3", "I64", "none", "F64" };
+    static const char *const words[] = {
+        "torch.bfloat16", "F32", "float16", "F8_E4M3", "I64", "none", "F64"
+    };
     unsigned k = pick(b, 2 * COUNT(words));
 
     (void)p;
@@ -439,7 +444,8 @@ static void dtype_value(bytes *b, const plan *p, const tensor *t, sw_buf *text)
 
 static void file_value(bytes *b, const plan *p, const tensor *t, sw_buf *text)
 {
-    static const char *const odd[] = { "../" CANARY "/weights.safetensors", "x/y.safetensors", "/etc/passwd", "", "config.json" };
+    static const char *const odd[] = { "../" CANARY "/weights.safetensors", "x/y.safetensors", "/etc/passwd",
+                                       "", "config.json" };
     char name[80] = "";
 
     if (p->models == 1)
@@ -469,9 +475,10 @@ static void put_config(bytes *b, const char *path)
 /* The model's other files, by name. */
 static void put_side_file(bytes *b, const char *dir)
 {
-    static const char *const side[] = { "tokenizer.json", "a/b/c.txt", "model.safetensors.index.json",
-                                        "odd\u202e.json", "x.safetensors", "LICENSE", ".hidden",
-                                        ".shardweld-staging/journal" };
+    static const char *const side[] = {
+        "tokenizer.json", "a/b/c.txt", "model.safetensors.index.json", "odd\u202e.json", "x.safetensors",
+        "LICENSE",        ".hidden",   ".shardweld-staging/journal"
+    };
     char path[128];
 
     snprintf(path, sizeof path, "%s/%s", dir, side[pick(b, COUNT(side))]);
@@ -518,8 +525,8 @@ void make_input(bytes *b)
     if (take(b) % 2)
         make_metadata(b, &p);
     if (p.plain ? take(b) % 4 != 3 && p.models > 1 : rarely(b, 8))
-        put_map(b, &p, IN "/model.safetensors.index.json", "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {", file_value,
-                "}}");
+        put_map(b, &p, IN "/model.safetensors.index.json",
+                "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {", file_value, "}}");
     if (rarely(b, 4))
         put_config(b, IN "/config.json");
     if (rarely(b, 4))
@@ -556,7 +563,8 @@ static void put_journal(bytes *b, bool bound)
     char path[128];
 
     must(!sw_buf_addf(&text, &st,
-                      "shardweld journal 2\nhome %" PRIu64 " %" PRIu64 " 0 %016x\nfingerprint %016x\nclash %u\n",
+                      "shardweld journal 2\nhome %" PRIu64 " %" PRIu64
+                      " 0 %016x\nfingerprint %016x\nclash %u\n",
                       inode_of(OUT) + !bound, inode_of(OUT "/.shardweld-staging"), 7u, take(b), pick(b, 2)),
          "memory");
     for (unsigned i = 0; i < n; i++) {
@@ -565,7 +573,8 @@ static void put_journal(bytes *b, bool bound)
         snprintf(path, sizeof path, OUT "/.shardweld-staging/new/%s", name);
         if (pick(b, 4) != 3 && !strstr(name, ".."))
             put_text(path, *name ? "new" : "");
-        must(!sw_buf_addf(&text, &st, "new %u %" PRIu64 " %zu:%s\n", 3u, inode_of(path), strlen(name), name), "memory");
+        must(!sw_buf_addf(&text, &st, "new %u %" PRIu64 " %zu:%s\n", 3u, inode_of(path), strlen(name), name),
+             "memory");
     }
     for (unsigned k = pick(b, 3); k > 0; k--) {
         const char *name = any[pick(b, COUNT(any))];
@@ -580,9 +589,11 @@ static void put_journal(bytes *b, bool bound)
 
 static void plant_staging(bytes *b, scene *s)
 {
-    static const char *const locks[] = { "host elsewhere\npid 1\njob none\nstarted 2020-01-01T00:00:00Z\nid 0000000000000001\n"
-                                         "number 0000000000000007\n",
-                                         "", "number 0000000000000007\n", "junk" };
+    static const char *const locks[] = {
+        "host elsewhere\npid 1\njob none\nstarted 2020-01-01T00:00:00Z\nid 0000000000000001\n"
+        "number 0000000000000007\n",
+        "", "number 0000000000000007\n", "junk"
+    };
     unsigned lock = pick(b, COUNT(locks) + 2);
 
     if (rarely(b, 8)) {
@@ -615,13 +626,20 @@ static void plant_staging(bytes *b, scene *s)
 
 void make_output(bytes *b, scene *s)
 {
-    static const char *const old[] = { "model.safetensors",       "model-00001-of-00001.safetensors",
-                                       "model-00002-of-00002.safetensors", "model.safetensors.index.json",
-                                       "config.json",             "shard-00001-model-00001-of-00001.safetensors",
-                                       "diffusion_pytorch_model.safetensors", "tokenizer.json" };
-    static const char *const indices[] = { "{\"weight_map\": {\"a\": \"model-00002-of-00002.safetensors\"}}",
-                                           "{\"weight_map\": {\"a\": \"../" CANARY "/model.safetensors\", \"b\": \"x/model.safetensors\", \"c\": \"mine.txt\"}}",
-                                           "{\"weight_map\": 7}", "{" };
+    static const char *const old[] = { "model.safetensors",
+                                       "model-00001-of-00001.safetensors",
+                                       "model-00002-of-00002.safetensors",
+                                       "model.safetensors.index.json",
+                                       "config.json",
+                                       "shard-00001-model-00001-of-00001.safetensors",
+                                       "diffusion_pytorch_model.safetensors",
+                                       "tokenizer.json" };
+    static const char *const indices[] = {
+        "{\"weight_map\": {\"a\": \"model-00002-of-00002.safetensors\"}}",
+        "{\"weight_map\": {\"a\": \"../" CANARY
+        "/model.safetensors\", \"b\": \"x/model.safetensors\", \"c\": \"mine.txt\"}}",
+        "{\"weight_map\": 7}", "{"
+    };
     unsigned files;
 
     if (pick(b, 4) == 0)
@@ -650,12 +668,15 @@ void choose_options(bytes *b, scene *s)
     static const char *const globs[] = { "*", "a.*", "nothing", "[" };
     static const char *const dtypes[] = { "bf16", "fp32", "fp16", "fp64", "none", "int8" };
     static const char *const meshes[] = { "2", "2x2", "3", "1", "0", "2x", "4000000000x4" };
-    static const char *const placements[] = { NULL, "shard1", "replicate,shard0", "shard(0),shard(0)", "shard-1", "shard9" };
+    static const char *const placements[] = { NULL,      "shard1", "replicate,shard0", "shard(0),shard(0)",
+                                              "shard-1", "shard9" };
     static const char *const rules[] = { "*=replicate", "a.*=shard1,shard0", "b", "*=" };
     sw_options *opt = &s->opt;
 
     opt->no_sync = true;
-    opt->buffer_size = rarely(b, 4) ? 4096 : 20000; /* the default is megabytes: their allocation would take most of the time */
+    opt->buffer_size =
+        rarely(b, 4) ? 4096
+                     : 20000; /* the default is megabytes: their allocation would take most of the time */
     switch (pick(b, 10)) {
     case 1:
         opt->max_shard_size = 1 + take(b);
