@@ -203,7 +203,9 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
         return st->code;
     /* What findings tell of needs no warning. */
     if (!cp->name && o->opt->expect_shards == 0 && cp->findings.n == 0)
-        sw_numbers_warn(&cp->c, &o->warnings, st);
+        sw_numbers_warn_holes(&cp->c, &o->warnings, st);
+    if (!cp->name)
+        sw_numbers_warn_models(&cp->c, &o->warnings, st);
     if (sw_agree(o->comm, st))
         return st->code;
     /* In a directory of whole tensors; without a list nobody asked for a diagnosis. */

@@ -52,6 +52,6 @@ sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st)
         return st->code;
     r->result->shards_listed = r->c.nlisted > 0;
     if (!check_node_local(r, st) && r->opt->expect_shards == 0)
-        sw_numbers_warn(&r->c, &r->warnings, st);
+        sw_numbers_warn_holes(&r->c, &r->warnings, st);
     return sw_agree(r->comm, st) ? st->code : check_sizes(r, st);
 }

@@ -309,12 +309,15 @@ out:
 
 /* ---- warnings ----------------------------------------------------------------------------------- */
 
-static sw_code warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
+sw_code sw_numbers_warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
     sw_buf have = SW_BUF_INIT, lacks = SW_BUF_INIT;
     sw_ranges there = SW_RANGES_INIT;
     uint64_t n;
 
+    /* A set that lists its files has lost none. */
+    if (c->nlisted)
+        return SW_OK;
     if (!sw_numbers_there(c, 0, &there, st) &&
         !lacking_words(&there, sw_ranges_last(&there), &lacks, &n, st) && n &&
         !sw_ranges_words(&there, &have, st))
@@ -329,13 +332,13 @@ static sw_code warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 }
 
 /* Model files of which no shard is there: whole tensors are lost, or there were none. */
-static sw_code warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st)
+sw_code sw_numbers_warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
     sw_ranges models = SW_RANGES_INIT;
     sw_buf words = SW_BUF_INIT;
-    uint64_t of = c->nfiles ? c->files[0].number.of : 0, n;
+    uint64_t of = c->nfiles && c->nlisted == 0 ? c->files[0].number.of : 0, n;
 
-    if (!collect_models(c, &models, st) && models.n && !lacking_words(&models, of, &words, &n, st) && n)
+    if (of && !collect_models(c, &models, st) && models.n && !lacking_words(&models, of, &words, &n, st) && n)
         sw_buf_add_line(warnings, st,
                         "of %" PRIu64
                         " model files, number%s %.*s %s no shard at all: %s tensors are missing, "
@@ -344,14 +347,6 @@ static sw_code warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st)
                         n == 1 ? "its" : "their", n == 1 ? "it" : "they");
     sw_buf_release(&words);
     sw_ranges_release(&models);
-    return st->code;
-}
-
-sw_code sw_numbers_warn(const sw_catalog *c, sw_buf *warnings, sw_status *st)
-{
-    /* A set that lists its files has lost none. */
-    if (c->nlisted == 0 && !warn_holes(c, warnings, st))
-        warn_models(c, warnings, st);
     return st->code;
 }
 

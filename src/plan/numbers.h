@@ -17,9 +17,10 @@ sw_code sw_numbers_text(const sw_catalog *c, char **text, sw_status *st);
  * names carry no numbers. Errors: SW_ENOMEM. */
 sw_code sw_numbers_missing(const sw_catalog *c, uint64_t model, sw_buf *words, sw_status *st);
 
-/* Local. Lines in warnings: numbers below the highest that occur in no file, model files without any shard. Both are legal: torch leaves
- * a file out where a rank has nothing to write. A set that lists its files needs no such word. Errors: SW_ENOMEM. */
-sw_code sw_numbers_warn(const sw_catalog *c, sw_buf *warnings, sw_status *st);
+/* Local. A line in warnings for numbers below the highest that occur in no file; and one for model files without any shard. Both are
+ * legal: torch leaves a file out where a rank has nothing to write. A set that lists its files needs no such word. Errors: SW_ENOMEM. */
+sw_code sw_numbers_warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st);
+sw_code sw_numbers_warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st);
 
 /* Local. --expect-shards: do the numbers 1..n all occur, and none larger? A model file that lacks some adds a line to warnings.
  * findings as in sw_catalog_check(). n = 0: nothing was asked. Errors: SW_EINPUT, SW_ENOMEM. */

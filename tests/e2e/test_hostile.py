@@ -53,12 +53,13 @@ def test_what_lies_beside_the_shards_stays(tmp_path, rng, make, weld):
     make(src)
     plain(src, rng, {"extra.safetensors": "y"})
     weight_map(out / INDEX, y="sharded/extra.safetensors")
-    ok(weld(src, out, "--overwrite"))
+    ok(weld(src, out, "-q", "--overwrite"))
     assert (src / "extra.safetensors").exists()
 
 
 def test_the_input_of_another_rank_stays(tmp_path, make):
-    make(tmp_path / "all", ranks=2)
+    make(tmp_path / "whole")
+    ok(run(["reshard", "--ranks", "2", tmp_path / "whole", tmp_path / "all"]))
     out, nodes = tmp_path / "out", [tmp_path / "n0", tmp_path / "out" / "n1"]
     for i, (shard, node) in enumerate(zip(sorted((tmp_path / "all").iterdir()), nodes)):
         node.mkdir(parents=True)

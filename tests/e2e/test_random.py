@@ -206,7 +206,7 @@ def test_the_report_is_the_same_for_all(tmp_path):
     checkpoint(rng, "large", tmp_path / "in")
     seen = set()
     for np in (None, 2, 3):
-        ok(run(["consolidate", "--no-sync", "--overwrite", "--report", tmp_path / "r", tmp_path / "in", tmp_path / "out"], np=np))
+        ok(run(["consolidate", "-q", "--no-sync", "--overwrite", "--report", tmp_path / "r", tmp_path / "in", tmp_path / "out"], np=np))
         got = json.loads((tmp_path / "r").read_text())
         seen.add(json.dumps([got[k] for k in ("files", "index", "tensors", "boxes", "bytes", "bytes_written", "parameters")]))
     assert len(seen) == 1, seen

@@ -102,7 +102,8 @@ static void test_holes(void **state)
         set s;
 
         make(&s, holes[i].files, holes[i].of);
-        assert_int_equal(sw_numbers_warn(&s.c, &lines, &st), SW_OK);
+        assert_int_equal(sw_numbers_warn_holes(&s.c, &lines, &st), SW_OK);
+        assert_int_equal(sw_numbers_warn_models(&s.c, &lines, &st), SW_OK);
         assert_int_equal(lines.len > 0, holes[i].says != NULL);
         sw_buf_add(&lines, "", 1, &st);
         if (holes[i].says) {
