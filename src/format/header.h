@@ -38,7 +38,7 @@ typedef struct sw_header {
 
 #define SW_HEADER_INIT                                                                                       \
     {                                                                                                        \
-        NULL, 0, NULL, 0, false, false, NULL, 0                                                                    \
+        NULL, 0, NULL, 0, false, false, NULL, 0                                                              \
     }
 
 /* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's size.
