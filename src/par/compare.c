@@ -148,7 +148,7 @@ static sw_code prepare(comparer *c, sw_status *st)
     if (st->code || sw_source_init(&c->source, k->o->c, k->input_dir, m->scratch, st) ||
         sw_source_init(&c->target, k->target, k->target_dir, 1, st))
         return st->code;
-    c->filler = (sw_filler){ .source = &c->source, .o = k->o, .l = &c->l, .room = m->input };
+    c->filler = (sw_filler){ .pull = sw_pull_of(&c->source), .o = k->o, .l = &c->l, .room = m->input };
     if (m->input)
         c->filler.input = c->band + k->band;
     if (k->by_owner)
@@ -177,10 +177,12 @@ typedef struct look {
 } look;
 
 /* A file of the target that is another now is no error: it is marked, and left alone. */
-static bool read_target(comparer *c, const sw_piece *piece, sw_status *st)
+static bool read_target(comparer *c, uint32_t file, uint64_t at, uint64_t n, sw_status *st)
 {
-    if (sw_source_read(&c->target, piece, c->chunk, st) == SW_EINPUT) {
-        c->k->changed[piece->file] = true;
+    sw_pull pull = sw_pull_of(&c->target);
+
+    if (sw_pull_bytes(&pull, file, at, n, c->chunk, st) == SW_EINPUT) {
+        c->k->changed[file] = true;
         sw_status_clear(st);
     }
     return !st->code;
@@ -197,11 +199,9 @@ static bool compare_part(void *ctx, const sw_part *part)
 
     for (uint64_t done = 0, n; done < part->n && !k->changed[box->file]; done += n) {
         uint64_t from = part->from + done;
-        sw_piece piece = { .file = box->file, .at = box->at + from };
 
         n = sw_min(k->chunk, part->n - done);
-        piece.n = piece.row = n;
-        if (!read_target(c, &piece, v->st))
+        if (!read_target(c, box->file, box->at + from, n, v->st))
             return false;
         if (k->changed[box->file])
             break;

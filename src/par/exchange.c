@@ -11,8 +11,8 @@
 #include "par/comm.h"
 #include "par/convert.h"
 
-/* More pieces than this in one part would cost more memory for their description than they hold. */
-#define PIECES_MAX 16384
+/* More strips than this in one part would cost more memory for their description than they hold. */
+#define STRIPS_MAX 16384
 
 /* What this rank will receive from one other: places in its band. */
 typedef struct inbox {
@@ -87,7 +87,7 @@ void sw_exchange_free(sw_exchange *x)
     free(x);
 }
 
-/* ---- pieces of a part --------------------------------------------------------------------------- */
+/* ---- strips of a part --------------------------------------------------------------------------- */
 
 /* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are multiples of 8 bytes, or the band's. */
 static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int rank, uint64_t i, uint64_t k)
@@ -102,13 +102,13 @@ static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int r
 
 typedef struct visit {
     sw_exchange *x;
-    sw_piece_fn fn;
+    sw_strip_fn fn;
     uint64_t at;    /* where the region begins in the band */
     uint64_t input; /* where the next need of a conversion goes, counted from the band */
-    uint64_t base;  /* of the pieces that are being visited, counted from the band */
+    uint64_t base;  /* of the strips that are being visited, counted from the band */
     char *band;
     int rank;               /* whose band it is */
-    uint64_t bytes, pieces; /* counted, or sent so far */
+    uint64_t bytes, strips; /* counted, or sent so far */
     sw_status *st;
 } visit;
 
@@ -119,7 +119,7 @@ static bool visit_need(void *ctx, const sw_need *need)
     bool go_on;
 
     v->base = base + need->at;
-    go_on = sw_pieces_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
+    go_on = sw_strips_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
     v->base = base;
     return go_on;
 }
@@ -137,27 +137,27 @@ static bool visit_part(void *ctx, const sw_part *part)
     return true;
 }
 
-/* Call v->fn for all pieces of a region of f. */
+/* Call v->fn for all strips of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
     sw_runs_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_part, v);
 }
 
-static int owner_of(const visit *v, const sw_piece *p)
+static int owner_of(const visit *v, const sw_strip *s)
 {
-    return (int)v->x->filler->o->c->files[p->file].owner;
+    return (int)v->x->filler->o->c->files[s->file].owner;
 }
 
 /* ---- how many parts ----------------------------------------------------------------------------- */
 
-static bool count_piece(void *ctx, const sw_piece *p)
+static bool count_strip(void *ctx, const sw_strip *s)
 {
     visit *v = ctx;
 
-    if ((owner_of(v, p) == v->x->comm->rank) != (v->rank == v->x->comm->rank)) {
-        v->pieces++;
+    if ((owner_of(v, s) == v->x->comm->rank) != (v->rank == v->x->comm->rank)) {
+        v->strips++;
         if (v->rank != v->x->comm->rank)
-            v->bytes += p->n;
+            v->bytes += s->n;
     }
     return true;
 }
@@ -165,16 +165,16 @@ static bool count_piece(void *ctx, const sw_piece *p)
 /* Does what this rank has to send in part i of k fit, what it converts, and the description of what it receives? */
 static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
 {
-    visit v = { .x = x, .fn = count_piece };
+    visit v = { .x = x, .fn = count_strip };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         sw_region r = part_of(x, f, round, v.rank, i, k);
 
-        v.pieces = v.input = 0;
+        v.strips = v.input = 0;
         visit_region(&v, f, r);
         if (v.rank != x->comm->rank)
             continue;
-        if (v.input > x->filler->room || (v.pieces > PIECES_MAX && r.end - r.begin > PIECES_MAX))
+        if (v.input > x->filler->room || (v.strips > STRIPS_MAX && r.end - r.begin > STRIPS_MAX))
             return false;
     }
     return v.bytes <= x->send_size;
@@ -182,7 +182,7 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
 
 /* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when MPI fails. What fits in larger parts need not
  * fit in smaller ones, because a conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a few elements,
- * or of PIECES_MAX bytes, always fit, so that this ends. */
+ * or of STRIPS_MAX bytes, always fit, so that this ends. */
 static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 {
     uint64_t k = 1, most = 0, tried = 1;
@@ -210,23 +210,23 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 
 /* ---- sending ------------------------------------------------------------------------------------ */
 
-static bool send_piece(void *ctx, const sw_piece *p)
+static bool send_strip(void *ctx, const sw_strip *s)
 {
     visit *v = ctx;
 
-    if (owner_of(v, p) != v->x->comm->rank)
+    if (owner_of(v, s) != v->x->comm->rank)
         return true;
-    assert(v->bytes + p->n <= v->x->send_size);
-    if (sw_source_read_packed(v->x->filler->source, p, v->x->send + v->bytes, v->st))
+    assert(v->bytes + s->n <= v->x->send_size);
+    if (sw_pull_bytes(&v->x->filler->pull, s->file, s->at, s->n, v->x->send + v->bytes, v->st))
         return false;
-    v->bytes += p->n;
+    v->bytes += s->n;
     return true;
 }
 
 /* Read what the other ranks' bands need of this rank's files. */
 static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, sw_status *st)
 {
-    visit v = { .x = x, .fn = send_piece, .st = st };
+    visit v = { .x = x, .fn = send_strip, .st = st };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         x->send_at[v.rank] = (int)v.bytes;
@@ -238,23 +238,23 @@ static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t
 
 /* ---- receiving ---------------------------------------------------------------------------------- */
 
-/* The rows of a piece as a subarray of bytes: the innermost dimension is the distance of rows, of which a row is taken. All
- * numbers are at most a band. */
-static int rows_type(const sw_piece *p, MPI_Datatype *type)
+/* The rows of a strip as a subarray of bytes: the innermost dimension is the distance of rows, of which a row is taken. All
+ * numbers are at most a band, and each distance is a multiple of the next inner one. */
+static int rows_type(const sw_strip *s, MPI_Datatype *type)
 {
     int sizes[SW_MAX_DIMS + 1], subsizes[SW_MAX_DIMS + 1], starts[SW_MAX_DIMS + 1] = { 0 };
-    unsigned n = p->nloops;
+    unsigned n = s->nloops;
 
     for (unsigned d = 0; d < n; d++) {
-        subsizes[d] = (int)p->count[d];
-        sizes[d] = d == 0 ? (int)p->count[0] : (int)(p->stride[d - 1] / p->stride[d]);
+        subsizes[d] = (int)s->loops[d].count;
+        sizes[d] = d == 0 ? subsizes[0] : (int)(s->loops[d - 1].to / s->loops[d].to);
     }
-    sizes[n] = (int)p->stride[n - 1];
-    subsizes[n] = (int)p->row;
+    sizes[n] = (int)s->loops[n - 1].to;
+    subsizes[n] = (int)s->row;
     return MPI_Type_create_subarray((int)n + 1, sizes, subsizes, starts, MPI_ORDER_C, MPI_BYTE, type);
 }
 
-static sw_code add_to_inbox(inbox *in, const sw_piece *p, uint64_t at, sw_status *st)
+static sw_code add_to_inbox(inbox *in, const sw_strip *s, uint64_t at, sw_status *st)
 {
     MPI_Datatype type = MPI_BYTE;
     int err;
@@ -263,22 +263,22 @@ static sw_code add_to_inbox(inbox *in, const sw_piece *p, uint64_t at, sw_status
         sw_grow(&in->places, &in->cap_places, in->n + 1, sizeof *in->places, st) ||
         sw_grow(&in->types, &in->cap_types, in->n + 1, sizeof *in->types, st))
         return st->code;
-    if (p->nloops > 0 && (err = rows_type(p, &type)) != MPI_SUCCESS)
+    if (s->nloops > 0 && (err = rows_type(s, &type)) != MPI_SUCCESS)
         return sw_fail_mpi(st, SW_EINTERNAL, NULL, err, "cannot make a datatype");
-    in->lengths[in->n] = p->nloops ? 1 : (int)p->n;
-    in->places[in->n] = (MPI_Aint)(at + p->to);
+    in->lengths[in->n] = s->nloops ? 1 : (int)s->n;
+    in->places[in->n] = (MPI_Aint)at + (MPI_Aint)s->to;
     in->types[in->n++] = type;
     return SW_OK;
 }
 
-static bool receive_piece(void *ctx, const sw_piece *p)
+static bool receive_strip(void *ctx, const sw_strip *s)
 {
     visit *v = ctx;
-    int owner = owner_of(v, p);
+    int owner = owner_of(v, s);
 
     if (owner == v->x->comm->rank)
-        return sw_source_read(v->x->filler->source, p, v->band + v->base, v->st) == SW_OK;
-    return add_to_inbox(&v->x->inboxes[owner], p, v->base, v->st) == SW_OK;
+        return sw_pull_strip(&v->x->filler->pull, s, v->band + v->base, v->st) == SW_OK;
+    return add_to_inbox(&v->x->inboxes[owner], s, v->base, v->st) == SW_OK;
 }
 
 /* Make a datatype of all that comes from each rank. */
@@ -338,7 +338,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
     uint64_t input = filler->input ? (uint64_t)(filler->input - band) : 0;
     visit v = {
-        .x = x, .fn = receive_piece, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
+        .x = x, .fn = receive_strip, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
     };
     int err;
 

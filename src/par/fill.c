@@ -5,7 +5,6 @@
 
 #include "base/num.h"
 #include "par/convert.h"
-#include "par/pull.h"
 
 #define ROW_ADVISED                                                                                          \
     (UINT64_C(64) << 10) /* rows of boxes that are shorter are left to the system's own reading ahead */
@@ -49,52 +48,14 @@ bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
 
 /* ---- boxes ------------------------------------------------------------------------------------------ */
 
-/* A box as rows that lie together in the whole output: all is counted in bytes. */
-typedef struct row_walk {
-    unsigned n; /* loops around a row */
-    uint64_t row;
-    uint64_t first;               /* where the first row begins in the output */
-    uint64_t count[SW_MAX_DIMS];  /* of each loop, outermost first */
-    uint64_t stride[SW_MAX_DIMS]; /* in the output */
-} row_walk;
-
-/* Inner dimensions that the box has whole are joined to the one before them. Where elements have less than a byte, rows are
- * whole bytes (sw_shard_layout_build() saw to it). */
-static void make_rows(const sw_outputs *o, uint32_t output, const uint64_t *box, row_walk *r)
+/* A box as rows that lie together in the whole output. Where elements have less than a byte, rows are whole bytes
+ * (sw_shard_layout_build() saw to it). */
+static void make_rows(const sw_outputs *o, uint32_t output, const uint64_t *box, sw_strip *rows)
 {
     const sw_tensor *t = &o->view.tensors[output];
-    const uint64_t *whole = sw_tensor_shape(&o->view, t), *offsets = box, *shape = box + t->ndim;
-    uint64_t step = sw_dtype_bits((sw_dtype)t->out_dtype); /* bits */
-    unsigned d = t->ndim;
 
-    r->first = 0;
-    while (d > 0 && shape[d - 1] == whole[d - 1])
-        step *= whole[--d];
-    r->row = step / 8;
-    r->n = 0;
-    if (d == 0)
-        return;
-    d--;
-    r->row = step * shape[d] / 8;
-    r->first = step * offsets[d] / 8;
-    for (r->n = d; d > 0; d--) {
-        step *= whole[d];
-        r->count[d - 1] = shape[d - 1];
-        r->stride[d - 1] = step / 8;
-        r->first += step / 8 * offsets[d - 1];
-    }
-}
-
-/* Where row i begins in the output. */
-static uint64_t row_at(const row_walk *r, uint64_t i)
-{
-    uint64_t at = r->first;
-
-    for (unsigned d = r->n; d > 0; d--) {
-        at += i % r->count[d - 1] * r->stride[d - 1];
-        i /= r->count[d - 1];
-    }
-    return at;
+    sw_strip_place(t->ndim, sw_tensor_shape(&o->view, t), box, box + t->ndim,
+                   sw_dtype_bits((sw_dtype)t->out_dtype), rows);
 }
 
 typedef struct runs {
@@ -107,16 +68,19 @@ static bool visit_runs(void *ctx, const sw_part *part)
 {
     const runs *v = ctx;
     sw_part run = { part->output, 0, 0, 0, NULL };
-    row_walk r;
+    uint64_t ignored;
+    sw_strip rows;
+    int64_t first;
 
     if (!part->box)
         return v->fn(v->ctx, part);
-    make_rows(v->o, part->output, part->box, &r);
+    make_rows(v->o, part->output, part->box, &rows);
     for (uint64_t done = 0; done < part->n; done += run.n) {
-        uint64_t from = part->from + done, in_row = from % r.row;
+        uint64_t from = part->from + done, in_row = from % rows.row;
 
-        run.from = row_at(&r, from / r.row) + in_row;
-        run.n = sw_min(part->n - done, r.row - in_row);
+        sw_strip_row(&rows, from / rows.row, &ignored, &first);
+        run.from = (uint64_t)first + in_row;
+        run.n = sw_min(part->n - done, rows.row - in_row);
         run.at = part->at + done;
         if (!v->fn(v->ctx, &run))
             return false;
@@ -168,22 +132,22 @@ sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end
 
 typedef struct fill_ctx {
     const sw_filler *f;
-    char *to; /* where the pieces of a need are counted from */
+    char *to; /* where the strips of a need are counted from */
     sw_status *st;
 } fill_ctx;
 
-static bool read_piece(void *ctx, const sw_piece *p)
+static bool read_strip(void *ctx, const sw_strip *s)
 {
     fill_ctx *c = ctx;
 
-    return sw_source_read(c->f->source, p, c->to, c->st) == SW_OK;
+    return sw_pull_strip(&c->f->pull, s, c->to, c->st) == SW_OK;
 }
 
 static bool read_range(const fill_ctx *c, const sw_tensor *t, uint64_t from, uint64_t n, char *to)
 {
     fill_ctx inner = { c->f, to, c->st };
 
-    return sw_pieces_each(c->f->o->c, t, from, n, read_piece, &inner);
+    return sw_strips_each(c->f->o->c, t, from, n, read_strip, &inner);
 }
 
 static bool read_need(void *ctx, const sw_need *need)
@@ -320,8 +284,6 @@ static bool read_box(const fill_ctx *c, const sw_tensor *t, const uint64_t *offs
                      char *to)
 {
     const sw_catalog *all = c->f->o->c;
-    sw_source *source = c->f->source;
-    sw_pull pull = { .source = source, .scratch = source->scratch, .room = source->scratch_size };
     sw_strip_target target = { offsets, shape, NULL };
     uint64_t k, end;
     sw_strip strip;
@@ -329,36 +291,9 @@ static bool read_box(const fill_ctx *c, const sw_tensor *t, const uint64_t *offs
     sw_strip_range(all, t, offsets, shape, &k, &end);
     for (; k < end; k++)
         if (sw_strip_make(all, t, k, &target, &strip) == SW_STRIP_SHARED &&
-            sw_pull_strip(&pull, &strip, to, c->st))
+            sw_pull_strip(&c->f->pull, &strip, to, c->st))
             return false;
     return true;
-}
-
-/* The largest box that begins at element x of a box, has at most n elements, and takes a range along one dimension and whole inner
- * ones. Returns its elements. */
-static uint64_t first_part(const uint64_t *box, unsigned ndim, uint64_t x, uint64_t n, uint64_t *offsets,
-                           uint64_t *shape)
-{
-    const uint64_t *whole = box + ndim;
-    uint64_t inner = 1;
-    unsigned d = ndim;
-
-    while (d > 1 && x % (inner * whole[d - 1]) == 0 && n >= inner * whole[d - 1])
-        inner *= whole[--d];
-    d--;
-    for (unsigned i = d + 1; i < ndim; i++) {
-        offsets[i] = box[i];
-        shape[i] = whole[i];
-    }
-    x /= inner;
-    shape[d] = sw_min(n / inner, whole[d] - x % whole[d]);
-    offsets[d] = box[d] + x % whole[d];
-    for (unsigned i = d; i-- > 0;) {
-        x /= whole[i + 1];
-        offsets[i] = box[i] + x % whole[i];
-        shape[i] = 1;
-    }
-    return shape[d] * inner;
 }
 
 /* Part of a box that is copied. The part begins and ends between elements of whole bytes. */
@@ -370,7 +305,9 @@ static bool copy_box(const fill_ctx *c, const sw_part *part)
     char *to = c->to + part->at;
 
     for (; n > 0; x += done, n -= done, to += done * size) {
-        done = first_part(part->box, t->ndim, x, n, offsets, shape);
+        done = sw_first_box(t->ndim, part->box + t->ndim, x, n, offsets, shape);
+        for (unsigned d = 0; d < t->ndim; d++)
+            offsets[d] += part->box[d];
         if (!read_box(c, t, offsets, shape, to))
             return false;
     }
@@ -407,9 +344,9 @@ sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t
 
 /* ---- reading ahead ------------------------------------------------------------------------------ */
 
-static bool advise_piece(void *ctx, const sw_piece *p)
+static bool advise_strip(void *ctx, const sw_strip *s)
 {
-    sw_source_advise(ctx, p);
+    sw_source_advise(ctx, s->file, s->at, s->n);
     return true;
 }
 
@@ -417,7 +354,7 @@ static bool advise_need(void *ctx, const sw_need *need)
 {
     const sw_filler *f = ctx;
 
-    return sw_pieces_each(f->o->c, need->tensor, need->from, need->n, advise_piece, f->source);
+    return sw_strips_each(f->o->c, need->tensor, need->from, need->n, advise_strip, f->pull.source);
 }
 
 /* Blocks are left to the system's own reading ahead: their rows are read in order. */
@@ -433,11 +370,11 @@ static bool advise_part(void *ctx, const sw_part *part)
 {
     sw_filler *f = ctx;
     runs v = { f->o, advise_run, f };
-    row_walk r;
+    sw_strip rows;
 
     if (part->box) {
-        make_rows(f->o, part->output, part->box, &r);
-        if (r.row < ROW_ADVISED)
+        make_rows(f->o, part->output, part->box, &rows);
+        if (rows.row < ROW_ADVISED)
             return true;
     }
     return visit_runs(&v, part);

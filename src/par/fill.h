@@ -2,7 +2,7 @@
 #ifndef SW_PAR_FILL_H
 #define SW_PAR_FILL_H
 
-#include "par/source.h"
+#include "par/pull.h"
 #include "plan/layout.h"
 #include "plan/needs.h"
 
@@ -27,7 +27,7 @@ bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t 
 
 /* All that filling needs. */
 typedef struct sw_filler {
-    sw_source *source;
+    sw_pull pull; /* from the shards */
     const sw_outputs *o;
     const sw_layout *l;
     char *input;   /* what conversions take; NULL when there are none */

@@ -23,7 +23,7 @@
 #include "base/rows.h"
 
 #define CALL_BYTES 8192u /* a call costs as much as reading about so many bytes that are not wanted */
-#define ROW_DIRECT 512u  /* shorter rows cost more as vectors than as copies (source.c has the same) */
+#define ROW_DIRECT 512u  /* shorter rows cost more as vectors than as copies */
 #define VECTORS 1024     /* IOV_MAX of Linux */
 #define LINES 256u       /* that are read together */
 
@@ -260,17 +260,75 @@ static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
            (s->row < ROW_DIRECT || !is_run(s));
 }
 
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+/* Of a strip that lies together in the source. What lies together in memory too is copied from there; short rows that do not are put
+ * together first. */
+static void copy_held(const sw_pull *p, const sw_strip *s, char *to)
+{
+    const sw_held_box *b = sw_held_find(p->source->held, s->at);
+    const char *direct = sw_held_direct(b, s->at - b->begin);
+    const sw_strip_loop *in = innermost(s);
+    sw_strip_walk w;
+    uint64_t at, n;
+    int64_t where;
+
+    if (direct) {
+        sw_pull_copy(s, direct, to);
+        return;
+    }
+    for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
+        for (uint64_t i = 0; i < in->count; i += n) {
+            sw_rows rows = { s->row, sw_min(sw_max(p->room / s->row, 1), in->count - i), s->row, in->to };
+            char *first = to + where + (int64_t)i * in->to;
+            bool alone = rows.count == 1;
+
+            n = rows.count;
+            sw_held_copy(b, at + i * s->row - b->begin, n * s->row, alone ? first : p->scratch);
+            if (!alone)
+                sw_rows_copy(first, p->scratch, &rows);
+        }
+}
+
+/* ---- either ----------------------------------------------------------------------------------------- */
+
+sw_pull sw_pull_of(sw_source *source)
+{
+    return (sw_pull){ .source = source, .scratch = source->scratch, .room = source->scratch_size };
+}
+
+sw_code sw_pull_bytes(const sw_pull *p, uint32_t file, uint64_t at, uint64_t n, char *to, sw_status *st)
+{
+    struct iovec all = { to, (size_t)n };
+    const sw_held_box *b;
+    int fd;
+
+    if (p->source->held) {
+        b = sw_held_find(p->source->held, at);
+        sw_held_copy(b, at - b->begin, n, to);
+        return SW_OK;
+    }
+    if (sw_source_fd(p->source, file, &fd, st))
+        return st->code;
+    return sw_source_read_vectors(fd, p->source->c->files[file].name, &all, 1, at, st);
+}
+
 sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *st)
 {
     int fd;
 
+    if (p->source->held) {
+        copy_held(p, s, to);
+        return SW_OK;
+    }
     if (sw_source_fd(p->source, s->file, &fd, st))
         return st->code;
     if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
         return st->code;
     if (p->mapped)
         (s->n > MAP_IDLE ? sw_mapped_release : sw_mapped_yield)(p->mapped);
-    if (s->nloops == 0 || s->row >= ROW_DIRECT || s->row > p->room)
-        return pull_skipped(p, s, to, fd, st);
-    return pull_sieved(p, s, to, fd, st);
+    if (s->nloops == 0)
+        return sw_pull_bytes(p, s->file, s->at, s->n, to + s->to, st);
+    return s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
+                                                    : pull_sieved(p, s, to, fd, st);
 }

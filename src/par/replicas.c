@@ -6,7 +6,7 @@
 #include "base/step.h"
 #include "par/compare.h"
 #include "par/gather.h"
-#include "par/source.h"
+#include "par/pull.h"
 
 #define TAG_REPLICA 78
 
@@ -65,11 +65,11 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
 static sw_code read_chunk(replica_reader *r, const sw_box *box, uint64_t from, uint64_t n, char *to,
                           sw_status *st)
 {
-    sw_piece piece = { .file = box->file, .at = box->at + from, .n = n, .row = n };
+    sw_pull pull = sw_pull_of(&r->source);
 
     if (sw_check_cancel(r->k->cancel, st))
         return st->code;
-    return sw_source_read(&r->source, &piece, to, st);
+    return sw_pull_bytes(&pull, box->file, box->at + from, n, to, st);
 }
 
 static sw_code note(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t n, sw_status *st)

@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "par/gather.h"
 #include "par/io.h"
+#include "plan/strips.h"
 #include "value/cast.h"
 
 /* A rank writes so much before the ranks agree again on how it goes: it takes messages that may be slow. */
@@ -46,49 +47,24 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *h
     return SW_OK;
 }
 
-/* A box as it lies in its output: rows of whole bytes, one for each index of the outer dimensions. */
+/* A box as it lies in its output. */
 typedef struct box_rows {
     const sw_held_box *held;
-    unsigned outer;          /* dimensions outside a row */
-    uint64_t rows, elements; /* how many; in each */
+    sw_strip strip; /* rows, from the packed box as it is written to the data of the tensor */
     unsigned from_bits, to_bits;
     bool cast;
 } box_rows;
 
-/* Along the last dimensions a box may be whole: there its elements lie together. */
 static void find_rows(const sw_held *held, const sw_place *p, box_rows *b)
 {
     const sw_held_box *box = &held->boxes[p->box];
     const sw_item *it = box->item;
 
-    *b = (box_rows){ .held = box,
-                     .outer = it->ndim,
-                     .rows = 1,
-                     .elements = 1,
-                     .from_bits = sw_dtype_bits(box->dtype),
-                     .to_bits = sw_dtype_bits((sw_dtype)p->dtype),
-                     .cast = (sw_dtype)p->dtype != box->dtype };
-    while (b->outer > 0) {
-        b->elements *= it->shape[--b->outer];
-        if (it->shape[b->outer] != it->global_shape[b->outer])
-            break;
-    }
-    for (unsigned d = 0; d < b->outer; d++)
-        b->rows *= it->shape[d];
-}
-
-/* Where a row goes in the data of its tensor, bytes. */
-static uint64_t row_place(const box_rows *b, uint64_t row)
-{
-    const sw_item *it = b->held->item;
-    uint64_t index[SW_MAX_DIMS] = { 0 }, at = 0;
-
-    for (unsigned d = b->outer; d-- > 0; row /= it->shape[d])
-        index[d] = row % it->shape[d];
-    for (unsigned d = 0; d < it->ndim; d++)
-        at = at * it->global_shape[d] + it->offsets[d] + index[d];
-    /* Eight elements of less than a byte are whole bytes. */
-    return b->to_bits % 8 ? at / 8 * b->to_bits + at % 8 * b->to_bits / 8 : at * (b->to_bits / 8);
+    b->held = box;
+    b->from_bits = sw_dtype_bits(box->dtype);
+    b->to_bits = sw_dtype_bits((sw_dtype)p->dtype);
+    b->cast = (sw_dtype)p->dtype != box->dtype;
+    sw_strip_place(it->ndim, it->global_shape, it->offsets, it->shape, b->to_bits, &b->strip);
 }
 
 /* ---- files ---------------------------------------------------------------------------------------- */
@@ -167,8 +143,8 @@ static sw_code open_file(walk *k, uint32_t f, sw_status *st)
 /* The bytes [from, from + n) of a row, as they are written; n is what there is room for. */
 static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_t n)
 {
-    uint64_t row = b->elements * b->from_bits / 8 * k->row, elements = n * 8 / b->to_bits;
-    uint64_t begin = row + (b->cast ? from / (b->to_bits / 8) * (b->from_bits / 8) : from);
+    uint64_t at = k->row * b->strip.row + from, elements = n * 8 / b->to_bits;
+    uint64_t begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
     const char *direct = sw_held_direct(b->held, begin);
 
     if (!b->cast && direct)
@@ -189,9 +165,11 @@ static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_
 static sw_code write_part(walk *k, const box_rows *b, uint64_t room, sw_status *st)
 {
     sw_scatter *s = k->s;
-    uint64_t size = b->elements * b->to_bits / 8, n = sw_min(sw_min(size - k->done, s->buffer), room);
-    uint64_t at = s->places[k->place].at + k->done + row_place(b, k->row);
+    uint64_t size = b->strip.row, n = sw_min(sw_min(size - k->done, s->buffer), room), at, ignored;
+    int64_t row;
 
+    sw_strip_row(&b->strip, k->row, &ignored, &row);
+    at = s->places[k->place].at + k->done + (uint64_t)row;
     if (b->cast)
         n = sw_min(sw_max(n / (b->to_bits / 8), 1), s->input / (b->from_bits / 8)) * (b->to_bits / 8);
     if (!sw_out_write_all(&k->out, (sw_region){ at, at + n }, fill(k, b, k->done, n), st)) {
@@ -215,11 +193,12 @@ static sw_code write_turn(walk *k, sw_status *st)
     while (s->written < end && k->place < s->nplaces && !sw_check_cancel(s->cancel, st) &&
            !open_file(k, s->places[k->place].file, st)) {
         find_rows(s->held, &s->places[k->place], &b);
-        while (k->row < b.rows && s->written < end && !write_part(k, &b, end - s->written, st))
+        while (k->row < b.strip.n / b.strip.row && s->written < end &&
+               !write_part(k, &b, end - s->written, st))
             ;
         if (st->code)
             break;
-        if (k->row == b.rows) {
+        if (k->row == b.strip.n / b.strip.row) {
             k->row = 0;
             k->place++;
         }
@@ -265,7 +244,7 @@ static uint64_t count_own(const sw_scatter *s)
 
     for (size_t i = 0; i < s->nplaces; i++) {
         find_rows(s->held, &s->places[i], &b);
-        todo += b.rows * (b.elements * b.to_bits / 8);
+        todo += b.strip.n;
     }
     return todo;
 }

@@ -16,11 +16,6 @@
 #include "base/path.h"
 #include "base/step.h"
 
-/* Rows at least as long as this are read straight into their places, many in one call; shorter ones would
- * cost more in the kernel than a second copy costs here. */
-#define ROW_DIRECT 512
-#define ROWS_AT_ONCE 1024 /* IOV_MAX of Linux */
-
 /* Leave descriptors for MPI, its sockets and the outputs. */
 static uint32_t open_limit(void)
 {
@@ -154,148 +149,6 @@ sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv
     return SW_OK;
 }
 
-static sw_code read_rows_direct(int fd, const char *name, const sw_piece *p, char *to, sw_status *st)
-{
-    struct iovec v[ROWS_AT_ONCE];
-    uint64_t at = p->at, where = 0;
-    sw_row_walk w;
-    bool more;
-
-    sw_rows_begin(&w, p);
-    do {
-        int nv = 0;
-
-        while ((more = nv < ROWS_AT_ONCE) && sw_rows_next(&w, p, &where))
-            v[nv++] = (struct iovec){ to + where, (size_t)p->row };
-        more = !more;
-        if (nv && sw_source_read_vectors(fd, name, v, nv, at, st))
-            return st->code;
-        at += (uint64_t)nv * p->row;
-    } while (more);
-    return SW_OK;
-}
-
-/* Rows of a few bytes: a copy of constant length is a move, not a call. */
-static void copy_row(char *to, const char *from, uint64_t n)
-{
-    switch (n) {
-    case 1:
-        *to = *from;
-        break;
-    case 2:
-        memcpy(to, from, 2);
-        break;
-    case 4:
-        memcpy(to, from, 4);
-        break;
-    case 8:
-        memcpy(to, from, 8);
-        break;
-    case 16:
-        memcpy(to, from, 16);
-        break;
-    default:
-        memcpy(to, from, (size_t)n);
-    }
-}
-
-/* So many rows, packed at from, to where the walk says. */
-static void put_rows(sw_row_walk *w, const sw_piece *p, const char *from, uint64_t rows, char *to)
-{
-    uint64_t where;
-
-    for (uint64_t i = 0; i < rows && sw_rows_next(w, p, &where); i++)
-        copy_row(to + where, from + i * p->row, p->row);
-}
-
-static sw_code read_rows_copied(const sw_source *s, int fd, const char *name, const sw_piece *p, char *to,
-                                sw_status *st)
-{
-    uint64_t rows = sw_max(s->scratch_size / p->row, 1), left = p->n / p->row, at = p->at;
-    sw_row_walk w;
-
-    sw_rows_begin(&w, p);
-    while (left > 0) {
-        uint64_t now = sw_min(rows, left);
-        struct iovec v = { s->scratch, (size_t)(now * p->row) };
-
-        if (sw_source_read_vectors(fd, name, &v, 1, at, st))
-            return st->code;
-        put_rows(&w, p, s->scratch, now, to);
-        at += now * p->row;
-        left -= now;
-    }
-    return SW_OK;
-}
-
-/* ---- memory ------------------------------------------------------------------------------------- */
-
-static const sw_held_box *held_box(const sw_source *s, const sw_piece *p, uint64_t *from)
-{
-    const sw_held_box *b = sw_held_find(s->held, p->at);
-
-    *from = p->at - b->begin;
-    return b;
-}
-
-/* What lies together is copied once; what does not, and is in short rows, is put together first. */
-static void read_held(const sw_source *s, const sw_piece *p, char *to)
-{
-    uint64_t from, where, rows = p->n / p->row, at_once = sw_max(s->scratch_size / p->row, 1);
-    const sw_held_box *b = held_box(s, p, &from);
-    const char *direct = sw_held_direct(b, from);
-    sw_row_walk w;
-
-    sw_rows_begin(&w, p);
-    if (direct) {
-        put_rows(&w, p, direct, rows, to);
-    } else if (rows == 1 || p->row > s->scratch_size) {
-        for (; sw_rows_next(&w, p, &where); from += p->row)
-            sw_held_copy(b, from, p->row, to + where);
-    } else {
-        for (uint64_t now; rows > 0; rows -= now, from += now * p->row) {
-            now = sw_min(at_once, rows);
-            sw_held_copy(b, from, now * p->row, s->scratch);
-            put_rows(&w, p, s->scratch, now, to);
-        }
-    }
-}
-
-/* ---- either ------------------------------------------------------------------------------------- */
-
-sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st)
-{
-    const char *name = s->c->files[p->file].name;
-    int fd;
-
-    if (s->held) {
-        read_held(s, p, to);
-        return SW_OK;
-    }
-    if (sw_source_fd(s, p->file, &fd, st))
-        return st->code;
-    if (p->row >= ROW_DIRECT || p->row > s->scratch_size || p->nloops == 0)
-        return read_rows_direct(fd, name, p, to, st);
-    return read_rows_copied(s, fd, name, p, to, st);
-}
-
-sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st)
-{
-    struct iovec v = { to, (size_t)p->n };
-    const sw_held_box *b;
-    uint64_t from;
-    int fd;
-
-    if (s->held) {
-        b = held_box(s, p, &from);
-        sw_held_copy(b, from, p->n, to);
-        return SW_OK;
-    }
-    if (sw_source_fd(s, p->file, &fd, st))
-        return st->code;
-    return sw_source_read_vectors(fd, s->c->files[p->file].name, &v, 1, p->at, st);
-}
-
 sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st)
 {
     for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
@@ -324,16 +177,16 @@ sw_code sw_source_check(const sw_source *s, sw_status *st)
     return st->code;
 }
 
-void sw_source_advise(sw_source *s, const sw_piece *p)
+void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n)
 {
     sw_status ignored = SW_STATUS_INIT;
     int fd;
 
     /* With more files than may be open, opening one for a hint would close one that is needed now. */
-    if (s->held || (s->fds[p->file] < 0 && s->nopen == s->max_open))
+    if (s->held || (s->fds[file] < 0 && s->nopen == s->max_open))
         return;
-    if (sw_source_fd(s, p->file, &fd, &ignored) == SW_OK)
-        posix_fadvise(fd, (off_t)p->at, (off_t)p->n, POSIX_FADV_WILLNEED);
+    if (sw_source_fd(s, file, &fd, &ignored) == SW_OK)
+        posix_fadvise(fd, (off_t)at, (off_t)n, POSIX_FADV_WILLNEED);
 }
 
 void sw_source_release(sw_source *s)

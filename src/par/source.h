@@ -7,7 +7,6 @@
 
 #include "plan/catalog.h"
 #include "plan/held.h"
-#include "plan/pieces.h"
 
 typedef struct sw_source {
     const sw_catalog *c;
@@ -25,17 +24,9 @@ typedef struct sw_source {
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
                        sw_status *st);
 
-/* Local. The same of memory: then pieces must be this rank's own, and reading them cannot fail. */
+/* Local. The same of memory: then strips must be this rank's own, and reading them cannot fail. */
 sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
                             sw_status *st);
-
-/* Local. Read a piece and put its rows where they belong in the range that begins at to (as long as was asked of
- * sw_pieces_each()).
- * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
-sw_code sw_source_read(sw_source *s, const sw_piece *p, char *to, sw_status *st);
-
-/* Local. Read a piece as it lies in the file: p->n bytes in a row. */
-sw_code sw_source_read_packed(sw_source *s, const sw_piece *p, char *to, sw_status *st);
 
 /* Local. The descriptor of a file, which is opened, and checked, when it is not open. It is good until the next call. Errors: SW_EINPUT
  * for a file that was changed since its header was read, SW_EIO. */
@@ -56,8 +47,8 @@ sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
  * st becomes SW_EINPUT. name is for messages. Returns the code. */
 sw_code sw_source_gone(const char *path, const char *name, sw_status *st);
 
-/* Local. Ask the system to begin reading a piece now. A hint: nothing can fail. */
-void sw_source_advise(sw_source *s, const sw_piece *p);
+/* Local. Ask the system to begin reading n bytes of a file now. A hint: nothing can fail. */
+void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n);
 
 void sw_source_release(sw_source *s);
 

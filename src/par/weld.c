@@ -274,7 +274,7 @@ static sw_code take_memory(welder *k, sw_status *st)
     k->band = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
     if (!k->band)
         return sw_fail_nomem(st, size);
-    k->filler = (sw_filler){ .source = &k->source, .o = w->o, .l = w->l, .room = w->memory.input };
+    k->filler = (sw_filler){ .o = w->o, .l = w->l, .room = w->memory.input };
     if (w->memory.input)
         k->filler.input = k->band + w->sched->band;
     return SW_OK;
@@ -289,6 +289,7 @@ static sw_code prepare(welder *k, sw_status *st)
     if (w->held ? sw_source_init_held(&k->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&k->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
+    k->filler.pull = sw_pull_of(&k->source);
     if (w->sched->shared)
         k->exchange = sw_exchange_new(&k->group, &k->filler, w->sched, w->memory.send, st);
     for (uint32_t f = 0; f < w->l->nfiles; f++) {

@@ -1,4 +1,4 @@
-/* What a wanted box shares with source boxes, as rows in loops; see strips.h. */
+/* What is wanted of a tensor and what source boxes have of it, as rows in loops; see strips.h. */
 #include "plan/strips.h"
 
 #include <string.h>
@@ -81,28 +81,76 @@ sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bi
     return finish(out);
 }
 
-sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
-                            const sw_strip_target *target, sw_strip *out)
+void sw_strip_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
+                    unsigned bits, sw_strip *out)
 {
-    const uint64_t *offsets = sw_box_offsets(c, t, k), *extents = sw_box_shape(c, t, k);
-    const sw_box *box = &c->boxes[t->box0 + k];
+    int64_t strides[SW_MAX_DIMS];
+    uint64_t first = 0;
+
+    sw_strides_packed(ndim, whole, bits, strides);
+    sw_strip_scatter(ndim, shape, bits, strides, out);
+    for (unsigned d = 0; d < ndim; d++)
+        first += offsets[d] * (uint64_t)strides[d];
+    out->to = (int64_t)(first / 8);
+}
+
+/* A tensor as strips see its boxes: element by element; or, for ranges of bytes, with the inner dimensions along which no box
+ * is cut joined to the last one that is, which then counts bytes. */
+typedef struct view {
+    const sw_catalog *c;
+    const sw_tensor *t;
+    unsigned n;    /* dimensions */
+    unsigned bits; /* of one step along the last one */
+    uint64_t unit; /* bits that an element stands for along the last one */
+} view;
+
+static view view_elements(const sw_catalog *c, const sw_tensor *t)
+{
     unsigned bits = sw_dtype_bits((sw_dtype)t->dtype);
-    uint64_t from = bits;
-    int64_t packed = (int64_t)bits;
+
+    return (view){ c, t, t->ndim, bits, bits };
+}
+
+/* For tensors of which some dimension is cut. */
+static view view_bytes(const sw_catalog *c, const sw_tensor *t)
+{
+    const uint64_t *shape = sw_tensor_shape(c, t);
+    view v = { c, t, t->split_dims, 8, sw_dtype_bits((sw_dtype)t->dtype) };
+
+    for (unsigned d = v.n; d < t->ndim; d++)
+        v.unit *= shape[d];
+    return v;
+}
+
+/* Elements along dimension d in steps of the view. Whole bytes: sw_catalog_check() has seen to it. */
+static uint64_t steps(const view *v, unsigned d, uint64_t elements)
+{
+    if (d + 1 < v->n || v->unit == v->bits)
+        return elements;
+    return v->unit % 8 ? elements * v->unit / 8 : elements * (v->unit / 8);
+}
+
+static sw_strip_kind make(const view *v, uint64_t k, const sw_strip_target *target, sw_strip *out)
+{
+    const uint64_t *offsets = sw_box_offsets(v->c, v->t, k), *extents = sw_box_shape(v->c, v->t, k);
+    const sw_box *box = &v->c->boxes[v->t->box0 + k];
+    uint64_t from = v->bits;
+    int64_t packed = (int64_t)v->bits;
     sw_strip_kind kind;
 
-    begin(out, bits);
-    for (unsigned d = t->ndim; d-- > 0;) {
-        uint64_t lo = sw_max(offsets[d], target->offsets[d]);
-        uint64_t hi = sw_min(offsets[d] + extents[d], target->offsets[d] + target->shape[d]);
+    begin(out, v->bits);
+    for (unsigned d = v->n; d-- > 0;) {
+        uint64_t first = steps(v, d, offsets[d]), extent = steps(v, d, extents[d]);
+        uint64_t lo = sw_max(first, target->offsets[d]);
+        uint64_t hi = sw_min(first + extent, target->offsets[d] + target->shape[d]);
         int64_t to = target->strides ? target->strides[d] : packed;
 
         if (lo >= hi)
             return SW_STRIP_NONE;
         add_dimension(out, hi - lo, from, to);
-        out->at += (lo - offsets[d]) * from;
+        out->at += (lo - first) * from;
         out->to += (int64_t)(lo - target->offsets[d]) * to;
-        from *= extents[d];
+        from *= extent;
         packed *= (int64_t)target->shape[d];
     }
     kind = finish(out);
@@ -111,17 +159,25 @@ sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
     return kind;
 }
 
+sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
+                            const sw_strip_target *target, sw_strip *out)
+{
+    view v = view_elements(c, t);
+
+    return make(&v, k, target, out);
+}
+
 /* ---- which boxes ------------------------------------------------------------------------------------ */
 
-/* The first box of which end (with max_rows behind its beginning) or beginning lies past x along dimension 0. */
-static uint64_t first_past(const sw_catalog *c, const sw_tensor *t, uint64_t reach, uint64_t x)
+/* The first box of which beginning, with so many rows behind it, lies past x along dimension 0. */
+static uint64_t first_past(const view *v, uint64_t rows, uint64_t x)
 {
-    uint64_t a = 0, b = t->nboxes;
+    uint64_t a = 0, b = v->t->nboxes, reach = steps(v, 0, rows);
 
     while (a < b) {
         uint64_t mid = a + (b - a) / 2;
 
-        if (sw_box_offsets(c, t, mid)[0] + reach <= x)
+        if (steps(v, 0, sw_box_offsets(v->c, v->t, mid)[0]) + reach <= x)
             a = mid + 1;
         else
             b = mid;
@@ -129,16 +185,68 @@ static uint64_t first_past(const sw_catalog *c, const sw_tensor *t, uint64_t rea
     return a;
 }
 
+/* Boxes are sorted by their offsets, and none is longer than max_rows. */
+static void range(const view *v, const sw_strip_target *wanted, uint64_t *first, uint64_t *end)
+{
+    *first = 0;
+    *end = v->t->nboxes;
+    if (v->n == 0)
+        return;
+    *first = first_past(v, v->t->max_rows, wanted->offsets[0]);
+    *end = wanted->shape[0] ? first_past(v, 0, wanted->offsets[0] + wanted->shape[0] - 1) : *first;
+}
+
 void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
                     uint64_t *first, uint64_t *end)
 {
-    *first = 0;
-    *end = t->nboxes;
-    if (t->ndim == 0)
-        return;
-    /* Boxes are sorted by their offsets, and none is longer than max_rows. */
-    *first = first_past(c, t, t->max_rows, offsets[0]);
-    *end = shape[0] ? first_past(c, t, 0, offsets[0] + shape[0] - 1) : *first;
+    view v = view_elements(c, t);
+    sw_strip_target wanted = { offsets, shape, NULL };
+
+    range(&v, &wanted, first, end);
+}
+
+/* ---- ranges ----------------------------------------------------------------------------------------- */
+
+/* A tensor that is in one piece. */
+static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
+                        void *ctx)
+{
+    const sw_box *box = &c->boxes[t->box0];
+    sw_strip s;
+
+    begin(&s, 0);
+    s.file = box->file;
+    s.at = box->at + from;
+    s.row = s.n = n;
+    return fn(ctx, &s);
+}
+
+bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
+                    void *ctx)
+{
+    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], whole[SW_MAX_DIMS], k, end;
+    sw_strip_target wanted = { offsets, shape, NULL };
+    sw_strip s;
+    view v;
+
+    if (t->split_dims == 0)
+        return n == 0 || visit_whole(c, t, from, n, fn, ctx);
+    v = view_bytes(c, t);
+    for (unsigned d = 0; d < v.n; d++)
+        whole[d] = steps(&v, d, sw_tensor_shape(c, t)[d]);
+    for (uint64_t done = 0; done < n;) {
+        uint64_t now = sw_first_box(v.n, whole, from + done, n - done, offsets, shape);
+
+        for (range(&v, &wanted, &k, &end); k < end; k++) {
+            if (make(&v, k, &wanted, &s) == SW_STRIP_NONE)
+                continue;
+            s.to += (int64_t)done;
+            if (!fn(ctx, &s))
+                return false;
+        }
+        done += now;
+    }
+    return true;
 }
 
 /* ---- walking ---------------------------------------------------------------------------------------- */
@@ -174,7 +282,42 @@ bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *t
     return true;
 }
 
-/* ---- chunks ----------------------------------------------------------------------------------------- */
+void sw_strip_row(const sw_strip *s, uint64_t i, uint64_t *at, int64_t *to)
+{
+    *at = s->at;
+    *to = s->to;
+    for (unsigned d = s->nloops; d-- > 0; i /= s->loops[d].count) {
+        *at += i % s->loops[d].count * s->loops[d].from;
+        *to += (int64_t)(i % s->loops[d].count) * s->loops[d].to;
+    }
+}
+
+/* ---- parts of boxes --------------------------------------------------------------------------------- */
+
+uint64_t sw_first_box(unsigned ndim, const uint64_t *whole, uint64_t x, uint64_t n, uint64_t *offsets,
+                      uint64_t *shape)
+{
+    uint64_t inner = 1;
+    unsigned d = ndim;
+
+    while (d > 1 && x % (inner * whole[d - 1]) == 0 && n >= inner * whole[d - 1]) {
+        inner *= whole[--d];
+        offsets[d] = 0;
+        shape[d] = whole[d];
+    }
+    x /= inner;
+    if (d == 0)
+        return 1;
+    d--;
+    offsets[d] = x % whole[d];
+    shape[d] = sw_min(n / inner, whole[d] - offsets[d]);
+    for (unsigned i = d; i-- > 0;) {
+        x /= whole[i + 1];
+        offsets[i] = x % whole[i];
+        shape[i] = 1;
+    }
+    return shape[d] * inner;
+}
 
 void sw_chunks_init(sw_chunks *w, unsigned ndim, const uint64_t *offsets, const uint64_t *shape,
                     uint64_t limit)
