@@ -24,7 +24,6 @@ sw_code sw_fail_nomem(sw_status *st, uint64_t n);
 
 void sw_status_clear(sw_status *st);
 
-
 /* Local. The name of this machine; n bytes of room. A name that is too long is cut. */
 void sw_host_name(char *host, size_t n);
 

@@ -10,9 +10,9 @@ typedef struct sw_steps {
     pthread_mutex_t mutex; /* guards the rest */
     unsigned long count;   /* of all that was told */
     bool waiting;          /* for other ranks, and for nothing else */
-    bool joint;            /* all ranks of a group do it together: who is at it may be waiting for the others */
-    char doing[24];        /* "reading" */
-    char what[200];        /* a file; "" = doing says it all */
+    bool joint;     /* all ranks of a group do it together: who is at it may be waiting for the others */
+    char doing[24]; /* "reading" */
+    char what[200]; /* a file; "" = doing says it all */
 } sw_steps;
 
 #define SW_STEPS_INIT                                                                                        \

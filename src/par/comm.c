@@ -368,8 +368,8 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
 
     if (sw_comm_mpi(comm, &mpi)) {
         sw_step_wait();
-        if (n > INT_MAX || sw_step_waited(MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE,
-                                                        mpi)) != MPI_SUCCESS)
+        if (n > INT_MAX ||
+            sw_step_waited(MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, mpi)) != MPI_SUCCESS)
             broken(comm, st);
         return st->code;
     }

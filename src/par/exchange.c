@@ -350,8 +350,8 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     /* Only what all ranks have prepared can be exchanged. */
     if (sw_agree(x->comm, st) == SW_OK) {
         sw_step_wait();
-        err = sw_step_waited(MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band, x->recv_counts,
-                            x->recv_at, x->recv_types, x->mpi));
+        err = sw_step_waited(MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band,
+                                           x->recv_counts, x->recv_at, x->recv_types, x->mpi));
         if (err != MPI_SUCCESS)
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
     }

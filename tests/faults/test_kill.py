@@ -162,7 +162,7 @@ def test_killed_again_and_again(scenes, tmp_path):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("site", ["mpi_write", "pread", "fsync"])
+@pytest.mark.parametrize("site", ["create", "pread", "fsync"])
 def test_a_signal_ends_a_run_alone(scene, out, sig, site):
     process = start(scene.args(out), env=at(site, 0, 1, "stop"))
     pid = wait_stopped(process)
@@ -228,7 +228,7 @@ def test_a_launcher_that_is_killed_leaves_no_ranks(scene, out):
 
 
 @pytest.mark.parametrize("np", [None, 3])
-@pytest.mark.parametrize("site, nth", [("mpi_write", 1), ("rename", 4)])
+@pytest.mark.parametrize("site, nth", [("create", 1), ("rename", 4)])
 def test_two_runs_on_one_directory(scene, out, np, site, nth):
     """The second is refused while the first writes, and while it publishes, and the first does not notice."""
     first = start(scene.args(out), np=np, env={**at(site, 0, nth, "stop"), "SLURM_JOB_ID": "4711"})
