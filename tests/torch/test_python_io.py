@@ -329,6 +329,10 @@ class Job:
             quiet(dcp.load, got, storage_reader=StorageReader(path), no_dist=True)
             assert all(same(got[n], full[n]) for n in full)
             assert all(same(t, full[n]) for n, t in load_file(os.path.join(path, "model-00001-of-00001.safetensors")).items())
+            quantized = {"a.weight": torch.ones(130, 128).to(torch.float8_e4m3fn), "a.weight_scale_inv": torch.full((2, 1), 3.0)}
+            quiet(dcp.save, quantized, storage_writer=StorageWriter(path, dequantize="bf16"), no_dist=True)
+            got = load(path, framework="torch")
+            assert sorted(got) == ["a.weight"] and got["a.weight"].dtype == torch.bfloat16 and (got["a.weight"] == 3).all()
         # A group of some ranks; the others do nothing.
         ranks = list(range((self.world + 1) // 2))
         group = dist.new_group(ranks)
