@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import ranks
 import shardweld
 from oracle import Tensor
-from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save
+from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save, weld
 from welding import FILES, SHAPES
 
 KINDS = {"F32": "float32", "F16": "float16", "F64": "float64", "I64": "int64", "U8": "uint8", "BF16": "uint16", "BOOL": "bool"}
@@ -163,6 +164,17 @@ def test_numbers_with_scales(tmp_path):
         assert cp.read("x.weight", out=np.zeros((3, 2), np.float32)).tolist() == want
         with pytest.raises(UsageError, match="by its scales it becomes"):
             cp.read("x.weight", dtype="float64")
+
+
+@pytest.mark.parametrize("size, ok", [((2, 128), True), ("2x4", True), (2, True), ([3, 2], False), (0, False)])
+def test_block_sizes_of_a_weld(tmp_path, size, ok):
+    """One number, two, or text as on the command line."""
+    tensors = {"x.weight": Tensor("I8", (3, 2), bytes(range(6))), "x.weight_scale_inv": Tensor("F32", (2, 1), np.array([2, -1], np.float32).tobytes())}
+    (tmp_path / "in").mkdir()
+    oracle.write(tmp_path / "in" / "model.safetensors", oracle.serialize(tensors))
+    with nullcontext() if ok else pytest.raises((UsageError, InputError), match="block"):
+        weld(tmp_path / "in", tmp_path / "out", comm="self", dequantize="float32", block_size=size)
+        assert load(tmp_path / "out")["x.weight"].tolist() == [[0, 2], [4, 6], [-4, -5]]
 
 
 @pytest.mark.parametrize("name", ["x.weight_scale", "x.scale"])
