@@ -122,7 +122,7 @@ static void compose(sw_lock *l)
 /* The text of a lock file; empty when there is none yet. False: it cannot be read. */
 static bool read_text(int fd, char text[TEXT_MAX])
 {
-    ssize_t n = SW_FAULT("read") ? -1 : pread(fd, text, TEXT_MAX - 1, 0);
+    ssize_t n = SW_FAULT("lock_read") ? -1 : pread(fd, text, TEXT_MAX - 1, 0);
 
     text[n > 0 ? n : 0] = '\0';
     return n >= 0;
