@@ -11,9 +11,9 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "shardweld.h"
+#include "tree_help.h"
 #include "value/cast.h"
 #include "value/dequant.h"
-#include "tree_help.h"
 
 #define FILES 5
 #define TENSORS 12

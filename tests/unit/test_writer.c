@@ -4,8 +4,8 @@
 #include "base/path.h"
 #include "format/dtype.h"
 #include "group_help.h"
-#include "value/cast.h"
 #include "tree_help.h"
+#include "value/cast.h"
 
 /* ---- random cases ----------------------------------------------------------------------------------- */
 
