@@ -27,7 +27,7 @@ typedef struct builder {
     uint64_t kept, bare, bare_blocks, joined, scaled;
     const char *first_bare;        /* the first FP8 tensor without a scale */
     const char *first_blocks;      /* the same of blocks */
-    const sw_tensor *first_scaled; /* the first floating tensor that is not cast because of its scales */
+    const sw_tensor *first_scaled; /* the first floating-point tensor that is cast beside its scales */
 } builder;
 
 /* ---- quantized tensors ---------------------------------------------------------------------------- */
@@ -128,13 +128,13 @@ static sw_code decide_cast(builder *b, uint32_t i, bool all_f32, sw_status *st)
         b->kept += mapped != SW_NDTYPES && mapped != (sw_dtype)t->dtype && !sw_dtype_is_floating(mapped);
         return SW_OK;
     }
-    if (b->rule->cast != SW_NDTYPES && !t->scale && !t->scaled)
+    if (b->rule->cast != SW_NDTYPES)
         to = mapped == SW_F32 && !all_f32 ? SW_F32 : b->rule->cast;
     else if (mapped != SW_NDTYPES && sw_dtype_is_floating(mapped))
         to = mapped;
     else
         b->kept += mapped != SW_NDTYPES && mapped != (sw_dtype)t->dtype;
-    if (b->rule->cast != SW_NDTYPES && t->scale && to != b->rule->cast && b->scaled++ == 0)
+    if (b->rule->cast != SW_NDTYPES && t->scale && b->scaled++ == 0)
         b->first_scaled = t;
     b->d[i].dtype = (uint8_t)to;
     b->d[i].op = to == (sw_dtype)t->dtype ? SW_OP_COPY : SW_OP_CAST;
@@ -177,7 +177,7 @@ static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
     if (b->scaled)
         sw_buf_add_line(warnings, st,
                         "%" PRIu64
-                        " floating-point tensors have scales and are not cast, the first is '%s' with '%s': "
+                        " floating-point tensors have scales and are only cast, the first is '%s' with '%s': "
                         "dequantize makes plain ones of them",
                         b->scaled, b->first_scaled->name, b->c->tensors[b->first_scaled->scale - 1].name);
     if (b->rule->dequantize != SW_NDTYPES && !b->joined && !b->bare && !b->bare_blocks)

@@ -492,19 +492,18 @@ def test_scales_of_other_kinds(dirs, rng, make, weld, weight, dtype, scale, shap
     fails(weld(src, out, "--dequantize=bf16", np=2), 3, weight, scale)
     assert not out.exists()
     ok(weld(src, out, "--cast-dtype=bf16"))
-    same(out, welded({**tensors, "n": values.cast(tensors["n"], "BF16")}, {n: 1 for n in tensors}))
+    same(out, welded(values.cast_all(tensors, "BF16"), {n: 1 for n in tensors}))
     warns(weld(src, out, "--overwrite", "--dequantize=bf16", "--exclude=a*"), 1, "nothing")
 
 
 @pytest.mark.parametrize("np", [None, 2])
-def test_cast_leaves_what_has_scales(dirs, rng, make, weld, np):
-    """And the scales: the model is as quantized as before. One word tells of weights that one might think were cast."""
+def test_cast_of_what_has_scales(dirs, rng, make, weld, np):
+    """A cast takes everything as numbers. One word tells of weights that are none without their scales."""
     src, out = dirs
     tensors, boxes, pairs = scaled_model(rng, (128, 128))
     make(src, tensors=tensors, boxes=boxes)
-    warns(weld(src, out, "--cast-dtype=bf16", np=np), 1, "3 floating-point tensors have scales", "m.2.weight", "m.2.weight_scale_inv")
-    want = {n: t if n in pairs or n in pairs.values() else values.cast(t, "BF16") for n, t in tensors.items()}
-    same(out, welded(want, {n: 1 for n in want}))
+    warns(weld(src, out, "--cast-dtype=bf16", np=np), 1, "4 floating-point tensors have scales", "m.1.weight", "m.1.weight_scale_inv")
+    same(out, welded(values.cast_all(tensors, "BF16"), {n: 1 for n in tensors}))
 
 
 # ---- --dequantize: MXFP4 --------------------------------------------------------------------------

@@ -355,10 +355,9 @@ static const test_case fp8_cases[] = {
       .dequantize = NO,
       .tensors = { { "a.weight", SW_F8_E4M3, 2, { 2, 2 }, NULL },
                    { "a.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL } },
-      .want = "a.weight F8_E4M3 [2,2]; a.weight_scale_inv F32 [1,1]",
+      .want = "a.weight F8_E4M3 [2,2]; a.weight_scale_inv BF16 [1,1] cast",
       .warnings = "" },
-    { .what = "a cast leaves what has scales, and them, whatever their kind; a word where that would have "
-              "been cast",
+    { .what = "a cast is of scales too; a word where numbers have some",
       .cast = SW_BF16,
       .dequantize = NO,
       .map = "{\"d.weight_scale_inv\":\"F16\"}",
@@ -369,9 +368,10 @@ static const test_case fp8_cases[] = {
                    { "d.weight", SW_BF16, 2, { 2, 2 }, NULL },
                    { "d.weight_scale_inv", SW_F32, 2, { 1, 1 }, NULL },
                    { "n_scale", SW_F32, 1, { 2 }, NULL } },
-      .want = "a.weight F32 [2,2]; a.weight_scale_inv F32 [7]; b.weight I8 [2,2]; b.weight_scale F32 [2,1]; "
-              "d.weight BF16 [2,2]; d.weight_scale_inv F16 [1,1] cast; n_scale BF16 [2] cast",
-      .warnings = "1 floating-point tensors have scales and are not cast, the first is 'a.weight' with "
+      .want = "a.weight BF16 [2,2] cast; a.weight_scale_inv BF16 [7] cast; b.weight I8 [2,2]; b.weight_scale "
+              "BF16 [2,1] "
+              "cast; d.weight BF16 [2,2]; d.weight_scale_inv BF16 [1,1] cast; n_scale BF16 [2] cast",
+      .warnings = "2 floating-point tensors have scales and are only cast, the first is 'a.weight' with "
                   "'a.weight_scale_inv': dequantize makes plain ones of them\n" },
     { .what = "weights of other dtypes",
       .cast = SW_F16,
