@@ -27,7 +27,7 @@ class Saving:
             boxes = {name: oracle.boxes_of(t.shape, (ranks,), (0,)) for name, t in tensors.items()}
             self.specs[which] = describe(str(base / which), tensors, boxes, values)
             if kind == SHARDS:
-                oracle.write_sharded(str(base / f"{which}-tree"), tensors, boxes)
+                oracle.write_sharded(str(base / f"{which}-tree"), tensors, boxes, own=True)
                 self.trees[which] = oracle.tree(base / f"{which}-tree")
             else:
                 self.trees[which] = oracle.consolidated(tensors, oracle.numbered({n: 1 for n in tensors}))
