@@ -592,7 +592,10 @@ static bool is_ours(const sw_lock *l)
     char text[TEXT_MAX];
     struct stat s;
 
-    return is_named(l->fd, l) && read_again(l, text, &s) && strcmp(text, l->text) == 0;
+    if (!is_named(l->fd, l))
+        return false;
+    /* A file that cannot be read tells of no other run: it is the one that we hold. */
+    return (!read_again(l, text, &s) && !read_text(l->fd, text)) || strcmp(text, l->text) == 0;
 }
 
 uint64_t sw_lock_number(const sw_lock *l)
