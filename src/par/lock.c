@@ -300,7 +300,7 @@ static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_stat
     char text[TEXT_MAX], host[256], mine[256];
     struct stat before;
     outcome result;
-    uint64_t age;
+    uint64_t age = 0;
     sw_fs fs;
 
     sw_host_name(mine, sizeof mine);
@@ -353,7 +353,7 @@ static outcome enter_takeover(const sw_lock *l, sw_status *st)
 /* Without locks: may the file be replaced? It says so, or nobody has touched it for long. */
 static outcome judge(const sw_lock *l, int fd, const char *text, const char *show, sw_status *st)
 {
-    uint64_t age;
+    uint64_t age = 0;
 
     if (is_free(text))
         return TAKEN;

@@ -115,8 +115,11 @@ static void add_word(char *words, size_t size, const char *name, const char *val
 {
     size_t at = strlen(words), n = strlen(name) + strlen(value) + 2;
 
-    if (value[0] && at + n < size)
-        snprintf(words + at, size - at, "%s%s=%s", at ? " " : "", name, value);
+    if (!value[0] || at + n >= size)
+        return;
+    if (at)
+        words[at++] = ' ';
+    stpcpy(stpcpy(stpcpy(words + at, name), "="), value);
 }
 
 /* One hint of an open file. */

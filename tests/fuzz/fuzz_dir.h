@@ -42,8 +42,8 @@ void choose_options(bytes *b, scene *s);
 /* A directory with files that links and names may lead to. */
 void make_canary(void);
 
-/* Remove what is there, of any kind, and make the directories above. */
-void clear_path(const char *path);
+/* Remove what is there, of any kind, and make the directories above. False, with nothing done, where one of those is something else. */
+bool clear_path(const char *path);
 
 /* Write a file there. */
 void put(const char *path, const void *data, size_t n);

@@ -48,28 +48,30 @@ static int remove_one(const char *path, const struct stat *s, int kind, struct F
     return remove(path);
 }
 
-void clear_path(const char *path)
+bool clear_path(const char *path)
 {
     char dir[256];
+    struct stat s;
 
     snprintf(dir, sizeof dir, "%s", path);
     for (char *slash = strchr(dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         must(mkdir(dir, 0755) == 0 || errno == EEXIST, "a directory can be made");
+        if (lstat(dir, &s) != 0 || !S_ISDIR(s.st_mode))
+            return false;
         *slash = '/';
     }
-    must(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT || errno == ENOTDIR,
-         "a path can be cleared");
+    must(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT, "a path can be cleared");
+    return true;
 }
 
 void put(const char *path, const void *data, size_t n)
 {
     int fd;
 
-    clear_path(path);
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
-    if (fd < 0) /* something that is no directory stands in the way */
+    if (!clear_path(path))
         return;
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
     must(fd >= 0 && write(fd, data, n) == (ssize_t)n && close(fd) == 0, "a file can be written");
 }
 
@@ -78,25 +80,33 @@ static void put_text(const char *path, const char *text)
     put(path, text, strlen(text));
 }
 
+/* to: relative to the working directory. */
 static void put_link(const char *path, const char *to)
 {
-    clear_path(path);
-    must(symlink(to, path) == 0, "a link can be made");
+    char target[256] = "";
+
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/'))
+        strcat(target, "../");
+    strcat(target, to);
+    must(!clear_path(path) || symlink(target, path) == 0, "a link can be made");
 }
 
 /* What is no file of its own, in the place of one: the kinds of things that a name may lead to. */
 static void put_odd(bytes *b, const char *path)
 {
-    clear_path(path);
-    switch (pick(b, 7)) {
+    unsigned kind = pick(b, 7);
+
+    if (!clear_path(path))
+        return;
+    switch (kind) {
     case 0:
         must(mkfifo(path, 0644) == 0, "a FIFO can be made");
         break;
     case 1:
-        put_link(path, "../" CANARY "/weights.safetensors");
+        put_link(path, CANARY "/weights.safetensors");
         break;
     case 2:
-        put_link(path, "../" CANARY "/none");
+        put_link(path, CANARY "/none");
         break;
     case 3:
         must(link(CANARY "/weights.safetensors", path) == 0, "a hard link can be made");
@@ -105,10 +115,10 @@ static void put_odd(bytes *b, const char *path)
         must(mkdir(path, 0755) == 0, "a directory can be made");
         break;
     case 5:
-        put_link(path, "../" CANARY);
+        put_link(path, CANARY);
         break;
     default:
-        put_link(path, ".");
+        must(symlink(".", path) == 0, "a link can be made");
     }
 }
 
@@ -571,8 +581,8 @@ static void put_journal(bytes *b, bool bound)
         const char *name = any[pick(b, COUNT(any))];
 
         snprintf(path, sizeof path, OUT "/.shardweld-staging/new/%s", name);
-        if (pick(b, 4) != 3 && !strstr(name, ".."))
-            put_text(path, *name ? "new" : "");
+        if (pick(b, 4) != 3 && *name && !strstr(name, ".."))
+            put_text(path, "new");
         must(!sw_buf_addf(&text, &st, "new %u %" PRIu64 " %zu:%s\n", 3u, inode_of(path), strlen(name), name),
              "memory");
     }
@@ -589,11 +599,9 @@ static void put_journal(bytes *b, bool bound)
 
 static void plant_staging(bytes *b, scene *s)
 {
-    static const char *const locks[] = {
-        "host elsewhere\npid 1\njob none\nstarted 2020-01-01T00:00:00Z\nid 0000000000000001\n"
-        "number 0000000000000007\n",
-        "", "number 0000000000000007\n", "junk"
-    };
+    static const char foreign[] = "host elsewhere\npid 1\njob none\nstarted 2020-01-01T00:00:00Z\n"
+                                  "id 0000000000000001\nnumber 0000000000000007\n";
+    static const char *const locks[] = { foreign, "", "number 0000000000000007\n", "junk" };
     unsigned lock = pick(b, COUNT(locks) + 2);
 
     if (rarely(b, 8)) {
@@ -656,7 +664,7 @@ void make_output(bytes *b, scene *s)
             put_text(path, strstr(path, ".index.json") ? indices[pick(b, COUNT(indices))] : "old");
     }
     if (rarely(b, 4))
-        put_link(OUT "/x", "../" CANARY);
+        put_link(OUT "/x", CANARY);
     if (take(b) % 2)
         plant_staging(b, s);
 }
