@@ -22,7 +22,7 @@ def entries(*tensors):
 
 def write(name, text, data_len):
     raw = text if isinstance(text, bytes) else text.encode()
-    with open(os.path.join(HERE, "seeds", name), "wb") as f:
+    with open(os.path.join(HERE, "header_seeds", name), "wb") as f:
         f.write(struct.pack("<Q", len(raw)) + raw + bytes(data_len))
 
 
@@ -32,7 +32,7 @@ def sharded(members, info, **more):
 
 
 def main():
-    os.makedirs(os.path.join(HERE, "seeds"), exist_ok=True)
+    os.makedirs(os.path.join(HERE, "header_seeds"), exist_ok=True)
     compact = {"separators": (",", ":"), "ensure_ascii": False}
     write("empty", "{}", 0)
     write("null_metadata", ' { "__metadata__" : null } ', 0)
