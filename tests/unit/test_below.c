@@ -212,7 +212,7 @@ static void test_own(void **state)
     assert_int_equal(link(at("in/one"), at("in/twice")) | mkfifo(at("in/fifo"), 0666), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int rw = 0; rw < 2; rw++) {
-            if (strcmp(cases[i].name, "theirs") == 0 && chown(at("in/theirs"), 65534, 65534) != 0)
+            if (strcmp(cases[i].name, "theirs") == 0 && chown(at("in/theirs"), 1, 1) != 0)
                 continue;
             if (!cases[i].says)
                 OK(sw_below_open_own(&dir, cases[i].name, rw ? O_RDWR : O_RDONLY, &fd, &missing, st));
