@@ -28,10 +28,10 @@ long syscall(long number, ...)
 {
     static long (*real)(long, ...);
     va_list ap;
-    long a[4];
+    long a[5] = { 0 };
 
     va_start(ap, number);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < (number == SYS_renameat2 ? 5 : 4); i++)
         a[i] = va_arg(ap, long);
     va_end(ap);
     if (!real)
@@ -45,7 +45,7 @@ long syscall(long number, ...)
         }
     }
 #endif
-    return real(number, a[0], a[1], a[2], a[3]);
+    return real(number, a[0], a[1], a[2], a[3], a[4]);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
