@@ -374,7 +374,7 @@ $(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
 FUZZ_OPTIONS_header = -dict='$(abspath tests/fuzz/header.dict)' -rss_limit_mb=2048
 FUZZ_OPTIONS_dir = -max_len=512 -len_control=0 -entropic=0
 fuzz-dir: export ASAN_OPTIONS = malloc_context_size=5:quarantine_size_mb=2
-fuzz-%: $(BUILD)/fuzz/fuzz_%
+fuzz-header fuzz-dir: fuzz-%: $(BUILD)/fuzz/fuzz_%
 	@mkdir -p $(BUILD)/fuzz/$*
 	@[ ! -d tests/fuzz/$*_seeds ] || cp -R tests/fuzz/$*_seeds/. $(BUILD)/fuzz/$*/
 	cd $(BUILD)/fuzz && ./fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \
