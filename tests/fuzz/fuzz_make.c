@@ -552,6 +552,16 @@ static uint64_t inode_of(const char *path)
     return lstat(path, &s) == 0 ? (uint64_t)s.st_ino : 0;
 }
 
+/* When it was made, in ns. */
+static uint64_t birth_of(const char *path)
+{
+    struct statx x = { 0 };
+
+    return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BTIME, &x) == 0 && x.stx_mask & STATX_BTIME
+               ? (uint64_t)x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec
+               : 0;
+}
+
 /* A journal that is whole. Bound: of this place, as a killed run of ours leaves one, but for what it names. */
 static void put_journal(bytes *b, bool bound)
 {
@@ -573,9 +583,10 @@ static void put_journal(bytes *b, bool bound)
     char path[128];
 
     must(!sw_buf_addf(&text, &st,
-                      "shardweld journal 2\nhome %" PRIu64 " %" PRIu64
-                      " 0 %016x\nfingerprint %016x\nclash %u\n",
-                      inode_of(OUT) + !bound, inode_of(OUT "/.shardweld-staging"), 7u, take(b), pick(b, 2)),
+                      "shardweld journal 2\nhome %" PRIu64 " %" PRIu64 " %" PRIu64
+                      " %016x\nfingerprint %016x\nclash %u\n",
+                      inode_of(OUT) + !bound, inode_of(OUT "/.shardweld-staging"),
+                      birth_of(OUT "/.shardweld-staging"), 7u, take(b), pick(b, 2)),
          "memory");
     for (unsigned i = 0; i < n; i++) {
         const char *name = any[pick(b, COUNT(any))];
@@ -624,6 +635,8 @@ static void plant_staging(bytes *b, scene *s)
         put_journal(b, false);
         break;
     case 3:
+        if (lock < COUNT(locks))
+            put_text(OUT "/.shardweld-staging/lock", foreign);
         put_journal(b, true);
         s->bound = true;
         break;
