@@ -36,6 +36,12 @@ void sw_rows_copy(char *to, const char *from, const sw_rows *rows)
     case 8:
         copy_each(to, from, 8, rows);
         break;
+    case 64:
+        copy_each(to, from, 64, rows);
+        break;
+    case 128:
+        copy_each(to, from, 128, rows);
+        break;
     default:
         copy_each(to, from, rows->row, rows);
     }

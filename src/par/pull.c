@@ -165,18 +165,37 @@ static sw_code put_all(sieve *v, sw_status *st)
     return empty(v, st);
 }
 
+/* All but the lines: they are more than a short strip itself. */
+static void sieve_begin(sieve *v, const sw_pull *p, const sw_strip *s, char *to, int fd)
+{
+    v->p = p;
+    v->s = s;
+    v->to = to;
+    v->fd = fd;
+    v->map = NULL;
+    v->refused = false;
+    v->room = p->room;
+    v->skip = CALL_BYTES;
+    v->begin = v->end = 0;
+    v->nlines = 0;
+}
+
 static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
 {
-    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = p->room, .skip = CALL_BYTES };
+    sieve v;
 
+    sieve_begin(&v, p, s, to, fd);
     return put_all(&v, st);
 }
 
 /* False when nothing came of it. */
 static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
 {
-    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_MOST };
+    sieve v;
 
+    sieve_begin(&v, p, s, to, fd);
+    v.room = WINDOW;
+    v.skip = MAP_MOST;
     v.map = sw_mapped_file(p->mapped, s->file, fd, p->source->c->files[s->file].size);
     if (v.map)
         put_all(&v, st);
@@ -223,12 +242,17 @@ static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
 
 static sw_code pull_skipped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
 {
-    call c = { .p = p, .s = s, .fd = fd };
+    call c; /* its vectors are not set: they are more than a short strip itself */
     const sw_strip_loop *in = innermost(s);
     sw_strip_walk w;
     uint64_t at;
     int64_t where;
 
+    c.p = p;
+    c.s = s;
+    c.fd = fd;
+    c.n = 0;
+    c.begin = c.end = 0;
     for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
         for (uint64_t i = 0; i < in->count; i++)
             if (add_row(&c, at + i * in->from, to + where + (int64_t)i * in->to, st))
