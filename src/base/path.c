@@ -87,12 +87,6 @@ sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st)
     return open_to_read(path, shown(show, path), false, NULL, fd, st);
 }
 
-sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st)
-{
-    *fd = open_retry(path, O_RDWR | O_CREAT | O_TRUNC, 0666);
-    return *fd < 0 ? sw_fail_errno(st, shown(show, path), errno, "cannot create") : SW_OK;
-}
-
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st)
 {
     uint64_t done = 0;
@@ -296,20 +290,6 @@ sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *can
     return read_whole(path, path, max, true, cancel, b, NULL, st);
 }
 
-sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync, sw_status *st)
-{
-    sw_code code, closed;
-    int fd;
-
-    if (sw_fd_create(path, NULL, &fd, st))
-        return st->code;
-    code = sw_fd_write_at(fd, path, data, n, 0, st);
-    if (!code && sync)
-        code = sw_fd_sync(fd, path, st);
-    closed = sw_fd_close(fd, path, st);
-    return code ? code : closed;
-}
-
 /* ---- looking ------------------------------------------------------------------------------------ */
 
 static sw_path_kind kind_of(const struct stat *s)
@@ -470,21 +450,6 @@ sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st)
 
     if (made)
         *made = !code && kept < strlen(path);
-    return code;
-}
-
-sw_code sw_path_mkdirs_for(const char *path, sw_status *st)
-{
-    const char *slash = strrchr(path, '/');
-    sw_code code = SW_OK;
-    char *dir;
-
-    if (!slash || slash == path)
-        return SW_OK;
-    if (!(dir = strndup(path, (size_t)(slash - path))))
-        return sw_fail_nomem(st, (uint64_t)(slash - path));
-    code = sw_path_mkdirs(dir, NULL, st);
-    free(dir);
     return code;
 }
 

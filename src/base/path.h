@@ -39,16 +39,11 @@ sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b
 sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *cancel, sw_buf *b,
                          sw_status *st);
 
-/* Create or replace a file with these bytes; sync: fsync before close. Mode 0666 & ~umask. Replacing truncates:
- * for files that nobody else looks at. */
-sw_code sw_path_write(const char *path, const void *data, uint64_t n, bool sync, sw_status *st);
-
 /* ---- open files --------------------------------------------------------------------------------- */
 
-/* Open a regular file for reading / create (or truncate) one for reading and writing with mode 0666 & ~umask; close-on-exec.
- * *fd is -1 on failure. show = NULL: path. Errors: SW_EIO; SW_EINPUT for what is no regular file. */
+/* Open a regular file for reading; close-on-exec. *fd is -1 on failure. show = NULL: path. Errors: SW_EIO; SW_EINPUT for what is no
+ * regular file. */
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
-sw_code sw_fd_create(const char *path, const char *show, int *fd, sw_status *st);
 
 /* The rest of an open file into b (emptied first), which may be at most max bytes. */
 sw_code sw_fd_read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st);
@@ -81,9 +76,6 @@ sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st);
 /* The same; *kept: so many leading characters of path name what was there before (strlen(path): all of it). Set,
  * as far as it got, also on an error. */
 sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st);
-
-/* Parents of a file path only. */
-sw_code sw_path_mkdirs_for(const char *path, sw_status *st);
 
 /* Remove the directories that make up the tail of path, the last one first, down to (and without) the one that the
  * first kept characters name. Those that are not empty, or cannot be removed, stay: there is no error. */

@@ -397,6 +397,18 @@ sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_statu
     return st->code;
 }
 
+sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st)
+{
+    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+
+    *most = 0;
+    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &mine, sizeof mine, all, st))
+        for (int r = 0; r < comm->size; r++)
+            *most = sw_max(*most, all[r]);
+    free(all);
+    return st->code;
+}
+
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
 {
     sw_status st = SW_STATUS_INIT;

@@ -35,6 +35,9 @@ sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uin
  * same. */
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
 
+/* Collective. The largest of all ranks' numbers. All ranks return the same. */
+sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st);
+
 /* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak the largest resident set of any.
  * Of no consequence when it fails: then both stay as they are. */
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);

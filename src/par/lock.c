@@ -27,7 +27,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +38,7 @@
 #include "base/hash.h"
 #include "base/path.h"
 #include "base/step.h"
+#include "base/thread.h"
 #include "par/gather.h"
 
 #define TOUCH_SECONDS 30
@@ -481,11 +481,9 @@ static void *keep(void *arg)
     return NULL;
 }
 
-/* The thread inherits a mask that blocks all signals: handlers run in the threads of the program. */
 static sw_code start_keeper(sw_lock *l, sw_status *st)
 {
     pthread_condattr_t attr;
-    sigset_t all, was;
     int err;
 
     pthread_mutex_init(&l->mutex, NULL);
@@ -493,10 +491,7 @@ static sw_code start_keeper(sw_lock *l, sw_status *st)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&l->wake, &attr);
     pthread_condattr_destroy(&attr);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &was);
-    err = pthread_create(&l->keeper, NULL, keep, l);
-    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    err = sw_thread_start(&l->keeper, keep, l);
     l->keeping = err == 0;
     return err ? sw_fail_errno(st, l->path, err, "cannot start a thread") : SW_OK;
 }

@@ -8,13 +8,13 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
+#include "base/thread.h"
 #include "par/gather.h"
 #include "par/recast.h"
 
@@ -315,16 +315,11 @@ static void *work(void *arg)
 
 /* ---- all threads ------------------------------------------------------------------------------------ */
 
-/* The caller's thread is the first; signals are its own. One that cannot be started is done without. */
+/* The caller's thread is the first. One that cannot be started is done without. */
 static void work_together(worker *workers, unsigned n)
 {
-    sigset_t all, old;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     for (unsigned i = 1; i < n; i++)
-        workers[i].started = pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+        workers[i].started = sw_thread_start(&workers[i].thread, work, &workers[i]) == 0;
     work(&workers[0]);
     for (unsigned i = 1; i < n; i++)
         if (workers[i].started)

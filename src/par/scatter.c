@@ -249,19 +249,6 @@ static uint64_t count_own(const sw_scatter *s)
     return todo;
 }
 
-/* Collective. So many turns that the busiest rank comes to its end. */
-static sw_code count_turns(const sw_comm *world, uint64_t todo, uint64_t *turns, sw_status *st)
-{
-    uint64_t *all = sw_calloc((uint64_t)world->size, sizeof *all, st), most = 0;
-
-    if (!sw_agree(world, st) && !sw_comm_allgather(world, &todo, sizeof todo, all, st))
-        for (int r = 0; r < world->size; r++)
-            most = sw_max(most, all[r]);
-    *turns = most / TURN + 1;
-    free(all);
-    return st->code;
-}
-
 /* The first rank makes all files. */
 static sw_code create_files(sw_weld *w, sw_status *st)
 {
@@ -285,13 +272,13 @@ static void tell_progress(const sw_weld *w, uint64_t written, uint64_t todo)
 /* Collective. Turn by turn; all ranks leave together. */
 static sw_code write_turns(sw_weld *w, sw_scatter *s, sw_status *st)
 {
-    uint64_t turns, todo = count_own(s);
+    uint64_t most, todo = count_own(s);
     walk k;
 
     begin(&k, s, st);
-    if (count_turns(w->world, todo, &turns, st) || create_files(w, st))
+    if (sw_comm_most(w->world, todo, &most, st) || create_files(w, st))
         goto out;
-    for (uint64_t i = 0; i < turns; i++) {
+    for (uint64_t i = 0; i <= most / TURN; i++) {
         if (!st->code)
             write_turn(&k, st);
         tell_progress(w, s->written, todo);

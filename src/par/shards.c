@@ -447,30 +447,17 @@ static sw_code write_turn(walk *k, const sw_comm *comm, sw_status *st)
     return st->code;
 }
 
-/* Collective. So many turns that the busiest rank comes to its end. */
-static sw_code count_turns(const sw_comm *comm, uint64_t bytes, uint64_t *turns, sw_status *st)
-{
-    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st), most = 0;
-
-    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &bytes, sizeof bytes, all, st))
-        for (int r = 0; r < comm->size; r++)
-            most = sw_max(most, all[r]);
-    *turns = most / TURN + 1;
-    free(all);
-    return st->code;
-}
-
 sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st)
 {
     walk k = { .s = s, .w = w, .staged = SW_BELOW_INIT };
-    uint64_t turns;
+    uint64_t most;
 
     k.staging = sw_calloc(w->buffer, 1, st);
     if (!st->code && s->nfiles)
         sw_staged_open(w->dir, &k.staged, st);
-    if (count_turns(comm, s->bytes, &turns, st))
+    if (sw_comm_most(comm, s->bytes, &most, st))
         goto out;
-    for (uint64_t i = 0; i < turns; i++) {
+    for (uint64_t i = 0; i <= most / TURN; i++) {
         if (!st->code)
             write_turn(&k, comm, st);
         if (sw_agree(comm, st))

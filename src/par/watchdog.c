@@ -16,7 +16,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +29,7 @@
 #include "base/memory.h"
 #include "base/num.h"
 #include "base/step.h"
+#include "base/thread.h"
 #include "par/comm.h"
 
 #define USUAL_SECONDS 30.0
@@ -523,16 +523,10 @@ static void *watch(void *arg)
     return NULL;
 }
 
-/* Signals are for the threads of the program. */
 static sw_code start_thread(sw_watchdog *w, sw_status *st)
 {
-    sigset_t all, was;
-    int err;
+    int err = sw_thread_start(&w->thread, watch, w);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &was);
-    err = pthread_create(&w->thread, NULL, watch, w);
-    pthread_sigmask(SIG_SETMASK, &was, NULL);
     w->running = err == 0;
     return err ? sw_fail_errno(st, NULL, err, "cannot start a thread") : SW_OK;
 }

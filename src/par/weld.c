@@ -225,21 +225,16 @@ static sw_code write_next(welder *k, walk *p, sw_status *st)
     return ++p->round >= p->rounds ? close_file(k, p, st) : st->code;
 }
 
-/* Collective. The most bands that any rank has to write. */
-static sw_code most_bands(const welder *k, uint64_t *most, sw_status *st)
+/* How many bands this rank has to write. */
+static uint64_t count_bands(const welder *k)
 {
     const sw_weld *w = k->w;
-    uint64_t mine = 0, *all = sw_calloc((uint64_t)w->world->size, sizeof *all, st);
+    uint64_t n = 0;
 
     for (uint32_t f = 0; f < w->l->nfiles; f++)
         if (is_mine(w, f))
-            mine += sw_max(sw_schedule_rounds(w->sched, w->l, f), 1);
-    *most = 0;
-    if (!sw_agree(w->world, st) && !sw_comm_allgather(w->world, &mine, sizeof mine, all, st))
-        for (int r = 0; r < w->world->size; r++)
-            *most = sw_max(*most, all[r]);
-    free(all);
-    return st->code;
+            n += sw_max(sw_schedule_rounds(w->sched, w->l, f), 1);
+    return n;
 }
 
 /* Each goes its own way; now and then they agree, so that one that fails stops all. */
@@ -248,7 +243,7 @@ static sw_code write_apart(welder *k, sw_status *st)
     walk p = { .file = 0 };
     uint64_t most;
 
-    if (most_bands(k, &most, st) || create_files(k, st))
+    if (sw_comm_most(k->w->world, count_bands(k), &most, st) || create_files(k, st))
         return st->code;
     for (uint64_t i = 0; i < most; i++) {
         if (!st->code)

@@ -35,28 +35,13 @@ static int teardown(void **state)
 
 static char *at(const char *name)
 {
-    static char paths[32][512];
-    static unsigned next;
-    char *path = paths[next++ % 32];
-
-    snprintf(path, sizeof paths[0], "%s/%s", top, name);
-    return path;
+    return path_at(top, name);
 }
-
-#define OK(call)                                                                                             \
-    do {                                                                                                     \
-        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
-        if ((call) != SW_OK || status.code)                                                                  \
-            fail_msg("%s: %s: %s", #call, status.file, status.reason);                                       \
-    } while (0)
 
 /* A file below the top, and its directories. */
 static void put(const char *name, const char *text)
 {
-    char *path = at(name);
-
-    OK(sw_path_mkdirs_for(path, st));
-    OK(sw_path_write(path, text, strlen(text), false, st));
+    put_file(at(name), text, strlen(text));
 }
 
 static void put_all(const char *const *names)

@@ -57,20 +57,8 @@ int renameat(int from_dir, const char *from, int to_dir, const char *to)
 
 static char *at(const char *name)
 {
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-
-    snprintf(path, sizeof paths[0], "%s/%s", top, name);
-    return path;
+    return path_at(top, name);
 }
-
-#define OK(call)                                                                                             \
-    do {                                                                                                     \
-        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
-        if ((call) != SW_OK || status.code)                                                                  \
-            fail_msg(#call ": %s: %s", status.file, status.reason);                                          \
-    } while (0)
 
 /* It fails with SW_EIO, naming path, in these words. */
 #define FAILS(call, path, says)                                                                              \
@@ -84,8 +72,7 @@ static char *at(const char *name)
 
 static void put(const char *name, const char *text)
 {
-    OK(sw_path_mkdirs_for(at(name), st));
-    OK(sw_path_write(at(name), text, strlen(text), false, st));
+    put_file(at(name), text, strlen(text));
 }
 
 static bool exists(const char *name)

@@ -37,20 +37,8 @@ static int teardown(void **state)
 
 static char *at(const char *name)
 {
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-
-    snprintf(path, sizeof paths[0], "%s/%s", top, name);
-    return path;
+    return path_at(top, name);
 }
-
-#define OK(call)                                                                                             \
-    do {                                                                                                     \
-        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
-        if ((call) != SW_OK || status.code)                                                                  \
-            fail_msg(#call ": %s: %s", status.file, status.reason);                                          \
-    } while (0)
 
 /* It fails with this code, naming path, in these words. */
 #define FAILS(call, want, path, says)                                                                        \
@@ -65,7 +53,7 @@ static char *at(const char *name)
 
 static void put(const char *path, const char *text)
 {
-    OK(sw_path_write(path, text, strlen(text), false, st));
+    put_file(path, text, strlen(text));
 }
 
 static void test_join(void **state)
@@ -95,7 +83,7 @@ static void test_read_and_write(void **state)
     (void)state;
     assert_non_null(big);
     memset(big, 'x', 300000);
-    OK(sw_path_write(at("f"), big, 300000, true, st));
+    put_file(at("f"), big, 300000);
     OK(sw_path_read(at("f"), NULL, 300000, &b, &missing, st));
     assert_int_equal(b.len, 300000);
     assert_false(missing);
@@ -110,7 +98,6 @@ static void test_read_and_write(void **state)
     assert_true(missing);
     FAILS(sw_path_read(at("none"), NULL, 10, &b, NULL, st), SW_EIO, at("none"), "cannot open: No such file");
     FAILS(sw_path_read(top, NULL, 10, &b, NULL, st), SW_EINPUT, top, "is no regular file");
-    FAILS(sw_path_write(at("no/f"), "", 0, false, st), SW_EIO, at("no/f"), "cannot create");
     sw_buf_release(&b);
     free(big);
 }
@@ -165,13 +152,22 @@ static void test_modes(void **state)
     assert_int_equal(s.st_mode & 0777, 0750);
 }
 
+/* Open for reading and writing. */
+static int make(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
 static void test_at_offsets(void **state)
 {
     char got[8];
     int fd;
 
     (void)state;
-    OK(sw_fd_create(at("f"), NULL, &fd, st));
+    fd = make(at("f"));
     OK(sw_fd_write_at(fd, "f", "end", 3, UINT64_C(5000000000), st));
     OK(sw_fd_read_at(fd, "f", got, 3, UINT64_C(5000000000), st));
     assert_memory_equal(got, "end", 3);
@@ -196,7 +192,7 @@ static void test_reserve(void **state)
     int fd;
 
     (void)state;
-    OK(sw_fd_create(at("f"), NULL, &fd, st));
+    fd = make(at("f"));
     OK(sw_path_reserve(fd, "f", 0, st));
     OK(sw_path_reserve(fd, "f", 100000, st));
     assert_int_equal(fstat(fd, &s), 0);
@@ -236,9 +232,6 @@ static void test_mkdirs(void **state)
     FAILS(sw_path_mkdirs("", &made, st), SW_EIO, "", "cannot make the directory");
     OK(sw_path_mkdirs("/", &made, st));
     assert_false(made);
-    OK(sw_path_mkdirs_for(at("p/q/file"), st));
-    assert_int_equal(access(at("p/q"), F_OK), 0);
-    OK(sw_path_mkdirs_for("file", st));
     /* Not empty: stays, and so do its parents. */
     put(at("p/q/file"), "");
     sw_path_rmdirs(at("p/q"), strlen(top));
@@ -322,8 +315,8 @@ static void test_first_error_stays(void **state)
 
     (void)state;
     sw_fail(&status, SW_EINPUT, "first", NULL, "why");
-    assert_int_equal(sw_path_write(at("f"), "x", 1, false, &status), SW_OK);
-    assert_int_equal(sw_path_write(at("no/f"), "x", 1, false, &status), SW_EINPUT);
+    assert_int_equal(sw_path_mkdirs(at("d"), NULL, &status), SW_OK);
+    assert_int_equal(sw_path_sync_dir(at("no"), &status), SW_EINPUT);
     assert_string_equal(status.file, "first");
 }
 

@@ -28,6 +28,7 @@
 #include "format/maps.h"
 #include "par/journal.h"
 #include "par/publish.h"
+#include "tree_help.h"
 
 /* ---- system calls ------------------------------------------------------------------------------- */
 
@@ -187,23 +188,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static char *at(const char *dir, const char *name)
-{
-    static char paths[4][512];
-    static unsigned next;
-    char joined[sizeof paths[0]];
-
-    /* dir may be one of the paths */
-    snprintf(joined, sizeof joined, "%s/%s", dir, name);
-    return strcpy(paths[next++ % 4], joined);
-}
-
 static void put(const char *path, const char *text)
 {
-    sw_status st = SW_STATUS_INIT;
-
-    if (sw_path_mkdirs_for(path, &st) || sw_path_write(path, text, strlen(text), false, &st))
-        fail_msg("%s: %s", st.file, st.reason);
+    put_file(path, text, strlen(text));
 }
 
 static bool exists(const char *path)
@@ -311,9 +298,9 @@ static void put_checkpoint(const char *dir, const checkpoint *c, bool fresh)
     char text[1024];
 
     for (int i = 0; c->files[i]; i++)
-        put(at(dir, c->files[i]), weights(c->files[i], fresh, text, sizeof text));
+        put(path_at(dir, c->files[i]), weights(c->files[i], fresh, text, sizeof text));
     if (c->index)
-        put(at(dir, c->index), index_text(c, fresh, text, sizeof text));
+        put(path_at(dir, c->index), index_text(c, fresh, text, sizeof text));
 }
 
 static bool is_exactly(const char *path, const char *want)
@@ -330,9 +317,9 @@ static bool is_readable(const checkpoint *c, bool fresh)
     bool all = c->files[0] != NULL;
 
     if (c->index)
-        all = is_exactly(at(out_dir, c->index), index_text(c, fresh, text, sizeof text));
+        all = is_exactly(path_at(out_dir, c->index), index_text(c, fresh, text, sizeof text));
     for (int i = 0; c->files[i] && all; i++)
-        all = is_exactly(at(out_dir, c->files[i]), weights(c->files[i], fresh, text, sizeof text));
+        all = is_exactly(path_at(out_dir, c->files[i]), weights(c->files[i], fresh, text, sizeof text));
     return all;
 }
 
@@ -343,8 +330,8 @@ static void assert_no_mixture(const struct scene *s)
     char text[1024];
 
     for (int i = 0; i < 2; i++)
-        if (both[i]->index && exists(at(out_dir, both[i]->index))) {
-            bool fresh = strstr(get(at(out_dir, both[i]->index), text, sizeof text), "fresh") != NULL;
+        if (both[i]->index && exists(path_at(out_dir, both[i]->index))) {
+            bool fresh = strstr(get(path_at(out_dir, both[i]->index), text, sizeof text), "fresh") != NULL;
 
             if (!is_readable(fresh ? &s->fresh : &s->old, fresh))
                 fail_msg("%s: %s names a mixture", s->name, both[i]->index);
@@ -378,14 +365,14 @@ static bool is_all(const checkpoint *c, bool fresh)
 
     while (c->files[want - (c->index ? 2 : 1)])
         want++;
-    return (is_readable(c, fresh) || !c->files[0]) && exists(at(out_dir, "README.md")) &&
+    return (is_readable(c, fresh) || !c->files[0]) && exists(path_at(out_dir, "README.md")) &&
            count_files() == want;
 }
 
 static void put_scene(const struct scene *s)
 {
     remove_all(out_dir);
-    put(at(out_dir, "README.md"), "stays");
+    put(path_at(out_dir, "README.md"), "stays");
     put_checkpoint(out_dir, &s->old, false);
 }
 
@@ -549,8 +536,8 @@ static void test_killed_and_undone(void **state)
 
             put_scene(s);
             end = in_child(s, nth, KILL, false);
-            snprintf(staged, sizeof staged, "%s/new/%s", at(out_dir, SW_STAGING_NAME), victim);
-            if (!exists(at(out_dir, SW_STAGING_NAME "/journal")) || !exists(staged))
+            snprintf(staged, sizeof staged, "%s/new/%s", path_at(out_dir, SW_STAGING_NAME), victim);
+            if (!exists(path_at(out_dir, SW_STAGING_NAME "/journal")) || !exists(staged))
                 continue;
             assert_int_equal(truncate(staged, 3), 0);
             undone++;
@@ -583,9 +570,10 @@ static void fail_anywhere(int err, bool onwards)
             end = in_child(s, nth, err, onwards);
             assert_true(end < KILLED);
             check_between(s);
-            if (end == SW_OK && !onwards && !is_all(&s->fresh, true) && exists(at(out_dir, SW_STAGING_NAME)))
+            if (end == SW_OK && !onwards && !is_all(&s->fresh, true) &&
+                exists(path_at(out_dir, SW_STAGING_NAME)))
                 fail_msg("%s, call %ld: success, but not all of it", s->name, nth);
-            if (end != SW_OK && !onwards && !exists(at(out_dir, SW_STAGING_NAME)) &&
+            if (end != SW_OK && !onwards && !exists(path_at(out_dir, SW_STAGING_NAME)) &&
                 !is_all(&s->old, false) && !is_all(&s->fresh, true))
                 fail_msg("%s, call %ld: an error that left something", s->name, nth);
             if (visit(&recovered, &st))
@@ -656,7 +644,7 @@ static void test_one_at_a_time(void **state)
         snprintf(says, sizeof says, ", pid %ld, job 4242", (long)getpid());
         must_refuse(says);
         must_refuse("another run works on this directory: host ");
-        assert_true(exists(at(out_dir, SW_STAGING_NAME "/new")));
+        assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/new")));
         must_close(s);
         must_close(must_open());
         assert_false(exists(out_dir));
@@ -670,9 +658,9 @@ static void put_lock(const char *host, time_t age)
     struct timespec times[2] = { { 0, UTIME_OMIT }, { time(NULL) - age, 0 } };
 
     snprintf(text, sizeof text, *host == '#' ? "%s\n" : "host %s\npid 77\njob none\n", host + (*host == '#'));
-    put(at(out_dir, SW_STAGING_NAME "/lock"), text);
-    put(at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "dead");
-    assert_int_equal(utimensat(AT_FDCWD, at(out_dir, SW_STAGING_NAME "/lock"), times, 0), 0);
+    put(path_at(out_dir, SW_STAGING_NAME "/lock"), text);
+    put(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "dead");
+    assert_int_equal(utimensat(AT_FDCWD, path_at(out_dir, SW_STAGING_NAME "/lock"), times, 0), 0);
 }
 
 static void test_dead_runs_lock(void **state)
@@ -711,8 +699,8 @@ static void test_dead_runs_lock(void **state)
             struct timespec times[2] = { { 0, UTIME_OMIT },
                                          { time(NULL) - (cases[i].age == 611 ? 700 : 10), 0 } };
 
-            assert_int_equal(mkdir(at(out_dir, SW_STAGING_NAME "/lock.takeover"), 0777), 0);
-            utimensat(AT_FDCWD, at(out_dir, SW_STAGING_NAME "/lock.takeover"), times, 0);
+            assert_int_equal(mkdir(path_at(out_dir, SW_STAGING_NAME "/lock.takeover"), 0777), 0);
+            utimensat(AT_FDCWD, path_at(out_dir, SW_STAGING_NAME "/lock.takeover"), times, 0);
         }
         hook.no_locks = cases[i].no_locks;
         hook.nfs = cases[i].nfs;
@@ -727,13 +715,13 @@ static void test_dead_runs_lock(void **state)
         }
         if (cases[i].says) {
             must_refuse(cases[i].says);
-            assert_true(exists(at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
+            assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
         } else {
             sw_stage *s = must_open();
 
-            assert_false(exists(at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
+            assert_false(exists(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
             must_close(s);
-            assert_false(exists(at(out_dir, SW_STAGING_NAME)));
+            assert_false(exists(path_at(out_dir, SW_STAGING_NAME)));
         }
         assert_int_equal(hook.sleeps, cases[i].sleeps);
     }
@@ -764,11 +752,11 @@ static int crowd_member(void)
 
     if (sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
         return st.code == SW_EUSAGE ? 2 : (fprintf(stderr, "%s: %s\n", st.file, st.reason), 3);
-    fd = open(at(top, "inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
+    fd = open(path_at(top, "inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
     if (fd < 0)
         return 4;
     syscall(SYS_nanosleep, &moment, NULL);
-    if (unlink(at(top, "inside")) != 0)
+    if (unlink(path_at(top, "inside")) != 0)
         return 5;
     sw_stage_close(s, NULL, &st);
     return st.code ? 6 : 1;
@@ -793,7 +781,7 @@ static void test_crowd(void **state)
             alone += WEXITSTATUS(status) == 1;
         }
         assert_true(alone >= 1);
-        assert_false(exists(at(out_dir, SW_STAGING_NAME)));
+        assert_false(exists(path_at(out_dir, SW_STAGING_NAME)));
     }
 }
 
@@ -806,11 +794,11 @@ static void test_lost_lock(void **state)
     (void)state;
     put_scene(&scenes[2]);
     s = must_open();
-    put(at(out_dir, SW_STAGING_NAME "/lock"), "host b\npid 2\n");
+    put(path_at(out_dir, SW_STAGING_NAME "/lock"), "host b\npid 2\n");
     assert_int_equal(publish(s, &scenes[2], &st), SW_EIO);
     assert_non_null(strstr(st.reason, "another run has taken the place"));
     sw_stage_close(s, NULL, &st);
-    assert_true(exists(at(out_dir, SW_STAGING_NAME "/lock")));
+    assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/lock")));
     assert_true(is_readable(&scenes[2].old, false));
 }
 
@@ -827,8 +815,8 @@ static void test_keeper_takes_no_signals(void **state)
     assert_int_equal(sw_dir_list("/proc/self/task", &tasks, &st), SW_OK);
     assert_true(tasks.n >= 2);
     for (size_t i = 0; i < tasks.n; i++) {
-        char *path = at("/proc/self/task", tasks.names[i]);
-        const char *line = strstr(get(at(path, "status"), text, sizeof text), "SigBlk:");
+        char *path = path_at("/proc/self/task", tasks.names[i]);
+        const char *line = strstr(get(path_at(path, "status"), text, sizeof text), "SigBlk:");
         unsigned long long mask = strtoull(line ? line + 7 : "0", NULL, 16);
 
         blocked += (mask >> (SIGTERM - 1) & 1) && (mask >> (SIGINT - 1) & 1);
@@ -851,11 +839,11 @@ static void test_made_directories(void **state)
     snprintf(deep, sizeof deep, "%s/a/b//c/", top);
     for (int ends = 0; ends < 2; ends++) {
         assert_int_equal(sw_stage_open(deep, true, NULL, &s, &recovered, &st), SW_OK);
-        assert_true(exists(at(deep, SW_STAGING_NAME)));
+        assert_true(exists(path_at(deep, SW_STAGING_NAME)));
         if (ends == 1)
-            put(at(deep, "somebody's"), "");
+            put(path_at(deep, "somebody's"), "");
         must_close(s);
-        assert_int_equal(exists(at(top, "a")), ends == 1);
+        assert_int_equal(exists(path_at(top, "a")), ends == 1);
     }
     assert_int_equal(count_files(), 0);
 }
@@ -900,12 +888,12 @@ static void test_staging_is_a_link(void **state)
     sw_stage *s;
 
     (void)state;
-    put(at(top, "elsewhere/precious"), "");
+    put(path_at(top, "elsewhere/precious"), "");
     assert_int_equal(mkdir(out_dir, 0777), 0);
-    assert_int_equal(symlink("../elsewhere", at(out_dir, SW_STAGING_NAME)), 0);
+    assert_int_equal(symlink("../elsewhere", path_at(out_dir, SW_STAGING_NAME)), 0);
     assert_int_equal(sw_stage_open(out_dir, false, NULL, &s, &recovered, &st), SW_EIO);
-    assert_true(exists(at(top, "elsewhere/precious")));
-    assert_false(exists(at(top, "elsewhere/lock")));
+    assert_true(exists(path_at(top, "elsewhere/precious")));
+    assert_false(exists(path_at(top, "elsewhere/lock")));
 }
 
 static void test_room_for_a_file(void **state)
@@ -915,9 +903,9 @@ static void test_room_for_a_file(void **state)
     sw_stage *s = must_open();
 
     (void)state;
-    assert_string_equal(sw_stage_fresh(s)->path, at(out_dir, SW_STAGING_NAME "/new"));
+    assert_string_equal(sw_stage_fresh(s)->path, path_at(out_dir, SW_STAGING_NAME "/new"));
     assert_int_equal(sw_stage_make_room(s, "a/b/x", &st), SW_OK);
-    put(at(out_dir, SW_STAGING_NAME "/new/a/b/x"), "");
+    put(path_at(out_dir, SW_STAGING_NAME "/new/a/b/x"), "");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sw_status_clear(&st);
         assert_int_equal(sw_stage_make_room(s, bad[i], &st), SW_EINPUT);
@@ -972,14 +960,15 @@ static void test_damaged_journal(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        put(at(out_dir, SW_STAGING_NAME "/old/model.safetensors"), "the only copy");
-        put(at(out_dir, SW_STAGING_NAME "/journal"), cases[i].text);
+        put(path_at(out_dir, SW_STAGING_NAME "/old/model.safetensors"), "the only copy");
+        put(path_at(out_dir, SW_STAGING_NAME "/journal"), cases[i].text);
         must_keep(cases[i].text, cases[i].says);
-        assert_true(exists(at(out_dir, SW_STAGING_NAME "/old/model.safetensors")));
-        assert_true(exists(at(out_dir, SW_STAGING_NAME "/journal")));
+        assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/old/model.safetensors")));
+        assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/journal")));
         /* The number stays, and nobody is in. */
         assert_int_equal(
-            strncmp(get(at(out_dir, SW_STAGING_NAME "/lock"), text, sizeof text), "free\nnumber ", 12), 0);
+            strncmp(get(path_at(out_dir, SW_STAGING_NAME "/lock"), text, sizeof text), "free\nnumber ", 12),
+            0);
     }
 }
 
@@ -997,17 +986,17 @@ static void forge(const char *new_name, const char *old_name, uint64_t number)
     struct stat s;
 
     snprintf(lock, sizeof lock, "free\nnumber %016" PRIx64 "\n", number);
-    put(at(out_dir, SW_STAGING_NAME "/lock"), lock);
+    put(path_at(out_dir, SW_STAGING_NAME "/lock"), lock);
     assert_int_equal(sw_journal_fill(&j, files, 2, old, *old_name ? 1 : 0, PRINT, &st), SW_OK);
     for (size_t i = 0; i < 2; i++) {
         char name[200];
 
         snprintf(name, sizeof name, SW_STAGING_NAME "/new/%s", files[i].name);
         if (!strchr(files[i].name, ':') && files[i].name[0] != '/')
-            put(at(out_dir, name), "fresh");
-        j.files[i].ino = stat(at(out_dir, name), &s) == 0 ? (uint64_t)s.st_ino : 1;
+            put(path_at(out_dir, name), "fresh");
+        j.files[i].ino = stat(path_at(out_dir, name), &s) == 0 ? (uint64_t)s.st_ino : 1;
     }
-    assert_int_equal(sw_below_open(at(out_dir, SW_STAGING_NAME), &dir, NULL, &st), SW_OK);
+    assert_int_equal(sw_below_open(path_at(out_dir, SW_STAGING_NAME), &dir, NULL, &st), SW_OK);
     assert_int_equal(statx(dir.fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &x), 0);
     j.home = (sw_journal_home){ 0, x.stx_ino, 0, number };
     if (x.stx_mask & STATX_BTIME)
@@ -1044,7 +1033,7 @@ static void test_what_a_journal_may_name(void **state)
     };
 
     (void)state;
-    put(at(top, "precious.safetensors"), "");
+    put(path_at(top, "precious.safetensors"), "");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t recovered = 0;
@@ -1052,16 +1041,16 @@ static void test_what_a_journal_may_name(void **state)
         remove_all(out_dir);
         for (int k = 0; k < 2; k++)
             if (k == 0 ? *cases[i].old != '\0' : true)
-                put(at(out_dir, k == 0 ? cases[i].old : ".git/config"), "old");
+                put(path_at(out_dir, k == 0 ? cases[i].old : ".git/config"), "old");
         forge(cases[i].name, cases[i].old, 42);
         if (!cases[i].obeyed) {
             must_keep(cases[i].name, "no publication makes or replaces");
-            assert_true(exists(at(out_dir, SW_STAGING_NAME "/new/" NEW_WEIGHTS)));
-            assert_true(!*cases[i].old || exists(at(out_dir, cases[i].old)));
-        } else if (visit(&recovered, &st) || recovered != PRINT || !exists(at(out_dir, cases[i].name))) {
+            assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/new/" NEW_WEIGHTS)));
+            assert_true(!*cases[i].old || exists(path_at(out_dir, cases[i].old)));
+        } else if (visit(&recovered, &st) || recovered != PRINT || !exists(path_at(out_dir, cases[i].name))) {
             fail_msg("%s: %s: %s", cases[i].name, st.file, st.reason);
         }
-        assert_true(exists(at(out_dir, ".git/config")) && exists(at(top, "precious.safetensors")));
+        assert_true(exists(path_at(out_dir, ".git/config")) && exists(path_at(top, "precious.safetensors")));
     }
 }
 
@@ -1077,16 +1066,18 @@ static void test_other_files_than_were_staged(void **state)
 
         remove_all(out_dir);
         forge("config.json", "", 42);
-        put(at(out_dir, "other"), "OTHER");
-        assert_int_equal(rename(at(out_dir, "other"),
-                                at(out_dir, published ? "config.json" : SW_STAGING_NAME "/new/config.json")),
-                         0);
+        put(path_at(out_dir, "other"), "OTHER");
+        assert_int_equal(
+            rename(path_at(out_dir, "other"),
+                   path_at(out_dir, published ? "config.json" : SW_STAGING_NAME "/new/config.json")),
+            0);
         if (published)
-            assert_int_equal(unlink(at(out_dir, SW_STAGING_NAME "/new/config.json")), 0);
+            assert_int_equal(unlink(path_at(out_dir, SW_STAGING_NAME "/new/config.json")), 0);
         assert_int_equal(visit(&recovered, &st), SW_OK);
         assert_int_equal(recovered, 0);
-        assert_false(exists(at(out_dir, NEW_WEIGHTS)));
-        assert_string_equal(get(at(out_dir, "config.json"), text, sizeof text), published ? "OTHER" : "");
+        assert_false(exists(path_at(out_dir, NEW_WEIGHTS)));
+        assert_string_equal(get(path_at(out_dir, "config.json"), text, sizeof text),
+                            published ? "OTHER" : "");
     }
 }
 
@@ -1097,7 +1088,7 @@ static void kill_with_journal(const struct scene *s)
 
     for (put_scene(s);; nth++, put_scene(s)) {
         assert_int_equal(in_child(s, nth, KILL, false), KILLED);
-        if (exists(at(out_dir, SW_STAGING_NAME "/journal")))
+        if (exists(path_at(out_dir, SW_STAGING_NAME "/journal")))
             return;
     }
 }
@@ -1107,7 +1098,7 @@ static void age_lock(void)
 {
     struct timespec times[2] = { { 0, UTIME_OMIT }, { time(NULL) - 700, 0 } };
 
-    utimensat(AT_FDCWD, at(out_dir, SW_STAGING_NAME "/lock"), times, 0);
+    utimensat(AT_FDCWD, path_at(out_dir, SW_STAGING_NAME "/lock"), times, 0);
 }
 
 /* The number that binds journal and directory outlives those who take a dead run's place, and fail there too. */
@@ -1125,7 +1116,7 @@ static void test_a_journal_where_locks_do_not_work(void **state)
         kill_with_journal(s);
         age_lock();
         in_child(NULL, nth, EIO, false);
-        left += exists(at(out_dir, SW_STAGING_NAME "/journal"));
+        left += exists(path_at(out_dir, SW_STAGING_NAME "/journal"));
         if (visit(&recovered, &st) == SW_EUSAGE) {
             age_lock();
             sw_status_clear(&st);
@@ -1266,8 +1257,8 @@ static void test_existing(void **state)
     };
 
     (void)state;
-    put(at(top, "elsewhere/precious"), "");
-    put(at(top, "precious"), "");
+    put(path_at(top, "elsewhere/precious"), "");
+    put(path_at(top, "precious"), "");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
         char got[500] = "", **names;
@@ -1275,16 +1266,16 @@ static void test_existing(void **state)
 
         remove_all(out_dir);
         assert_int_equal(mkdir(out_dir, 0777), 0);
-        assert_int_equal(symlink("../elsewhere", at(out_dir, "behind")), 0);
+        assert_int_equal(symlink("../elsewhere", path_at(out_dir, "behind")), 0);
         for (int k = 0; k < 6 && cases[i].files[k]; k++) {
             char name[300];
             const char *text = strchr(cases[i].files[k], '=');
 
             snprintf(name, sizeof name, "%.*s", (int)strcspn(cases[i].files[k], "="), cases[i].files[k]);
             if (name[0] == '@')
-                assert_int_equal(symlink("../precious", at(out_dir, name + 1)), 0);
+                assert_int_equal(symlink("../precious", path_at(out_dir, name + 1)), 0);
             else
-                put(at(out_dir, name), text ? text + 1 : "");
+                put(path_at(out_dir, name), text ? text + 1 : "");
         }
         assert_int_equal(
             sw_existing_checkpoint(out_dir, NULL, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st),
@@ -1318,9 +1309,9 @@ static void test_publication_check(void **state)
     };
 
     (void)state;
-    put(at(out_dir, "config.json"), "{}");
-    put(at(out_dir, "dir/x"), "");
-    assert_int_equal(symlink("dir", at(out_dir, "link")), 0);
+    put(path_at(out_dir, "config.json"), "{}");
+    put(path_at(out_dir, "dir/x"), "");
+    assert_int_equal(symlink("dir", path_at(out_dir, "link")), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_publication file = { cases[i].name, 1 };
@@ -1340,7 +1331,7 @@ static void test_wrong_size(void **state)
     sw_stage *s = must_open();
 
     (void)state;
-    put(at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "four");
+    put(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "four");
     assert_int_equal(sw_stage_publish(s, &file, 1, NULL, 0, 1, &st), SW_EINTERNAL);
     sw_status_clear(&st);
     must_close(s);

@@ -132,7 +132,7 @@ static void write_file(const world *w, uint32_t file, bool sharded)
         snprintf(path, sizeof path,
                  sharded ? "%s/shard-%05u-model-00001-of-00001.safetensors" : "%s/part-%u.safetensors",
                  w->dir, file + 1);
-        assert_int_equal(sw_path_write(path, all.data, all.len, false, &st), SW_OK);
+        put_file(path, all.data, all.len);
     }
     sw_buf_release(&entries);
     sw_buf_release(&info);
@@ -841,7 +841,7 @@ static void test_narrow(void **state)
     memcpy(bytes, &len, 8);
     memcpy(bytes + 8, text, len);
     memcpy(bytes + 8 + len, data, 12);
-    assert_int_equal(sw_path_write(path, bytes, 8 + len + 12, false, &st), SW_OK);
+    put_file(path, bytes, 8 + len + 12);
     assert_int_equal(sw_checkpoint_open(&comm, path, NULL, &cp, &st), SW_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_read read = { "t", cases[i].offsets, cases[i].shape, out, cases[i].strides ? strides : NULL, 12,
