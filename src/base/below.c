@@ -228,11 +228,12 @@ sw_code sw_below_open_own(const sw_below *b, const char *name, int flags, int *f
 
 sw_code sw_below_refuse(const sw_below *b, const char *name, const char *why, sw_status *st)
 {
-    char *path = name ? sw_path_join(b->path, name, st) : NULL;
-    sw_code code = sw_fail(st, SW_EIO, path ? path : b->path, NULL,
-                           "%s, so no run of ours made it: nothing here is believed or removed; look at it, "
-                           "then move or remove %s",
-                           why, name ? b->path : "it");
+    char *path = sw_path_join(b->path, name, st);
+    sw_code code =
+        sw_fail(st, SW_EIO, path, NULL,
+                "%s, so no run of ours made it: it is neither believed nor removed; look at it, then "
+                "move or remove it",
+                why);
 
     free(path);
     return code;

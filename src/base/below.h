@@ -42,7 +42,7 @@ int sw_below_parent(const sw_below *b, const char *name, const char **last);
 sw_code sw_below_open_own(const sw_below *b, const char *name, int flags, int *fd, bool *missing,
                           sw_status *st);
 
-/* The error of what is not ours: SW_EIO, naming it and why. name NULL = the directory b itself. */
+/* The error of what is not ours: SW_EIO, naming it and why. */
 sw_code sw_below_refuse(const sw_below *b, const char *name, const char *why, sw_status *st);
 
 /* What has the name; s (may be NULL) is filled unless it is MISSING. */
