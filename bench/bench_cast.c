@@ -1,7 +1,9 @@
 /* How fast values are converted, beside memcpy of the same source bytes in the same memory.
  *
- *     bench_cast [MIB [ROUNDS]]   prints GB/s of source bytes, the best of the rounds, for each way to go
- *     bench_cast --check          the same, and fails when F32 to BF16 takes over 1.5 times as long as memcpy */
+ *     bench_cast [MIB [ROUNDS]]   prints GB/s of source bytes, the best of the rounds, for each way
+ *                                 to go
+ *     bench_cast --check          the same, and fails when F32 to BF16 takes over 1.5 times as long
+ *                                 as memcpy */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +48,8 @@ static void dequantize_fp8(const bench *b, const work *w)
         sw_dequant_row_by(w->path, &row, b->src + r * COLUMNS, 0, b->dst + r * size, COLUMNS);
 }
 
-/* Turned round, as a column group of an expert is: rows of COLUMNS blocks, whose scales are the bytes before. */
+/* Turned round, as a column group of an expert is: rows of COLUMNS blocks, whose scales are the
+ * bytes before. */
 static void dequantize_mxfp4(const bench *b, const work *w)
 {
     for (size_t at = 0; b->size - at >= (size_t)COLUMNS * 17; at += (size_t)COLUMNS * 17) {

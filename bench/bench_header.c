@@ -1,5 +1,6 @@
-/* How fast a large header is parsed, and in how much memory: a mixture-of-experts model with sharding info as torch
- * DCP writes it, 330,000 tensors in 76 MB of JSON, whose sharding info has another order than its entries.
+/* How fast a large header is parsed, and in how much memory: a mixture-of-experts model with
+ * sharding info as torch DCP writes it, 330,000 tensors in 76 MB of JSON, whose sharding info has
+ * another order than its entries.
  *
  *     bench_header [TENSORS [ROUNDS]]      prints seconds (best and median) and MiB beyond the text
  *     bench_header --check                 the same, and fails over 64 MiB
@@ -17,7 +18,8 @@
 #define MIB_MAX 64.0
 #define ROUNDS_MAX 100
 
-/* Tensor i in the order of the model: a weight in FP8 and its scales, three of each an expert, 256 experts a layer. */
+/* Tensor i in the order of the model: a weight in FP8 and its scales, three of each an expert, 256
+ * experts a layer. */
 static void tensor_name(uint64_t i, char name[96])
 {
     static const char *const parts[] = { "gate_proj", "up_proj", "down_proj" };
@@ -94,7 +96,8 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The largest resident set since it was forgotten the last time, in MiB; 0 where the system does not tell. */
+/* The largest resident set since it was forgotten the last time, in MiB; 0 where the system does
+ * not tell. */
 static double peak_mib(int forget)
 {
     char line[256];

@@ -1,9 +1,12 @@
-/* Loading each rank's part of a checkpoint onto a new mesh, beside the limit: reading as many bytes.
+/* Loading each rank's part of a checkpoint onto a new mesh, beside the limit: reading as many
+ * bytes.
  *
- *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-m safe|never|always] [-lr] CHECKPOINT rows|columns|grid RANKS
+ *   bench_reader [-t THREADS] [-b BUFFER] [-d DTYPE] [-k ROUNDS] [-m safe|never|always] [-lr]
+ *   CHECKPOINT rows|columns|grid RANKS
  *
- * One rank after the other, as DTensor places them, into memory that has been touched. With -l only the limit runs: THREADS read as many
- * bytes as the rank needs, one after the other, a MiB at a time, into the same memory. With -r they read the very ranges that the rank needs, with a call
+ * One rank after the other, as DTensor places them, into memory that has been touched. With -l only
+ * the limit runs: THREADS read as many bytes as the rank needs, one after the other, a MiB at a
+ * time, into the same memory. With -r they read the very ranges that the rank needs, with a call
  * for each. Prints the seconds of the best round, headers included, and the bytes of all ranks. */
 #include <errno.h>
 #include <fcntl.h>
@@ -137,7 +140,7 @@ static double load(const setup *s, const part *p)
     return now() - begin;
 }
 
-/* ---- the limit ---------------------------------------------------------------------------------------- */
+/* ---- the limit ------------------------------------------------------------------------------- */
 
 /* Bytes [begin, end) of all files, as if they were one, to memory. */
 typedef struct run {
@@ -213,7 +216,7 @@ static double limit(const setup *s, const sw_checkpoint *cp, const part *p, uint
     return now() - start;
 }
 
-/* ---- the limit of calls --------------------------------------------------------------------------------- */
+/* ---- the limit of calls ---------------------------------------------------------------------- */
 
 static void read_range(int fd, char *to, uint64_t n, uint64_t at)
 {
@@ -228,7 +231,8 @@ static void read_range(int fd, char *to, uint64_t n, uint64_t at)
     }
 }
 
-/* What a read shares with a source box, of two dimensions at most: its rows, one call each; all at once where they lie together. */
+/* What a read shares with a source box, of two dimensions at most: its rows, one call each; all at
+ * once where they lie together. */
 static void read_shared(const sw_read *q, const sw_tensor_info *t, const sw_box_info *b, int fd)
 {
     uint64_t lo[2] = { 0, 0 }, n[2] = { 1, 1 }, wide = 1, mine = 1, width = t->bytes / t->elements, at, to;
@@ -314,7 +318,7 @@ static double limit_of_calls(const setup *s, const sw_checkpoint *cp, const part
     return now() - start;
 }
 
-/* ---- rounds ------------------------------------------------------------------------------------------- */
+/* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* Best of the rounds of each rank; the sum of all. */
 static void measure(const setup *s, const sw_checkpoint *cp)

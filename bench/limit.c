@@ -1,12 +1,13 @@
-/* The copy limit of a machine: how fast plain processes move the bytes of some files to where they belong in
- * an output of the same size, with pread and pwrite and nothing else. What a program that has to do the same
- * is measured against.
+/* The copy limit of a machine: how fast plain processes move the bytes of some files to where they
+ * belong in an output of the same size, with pread and pwrite and nothing else. What a program that
+ * has to do the same is measured against.
  *
  *   limit [-e] [-s] [-b BYTES] -n PROCESSES OUTPUT_DIR FILE...
  *
- * The files count as one run of bytes, cut into equal parts, one for each process. They go to disjoint places
- * of OUTPUT_DIR/limit-0, or with -e each into a file of its own; -s makes them durable; -b is the size of a
- * piece. Prints the seconds from the first process's start to the last one's end. */
+ * The files count as one run of bytes, cut into equal parts, one for each process. They go to
+ * disjoint places of OUTPUT_DIR/limit-0, or with -e each into a file of its own; -s makes them
+ * durable; -b is the size of a piece. Prints the seconds from the first process's start to the last
+ * one's end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,10 +1,12 @@
-/* Each rank reads its slice of a checkpoint, sharded or consolidated, whatever number of ranks saved it:
+/* Each rank reads its slice of a checkpoint, sharded or consolidated, whatever number of ranks
+ * saved it:
  *
  *   mpicc read_slice.c $(pkg-config --cflags --libs shardweld) -o read_slice
  *   mpirun -n 4 ./read_slice DIR
  *
- * Every floating-point tensor is cut into slices along its first dimension; a rank reads its own as F32, all of them in one
- * call, and the ranks add up what they hold. Rank 0 prints a line for each tensor: name, shape, sum. */
+ * Every floating-point tensor is cut into slices along its first dimension; a rank reads its own as
+ * F32, all of them in one call, and the ranks add up what they hold. Rank 0 prints a line for each
+ * tensor: name, shape, sum. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,8 +145,8 @@ int main(int argc, char **argv)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     run(&comm, argv[1], &st);
-    /* The error is the same on every rank. It is printed before MPI_Finalize: mpirun ends the others as soon as one rank
-     * has returned an exit status that is not 0. */
+    /* The error is the same on every rank. It is printed before MPI_Finalize: mpirun ends the
+     * others as soon as one rank has returned an exit status that is not 0. */
     if (st.code && comm.rank == 0)
         fprintf(stderr, "read_slice: %s\n", sw_status_message(&st, text, sizeof text));
     sw_comm_mpi_release(&comm);

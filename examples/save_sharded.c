@@ -1,9 +1,10 @@
-/* Save a sharded array straight into a file that transformers and safetensors load, with no shard files in between:
+/* Save a sharded array straight into a file that transformers and safetensors load, with no shard
+ * files in between:
  *
  *     mpirun -n 4 save_sharded OUTPUT_DIR [ROWS COLUMNS]
  *
- * Each rank holds some columns of a matrix (its part of a larger array in memory, hence the strides) and the same bias. Element
- * [r, c] of the matrix is r * COLUMNS + c. */
+ * Each rank holds some columns of a matrix (its part of a larger array in memory, hence the
+ * strides) and the same bias. Element [r, c] of the matrix is r * COLUMNS + c. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 
 #define HALO 2 /* columns on either side that are not saved, as simulations have them */
 
-/* The columns [first, first + columns) of all rows, with a halo around. NULL when there is no memory. */
+/* The columns [first, first + columns) of all rows, with a halo around. NULL when there is no
+ * memory. */
 static float *make_part(uint64_t rows, uint64_t first, uint64_t columns, uint64_t all)
 {
     uint64_t width = columns + 2 * HALO;
@@ -24,7 +26,8 @@ static float *make_part(uint64_t rows, uint64_t first, uint64_t columns, uint64_
     return part;
 }
 
-/* What this rank gives: its columns of "matrix", and all of "bias", of which one rank's copy will be used. */
+/* What this rank gives: its columns of "matrix", and all of "bias", of which one rank's copy will
+ * be used. */
 static sw_code save(const sw_comm *comm, const char *dir, uint64_t rows, uint64_t columns, sw_status *st)
 {
     uint64_t rank = (uint64_t)comm->rank, size = (uint64_t)comm->size;

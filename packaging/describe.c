@@ -1,17 +1,18 @@
-/* The command line, described for man and for bash, from the table that the program itself parses with: what is not in the table cannot be
- * described, and nothing in it can be left out. Runs once, while shardweld is built.
+/* The command line, described for man and for bash, from the table that the program itself parses
+ * with: what is not in the table cannot be described, and nothing in it can be left out. Runs once,
+ * while shardweld is built.
  *   describe man NAME <PROSE >PAGE    section 1; NAME is a command, or shardweld
  *   describe completion >FILE         bash
  *   describe commands                 their names
- * PROSE is a page whose lines that begin with '@' stand for what the table knows: @head, @commands, @options, @status, @see and
- * @synopsis. */
+ * PROSE is a page whose lines that begin with '@' stand for what the table knows: @head, @commands,
+ * @options, @status, @see and @synopsis. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/opts.h"
 
-/* ---- roff --------------------------------------------------------------------------------------- */
+/* ---- roff ------------------------------------------------------------------------------------ */
 
 /* One character that man must show as it is. */
 static void put_char(char c, bool first)
@@ -74,7 +75,7 @@ static void put_prose(const char *text)
         fputs("\\fR", stdout);
 }
 
-/* ---- man pages ---------------------------------------------------------------------------------- */
+/* ---- man pages ------------------------------------------------------------------------------- */
 
 static void man_name(const sw_command *c)
 {
@@ -256,7 +257,7 @@ static int man(const sw_command *c)
     return 0;
 }
 
-/* ---- bash --------------------------------------------------------------------------------------- */
+/* ---- bash ------------------------------------------------------------------------------------ */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -374,7 +375,7 @@ static void completion(void)
           stdout);
 }
 
-/* ---- main --------------------------------------------------------------------------------------- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static void commands(void)
 {

@@ -1,4 +1,5 @@
-/* What stands beside the weights of a consolidated checkpoint, compared with what consolidate would put there; see job.h. */
+/* What stands beside the weights of a consolidated checkpoint, compared with what consolidate would
+ * put there; see job.h. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ static const char hint_index[] = "it was edited, or another program wrote it: we
 static const char hint_asset[] = "it was edited since, or came from elsewhere: --assets DIR names the "
                                  "directory, --no-assets leaves side files out";
 
-/* ---- the index ---------------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static sw_code compare_texts(const char *name, const sw_buf *is, const sw_buf *want, sw_findings *findings,
                              sw_status *st)
@@ -59,7 +60,7 @@ out:
     return sw_findings_take(findings, st);
 }
 
-/* ---- the model's other files -------------------------------------------------------------------------- */
+/* ---- the model's other files ----------------------------------------------------------------- */
 
 /* What is only said of files that are copied is not said here. */
 static sw_code compare_asset(const sw_job *r, sw_asset *a, const sw_config_rule *rule, sw_findings *findings,

@@ -8,9 +8,10 @@
 #include "par/gather.h"
 #include "plan/mappings.h"
 
-/* ---- mappings --------------------------------------------------------------------------------------- */
+/* ---- mappings -------------------------------------------------------------------------------- */
 
-/* Is anything asked for that gives tensors other files, so that the numbers of .hf_metadata are wrong? */
+/* Is anything asked for that gives tensors other files, so that the numbers of .hf_metadata are
+ * wrong? */
 static bool changes_layout(const sw_options *o)
 {
     return o->fqn_map || o->fqn_map_text || o->like || o->max_shard_size || o->single_file;
@@ -92,7 +93,8 @@ out:
     return st->code;
 }
 
-/* A mapping that OUTPUT_DIR has, and that is not replaced, speaks of other shards: it goes with those. */
+/* A mapping that OUTPUT_DIR has, and that is not replaced, speaks of other shards: it goes with
+ * those. */
 static sw_code remove_stale(sw_job *r, const char *name, bool changed, sw_status *st)
 {
     size_t cap = r->nold;
@@ -135,7 +137,7 @@ sw_code sw_beside_list(sw_beside *b, sw_status *st)
     return st->code;
 }
 
-/* ---- staging ---------------------------------------------------------------------------------------- */
+/* ---- staging --------------------------------------------------------------------------------- */
 
 sw_code sw_beside_stage(const sw_beside *b, const sw_stage *stage, sw_status *st)
 {

@@ -54,7 +54,7 @@ sw_code sw_call_begin(const sw_comm *comm, uint64_t hash, const sw_given *g, sw_
     return sw_agree(comm, st);
 }
 
-/* ---- operands ------------------------------------------------------------------------------------- */
+/* ---- operands -------------------------------------------------------------------------------- */
 
 static sw_code take_path(const char **path, char **owned, sw_status *st)
 {

@@ -4,8 +4,8 @@
 
 #include "par/comm.h"
 
-/* Local. A hash of all that decides what is written, and how many collective calls it takes. call: a name for the
- * function. output_dir: NULL = it may differ. */
+/* Local. A hash of all that decides what is written, and how many collective calls it takes. call:
+ * a name for the function. output_dir: NULL = it may differ. */
 uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options *o);
 
 /* What a call was given, with file:// URLs as paths: here operands enter the library. */
@@ -16,12 +16,14 @@ typedef struct sw_given {
     sw_status st; /* what is wrong with them: this rank's own matter until sw_call_begin() */
 } sw_given;
 
-/* Local. opt: NULL = defaults. g: release it with sw_given_release(). Errors, in g->st: SW_EUSAGE (another URL), SW_ENOMEM. */
+/* Local. opt: NULL = defaults. g: release it with sw_given_release(). Errors, in g->st: SW_EUSAGE
+ * (another URL), SW_ENOMEM. */
 void sw_given_take(sw_given *g, const char *in, const char *out, const sw_options *opt);
 void sw_given_release(sw_given *g);
 
-/* Collective. How a call begins: st is emptied; have all ranks come with the same hash, and can all take what they were given? If not, they
- * have nothing more to do together. All ranks return the same.
+/* Collective. How a call begins: st is emptied; have all ranks come with the same hash, and can all
+ * take what they were given? If not, they have nothing more to do together. All ranks return the
+ * same.
  * Errors: SW_EUSAGE, SW_ENOMEM, SW_ECOMM. */
 sw_code sw_call_begin(const sw_comm *comm, uint64_t hash, const sw_given *g, sw_status *st);
 

@@ -9,10 +9,10 @@
 #include "api/job.h"
 #include "base/num.h"
 #include "base/path.h"
-#include "par/assets.h"
+#include "dir/assets.h"
+#include "dir/loadable.h"
 #include "par/gather.h"
 #include "par/like.h"
-#include "par/loader.h"
 #include "par/scan.h"
 #include "plan/numbers.h"
 #include "plan/words.h"
@@ -34,12 +34,13 @@ typedef struct opening {
     sw_checkpoint *cp;
     sw_findings *findings; /* NULL = the first thing that is wrong is the error */
     sw_buf
-        warnings; /* lines, the same on every rank but for those that only rank 0 can know; rank 0 speaks */
+        /* lines, the same on every rank but for those that only rank 0 can know; rank 0 speaks */
+        warnings;
 } opening;
 
 static const char hint_not_in_like[] = "the checkpoint of another model, or the index of another one";
 
-/* ---- path --------------------------------------------------------------------------------------- */
+/* ---- path ------------------------------------------------------------------------------------ */
 
 /* Rank 0. */
 static sw_code look(const char *path, bool *is_dir, sw_status *st)
@@ -74,7 +75,7 @@ static sw_code scan(opening *o, const char *path, sw_status *st)
     return sw_scan_file(o->comm, cp->dir, cp->name, &cp->c, st);
 }
 
-/* ---- --like ------------------------------------------------------------------------------------- */
+/* ---- --like ---------------------------------------------------------------------------------- */
 
 /* Tensors that the index lacks are wrong; those that only the index has may be tied. */
 static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
@@ -120,7 +121,7 @@ out:
     return st->code;
 }
 
-/* ---- what loaders want --------------------------------------------------------------------------- */
+/* ---- what loaders want ----------------------------------------------------------------------- */
 
 /* What only some loaders mind is a warning. */
 static sw_code warn_soft(opening *o, const sw_findings *soft, sw_status *st)
@@ -135,14 +136,14 @@ static sw_code check_loaders(opening *o, sw_status *st)
 {
     sw_findings mine = SW_FINDINGS_INIT, soft = SW_FINDINGS_INIT;
     sw_checkpoint *cp = o->cp;
-    sw_loader_view view = { &cp->c, cp->scan.index_name, &cp->scan.weight_map,
-                            cp->scan.index_name && !cp->scan.index_broken ? &cp->scan.totals : NULL, NULL };
+    sw_loadable_view view = { &cp->c, cp->scan.index_name, &cp->scan.weight_map,
+                              cp->scan.index_name && !cp->scan.index_broken ? &cp->scan.totals : NULL, NULL };
     sw_dir names = { 0 };
 
     if (o->comm->rank == 0 && !sw_dir_list(cp->dir, &names, st)) {
         /* Without an index all of them were taken. */
         view.names = cp->scan.by_index ? &names : NULL;
-        if (!sw_loader_check(&view, &mine, &soft, st))
+        if (!sw_loadable_check(&view, &mine, &soft, st))
             warn_soft(o, &soft, st);
         for (size_t i = 0; i < mine.n && !st->code; i++)
             sw_findings_add_hint(o->findings, mine.items[i].file, mine.items[i].tensor, mine.items[i].reason,
@@ -162,7 +163,7 @@ static sw_code check_sizes(opening *o, sw_status *st)
     return sw_agree(o->comm, st);
 }
 
-/* ---- open --------------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 
 /* Sums that overflow stay at their end; that is told of once. */
 static sw_code sum_up(opening *o, sw_status *st)
@@ -267,7 +268,7 @@ const char *sw_checkpoint_dir(const sw_checkpoint *cp)
     return cp->dir;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 void sw_checkpoint_info_get(const sw_checkpoint *cp, sw_checkpoint_info *info)
 {

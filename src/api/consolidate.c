@@ -1,4 +1,5 @@
-/* sw_consolidate(): the steps in their order. Each is collective, or is done by rank 0 and agreed upon. */
+/* sw_consolidate(): the steps in their order. Each is collective, or is done by rank 0 and agreed
+ * upon. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 #include "par/io.h"
 #include "par/weld.h"
 
-/* Rounds that stay in the processor's cache win on a local file system; a parallel one wants stripes. */
+/* Rounds that stay in the processor's cache win on a local file system; a parallel one wants
+ * stripes. */
 #define BUFFER_LOCAL ((UINT64_C(4) << 20) + SCRATCH_MAX)
 #define BUFFER_SHARED (UINT64_C(64) << 20)
 #define BLOCK (UINT64_C(1) << 20)
@@ -23,10 +25,11 @@
 #define INPUT_MAX (UINT64_C(512) << 10) /* of conversions, by band */
 #define BAND_MAX (UINT64_C(512) << 20)  /* below what MPI-IO components can take in one call */
 
-/* More opens than this at once are a storm for a metadata server: the ranks read their own files and exchange. */
+/* More opens than this at once are a storm for a metadata server: the ranks read their own files
+ * and exchange. */
 #define OPENS_MAX 32768
 
-/* ---- words for the user ------------------------------------------------------------------------- */
+/* ---- words for the user ---------------------------------------------------------------------- */
 
 /* They are the same on every rank; rank 0 speaks. */
 void sw_job_tell_warnings(sw_job *r)
@@ -42,7 +45,7 @@ void sw_job_tell_plan(sw_job *r)
         r->opt->planned(r->opt->user, r->result);
 }
 
-/* ---- options ------------------------------------------------------------------------------------ */
+/* ---- options --------------------------------------------------------------------------------- */
 
 sw_code sw_job_check_options(const sw_job *r, sw_status *st)
 {
@@ -77,7 +80,7 @@ sw_code sw_job_check_options(const sw_job *r, sw_status *st)
     return sw_value_dtypes(o, &cast, &dequantize, st) ? st->code : sw_take_block_size(o, block, st);
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 void sw_job_assign(sw_job *r)
 {
@@ -100,8 +103,9 @@ bool sw_job_converts(const sw_job *r)
     return false;
 }
 
-/* Share the buffer out: what is left for a band is returned. By owner as much goes to what is sent, and to what is converted;
- * by band conversions are done in pieces that stay in the processor's cache. */
+/* Share the buffer out: what is left for a band is returned. By owner as much goes to what is sent,
+ * and to what is converted; by band conversions are done in pieces that stay in the processor's
+ * cache. */
 static uint64_t share_buffer(sw_job *r, uint64_t buffer)
 {
     bool input = sw_job_converts(r);
@@ -116,7 +120,8 @@ static uint64_t share_buffer(sw_job *r, uint64_t buffer)
     return sw_min(r->by_owner ? left : left - r->memory.input, BAND_MAX);
 }
 
-/* How much memory, cut where, filled how: from the options and the file system, which rank 0 looks at. */
+/* How much memory, cut where, filled how: from the options and the file system, which rank 0 looks
+ * at. */
 static sw_code schedule(sw_job *r, sw_status *st)
 {
     uint64_t sizes[2] = { 0 }, buffer, band; /* default buffer, block */
@@ -178,7 +183,8 @@ uint64_t sw_job_fingerprint(const sw_job *r, sw_status *st)
         h = sw_hash_word(sw_hash_word(h, a->size), a->ino);
         h = sw_hash_word(sw_hash_word(h, (uint64_t)a->mtime_ns), (uint64_t)a->ctime_ns);
     }
-    /* config.json is edited by these; and what was published without being verified was not all that is asked for. */
+    /* config.json is edited by these; and what was published without being verified was not all
+     * that is asked for. */
     sw_value_dtypes(r->opt, &cast, &dequantize, st);
     h = sw_hash_word(h, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 | (uint64_t)r->opt->verify);
     return h ? h : 1;
@@ -225,7 +231,8 @@ static sw_code find_input(sw_job *r, sw_status *st)
     if (!r->held && (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st) ||
                      sw_job_list_keep(r, st)))
         return st->code;
-    /* An existing output is refused before the work, unless it may turn out to be what this run asks for. */
+    /* An existing output is refused before the work, unless it may turn out to be what this run
+     * asks for. */
     if (sw_job_is_root(r) && !r->recovered)
         sw_job_look_at_output(r, NULL, st);
     if (sw_agree(r->comm, st))
@@ -252,7 +259,7 @@ static sw_code plan(sw_job *r, sw_status *st)
     return sw_job_fill_result(r, st);
 }
 
-/* ---- writing and publishing --------------------------------------------------------------------- */
+/* ---- writing and publishing ------------------------------------------------------------------ */
 
 sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_status *st)
 {
@@ -323,8 +330,8 @@ static sw_code write_files(sw_job *r, sw_status *st)
     return st->code;
 }
 
-/* A recovery may have completed a publication: if it is what this run asks for, all is done. Else what is there is an existing
- * checkpoint. */
+/* A recovery may have completed a publication: if it is what this run asks for, all is done. Else
+ * what is there is an existing checkpoint. */
 static sw_code judge_output(sw_job *r, sw_status *st)
 {
     /* What is in memory may have other values by now. */
@@ -371,7 +378,7 @@ static sw_code steps(sw_job *r, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 void sw_job_release(sw_job *r)
 {

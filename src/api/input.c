@@ -23,7 +23,8 @@ static sw_code check_node_local(const sw_job *r, sw_status *st)
         "--expect-shards N, the number of ranks that saved, or --like INDEX");
 }
 
-/* What the names of the shards tell, also when there is nothing good to be told of what is in them. */
+/* What the names of the shards tell, also when there is nothing good to be told of what is in
+ * them. */
 static sw_code tell_numbers(sw_job *r, sw_status *st)
 {
     sw_ranges there = SW_RANGES_INIT;

@@ -1,4 +1,5 @@
-/* OUTPUT_DIR: taken, looked at, prepared and published, by rank 0; see job.h. What is the input's is never lost. */
+/* OUTPUT_DIR: taken, looked at, prepared and published, by rank 0; see job.h. What is the input's
+ * is never lost. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,11 +10,11 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
+#include "dir/publish.h"
 #include "par/gather.h"
-#include "par/publish.h"
 #include "par/samedir.h"
 
-/* ---- taking OUTPUT_DIR -------------------------------------------------------------------------- */
+/* ---- taking OUTPUT_DIR ----------------------------------------------------------------------- */
 
 /* Is there a staging directory of a run that was killed? */
 static sw_code has_staging(const sw_job *r, bool *there, sw_status *st)
@@ -36,8 +37,8 @@ sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st)
                    kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
 }
 
-/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at. Otherwise an INPUT_DIR that
- * is not there must not become an OUTPUT_DIR. */
+/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at.
+ * Otherwise an INPUT_DIR that is not there must not become an OUTPUT_DIR. */
 static sw_code take_output(sw_job *r, sw_status *st)
 {
     sw_path_kind in_kind, out_kind;
@@ -77,7 +78,8 @@ sw_code sw_job_open_output(sw_job *r, sw_status *st)
     return sw_comm_bcast(r->comm, &r->same_dir, sizeof r->same_dir, 0, st);
 }
 
-/* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL elsewhere. */
+/* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL
+ * elsewhere. */
 static sw_code input_prefix(const sw_job *r, char **prefix, sw_status *st)
 {
     char *out = realpath(r->out, NULL);
@@ -86,7 +88,8 @@ static sw_code input_prefix(const sw_job *r, char **prefix, sw_status *st)
     size_t n = out ? strlen(out) : 0;
 
     *prefix = NULL;
-    /* Without knowing where they lie, the input cannot be protected; a dry run's OUTPUT_DIR need not be there. */
+    /* Without knowing where they lie, the input cannot be protected; a dry run's OUTPUT_DIR need
+     * not be there. */
     if (!in)
         sw_fail_errno(st, r->in, errno, "cannot resolve");
     else if (!out && out_errno != ENOENT)
@@ -101,8 +104,8 @@ static sw_code input_prefix(const sw_job *r, char **prefix, sw_status *st)
     return st->code;
 }
 
-/* What of OUTPUT_DIR belongs to this rank's input, as names with NULs: all below INPUT_DIR where that lies inside, the files
- * where it is the same. */
+/* What of OUTPUT_DIR belongs to this rank's input, as names with NULs: all below INPUT_DIR where
+ * that lies inside, the files where it is the same. */
 static sw_code list_own_keep(const sw_job *r, sw_buf *names, sw_status *st)
 {
     char *prefix = NULL;
@@ -148,8 +151,9 @@ static bool is_kept(const sw_job *r, const char *name)
     return false;
 }
 
-/* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link to one is not: it may go.
- * Files of another rank's own INPUT_DIR are numbered by another machine: these are known by their names. */
+/* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link
+ * to one is not: it may go. Files of another rank's own INPUT_DIR are numbered by another machine:
+ * these are known by their names. */
 sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *st)
 {
     char *path = sw_path_join(r->out, name, st);
@@ -184,8 +188,8 @@ static sw_code spare_inputs(sw_job *r, sw_status *st)
     return st->code;
 }
 
-/* Rank 0. What is in OUTPUT_DIR already, and may this run replace it? Looked at before the work, and again when the name of the index
- * is known (*index), which may be one of its own. */
+/* Rank 0. What is in OUTPUT_DIR already, and may this run replace it? Looked at before the work,
+ * and again when the name of the index is known (*index), which may be one of its own. */
 sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st)
 {
     sw_path_kind kind;
@@ -223,7 +227,7 @@ sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_sta
     return st->code;
 }
 
-/* ---- before the first byte ---------------------------------------------------------------------- */
+/* ---- before the first byte ------------------------------------------------------------------- */
 
 /* Does a name of OUTPUT_DIR lie in the input's own directory? */
 static bool is_in_input(const sw_job *r, const char *name)
@@ -318,7 +322,8 @@ sw_code sw_job_check_swapped(const sw_job *r, sw_status *st)
     return shards && !whole ? fail_swapped(r, st) : SW_OK;
 }
 
-/* Shards that are none of the input's. Beside those of a plain checkpoint nothing is ever welded. */
+/* Shards that are none of the input's. Beside those of a plain checkpoint nothing is ever
+ * welded. */
 static sw_code judge_shards(sw_job *r, sw_status *st)
 {
     bool shards, whole;
@@ -372,7 +377,8 @@ static sw_publication *list_publications(const sw_job *r, size_t *n, sw_status *
     return p;
 }
 
-/* The model's other files replace what OUTPUT_DIR has of their names: it is one more part of what goes. */
+/* The model's other files replace what OUTPUT_DIR has of their names: it is one more part of what
+ * goes. */
 sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st)
 {
     size_t cap = r->nold;
@@ -469,7 +475,7 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
     return st->code;
 }
 
-/* ---- publishing ----------------------------------------------------------------------------------- */
+/* ---- publishing ------------------------------------------------------------------------------ */
 
 /* Rank 0. */
 sw_code sw_job_publish(sw_job *r, sw_status *st)

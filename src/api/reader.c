@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "par/comm.h"
-#include "par/reader.h"
+#include "read/reader.h"
 
 #define THREADS_MAX 1024u
 

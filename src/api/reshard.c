@@ -1,4 +1,5 @@
-/* sw_reshard(): the input is found, and the bytes move, as in sw_consolidate(); the layout is one of shard files, published as a set. */
+/* sw_reshard(): the input is found, and the bytes move, as in sw_consolidate(); the layout is one
+ * of shard files, published as a set. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +10,9 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
+#include "dir/shardset.h"
 #include "par/gather.h"
 #include "par/samedir.h"
-#include "par/shardset.h"
 #include "plan/shardlayout.h"
 
 /* All that one call holds; born empty. */
@@ -19,8 +20,9 @@ typedef struct reshard {
     sw_job job;
     const sw_sharding *sharding;
     sw_shard_rules rules;
-    sw_layout whole;  /* what a consolidated checkpoint would look like */
-    uint8_t *dtypes;  /* of the outputs, which have others while that is decided; NULL = they have not */
+    sw_layout whole; /* what a consolidated checkpoint would look like */
+    /* of the outputs, which have others while that is decided; NULL = they have not */
+    uint8_t *dtypes;
     sw_shardset *set; /* rank 0 */
     /* rank 0: what is published, the lowest shard last; names are the job's */
     sw_publication *files;
@@ -28,7 +30,7 @@ typedef struct reshard {
     sw_beside beside;
 } reshard;
 
-/* ---- options -------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static sw_code check_options(reshard *s, sw_status *st)
 {
@@ -63,9 +65,10 @@ static sw_code compare_calls(const reshard *s, const sw_given *g, sw_status *st)
     return sw_call_begin(s->job.comm, h, g, st);
 }
 
-/* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
+/* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
 
-/* Rank 0. The input must be there before an OUTPUT_DIR is made; its own files are never replaced. */
+/* Rank 0. The input must be there before an OUTPUT_DIR is made; its own files are never
+ * replaced. */
 static sw_code check_dirs(const sw_job *r, sw_status *st)
 {
     sw_path_kind in_kind, out_kind;
@@ -80,7 +83,8 @@ static sw_code check_dirs(const sw_job *r, sw_status *st)
     return SW_OK;
 }
 
-/* Rank 0. Shard files that are there may not be replaced, unless they turn out to be what this run asks for. */
+/* Rank 0. Shard files that are there may not be replaced, unless they turn out to be what this run
+ * asks for. */
 static sw_code look_at_output(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
@@ -126,7 +130,7 @@ static sw_code check_old(const sw_job *r, sw_status *st)
     return SW_OK;
 }
 
-/* ---- the plan --------------------------------------------------------------------------------------- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 /* Collective. */
 static sw_code find_input(reshard *s, sw_status *st)
@@ -138,7 +142,8 @@ static sw_code find_input(reshard *s, sw_status *st)
     return sw_job_read_headers(r, &r->result->seconds_parse, st);
 }
 
-/* Models that are split by size are as large as they will be when they are welded: with the dtypes that .hf_metadata names. */
+/* Models that are split by size are as large as they will be when they are welded: with the dtypes
+ * that .hf_metadata names. */
 static sw_code expect_dtypes(reshard *s, sw_status *st)
 {
     sw_outputs *o = &s->job.outputs;
@@ -190,8 +195,8 @@ static sw_code lay_out(reshard *s, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
-/* Rank 0. A recovery may have completed a publication: if it is what this run asks for, all is done. Else what is there is an existing
- * checkpoint. */
+/* Rank 0. A recovery may have completed a publication: if it is what this run asks for, all is
+ * done. Else what is there is an existing checkpoint. */
 static sw_code judge_output(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
@@ -224,7 +229,7 @@ static sw_code plan(reshard *s, sw_status *st)
     return sw_job_fill_result(r, st);
 }
 
-/* ---- publishing ------------------------------------------------------------------------------------- */
+/* ---- publishing ------------------------------------------------------------------------------ */
 
 static sw_code check_space(const reshard *s, sw_status *st)
 {

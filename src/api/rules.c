@@ -1,4 +1,5 @@
-/* Which tensors go where, and as what: from the options, .hf_metadata and the input itself; see job.h. */
+/* Which tensors go where, and as what: from the options, .hf_metadata and the input itself; see
+ * job.h. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 
 #define SIZE_DEFAULT UINT64_C(5000000000)
 
-/* ---- names and values ----------------------------------------------------------------------------- */
+/* ---- names and values ------------------------------------------------------------------------ */
 
 #define FLOATS "bf16, fp16, fp32 or fp64"
 #define DEQUANTIZED "bf16, fp16 or fp32"
@@ -126,7 +127,7 @@ sw_code sw_job_decide(sw_job *r, sw_status *st)
     return st->code;
 }
 
-/* ---- the layout ------------------------------------------------------------------------------------- */
+/* ---- the layout ------------------------------------------------------------------------------ */
 
 /* A rule by a map, in the names of the outputs. map may be r->map itself. */
 static sw_code rule_from_map(sw_job *r, sw_layout_kind kind, const sw_map *map, bool by_input,

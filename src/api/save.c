@@ -1,7 +1,8 @@
-/* sw_save_begin() and what follows it: a save in steps, for ranks that hear of one another only through somebody else.
+/* sw_save_begin() and what follows it: a save in steps, for ranks that hear of one another only
+ * through somebody else.
  *
- * The coordinator plans as one process that is told what all ranks hold. What a rank needs to know is an order: where the files are,
- * and a few numbers for each box that it writes. */
+ * The coordinator plans as one process that is told what all ranks hold. What a rank needs to know
+ * is an order: where the files are, and a few numbers for each box that it writes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +27,12 @@ struct sw_save {
     sw_given given;
 };
 
-/* ---- orders --------------------------------------------------------------------------------------- */
+/* ---- orders ---------------------------------------------------------------------------------- */
 
 #define ORDER_MAGIC UINT64_C(0x3272656472647773) /* "swdrder2" */
 
-/* It begins so; behind it: records (sw_choice or sw_place), sizes of the files, then texts with their NULs: the directory, what shard files
- * say of their set, and the names of the files. */
+/* It begins so; behind it: records (sw_choice or sw_place), sizes of the files, then texts with
+ * their NULs: the directory, what shard files say of their set, and the names of the files. */
 typedef struct order_head {
     uint64_t magic, bytes; /* of all of it */
     uint64_t items;        /* hash of the boxes that it was made for */
@@ -123,7 +124,7 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files,
     return SW_OK;
 }
 
-/* ---- the coordinator ------------------------------------------------------------------------------ */
+/* ---- the coordinator ------------------------------------------------------------------------- */
 
 /* What the ranks hold, as far as it can be told from afar. */
 typedef struct described {
@@ -327,7 +328,7 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
     return st->code;
 }
 
-/* ---- every rank ----------------------------------------------------------------------------------- */
+/* ---- every rank ------------------------------------------------------------------------------ */
 
 static sw_code write_shards(const order *o, const sw_held *held, const volatile int *cancel, sw_status *st)
 {

@@ -1,4 +1,5 @@
-/* sw_save_shards(): each rank writes its own boxes, as torch's writer does; rank 0 publishes the set. */
+/* sw_save_shards(): each rank writes its own boxes, as torch's writer does; rank 0 publishes the
+ * set. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static bool is_root(const sw_shard_save *s)
     return s->comm->rank == 0;
 }
 
-/* ---- options -------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static sw_code check_options(const sw_options *o, sw_status *st)
 {
@@ -71,7 +72,7 @@ static sw_code read_map(sw_shard_save *s, sw_status *st)
     return sw_agree(s->comm, st);
 }
 
-/* ---- the files of all ranks ------------------------------------------------------------------------- */
+/* ---- the files of all ranks ------------------------------------------------------------------ */
 
 /* What the others must know of a file. */
 typedef struct file_record {
@@ -185,7 +186,7 @@ static sw_code list_files(sw_shard_save *s, const sw_held *held, uint32_t n, con
     return st->code;
 }
 
-/* ---- OUTPUT_DIR ------------------------------------------------------------------------------------- */
+/* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
 
 static sw_code warn_of_consolidated(const sw_shard_save *s, sw_status *st)
 {
@@ -221,7 +222,8 @@ static sw_code open_output(sw_shard_save *s, sw_status *st)
     return look_at_output(s, st);
 }
 
-/* Rank 0. Without tensors there are no files, and nothing that could be told from a lost checkpoint. */
+/* Rank 0. Without tensors there are no files, and nothing that could be told from a lost
+ * checkpoint. */
 static sw_code prepare_output(sw_shard_save *s, sw_status *st)
 {
     if (s->result->nfiles == 0)
@@ -229,7 +231,7 @@ static sw_code prepare_output(sw_shard_save *s, sw_status *st)
     return s->opt->dry_run ? SW_OK : sw_path_check_space(sw_shardset_dir(s->set), s->out, s->total, st);
 }
 
-/* ---- the steps -------------------------------------------------------------------------------------- */
+/* ---- the steps ------------------------------------------------------------------------------- */
 
 static void count_tensors(sw_shard_save *s)
 {

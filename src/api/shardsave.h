@@ -2,9 +2,9 @@
 #ifndef SW_API_SHARDSAVE_H
 #define SW_API_SHARDSAVE_H
 
+#include "dir/shardset.h"
 #include "format/maps.h"
 #include "par/shards.h"
-#include "par/shardset.h"
 
 /* All that one call holds; born empty, but for comm, out, opt, result and started. */
 typedef struct sw_shard_save {
@@ -20,8 +20,9 @@ typedef struct sw_shard_save {
     sw_shardset *set; /* rank 0 */
     char **old;       /* rank 0: the shard files that are replaced */
     size_t nold;
-    sw_publication *files; /* all ranks' files, as they are published: their names are the result's */
-    uint64_t total;        /* bytes of them */
+    /* all ranks' files, as they are published: their names are the result's */
+    sw_publication *files;
+    uint64_t total; /* bytes of them */
     uint64_t written;
     char *set_text; /* what each file says of all, where this process knows what all ranks hold */
 } sw_shard_save;
@@ -29,8 +30,9 @@ typedef struct sw_shard_save {
 /* Local. The beginning: result is emptied. */
 void sw_shard_save_init(sw_shard_save *s);
 
-/* Local; comm is one process. All that comes before the writing, where this process knows what all n ranks hold: what each of them writes
- * (sw_choice) is appended to choices[0..n). OUTPUT_DIR is held from now on. */
+/* Local; comm is one process. All that comes before the writing, where this process knows what all
+ * n ranks hold: what each of them writes (sw_choice) is appended to choices[0..n). OUTPUT_DIR is
+ * held from now on. */
 sw_code sw_shard_save_begin(sw_shard_save *s, const sw_held *held, uint32_t n, sw_buf *choices,
                             sw_status *st);
 

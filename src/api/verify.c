@@ -1,5 +1,5 @@
-/* sw_verify(), and consolidate's own look at what it wrote: what should be there is planned as for writing, what is there is read, and
- * all that differs is listed. */
+/* sw_verify(), and consolidate's own look at what it wrote: what should be there is planned as for
+ * writing, what is there is read, and all that differs is listed. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ typedef struct verifier {
     sw_verification *result;
 } verifier;
 
-/* ---- memory ----------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static uint64_t whole_units(uint64_t n)
 {
@@ -95,7 +95,7 @@ static sw_code decide_memory(verifier *v, sw_status *st)
     return sw_agree(v->r->comm, st);
 }
 
-/* ---- values ----------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* "element [3, 17] is 1.5, expected 1.25; 12 of 4096 elements differ" */
 static void difference_text(const sw_difference *d, sw_dtype dtype, const uint64_t *index, unsigned ndim,
@@ -177,7 +177,7 @@ out:
     return sw_agree(r->comm, st);
 }
 
-/* ---- replicas --------------------------------------------------------------------------------------- */
+/* ---- replicas -------------------------------------------------------------------------------- */
 
 static sw_code tell_replicas(verifier *v, const sw_differences *found, sw_status *st)
 {
@@ -232,7 +232,7 @@ static sw_code compare_replicas(verifier *v, sw_status *st)
     return sw_agree(r->comm, st);
 }
 
-/* ---- the steps -------------------------------------------------------------------------------------- */
+/* ---- the steps ------------------------------------------------------------------------------- */
 
 static bool asks_for_layout(const sw_options *o)
 {
@@ -358,7 +358,7 @@ static sw_code verify_steps(verifier *v, sw_status *st)
     return sw_findings_gather(r->comm, &v->findings, st);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* The first finding becomes the status, with the number of the others. */
 static sw_code fail_by_findings(const sw_findings *f, sw_status *st)
@@ -428,7 +428,7 @@ void sw_verification_release(sw_verification *result)
     *result = (sw_verification){ 0 };
 }
 
-/* ---- what consolidate has staged -------------------------------------------------------------------- */
+/* ---- what consolidate has staged ------------------------------------------------------------- */
 
 static size_t first_mismatch(const char *a, const char *b)
 {

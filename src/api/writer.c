@@ -1,4 +1,5 @@
-/* sw_save_consolidated(): what the ranks hold in memory takes the place of shard files; the rest is sw_consolidate()'s. */
+/* sw_save_consolidated(): what the ranks hold in memory takes the place of shard files; the rest is
+ * sw_consolidate()'s. */
 #include "api/writer.h"
 
 #include <stdio.h>
@@ -25,7 +26,7 @@ sw_code sw_writer_begin(const sw_comm *comm, const char *call, const sw_given *g
     return st->code;
 }
 
-/* ---- consolidated ----------------------------------------------------------------------------------- */
+/* ---- consolidated ---------------------------------------------------------------------------- */
 
 sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st)
 {

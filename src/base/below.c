@@ -18,7 +18,7 @@
 #include "base/fault.h"
 #include "base/step.h"
 
-/* ---- the way there ------------------------------------------------------------------------------ */
+/* ---- the way there --------------------------------------------------------------------------- */
 
 bool sw_below_is_name(const char *name)
 {
@@ -136,7 +136,7 @@ static sw_code fail_at(const sw_below *b, const char *name, const char *what, sw
     return code;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Takes over path, which may be NULL after an error. */
 static sw_code take(sw_below *out, int fd, char *path, bool *missing, sw_status *st)
@@ -188,7 +188,8 @@ int sw_below_fd(const sw_below *b, const char *name, int flags)
     return fd;
 }
 
-/* Why an open file is not ours alone; NULL = it is. -1: why it could not be opened, NULL for a failure of the system. */
+/* Why an open file is not ours alone; NULL = it is. -1: why it could not be opened, NULL for a
+ * failure of the system. */
 static const char *not_ours(int fd, const struct stat *s, const struct stat *dir)
 {
     if (fd < 0)
@@ -259,7 +260,7 @@ sw_code sw_below_stat(const sw_below *b, const char *name, sw_path_kind *kind, s
     return SW_OK;
 }
 
-/* ---- making ------------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 sw_code sw_below_create(const sw_below *b, const char *name, mode_t mode, int *fd, sw_status *st)
 {
@@ -380,7 +381,7 @@ int sw_below_link(const sw_below *from, const sw_below *to, const char *name)
     return r;
 }
 
-/* ---- removing ----------------------------------------------------------------------------------- */
+/* ---- removing -------------------------------------------------------------------------------- */
 
 sw_code sw_below_unlink(const sw_below *b, const char *name, sw_status *st)
 {
@@ -420,7 +421,8 @@ static sw_code remove_dir(const sw_below *b, const char *name, int parent, const
     return code;
 }
 
-/* One level at a time, so that nobody who puts a link in a directory's place can lead us elsewhere. */
+/* One level at a time, so that nobody who puts a link in a directory's place can lead us
+ * elsewhere. */
 sw_code sw_below_remove_tree(const sw_below *b, const char *name, sw_status *st)
 {
     const char *last;
@@ -439,7 +441,7 @@ sw_code sw_below_remove_tree(const sw_below *b, const char *name, sw_status *st)
     return code;
 }
 
-/* ---- the directory itself ----------------------------------------------------------------------- */
+/* ---- the directory itself -------------------------------------------------------------------- */
 
 sw_code sw_below_list(const sw_below *b, sw_dir *out, sw_status *st)
 {

@@ -29,11 +29,12 @@ void sw_buf_tell_lines(sw_buf *b, void (*tell)(void *user, const char *text), vo
 
 void sw_buf_release(sw_buf *b);
 
-/* Local. Allocate count * size bytes, zeroed; NULL on failure with st filled. count 0 gives a valid pointer. */
+/* Local. Allocate count * size bytes, zeroed; NULL on failure with st filled. count 0 gives a valid
+ * pointer. */
 void *sw_calloc(uint64_t count, uint64_t size, sw_status *st);
 
-/* Local. Grow the array *items (of *cap items of size bytes) so that it can hold need items; doubles.
- * On failure *items stays valid. */
+/* Local. Grow the array *items (of *cap items of size bytes) so that it can hold need items;
+ * doubles. On failure *items stays valid. */
 sw_code sw_grow(void *items, size_t *cap, uint64_t need, size_t size, sw_status *st);
 
 char *sw_strdup(const char *s, sw_status *st);

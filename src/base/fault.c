@@ -1,5 +1,5 @@
-/* Injected failures; see fault.h. One spec at a time, so one counter is enough; it counts the calls that the
- * spec matches, in this process. */
+/* Injected failures; see fault.h. One spec at a time, so one counter is enough; it counts the calls
+ * that the spec matches, in this process. */
 #include "base/fault.h"
 
 #ifdef SW_FAULTS

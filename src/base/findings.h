@@ -1,4 +1,5 @@
-/* What is wrong with a checkpoint, all of it: a list for those who look at checkpoints rather than stop at the first error. */
+/* What is wrong with a checkpoint, all of it: a list for those who look at checkpoints rather than
+ * stop at the first error. */
 #ifndef SW_BASE_FINDINGS_H
 #define SW_BASE_FINDINGS_H
 
@@ -22,8 +23,9 @@ sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, co
 sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
                              const char *hint, sw_status *st);
 
-/* Local. If st holds SW_EINPUT, move what it says into the list and clear it, so that the caller goes on; any other error
- * stays. With f NULL nothing is done: the first error is the end. Returns st->code. */
+/* Local. If st holds SW_EINPUT, move what it says into the list and clear it, so that the caller
+ * goes on; any other error stays. With f NULL nothing is done: the first error is the end. Returns
+ * st->code. */
 sw_code sw_findings_take(sw_findings *f, sw_status *st);
 
 /* Local. The same; the finding gets the hint. */
@@ -39,7 +41,8 @@ void sw_findings_sort(sw_findings *f);
 sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st);
 sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st);
 
-/* Local. Give the list to the caller: an array of *n items that sw_findings_free() frees; f is empty then. */
+/* Local. Give the list to the caller: an array of *n items that sw_findings_free() frees; f is
+ * empty then. */
 sw_finding *sw_findings_hand_over(sw_findings *f, uint64_t *n);
 void sw_findings_free(sw_finding *items, uint64_t n);
 

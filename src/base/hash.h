@@ -1,4 +1,5 @@
-/* Hashes of bytes: a fast one for comparing plans and headers between ranks, a keyed one against an adversary. */
+/* Hashes of bytes: a fast one for comparing plans and headers between ranks, a keyed one against an
+ * adversary. */
 #ifndef SW_BASE_HASH_H
 #define SW_BASE_HASH_H
 
@@ -28,7 +29,7 @@ static inline uint64_t sw_hash(uint64_t seed, const void *data, size_t n)
     return sw_hash_word(h, word);
 }
 
-/* ---- against an adversary ------------------------------------------------------------------------- */
+/* ---- against an adversary -------------------------------------------------------------------- */
 
 #define SW_SIP_ROTATE(x, n) ((x) << (n) | (x) >> (64 - (n)))
 #define SW_SIP_ROUND(v)                                                                                      \
@@ -39,7 +40,8 @@ static inline uint64_t sw_hash(uint64_t seed, const void *data, size_t n)
         v[2] += v[1], v[1] = SW_SIP_ROTATE(v[1], 17) ^ v[2], v[2] = SW_SIP_ROTATE(v[2], 32);                 \
     } while (0)
 
-/* Local. SipHash-1-3 of bytes under a key that nobody outside knows: for tables of names that others chose. */
+/* Local. SipHash-1-3 of bytes under a key that nobody outside knows: for tables of names that
+ * others chose. */
 static inline uint64_t sw_hash_keyed(const uint64_t key[2], const void *data, size_t n)
 {
     uint64_t v[4] = { key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),

@@ -1,5 +1,5 @@
-/* The strict pull parser; see json.h. Headers reach 100 MB and are mostly strings, so these are looked through
- * eight bytes at a time; everything else goes byte by byte. */
+/* The strict pull parser; see json.h. Headers reach 100 MB and are mostly strings, so these are
+ * looked through eight bytes at a time; everything else goes byte by byte. */
 #include "base/json.h"
 
 #include <endian.h>
@@ -12,7 +12,7 @@
 #define HIGH_BITS (0x80 * EACH_BYTE)
 #define UINT_MAX_ALLOWED (UINT64_C(1) << 63)
 
-/* ---- UTF-8 -------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 /* Eight bytes, the first one lowest. */
 static uint64_t load8(const void *p)
@@ -28,8 +28,8 @@ static bool is_between(unsigned char c, unsigned low, unsigned high)
     return c >= low && c <= high;
 }
 
-/* Length of the character at p, 0 = not UTF-8. The second byte has a range of its own where the first one could
- * begin an overlong form, a surrogate or a code over 10ffff. */
+/* Length of the character at p, 0 = not UTF-8. The second byte has a range of its own where the
+ * first one could begin an overlong form, a surrogate or a code over 10ffff. */
 static size_t utf8_char(const unsigned char *p, size_t left)
 {
     unsigned low = 0x80, high = 0xbf;
@@ -70,7 +70,7 @@ const char *sw_utf8_invalid(const char *text, size_t len)
     return NULL;
 }
 
-/* ---- the parser --------------------------------------------------------------------------------- */
+/* ---- the parser ------------------------------------------------------------------------------ */
 
 void sw_json_init(sw_json *j, char *text, size_t len)
 {
@@ -172,10 +172,10 @@ bool sw_json_next(sw_json *j, char closing, bool *first)
     return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : expected(closing));
 }
 
-/* ---- strings ------------------------------------------------------------------------------------ */
+/* ---- strings --------------------------------------------------------------------------------- */
 
-/* A high bit for each byte that ends a plain run: a quote, a backslash, a control character. The borrow of a hit may
- * also mark bytes above it, never below: the lowest mark is always true. */
+/* A high bit for each byte that ends a plain run: a quote, a backslash, a control character. The
+ * borrow of a hit may also mark bytes above it, never below: the lowest mark is always true. */
 static uint64_t special_bytes(uint64_t word)
 {
     uint64_t quote = word ^ ('"' * EACH_BYTE), backslash = word ^ ('\\' * EACH_BYTE);
@@ -190,8 +190,8 @@ static bool is_special(char c)
     return (unsigned char)c < 0x20 || c == '"' || c == '\\';
 }
 
-/* Move the plain bytes at *from to *to, which lies before it. A word is in a register before it is stored, and ends
- * before the word that is read next, so the overlap does no harm. */
+/* Move the plain bytes at *from to *to, which lies before it. A word is in a register before it is
+ * stored, and ends before the word that is read next, so the overlap does no harm. */
 static void move_plain(char **to, char **from, const char *end)
 {
     char *d = *to, *s = *from;
@@ -353,14 +353,15 @@ bool sw_json_string(sw_json *j, char **s, size_t *len)
     return true;
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------ */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-/* The digits at j->at as a number; those that would overflow make *n larger than any that is allowed. */
+/* The digits at j->at as a number; those that would overflow make *n larger than any that is
+ * allowed. */
 static void take_uint(sw_json *j, uint64_t *n)
 {
     const uint64_t enough = UINT64_MAX / 10 - 1;
@@ -389,7 +390,8 @@ bool sw_json_uint(sw_json *j, uint64_t *n)
     return *n <= UINT_MAX_ALLOWED || sw_json_fail(j, "a number over 2^63");
 }
 
-/* A number as serde_json holds it while it reads: digits x 10^exponent, digits that do not fit dropped. */
+/* A number as serde_json holds it while it reads: digits x 10^exponent, digits that do not fit
+ * dropped. */
 typedef struct number {
     uint64_t digits;
     int64_t exponent;
@@ -413,7 +415,8 @@ static bool take_digits(sw_json *j, number *n, bool fraction)
 
 static bool take_exponent(sw_json *j, number *n)
 {
-    const int64_t enough = INT64_C(1) << 40; /* beyond any exponent that digits of a header could balance */
+    /* beyond any exponent that digits of a header could balance */
+    const int64_t enough = INT64_C(1) << 40;
     int64_t e = 0;
     bool negative = false;
 
@@ -427,7 +430,8 @@ static bool take_exponent(sw_json *j, number *n)
     return true;
 }
 
-/* serde_json multiplies digits by a power of ten in doubles and refuses an infinity. Below 1e289 there is none. */
+/* serde_json multiplies digits by a power of ten in doubles and refuses an infinity. Below 1e289
+ * there is none. */
 static bool is_finite(const number *n)
 {
     static const double powers[] = { 1e289, 1e290, 1e291, 1e292, 1e293, 1e294, 1e295, 1e296, 1e297, 1e298,
@@ -461,7 +465,7 @@ static bool skip_number(sw_json *j)
     return is_finite(&n) || sw_json_fail(j, "a number beyond the range of a double");
 }
 
-/* ---- values that nobody asked for ---------------------------------------------------------------- */
+/* ---- values that nobody asked for ------------------------------------------------------------ */
 
 static bool skip_word(sw_json *j, const char *word)
 {

@@ -1,9 +1,9 @@
 /* A strict pull parser for JSON text in memory, as (pointer, length), never NUL-terminated.
  *
- * It follows RFC 8259 as serde_json does: UTF-8 is checked by the caller once (sw_utf8_invalid), strings are
- * unescaped in place, lone surrogates and raw control characters are refused, so are numbers that overflow a
- * double, and nesting ends at SW_JSON_DEPTH. For headers and sharding info, which are hostile and large; small
- * files go through jansson. */
+ * It follows RFC 8259 as serde_json does: UTF-8 is checked by the caller once (sw_utf8_invalid),
+ * strings are unescaped in place, lone surrogates and raw control characters are refused, so are
+ * numbers that overflow a double, and nesting ends at SW_JSON_DEPTH. For headers and sharding info,
+ * which are hostile and large; small files go through jansson. */
 #ifndef SW_BASE_JSON_H
 #define SW_BASE_JSON_H
 
@@ -17,14 +17,17 @@ typedef struct sw_json {
     unsigned depth;
     const char *error; /* what is wrong with the text, NULL = nothing yet; set once */
 
-    /* Called by sw_json_skip() for each key of each object it passes, so that the caller can look for
-     * duplicates; keys of one object share a number. False ends the parse. NULL = not wanted. */
+    /* Called by sw_json_skip() for each key of each object it passes, so that the caller can look
+     * for duplicates; keys of one object share a number. False ends the parse. NULL = not
+     * wanted. */
     bool (*key)(void *ctx, uint32_t object, const char *s, size_t len);
     void *ctx;
-    uint32_t objects; /* the next number; the caller may take some for objects that it parses itself */
+    /* the next number; the caller may take some for objects that it parses itself */
+    uint32_t objects;
 } sw_json;
 
-/* Local. The first byte that is not UTF-8 (no overlong forms, no surrogates), or NULL. Fast on ASCII. */
+/* Local. The first byte that is not UTF-8 (no overlong forms, no surrogates), or NULL. Fast on
+ * ASCII. */
 const char *sw_utf8_invalid(const char *text, size_t len);
 
 /* Local. Start on text, which is changed by the strings taken from it. Sets every member. */
@@ -36,8 +39,8 @@ void sw_json_init(sw_json *j, char *text, size_t len);
 bool sw_json_take(sw_json *j, char c);
 /* Look at the next character other than white space without taking it; '\0' at the end. */
 char sw_json_peek(sw_json *j);
-/* A string, unescaped in place and NUL-terminated there (the NUL takes the closing quote's place or an
- * earlier one). It may hold NULs of its own: compare *len with strlen. */
+/* A string, unescaped in place and NUL-terminated there (the NUL takes the closing quote's place or
+ * an earlier one). It may hold NULs of its own: compare *len with strlen. */
 bool sw_json_string(sw_json *j, char **s, size_t *len);
 /* An integer from 0 to 2^63 without sign, fraction or exponent. */
 bool sw_json_uint(sw_json *j, uint64_t *n);
@@ -53,14 +56,16 @@ uint64_t sw_json_pos(const sw_json *j);
 /* Members of an object and items of an array:
  *     if (sw_json_open(j, '{'))
  *         while (sw_json_next(j, '}', &first)) ...
- * first is true before the first call. sw_json_next() is false at the closing bracket, which it takes, or on an error. */
+ * first is true before the first call. sw_json_next() is false at the closing bracket, which it
+ * takes, or on an error. */
 bool sw_json_open(sw_json *j, char bracket);
 bool sw_json_next(sw_json *j, char closing, bool *first);
 
-/* ---- writing: exact text ------------------------------------------------------------------------ */
+/* ---- writing: exact text --------------------------------------------------------------------- */
 
-/* Append s as a JSON string in quotes. serde: raw UTF-8, only what must be is escaped (\" \\ \b \t \n \f \r,
- * \u00xx for other control characters). python: as json.dumps with ensure_ascii (\uxxxx, surrogate pairs). */
+/* Append s as a JSON string in quotes. serde: raw UTF-8, only what must be is escaped (\" \\ \b \t
+ * \n \f \r, \u00xx for other control characters). python: as json.dumps with ensure_ascii (\uxxxx,
+ * surrogate pairs). */
 sw_code sw_json_add_serde(sw_buf *b, const char *s, size_t len, sw_status *st);
 sw_code sw_json_add_python(sw_buf *b, const char *s, size_t len, sw_status *st);
 

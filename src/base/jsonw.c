@@ -1,8 +1,10 @@
-/* Writing JSON strings, byte for byte as two other programs do: serde_json (safetensors headers) and
- * Python's json.dumps (index files). Called once per tensor name, so plain runs are appended whole. */
+/* Writing JSON strings, byte for byte as two other programs do: serde_json (safetensors headers)
+ * and Python's json.dumps (index files). Called once per tensor name, so plain runs are appended
+ * whole. */
 #include "base/json.h"
 
-/* What follows the backslash for the characters that both writers escape in two letters; 0 = none. */
+/* What follows the backslash for the characters that both writers escape in two letters; 0 =
+ * none. */
 static char short_escape(unsigned char c)
 {
     switch (c) {

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* Local. The largest resident set so far, bytes; 0 = not known. getrusage() would count what was there before exec, too. */
+/* Local. The largest resident set so far, bytes; 0 = not known. getrusage() would count what was
+ * there before exec, too. */
 uint64_t sw_peak_memory(void);
 
 #endif

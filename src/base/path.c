@@ -1,5 +1,6 @@
-/* Files and directories; see path.h. What all functions share: a call that a signal interrupted is made again,
- * an error names the path and the reason of the system, and nothing is ever followed out of a tree. */
+/* Files and directories; see path.h. What all functions share: a call that a signal interrupted is
+ * made again, an error names the path and the reason of the system, and nothing is ever followed
+ * out of a tree. */
 #include "base/path.h"
 #include "base/sort.h"
 #include "base/step.h"
@@ -46,7 +47,7 @@ bool sw_path_same(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* ---- open files --------------------------------------------------------------------------------- */
+/* ---- open files ------------------------------------------------------------------------------ */
 
 static int open_retry(const char *path, int flags, mode_t mode)
 {
@@ -58,7 +59,8 @@ static int open_retry(const char *path, int flags, mode_t mode)
     return fd;
 }
 
-/* The one way to open what is there for reading. What has become a pipe since it was looked at must not make anybody wait. */
+/* The one way to open what is there for reading. What has become a pipe since it was looked at must
+ * not make anybody wait. */
 static sw_code open_to_read(const char *path, const char *show, bool any, bool *missing, int *fd,
                             sw_status *st)
 {
@@ -179,7 +181,8 @@ sw_code sw_fd_sync(int fd, const char *show, sw_status *st)
     return fsync_retry(fd) ? sw_fail_errno(st, show, errno, "cannot sync") : SW_OK;
 }
 
-/* The descriptor is gone whatever close says, so it is never called twice; EINTR tells of no lost data. */
+/* The descriptor is gone whatever close says, so it is never called twice; EINTR tells of no lost
+ * data. */
 sw_code sw_fd_close(int fd, const char *show, sw_status *st)
 {
     int r;
@@ -193,7 +196,7 @@ sw_code sw_fd_close(int fd, const char *show, sw_status *st)
     return r != 0 && errno != EINTR ? sw_fail_errno(st, show, errno, "cannot close") : SW_OK;
 }
 
-/* ---- whole files -------------------------------------------------------------------------------- */
+/* ---- whole files ----------------------------------------------------------------------------- */
 
 /* A writer may still come to a pipe that nobody has written to: not for ever. */
 #define WRITER_SECONDS 10
@@ -215,7 +218,8 @@ static bool wait_for_pipe(int fd, const char *show, bool eof, uint64_t *waited, 
     return true;
 }
 
-/* To the end by read(2), so that pipes (a shell's <(...)) work too; the descriptor does not block. */
+/* To the end by read(2), so that pipes (a shell's <(...)) work too; the descriptor does not
+ * block. */
 static sw_code read_all(int fd, const char *show, uint64_t max, const volatile int *cancel, sw_buf *b,
                         sw_status *st)
 {
@@ -290,7 +294,7 @@ sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *can
     return read_whole(path, path, max, true, cancel, b, NULL, st);
 }
 
-/* ---- looking ------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 static sw_path_kind kind_of(const struct stat *s)
 {
@@ -396,10 +400,10 @@ void sw_dir_release(sw_dir *d)
     memset(d, 0, sizeof *d);
 }
 
-/* ---- changing directories ----------------------------------------------------------------------- */
+/* ---- changing directories -------------------------------------------------------------------- */
 
-/* One part of a path. What is there already is fine if it is a directory, whatever mkdir says: some file
- * systems complain of missing permission or of being read-only first. */
+/* One part of a path. What is there already is fine if it is a directory, whatever mkdir says: some
+ * file systems complain of missing permission or of being read-only first. */
 static sw_code make_part(const char *path, bool *made, sw_status *st)
 {
     struct stat s;
@@ -411,7 +415,8 @@ static sw_code make_part(const char *path, bool *made, sw_status *st)
     return sw_fail_errno(st, path, err == EEXIST ? ENOTDIR : err, "cannot make the directory");
 }
 
-/* The length of path up to the end of the part that begins at or behind from: 0 when there is none. */
+/* The length of path up to the end of the part that begins at or behind from: 0 when there is
+ * none. */
 static size_t part_end(const char *path, size_t from)
 {
     from += strspn(path + from, "/");
@@ -483,7 +488,7 @@ sw_code sw_path_sync_dir(const char *path, sw_status *st)
     return code;
 }
 
-/* ---- file systems ------------------------------------------------------------------------------- */
+/* ---- file systems ---------------------------------------------------------------------------- */
 
 sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st)
 {
@@ -515,8 +520,8 @@ sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, s
     return SW_OK;
 }
 
-/* File systems that other machines may see, by the number that statfs(2) gives. FUSE and 9p may be either; the
- * careful answer is yes. */
+/* File systems that other machines may see, by the number that statfs(2) gives. FUSE and 9p may be
+ * either; the careful answer is yes. */
 static const struct {
     uint32_t magic;
     const char *name;

@@ -1,8 +1,10 @@
-/* Files and directories by their paths, links followed; what a run makes it makes below a directory that it holds open (below.h). No
- * other place opens, reads, syncs and lists. All functions are local. Each names the path in its error; code SW_EIO, or SW_ENOMEM. Interrupted calls are repeated.
- * Every system call goes through SW_FAULT (fault.h), so that tests can make each of them fail; the site has the
- * name of the call: open read write close fsync stat mkdir rename unlink rmdir opendir readdir statfs fallocate.
- * show is the name for messages where it is not the path itself. */
+/* Files and directories by their paths, links followed; what a run makes it makes below a directory
+ * that it holds open (below.h). No other place opens, reads, syncs and lists. All functions are
+ * local. Each names the path in its error; code SW_EIO, or SW_ENOMEM. Interrupted calls are
+ * repeated. Every system call goes through SW_FAULT (fault.h), so that tests can make each of them
+ * fail; the site has the name of the call: open read write close fsync stat mkdir rename unlink
+ * rmdir opendir readdir statfs fallocate. show is the name for messages where it is not the path
+ * itself. */
 #ifndef SW_BASE_PATH_H
 #define SW_BASE_PATH_H
 
@@ -11,7 +13,7 @@
 
 #include "base/buf.h"
 
-/* ---- paths and whole files ---------------------------------------------------------------------- */
+/* ---- paths and whole files ------------------------------------------------------------------- */
 
 /* dir + "/" + name, newly allocated; NULL on failure. */
 char *sw_path_join(const char *dir, const char *name, sw_status *st);
@@ -25,41 +27,46 @@ static inline int64_t sw_path_ns(const struct timespec *t)
 /* Local. Are they of one file? */
 bool sw_path_same(const struct stat *a, const struct stat *b);
 
-/* The directory that a path's last part is in ("." where it has none), newly allocated; NULL on failure. And that last part, in path. */
+/* The directory that a path's last part is in ("." where it has none), newly allocated; NULL on
+ * failure. And that last part, in path. */
 char *sw_path_dir(const char *path, sw_status *st);
 const char *sw_path_name(const char *path);
 
-/* A whole regular file into b (emptied first); anything else is SW_EINPUT, and nobody waits for it. At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with
- * SW_OK, where the file does not exist. show = the name for messages (NULL: path). */
+/* A whole regular file into b (emptied first); anything else is SW_EINPUT, and nobody waits for it.
+ * At most max bytes, else SW_EINPUT. *missing (may be NULL) is set, with SW_OK, where the file does
+ * not exist. show = the name for messages (NULL: path). */
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
                      sw_status *st);
 
-/* The same for what a person names, which may be a pipe or a device: waits for whoever writes into it, but not longer than until *cancel
- * (may be NULL) is raised (SW_ECANCEL), and for somebody to begin at most 10 s. */
+/* The same for what a person names, which may be a pipe or a device: waits for whoever writes into
+ * it, but not longer than until *cancel (may be NULL) is raised (SW_ECANCEL), and for somebody to
+ * begin at most 10 s. */
 sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *cancel, sw_buf *b,
                          sw_status *st);
 
-/* ---- open files --------------------------------------------------------------------------------- */
+/* ---- open files ------------------------------------------------------------------------------ */
 
-/* Open a regular file for reading; close-on-exec. *fd is -1 on failure. show = NULL: path. Errors: SW_EIO; SW_EINPUT for what is no
- * regular file. */
+/* Open a regular file for reading; close-on-exec. *fd is -1 on failure. show = NULL: path. Errors:
+ * SW_EIO; SW_EINPUT for what is no regular file. */
 sw_code sw_fd_open(const char *path, const char *show, int *fd, sw_status *st);
 
 /* The rest of an open file into b (emptied first), which may be at most max bytes. */
 sw_code sw_fd_read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_status *st);
 
-/* Exactly n bytes at offset from an open file. A file that ends before is SW_EINPUT ("shorter than ..."). */
+/* Exactly n bytes at offset from an open file. A file that ends before is SW_EINPUT ("shorter than
+ * ..."). */
 sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t at, sw_status *st);
 
 /* All n bytes at offset. A short write goes on; a write of 0 is ENOSPC. */
 sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, uint64_t at, sw_status *st);
 
-/* Make sure that size bytes from the beginning of the file can be written, where the file system can promise
- * it; the file grows to that size. One that cannot is no error; no space, no quota or a limit is: SW_EIO. */
+/* Make sure that size bytes from the beginning of the file can be written, where the file system
+ * can promise it; the file grows to that size. One that cannot is no error; no space, no quota or a
+ * limit is: SW_EIO. */
 sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st);
 
-/* Is it good to reserve on a file system with this number of statfs(2)? On btrfs what is reserved is never compressed: data of
- * zeros took 30 times the space. */
+/* Is it good to reserve on a file system with this number of statfs(2)? On btrfs what is reserved
+ * is never compressed: data of zeros took 30 times the space. */
 bool sw_fs_reserves(uint32_t magic);
 
 /* fsync an open file. */
@@ -68,23 +75,24 @@ sw_code sw_fd_sync(int fd, const char *show, sw_status *st);
 /* Close; an error counts (it can be the only word of a lost write). fd < 0 is fine. */
 sw_code sw_fd_close(int fd, const char *show, sw_status *st);
 
-/* ---- changing directories ----------------------------------------------------------------------- */
+/* ---- changing directories -------------------------------------------------------------------- */
 
 /* mkdir -p with mode 0777 & ~umask. *made (may be NULL) tells whether the last part was made. */
 sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st);
 
-/* The same; *kept: so many leading characters of path name what was there before (strlen(path): all of it). Set,
- * as far as it got, also on an error. */
+/* The same; *kept: so many leading characters of path name what was there before (strlen(path): all
+ * of it). Set, as far as it got, also on an error. */
 sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st);
 
-/* Remove the directories that make up the tail of path, the last one first, down to (and without) the one that the
- * first kept characters name. Those that are not empty, or cannot be removed, stay: there is no error. */
+/* Remove the directories that make up the tail of path, the last one first, down to (and without)
+ * the one that the first kept characters name. Those that are not empty, or cannot be removed,
+ * stay: there is no error. */
 void sw_path_rmdirs(const char *path, size_t kept);
 
 /* fsync a directory; EINVAL and ENOTSUP from it are no error. */
 sw_code sw_path_sync_dir(const char *path, sw_status *st);
 
-/* ---- looking ------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 typedef enum sw_path_kind {
     SW_PATH_MISSING,
@@ -97,10 +105,12 @@ typedef enum sw_path_kind {
 /* What is there, links followed; s (may be NULL) is filled for FILE and DIR. */
 sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
 
-/* The same for the name itself: a link, wherever it leads, is SW_PATH_OTHER. s is filled unless MISSING. */
+/* The same for the name itself: a link, wherever it leads, is SW_PATH_OTHER. s is filled unless
+ * MISSING. */
 sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
 
-/* Names in a directory without "." and "..", sorted by bytes; all NUL-terminated in names, n of them. */
+/* Names in a directory without "." and "..", sorted by bytes; all NUL-terminated in names, n of
+ * them. */
 typedef struct sw_dir {
     char **names;
     size_t n, cap;
@@ -111,7 +121,8 @@ sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st);
 sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st);
 void sw_dir_release(sw_dir *d);
 
-/* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does not tell. */
+/* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does
+ * not tell. */
 sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st);
 
 /* Local. Fail with SW_EIO when so many are not free. show: its name for messages. */
@@ -119,14 +130,16 @@ sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, s
 
 /* The kind of file system. */
 typedef struct sw_fs {
-    bool shared;      /* a network or parallel file system: other machines may see it, large blocks pay */
+    /* a network or parallel file system: other machines may see it, large blocks pay */
+    bool shared;
     bool nfs;         /* it is NFS */
     const char *name; /* "nfs", "lustre", ...; "local" when it is none of those known */
     uint64_t block;   /* bytes that it likes to be written at once (st_blksize) */
 } sw_fs;
 sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st);
 
-/* Local. Is the file only seen by this machine, and by no other name of another file system (overlayfs)? false when it cannot be told. */
+/* Local. Is the file only seen by this machine, and by no other name of another file system
+ * (overlayfs)? false when it cannot be told. */
 bool sw_fd_is_local(int fd);
 
 /* The same for a path that need not exist yet: of the nearest of its parents that does. */

@@ -24,7 +24,8 @@ sw_code sw_ranges_add(sw_ranges *r, uint64_t from, uint64_t to, sw_status *st);
 /* Local. Add the numbers of 1..n that r lacks to out, which is empty. Errors: SW_ENOMEM. */
 sw_code sw_ranges_lacking(const sw_ranges *r, uint64_t n, sw_ranges *out, sw_status *st);
 
-/* Local. Append "1 to 8" or "2, 3, 7"; of a longer list the first numbers and "...". Errors: SW_ENOMEM. */
+/* Local. Append "1 to 8" or "2, 3, 7"; of a longer list the first numbers and "...". Errors:
+ * SW_ENOMEM. */
 sw_code sw_ranges_words(const sw_ranges *r, sw_buf *out, sw_status *st);
 
 /* Local. How many numbers, and the highest (0 = none). */

@@ -1,8 +1,9 @@
 /* Rows from memory to memory; see rows.h.
  *
- * The processor fetches ahead within a run of bytes, and begins anew with each row: a row of 2 KiB whose neighbours are 8 KiB away comes
- * at little more than half the speed of memory. Eight rows at a time, a cache line of each in turn, keep as many fetches going as
- * one long run does; and stores that bypass the caches spare reading what is overwritten. */
+ * The processor fetches ahead within a run of bytes, and begins anew with each row: a row of 2 KiB
+ * whose neighbours are 8 KiB away comes at little more than half the speed of memory. Eight rows at
+ * a time, a cache line of each in turn, keep as many fetches going as one long run does; and stores
+ * that bypass the caches spare reading what is overwritten. */
 #include "base/rows.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@
 
 #include "base/num.h"
 
-/* ---- short rows ------------------------------------------------------------------------------------- */
+/* ---- short rows ------------------------------------------------------------------------------ */
 
 /* Inline for the sake of a constant row. */
 static inline void copy_each(char *to, const char *from, uint64_t row, const sw_rows *r)
@@ -47,14 +48,15 @@ void sw_rows_copy(char *to, const char *from, const sw_rows *rows)
     }
 }
 
-/* ---- long rows -------------------------------------------------------------------------------------- */
+/* ---- long rows ------------------------------------------------------------------------------- */
 
 #ifdef __SSE2__
 
 #define LINE 64u
 #define TOGETHER 8u
 
-/* A line of the cache, and nobody reads it before it is written. In four registers: an array would go through memory. */
+/* A line of the cache, and nobody reads it before it is written. In four registers: an array would
+ * go through memory. */
 static inline void stream_line(char *to, const char *from)
 {
     const __m128i *in = (const __m128i *)(const void *)from;
@@ -68,8 +70,8 @@ static inline void stream_line(char *to, const char *from)
     _mm_stream_si128(out + 3, d);
 }
 
-/* At most TOGETHER rows. What lies before the first whole line of the target, and behind the last one that all rows have, is copied in
- * the ordinary way. */
+/* At most TOGETHER rows. What lies before the first whole line of the target, and behind the last
+ * one that all rows have, is copied in the ordinary way. */
 static void stream_some(char *to, const char *from, const sw_rows *r, unsigned count)
 {
     uint64_t lines = r->row / LINE, head[TOGETHER];

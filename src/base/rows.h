@@ -14,8 +14,9 @@ typedef struct sw_rows {
 /* Local. Copy the rows at from to where they go, the first one to to. */
 void sw_rows_copy(char *to, const char *from, const sw_rows *rows);
 
-/* Local. The same past the processor's caches, for more memory than they hold and which nobody is about to look at; it is faster where
- * rows lie far apart, because several are under way at once. Rows of less than SW_ROWS_STREAM bytes are copied as above. */
+/* Local. The same past the processor's caches, for more memory than they hold and which nobody is
+ * about to look at; it is faster where rows lie far apart, because several are under way at once.
+ * Rows of less than SW_ROWS_STREAM bytes are copied as above. */
 void sw_rows_stream(char *to, const char *from, const sw_rows *rows);
 
 #define SW_ROWS_STREAM 512u

@@ -47,8 +47,8 @@ static bool whole_part(const char *s, size_t n, uint64_t unit, uint64_t *bytes)
     return sw_mul(*bytes, unit, bytes);
 }
 
-/* The n digits behind a point times unit, rounded down. From the last digit on: dropping the remainder at each step
- * gives the same as dropping it once. */
+/* The n digits behind a point times unit, rounded down. From the last digit on: dropping the
+ * remainder at each step gives the same as dropping it once. */
 static uint64_t fraction_part(const char *s, size_t n, uint64_t unit)
 {
     uint64_t bytes = 0;

@@ -1,5 +1,5 @@
-/* Radix sort, lowest byte first; see sort.h. Bytes that are the same in all keys cost nothing, so small numbers sort
- * as fast as their width. */
+/* Radix sort, lowest byte first; see sort.h. Bytes that are the same in all keys cost nothing, so
+ * small numbers sort as fast as their width. */
 #include "base/sort.h"
 
 #include <stdlib.h>

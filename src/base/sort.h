@@ -1,4 +1,5 @@
-/* Sorting: many 64-bit numbers that each carry an index, in linear time whatever they are; and names. */
+/* Sorting: many 64-bit numbers that each carry an index, in linear time whatever they are; and
+ * names. */
 #ifndef SW_BASE_SORT_H
 #define SW_BASE_SORT_H
 
@@ -9,11 +10,13 @@ typedef struct sw_sort_item {
     uint32_t index;
 } sw_sort_item;
 
-/* Local. Sort n items by key; equal keys keep their order. Takes as much memory again while it works.
+/* Local. Sort n items by key; equal keys keep their order. Takes as much memory again while it
+ * works.
  * Errors: SW_ENOMEM. */
 sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st);
 
-/* Local. For qsort and bsearch of arrays of strings (char *): by bytes, which is by code points for UTF-8. */
+/* Local. For qsort and bsearch of arrays of strings (char *): by bytes, which is by code points for
+ * UTF-8. */
 int sw_by_bytes(const void *a, const void *b);
 
 #endif

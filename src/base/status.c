@@ -103,3 +103,10 @@ char *sw_status_message(const sw_status *st, char *text, size_t n)
              who);
     return text;
 }
+
+sw_code sw_check_cancel(const volatile int *cancel, sw_status *st)
+{
+    if (cancel && *cancel)
+        return sw_fail(st, SW_ECANCEL, NULL, NULL, "interrupted by a signal");
+    return SW_OK;
+}

@@ -10,17 +10,20 @@
 #define SW_PRINTF(fmt, args)
 #endif
 
-/* Local. Record an error and return its code. A status that already holds one keeps it (and its code is
- * returned): the first cause wins. file and tensor may be NULL; they are made harmless. */
+/* Local. Record an error and return its code. A status that already holds one keeps it (and its
+ * code is returned): the first cause wins. file and tensor may be NULL; they are made harmless. */
 sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)
     SW_PRINTF(5, 6);
 
-/* Local. The same for a failed system call: the reason is "what: strerror(err)"; the code is SW_EIO, or
- * SW_ENOMEM for ENOMEM. what says what was tried, e.g. "cannot open". */
+/* Local. The same for a failed system call: the reason is "what: strerror(err)"; the code is
+ * SW_EIO, or SW_ENOMEM for ENOMEM. what says what was tried, e.g. "cannot open". */
 sw_code sw_fail_errno(sw_status *st, const char *file, int err, const char *what);
 
 /* Local. An allocation of n bytes failed. */
 sw_code sw_fail_nomem(sw_status *st, uint64_t n);
+
+/* Local. SW_ECANCEL when the flag is raised; NULL = there is none. */
+sw_code sw_check_cancel(const volatile int *cancel, sw_status *st);
 
 void sw_status_clear(sw_status *st);
 

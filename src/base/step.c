@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* The only thing that goes with a thread and not with an argument: else every function that opens or reads would have one more. */
+/* The only thing that goes with a thread and not with an argument: else every function that opens
+ * or reads would have one more. */
 static _Thread_local sw_steps *followed;
 
 void sw_step_follow(sw_steps *steps)

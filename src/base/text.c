@@ -1,4 +1,5 @@
-/* Text that others chose, character by character: what it says, and what of it may be shown; see shardweld.h. */
+/* Text that others chose, character by character: what it says, and what of it may be shown; see
+ * shardweld.h. */
 #include <string.h>
 
 #include "base/status.h"

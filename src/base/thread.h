@@ -5,7 +5,8 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* Local. Start a thread that no signal reaches: handlers run in the threads of the program. Returns 0 or an errno. */
+/* Local. Start a thread that no signal reaches: handlers run in the threads of the program. Returns
+ * 0 or an errno. */
 static inline int sw_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
     sigset_t all, was;

@@ -57,7 +57,8 @@ static bool replaceable(const char *path)
     return lstat(path, &s) ? errno == ENOENT : S_ISREG(s.st_mode);
 }
 
-/* A new name beside path: the same directory, hidden, this process's own. NULL when memory is short. */
+/* A new name beside path: the same directory, hidden, this process's own. NULL when memory is
+ * short. */
 static char *temporary_name(const char *path, int nth)
 {
     const char *slash = strrchr(path, '/');
@@ -69,7 +70,8 @@ static char *temporary_name(const char *path, int nth)
     return name;
 }
 
-/* Make a file that was not there: what somebody has put under its name is neither followed nor emptied. */
+/* Make a file that was not there: what somebody has put under its name is neither followed nor
+ * emptied. */
 static char *make_temporary(const job *j, int *fd)
 {
     char *name = NULL;
@@ -101,7 +103,8 @@ static sw_code replace_file(const job *j)
     return j->st->code;
 }
 
-/* A pipe that nobody reads must not make anybody wait: opening it is an error. One that is read is written to in full. */
+/* A pipe that nobody reads must not make anybody wait: opening it is an error. One that is read is
+ * written to in full. */
 static sw_code write_through(const job *j)
 {
     int fd = open(j->path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);

@@ -11,7 +11,7 @@
 #include "say.h"
 #include "text.h"
 
-/* ---- the checkpoint ----------------------------------------------------------------------------- */
+/* ---- the checkpoint -------------------------------------------------------------------------- */
 
 static sw_code check_svg(const sw_args *args, sw_status *st)
 {
@@ -32,7 +32,8 @@ static bool matches(const char *const *globs, const char *name)
     return false;
 }
 
-/* A glob that matches nothing is a slip of the hand, as for ls; but where a file is broken it may be what was lost. */
+/* A glob that matches nothing is a slip of the hand, as for ls; but where a file is broken it may
+ * be what was lost. */
 static sw_code check_globs(const sw_run *run, sw_status *st)
 {
     sw_checkpoint_info info;
@@ -84,7 +85,7 @@ sw_code sw_cmd_inspect(sw_run *run, sw_status *st)
     return judge(run, st);
 }
 
-/* ---- showing ------------------------------------------------------------------------------------ */
+/* ---- showing --------------------------------------------------------------------------------- */
 
 static bool choose(sw_look *look)
 {

@@ -17,13 +17,14 @@ typedef struct sw_look {
     uint64_t nfindings;
 } sw_look;
 
-/* All of these are local. They write what they can; the caller looks at ferror(). A false answer means that memory is
- * short. */
+/* All of these are local. They write what they can; the caller looks at ferror(). A false answer
+ * means that memory is short. */
 
 /* Tables for people, in lines of at most width columns (0 = any). */
 bool sw_look_tables(const sw_look *look, size_t width, FILE *to);
 
-/* One JSON object (docs/inspect.md). look->cp may be NULL where the checkpoint could not be opened. */
+/* One JSON object (docs/inspect.md). look->cp may be NULL where the checkpoint could not be
+ * opened. */
 bool sw_look_json(const sw_look *look, const sw_status *st, FILE *to);
 
 /* An SVG picture of how the shards tile the tensors. */

@@ -1,5 +1,5 @@
-/* A checkpoint as one JSON object, written as it goes: there may be millions of boxes. Its keys are documented in
- * docs/inspect.md. */
+/* A checkpoint as one JSON object, written as it goes: there may be millions of boxes. Its keys are
+ * documented in docs/inspect.md. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static void comma(FILE *to)
     fputs(", ", to);
 }
 
-/* ---- head --------------------------------------------------------------------------------------- */
+/* ---- head ------------------------------------------------------------------------------------ */
 
 static bool put_head(const sw_look *look, const sw_status *st, FILE *to)
 {
@@ -95,7 +95,7 @@ static bool put_head(const sw_look *look, const sw_status *st, FILE *to)
     return true;
 }
 
-/* ---- dtypes ------------------------------------------------------------------------------------- */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 /* Tensors of one dtype, from the first that has it on. */
 static void put_dtype(const sw_look *look, uint64_t first, const char *dtype, FILE *to)
@@ -141,7 +141,7 @@ static void put_dtypes(const sw_look *look, FILE *to)
     fputc('}', to);
 }
 
-/* ---- files and tensors -------------------------------------------------------------------------- */
+/* ---- files and tensors ----------------------------------------------------------------------- */
 
 static bool put_files(const sw_look *look, FILE *to)
 {
@@ -227,7 +227,7 @@ static bool put_tensors(const sw_look *look, FILE *to)
     return true;
 }
 
-/* ---- findings ----------------------------------------------------------------------------------- */
+/* ---- findings -------------------------------------------------------------------------------- */
 
 static bool put_findings(const sw_look *look, FILE *to)
 {

@@ -29,7 +29,7 @@ typedef struct page {
     double width, panels_height;
 } page;
 
-/* ---- which tensors -------------------------------------------------------------------------------- */
+/* ---- which tensors --------------------------------------------------------------------------- */
 
 /* 2 = broken, 1 = sharded, 0 = whole. */
 static int interest(const sw_look *look, uint64_t tensor)
@@ -56,7 +56,8 @@ static bool add_all(page *p, int least, int most, size_t max)
     return true;
 }
 
-/* --tensor chooses; else what is broken comes first, then what is sharded, and whole tensors only where there is nothing else. */
+/* --tensor chooses; else what is broken comes first, then what is sharded, and whole tensors only
+ * where there is nothing else. */
 static bool choose_tiles(page *p)
 {
     p->tiles = calloc(PANELS_MAX, sizeof *p->tiles);
@@ -102,7 +103,7 @@ static bool number_files(page *p)
     return p->number != NULL;
 }
 
-/* ---- where --------------------------------------------------------------------------------------- */
+/* ---- where ----------------------------------------------------------------------------------- */
 
 /* The next panel goes below the shortest column. Returns the column; *y is where. */
 static unsigned place_tile(page *p, const sw_tile *t, double *y)
@@ -133,7 +134,7 @@ static void lay_out(page *p)
     }
 }
 
-/* ---- the legend ---------------------------------------------------------------------------------- */
+/* ---- the legend ------------------------------------------------------------------------------ */
 
 static size_t widest_name(const page *p)
 {
@@ -224,7 +225,7 @@ static void draw_notes(const page *p, double y, FILE *to)
     }
 }
 
-/* ---- the page ------------------------------------------------------------------------------------ */
+/* ---- the page -------------------------------------------------------------------------------- */
 
 static const char patterns[] =
     "<defs>\n"

@@ -12,7 +12,7 @@
 #define NAME_LEAST 8 /* and where lines are short */
 #define SHORT_LINE 40
 
-/* ---- a table ------------------------------------------------------------------------------------ */
+/* ---- a table --------------------------------------------------------------------------------- */
 
 typedef struct column {
     const char *title;
@@ -124,7 +124,7 @@ static void release_table(table *t)
     free(t->cells);
 }
 
-/* ---- the head ----------------------------------------------------------------------------------- */
+/* ---- the head -------------------------------------------------------------------------------- */
 
 static const char *kind_text(const sw_checkpoint_info *info)
 {
@@ -202,7 +202,7 @@ static bool print_head(const sw_look *look, FILE *to)
     return true;
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static bool print_files(const sw_look *look, size_t width, FILE *to)
 {
@@ -228,7 +228,7 @@ static bool print_files(const sw_look *look, size_t width, FILE *to)
     return !t.failed;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static char *words_of(const sw_look *look, uint64_t tensor, const sw_tensor_info *info)
 {
@@ -278,7 +278,7 @@ static bool print_tensors(const sw_look *look, size_t width, FILE *to)
     return !t.failed;
 }
 
-/* ---- boxes -------------------------------------------------------------------------------------- */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 static void add_box(table *t, const sw_look *look, uint64_t tensor, const sw_tensor_info *info, uint64_t box)
 {
@@ -321,7 +321,7 @@ static bool print_boxes(const sw_look *look, size_t width, FILE *to)
     return !t.failed;
 }
 
-/* ---- findings ----------------------------------------------------------------------------------- */
+/* ---- findings -------------------------------------------------------------------------------- */
 
 static bool print_finding(const sw_finding *f, size_t width, FILE *to)
 {

@@ -16,8 +16,8 @@ typedef struct launcher {
     const char *rank, *size, *name;
 } launcher;
 
-/* The launcher whose processes are ranks for the MPI that this program was built with; how to start them; and the
- * launchers whose processes are so many jobs of one for it. */
+/* The launcher whose processes are ranks for the MPI that this program was built with; how to start
+ * them; and the launchers whose processes are so many jobs of one for it. */
 #ifdef OPEN_MPI
 #define CURE                                                                                                 \
     "start it with Open MPI's 'mpirun -n %ld shardweld ...' or 'srun --mpi=pmix -n %ld shardweld ...'"
@@ -112,7 +112,7 @@ sw_code sw_launch_confirm(int ranks, sw_status *st)
     return refuse(l, vars, st);
 }
 
-/* ---- signals ------------------------------------------------------------------------------------ */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 /* A handler can reach nothing but what has static storage. */
 static volatile sig_atomic_t caught;

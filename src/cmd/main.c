@@ -1,4 +1,5 @@
-/* shardweld: the program. Reads the command line, looks at what started it, and runs one command. */
+/* shardweld: the program. Reads the command line, looks at what started it, and runs one
+ * command. */
 #include <stdlib.h>
 
 #include "file.h"

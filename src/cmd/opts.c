@@ -240,7 +240,8 @@ static sw_code put_value(parse *p, const sw_opt *row, char *value)
     return sw_refuse(p->st, SW_EINTERNAL, NULL, "option '--%s' has no type", row->name);
 }
 
-/* One of a set is enough. What is repeated is harmless: a list grows, and of values the last one counts. */
+/* One of a set is enough. What is repeated is harmless: a list grows, and of values the last one
+ * counts. */
 static sw_code check_seen(parse *p, size_t i)
 {
     const sw_opt *row = p->rows[i];
@@ -316,7 +317,8 @@ static sw_code parse_command(parse *p, int argc, char **argv)
     return take_operands(p, argc - optind, argv + optind);
 }
 
-/* A report that would stand where a checkpoint's file does is a slip of the hand that costs a shard. */
+/* A report that would stand where a checkpoint's file does is a slip of the hand that costs a
+ * shard. */
 static sw_code check_report(sw_args *args, sw_status *st)
 {
     const char *report = args->report;
@@ -383,7 +385,7 @@ void sw_args_release(sw_args *args)
     args->opt.nname_rules = 0;
 }
 
-/* ---- help --------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 #define HELP_WIDTH 80
 #define HELP_COLUMN 25

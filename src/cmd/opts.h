@@ -1,6 +1,6 @@
-/* The command line as a table: what getopt_long needs, the help text, the conversion of values and the check for
- * options that exclude one another all come from the rows. A new option is one row in table.c, a
- * new command is one more. All local; nothing here prints. */
+/* The command line as a table: what getopt_long needs, the help text, the conversion of values and
+ * the check for options that exclude one another all come from the rows. A new option is one row in
+ * table.c, a new command is one more. All local; nothing here prints. */
 #ifndef SW_CMD_OPTS_H
 #define SW_CMD_OPTS_H
 
@@ -83,10 +83,12 @@ typedef struct sw_command {
     const char *operands[2];           /* what the help calls them; the second may be NULL */
     const sw_section *const *sections; /* ended by NULL */
 
-    /* Collective. Do it; what it finds goes into the run. The status is equal on every rank afterwards. */
+    /* Collective. Do it; what it finds goes into the run. The status is equal on every rank
+     * afterwards. */
     sw_code (*run)(struct sw_run *run, sw_status *st);
-    /* Local, for rank 0, also when the run failed (then st tells how). Print what was asked for on standard output, and (verbose)
-     * what was found. What is wrong with that is worse than what st held. */
+    /* Local, for rank 0, also when the run failed (then st tells how). Print what was asked for on
+     * standard output, and (verbose) what was found. What is wrong with that is worse than what st
+     * held. */
     sw_code (*tell)(const struct sw_run *run, sw_status *st);
     /* Local, for rank 0. Add what the command has to say to the report. */
     void (*report)(const struct sw_run *run, struct json_t *object);
@@ -101,8 +103,8 @@ extern const sw_command sw_commands[];
             { NULL, NULL, NULL }, 0, NULL, NULL, false, false                                                \
     }
 
-/* Read a command line. The first error is kept and the rest is read all the same, so that a report that was asked
- * for can tell of it.
+/* Read a command line. The first error is kept and the rest is read all the same, so that a report
+ * that was asked for can tell of it.
  *   argv  may be permuted; lives as long as args
  *   args  SW_ARGS_INIT; release with sw_args_release(), after an error too
  * Errors: SW_EUSAGE, with a hint at --help; SW_ENOMEM. */

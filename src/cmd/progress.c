@@ -21,7 +21,8 @@
 /* A narrower bar says nothing. */
 #define BAR_MIN 10
 
-/* "4.10 GB" twice, "1.10 GB/s" and the time left, "0:12" or "1:02:03"; '-' where nothing is known. */
+/* "4.10 GB" twice, "1.10 GB/s" and the time left, "0:12" or "1:02:03"; '-' where nothing is
+ * known. */
 typedef struct words {
     char done[SW_SIZE_TEXT], total[SW_SIZE_TEXT], rate[SW_SIZE_TEXT], left[32];
     unsigned percent;
@@ -108,7 +109,8 @@ static bool writes_to(pid_t pid, int tty)
            s.st_rdev == makedev((dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00));
 }
 
-/* The terminal of the user who started the launcher on this machine; -1: there is none, or others use it. */
+/* The terminal of the user who started the launcher on this machine; -1: there is none, or others
+ * use it. */
 static int open_terminal(void)
 {
     int tty = open("/dev/tty", O_WRONLY | O_NOCTTY | O_CLOEXEC);

@@ -1,6 +1,7 @@
-/* Progress on standard error: on a terminal a bar that is redrawn at most ten times a second, else a line every
- * 30 s. Under a launcher standard error is a pipe; where that launcher writes to this process's terminal, and has it to itself, the bar
- * goes there. Driven by the library's callback on rank 0. All local. */
+/* Progress on standard error: on a terminal a bar that is redrawn at most ten times a second, else
+ * a line every 30 s. Under a launcher standard error is a pipe; where that launcher writes to this
+ * process's terminal, and has it to itself, the bar goes there. Driven by the library's callback on
+ * rank 0. All local. */
 #ifndef SW_CMD_PROGRESS_H
 #define SW_CMD_PROGRESS_H
 
@@ -29,7 +30,8 @@ void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total);
 /* Take the bar away, so that a line can be printed; the next update draws it again. */
 void sw_progress_pause(sw_progress *p);
 
-/* The last word: the bar is completed, or taken away after a failure. shards: which were read, in words; NULL = none. */
+/* The last word: the bar is completed, or taken away after a failure. shards: which were read, in
+ * words; NULL = none. */
 void sw_progress_end(sw_progress *p, bool success, const char *shards);
 
 /* The text of a moment, without newline.

@@ -1,5 +1,5 @@
-/* The report; see report.h. A JSON value that could not be made is left out rather than losing the rest: jansson's
- * setters take NULL and say no. */
+/* The report; see report.h. A JSON value that could not be made is left out rather than losing the
+ * rest: jansson's setters take NULL and say no. */
 #include "report.h"
 
 #include <jansson.h>
@@ -46,7 +46,8 @@ bool sw_report_dump(const json_t *value, size_t flags, FILE *to)
 
         len = sw_text_char(text + at, n - at, &code);
         len += len == 0; /* never: jansson takes UTF-8 only */
-        /* Below DEL stands what JSON needs: its line ends are jansson's own, those in strings it has escaped. */
+        /* Below DEL stands what JSON needs: its line ends are jansson's own, those in strings it
+         * has escaped. */
         if (code < 0x7f || sw_text_harmless(code))
             fwrite(text + at, 1, len, to);
         else
@@ -70,7 +71,7 @@ static json_t *text_list(const char *const *list, size_t n)
     return array;
 }
 
-/* ---- options ------------------------------------------------------------------------------------ */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static json_t *option_list(const void *from)
 {
@@ -181,7 +182,7 @@ char *sw_options_text(const sw_args *args)
     return line;
 }
 
-/* ---- the run ------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static const char *code_name(sw_code code)
 {
@@ -233,7 +234,7 @@ static json_t *report_object(const sw_run *run, const sw_status *st)
     return o;
 }
 
-/* ---- file --------------------------------------------------------------------------------------- */
+/* ---- file ------------------------------------------------------------------------------------ */
 
 sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err)
 {

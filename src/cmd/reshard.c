@@ -1,4 +1,5 @@
-/* shardweld reshard: one call of the library; what there is to tell of it is what consolidate tells. */
+/* shardweld reshard: one call of the library; what there is to tell of it is what consolidate
+ * tells. */
 #include <inttypes.h>
 #include <stdio.h>
 

@@ -1,6 +1,7 @@
-/* One run of a command; see run.h. What is said is said by rank 0, before any rank leaves: mpirun ends a job at the
- * first rank that exits with an error, and the message must be out by then. A process that is alone calls no MPI function: MPI takes
- * half a second to begin, and keeps a directory per machine that jobs which end at the same time can take from one another. */
+/* One run of a command; see run.h. What is said is said by rank 0, before any rank leaves: mpirun
+ * ends a job at the first rank that exits with an error, and the message must be out by then. A
+ * process that is alone calls no MPI function: MPI takes half a second to begin, and keeps a
+ * directory per machine that jobs which end at the same time can take from one another. */
 #include "run.h"
 
 #include <errno.h>
@@ -16,10 +17,10 @@
 #include "say.h"
 #include "shardweld_mpi.h"
 
-/* ---- what the library calls, on rank 0 ---------------------------------------------------------- */
+/* ---- what the library calls, on rank 0 ------------------------------------------------------- */
 
-/* Take the voice. The other thread may stand still with it in its hand, in the midst of writing to a pipe that nobody reads: then we
- * speak without. */
+/* Take the voice. The other thread may stand still with it in its hand, in the midst of writing to
+ * a pipe that nobody reads: then we speak without. */
 static bool take_voice(sw_run *run)
 {
     struct timespec until;
@@ -78,7 +79,7 @@ static void on_plan(void *user, const sw_result *result)
         sw_cmd_planned(result);
 }
 
-/* ---- giving up ---------------------------------------------------------------------------------- */
+/* ---- giving up ------------------------------------------------------------------------------- */
 
 #define REPORT_SECONDS 5
 #define LAST_WORDS_SECONDS (2 * REPORT_SECONDS)
@@ -110,7 +111,8 @@ static void try_report(const sw_run *run, const sw_status *st)
         pthread_timedjoin_np(thread, NULL, &until);
 }
 
-/* From the watchdog's thread: nobody gets on. The calls that stand still can be ended in no other way; the launcher ends the other ranks. text
+/* From the watchdog's thread: nobody gets on. The calls that stand still can be ended in no other
+ * way; the launcher ends the other ranks. text
  * NULL: rank 0 tells why. */
 static void on_expired(void *user, const char *text)
 {
@@ -123,7 +125,8 @@ static void on_expired(void *user, const char *text)
         sw_status_sign(&st, run->comm.rank);
     if (!text) {
         sleep(
-            LAST_WORDS_SECONDS); /* who leaves first has the launcher end rank 0 in the midst of its words */
+            /* who leaves first has the launcher end rank 0 in the midst of its words */
+            LAST_WORDS_SECONDS);
     } else {
         take_voice(run);
         sw_progress_pause(&run->progress);
@@ -144,7 +147,7 @@ static sw_code watch(sw_run *run, sw_status *st)
     return sw_watchdog_start(&run->comm, &opt, &run->watchdog, st);
 }
 
-/* ---- agreement ---------------------------------------------------------------------------------- */
+/* ---- agreement ------------------------------------------------------------------------------- */
 
 /* Messages do not get through: what MPI says of it. Sets st for good, whatever it held. */
 static sw_code broken(int err, sw_status *st)
@@ -162,7 +165,8 @@ static sw_code broken(int err, sw_status *st)
                      n ? text : "unknown MPI error");
 }
 
-/* Collective. The lowest failing rank's status becomes everybody's; SW_ECOMM is this rank's alone. */
+/* Collective. The lowest failing rank's status becomes everybody's; SW_ECOMM is this rank's
+ * alone. */
 static sw_code agree(const sw_comm *comm, sw_status *st)
 {
     int mine = st->code ? comm->rank : comm->size, first = comm->size, err;
@@ -204,9 +208,10 @@ out:
     return st->code;
 }
 
-/* ---- the run ------------------------------------------------------------------------------------ */
+/* ---- the run --------------------------------------------------------------------------------- */
 
-/* Local, for rank 0. All that the run leaves behind for people. The first error is the one that counts. */
+/* Local, for rank 0. All that the run leaves behind for people. The first error is the one that
+ * counts. */
 static void tell(sw_run *run, sw_status *st)
 {
     sw_status err = SW_STATUS_INIT;
@@ -240,7 +245,8 @@ static void release(sw_run *run)
     free(run->staging);
 }
 
-/* Where the library stages what the command writes (SPEC 6, 7). For messages: NULL when memory is short. */
+/* Where the library stages what the command writes (SPEC 6, 7). For messages: NULL when memory is
+ * short. */
 static void name_staging(sw_run *run)
 {
     const sw_args *args = run->args;

@@ -1,4 +1,5 @@
-/* One run of a command: its ranks begin, agree on what they were asked, do it, tell of it once, and end. */
+/* One run of a command: its ranks begin, agree on what they were asked, do it, tell of it once, and
+ * end. */
 #ifndef SW_CMD_RUN_H
 #define SW_CMD_RUN_H
 
@@ -28,7 +29,8 @@ typedef struct sw_run {
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
 void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object);
-void sw_cmd_planned(const sw_result *result); /* of consolidate and reshard, verbose: before the work */
+/* of consolidate and reshard, verbose: before the work */
+void sw_cmd_planned(const sw_result *result);
 sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
@@ -36,8 +38,9 @@ void sw_cmd_verify_report(const sw_run *run, struct json_t *object);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 
-/* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command line already: then
- * nothing is done but to tell it once. On return st is the same on every rank, and it has been printed.
+/* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command
+ * line already: then nothing is done but to tell it once. On return st is the same on every rank,
+ * and it has been printed.
  * Returns the exit status. */
 int sw_run_ranks(const sw_args *args, double begun, sw_status *st);
 

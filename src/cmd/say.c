@@ -79,7 +79,8 @@ sw_code sw_stdout_write(const char *text, size_t n, sw_status *st)
         text += k;
         n -= (size_t)k;
     }
-    /* On network file systems only close tells of a full disk; closing a copy leaves the descriptor taken. */
+    /* On network file systems only close tells of a full disk; closing a copy leaves the descriptor
+     * taken. */
     copy = dup(STDOUT_FILENO);
     if (copy < 0 || (close(copy) && errno != EINTR))
         return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));

@@ -10,7 +10,7 @@
 #define COLUMNS_UNKNOWN 80
 #define COLUMNS_MAX 10000
 
-/* ---- names -------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 typedef struct code_range {
     uint32_t first, last;
@@ -47,7 +47,7 @@ char *sw_finding_text(const sw_finding *f)
     return text;
 }
 
-/* ---- columns ------------------------------------------------------------------------------------ */
+/* ---- columns --------------------------------------------------------------------------------- */
 
 /* Hangul, CJK with its punctuation, kana, forms of full width, emoji: two columns each. */
 static const code_range wide[] = {
@@ -137,7 +137,7 @@ void sw_text_shorten(char *text, size_t width)
     }
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------ */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 char *sw_number_text(uint64_t n, char text[SW_NUMBER_TEXT])
 {
@@ -194,7 +194,7 @@ char *sw_shape_text(const uint64_t *dims, unsigned n)
     return text;
 }
 
-/* ---- lines -------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 void sw_text_wrap(FILE *to, const char *text, const char *first, const char *rest, size_t width)
 {

@@ -1,4 +1,5 @@
-/* Text for people: names that others chose made harmless, numbers that can be read, columns. All local. */
+/* Text for people: names that others chose made harmless, numbers that can be read, columns. All
+ * local. */
 #ifndef SW_CMD_TEXT_H
 #define SW_CMD_TEXT_H
 
@@ -6,11 +7,12 @@
 
 #include "shardweld.h"
 
-/* A copy of a name that a terminal and an XML file can take: see sw_text_clean(). Free it. NULL when memory is short. */
+/* A copy of a name that a terminal and an XML file can take: see sw_text_clean(). Free it. NULL
+ * when memory is short. */
 char *sw_clean_copy(const char *name);
 
-/* Columns that a clean text takes on a terminal: two for a character of full width (CJK, kana, Hangul, emoji), none for a mark upon
- * another one. No locale is asked. */
+/* Columns that a clean text takes on a terminal: two for a character of full width (CJK, kana,
+ * Hangul, emoji), none for a mark upon another one. No locale is asked. */
 size_t sw_text_width(const char *text);
 
 /* Shorten a clean text in place to at most width columns (at least 5), with "..." in its middle. */
@@ -30,17 +32,19 @@ uint64_t sw_sum(uint64_t a, uint64_t b);
 /* "s" but for one. */
 const char *sw_plural(uint64_t n);
 
-/* "file: tensor 'x': reason", clean as sw_text_clean() makes it; free it. NULL when memory is short. */
+/* "file: tensor 'x': reason", clean as sw_text_clean() makes it; free it. NULL when memory is
+ * short. */
 char *sw_finding_text(const sw_finding *f);
 
 /* "[4096, 11008]", newly allocated; NULL when memory is short. */
 char *sw_shape_text(const uint64_t *dims, unsigned n);
 
-/* Write text in lines of at most width columns (0 = any), each with these words before it: first, then the rest. Words longer than a line
- * are not broken. */
+/* Write text in lines of at most width columns (0 = any), each with these words before it: first,
+ * then the rest. Words longer than a line are not broken. */
 void sw_text_wrap(FILE *to, const char *text, const char *first, const char *rest, size_t width);
 
-/* How wide lines on standard output may be: COLUMNS, the terminal's width, 80 where that is not known; 0 = any, for a file or pipe. */
+/* How wide lines on standard output may be: COLUMNS, the terminal's width, 80 where that is not
+ * known; 0 = any, for a file or pipe. */
 size_t sw_text_columns(void);
 
 #endif

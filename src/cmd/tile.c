@@ -27,7 +27,7 @@
 #define NOTE_MAX 68u
 #define LABEL 9.0 /* font size of numbers */
 
-/* ---- geometry ----------------------------------------------------------------------------------- */
+/* ---- geometry -------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -76,7 +76,8 @@ static unsigned largest_other(const sw_tile *t, unsigned taken)
     return best;
 }
 
-/* The last two that are cut are drawn, those before them make slices; one that is cut is drawn with the largest other. */
+/* The last two that are cut are drawn, those before them make slices; one that is cut is drawn with
+ * the largest other. */
 static void choose_dims(sw_tile *t)
 {
     unsigned cut[SW_DIMS_MAX], n = 0;
@@ -157,7 +158,7 @@ void sw_tile_release(sw_tile *t)
     *t = (sw_tile){ .look = NULL };
 }
 
-/* ---- text and colour ---------------------------------------------------------------------------- */
+/* ---- text and colour ------------------------------------------------------------------------- */
 
 bool sw_svg_text(const char *text, size_t width, FILE *to)
 {
@@ -210,7 +211,7 @@ char *sw_colour_text(uint64_t number, char text[SW_COLOUR_TEXT])
     return text;
 }
 
-/* ---- a slice ------------------------------------------------------------------------------------ */
+/* ---- a slice --------------------------------------------------------------------------------- */
 
 /* One of the pictures beside each other. */
 typedef struct slice {
@@ -219,7 +220,8 @@ typedef struct slice {
     double x, y;               /* upper left corner */
     uint64_t low[SW_DIMS_MAX]; /* of each dimension that makes slices */
     uint64_t high[SW_DIMS_MAX];
-    uint8_t *count; /* of the boxes over each cell, row by row, at most 2; NULL = there are too many cells */
+    /* of the boxes over each cell, row by row, at most 2; NULL = there are too many cells */
+    uint8_t *count;
 } slice;
 
 /* Which part of each slicing dimension the i-th slice shows. */
@@ -290,9 +292,10 @@ static void put_rect(const rect *r, FILE *to)
     fprintf(to, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"", r->x, r->y, r->w, r->h);
 }
 
-/* ---- boxes -------------------------------------------------------------------------------------- */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
-/* The numbers of the files that hold copies of a box, as far as there is room: "3 +7 +11", "3 x4". */
+/* The numbers of the files that hold copies of a box, as far as there is room: "3 +7 +11", "3
+ * x4". */
 static void box_label(const slice *s, const sw_box_info *b, double room, char *text, size_t n)
 {
     const sw_tile *t = s->t;
@@ -301,7 +304,8 @@ static void box_label(const slice *s, const sw_box_info *b, double room, char *t
     size_t size = t->info.ndim * sizeof *b->offsets, fits = room > 12 ? (size_t)((room - 8) / 6) : 0;
     char shorter[32];
 
-    /* Most boxes of a large tensor are too small for any number: their copies are not looked for. */
+    /* Most boxes of a large tensor are too small for any number: their copies are not looked
+     * for. */
     if (at > fits) {
         text[0] = '\0';
         return;
@@ -359,7 +363,7 @@ static bool draw_box(const slice *s, uint64_t box, FILE *to)
     return good;
 }
 
-/* ---- holes and overlaps ------------------------------------------------------------------------- */
+/* ---- holes and overlaps ---------------------------------------------------------------------- */
 
 static uint64_t parts(const sw_tile *t, unsigned dim)
 {
@@ -444,7 +448,7 @@ static void draw_cells(const slice *s, bool holes, FILE *to)
     }
 }
 
-/* ---- numbers at the cuts -------------------------------------------------------------------------- */
+/* ---- numbers at the cuts --------------------------------------------------------------------- */
 
 static double number_width(uint64_t n)
 {
@@ -486,7 +490,7 @@ static void draw_rulers(const slice *s, bool first_column, FILE *to)
     }
 }
 
-/* ---- the panel ---------------------------------------------------------------------------------- */
+/* ---- the panel ------------------------------------------------------------------------------- */
 
 /* "slice [0:4, :, :]" */
 static void draw_slice_title(const slice *s, FILE *to)

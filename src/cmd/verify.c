@@ -15,7 +15,7 @@ sw_code sw_cmd_verify(sw_run *run, sw_status *st)
     return sw_verify(&run->comm, args->input, args->output, &args->opt, &run->verification, st);
 }
 
-/* ---- words ---------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static void tell_more(const sw_run *run)
 {
@@ -59,7 +59,7 @@ sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st)
     return st->code;
 }
 
-/* ---- report --------------------------------------------------------------------------------------- */
+/* ---- report ---------------------------------------------------------------------------------- */
 
 static json_t *findings_array(const sw_verification *r)
 {

@@ -1,5 +1,5 @@
-/* What --version says; see version.h. The commit comes from the build, because a program that is installed has no
- * history beside it. */
+/* What --version says; see version.h. The commit comes from the build, because a program that is
+ * installed has no history beside it. */
 #include "version.h"
 
 #include <ctype.h>
@@ -15,7 +15,8 @@ void sw_version_mpi(const char *told, char name[SW_VERSION_MPI])
 {
     size_t n = 0;
 
-    /* To the end of the line or, as in "Open MPI v4.1.4, package: ...", of the first item of a list. */
+    /* To the end of the line or, as in "Open MPI v4.1.4, package: ...", of the first item of a
+     * list. */
     for (; *told && *told != '\n' && *told != ',' && n + 1 < SW_VERSION_MPI; told++) {
         if (!isspace((unsigned char)*told))
             name[n++] = *told;

@@ -1,7 +1,8 @@
 /* Editing and reading config.json as text; see config.h.
  *
- * Editing is one pass: the text is checked from the front, and copied up to a place whenever something has to be exchanged or
- * left out there. Functions that read return false once the text is broken or memory is short. */
+ * Editing is one pass: the text is checked from the front, and copied up to a place whenever
+ * something has to be exchanged or left out there. Functions that read return false once the text
+ * is broken or memory is short. */
 #include "format/config.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static bool fail(editor *e, const char *what)
     return false;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The next character other than white space, without taking it; '\0' at the end. */
 static char peek(editor *e)
@@ -167,7 +168,8 @@ static bool take_comma(editor *e, char closing, bool *more)
 
 static bool take_value(editor *e);
 
-/* An array, or (with keys) an object. The recursion is as deep as the text is nested: at most DEPTH_MAX. */
+/* An array, or (with keys) an object. The recursion is as deep as the text is nested: at most
+ * DEPTH_MAX. */
 static bool take_items(editor *e, char closing, bool keys)
 {
     bool more = true;
@@ -214,7 +216,8 @@ static bool take_value(editor *e)
     }
 }
 
-/* What a string says, in scratch; not valid Unicode (half a surrogate pair) says nothing that we look for. */
+/* What a string says, in scratch; not valid Unicode (half a surrogate pair) says nothing that we
+ * look for. */
 static bool unescape(editor *e, token t, char **s, size_t *len)
 {
     sw_json j;
@@ -230,7 +233,7 @@ static bool unescape(editor *e, token t, char **s, size_t *len)
     return true;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static bool put(editor *e, const char *text, size_t n)
 {
@@ -253,7 +256,7 @@ static const char *torch_name(sw_dtype dtype)
                               : "float16";
 }
 
-/* ---- members ------------------------------------------------------------------------------------ */
+/* ---- members --------------------------------------------------------------------------------- */
 
 typedef enum member { MEMBER_OTHER, MEMBER_DTYPE, MEMBER_CONFIG, MEMBER_GONE } member;
 
@@ -287,7 +290,8 @@ static bool look_at_key(editor *e, token key, member *what)
     return true;
 }
 
-/* At the string that is the value of a dtype. It becomes torch's own name: loaders do not know all spellings. */
+/* At the string that is the value of a dtype. It becomes torch's own name: loaders do not know all
+ * spellings. */
 static bool edit_dtype(editor *e)
 {
     const char *name = torch_name(e->rule->dtype);
@@ -321,8 +325,9 @@ static bool edit_value(editor *e, member what)
     return take_value(e);
 }
 
-/* At a value that goes; out ends with the white space before its key. Up to the next key nothing is copied; before the closing
- * bracket out is cut back to the last member that stays, which ends at `kept` (`any`), or to the opening bracket. */
+/* At a value that goes; out ends with the white space before its key. Up to the next key nothing is
+ * copied; before the closing bracket out is cut back to the last member that stays, which ends at
+ * `kept` (`any`), or to the opening bracket. */
 static bool drop_member(editor *e, size_t kept, bool any, bool *more)
 {
     if (!take_value(e))
@@ -373,7 +378,7 @@ static bool edit_object(editor *e)
     return true;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static bool begin_text(editor *e)
 {
@@ -430,7 +435,7 @@ sw_code sw_config_edit(const char *text, size_t len, const sw_config_rule *rule,
     return st->code;
 }
 
-/* ---- sizes -------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 #define NAME_MAX_LEN 63u /* longer ones are none of those looked for */
 
@@ -615,7 +620,7 @@ void sw_config_sizes_release(sw_config_sizes *s)
     *s = (sw_config_sizes){ .scope = "" };
 }
 
-/* ---- block size ------------------------------------------------------------------------------------- */
+/* ---- block size ------------------------------------------------------------------------------ */
 
 /* An array of two sizes; anything else says nothing. */
 static bool take_block_size(sw_json *j, uint64_t block[2])

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* In the order of the reference library's output: a file holds its tensors by ascending sw_dtype (which is
- * descending alignment), then by name. X(enum, name, bits, floating) */
+/* In the order of the reference library's output: a file holds its tensors by ascending sw_dtype
+ * (which is descending alignment), then by name. X(enum, name, bits, floating) */
 #define SW_DTYPES(X)                                                                                         \
     X(SW_U64, "U64", 64, 0)                                                                                  \
     X(SW_I64, "I64", 64, 0)                                                                                  \
@@ -41,13 +41,14 @@ typedef enum sw_dtype {
 const char *sw_dtype_name(sw_dtype dtype);
 unsigned sw_dtype_bits(sw_dtype dtype);
 bool sw_dtype_is_floating(sw_dtype dtype); /* F64 F32 BF16 F16 */
-bool sw_dtype_is_number(sw_dtype dtype); /* an element is one number in whole bytes: not BOOL, C64, F4, F6 */
+/* an element is one number in whole bytes: not BOOL, C64, F4, F6 */
+bool sw_dtype_is_number(sw_dtype dtype);
 
 /* Local. False when there is no such dtype. Safetensors spelling, exactly. */
 bool sw_dtype_parse(const char *name, size_t len, sw_dtype *out);
 
-/* Local. The same for names in .hf_metadata: safetensors spelling, or torch's with or without "torch."
- * (bfloat16, float32, float, half, float8_e4m3fn, int64, long, ...). */
+/* Local. The same for names in .hf_metadata: safetensors spelling, or torch's with or without
+ * "torch." (bfloat16, float32, float, half, float8_e4m3fn, int64, long, ...). */
 bool sw_dtype_parse_any(const char *name, size_t len, sw_dtype *out);
 
 #endif

@@ -1,14 +1,18 @@
-/* The header of a safetensors file; see header.h. One function for each rule of the grammar, the rule above it:
+/* The header of a safetensors file; see header.h. One function for each rule of the grammar, the
+ * rule above it:
  *
  *     header   = { member, ... }                 white space around it
  *     member   = "__metadata__": metadata | name: entry
  *     metadata = null | { key: string, ... }
- *     entry    = { "dtype": dtype, "shape": [uint, ...], "data_offsets": [uint, uint], other members left out }
+ *     entry    = { "dtype": dtype, "shape": [uint, ...], "data_offsets": [uint, uint], other
+ *              members left out }
  *     dtype    = string | { string: null }       the second as the reference library has it
  *     sharding = { name: box, ... }              the text of metadata's member DCP_SHARDING_INFO
- *     box      = { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional), others left out }
+ *     box      = { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional), others
+ *              left out }
  *
- * Everything lies in the text that was given: names point into it, sharding info is parsed where it stands. */
+ * Everything lies in the text that was given: names point into it, sharding info is parsed where it
+ * stands. */
 #include "format/header.h"
 
 #include <inttypes.h>
@@ -47,9 +51,10 @@ typedef struct parser {
     text sharding, version;
 } parser;
 
-/* ---- messages ----------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
-/* Turn what the JSON parser found into the status, unless there is a cause already. False, always. */
+/* Turn what the JSON parser found into the status, unless there is a cause already. False,
+ * always. */
 static bool broken(parser *p)
 {
     if (p->json.error)
@@ -58,7 +63,7 @@ static bool broken(parser *p)
     return false;
 }
 
-/* ---- parts that occur in several rules ----------------------------------------------------------- */
+/* ---- parts that occur in several rules ------------------------------------------------------- */
 
 static bool take_key(void *ctx, uint32_t object, const char *s, size_t len)
 {
@@ -147,7 +152,7 @@ static bool parse_dtype(parser *p, uint8_t *out)
     return !j->error || broken(p);
 }
 
-/* ---- entries ------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4, HAS_ALL = 7 };
 
@@ -206,8 +211,8 @@ static bool parse_members(parser *p, sw_entry *e, unsigned *has)
     return !p->json.error || broken(p);
 }
 
-/* Bits of data that shape and dtype ask for: products in the order of the dimensions, as the reference library
- * forms them, so that [2^63, 2^63, 0] does not fit and [0, 2^63, 2^63] does. */
+/* Bits of data that shape and dtype ask for: products in the order of the dimensions, as the
+ * reference library forms them, so that [2^63, 2^63, 0] does not fit and [0, 2^63, 2^63] does. */
 static bool count_bits(const sw_header *h, const sw_entry *e, uint64_t *bits)
 {
     *bits = 1;
@@ -273,7 +278,7 @@ static bool parse_entry(parser *p, const char *name, size_t len)
     return true;
 }
 
-/* ---- metadata ------------------------------------------------------------------------------------ */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
 {
@@ -334,7 +339,7 @@ static bool parse_root(parser *p)
     return sw_json_end(&p->json) || broken(p);
 }
 
-/* ---- sharding info ------------------------------------------------------------------------------- */
+/* ---- sharding info --------------------------------------------------------------------------- */
 
 /* The version of torch DCP's layout: 1, or 1 and more numbers behind points. */
 static bool is_version_1(const text *v)
@@ -372,7 +377,8 @@ static bool parse_box_dims(parser *p, const sw_entry *e, const char *key, uint32
     return true;
 }
 
-/* offset + shape within 2^63, and within the global shape where it is told: an empty box may lie anywhere. */
+/* offset + shape within 2^63, and within the global shape where it is told: an empty box may lie
+ * anywhere. */
 static bool check_box(parser *p, const sw_entry *e)
 {
     const sw_header *h = p->h;
@@ -426,8 +432,8 @@ static bool parse_box(parser *p, sw_entry *e)
     return check_box(p, e);
 }
 
-/* The entry of that name, or NULL. Sharding info mostly has the order of the entries, so the one behind the last
- * answer is tried first. */
+/* The entry of that name, or NULL. Sharding info mostly has the order of the entries, so the one
+ * behind the last answer is tried first. */
 static sw_entry *find_entry(const sw_header *h, const sw_keys *names, size_t *guess, const char *name,
                             size_t len)
 {
@@ -488,7 +494,7 @@ static bool parse_sharding(parser *p, const sw_keys *names)
     return true;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* The keys of this text: none twice in one object. They stay sorted, for find_entry(). */
 static bool check_keys(parser *p)
@@ -538,10 +544,11 @@ static bool read_sharding(parser *p)
     return good;
 }
 
-/* ---- coverage ------------------------------------------------------------------------------------ */
+/* ---- coverage -------------------------------------------------------------------------------- */
 
-/* Entry e comes next and the data before it ends at at, its last piece having begun at group. Of several entries that
- * begin at one place, one at most holds data, and the empty ones may come on either side of it. */
+/* Entry e comes next and the data before it ends at at, its last piece having begun at group. Of
+ * several entries that begin at one place, one at most holds data, and the empty ones may come on
+ * either side of it. */
 static bool cover_one(parser *p, const sw_entry *e, const sw_entry *last, uint64_t at)
 {
     uint64_t group = last ? last->begin : 0;
@@ -559,7 +566,8 @@ static bool cover_one(parser *p, const sw_entry *e, const sw_entry *last, uint64
     return false;
 }
 
-/* The entries by where they begin: no hole, no overlap, and the end of the last one is the end of the file. */
+/* The entries by where they begin: no hole, no overlap, and the end of the last one is the end of
+ * the file. */
 static bool cover(parser *p, const sw_sort_item *order, uint64_t data_len)
 {
     const sw_entry *last = NULL;
@@ -606,7 +614,7 @@ static bool check_coverage(parser *p, uint64_t data_len)
     return good;
 }
 
-/* ---- the interface ------------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const char *file,
                          uint64_t *len_out, sw_status *st)

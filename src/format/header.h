@@ -1,7 +1,7 @@
 /* The header of a safetensors file: parsed strictly, with torch DCP's sharding info beside it.
  *
- * A header may hold hundreds of thousands of tensors in 100 MB of text, so parsing allocates little: names
- * point into the text, which is unescaped in place; dimensions lie in one pool. */
+ * A header may hold hundreds of thousands of tensors in 100 MB of text, so parsing allocates
+ * little: names point into the text, which is unescaped in place; dimensions lie in one pool. */
 #ifndef SW_FORMAT_HEADER_H
 #define SW_FORMAT_HEADER_H
 
@@ -41,23 +41,28 @@ typedef struct sw_header {
         NULL, 0, NULL, 0, false, false, NULL, 0                                                              \
     }
 
-/* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's size.
+/* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's
+ * size.
  *   len_out  bytes of JSON that follow
- * Errors: SW_EINPUT (file shorter than 8 bytes, length over SW_HEADER_MAX or past the end of the file). */
+ * Errors: SW_EINPUT (file shorter than 8 bytes, length over SW_HEADER_MAX or past the end of the
+ * file). */
 sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const char *file,
                          uint64_t *len_out, sw_status *st);
 
 /* Local. Parse and check a header.
  *   text      len bytes of JSON; changed (unescaped in place) and borrowed: must outlive out
- *   data_len  bytes of the file behind the header; the entries must cover them exactly, without hole or overlap
+ *   data_len  bytes of the file behind the header; the entries must cover them exactly, without
+ *             hole or overlap
  *   file      for messages
  *   out       emptied first; release with sw_header_release(); empty on error
- * Accepts and refuses as the reference library 0.8, but for: duplicate keys in any object, entries written as arrays,
- * names with NUL, more than SW_MAX_DIMS dimensions, numbers over 2^63: all refused. With sharding info, every entry must
- * have saved_offsets of its number of dimensions, shape + offset must fit 2^63, a box that holds data must lie within
- * its global_shape where there is one, and DCP_VERSION must be 1, 1.x or absent.
+ * Accepts and refuses as the reference library 0.8, but for: duplicate keys in any object, entries
+ * written as arrays, names with NUL, more than SW_MAX_DIMS dimensions, numbers over 2^63: all
+ * refused. With sharding info, every entry must have saved_offsets of its number of dimensions,
+ * shape + offset must fit 2^63, a box that holds data must lie within its global_shape where there
+ * is one, and DCP_VERSION must be 1, 1.x or absent.
  * Errors: SW_EINPUT with file, tensor and reason; SW_ENOMEM.
- * Cost: O(len + n log n) for n entries; allocates about 150 bytes an entry while it works and 80 that stay. Source: SPEC 2. */
+ * Cost: O(len + n log n) for n entries; allocates about 150 bytes an entry while it works and 80
+ * that stay. Source: SPEC 2. */
 sw_code sw_header_parse(char *text, size_t len, uint64_t data_len, const char *file, sw_header *out,
                         sw_status *st);
 

@@ -8,8 +8,8 @@
 #include "base/hash.h"
 #include "base/sort.h"
 
-#define BUCKET_BITS                                                                                          \
-    3 /* 8 places, 32 bytes: a search touches one line of memory, and the buckets stay in the cache */
+/* 8 places, 32 bytes: a search touches one line of memory, and the buckets stay in the cache. */
+#define BUCKET_BITS 3
 
 void sw_keys_init(sw_keys *k, const char *text)
 {
@@ -55,7 +55,8 @@ static int compare_slots(const void *a, const void *b, void *keys)
     return c ? c : (sa->index > sb->index) - (sa->index < sb->index);
 }
 
-/* Slots with one hash are few, unless the hashes were aimed at: then they are sorted by what they stand for. */
+/* Slots with one hash are few, unless the hashes were aimed at: then they are sorted by what they
+ * stand for. */
 static void sort_ties(sw_keys *k, sw_sort_item *slots)
 {
     size_t end;
@@ -140,8 +141,8 @@ const sw_key *sw_keys_duplicate(const sw_keys *k)
     return NULL;
 }
 
-/* Within a bucket the tags ascend. Keys whose hashes differ only below their tags stand by hash, not by name, so
- * a tie of tags is settled by the whole hash. */
+/* Within a bucket the tags ascend. Keys whose hashes differ only below their tags stand by hash,
+ * not by name, so a tie of tags is settled by the whole hash. */
 static int compare_place(const sw_keys *k, size_t place, uint64_t hash, const char *s, const sw_key *want)
 {
     uint32_t tag = tag_of(k, hash);

@@ -1,7 +1,7 @@
 /* The keys of JSON objects, gathered to find those that occur twice, and to look names up.
  *
- * Hash and sort, then compare neighbours: O(text + n log n) even when somebody chose the keys so that all their
- * hashes are equal. 16 bytes a key, 5 more once it is sorted, 32 while it is. */
+ * Hash and sort, then compare neighbours: O(text + n log n) even when somebody chose the keys so
+ * that all their hashes are equal. 16 bytes a key, 5 more once it is sorted, 32 while it is. */
 #ifndef SW_FORMAT_KEYS_H
 #define SW_FORMAT_KEYS_H
 
@@ -17,7 +17,8 @@ typedef struct sw_keys {
     const char *text; /* borrowed; under 4 GiB */
     sw_key *keys;     /* in the order they were added */
     size_t n, cap;
-    uint32_t *places;    /* by hash, object and name: an index into keys, some bits of the hash above it */
+    /* by hash, object and name: an index into keys, some bits of the hash above it */
+    uint32_t *places;
     uint32_t *buckets;   /* first place for each value of a hash's upper bits, and the end */
     unsigned bits;       /* of a hash that choose the bucket */
     unsigned index_bits; /* of a place */

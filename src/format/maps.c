@@ -1,5 +1,5 @@
-/* Maps and index files; see maps.h. They are small beside a checkpoint (one line a tensor) and are read once,
- * by one rank, so a general JSON library serves. */
+/* Maps and index files; see maps.h. They are small beside a checkpoint (one line a tensor) and are
+ * read once, by one rank, so a general JSON library serves. */
 #include "format/maps.h"
 
 #include <inttypes.h>
@@ -97,7 +97,8 @@ static sw_code read_file_name(const json_t *value, const char *file, sw_map_item
     return SW_OK;
 }
 
-/* The object that the text holds; NULL on failure. flags: more of jansson's. The caller calls json_decref(). */
+/* The object that the text holds; NULL on failure. flags: more of jansson's. The caller calls
+ * json_decref(). */
 static json_t *load_object(const char *json, size_t len, size_t flags, const char *file, sw_status *st)
 {
     json_error_t error;
@@ -122,7 +123,8 @@ static int compare_items(const void *a, const void *b)
     return strcmp(((const sw_map_item *)a)->key, ((const sw_map_item *)b)->key);
 }
 
-/* Copy the members of object into out (empty, and again so on failure). jansson borrows it as non-const only to iterate. */
+/* Copy the members of object into out (empty, and again so on failure). jansson borrows it as
+ * non-const only to iterate. */
 static sw_code map_from_object(json_t *object, const char *file, read_value read, sw_map *out, sw_status *st)
 {
     out->items = sw_calloc(json_object_size(object), sizeof *out->items, st);
@@ -183,7 +185,8 @@ static void read_totals(const json_t *index, sw_index_totals *totals)
               &totals->odd_parameters);
 }
 
-/* Numbers in an index may be larger than 64 bits: jansson takes them as reals. totals: NULL = not wanted. */
+/* Numbers in an index may be larger than 64 bits: jansson takes them as reals. totals: NULL = not
+ * wanted. */
 static sw_code parse_index(const char *json, size_t len, const char *file, read_value read, sw_map *out,
                            sw_index_totals *totals, sw_status *st)
 {

@@ -44,7 +44,8 @@ sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *o
 sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
                               sw_index_totals *totals, sw_status *st);
 
-/* Local. The same, but names are not checked: for looking at an index that may name anything. totals: NULL = not wanted. */
+/* Local. The same, but names are not checked: for looking at an index that may name anything.
+ * totals: NULL = not wanted. */
 sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out,
                            sw_index_totals *totals, sw_status *st);
 
@@ -53,8 +54,8 @@ const sw_map_item *sw_map_find(const sw_map *map, const char *key);
 
 void sw_map_release(sw_map *map);
 
-/* Local. A relative path that stays below its directory: not empty, not absolute, no "." or ".." or empty part,
- * no control character. */
+/* Local. A relative path that stays below its directory: not empty, not absolute, no "." or ".." or
+ * empty part, no control character. */
 bool sw_name_is_below(const char *name);
 
 #endif

@@ -1,4 +1,5 @@
-/* File names of checkpoints; see names.h. Names are matched as bytes: no locale, no patterns library. */
+/* File names of checkpoints; see names.h. Names are matched as bytes: no locale, no patterns
+ * library. */
 #include "format/names.h"
 
 #include <string.h>
@@ -134,8 +135,8 @@ bool sw_name_is_weights(const char *name)
     return n > m && strcasecmp(name + n - m, WEIGHTS_SUFFIX) == 0;
 }
 
-/* stem.safetensors or stem-*-of-*.safetensors, where a star is any text, digits or not: what --overwrite may remove
- * is a promise about names, not about numbers. */
+/* stem.safetensors or stem-*-of-*.safetensors, where a star is any text, digits or not: what
+ * --overwrite may remove is a promise about names, not about numbers. */
 static bool is_weights_of(const char *name, const char *stem)
 {
     const char *of;

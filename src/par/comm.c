@@ -15,7 +15,7 @@
 #define BCAST_PART (UINT64_C(1) << 30)
 #define TAG_STOP 77
 
-/* ---- one process -------------------------------------------------------------------------------- */
+/* ---- one process ----------------------------------------------------------------------------- */
 
 static int self_bcast(void *ctx, void *buf, size_t n, int root)
 {
@@ -42,14 +42,16 @@ sw_comm sw_comm_self(void)
     return (sw_comm){ NULL, 0, 1, self_bcast, self_allgather, self_barrier };
 }
 
-/* ---- MPI ---------------------------------------------------------------------------------------- */
+/* ---- MPI ------------------------------------------------------------------------------------- */
 
 typedef struct mpi_ctx {
     MPI_Comm comm;
     int rank, size;
-    int origin, originally; /* this rank, and how many there are, where the groups were split from */
-    int *counts, *places;   /* for a gather: nothing may fail between those who come and those who do not */
-    bool begun;             /* MPI was initialised for this one, and ends with it */
+    /* this rank, and how many there are, where the groups were split from */
+    int origin, originally;
+    /* for a gather: nothing may fail between those who come and those who do not */
+    int *counts, *places;
+    bool begun; /* MPI was initialised for this one, and ends with it */
 } mpi_ctx;
 
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
@@ -88,7 +90,8 @@ static int mpi_barrier(void *ctx)
     return sw_step_waited(MPI_Barrier(c->comm)) != MPI_SUCCESS;
 }
 
-/* What MPI reported last on a communicator of ours, for the message: a function of sw_comm tells only that it failed. */
+/* What MPI reported last on a communicator of ours, for the message: a function of sw_comm tells
+ * only that it failed. */
 static int last_error;
 
 static void note_error(MPI_Comm *comm, int *err, ...)
@@ -167,8 +170,9 @@ static sw_code mpi_begin(bool *begun, sw_status *st)
         err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
         *begun = err == MPI_SUCCESS;
     }
-    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. By a function of ours: Intel MPI, through the standard's ABI, takes
-     * MPI_ERRORS_RETURN without an error and aborts all the same. */
+    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. By a function of ours:
+     * Intel MPI, through the standard's ABI, takes MPI_ERRORS_RETURN without an error and aborts
+     * all the same. */
     if (err == MPI_SUCCESS)
         err = return_errors(MPI_COMM_WORLD);
     if (err == MPI_SUCCESS)
@@ -272,10 +276,10 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
     return sw_fail(st, code, file, NULL, "%s: %s", what, n ? text : "unknown MPI error");
 }
 
-/* ---- for any communicator ----------------------------------------------------------------------- */
+/* ---- for any communicator -------------------------------------------------------------------- */
 
-/* An error of this rank's. In a message it counts as a rank of the communicator that the caller knows; a process alone has
- * no number. */
+/* An error of this rank's. In a message it counts as a rank of the communicator that the caller
+ * knows; a process alone has no number. */
 static void sign(const sw_comm *comm, sw_status *st)
 {
     const mpi_ctx *c = comm->barrier == mpi_barrier ? comm->ctx : NULL;
@@ -467,7 +471,7 @@ out:
     return st->code;
 }
 
-/* ---- agreeing behind the work --------------------------------------------------------------------- */
+/* ---- agreeing behind the work ---------------------------------------------------------------- */
 
 void sw_watch_init(sw_watch *w, const sw_comm *comm)
 {
@@ -490,7 +494,8 @@ void sw_watch_begin(sw_watch *w, sw_status *st)
 static int wait_idle(MPI_Request *request)
 {
     const struct timespec moment = { 0, 50000 };
-    int done = *request == MPI_REQUEST_NULL, err = MPI_SUCCESS; /* without MPI there is nothing to wait for */
+    /* without MPI there is nothing to wait for */
+    int done = *request == MPI_REQUEST_NULL, err = MPI_SUCCESS;
 
     sw_step_wait();
     for (int i = 0; !done && err == MPI_SUCCESS; i++) {
@@ -516,7 +521,7 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
     return w->failed;
 }
 
-/* ---- stopping ----------------------------------------------------------------------------------- */
+/* ---- stopping -------------------------------------------------------------------------------- */
 
 static int leader_at(const sw_stopper *s, int i)
 {

@@ -1,7 +1,7 @@
 /* What the steps need of a group of ranks, on top of the three functions of an sw_comm.
  *
- * SW_ECOMM means that messages do not get through: one rank may know it alone, and nothing can be agreed upon
- * any more. Wherever "all ranks return the same" is said, that is the exception. */
+ * SW_ECOMM means that messages do not get through: one rank may know it alone, and nothing can be
+ * agreed upon any more. Wherever "all ranks return the same" is said, that is the exception. */
 #ifndef SW_PAR_COMM_H
 #define SW_PAR_COMM_H
 
@@ -12,49 +12,53 @@
 /* Collective. The lowest failing rank's status becomes everybody's; its code is returned. */
 sw_code sw_agree(const sw_comm *comm, sw_status *st);
 
-/* Local. A call of MPI has failed on this communicator: SW_ECOMM with what MPI says of it, whatever st held. */
+/* Local. A call of MPI has failed on this communicator: SW_ECOMM with what MPI says of it, whatever
+ * st held. */
 sw_code sw_comm_broken(const sw_comm *comm, sw_status *st);
 
 /* Collective. n bytes from rank root to all. Fails with SW_ECOMM alone. */
 sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st);
 
-/* Collective. A buffer of any length from rank root to all; the others' is replaced. All ranks return the same. */
+/* Collective. A buffer of any length from rank root to all; the others' is replaced. All ranks
+ * return the same. */
 sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *st);
 
-/* Collective. One fixed-size block of n bytes of each rank, in rank order, into all (size * n bytes). */
+/* Collective. One fixed-size block of n bytes of each rank, in rank order, into all (size * n
+ * bytes). */
 sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st);
 
-/* Collective. Every rank's bytes on every rank, one after the other in rank order, in calls of at most SW_GATHER_PART bytes.
+/* Collective. Every rank's bytes on every rank, one after the other in rank order, in calls of at
+ * most SW_GATHER_PART bytes.
  *   all     replaced; released on error
  *   starts  size + 1 byte positions in all: rank r's part is [starts[r], starts[r + 1])
  * All ranks return the same. */
 #define SW_GATHER_PART (UINT64_C(256) << 20)
 sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
 
-/* Collective. Do all ranks have the same number? *other: the first rank whose number is not rank 0's; 0 = all have. All ranks return the
- * same. */
+/* Collective. Do all ranks have the same number? *other: the first rank whose number is not rank
+ * 0's; 0 = all have. All ranks return the same. */
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
 
 /* Collective. The largest of all ranks' numbers. All ranks return the same. */
 sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st);
 
-/* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak the largest resident set of any.
- * Of no consequence when it fails: then both stay as they are. */
+/* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak
+ * the largest resident set of any. Of no consequence when it fails: then both stay as they are. */
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);
 
 /* Local. The MPI communicator behind it; false when it has none. */
 bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi);
 
-/* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release(). Without MPI the
- * group is the same communicator: right for one process only. */
+/* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release().
+ * Without MPI the group is the same communicator: right for one process only. */
 sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st);
 
 /* Local. Turn a return code of MPI into a status: code SW_EIO for files, SW_ECOMM for messages. */
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what);
 
-/* ---- agreeing behind the work -----------------------------------------------------------------------
- * The outcome of each round is agreed upon, but a rank does not wait for that of a round before SW_WATCH_LAG
- * rounds later: so a rank that is held up for a moment does not hold up the others. */
+/* ---- agreeing behind the work -------------------------------------------------------------------
+ * The outcome of each round is agreed upon, but a rank does not wait for that of a round before
+ * SW_WATCH_LAG rounds later: so a rank that is held up for a moment does not hold up the others. */
 #define SW_WATCH_LAG 4
 
 typedef struct sw_watch {
@@ -68,16 +72,18 @@ typedef struct sw_watch {
 /* Local. comm is borrowed. */
 void sw_watch_init(sw_watch *w, const sw_comm *comm);
 
-/* Collective, but does not wait: this rank's outcome of a round. At most SW_WATCH_LAG may be under way. */
+/* Collective, but does not wait: this rank's outcome of a round. At most SW_WATCH_LAG may be under
+ * way. */
 void sw_watch_begin(sw_watch *w, sw_status *st);
 
-/* Collective. Wait for the oldest round when all places are taken (all = false), or for all of them. Waiting does not spin.
- * True when some rank has failed: then, and at the end, sw_agree() tells who. The answer is the same on every rank. */
+/* Collective. Wait for the oldest round when all places are taken (all = false), or for all of
+ * them. Waiting does not spin. True when some rank has failed: then, and at the end, sw_agree()
+ * tells who. The answer is the same on every rank. */
 bool sw_watch_end(sw_watch *w, bool all, sw_status *st);
 
-/* ---- stopping the other groups --------------------------------------------------------------------
- * Groups never wait for each other while they write, so one that fails tells the others' first ranks, and
- * they look for such a word in each round. */
+/* ---- stopping the other groups ------------------------------------------------------------------
+ * Groups never wait for each other while they write, so one that fails tells the others' first
+ * ranks, and they look for such a word in each round. */
 typedef struct sw_stopper {
     const sw_comm *world;
     const int *leaders; /* first ranks of all groups, ascending; NULL = every rank is a group */

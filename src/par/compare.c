@@ -6,8 +6,8 @@
 
 #include "base/num.h"
 #include "par/exchange.h"
-#include "par/fill.h"
 #include "par/gather.h"
+#include "read/fill.h"
 
 /* Regions of virtual files begin at multiples of it. */
 #define BLOCK (SW_ELEMENTS_UNIT * (UINT64_C(1) << 13))
@@ -36,7 +36,7 @@ out:
     return st->code;
 }
 
-/* ---- virtual files ---------------------------------------------------------------------------------- */
+/* ---- virtual files --------------------------------------------------------------------------- */
 
 static int by_place(const void *a, const void *b, void *ctx)
 {
@@ -66,7 +66,8 @@ static uint32_t *list_outputs(const sw_compare *k, uint32_t *n, sw_status *st)
     return list;
 }
 
-/* Behind the 8 bytes that a layout takes for the length of a header, a slot begins where no cut can fall into an element. */
+/* Behind the 8 bytes that a layout takes for the length of a header, a slot begins where no cut can
+ * fall into an element. */
 static void add_slot(sw_layout *l, sw_layout_file *file, uint32_t output, uint64_t bytes)
 {
     uint64_t begin = sw_round_up(file->size, SW_ELEMENTS_UNIT) - 8;
@@ -101,7 +102,8 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
     return st->code;
 }
 
-/* Cuts fall on multiples of SW_ELEMENTS_UNIT, which is no power of two as the schedule's own choice may be. */
+/* Cuts fall on multiples of SW_ELEMENTS_UNIT, which is no power of two as the schedule's own choice
+ * may be. */
 static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedule *s, sw_status *st)
 {
     if (sw_schedule_build(l, (uint32_t)k->world->size, BLOCK, BLOCK, k->by_owner, s, st))
@@ -110,7 +112,7 @@ static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedul
     return SW_OK;
 }
 
-/* ---- one rank's means --------------------------------------------------------------------------------- */
+/* ---- one rank's means ------------------------------------------------------------------------ */
 
 typedef struct comparer {
     sw_compare *k;
@@ -169,7 +171,7 @@ static void release(comparer *c)
     free(c->band);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 typedef struct look {
     comparer *c;

@@ -1,8 +1,9 @@
 /* Is what a checkpoint holds what the input makes? Every byte of every tensor, in parallel.
  *
- * The tensors that both have are laid out once more, in virtual files without headers: what they should hold is put together band by
- * band exactly as for writing, and what is there is read beside it in pieces that stay in the processor's cache. By band every rank
- * goes its own way until the end. By owner a band takes all ranks. */
+ * The tensors that both have are laid out once more, in virtual files without headers: what they
+ * should hold is put together band by band exactly as for writing, and what is there is read beside
+ * it in pieces that stay in the processor's cache. By band every rank goes its own way until the
+ * end. By owner a band takes all ranks. */
 #ifndef SW_PAR_COMPARE_H
 #define SW_PAR_COMPARE_H
 
@@ -25,20 +26,23 @@ typedef struct sw_compare {
     uint64_t chunk;   /* for what is there: both are multiples of SW_ELEMENTS_UNIT */
     bool by_owner;
     const volatile int *cancel;
-    void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */
+    /* on rank 0; estimated from its part */
+    void (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
-    /* one a file of the target, out: it is another now than when its header was read, and the rest of it is not
-     * compared; each rank marks what it meets */
+    /* one a file of the target, out: it is another now than when its header was read, and the rest
+     * of it is not compared; each rank marks what it meets */
     bool *changed;
     sw_differences found; /* out: by output, box = 0; the same on every rank; release it */
     uint64_t compared;    /* out: bytes of the target that this rank compared */
 } sw_compare;
 
-/* Collective over world. Compare all outputs that have a partner. All ranks return the same; that something differs is no error.
+/* Collective over world. Compare all outputs that have a partner. All ranks return the same; that
+ * something differs is no error.
  * Errors: SW_EINPUT (a file of the input that changed meanwhile), SW_EIO, SW_ENOMEM, SW_ECANCEL. */
 sw_code sw_compare_tensors(sw_compare *k, sw_status *st);
 
-/* Copies of the same region of a tensor in several shard files: each against the one that is used. */
+/* Copies of the same region of a tensor in several shard files: each against the one that is
+ * used. */
 typedef struct sw_replicas {
     const sw_comm *world;
     const sw_catalog *c;
@@ -47,17 +51,19 @@ typedef struct sw_replicas {
     uint64_t chunk;     /* bytes of memory, twice; a multiple of SW_ELEMENTS_UNIT */
     bool by_owner;      /* only its owner reads a file */
     const volatile int *cancel;
-    /* out: by tensor, box = number of the replica among all boxes of the tensor; the elements are those of the box;
-     * the same on every rank; release it */
+    /* out: by tensor, box = number of the replica among all boxes of the tensor; the elements are
+     * those of the box; the same on every rank; release it */
     sw_differences found;
     uint64_t replicas; /* out: compared, by all ranks */
 } sw_replicas;
 
-/* Collective over world. By band the ranks share the bytes; by owner those whose files differ send one another what they have, in an
- * order that all keep. All ranks return the same. Errors: as above. */
+/* Collective over world. By band the ranks share the bytes; by owner those whose files differ send
+ * one another what they have, in an order that all keep. All ranks return the same. Errors: as
+ * above. */
 sw_code sw_replicas_compare(sw_replicas *k, sw_status *st);
 
-/* Local. The used box that replica k (nboxes ... nboxes + nreplicas - 1) of t repeats. O(log boxes). */
+/* Local. The used box that replica k (nboxes ... nboxes + nreplicas - 1) of t repeats. O(log
+ * boxes). */
 uint64_t sw_replica_used(const sw_catalog *c, const sw_tensor *t, uint64_t k);
 
 /* Collective. What the ranks have found, joined: the same on each. */

@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "base/step.h"
 #include "par/comm.h"
-#include "par/convert.h"
+#include "read/convert.h"
 
 /* More strips than this in one part would cost more memory for their description than they hold. */
 #define STRIPS_MAX 16384
@@ -87,9 +87,10 @@ void sw_exchange_free(sw_exchange *x)
     free(x);
 }
 
-/* ---- strips of a part --------------------------------------------------------------------------- */
+/* ---- strips of a part ------------------------------------------------------------------------ */
 
-/* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are multiples of 8 bytes, or the band's. */
+/* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are
+ * multiples of 8 bytes, or the band's. */
 static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int rank, uint64_t i, uint64_t k)
 {
     sw_region r = sw_schedule_region(x->sched, x->filler->l, f, (uint32_t)rank);
@@ -148,7 +149,7 @@ static int owner_of(const visit *v, const sw_strip *s)
     return (int)v->x->filler->o->c->files[s->file].owner;
 }
 
-/* ---- how many parts ----------------------------------------------------------------------------- */
+/* ---- how many parts -------------------------------------------------------------------------- */
 
 static bool count_strip(void *ctx, const sw_strip *s)
 {
@@ -162,7 +163,8 @@ static bool count_strip(void *ctx, const sw_strip *s)
     return true;
 }
 
-/* Does what this rank has to send in part i of k fit, what it converts, and the description of what it receives? */
+/* Does what this rank has to send in part i of k fit, what it converts, and the description of what
+ * it receives? */
 static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
 {
     visit v = { .x = x, .fn = count_strip };
@@ -180,9 +182,10 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
     return v.bytes <= x->send_size;
 }
 
-/* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when MPI fails. What fits in larger parts need not
- * fit in smaller ones, because a conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a few elements,
- * or of STRIPS_MAX bytes, always fit, so that this ends. */
+/* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when MPI fails.
+ * What fits in larger parts need not fit in smaller ones, because a conversion that is cut needs
+ * more, so all ranks look again at what they agreed upon. Parts of a few elements, or of STRIPS_MAX
+ * bytes, always fit, so that this ends. */
 static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 {
     uint64_t k = 1, most = 0, tried = 1;
@@ -208,7 +211,7 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
     }
 }
 
-/* ---- sending ------------------------------------------------------------------------------------ */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static bool send_strip(void *ctx, const sw_strip *s)
 {
@@ -236,10 +239,11 @@ static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t
     }
 }
 
-/* ---- receiving ---------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
-/* The rows of a strip as a subarray of bytes: the innermost dimension is the distance of rows, of which a row is taken. All
- * numbers are at most a band, and each distance is a multiple of the next inner one. */
+/* The rows of a strip as a subarray of bytes: the innermost dimension is the distance of rows, of
+ * which a row is taken. All numbers are at most a band, and each distance is a multiple of the next
+ * inner one. */
 static int rows_type(const sw_strip *s, MPI_Datatype *type)
 {
     int sizes[SW_MAX_DIMS + 1], subsizes[SW_MAX_DIMS + 1], starts[SW_MAX_DIMS + 1] = { 0 };
@@ -316,7 +320,7 @@ static void free_types(sw_exchange *x)
     }
 }
 
-/* ---- a part ------------------------------------------------------------------------------------- */
+/* ---- a part ---------------------------------------------------------------------------------- */
 
 static bool convert_part(void *ctx, const sw_part *part)
 {

@@ -9,18 +9,11 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/path.h"
-#include "par/hints.h"
-#include "par/source.h"
+#include "dir/guess.h"
 #include "plan/numbers.h"
+#include "read/source.h"
 
-sw_code sw_check_cancel(const volatile int *cancel, sw_status *st)
-{
-    if (cancel && *cancel)
-        return sw_fail(st, SW_ECANCEL, NULL, NULL, "interrupted by a signal");
-    return SW_OK;
-}
-
-/* ---- one header --------------------------------------------------------------------------------- */
+/* ---- one header ------------------------------------------------------------------------------ */
 
 static sw_code read_text(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_status *st)
 {
@@ -68,7 +61,7 @@ sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_
     return st->code;
 }
 
-/* ---- all headers of this rank ------------------------------------------------------------------- */
+/* ---- all headers of this rank ---------------------------------------------------------------- */
 
 /* What the others must know of a file besides its boxes. */
 typedef struct file_record {
@@ -122,7 +115,7 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
     const char *hint = NULL;
 
     if (findings && st->code == SW_EINPUT)
-        hint = sw_hint_of_file(dir, f->name, f->size);
+        hint = sw_guess_of_file(dir, f->name, f->size);
     return sw_findings_take_hint(findings, hint, st);
 }
 
@@ -142,7 +135,7 @@ static sw_code parse_own(const sw_comm *comm, sw_catalog *c, const char *dir, co
     return st->code;
 }
 
-/* ---- everybody's -------------------------------------------------------------------------------- */
+/* ---- everybody's ----------------------------------------------------------------------------- */
 
 static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *records, uint64_t *starts,
                             sw_status *st)
@@ -273,7 +266,7 @@ out:
     return st->code;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Each rank as a file. Its shard number is what it would be in a file name. */
 static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)

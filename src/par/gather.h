@@ -1,4 +1,5 @@
-/* Headers: each is read and checked by the rank that owns the file, and every rank gets the same catalogue. */
+/* Headers: each is read and checked by the rank that owns the file, and every rank gets the same
+ * catalogue. */
 #ifndef SW_PAR_GATHER_H
 #define SW_PAR_GATHER_H
 
@@ -16,31 +17,32 @@ sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf 
 /* Local. The hash alone. */
 sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
 
-/* Collective. Parse the headers of c->files by their owners, gather, join and check (sw_catalog_check()).
+/* Collective. Parse the headers of c->files by their owners, gather, join and check
+ * (sw_catalog_check()).
  *   cancel   looked at between files; NULL = none
- *   findings NULL: the first thing that is wrong is the error. Else all that is wrong goes there, the same on every rank; files and
- *            tensors that it speaks of are marked as broken
+ *   findings NULL: the first thing that is wrong is the error. Else all that is wrong goes there,
+ *            the same on every rank; files and tensors that it speaks of are marked as broken
  *   seconds  out: what the slowest rank took to read and check its headers
- * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an n-dimensional box. */
+ * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an
+ * n-dimensional box. */
 sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
                           double *seconds, sw_findings *findings, sw_status *st);
 
-/* Collective. The second half of it: join what the ranks found, and check it. c has its files; found is released. All ranks return the
- * same. */
+/* Collective. The second half of it: join what the ranks found, and check it. c has its files;
+ * found is released. All ranks return the same. */
 sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_findings *findings,
                         sw_status *st);
 
-/* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks return the same.
+/* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks
+ * return the same.
  * Errors: as sw_catalog_merge() and sw_catalog_check(). */
 sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw_status *st);
 
-/* Local. The same of what n ranks hold, one after the other in held, where one process knows all of it. */
+/* Local. The same of what n ranks hold, one after the other in held, where one process knows all of
+ * it. */
 sw_code sw_join_described(const sw_held *held, uint32_t n, sw_catalog *c, sw_status *st);
 
 /* Collective. Every rank gets the findings of all, sorted (sw_findings_sort()). */
 sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st);
-
-/* Local. SW_ECANCEL when the flag is raised. */
-sw_code sw_check_cancel(const volatile int *cancel, sw_status *st);
 
 #endif

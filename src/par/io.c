@@ -17,11 +17,12 @@
 #include "base/num.h"
 #include "base/step.h"
 
-/* How long a file that another rank made may stay invisible (lookup caches of network file systems). */
+/* How long a file that another rank made may stay invisible (lookup caches of network file
+ * systems). */
 #define OPEN_TRIES 20
 #define OPEN_WAIT_NS 100000000L
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
@@ -32,7 +33,8 @@ static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
     return sw_path_reserve(o->fd, o->show, o->size, st);
 }
 
-/* Nobody but a rank of ours made it: it is a file, and has no second name by which it could be somebody else's. */
+/* Nobody but a rank of ours made it: it is a file, and has no second name by which it could be
+ * somebody else's. */
 static sw_code open_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
     const struct timespec wait = { 0, OPEN_WAIT_NS };
@@ -67,7 +69,8 @@ static bool still_aggregates(const sw_out *o, sw_transport *how, sw_status *st)
     return !sw_comm_bcast(o->group, how->aggregates, sizeof how->aggregates, 0, st) && how->aggregates[0];
 }
 
-/* Open MPI 5 forgets at the opening what it was given and takes it later. A file that aggregates even then is left to POSIX. */
+/* Open MPI 5 forgets at the opening what it was given and takes it later. A file that aggregates
+ * even then is left to POSIX. */
 static sw_code keep_from_aggregating(sw_out *o, sw_transport *how, MPI_Info info, sw_status *st)
 {
     int err;
@@ -90,9 +93,10 @@ static bool leads_to(const char *path, int fd)
     return lstat(path, &a) == 0 && fstat(fd, &b) == 0 && sw_path_same(&a, &b);
 }
 
-/* A path by which MPI-IO opens exactly this file: the name in its directory, which is held open, so that nobody can put anything in the
- * way. (Not the descriptor of the file itself: Open MPI makes names of its own of the last part, and all ranks' must be the same.) Where
- * there is no /proc it is the path. */
+/* A path by which MPI-IO opens exactly this file: the name in its directory, which is held open, so
+ * that nobody can put anything in the way. (Not the descriptor of the file itself: Open MPI makes
+ * names of its own of the last part, and all ranks' must be the same.) Where there is no /proc it
+ * is the path. */
 static char *path_for_mpi(const sw_out *o, const sw_below *dir, int parent, const char *last, sw_status *st)
 {
     char *path = NULL;
@@ -159,7 +163,8 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const 
         open_file(o, dir, st);
     if (sw_agree(group, st))
         goto failed;
-    /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written by POSIX. */
+    /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written
+     * by POSIX. */
     if (sw_comm_mpi(group, &mpi) && !how->aggregates[0] && !strchr(name, ':')) {
         open_mpi(o, mpi, dir, how, st);
         if (sw_agree(group, st))
@@ -186,9 +191,10 @@ sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint
     return open_file(o, dir, st);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-/* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells why. */
+/* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells
+ * why. */
 static sw_code explain(const sw_out *o, sw_region band, const char *data, int err, int count, sw_status *st)
 {
     if (sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st))
@@ -200,7 +206,8 @@ static sw_code explain(const sw_out *o, sw_region band, const char *data, int er
                    band.end - band.begin, band.begin);
 }
 
-/* No view is set: positions are the file's, each rank's bytes are contiguous, and some ROMIOs abort at datatypes that they do not know. */
+/* No view is set: positions are the file's, each rank's bytes are contiguous, and some ROMIOs abort
+ * at datatypes that they do not know. */
 static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     int n = (int)(band.end - band.begin), err;
@@ -231,7 +238,8 @@ sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status 
         write_mpi(o, band, data, st);
     else if (band.end > band.begin)
         sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
-    /* What must be durable in the end goes to the disk while the next band is read. A hint: nothing can fail. */
+    /* What must be durable in the end goes to the disk while the next band is read. A hint: nothing
+     * can fail. */
     if (o->durable && band.end > band.begin && !st->code)
         sync_file_range(o->fd, (off_t)band.begin, (off_t)(band.end - band.begin), SYNC_FILE_RANGE_WRITE);
     return st->code;
@@ -249,7 +257,8 @@ sw_code sw_out_sync(sw_out *o, sw_status *st)
         err = MPI_ERR_IO;
     if (err == MPI_SUCCESS)
         return SW_OK;
-    /* Again by POSIX, for the reason; an error that the kernel has told already is not told twice. */
+    /* Again by POSIX, for the reason; an error that the kernel has told already is not told
+     * twice. */
     sw_fd_sync(o->fd, o->show, st);
     return sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot sync");
 }

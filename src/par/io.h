@@ -1,8 +1,9 @@
 /* An output file that a group of ranks writes at once: the only place that calls MPI_File_*.
  *
- * What is written is contiguous and in rank order, so that no aggregators are needed. Each rank also holds a POSIX descriptor:
- * with it the file is opened in a way that cannot hang, and it tells why a write failed, which MPI-IO does not.
- * Without MPI, and where MPI would aggregate, the same calls go through it by pwrite. */
+ * What is written is contiguous and in rank order, so that no aggregators are needed. Each rank
+ * also holds a POSIX descriptor: with it the file is opened in a way that cannot hang, and it tells
+ * why a write failed, which MPI-IO does not. Without MPI, and where MPI would aggregate, the same
+ * calls go through it by pwrite. */
 #ifndef SW_PAR_IO_H
 #define SW_PAR_IO_H
 
@@ -21,7 +22,8 @@ typedef struct sw_out {
     MPI_File fh;
 } sw_out;
 
-/* Collective over group. Create the file (its first rank does), reserve its space, open it on every rank.
+/* Collective over group. Create the file (its first rank does), reserve its space, open it on every
+ * rank.
  *   group  borrowed until sw_out_close()
  *   dir    of the staged files (sw_staged_open()); only borrowed now
  *   name   there, must not exist; borrowed
@@ -31,14 +33,16 @@ typedef struct sw_out {
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st);
 
-/* Local, for ranks that have no MPI between them. One of them creates the file and reserves its space, then each opens it for itself:
- * sw_out_write_all(), sw_out_sync() and sw_out_close() are local for what is opened so. Errors: SW_EIO. */
+/* Local, for ranks that have no MPI between them. One of them creates the file and reserves its
+ * space, then each opens it for itself: sw_out_write_all(), sw_out_sync() and sw_out_close() are
+ * local for what is opened so. Errors: SW_EIO. */
 sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st);
 sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
                           sw_status *st);
 
-/* Collective over group: every rank comes, with an empty band when it has nothing or st holds an error. Writes data to
- * [band.begin, band.end). Sets st on the rank that failed: agree afterwards. */
+/* Collective over group: every rank comes, with an empty band when it has nothing or st holds an
+ * error. Writes data to [band.begin, band.end). Sets st on the rank that failed: agree
+ * afterwards. */
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st);
 
 /* Collective over group. Make what was written durable. Sets st on the rank that failed. */

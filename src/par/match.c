@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "par/loader.h"
+#include "dir/loadable.h"
 #include "plan/dims.h"
 
 typedef struct matcher {
@@ -15,7 +15,7 @@ typedef struct matcher {
     sw_status *st;
 } matcher;
 
-/* ---- saying it -------------------------------------------------------------------------------------- */
+/* ---- saying it ------------------------------------------------------------------------------- */
 
 /* Take what is in text as a finding. */
 static void tell(matcher *k, const char *file, const char *tensor)
@@ -34,7 +34,7 @@ static void add_kind(matcher *k, const sw_catalog *c, const sw_tensor *t)
                 sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims, sizeof dims));
 }
 
-/* ---- where things are ------------------------------------------------------------------------------- */
+/* ---- where things are ------------------------------------------------------------------------ */
 
 /* The file that holds a tensor of the target. The box of an empty one was given up. */
 static const sw_file *file_of(const matcher *k, const sw_tensor *t)
@@ -63,7 +63,7 @@ static bool may_be_unread(const matcher *k, const char *tensor)
     return false;
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static void tell_missing(matcher *k, const sw_tensor *t)
 {
@@ -112,8 +112,8 @@ static void pair_output(matcher *k, uint32_t i)
     k->m->matched++;
 }
 
-/* Nothing is spared: what the shards do not make (a tied weight, a scale that was consumed, a name before it was changed) is not
- * written either, whatever map names it. */
+/* Nothing is spared: what the shards do not make (a tied weight, a scale that was consumed, a name
+ * before it was changed) is not written either, whatever map names it. */
 static void find_extra(matcher *k)
 {
     for (uint32_t i = 0; i < k->there->ntensors && !k->st->code; i++) {
@@ -152,7 +152,7 @@ static void check_layout(matcher *k)
     }
 }
 
-/* ---- the index -------------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static void check_map(matcher *k)
 {
@@ -164,7 +164,7 @@ static void check_map(matcher *k)
     }
 }
 
-/* ---- files ------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void find_shards(matcher *k)
 {
@@ -180,11 +180,11 @@ static void find_shards(matcher *k)
 static void ask_loaders(matcher *k)
 {
     const sw_target *t = k->m->target;
-    sw_loader_view view = { k->there, t->index_name, &t->weight_map,
-                            t->index_name && !t->index_broken ? &t->totals : NULL, k->m->names };
+    sw_loadable_view view = { k->there, t->index_name, &t->weight_map,
+                              t->index_name && !t->index_broken ? &t->totals : NULL, k->m->names };
 
     if (!k->st->code)
-        sw_loader_check(&view, k->findings, k->findings, k->st);
+        sw_loadable_check(&view, k->findings, k->findings, k->st);
 }
 
 sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)

@@ -6,7 +6,7 @@
 #include "base/step.h"
 #include "par/compare.h"
 #include "par/gather.h"
-#include "par/pull.h"
+#include "read/pull.h"
 
 #define TAG_REPLICA 78
 
@@ -60,7 +60,7 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
     return p;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static sw_code read_chunk(replica_reader *r, const sw_box *box, uint64_t from, uint64_t n, char *to,
                           sw_status *st)
@@ -88,7 +88,7 @@ static void compare_here(replica_reader *r, const replica_pair *p, uint64_t from
     }
 }
 
-/* ---- by band ---------------------------------------------------------------------------------------- */
+/* ---- by band --------------------------------------------------------------------------------- */
 
 /* This rank's share [lo, hi) of all bytes of replicas, of which these begin at byte `before`. */
 static void compare_share(replica_reader *r, const replica_pair *p, uint64_t before, uint64_t lo, uint64_t hi,
@@ -101,9 +101,10 @@ static void compare_share(replica_reader *r, const replica_pair *p, uint64_t bef
         compare_here(r, p, from, end, st);
 }
 
-/* ---- by owner --------------------------------------------------------------------------------------- */
+/* ---- by owner -------------------------------------------------------------------------------- */
 
-/* Send what is used to the owner of the replica. After an error nothing goes out any more, and that tells of it. */
+/* Send what is used to the owner of the replica. After an error nothing goes out any more, and that
+ * tells of it. */
 static void send_used(replica_reader *r, const replica_pair *p, int to, sw_status *st)
 {
     for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
@@ -137,8 +138,8 @@ static void receive_used(replica_reader *r, const replica_pair *p, int from_rank
     }
 }
 
-/* Pairs have one order on all ranks, and a rank does its own in that order: so the first one of all that is not done yet has both
- * its ranks free, and nobody waits for ever. */
+/* Pairs have one order on all ranks, and a rank does its own in that order: so the first one of all
+ * that is not done yet has both its ranks free, and nobody waits for ever. */
 static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *st)
 {
     int me = r->k->world->rank;
@@ -152,7 +153,7 @@ static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *s
         receive_used(r, p, want, st);
 }
 
-/* ---- all -------------------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static uint64_t replica_bytes(sw_replicas *k)
 {

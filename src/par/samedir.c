@@ -9,13 +9,14 @@
 #include <unistd.h>
 
 #include "base/path.h"
-#include "par/lock.h"
+#include "dir/lock.h"
 
 #define LOCK_MAX 4096
 #define WAIT_NS 100000000L
 #define TRIES (SW_LOOKUP_SECONDS * 10)
 
-/* What rank 0 tells the others, as it lies: its machine, and two strings behind it: the lock file's path and text. */
+/* What rank 0 tells the others, as it lies: its machine, and two strings behind it: the lock file's
+ * path and text. */
 typedef struct word {
     char host[64];
 } word;
@@ -38,8 +39,8 @@ static sw_code make_word(const char *staged, sw_buf *b, sw_status *st)
     return st->code;
 }
 
-/* Network file systems ask the server anew when a directory is opened: else a name that was not there a minute ago may go on not
- * being there. The last directories of the path may be new. */
+/* Network file systems ask the server anew when a directory is opened: else a name that was not
+ * there a minute ago may go on not being there. The last directories of the path may be new. */
 static void refresh(const char *file)
 {
     char path[PATH_MAX];

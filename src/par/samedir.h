@@ -4,10 +4,11 @@
 
 #include "par/comm.h"
 
-/* Collective, once rank 0 holds the lock. Each rank looks at the lock file, in which a number stands that no other has: one that
- * does not come to see it within SW_LOOKUP_SECONDS, or sees another, has another directory of that name.
- *   staged  where this rank's files are staged: OUTPUT_DIR/.shardweld-staging/new. NULL on rank 0 = nothing is, and there is nothing to look
- *           at; on another rank = where rank 0's are
+/* Collective, once rank 0 holds the lock. Each rank looks at the lock file, in which a number
+ * stands that no other has: one that does not come to see it within SW_LOOKUP_SECONDS, or sees
+ * another, has another directory of that name.
+ *   staged  where this rank's files are staged: OUTPUT_DIR/.shardweld-staging/new. NULL on rank 0 =
+ *           nothing is, and there is nothing to look at; on another rank = where rank 0's are
  *   show    OUTPUT_DIR
  * Errors: SW_EUSAGE, naming both machines; SW_EIO. All ranks return the same. */
 #define SW_LOOKUP_SECONDS 10

@@ -9,8 +9,8 @@
 #include "base/path.h"
 #include "base/ranges.h"
 #include "base/sort.h"
+#include "dir/guess.h"
 #include "par/gather.h"
-#include "par/hints.h"
 #include "par/strays.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
@@ -32,7 +32,7 @@ static const char *not_a_file(sw_path_kind kind)
                                     : "not a regular file";
 }
 
-/* ---- side files --------------------------------------------------------------------------------- */
+/* ---- side files ------------------------------------------------------------------------------ */
 
 /* Rank 0. */
 static sw_code read_side(const char *path, const char *show, const sw_pipes *pipes, sw_side *out,
@@ -156,7 +156,7 @@ static sw_code find_index(const sw_comm *comm, const char *dir, sw_scan *s, sw_f
     return st->code;
 }
 
-/* ---- what this rank sees ------------------------------------------------------------------------ */
+/* ---- what this rank sees --------------------------------------------------------------------- */
 
 /* A file as one rank sees it; its name follows with a NUL, padded to 8. */
 typedef struct seen_file {
@@ -252,7 +252,7 @@ static sw_code list_dir(const char *dir, sw_dir *names, sw_status *st)
     return sw_dir_list(dir, names, st);
 }
 
-/* ---- what all ranks see ------------------------------------------------------------------------- */
+/* ---- what all ranks see ---------------------------------------------------------------------- */
 
 typedef struct sighting {
     const seen_file *file;
@@ -368,7 +368,7 @@ out:
     return st->code;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Each other number of model files is told of once, at its first file. */
 static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status *st)
@@ -399,8 +399,8 @@ static sw_code check_names(const sw_catalog *c, const sw_scan *s, const char *di
 {
     if (c->nfiles == 0 && !(findings && s->by_index)) {
         sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files%s%s", names && !findings ? ": " : "",
-                names && !findings ? sw_hint_of_names(names) : "");
-        return sw_findings_take_hint(findings, names ? sw_hint_of_names(names) : NULL, st);
+                names && !findings ? sw_guess_of_names(names) : "");
+        return sw_findings_take_hint(findings, names ? sw_guess_of_names(names) : NULL, st);
     }
     if (s->by_shards && check_saves(c, findings, st))
         return st->code;

@@ -10,10 +10,11 @@
 #include "plan/strips.h"
 #include "value/cast.h"
 
-/* A rank writes so much before the ranks agree again on how it goes: it takes messages that may be slow. */
+/* A rank writes so much before the ranks agree again on how it goes: it takes messages that may be
+ * slow. */
 #define TURN (UINT64_C(64) << 20)
 
-/* ---- places --------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static const sw_tensor *source_of(const sw_outputs *o, const sw_layout *l, uint32_t slot)
 {
@@ -67,7 +68,7 @@ static void find_rows(const sw_held *held, const sw_place *p, box_rows *b)
     sw_strip_place(it->ndim, it->global_shape, it->offsets, it->shape, b->to_bits, &b->strip);
 }
 
-/* ---- files ---------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static sw_code create_file(const sw_outputs *o, const sw_layout *l, uint32_t f, const sw_below *dir,
                            char *buffer, uint64_t size, bool sync, sw_status *st)
@@ -138,7 +139,7 @@ static sw_code open_file(walk *k, uint32_t f, sw_status *st)
     return st->code;
 }
 
-/* ---- rows ----------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* The bytes [from, from + n) of a row, as they are written; n is what there is room for. */
 static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_t n)
@@ -206,7 +207,7 @@ static sw_code write_turn(walk *k, sw_status *st)
     return st->code;
 }
 
-/* ---- all ------------------------------------------------------------------------------------------ */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static sw_code begin(walk *k, sw_scatter *s, sw_status *st)
 {

@@ -1,11 +1,11 @@
 /* From memory straight to the files: each rank writes the rows of its own boxes to their places.
  *
- * The ranks' parts are disjoint, so no data go from rank to rank; short rows cost a write each. What a rank needs to know for it are a
- * few numbers for each of its boxes. */
+ * The ranks' parts are disjoint, so no data go from rank to rank; short rows cost a write each.
+ * What a rank needs to know for it are a few numbers for each of its boxes. */
 #ifndef SW_PAR_SCATTER_H
 #define SW_PAR_SCATTER_H
 
-#include "par/publish.h"
+#include "dir/publish.h"
 #include "par/weld.h"
 
 /* A box, and where its tensor is written. It can be sent as it lies. */
@@ -17,8 +17,8 @@ typedef struct sw_place {
     uint32_t zero;
 } sw_place;
 
-/* Local. The places of all boxes that the ranks [first, first + n) write, appended to places[0..n), each file by file. Outputs are copies
- * and casts only.
+/* Local. The places of all boxes that the ranks [first, first + n) write, appended to places[0..n),
+ * each file by file. Outputs are copies and casts only.
  *   held  what each of these n ranks holds */
 sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *held, uint32_t first,
                        uint32_t n, sw_buf *places, sw_status *st);
@@ -44,7 +44,8 @@ typedef struct sw_scatter {
 /* Local. Write all of it. */
 sw_code sw_scatter_write(sw_scatter *s, sw_status *st);
 
-/* Collective over w->world. Write all files of the layout from w->held. As sw_weld_files(), which calls it. */
+/* Collective over w->world. Write all files of the layout from w->held. As sw_weld_files(), which
+ * calls it. */
 sw_code sw_scatter_files(sw_weld *w, sw_status *st);
 
 #endif

@@ -7,15 +7,15 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "dir/publish.h"
 #include "par/gather.h"
 #include "par/io.h"
-#include "par/publish.h"
 #include "plan/numbers.h"
 
 /* A rank writes so much before the ranks agree again on how it goes. */
 #define TURN (UINT64_C(64) << 20)
 
-/* ---- which boxes ---------------------------------------------------------------------------------- */
+/* ---- which boxes ----------------------------------------------------------------------------- */
 
 /* For the ranks [first, first + n): this one, or all. */
 typedef struct plan {
@@ -91,7 +91,8 @@ static bool same_place(const sw_catalog *c, const empty_record *x, const empty_r
            memcmp(record_offsets(x), record_offsets(y), c->tensors[x->tensor].ndim * sizeof(uint64_t)) == 0;
 }
 
-/* torch's reader knows boxes by their offsets: an empty one there would hide one that holds data. */
+/* torch's reader knows boxes by their offsets: an empty one there would hide one that holds
+ * data. */
 static bool hides_data(const sw_catalog *c, const empty_record *r)
 {
     const sw_tensor *t = &c->tensors[r->tensor];
@@ -145,7 +146,7 @@ static sw_code choose_empty(plan *p, const sw_comm *comm, sw_status *st)
     return st->code;
 }
 
-/* ---- which files ---------------------------------------------------------------------------------- */
+/* ---- which files ----------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b, void *boxes)
 {
@@ -356,7 +357,7 @@ void sw_shards_release(sw_shards *s)
     *s = (sw_shards){ 0 };
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* One rank's way through its files. */
 typedef struct walk {

@@ -1,7 +1,8 @@
-/* The shard files of a rank, from memory: which of its boxes go into which file, and the writing of them.
+/* The shard files of a rank, from memory: which of its boxes go into which file, and the writing of
+ * them.
  *
- * Of boxes that several ranks hold the lowest rank writes one. A file holds one box of a tensor, so that a rank with several writes
- * further files: a layer for each. No data go from rank to rank. */
+ * Of boxes that several ranks hold the lowest rank writes one. A file holds one box of a tensor, so
+ * that a rank with several writes further files: a layer for each. No data go from rank to rank. */
 #ifndef SW_PAR_SHARDS_H
 #define SW_PAR_SHARDS_H
 
@@ -42,11 +43,13 @@ typedef struct sw_choice {
  *   held  what it was made of; borrowed as long as out lives
  *   map   {FQN: j}; NULL = all in 1 of 1. map_file: for messages
  *   out   release with sw_shards_release(); empty on error
- * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header that is too long), SW_ENOMEM. */
+ * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header
+ * that is too long), SW_ENOMEM. */
 sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st);
 
-/* Local. The same for n ranks, where one process knows what all of them hold: the choices (sw_choice) of each, appended to choices[0..n).
+/* Local. The same for n ranks, where one process knows what all of them hold: the choices
+ * (sw_choice) of each, appended to choices[0..n).
  *   c  of sw_join_described() */
 sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
                          const char *map_file, sw_buf *choices, sw_status *st);
@@ -75,13 +78,15 @@ typedef struct sw_shards_write {
     uint64_t buffer; /* bytes of memory, for what does not lie together */
     bool sync;       /* make the files durable */
     const volatile int *cancel;
-    void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */
+    /* on rank 0; estimated from its part */
+    void (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
     uint64_t total;   /* bytes of all ranks' files, for progress */
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_shards_write;
 
-/* Collective. Write all files of all ranks. All ranks return the same; on an error files may be left in dir. */
+/* Collective. Write all files of all ranks. All ranks return the same; on an error files may be
+ * left in dir. */
 sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st);
 
 void sw_shards_release(sw_shards *s);

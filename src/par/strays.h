@@ -1,4 +1,5 @@
-/* Files beside the input that somebody may have meant as a part of it: a shard whose name is wrong would be left out without a word. */
+/* Files beside the input that somebody may have meant as a part of it: a shard whose name is wrong
+ * would be left out without a word. */
 #ifndef SW_PAR_STRAYS_H
 #define SW_PAR_STRAYS_H
 
@@ -14,8 +15,9 @@ typedef struct sw_strays {
     sw_buf *warnings;    /* gets lines, the same on every rank */
 } sw_strays;
 
-/* Collective. An error is what carries sharding info, or has the name of a shard file but for some detail; what is left out with good
- * reason is told of in a line. findings as in sw_scan_dir(). All ranks return the same. Errors: SW_EINPUT, SW_EIO, SW_ENOMEM. */
+/* Collective. An error is what carries sharding info, or has the name of a shard file but for some
+ * detail; what is left out with good reason is told of in a line. findings as in sw_scan_dir(). All
+ * ranks return the same. Errors: SW_EINPUT, SW_EIO, SW_ENOMEM. */
 sw_code sw_strays_check(const sw_comm *comm, const sw_strays *s, sw_findings *findings, sw_status *st);
 
 #endif

@@ -10,7 +10,7 @@
 #include "par/gather.h"
 #include "par/scan.h"
 
-/* ---- the index ------------------------------------------------------------------------------------ */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 /* Take an index that is there, whatever it says. */
 static sw_code take_index(sw_target *t, const char *name, const sw_buf *text, sw_findings *findings,
@@ -51,7 +51,7 @@ static sw_code try_index(const sw_comm *comm, const char *dir, const char *name,
     return sw_agree(comm, st);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* A file as rank 0 sees it; its name follows with a NUL, padded to 8. */
 typedef struct target_file {
@@ -132,10 +132,11 @@ out:
     return st->code;
 }
 
-/* ---- which ------------------------------------------------------------------------------------------ */
+/* ---- which ----------------------------------------------------------------------------------- */
 
 typedef struct name_list {
-    const char **names; /* of the map's or the directory's texts; NULL where that comes to nothing */
+    /* of the map's or the directory's texts; NULL where that comes to nothing */
+    const char **names;
     size_t n, cap;
 } name_list;
 
@@ -158,7 +159,8 @@ static sw_code list_lone(const sw_dir *dir, bool diffusers, name_list *list, sw_
     return lone ? add_name(list, lone, st) : SW_OK;
 }
 
-/* Rank 0. Weights under their usual names: a lone file, or where there is none the numbered ones. */
+/* Rank 0. Weights under their usual names: a lone file, or where there is none the numbered
+ * ones. */
 static sw_code list_usual(const sw_dir *dir, bool diffusers, name_list *list, sw_status *st)
 {
     if (list_lone(dir, diffusers, list, st) || list->n)

@@ -1,4 +1,5 @@
-/* The consolidated checkpoint in a directory, found as loaders find it: by its index, or by the usual names of weights. */
+/* The consolidated checkpoint in a directory, found as loaders find it: by its index, or by the
+ * usual names of weights. */
 #ifndef SW_PAR_TARGET_H
 #define SW_PAR_TARGET_H
 
@@ -30,7 +31,8 @@ typedef struct sw_target_rule {
 
 /* Collective. Find the checkpoint in dir and read its headers.
  *   findings  what is wrong with index and files; rank 0 knows all of it
- * Errors: SW_EINPUT (neither index nor weights there), SW_EIO, SW_ENOMEM. All ranks return the same. */
+ * Errors: SW_EINPUT (neither index nor weights there), SW_EIO, SW_ENOMEM. All ranks return the
+ * same. */
 sw_code sw_target_open(const sw_comm *comm, const char *dir, const sw_target_rule *rule,
                        const volatile int *cancel, sw_target *out, sw_findings *findings, sw_status *st);
 
@@ -38,7 +40,8 @@ sw_code sw_target_open(const sw_comm *comm, const char *dir, const sw_target_rul
 sw_code sw_target_read(const sw_comm *comm, const char *dir, const char *const *names, size_t n,
                        const volatile int *cancel, sw_target *out, sw_findings *findings, sw_status *st);
 
-/* Rank 0. Mark the files that are gone from dir, or are others there now than at first. Errors: SW_EIO, SW_ENOMEM. */
+/* Rank 0. Mark the files that are gone from dir, or are others there now than at first. Errors:
+ * SW_EIO, SW_ENOMEM. */
 sw_code sw_target_look_again(const sw_target *t, const char *dir, bool *changed, sw_status *st);
 
 void sw_target_release(sw_target *t);

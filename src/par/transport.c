@@ -12,9 +12,9 @@
 static const char fcoll_name[] = "OMPI_MCA_fcoll";
 static const char fcoll_ours[] = "^dynamic,dynamic_gen2,static,two_phase,vulcan";
 
-/* What each is for: ROMIO where it is built; OMPIO without aggregators, which lose data on a full disk and
- * hang; no read-modify-write; no lock and data files beside the output; no lock of the whole file for each
- * write on NFS. */
+/* What each is for: ROMIO where it is built; OMPIO without aggregators, which lose data on a full
+ * disk and hang; no read-modify-write; no lock and data files beside the output; no lock of the
+ * whole file for each write on NFS. */
 static const char *const defaults[][2] = {
     { "OMPI_MCA_io_ompio_priority", "1" },
     { "OMPI_MCA_fcoll_individual_priority", "90" },
@@ -36,8 +36,9 @@ static bool is_on_nfs(const char *output_dir)
     return fs.nfs;
 }
 
-/* Whether that list was in the environment when MPI began: then no file of parameters brings aggregation back, and MPI need not be
- * asked. What was asked stands below. Both are of the process, as MPI's settings are. */
+/* Whether that list was in the environment when MPI began: then no file of parameters brings
+ * aggregation back, and MPI need not be asked. What was asked stands below. Both are of the
+ * process, as MPI's settings are. */
 static bool is_settled;
 
 void sw_transport_defaults(const char *output_dir)
@@ -55,7 +56,7 @@ void sw_transport_defaults(const char *output_dir)
         setenv("ROMIO_FSTYPE_FORCE", "ufs:", 0);
 }
 
-/* ---- hints -------------------------------------------------------------------------------------- */
+/* ---- hints ----------------------------------------------------------------------------------- */
 
 bool sw_hint_is_valid(const char *hint)
 {
@@ -64,7 +65,8 @@ bool sw_hint_is_valid(const char *hint)
     return eq && eq != hint && eq - hint < MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
 }
 
-/* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file of hints says; the user's come last. */
+/* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file
+ * of hints says; the user's come last. */
 sw_code sw_transport_hints(const sw_transport *t, MPI_Info *info, sw_status *st)
 {
     static const char *const ours[] = { "romio_cb_write=disable", "romio_no_indep_rw=false",
@@ -108,7 +110,7 @@ static void look_at_hints(sw_transport *t)
     }
 }
 
-/* ---- "name=value" words ------------------------------------------------------------------------- */
+/* ---- "name=value" words ---------------------------------------------------------------------- */
 
 /* A word that has no room is left out. */
 static void add_word(char *words, size_t size, const char *name, const char *value)
@@ -231,7 +233,7 @@ bool sw_transport_aggregates(const char *words, char *why, size_t n)
     return true;
 }
 
-/* ---- Open MPI's settings ------------------------------------------------------------------------ */
+/* ---- Open MPI's settings --------------------------------------------------------------------- */
 
 typedef struct cvar {
     char name[64], text[4096]; /* Open MPI asks for room of 4096 for any string */
@@ -254,7 +256,8 @@ static bool is_of_interest(const char *name)
     return is_priority(name, "io_") || is_priority(name, "fcoll_");
 }
 
-/* The value of control variable i of MPI; false when it is not one of interest or cannot be read. */
+/* The value of control variable i of MPI; false when it is not one of interest or cannot be
+ * read. */
 static bool read_cvar(int i, cvar *v)
 {
     int name_len = (int)sizeof v->name, desc_len = 0, verbosity, bind, scope, count = 0, n = 0;
@@ -279,7 +282,8 @@ static bool read_cvar(int i, cvar *v)
     return ok;
 }
 
-/* What Open MPI is set to, as words; of another MPI nothing. Asking takes 0.2 s, so once: MPI does not look at its settings again either. */
+/* What Open MPI is set to, as words; of another MPI nothing. Asking takes 0.2 s, so once: MPI does
+ * not look at its settings again either. */
 static const char *settings(void)
 {
     static char words[2048];

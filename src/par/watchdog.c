@@ -1,15 +1,19 @@
 /* Who is waited for, and at what; see sw_watchdog in shardweld.h.
  *
- * MPI cannot tell: it may be called by one thread only, and that one stands still. So each rank's watchdog sends a datagram about its rank
- * to rank 0's every now and then, and that one answers. What rank 0 knows then:
+ * MPI cannot tell: it may be called by one thread only, and that one stands still. So each rank's
+ * watchdog sends a datagram about its rank to rank 0's every now and then, and that one answers.
+ * What rank 0 knows then:
  *   - ranks that stand still at something of their own (a file): they are waited for;
- *   - ranks that were heard of and are no longer (stopped, dead, behind a dead link): they are, too;
+ *   - ranks that were heard of and are no longer (stopped, dead, behind a dead link): they are,
+ *   too;
  *   - ranks that wait for others: they are not;
- *   - ranks that stand still at something that a group does together (MPI-IO opens and closes files so): they may be either, and count
- *     only where there is nobody else.
- * A rank that hears no answers speaks for itself. Datagrams carry a random number that only the ranks know; others are not looked at.
+ *   - ranks that stand still at something that a group does together (MPI-IO opens and closes files
+ *     so): they may be either, and count only where there is nobody else.
+ * A rank that hears no answers speaks for itself. Datagrams carry a random number that only the
+ * ranks know; others are not looked at.
  *
- * Time is counted while this process is awake: after a suspended job is continued nobody has been silent for an hour. */
+ * Time is counted while this process is awake: after a suspended job is continued nobody has been
+ * silent for an hour. */
 #include <errno.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
@@ -89,7 +93,7 @@ struct sw_watchdog {
     double said; /* so long it had lasted when it was last said; 0 = all is well */
 };
 
-/* ---- sockets -------------------------------------------------------------------------------------- */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 static void open_socket(sw_watchdog *w)
 {
@@ -214,7 +218,7 @@ static void send_to_all(const sw_watchdog *w, word_kind kind)
             send_word(w, kind, &w->peers[r].at, w->peers[r].len);
 }
 
-/* ---- what is known -------------------------------------------------------------------------------- */
+/* ---- what is known --------------------------------------------------------------------------- */
 
 static void pass_time(sw_watchdog *w)
 {
@@ -240,7 +244,8 @@ static void look_at_self(sw_watchdog *w)
     m->still = w->awake - w->moved;
 }
 
-/* Anybody may send anything: texts end, numbers are ranks. Only rank 0 is spoken to by others than rank 0. */
+/* Anybody may send anything: texts end, numbers are ranks. Only rank 0 is spoken to by others than
+ * rank 0. */
 static peer *known(sw_watchdog *w, word *m)
 {
     if (m->token != w->root.token || m->rank < 0 || m->rank >= w->size || (w->rank == 0) == (m->rank == 0))
@@ -278,7 +283,7 @@ static bool hear(sw_watchdog *w)
     return true;
 }
 
-/* ---- who is waited for ------------------------------------------------------------------------------ */
+/* ---- who is waited for ----------------------------------------------------------------------- */
 
 typedef enum blame { NOBODY, JOINT, UNKNOWN, SILENT, BUSY } blame;
 
@@ -382,7 +387,8 @@ static int add_all(const sw_watchdog *w, blame least, line *l)
     return n;
 }
 
-/* Rank 0. How long has it lasted, and with whose fault? *sure: whoever it is, it is no mistake. 0 = all is well. */
+/* Rank 0. How long has it lasted, and with whose fault? *sure: whoever it is, it is no mistake. 0 =
+ * all is well. */
 static double find_fault(const sw_watchdog *w, blame *least, bool *sure)
 {
     double worst[BUSY + 1] = { 0 };
@@ -452,9 +458,10 @@ static double describe_self(const sw_watchdog *w, line *l, bool *sure)
     return silent < m->still ? silent : m->still;
 }
 
-/* ---- the thread ----------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
-/* After so long the group is given up. One after the other, rank 0 first, so that there is one message: the launcher ends the others. */
+/* After so long the group is given up. One after the other, rank 0 first, so that there is one
+ * message: the launcher ends the others. */
 static double limit_of(const sw_watchdog *w)
 {
     return w->timeout + (w->rank == 0 ? 0 : (double)(1 + sw_min((uint64_t)w->rank, PERIODS)) * w->period);
@@ -531,7 +538,7 @@ static sw_code start_thread(sw_watchdog *w, sw_status *st)
     return err ? sw_fail_errno(st, NULL, err, "cannot start a thread") : SW_OK;
 }
 
-/* ---- the interface -------------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static sw_watchdog *make(const sw_comm *comm, const sw_watchdog_options *opt, sw_status *st)
 {

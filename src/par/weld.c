@@ -7,17 +7,18 @@
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "dir/publish.h"
 #include "par/exchange.h"
-#include "par/fill.h"
 #include "par/gather.h"
 #include "par/io.h"
-#include "par/publish.h"
 #include "par/scatter.h"
+#include "read/fill.h"
 #include "shardweld_mpi.h"
 
 #define BAND_ALIGN 4096
 
-/* The status of a group that ends because another has failed: told within the group, never shown. */
+/* The status of a group that ends because another has failed: told within the group, never
+ * shown. */
 static const char stopped_text[] = "another group has failed";
 
 /* One rank's means while it writes. */
@@ -35,7 +36,7 @@ typedef struct welder {
     uint64_t total; /* bytes of all files */
 } welder;
 
-/* ---- groups ------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static bool is_mine(const sw_weld *w, uint32_t f)
 {
@@ -45,7 +46,8 @@ static bool is_mine(const sw_weld *w, uint32_t f)
     return rank >= g->rank0 && rank - g->rank0 < g->nranks;
 }
 
-/* Each rank is in one group: all ranks, the ranks of one file, or itself with several files. Numbered by first rank. */
+/* Each rank is in one group: all ranks, the ranks of one file, or itself with several files.
+ * Numbered by first rank. */
 static int group_color(const sw_weld *w)
 {
     for (uint32_t f = 0; f < w->l->nfiles; f++)
@@ -80,7 +82,7 @@ static sw_code find_leaders(welder *k, sw_status *st)
     return sw_stopper_init(&k->stopper, k->w->world, k->leaders, n, st);
 }
 
-/* ---- one file ----------------------------------------------------------------------------------- */
+/* ---- one file -------------------------------------------------------------------------------- */
 
 static void tell_progress(const welder *k)
 {
@@ -97,7 +99,8 @@ static void look_around(welder *k, sw_status *st)
         sw_fail(st, SW_ECANCEL, NULL, NULL, "%s", stopped_text);
 }
 
-/* Put this rank's band together. By owner it is a collective; false when all ranks have to leave. */
+/* Put this rank's band together. By owner it is a collective; false when all ranks have to
+ * leave. */
 static bool fill(welder *k, uint32_t f, uint64_t r, sw_region mine, sw_status *st)
 {
     sw_weld *w = k->w;
@@ -114,8 +117,8 @@ static bool fill(welder *k, uint32_t f, uint64_t r, sw_region mine, sw_status *s
     return true;
 }
 
-/* All ranks of the group do the same rounds and leave together; one that has failed comes along with nothing to
- * write until all know. */
+/* All ranks of the group do the same rounds and leave together; one that has failed comes along
+ * with nothing to write until all know. */
 static sw_code write_rounds(welder *k, sw_out *out, uint32_t f, sw_status *st)
 {
     sw_weld *w = k->w;
@@ -156,7 +159,7 @@ static sw_code write_file(welder *k, uint32_t f, sw_status *st)
     return sw_agree(&k->group, st);
 }
 
-/* ---- ranks without MPI between them --------------------------------------------------------------- */
+/* ---- ranks without MPI between them ---------------------------------------------------------- */
 
 /* So often they agree on how it goes: it takes messages that may be slow. */
 #define AGREE_EVERY 64
@@ -257,7 +260,7 @@ static sw_code write_apart(welder *k, sw_status *st)
     return sw_agree(k->w->world, st);
 }
 
-/* ---- all files ---------------------------------------------------------------------------------- */
+/* ---- all files ------------------------------------------------------------------------------- */
 
 /* The band, and the input of conversions behind it. */
 static sw_code take_memory(welder *k, sw_status *st)

@@ -22,20 +22,23 @@ typedef struct sw_weld {
     const sw_schedule *sched; /* shared = by owner */
     const char *input_dir;
     const sw_held *
-        held; /* what this rank holds, in the place of input_dir; NULL = files. With several ranks: shared, or no MPI */
-    const char
-        *staged_dir; /* the files are made in it (sw_staged_open()); sub-directories are there already */
+        /* what this rank holds, in the place of input_dir; NULL = files. With several ranks:
+         * shared, or no MPI */
+        held;
+    /* the files are made in it (sw_staged_open()); sub-directories are there already */
+    const char *staged_dir;
     sw_memory memory;
     bool sync; /* make the files durable */
     sw_transport how;
     const volatile int *cancel;
-    void (*progress)(void *user, uint64_t done, uint64_t total); /* on rank 0; estimated from its part */
+    /* on rank 0; estimated from its part */
+    void (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_weld;
 
-/* Collective over world. Write all files of the layout. All ranks return the same; on an error files may be left
- * in staged_dir. */
+/* Collective over world. Write all files of the layout. All ranks return the same; on an error
+ * files may be left in staged_dir. */
 sw_code sw_weld_files(sw_weld *w, sw_status *st);
 
 #endif

@@ -58,7 +58,7 @@ static sw_code list_names(const sw_buf *names, const uint64_t *starts, int nrank
     return SW_OK;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
 {
@@ -100,7 +100,8 @@ static sw_code add_tensor(sw_catalog *c, room *at, const name_ref *ref, sw_statu
     return SW_OK;
 }
 
-/* A global_shape that was given is put in its place; the other shapes are found by sw_catalog_check(). */
+/* A global_shape that was given is put in its place; the other shapes are found by
+ * sw_catalog_check(). */
 static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref *ref, sw_status *st)
 {
     sw_tensor *t = &c->tensors[c->ntensors - 1];
@@ -116,8 +117,8 @@ static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref 
     return SW_OK;
 }
 
-/* All records of one name: one tensor. What is not of the first one's kind is told of, once for each kind; boxes of
- * another number of dimensions are left out. */
+/* All records of one name: one tensor. What is not of the first one's kind is told of, once for
+ * each kind; boxes of another number of dimensions are left out. */
 static sw_code make_tensor(sw_catalog *c, room *at, const name_ref *refs, uint64_t n, uint32_t *tensor_of,
                            sw_findings *findings, sw_status *st)
 {
@@ -168,7 +169,7 @@ static sw_code make_tensors(sw_catalog *c, const name_ref *refs, uint64_t nrefs,
     return SW_OK;
 }
 
-/* ---- boxes -------------------------------------------------------------------------------------- */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 /* Where each tensor's boxes and their dimensions go. */
 static sw_code place_boxes(sw_catalog *c, sw_status *st)
@@ -190,7 +191,8 @@ static sw_code place_boxes(sw_catalog *c, sw_status *st)
     return st->code;
 }
 
-/* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that order. */
+/* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that
+ * order. */
 static void scatter_boxes(sw_catalog *c, const sw_buf *boxes, const uint64_t *starts, int nranks,
                           const uint64_t *rank_refs, const uint32_t *tensor_of, const uint8_t *ndims,
                           uint64_t *filled)

@@ -1,8 +1,9 @@
 /* The catalogue: every tensor and every box of a checkpoint, the same on each rank.
  *
- * 4,096 shard files of 1,000 tensors are four million boxes, so names are kept once and boxes are packed: a
- * box of an n-dimensional tensor takes 16 + 16n bytes. All arrays are in one order that does not depend on
- * the number of ranks: files and tensors by name (bytes), boxes by tensor, then offsets, then file. */
+ * 4,096 shard files of 1,000 tensors are four million boxes, so names are kept once and boxes are
+ * packed: a box of an n-dimensional tensor takes 16 + 16n bytes. All arrays are in one order that
+ * does not depend on the number of ranks: files and tensors by name (bytes), boxes by tensor, then
+ * offsets, then file. */
 #ifndef SW_PLAN_CATALOG_H
 #define SW_PLAN_CATALOG_H
 
@@ -35,7 +36,8 @@ typedef struct sw_tensor {
     bool has_global;   /* global_shape was given and stands in shapes already */
     bool holes;        /* some elements are in no box */
     bool overlaps;     /* boxes overlap without being equal */
-    bool broken;       /* findings tell why (also those two): boxes are there to be shown, not to be read */
+    /* findings tell why (also those two): boxes are there to be shown, not to be read */
+    bool broken;
     /* leading dims beyond which no box is cut: rows sharded = 1, columns = 2, whole = 0 */
     uint8_t split_dims;
     uint32_t model;     /* j of the files that hold it, 0 = none or several */
@@ -48,8 +50,10 @@ typedef struct sw_tensor {
     uint64_t dims0;     /* its full shape at catalog->shapes + dims0, ndim sizes */
     uint64_t bytes;     /* of the full tensor as saved */
     uint64_t elements;  /* of the full tensor */
-    uint64_t max_rows;  /* largest extent of a used box along dim 0: bounds a search among sorted boxes */
-    uint64_t box_dims0; /* dims of its first box in catalog->box_dims; each takes 2 * ndim: offsets, shape */
+    /* largest extent of a used box along dim 0: bounds a search among sorted boxes */
+    uint64_t max_rows;
+    /* dims of its first box in catalog->box_dims; each takes 2 * ndim: offsets, shape */
+    uint64_t box_dims0;
 } sw_tensor;
 
 /* Where a box's data is. */
@@ -104,21 +108,24 @@ const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
 void sw_catalog_release(sw_catalog *c);
 
-/* In the next two, findings is NULL, and the first thing that is wrong is the error; or it takes all that is wrong, and
- * what they speak of is marked as broken. */
+/* In the next two, findings is NULL, and the first thing that is wrong is the error; or it takes
+ * all that is wrong, and what they speak of is marked as broken. */
 
 /* Local, the same result on every rank. Join what all ranks found.
  *   c       has files and nfiles; the rest is filled in but for what sw_catalog_check() decides
- *   names   records of rank r at [name_starts[r], name_starts[r + 1]); likewise boxes, which is released
- * Errors: SW_EINPUT for a tensor whose dtype, number of dimensions or global_shape differs from file to file; SW_ENOMEM.
- * O(b log b). */
+ *   names   records of rank r at [name_starts[r], name_starts[r + 1]); likewise boxes, which is
+ *           released
+ * Errors: SW_EINPUT for a tensor whose dtype, number of dimensions or global_shape differs from
+ * file to file; SW_ENOMEM. O(b log b). */
 sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *name_starts, sw_buf *boxes,
                          const uint64_t *box_starts, int nranks, sw_findings *findings, sw_status *st);
 
-/* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete the tensors:
- * full shape, used boxes first and sorted, replicas behind them, empty boxes gone, split_dims, scales; blocks are of 128 x 128.
- * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause), one FQN in two plain
- * files, files with and without sharding info, F4/F6 cut within a byte. O(b log b) for grids of boxes. */
+/* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete
+ * the tensors: full shape, used boxes first and sorted, replicas behind them, empty boxes gone,
+ * split_dims, scales; blocks are of 128 x 128.
+ * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause),
+ * one FQN in two plain files, files with and without sharding info, F4/F6 cut within a byte. O(b
+ * log b) for grids of boxes. */
 sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st);
 
 #endif

@@ -1,10 +1,11 @@
 /* Prove that the boxes of every tensor cover it, each element once; see sw_catalog_check().
  *
- * Boxes that repeat a region (replicas) are set apart first. Overlaps are looked for by cutting: along some dimension
- * the boxes fall into groups that do not touch, and each group is cut again along the others; a grid is done
- * after one pass a dimension. Only a group that nothing cuts (a pinwheel, or a real overlap) is compared pair by
- * pair. Without overlaps, the volumes tell of a gap, and a sweep finds its first element. Who looks for all that is wrong is told
- * of several overlaps, and of gaps beside them (cover.h). No element is ever marked. */
+ * Boxes that repeat a region (replicas) are set apart first. Overlaps are looked for by cutting:
+ * along some dimension the boxes fall into groups that do not touch, and each group is cut again
+ * along the others; a grid is done after one pass a dimension. Only a group that nothing cuts (a
+ * pinwheel, or a real overlap) is compared pair by pair. Without overlaps, the volumes tell of a
+ * gap, and a sweep finds its first element. Who looks for all that is wrong is told of several
+ * overlaps, and of gaps beside them (cover.h). No element is ever marked. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +42,8 @@ static const char hint_mixed[] =
     "remove or replace the file";
 static const char hint_global[] = "files of two saves in one directory: remove those of the other save";
 
-/* Gaps in tensors of one model file, which one lost shard makes in most of them: the first is told of, the others are counted. */
+/* Gaps in tensors of one model file, which one lost shard makes in most of them: the first is told
+ * of, the others are counted. */
 typedef struct gap {
     uint32_t model;
     uint64_t count;
@@ -80,7 +82,7 @@ static uint64_t high(const lens *l, uint32_t box, unsigned dim)
     return low(l, box, dim) + extent(l, box, dim);
 }
 
-/* ---- order -------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static int compare_regions(const lens *l, uint32_t a, uint32_t b)
 {
@@ -123,7 +125,8 @@ static bool is_replica(const lens *l, const uint32_t *ids, uint64_t i)
     return i > 0 && compare_regions(l, ids[i - 1], ids[i]) == 0;
 }
 
-/* Put the boxes in the order of ids: used ones, then replicas; the empty ones behind are given up. */
+/* Put the boxes in the order of ids: used ones, then replicas; the empty ones behind are given
+ * up. */
 static void reorder(lens *l, uint64_t n)
 {
     sw_tensor *t = l->t;
@@ -175,7 +178,7 @@ static sw_code sort_boxes(lens *l, sw_status *st)
     return SW_OK;
 }
 
-/* ---- overlaps ----------------------------------------------------------------------------------- */
+/* ---- overlaps -------------------------------------------------------------------------------- */
 
 typedef struct by_low_ctx {
     const lens *l;
@@ -216,7 +219,8 @@ typedef struct pair_list {
     size_t n, max; /* one more than are told of, to know that there are more */
 } pair_list;
 
-/* Sorted along dim: compare each box with those that begin before it ends. True: the list is full. */
+/* Sorted along dim: compare each box with those that begin before it ends. True: the list is
+ * full. */
 static bool overlap_in_pairs(const lens *l, const uint32_t *ids, size_t n, unsigned dim, pair_list *found)
 {
     for (size_t i = 0; i < n; i++) {
@@ -232,7 +236,8 @@ static bool overlap_in_pairs(const lens *l, const uint32_t *ids, size_t n, unsig
     return false;
 }
 
-/* How many of the boxes, sorted along dim, lie in the first group that nothing behind it touches. */
+/* How many of the boxes, sorted along dim, lie in the first group that nothing behind it
+ * touches. */
 static size_t first_group(const lens *l, const uint32_t *ids, size_t n, unsigned dim)
 {
     uint64_t end = high(l, ids[0], dim);
@@ -285,7 +290,7 @@ static sw_code fail_overlap(const lens *l, const uint32_t pair[2], sw_status *st
         l->c->files[boxes[a].file].name);
 }
 
-/* ---- gaps --------------------------------------------------------------------------------------- */
+/* ---- gaps ------------------------------------------------------------------------------------ */
 
 static uint64_t inner_volume(const lens *l, uint32_t box, unsigned dim)
 {
@@ -296,9 +301,10 @@ static uint64_t inner_volume(const lens *l, uint32_t box, unsigned dim)
     return v;
 }
 
-/* Sweep along dim through slabs in which the set of boxes does not change; the boxes are disjoint, so a slab
- * whose cross-section is smaller than that of the tensor has a gap. Returns where that slab begins, with its
- * boxes as the first *n of ids. Disjoint boxes that do not fill the region must have been given. */
+/* Sweep along dim through slabs in which the set of boxes does not change; the boxes are disjoint,
+ * so a slab whose cross-section is smaller than that of the tensor has a gap. Returns where that
+ * slab begins, with its boxes as the first *n of ids. Disjoint boxes that do not fill the region
+ * must have been given. */
 static uint64_t first_open_slab(lens *l, uint32_t *ids, size_t *n, unsigned dim, const uint64_t *shape)
 {
     uint64_t full = 1, pos = 0;
@@ -372,7 +378,7 @@ static void find_gap(lens *l, uint64_t *first)
         first[d] = first_open_slab(l, l->ids, &n, d, sw_tensor_shape(l->c, l->t));
 }
 
-/* ---- a tensor ----------------------------------------------------------------------------------- */
+/* ---- a tensor -------------------------------------------------------------------------------- */
 
 /* The largest end along each dimension, of the boxes that are not empty (of all when all are). */
 static void find_shape(lens *l, uint64_t *shape)
@@ -443,7 +449,8 @@ static sw_code check_bits(const lens *l, const uint64_t *shape, sw_status *st)
     return SW_OK;
 }
 
-/* The file that makes a shape too large: the first whose box ends where the longest dimension does; of a global_shape the first file. */
+/* The file that makes a shape too large: the first whose box ends where the longest dimension does;
+ * of a global_shape the first file. */
 static uint32_t farthest(const lens *l, const uint64_t *shape)
 {
     unsigned longest = 0;
@@ -551,7 +558,8 @@ static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
-/* A gap with a cause that others have, too: shards whose numbers are missed, or a file that cannot be read. */
+/* A gap with a cause that others have, too: shards whose numbers are missed, or a file that cannot
+ * be read. */
 static bool is_shared_gap(const lens *l)
 {
     return l->t->holes && !l->t->overlaps &&
@@ -628,7 +636,8 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
-/* The first of the files that hold a tensor: for one without elements nothing else tells where it is. */
+/* The first of the files that hold a tensor: for one without elements nothing else tells where it
+ * is. */
 static void find_file(const sw_catalog *c, sw_tensor *t)
 {
     t->file = c->boxes[t->box0].file;

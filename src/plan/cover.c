@@ -1,5 +1,6 @@
-/* A sweep over boxes that may overlap; see cover.h. Along the first dimension the set of boxes changes at few places only; between two
- * of them the same is asked of the boxes that are there, along the next dimension. */
+/* A sweep over boxes that may overlap; see cover.h. Along the first dimension the set of boxes
+ * changes at few places only; between two of them the same is asked of the boxes that are there,
+ * along the next dimension. */
 #include "plan/cover.h"
 
 #include <stdlib.h>
@@ -13,8 +14,8 @@
 typedef struct sweep {
     const uint64_t *dims, *shape;
     unsigned ndim;
-    uint32_t
-        *ids; /* 2 * n for each dimension: the boxes by where they begin, and those that are over a place */
+    /* 2 * n for each dimension: the boxes by where they begin, and those that are over a place */
+    uint32_t *ids;
     uint64_t n, steps;
     bool given_up;
 } sweep;
@@ -42,7 +43,8 @@ static int by_low(const void *a, const void *b, void *ctx)
     return (x > y) - (x < y);
 }
 
-/* Drop from the active boxes those that end at pos or before it. Returns where the first of the others ends, at most end. */
+/* Drop from the active boxes those that end at pos or before it. Returns where the first of the
+ * others ends, at most end. */
 static uint64_t drop_ended(const sweep *s, uint32_t *active, size_t *n, unsigned dim, uint64_t pos,
                            uint64_t end)
 {
@@ -60,7 +62,8 @@ static uint64_t drop_ended(const sweep *s, uint32_t *active, size_t *n, unsigned
     return end;
 }
 
-/* Elements that these boxes hold, in the dimensions from dim on. *open: is any held by none? first (NULL = not wanted) is where. */
+/* Elements that these boxes hold, in the dimensions from dim on. *open: is any held by none? first
+ * (NULL = not wanted) is where. */
 static uint64_t count(sweep *s, const uint32_t *ids, size_t n, unsigned dim, uint64_t *first, bool *open)
 {
     uint32_t *sorted = s->ids + 2 * s->n * dim, *active = sorted + s->n;

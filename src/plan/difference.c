@@ -10,12 +10,14 @@
 
 #include "base/num.h"
 
-/* So many bytes are looked at at once: a copy that differs here and there is still mostly compared fast. */
+/* So many bytes are looked at at once: a copy that differs here and there is still mostly compared
+ * fast. */
 #define STRIDE (SW_ELEMENTS_UNIT * UINT64_C(40))
 
-/* ---- comparing ------------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
-/* Element i of data that begins with a whole one. Those of less than a byte lie one behind the other from the lowest bit on. */
+/* Element i of data that begins with a whole one. Those of less than a byte lie one behind the
+ * other from the lowest bit on. */
 static uint64_t element(const unsigned char *data, uint64_t i, unsigned bits)
 {
     uint64_t at = i * bits, value = 0;
@@ -83,7 +85,7 @@ sw_code sw_differences_compare(sw_differences *d, uint64_t tensor, uint64_t box,
     return SW_OK;
 }
 
-/* ---- joining -------------------------------------------------------------------------------------- */
+/* ---- joining --------------------------------------------------------------------------------- */
 
 static int by_thing(const void *a, const void *b)
 {
@@ -119,7 +121,7 @@ void sw_differences_release(sw_differences *d)
     *d = (sw_differences)SW_DIFFERENCES_INIT;
 }
 
-/* ---- words ---------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *index)
 {

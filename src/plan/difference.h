@@ -1,7 +1,7 @@
 /* Elements that differ between two copies of a tensor: counted, the first one kept. Pure.
  *
- * Nearly always there are none, so that what is equal must cost little more than memcmp(); what differs is looked at
- * element by element, those of 4 and 6 bits too. */
+ * Nearly always there are none, so that what is equal must cost little more than memcmp(); what
+ * differs is looked at element by element, those of 4 and 6 bits too. */
 #ifndef SW_PLAN_DIFFERENCE_H
 #define SW_PLAN_DIFFERENCE_H
 
@@ -27,12 +27,13 @@ typedef struct sw_differences {
         NULL, 0, 0                                                                                           \
     }
 
-/* Ranges of data that are compared apart begin and end at multiples of this, in bytes, or with the data: so no element, of
- * whatever width, is cut. */
+/* Ranges of data that are compared apart begin and end at multiples of this, in bytes, or with the
+ * data: so no element, of whatever width, is cut. */
 #define SW_ELEMENTS_UNIT 24u
 
-/* Local. Compare n bytes of the thing (tensor, box) that begin at its byte `from`, a multiple of SW_ELEMENTS_UNIT. What
- * differs is added to the last item if that is the same thing, else a new one is made. */
+/* Local. Compare n bytes of the thing (tensor, box) that begin at its byte `from`, a multiple of
+ * SW_ELEMENTS_UNIT. What differs is added to the last item if that is the same thing, else a new
+ * one is made. */
 sw_code sw_differences_compare(sw_differences *d, uint64_t tensor, uint64_t box, sw_dtype dtype,
                                uint64_t from, const void *is, const void *want, uint64_t n, sw_status *st);
 
@@ -46,7 +47,8 @@ void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *i
 
 #define SW_VALUES_TEXT 192
 
-/* Local. "1.5, expected 1.25" for people; where two values look alike, their bits stand behind them. Returns text. */
+/* Local. "1.5, expected 1.25" for people; where two values look alike, their bits stand behind
+ * them. Returns text. */
 char *sw_values_text(sw_dtype dtype, uint64_t is, uint64_t want, char text[SW_VALUES_TEXT]);
 
 #endif

@@ -100,8 +100,8 @@ static sw_code add_name(sw_found *f, const sw_entry *e, const uint64_t *global, 
     return SW_OK;
 }
 
-/* Find or add a name. Files of one checkpoint mostly hold the same names in the same order, so *guess,
- * the name after the last one, is looked at first. */
+/* Find or add a name. Files of one checkpoint mostly hold the same names in the same order, so
+ * *guess, the name after the last one, is looked at first. */
 static sw_code intern(sw_found *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t *guess,
                       sw_status *st)
 {

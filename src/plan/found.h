@@ -1,15 +1,17 @@
-/* What one rank found in the headers of the files that it owns, packed so that it can be sent as it lies: a
- * record for each name (it says how many boxes there are), and a record for each box. Files that speak of one name
- * in different ways (another dtype, number of dimensions or global_shape) make several records of it, and
- * sw_catalog_merge() judges them: so what is found does not depend on who read which file. */
+/* What one rank found in the headers of the files that it owns, packed so that it can be sent as it
+ * lies: a record for each name (it says how many boxes there are), and a record for each box. Files
+ * that speak of one name in different ways (another dtype, number of dimensions or global_shape)
+ * make several records of it, and sw_catalog_merge() judges them: so what is found does not depend
+ * on who read which file. */
 #ifndef SW_PLAN_FOUND_H
 #define SW_PLAN_FOUND_H
 
 #include "base/num.h"
 #include "plan/catalog.h"
 
-/* As they lie in the packed stream; both are multiples of 8 bytes. Behind a name record: its global shape
- * (ndim numbers) if has_global, then the name with a NUL, padded to 8. Behind a box record: offsets, shape. */
+/* As they lie in the packed stream; both are multiples of 8 bytes. Behind a name record: its global
+ * shape (ndim numbers) if has_global, then the name with a NUL, padded to 8. Behind a box record:
+ * offsets, shape. */
 typedef struct sw_name_record {
     uint64_t count;
     uint32_t name_len;
@@ -53,7 +55,8 @@ typedef struct sw_found {
         NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, NULL, 0, 0, 0                                            \
     }
 
-/* Local. Add all entries of one header. files: the list that index file points into, for data_start.
+/* Local. Add all entries of one header. files: the list that index file points into, for
+ * data_start.
  * Errors: SW_EINPUT (too many names), SW_ENOMEM. */
 sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st);
 

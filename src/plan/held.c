@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "plan/dims.h"
 
-/* ---- checking ------------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static sw_code check_name(const sw_item *it, size_t i, const char *who, sw_status *st)
 {
@@ -107,9 +107,10 @@ static sw_code check_twice(const sw_held *h, const char *who, sw_status *st)
     return st->code;
 }
 
-/* ---- taking --------------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
-/* Dimension d, seen from within: it makes the row longer, or the loop around it, or is one more loop. */
+/* Dimension d, seen from within: it makes the row longer, or the loop around it, or is one more
+ * loop. */
 static void add_dimension(sw_held_box *b, uint64_t count, int64_t stride)
 {
     sw_held_loop *last = b->nloops ? &b->loops[b->nloops - 1] : NULL;
@@ -197,7 +198,7 @@ void sw_held_release(sw_held *h)
     *h = (sw_held)SW_HELD_INIT;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 const sw_held_box *sw_held_find(const sw_held *h, uint64_t at)
 {
@@ -309,7 +310,7 @@ void sw_held_copy(const sw_held_box *b, uint64_t from, uint64_t n, char *to)
         memcpy(to, w.at, (size_t)n);
 }
 
-/* ---- telling -------------------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 /* The dimensions of an item, behind one another in the pool: where they begin. */
 static uint32_t add_dims(sw_header *h, const uint64_t *dims, unsigned n)

@@ -1,7 +1,8 @@
-/* What a rank holds in memory: boxes of tensors, checked, and read as if they lay packed one after the other in a file.
+/* What a rank holds in memory: boxes of tensors, checked, and read as if they lay packed one after
+ * the other in a file.
  *
- * So the rest of the program sees ranks as it sees shard files. A rank has some thousands of boxes; of each, its strides are joined
- * into as few loops over contiguous rows as they allow. */
+ * So the rest of the program sees ranks as it sees shard files. A rank has some thousands of boxes;
+ * of each, its strides are joined into as few loops over contiguous rows as they allow. */
 #ifndef SW_PLAN_HELD_H
 #define SW_PLAN_HELD_H
 
@@ -40,7 +41,8 @@ typedef struct sw_held {
 /* Local. Check and take the items of one rank.
  *   who   the rank's name, for messages
  *   out   release with sw_held_release(); empty on error
- * Errors: SW_EUSAGE (an item that is malformed, lies outside its tensor or is there twice), SW_ENOMEM. O(n log n). */
+ * Errors: SW_EUSAGE (an item that is malformed, lies outside its tensor or is there twice),
+ * SW_ENOMEM. O(n log n). */
 sw_code sw_held_init(const sw_item *items, size_t n, const char *who, sw_held *out, sw_status *st);
 
 void sw_held_release(sw_held *h);

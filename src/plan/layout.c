@@ -1,8 +1,9 @@
 /* Which output file holds which tensor, and where; see layout.h.
  *
- * Three steps: place (a rule gives each tensor a file), arrange (sort by file, dtype, name; cut into files),
- * measure (data ranges, then header texts, whose lengths depend on them). Every rank does all of it on the whole
- * catalogue, so it must stay near-linear: there may be millions of tensors. */
+ * Three steps: place (a rule gives each tensor a file), arrange (sort by file, dtype, name; cut
+ * into files), measure (data ranges, then header texts, whose lengths depend on them). Every rank
+ * does all of it on the whole catalogue, so it must stay near-linear: there may be millions of
+ * tensors. */
 #include "plan/layout.h"
 
 #include <inttypes.h>
@@ -16,7 +17,8 @@
 #define WEIGHTS_SUFFIX ".safetensors"
 #define NUMBERED_NAME "%smodel-%05" PRIu64 "-of-%05" PRIu64 WEIGHTS_SUFFIX
 
-/* What a tensor is sorted by. Tensors are numbered by name, so their numbers stand for their names. */
+/* What a tensor is sorted by. Tensors are numbered by name, so their numbers stand for their
+ * names. */
 typedef struct placed {
     uint32_t file; /* a number, or an index into names */
     uint32_t tensor;
@@ -33,7 +35,7 @@ typedef struct placement {
     bool diffusers, diffusers_index;
 } placement;
 
-/* ---- sizes -------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 /* Elements of a tensor; false when they do not fit. A size of 0 anywhere makes it 0. */
 static bool tensor_elements(const sw_catalog *c, const sw_tensor *t, uint64_t *elements)
@@ -68,7 +70,7 @@ static const char *usual_index(const placement *p)
     return p->diffusers || p->diffusers_index ? SW_DIFFUSERS_INDEX_NAME : SW_INDEX_NAME;
 }
 
-/* ---- place -------------------------------------------------------------------------------------- */
+/* ---- place ----------------------------------------------------------------------------------- */
 
 static sw_code note_unused(sw_layout *l, const char *fqn, sw_status *st)
 {
@@ -77,7 +79,8 @@ static sw_code note_unused(sw_layout *l, const char *fqn, sw_status *st)
     return sw_buf_addf(&l->unused_names, st, "%s%s", l->unused_names.len ? ", " : "", fqn);
 }
 
-/* Find each tensor in the map: item_of[tensor] = its item. Both are sorted by name, so one walk along both does it. */
+/* Find each tensor in the map: item_of[tensor] = its item. Both are sorted by name, so one walk
+ * along both does it. */
 static sw_code match_map(const sw_catalog *c, const sw_layout_rule *rule, size_t *item_of, sw_layout *l,
                          sw_status *st)
 {
@@ -244,8 +247,8 @@ out:
     return st->code;
 }
 
-/* The shards' own numbers. n is what their names say: torch takes it from the map of the save, whose last files may
- * have had no tensor. */
+/* The shards' own numbers. n is what their names say: torch takes it from the map of the save,
+ * whose last files may have had no tensor. */
 static sw_code place_by_model(const sw_catalog *c, placement *p, sw_status *st)
 {
     for (uint32_t t = 0; t < c->ntensors; t++) {
@@ -283,7 +286,8 @@ static int compare_digits(const char **a, const char **b)
     return order;
 }
 
-/* layers.9 before layers.10. Names that differ in leading zeros only are told apart by their bytes. */
+/* layers.9 before layers.10. Names that differ in leading zeros only are told apart by their
+ * bytes. */
 static int compare_natural(const char *a, const char *b)
 {
     const char *x = a, *y = b;
@@ -311,7 +315,8 @@ static int compare_tensors_natural(const void *a, const void *b)
     return compare_natural((*x)->name, (*y)->name);
 }
 
-/* The open file: those of sorted[first..end) that have no number yet (the others were over the limit). */
+/* The open file: those of sorted[first..end) that have no number yet (the others were over the
+ * limit). */
 static void close_file(const sw_catalog *c, const sw_tensor *const *sorted, uint32_t first, uint32_t end,
                        uint32_t number, placed *out)
 {
@@ -323,13 +328,15 @@ static void close_file(const sw_catalog *c, const sw_tensor *const *sorted, uint
     }
 }
 
-/* Fill files in turn, numbered from 1. A tensor over the limit gets a file at once, before the one that is still open
- * gets its number: so huggingface_hub numbers them. Returns the number of files. */
+/* Fill files in turn, numbered from 1. A tensor over the limit gets a file at once, before the one
+ * that is still open gets its number: so huggingface_hub numbers them. Returns the number of
+ * files. */
 static uint32_t fill_files(const sw_catalog *c, const sw_tensor *const *sorted, uint64_t limit, placed *out)
 {
     uint32_t files = 0, first = 0;
     uint64_t open_size = 0;
-    bool open = false; /* a tensor is in the open file; it may be empty, so that the size does not tell */
+    /* a tensor is in the open file; it may be empty, so that the size does not tell */
+    bool open = false;
 
     for (uint32_t i = 0; i < c->ntensors; i++) {
         uint64_t size = sw_tensor_out_bytes(c, sorted[i]);
@@ -389,7 +396,7 @@ static sw_code place(const sw_catalog *c, const sw_layout_rule *rule, placement 
     return SW_OK;
 }
 
-/* ---- arrange ------------------------------------------------------------------------------------ */
+/* ---- arrange --------------------------------------------------------------------------------- */
 
 static int compare_placed(const void *a, const void *b)
 {
@@ -424,7 +431,8 @@ static uint32_t count_files(const placement *p, uint32_t ntensors)
 
     for (uint32_t i = 0; i < ntensors; i++)
         n += i == 0 || p->tensors[i].file != p->tensors[i - 1].file;
-    /* Without index the lone file is all that tells of the checkpoint: it exists even when it is empty. */
+    /* Without index the lone file is all that tells of the checkpoint: it exists even when it is
+     * empty. */
     return n == 0 && !p->index ? 1 : n;
 }
 
@@ -458,7 +466,7 @@ static sw_code arrange(const sw_catalog *c, placement *p, sw_layout *l, sw_statu
     return SW_OK;
 }
 
-/* ---- measure ------------------------------------------------------------------------------------ */
+/* ---- measure --------------------------------------------------------------------------------- */
 
 /* Data ranges of one file; what they add up to goes into the totals, too. */
 static sw_code measure_data(const sw_catalog *c, sw_layout *l, const sw_layout_file *file, uint64_t *bytes,

@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "format/header.h"
 
-/* ---- words ------------------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 /* Decimal digits up to end, at most 18 of them; false when that is not what stands there. */
 static bool parse_number(const char *text, const char *end, uint64_t *out)
@@ -96,7 +96,7 @@ sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *o
     return SW_OK;
 }
 
-/* ---- boxes ------------------------------------------------------------------------------------------ */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 /* One way down through the dimensions of the mesh. */
 typedef struct visit {

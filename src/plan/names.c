@@ -29,7 +29,7 @@ typedef struct work {
     uint64_t *at; /* where each tensor's begins; LEFT_OUT */
 } work;
 
-/* ---- what was asked for ------------------------------------------------------------------------- */
+/* ---- what was asked for ---------------------------------------------------------------------- */
 
 static sw_code globs_init(globs *g, const char *option, const char *const *list, sw_status *st)
 {
@@ -50,7 +50,8 @@ static const char *replacement(const sw_name_rule *r)
     return r->kind == SW_NAME_RENAME && r->to ? r->to : "";
 }
 
-/* What stands between two characters of UTF-8 leaves UTF-8 on both sides, so the names stay valid. */
+/* What stands between two characters of UTF-8 leaves UTF-8 on both sides, so the names stay
+ * valid. */
 static sw_code check_rule(const sw_name_rule *r, sw_status *st)
 {
     const char *to = replacement(r);
@@ -87,9 +88,10 @@ static void work_release(work *w)
     sw_buf_release(&w->pool);
 }
 
-/* ---- one name ----------------------------------------------------------------------------------- */
+/* ---- one name -------------------------------------------------------------------------------- */
 
-/* Globs that have not matched yet are tried even where another one does, so that each knows whether it is of use. */
+/* Globs that have not matched yet are tried even where another one does, so that each knows whether
+ * it is of use. */
 static sw_code match_any(globs *g, const char *name, bool *any, sw_status *st)
 {
     *any = false;
@@ -187,7 +189,7 @@ static sw_code name_all(work *w, sw_naming *out, sw_status *st)
     return st->code;
 }
 
-/* ---- all names ---------------------------------------------------------------------------------- */
+/* ---- all names ------------------------------------------------------------------------------- */
 
 typedef struct named {
     const char *name;
@@ -274,7 +276,7 @@ static sw_code warn(const work *w, const sw_naming *n, sw_buf *warnings, sw_stat
     return st->code;
 }
 
-/* ---- the interface ------------------------------------------------------------------------------ */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 sw_code sw_naming_build(const sw_catalog *c, const sw_name_options *o, sw_buf *warnings, sw_naming *out,
                         sw_status *st)

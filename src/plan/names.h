@@ -1,8 +1,8 @@
 /* Which tensors come along, and what they are called in the output. Pure: the same on every rank.
  *
- * Globs choose among the names of the input; then the rules change the names of those that were chosen, one rule
- * after the other in the order in which they were given. A checkpoint has up to a million names, each looked at
- * once by every glob and rule. */
+ * Globs choose among the names of the input; then the rules change the names of those that were
+ * chosen, one rule after the other in the order in which they were given. A checkpoint has up to a
+ * million names, each looked at once by every glob and rule. */
 #ifndef SW_PLAN_NAMES_H
 #define SW_PLAN_NAMES_H
 
@@ -32,16 +32,18 @@ typedef struct sw_naming {
 
 /* Local. Decide on all tensors of c.
  *   o         NULL = all, unchanged
- *   warnings  gets lines: globs and prefixes that match nothing; a prefix that all output names share and that only a
- *             wrapper puts there, with the option that takes it off
+ *   warnings  gets lines: globs and prefixes that match nothing; a prefix that all output names
+ *             share and that only a wrapper puts there, with the option that takes it off
  *   out       release with sw_naming_release(); empty on error
- * Errors: SW_EUSAGE (two tensors would get one name, both are told; a name would become empty or __metadata__; no tensor is
- * left of those that there are; an empty prefix to strip; a prefix that is not UTF-8), SW_ENOMEM. O(n log n) comparisons. */
+ * Errors: SW_EUSAGE (two tensors would get one name, both are told; a name would become empty or
+ * __metadata__; no tensor is left of those that there are; an empty prefix to strip; a prefix that
+ * is not UTF-8), SW_ENOMEM. O(n log n) comparisons. */
 sw_code sw_naming_build(const sw_catalog *c, const sw_name_options *o, sw_buf *warnings, sw_naming *out,
                         sw_status *st);
 
-/* Local. How many leading bytes of every kept name are "_orig_mod." (torch.compile) and "module." (DDP), in any
- * order and number, with something left behind them; 0 = none, or no names. *prefix (may be NULL) points at such a name. */
+/* Local. How many leading bytes of every kept name are "_orig_mod." (torch.compile) and "module."
+ * (DDP), in any order and number, with something left behind them; 0 = none, or no names. *prefix
+ * (may be NULL) points at such a name. */
 size_t sw_naming_wrapper(const sw_naming *names, const char **prefix);
 
 void sw_naming_release(sw_naming *names);

@@ -48,7 +48,8 @@ bool sw_scaled_segment(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, 
     return true;
 }
 
-/* The elements of each part, then the scales of its blocks: one run, because whole rows have all of them. */
+/* The elements of each part, then the scales of its blocks: one run, because whole rows have all of
+ * them. */
 static bool needs_of_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, visit *v)
 {
     const sw_tensor *weight = &o->c->tensors[o->how[i].source], *scale = &o->c->tensors[o->how[i].scale];
@@ -90,7 +91,8 @@ bool sw_mxfp4_segment(const sw_mxfp4 *m, uint64_t x, uint64_t n, sw_mxfp4_part *
     return true;
 }
 
-/* The groups of a part in each of its rows; all groups of many rows lie together. size: bytes of one. */
+/* The groups of a part in each of its rows; all groups of many rows lie together. size: bytes of
+ * one. */
 static bool need_groups(const sw_mxfp4 *m, const sw_mxfp4_part *p, const sw_tensor *t, uint64_t size,
                         visit *v)
 {

@@ -1,4 +1,5 @@
-/* Shard numbers; see numbers.h. There are as many as files, so that each question collects them anew. */
+/* Shard numbers; see numbers.h. There are as many as files, so that each question collects them
+ * anew. */
 #include "plan/numbers.h"
 
 #include <inttypes.h>
@@ -17,9 +18,10 @@ static const char hint_listed[] =
 /* What warnings say of holes, which are legal. */
 #define WHY_NOT_THERE "torch leaves a file out where a rank has nothing to write"
 
-/* ---- collecting --------------------------------------------------------------------------------- */
+/* ---- collecting ------------------------------------------------------------------------------ */
 
-/* Which files: those of one model (0 = all), and those outside a span of shard numbers, if there is one. */
+/* Which files: those of one model (0 = all), and those outside a span of shard numbers, if there is
+ * one. */
 typedef struct choice {
     uint64_t model;
     bool others; /* also shards of other models below low or above high */
@@ -99,7 +101,7 @@ static sw_code lacking_words(const sw_ranges *there, uint64_t n, sw_buf *words, 
     return st->code;
 }
 
-/* ---- the list that a set carries ---------------------------------------------------------------- */
+/* ---- the list that a set carries ------------------------------------------------------------- */
 
 static int by_model(const void *a, const void *b)
 {
@@ -273,10 +275,11 @@ sw_code sw_numbers_check_listed(const sw_catalog *c, sw_findings *findings, sw_s
     return st->code;
 }
 
-/* ---- gaps --------------------------------------------------------------------------------------- */
+/* ---- gaps ------------------------------------------------------------------------------------ */
 
-/* Numbers that a gap of a model may be due to: those that are listed; else those between its lowest and its highest, and those that
- * occur in no model. Stages of a pipeline share a model file, which lacks the numbers of the others. */
+/* Numbers that a gap of a model may be due to: those that are listed; else those between its lowest
+ * and its highest, and those that occur in no model. Stages of a pipeline share a model file, which
+ * lacks the numbers of the others. */
 static sw_code suspects(const sw_catalog *c, uint64_t model, const sw_ranges *own, sw_ranges *out,
                         sw_status *st)
 {
@@ -307,7 +310,7 @@ out:
     return st->code;
 }
 
-/* ---- warnings ----------------------------------------------------------------------------------- */
+/* ---- warnings -------------------------------------------------------------------------------- */
 
 sw_code sw_numbers_warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
@@ -350,7 +353,7 @@ sw_code sw_numbers_warn_models(const sw_catalog *c, sw_buf *warnings, sw_status 
     return st->code;
 }
 
-/* ---- --expect-shards ---------------------------------------------------------------------------- */
+/* ---- --expect-shards ------------------------------------------------------------------------- */
 
 /* Numbers over n, and those of 1..n that occur nowhere. */
 static sw_code check_numbers(const sw_ranges *there, uint64_t n, sw_findings *findings, sw_status *st)

@@ -25,14 +25,16 @@ typedef struct builder {
     char *const *names; /* NULL = left out: nothing is said of these */
     decision *d;        /* one a tensor */
     uint64_t kept, bare, bare_blocks, joined, scaled;
-    const char *first_bare;        /* the first FP8 tensor without a scale */
-    const char *first_blocks;      /* the same of blocks */
-    const sw_tensor *first_scaled; /* the first floating-point tensor that is cast beside its scales */
+    const char *first_bare;   /* the first FP8 tensor without a scale */
+    const char *first_blocks; /* the same of blocks */
+    /* the first floating-point tensor that is cast beside its scales */
+    const sw_tensor *first_scaled;
 } builder;
 
-/* ---- quantized tensors ---------------------------------------------------------------------------- */
+/* ---- quantized tensors ----------------------------------------------------------------------- */
 
-/* A tensor that has scales becomes plain numbers, and they disappear. Nothing is said of what is left out. */
+/* A tensor that has scales becomes plain numbers, and they disappear. Nothing is said of what is
+ * left out. */
 static sw_code dequantize(builder *b, uint32_t i, sw_status *st)
 {
     const sw_tensor *t = &b->c->tensors[i];
@@ -86,7 +88,7 @@ static sw_code decide_quantized(builder *b, sw_status *st)
     return st->code;
 }
 
-/* ---- casts ---------------------------------------------------------------------------------------- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 /* What the mapping says of a tensor; SW_NDTYPES = nothing. */
 static sw_code mapped_dtype(const builder *b, const sw_tensor *t, sw_dtype *mapped, sw_status *st)
@@ -185,7 +187,7 @@ static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
     return st->code;
 }
 
-/* ---- the list ------------------------------------------------------------------------------------- */
+/* ---- the list -------------------------------------------------------------------------------- */
 
 /* An output by name. */
 typedef struct named {

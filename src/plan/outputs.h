@@ -1,7 +1,8 @@
-/* What will be written: which tensors, under which names, of which dtype and shape, made how from what was saved. Pure.
+/* What will be written: which tensors, under which names, of which dtype and shape, made how from
+ * what was saved. Pure.
  *
- * Mostly an output is a tensor of the catalogue as it is. It may have another name, be cast, or be made of two
- * tensors: a quantized one and its scales, which then disappear. */
+ * Mostly an output is a tensor of the catalogue as it is. It may have another name, be cast, or be
+ * made of two tensors: a quantized one and its scales, which then disappear. */
 #ifndef SW_PLAN_OUTPUTS_H
 #define SW_PLAN_OUTPUTS_H
 
@@ -17,7 +18,8 @@ typedef struct sw_output {
 
 typedef struct sw_outputs {
     const sw_catalog *c; /* borrowed */
-    /* tensors by output name with their output dtypes and shapes, as a layout takes them; no files, no boxes */
+    /* tensors by output name with their output dtypes and shapes, as a layout takes them; no files,
+     * no boxes */
     sw_catalog view;
     sw_output *how; /* one for each tensor of view */
 } sw_outputs;
@@ -36,8 +38,8 @@ typedef struct sw_value_rule {
  *   rule      borrowed for the call
  *   warnings  gets lines
  *   out       release with sw_outputs_release(); empty on error
- * Errors: SW_EINPUT (a name in the map that is no dtype; scales without what they scale, or that cannot be made use of), SW_EUSAGE (two tensors of one output
- * name), SW_ENOMEM. O(n log n). */
+ * Errors: SW_EINPUT (a name in the map that is no dtype; scales without what they scale, or that
+ * cannot be made use of), SW_EUSAGE (two tensors of one output name), SW_ENOMEM. O(n log n). */
 sw_code sw_outputs_build(const sw_catalog *c, char *const *names, const sw_value_rule *rule, sw_buf *warnings,
                          sw_outputs *out, sw_status *st);
 

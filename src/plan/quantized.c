@@ -19,7 +19,8 @@ static const scheme schemes[] = {
     { SW_END_WEIGHT SW_END_SCALE_INV, SW_END_WEIGHT, true, SW_OP_SCALED },
     { SW_END_SCALES, SW_END_BLOCKS, false, SW_OP_MXFP4 },
     { SW_END_SCALE_INV, "", true, SW_OP_COPY }, /* experts in one tensor */
-    { "_scale", "", false, SW_OP_COPY }, /* of a tensor, a row, a group: compressed-tensors, ModelOpt */
+    /* of a tensor, a row, a group: compressed-tensors, ModelOpt */
+    { "_scale", "", false, SW_OP_COPY },
     { "_scale", "_packed", false, SW_OP_COPY },      /* the same of 4 bits */
     { ".scale", SW_END_WEIGHT, false, SW_OP_COPY },  /* DeepSeek's own */
     { ".scales", ".qweight", false, SW_OP_COPY },    /* GPTQ, AWQ */
@@ -29,7 +30,7 @@ static const scheme schemes[] = {
 };
 #define NSCHEMES (sizeof schemes / sizeof schemes[0])
 
-/* ---- by name -------------------------------------------------------------------------------------- */
+/* ---- by name --------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *name, size_t len, const char *end)
 {
@@ -53,7 +54,8 @@ static bool holds_codes(sw_dtype dtype)
                                      : dtype == SW_I32 || dtype == SW_U32;
 }
 
-/* The tensor that scale i would belong to by a scheme; NULL = there is none. Mostly it stands right before it. */
+/* The tensor that scale i would belong to by a scheme; NULL = there is none. Mostly it stands right
+ * before it. */
 static sw_tensor *find_scaled(sw_catalog *c, uint32_t i, const scheme *s, sw_buf *name, sw_status *st)
 {
     const char *scale = c->tensors[i].name;
@@ -91,7 +93,7 @@ sw_code sw_find_scales(sw_catalog *c, sw_status *st)
     return st->code;
 }
 
-/* ---- do they fit? --------------------------------------------------------------------------------- */
+/* ---- do they fit? ---------------------------------------------------------------------------- */
 
 bool sw_is_fp8(const sw_tensor *t)
 {

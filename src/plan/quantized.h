@@ -1,4 +1,5 @@
-/* Quantized tensors and the scales that belong to them: the rule of SPEC 5, for writing and for reading. Pure. */
+/* Quantized tensors and the scales that belong to them: the rule of SPEC 5, for writing and for
+ * reading. Pure. */
 #ifndef SW_PLAN_QUANTIZED_H
 #define SW_PLAN_QUANTIZED_H
 
@@ -22,8 +23,9 @@ typedef enum sw_op {
 #define SW_END_BLOCKS "_blocks"
 #define SW_END_SCALES "_scales"
 
-/* Local. Find the scales of each tensor by its name and dtype, whether they can be made use of or not: scale, scaled. X.weight_scale_inv
- * belongs to X.weight whatever that is; the scales of other schemes to what is quantized. Part of sw_catalog_check(). O(n log n).
+/* Local. Find the scales of each tensor by its name and dtype, whether they can be made use of or
+ * not: scale, scaled. X.weight_scale_inv belongs to X.weight whatever that is; the scales of other
+ * schemes to what is quantized. Part of sw_catalog_check(). O(n log n).
  * Errors: SW_ENOMEM. */
 sw_code sw_find_scales(sw_catalog *c, sw_status *st);
 

@@ -33,7 +33,7 @@ static void mark(const work *w, const sw_map_item *item)
         w->known[item - w->map->items] = true;
 }
 
-/* ---- what goes in ----------------------------------------------------------------------------------- */
+/* ---- what goes in ---------------------------------------------------------------------------- */
 
 /* File names of the usual form take the other stem. */
 static char *file_text(const sw_remap *r, const char *text, sw_status *st)
@@ -91,7 +91,7 @@ static sw_code add_outputs(work *w, sw_status *st)
     return st->code;
 }
 
-/* ---- what goes out ---------------------------------------------------------------------------------- */
+/* ---- what goes out --------------------------------------------------------------------------- */
 
 /* The shards hold these, whether they are written or not. */
 static void mark_held(const work *w)

@@ -11,7 +11,7 @@
 /* Ranks on different machines that write one page of a network file undo each other's bytes. */
 #define BLOCK_MIN UINT64_C(4096)
 
-/* ---- groups ------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 typedef struct by_size {
     uint64_t size;
@@ -59,7 +59,8 @@ static void sift(uint32_t *heap, uint32_t n, const uint64_t *load)
     }
 }
 
-/* Whole files to single ranks: the largest file that is left goes to the rank with the least bytes. */
+/* Whole files to single ranks: the largest file that is left goes to the rank with the least
+ * bytes. */
 static sw_code whole_files(const sw_layout *l, uint32_t nranks, sw_schedule *s, sw_status *st)
 {
     by_size *files = files_by_size(l, st);
@@ -122,8 +123,8 @@ static uint64_t power_below(uint64_t n)
     return p;
 }
 
-/* Regions begin at multiples of the preferred block, or of a smaller one when a band is smaller. A very
- * large file gets larger ones, so that an int can count them. */
+/* Regions begin at multiples of the preferred block, or of a smaller one when a band is smaller. A
+ * very large file gets larger ones, so that an int can count them. */
 static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
 {
     block = sw_round_up(sw_max(block, BLOCK_MIN), BLOCK_MIN);
@@ -157,7 +158,7 @@ sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, ui
     return st->code;
 }
 
-/* ---- regions and bands -------------------------------------------------------------------------- */
+/* ---- regions and bands ----------------------------------------------------------------------- */
 
 /* Where the part of rank i of n begins: whole blocks, as even as they go. */
 static uint64_t region_begin(const sw_schedule *s, uint64_t size, uint32_t i, uint32_t n)
@@ -198,7 +199,7 @@ sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t roun
     return (sw_region){ begin, sw_min(begin + s->band, region.end) };
 }
 
-/* ---- agreement ---------------------------------------------------------------------------------- */
+/* ---- agreement ------------------------------------------------------------------------------- */
 
 static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t, sw_dtype dtype)
 {
@@ -214,7 +215,8 @@ static uint64_t hash_input(uint64_t h, const sw_catalog *c)
         h = sw_hash_word(h, c->files[i].size);
         h = sw_hash_word(h, c->files[i].hash);
         h = sw_hash_word(sw_hash_word(h, (uint64_t)c->files[i].mtime_ns), (uint64_t)c->files[i].ctime_ns);
-        h = sw_hash_word(h, c->files[i].ino); /* not the device: it has other numbers on other machines */
+        /* not the device: it has other numbers on other machines */
+        h = sw_hash_word(h, c->files[i].ino);
     }
     for (uint32_t i = 0; i < c->ntensors; i++) {
         const sw_tensor *t = &c->tensors[i];

@@ -1,9 +1,10 @@
 /* The schedule: which ranks write which part of which output file, in which rounds. Pure.
  *
- * Each output file has a group of ranks. With more ranks than files a group has ranks in proportion to the
- * file's bytes and no rank is in two groups; with more files than ranks each file has one rank, balanced by
- * bytes. When ranks exchange (by owner), every file has all ranks, one file after the other. Within a group
- * each rank has one contiguous region, in rank order, cut at absolute offsets; it goes through it in bands. */
+ * Each output file has a group of ranks. With more ranks than files a group has ranks in proportion
+ * to the file's bytes and no rank is in two groups; with more files than ranks each file has one
+ * rank, balanced by bytes. When ranks exchange (by owner), every file has all ranks, one file after
+ * the other. Within a group each rank has one contiguous region, in rank order, cut at absolute
+ * offsets; it goes through it in bands. */
 #ifndef SW_PLAN_SCHEDULE_H
 #define SW_PLAN_SCHEDULE_H
 
@@ -39,14 +40,15 @@ sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, ui
 /* Local. The part of file f that rank writes. */
 sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t rank);
 
-/* Local. Rounds in which file f is written: the same for all ranks of its group; 0 for an empty file. */
+/* Local. Rounds in which file f is written: the same for all ranks of its group; 0 for an empty
+ * file. */
 uint64_t sw_schedule_rounds(const sw_schedule *s, const sw_layout *l, uint32_t f);
 
 /* Local. The band of a region in a round: empty once the region is done. */
 sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t round);
 
-/* Local. A hash of catalogue, outputs, layout and schedule: what all ranks must agree upon. Never 0.
- * s may be NULL: only what decides the output bytes, the same for any number of ranks. */
+/* Local. A hash of catalogue, outputs, layout and schedule: what all ranks must agree upon. Never
+ * 0. s may be NULL: only what decides the output bytes, the same for any number of ranks. */
 uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule *s);
 
 void sw_schedule_release(sw_schedule *s);

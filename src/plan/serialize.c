@@ -1,7 +1,7 @@
 /* The text of headers and of the index; see layout.h.
  *
- * Both are kept nowhere: a header is made again for each range that is asked for (a rank asks for its own
- * ranges only, each once), the index is made once, by the rank that writes it. */
+ * Both are kept nowhere: a header is made again for each range that is asked for (a rank asks for
+ * its own ranges only, each once), the index is made once, by the rank that writes it. */
 #include "plan/serialize.h"
 
 #include <assert.h>
@@ -146,8 +146,8 @@ static uint32_t *files_by_tensor(const sw_layout *l, sw_status *st)
     return file_of;
 }
 
-/* weight_map = "{}" / "{" 1*( NL fqn ": " file ) NL "}", the tensors by code points as Python sorts them: that is
- * the order of their UTF-8 bytes, which the catalogue has. */
+/* weight_map = "{}" / "{" 1*( NL fqn ": " file ) NL "}", the tensors by code points as Python sorts
+ * them: that is the order of their UTF-8 bytes, which the catalogue has. */
 static sw_code add_weight_map(const sw_catalog *c, const sw_layout *l, const uint32_t *file_of, sw_buf *out,
                               sw_status *st)
 {

@@ -4,7 +4,8 @@
 
 #include "plan/layout.h"
 
-/* A header is SW_HEADER_HEAD, the entries with a comma before each, SW_HEADER_TAIL, spaces up to a multiple of 8. */
+/* A header is SW_HEADER_HEAD, the entries with a comma before each, SW_HEADER_TAIL, spaces up to a
+ * multiple of 8. */
 #define SW_HEADER_HEAD "{\"__metadata__\":{\"format\":\"pt\"}"
 #define SW_HEADER_TAIL "}"
 

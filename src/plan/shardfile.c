@@ -1,7 +1,8 @@
 /* The header of a shard file; see shardfile.h.
  *
- * Entries stand in the order of the reference serializer, and so does its metadata, by key. The sharding info is text in a text:
- * JSON as Python's json.dumps() writes it, in the order of the items. */
+ * Entries stand in the order of the reference serializer, and so does its metadata, by key. The
+ * sharding info is text in a text: JSON as Python's json.dumps() writes it, in the order of the
+ * items. */
 #include "plan/shardfile.h"
 
 #include <inttypes.h>
@@ -38,7 +39,8 @@ static sw_code add_numbers(sw_buf *b, const uint64_t *n, unsigned count, const c
     return SW_OK;
 }
 
-/* info = "{" [ fqn ': {"saved_offsets": [' offsets '], "global_shape": [' sizes "]}" *( ", " ... ) ] "}" */
+/* info = "{" [ fqn ': {"saved_offsets": [' offsets '], "global_shape": [' sizes "]}" *( ", " ... )
+ * ] "}" */
 static sw_code add_info(const sw_shard_box *boxes, size_t n, sw_buf *b, sw_status *st)
 {
     if (add_text(b, "{", st))

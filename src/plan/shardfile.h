@@ -12,12 +12,14 @@ typedef struct sw_shard_box {
     sw_dtype dtype;
     unsigned ndim;
     const uint64_t *offsets, *shape; /* ndim, elements; may be NULL where ndim is 0 */
-    const uint64_t *global_shape;    /* of the whole tensor, likewise: so that a lost end is missed */
-    uint64_t begin, end;             /* set: where its data lie, bytes from the end of the header */
+    /* of the whole tensor, likewise: so that a lost end is missed */
+    const uint64_t *global_shape;
+    uint64_t begin, end; /* set: where its data lie, bytes from the end of the header */
 } sw_shard_box;
 
-/* Local. The length, the JSON and its padding: what stands before the data. Beside what torch writes each box has its global_shape,
- * and the file a list of all that belong to the set; torch's reader ignores both.
+/* Local. The length, the JSON and its padding: what stands before the data. Beside what torch
+ * writes each box has its global_shape, and the file a list of all that belong to the set; torch's
+ * reader ignores both.
  *   boxes  n of them, of different names, in the order in which the sharding info lists them
  *   set    of sw_numbers_list()
  *   order  set: n indices of boxes, in the order of their data

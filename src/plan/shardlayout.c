@@ -1,6 +1,7 @@
 /* The layout of a sharded checkpoint; see shardlayout.h.
  *
- * Boxes are found tensor by tensor, sorted by file, and cut into files; then each file's header tells where its boxes lie. */
+ * Boxes are found tensor by tensor, sorted by file, and cut into files; then each file's header
+ * tells where its boxes lie. */
 #include "plan/shardlayout.h"
 
 #include <fnmatch.h>
@@ -11,7 +12,7 @@
 #include "plan/numbers.h"
 #include "plan/shardfile.h"
 
-/* ---- rules ------------------------------------------------------------------------------------------ */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 /* GLOB=PLACEMENTS; a glob may have a '=' of its own. */
 static sw_code parse_rule(const char *text, const sw_mesh *mesh, sw_shard_rule *rule, sw_status *st)
@@ -55,7 +56,7 @@ void sw_shard_rules_release(sw_shard_rules *r)
     *r = (sw_shard_rules){ .n = 0 };
 }
 
-/* ---- models ----------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 /* Names of one set: numbers of their own, and the same n. */
 static bool take_numbers(const sw_layout *whole, uint64_t *models, uint64_t *of)
@@ -85,7 +86,7 @@ uint64_t *sw_shard_models(const sw_layout *whole, uint64_t *of, sw_status *st)
     return models;
 }
 
-/* ---- boxes ------------------------------------------------------------------------------------------ */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 /* A box on its way into a file. */
 typedef struct placed {
@@ -108,7 +109,8 @@ typedef struct work {
     sw_status *st;
 } work;
 
-/* Elements of less than a byte: the reader of torch counts their offsets in bytes, and rows must be whole bytes. */
+/* Elements of less than a byte: the reader of torch counts their offsets in bytes, and rows must be
+ * whole bytes. */
 static bool is_uneven(const work *w, const uint64_t *shape)
 {
     const uint64_t *whole = sw_tensor_shape(w->view, w->t);
@@ -198,7 +200,7 @@ static sw_code tell_unmatched(const work *w, sw_buf *warnings, sw_status *st)
     return st->code;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int by_file(const void *a, const void *b)
 {
@@ -332,7 +334,7 @@ sw_code sw_shard_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t
     return st->code;
 }
 
-/* ---- all -------------------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 sw_code sw_shard_layout_build(const sw_outputs *o, const sw_layout *whole, const sw_shard_rules *rules,
                               sw_buf *warnings, sw_layout *out, sw_status *st)

@@ -1,4 +1,5 @@
-/* The layout of a sharded checkpoint: which shard file holds which box of which tensor. Pure: equal input, equal layout. */
+/* The layout of a sharded checkpoint: which shard file holds which box of which tensor. Pure: equal
+ * input, equal layout. */
 #ifndef SW_PLAN_SHARDLAYOUT_H
 #define SW_PLAN_SHARDLAYOUT_H
 
@@ -20,7 +21,8 @@ typedef struct sw_shard_rules {
     size_t n;
 } sw_shard_rules;
 
-/* Local. From words as --mesh, --placements (NULL = shard0 everywhere) and --rule (NULL-terminated, NULL = none) take them.
+/* Local. From words as --mesh, --placements (NULL = shard0 everywhere) and --rule (NULL-terminated,
+ * NULL = none) take them.
  *   out  release with sw_shard_rules_release(), after an error too
  * Errors: SW_EUSAGE, SW_ENOMEM. */
 sw_code sw_shard_rules_parse(const char *mesh, const char *placements, const char *const *rules,
@@ -31,17 +33,19 @@ void sw_shard_rules_release(sw_shard_rules *r);
  *   whole     what a consolidated checkpoint would look like: its files are the models
  *   warnings  gets a line for a rule that no tensor matches
  *   out       release with sw_layout_release(); files by shard, then model; empty on error
- * Errors: SW_EUSAGE (F4 or F6 cut along their last dimension or within a byte; too many boxes; a header over SW_HEADER_MAX), SW_ENOMEM.
- * O(b log b) for b boxes. */
+ * Errors: SW_EUSAGE (F4 or F6 cut along their last dimension or within a byte; too many boxes; a
+ * header over SW_HEADER_MAX), SW_ENOMEM. O(b log b) for b boxes. */
 sw_code sw_shard_layout_build(const sw_outputs *o, const sw_layout *whole, const sw_shard_rules *rules,
                               sw_buf *warnings, sw_layout *out, sw_status *st);
 
-/* Local. What sw_layout_header() does, of a shard file: all of its header is made, and bytes [from, from + n) of it are copied. */
+/* Local. What sw_layout_header() does, of a shard file: all of its header is made, and bytes [from,
+ * from + n) of it are copied. */
 sw_code sw_shard_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t from, uint64_t n,
                                char *to, sw_status *st);
 
-/* Local. The model number of each file of a whole layout (as many as it has files), and their largest into *of: the numbers in their names,
- * or where these have none, their order. NULL on failure. */
+/* Local. The model number of each file of a whole layout (as many as it has files), and their
+ * largest into *of: the numbers in their names, or where these have none, their order. NULL on
+ * failure. */
 uint64_t *sw_shard_models(const sw_layout *whole, uint64_t *of, sw_status *st);
 
 #endif

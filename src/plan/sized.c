@@ -1,8 +1,9 @@
 /* The catalogue against config.json; see sized.h.
  *
- * A stack is a row of layers: names that are the same up to a number, as in "model.layers.3.mlp.up_proj.weight". The text model's
- * is the one beside the embedding ("model.embed_tokens.weight"), or the only one. Names are sorted by bytes, so a stack's
- * tensors are neighbours. */
+ * A stack is a row of layers: names that are the same up to a number, as in
+ * "model.layers.3.mlp.up_proj.weight". The text model's is the one beside the embedding
+ * ("model.embed_tokens.weight"), or the only one. Names are sorted by bytes, so a stack's tensors
+ * are neighbours. */
 #include "plan/sized.h"
 
 #include <inttypes.h>
@@ -42,7 +43,7 @@ typedef struct text_model {
     const sw_tensor *embedding;
 } text_model;
 
-/* ---- names -------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Bytes of name before `last`, which makes up its last parts; SIZE_MAX = it does not. */
 static size_t root_of(const char *name, const char *last)
@@ -90,7 +91,8 @@ static bool is_list(const char *part, size_t len)
     return false;
 }
 
-/* The outermost layer that the name speaks of: where "layers." and the number begin, and the number. */
+/* The outermost layer that the name speaks of: where "layers." and the number begin, and the
+ * number. */
 static bool find_layer(const char *name, size_t *root, size_t *len, uint64_t *number)
 {
     for (const char *part = name, *dot; (dot = strchr(part, '.')); part = dot + 1) {
@@ -105,7 +107,7 @@ static bool find_layer(const char *name, size_t *root, size_t *len, uint64_t *nu
     return false;
 }
 
-/* ---- which tensors ------------------------------------------------------------------------------ */
+/* ---- which tensors --------------------------------------------------------------------------- */
 
 static sw_code note_layer(text_model *m, uint32_t i, sw_status *st)
 {
@@ -150,7 +152,8 @@ static bool is_beside(const text_model *m, const stack *s, const sw_tensor *embe
            memcmp(embedding->name, m->c->tensors[s->first].name, s->root) == 0;
 }
 
-/* The stack beside an embedding; of several (an added head for several tokens has one) the highest. */
+/* The stack beside an embedding; of several (an added head for several tokens has one) the
+ * highest. */
 static void choose(text_model *m)
 {
     if (m->nstacks > FEW || m->nembeddings > FEW)
@@ -165,13 +168,14 @@ static void choose(text_model *m)
     if (m->layers)
         return;
     m->embedding = m->nembeddings == 1 ? m->embeddings[0] : NULL;
-    /* With a text model inside another one, the only stack may be a tower's; what has no vocabulary counts its layers as it likes. */
+    /* With a text model inside another one, the only stack may be a tower's; what has no vocabulary
+     * counts its layers as it likes. */
     if (m->nstacks == 1 && *m->sizes->scope == '\0' && m->sizes->said[SW_CONFIG_VOCAB] &&
         !m->sizes->two_stacks)
         m->layers = &m->stacks[0];
 }
 
-/* ---- sizes -------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 /* Is the shape that of the numbers, which packed ones have not? */
 static bool has_shape(const sw_tensor *t, unsigned ndim)
@@ -241,7 +245,7 @@ static sw_code check_norms(const text_model *m, sw_status *st)
     return st->code;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------- */
+/* ---- layers ---------------------------------------------------------------------------------- */
 
 /* Adapters stand beside the layers of a model that is not there. */
 static bool has_adapters(const text_model *m)
@@ -252,7 +256,8 @@ static bool has_adapters(const text_model *m)
     return false;
 }
 
-/* The lowest number below `said` that no tensor of the stack has; said = none. It is at most the number of tensors. */
+/* The lowest number below `said` that no tensor of the stack has; said = none. It is at most the
+ * number of tensors. */
 static sw_code first_missing(const text_model *m, uint64_t said, uint64_t *first, sw_status *st)
 {
     const stack *s = m->layers;
@@ -287,7 +292,7 @@ static sw_code check_layers(const text_model *m, sw_status *st)
     return sw_findings_take_hint(m->findings, hint_lost, st);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static bool any_broken(const sw_catalog *c)
 {

@@ -15,10 +15,10 @@ void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int6
     }
 }
 
-/* ---- joining dimensions --------------------------------------------------------------------------- */
+/* ---- joining dimensions ---------------------------------------------------------------------- */
 
-/* Take the next outer dimension: count of something that stands at these strides (bits). Loops are innermost first
- * here. */
+/* Take the next outer dimension: count of something that stands at these strides (bits). Loops are
+ * innermost first here. */
 static void add_dimension(sw_strip *s, uint64_t count, uint64_t from, int64_t to)
 {
     sw_strip_loop *last = s->nloops ? &s->loops[s->nloops - 1] : NULL;
@@ -94,8 +94,8 @@ void sw_strip_place(unsigned ndim, const uint64_t *whole, const uint64_t *offset
     out->to = (int64_t)(first / 8);
 }
 
-/* A tensor as strips see its boxes: element by element; or, for ranges of bytes, with the inner dimensions along which no box
- * is cut joined to the last one that is, which then counts bytes. */
+/* A tensor as strips see its boxes: element by element; or, for ranges of bytes, with the inner
+ * dimensions along which no box is cut joined to the last one that is, which then counts bytes. */
 typedef struct view {
     const sw_catalog *c;
     const sw_tensor *t;
@@ -122,7 +122,8 @@ static view view_bytes(const sw_catalog *c, const sw_tensor *t)
     return v;
 }
 
-/* Elements along dimension d in steps of the view. Whole bytes: sw_catalog_check() has seen to it. */
+/* Elements along dimension d in steps of the view. Whole bytes: sw_catalog_check() has seen to
+ * it. */
 static uint64_t steps(const view *v, unsigned d, uint64_t elements)
 {
     if (d + 1 < v->n || v->unit == v->bits)
@@ -167,7 +168,7 @@ sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
     return make(&v, k, target, out);
 }
 
-/* ---- which boxes ------------------------------------------------------------------------------------ */
+/* ---- which boxes ----------------------------------------------------------------------------- */
 
 /* The first box of which beginning, with so many rows behind it, lies past x along dimension 0. */
 static uint64_t first_past(const view *v, uint64_t rows, uint64_t x)
@@ -205,7 +206,7 @@ void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *off
     range(&v, &wanted, first, end);
 }
 
-/* ---- ranges ----------------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 /* A tensor that is in one piece. */
 static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
@@ -249,7 +250,7 @@ bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint
     return true;
 }
 
-/* ---- walking ---------------------------------------------------------------------------------------- */
+/* ---- walking --------------------------------------------------------------------------------- */
 
 void sw_strip_begin(sw_strip_walk *w, const sw_strip *s)
 {
@@ -292,7 +293,7 @@ void sw_strip_row(const sw_strip *s, uint64_t i, uint64_t *at, int64_t *to)
     }
 }
 
-/* ---- parts of boxes --------------------------------------------------------------------------------- */
+/* ---- parts of boxes -------------------------------------------------------------------------- */
 
 uint64_t sw_first_box(unsigned ndim, const uint64_t *whole, uint64_t x, uint64_t n, uint64_t *offsets,
                       uint64_t *shape)

@@ -1,9 +1,11 @@
-/* From a box, or a range of bytes, of a tensor that somebody wants to the bytes of the source boxes that make it up. Pure.
+/* From a box, or a range of bytes, of a tensor that somebody wants to the bytes of the source boxes
+ * that make it up. Pure.
  *
- * What a wanted box shares with one source box is a box again. On either side its elements stand at strides: those of the
- * source box in the file, the caller's in memory. A strip is that, with all dimensions joined that can be: rows that are
- * contiguous on both sides, in nested loops. Everything is counted in bits until the strip is whole, so that dtypes
- * narrower than a byte need no rules of their own. */
+ * What a wanted box shares with one source box is a box again. On either side its elements stand at
+ * strides: those of the source box in the file, the caller's in memory. A strip is that, with all
+ * dimensions joined that can be: rows that are contiguous on both sides, in nested loops.
+ * Everything is counted in bits until the strip is whole, so that dtypes narrower than a byte need
+ * no rules of their own. */
 #ifndef SW_PLAN_STRIPS_H
 #define SW_PLAN_STRIPS_H
 
@@ -12,7 +14,8 @@
 /* What is wanted of a tensor, and where its elements go. Borrowed, one number a dimension. */
 typedef struct sw_strip_target {
     const uint64_t *offsets, *shape; /* elements */
-    const int64_t *strides; /* bits of memory from one element to the next; may be negative; NULL = packed */
+    /* bits of memory from one element to the next; may be negative; NULL = packed */
+    const int64_t *strides;
 } sw_strip_target;
 
 typedef struct sw_strip_loop {
@@ -38,31 +41,36 @@ typedef enum sw_strip_kind {
     SW_STRIP_UNEVEN, /* it would begin or end within a byte (F4, F6) */
 } sw_strip_kind;
 
-/* Local. What the target shares with source box k (below nboxes) of tensor t. The target lies in the tensor, and its strides reach
- * less than 2^62 bits. O(ndim). */
+/* Local. What the target shares with source box k (below nboxes) of tensor t. The target lies in
+ * the tensor, and its strides reach less than 2^62 bits. O(ndim). */
 sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
                             const sw_strip_target *target, sw_strip *out);
 
-/* Local. Only source boxes [*first, *end) can share anything with a box of these offsets and shape. O(log boxes). */
+/* Local. Only source boxes [*first, *end) can share anything with a box of these offsets and shape.
+ * O(log boxes). */
 void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
                     uint64_t *first, uint64_t *end);
 
 /* Called for each strip; false stops. */
 typedef bool (*sw_strip_fn)(void *ctx, const sw_strip *strip);
 
-/* Local. Visit what makes up bytes [from, from + n) of tensor t as saved; from + n <= t->bytes. A range is at most 2n - 1 boxes (a head, a
- * middle, a tail along each dimension), each of which fixes the outer dimensions, takes a range along one, and is whole along
- * the inner ones: what such a box shares with a source box is one run of the file. to counts from the beginning of the range. False when fn
- * did. Every byte of the range is in exactly one strip. O(log boxes + boxes that are met) for each of the boxes. */
+/* Local. Visit what makes up bytes [from, from + n) of tensor t as saved; from + n <= t->bytes. A
+ * range is at most 2n - 1 boxes (a head, a middle, a tail along each dimension), each of which
+ * fixes the outer dimensions, takes a range along one, and is whole along the inner ones: what such
+ * a box shares with a source box is one run of the file. to counts from the beginning of the range.
+ * False when fn did. Every byte of the range is in exactly one strip. O(log boxes + boxes that are
+ * met) for each of the boxes. */
 bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
                     void *ctx);
 
-/* Local. From memory to memory: elements of a box of this shape that lie packed, to where strides (as above) say. file, at
- * and to are 0; loops[].from counts in the packed box. Same kinds, but for NONE: the box is not empty. */
+/* Local. From memory to memory: elements of a box of this shape that lie packed, to where strides
+ * (as above) say. file, at and to are 0; loops[].from counts in the packed box. Same kinds, but for
+ * NONE: the box is not empty. */
 sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
                                sw_strip *out);
 
-/* Local. From a packed box to its place in a tensor of shape whole that is packed too. Its rows are whole bytes. */
+/* Local. From a packed box to its place in a tensor of shape whole that is packed too. Its rows are
+ * whole bytes. */
 void sw_strip_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
                     unsigned bits, sw_strip *out);
 
@@ -87,15 +95,16 @@ bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *t
 /* Local. Where row i begins in the file and in memory. O(loops). */
 void sw_strip_row(const sw_strip *s, uint64_t i, uint64_t *at, int64_t *to);
 
-/* ---- parts of boxes ------------------------------------------------------------------------------- */
+/* ---- parts of boxes -------------------------------------------------------------------------- */
 
-/* Local. The largest box that begins at element x of a box of shape whole, has at most n elements (at least 1), and takes a range along
- * one dimension and whole inner ones. offsets: in the whole box. Returns its elements. */
+/* Local. The largest box that begins at element x of a box of shape whole, has at most n elements
+ * (at least 1), and takes a range along one dimension and whole inner ones. offsets: in the whole
+ * box. Returns its elements. */
 uint64_t sw_first_box(unsigned ndim, const uint64_t *whole, uint64_t x, uint64_t n, uint64_t *offsets,
                       uint64_t *shape);
 
-/* A box cut into boxes of at most so many elements, in the order of its elements: outer dimensions fixed, a range along one, whole
- * inner ones. */
+/* A box cut into boxes of at most so many elements, in the order of its elements: outer dimensions
+ * fixed, a range along one, whole inner ones. */
 typedef struct sw_chunks {
     const uint64_t *offsets, *shape; /* of the box */
     unsigned ndim, along;            /* along: the dimension that is cut into ranges */

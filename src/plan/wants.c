@@ -12,7 +12,7 @@
 
 #define REACH_MAX (UINT64_C(1) << 59) /* bytes that strides may span: bits fit in an int64_t */
 
-/* ---- tensor and dtype ------------------------------------------------------------------------------- */
+/* ---- tensor and dtype ------------------------------------------------------------------------ */
 
 static sw_code check_sound(const sw_tensor *t, sw_status *st)
 {
@@ -48,7 +48,8 @@ static sw_code find_scaled(const sw_catalog *c, sw_want *w, sw_status *st)
     return check_sound(w->scale, st) ? st->code : sw_find_dequantizer(c, t, &w->op, st);
 }
 
-/* Who asks for a dtype of numbers never gets those of a tensor without its scales, even where it is saved as such. */
+/* Who asks for a dtype of numbers never gets those of a tensor without its scales, even where it is
+ * saved as such. */
 static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_status *st)
 {
     sw_dtype from = (sw_dtype)w->tensor->dtype;
@@ -100,7 +101,7 @@ sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype,
     return SW_OK;
 }
 
-/* ---- box -------------------------------------------------------------------------------------------- */
+/* ---- box ------------------------------------------------------------------------------------- */
 
 static sw_code check_inside(const sw_want *w, sw_status *st)
 {
@@ -115,7 +116,8 @@ static sw_code check_inside(const sw_want *w, sw_status *st)
     return SW_OK;
 }
 
-/* From bytes to bits. Of a dimension of one element the stride is never used, and may be anything. */
+/* From bytes to bits. Of a dimension of one element the stride is never used, and may be
+ * anything. */
 static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
 {
     uint64_t width = sw_dtype_bits(w->to) / 8, reach = width, span;
@@ -157,8 +159,8 @@ static sw_code take_memory(sw_want *w, const sw_read *read, sw_status *st)
     return SW_OK;
 }
 
-/* Of dtypes narrower than a byte a box has whole bytes when what its source boxes give has; but that of its own size is
- * known now. */
+/* Of dtypes narrower than a byte a box has whole bytes when what its source boxes give has; but
+ * that of its own size is known now. */
 static sw_code check_whole_bytes(const sw_want *w, sw_status *st)
 {
     uint64_t elements;
@@ -187,7 +189,7 @@ sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_s
     return take_memory(out, read, st);
 }
 
-/* ---- several -------------------------------------------------------------------------------------- */
+/* ---- several --------------------------------------------------------------------------------- */
 
 /* Memory that a want fills to the last byte. */
 typedef struct extent {

@@ -18,19 +18,21 @@ typedef struct sw_want {
     int64_t strides[SW_MAX_DIMS];                      /* bits, in memory */
 } sw_want;
 
-/* Local. A tensor as a whole, read as dtype (NULL = as saved): all but data and strides; the box is all of it.
+/* Local. A tensor as a whole, read as dtype (NULL = as saved): all but data and strides; the box is
+ * all of it.
  * Errors: as sw_checkpoint_read_shape(). */
 sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_want *out, sw_status *st);
 
 /* Local. A box of it. Errors: as sw_checkpoint_read(). */
 sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_status *st);
 
-/* Local. No two of n wants go to the same memory, as far as that is plain: of those that fill theirs to the last byte. O(n log n).
+/* Local. No two of n wants go to the same memory, as far as that is plain: of those that fill
+ * theirs to the last byte. O(n log n).
  * Errors: SW_EUSAGE, SW_ENOMEM. */
 sw_code sw_wants_apart(const sw_want *wants, size_t n, sw_status *st);
 
-/* Local. A want of MXFP4 is of values [E, R, G * 32]: the box of blocks [E, R, G, 16] that holds a box of them. Offsets and shape take
- * 4 numbers; of the scales they are the first 3. */
+/* Local. A want of MXFP4 is of values [E, R, G * 32]: the box of blocks [E, R, G, 16] that holds a
+ * box of them. Offsets and shape take 4 numbers; of the scales they are the first 3. */
 void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
                     uint64_t *block_shape);
 

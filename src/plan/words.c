@@ -1,7 +1,8 @@
 /* Words for a sharding; see words.h.
  *
- * All places where a box begins or ends along a dimension are its cuts. If every box lies between two neighbouring cuts of each
- * dimension, the boxes are cells of a grid, and the cells without a box are holes; uneven chunks make no difference. */
+ * All places where a box begins or ends along a dimension are its cuts. If every box lies between
+ * two neighbouring cuts of each dimension, the boxes are cells of a grid, and the cells without a
+ * box are holes; uneven chunks make no difference. */
 #include "plan/words.h"
 
 #include <inttypes.h>
@@ -33,7 +34,7 @@ static void say(words *w, const char *fmt, ...)
     w->len += n < 0 ? 0 : sw_min((uint64_t)n, room - 1);
 }
 
-/* ---- the grid ----------------------------------------------------------------------------------- */
+/* ---- the grid -------------------------------------------------------------------------------- */
 
 typedef struct grid {
     bool is_grid;
@@ -48,7 +49,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The cuts along one dimension, the edges of the shape among them: sorted, each once. Returns how many. */
+/* The cuts along one dimension, the edges of the shape among them: sorted, each once. Returns how
+ * many. */
 static uint64_t list_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim, uint64_t *cuts)
 {
     uint64_t n = 0, kept = 1;
@@ -95,9 +97,10 @@ static sw_code find_grid(const sw_catalog *c, const sw_tensor *t, grid *g, sw_st
     return st->code;
 }
 
-/* ---- replicas ----------------------------------------------------------------------------------- */
+/* ---- replicas -------------------------------------------------------------------------------- */
 
-/* How often each region is there, if all are equally often; else 0. Replicas lie behind the used boxes, sorted likewise. */
+/* How often each region is there, if all are equally often; else 0. Replicas lie behind the used
+ * boxes, sorted likewise. */
 static uint64_t multiplicity(const sw_catalog *c, const sw_tensor *t)
 {
     uint64_t each = t->nboxes ? t->nreplicas / t->nboxes : 0;
@@ -111,7 +114,7 @@ static uint64_t multiplicity(const sw_catalog *c, const sw_tensor *t)
     return each + 1;
 }
 
-/* ---- words -------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 /* What is cut, and the number of parts behind it: one dimension. */
 static void say_one(words *w, const sw_tensor *t, const grid *g, unsigned dim, uint64_t times)

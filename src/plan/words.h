@@ -4,7 +4,8 @@
 
 #include "plan/catalog.h"
 
-/* Local. See sw_checkpoint_sharding_text(); text has SW_SHARDING_TEXT bytes. Errors: SW_ENOMEM. O(b log b). */
+/* Local. See sw_checkpoint_sharding_text(); text has SW_SHARDING_TEXT bytes. Errors: SW_ENOMEM. O(b
+ * log b). */
 sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st);
 
 #endif

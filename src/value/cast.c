@@ -1,9 +1,10 @@
 /* Floating-point conversions; see cast.h.
  *
- * Every one of them goes by way of F32: a load widens an element to the bits of an F32 (F64: rounds it), a store
- * rounds those to the target. All loads but that of F64 are exact, so there is one rounding, and two where SPEC
- * wants two. The twelve pairs are put together from four loads and four stores, once in plain C, in loops of a fixed
- * count that compilers vectorise at -O2, and once for AVX2 with F16C. */
+ * Every one of them goes by way of F32: a load widens an element to the bits of an F32 (F64: rounds
+ * it), a store rounds those to the target. All loads but that of F64 are exact, so there is one
+ * rounding, and two where SPEC wants two. The twelve pairs are put together from four loads and
+ * four stores, once in plain C, in loops of a fixed count that compilers vectorise at -O2, and once
+ * for AVX2 with F16C. */
 #include "value/cast.h"
 
 #include <assert.h>
@@ -32,12 +33,12 @@ typedef void cast_fn(const unsigned char *restrict src, unsigned char *restrict 
 
 enum { WIDTH_F64 = 8, WIDTH_F32 = 4, WIDTH_BF16 = 2, WIDTH_F16 = 2 };
 
-/* ---- plain C ------------------------------------------------------------------------------------ */
+/* ---- plain C --------------------------------------------------------------------------------- */
 
 #define CHUNK 32 /* elements in an inner loop: enough for any vector, and no epilogue */
 
-/* All bits where a > b, else none; both below 2^31. No comparison: compilers make branches of those, and branches keep
- * them from vectorising. */
+/* All bits where a > b, else none; both below 2^31. No comparison: compilers make branches of
+ * those, and branches keep them from vectorising. */
 static inline uint32_t above(uint32_t a, uint32_t b)
 {
     return 0 - ((b - a) >> 31);
@@ -64,7 +65,8 @@ static inline uint32_t load_BF16(const unsigned char *p)
     return (uint32_t)le16toh(x) << 16;
 }
 
-/* The exponent is rebased by a product, which is exact and makes normal numbers of subnormal ones. */
+/* The exponent is rebased by a product, which is exact and makes normal numbers of subnormal
+ * ones. */
 static inline uint32_t load_F16(const unsigned char *p)
 {
     uint16_t h;
@@ -111,8 +113,8 @@ static inline void store_BF16(unsigned char *p, uint32_t x)
     memcpy(p, &h, sizeof h);
 }
 
-/* Normal numbers are rounded in integers. For subnormal ones the unit of the last place is that of 0.5, and the sum
- * rounds. */
+/* Normal numbers are rounded in integers. For subnormal ones the unit of the last place is that of
+ * 0.5, and the sum rounds. */
 static inline void store_F16(unsigned char *p, uint32_t x)
 {
     uint32_t magnitude = x & ~F32_SIGN;
@@ -150,7 +152,7 @@ static inline void store_F64(unsigned char *p, uint32_t x)
     }
 PAIRS(PORTABLE)
 
-/* ---- x86 with AVX2 and F16C --------------------------------------------------------------------- */
+/* ---- x86 with AVX2 and F16C ------------------------------------------------------------------ */
 
 #if defined(__x86_64__)
 
@@ -253,7 +255,7 @@ static bool avx2_usable(void)
 #define AVX2_NAME(FROM, TO) NULL
 #endif
 
-/* ---- which ---------------------------------------------------------------------------------------- */
+/* ---- which ----------------------------------------------------------------------------------- */
 
 enum { F64, F32, BF16, F16, NFLOATING };
 

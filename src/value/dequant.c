@@ -1,7 +1,8 @@
 /* Dequantization; see dequant.h.
  *
- * Weights are made F32 as torch does it, which of FP8 is exact; the values of MXFP4 fit it exactly, or are the infinity that
- * every target would round them to. So all is computed in F32, a piece at a time that stays in the cache, and rounded by sw_cast(). */
+ * Weights are made F32 as torch does it, which of FP8 is exact; the values of MXFP4 fit it exactly,
+ * or are the infinity that every target would round them to. So all is computed in F32, a piece at
+ * a time that stays in the cache, and rounded by sw_cast(). */
 #include "value/dequant.h"
 
 #include <assert.h>
@@ -23,16 +24,18 @@ bool sw_dequant_is_target(sw_dtype dtype)
     return dtype == SW_F32 || dtype == SW_BF16 || dtype == SW_F16;
 }
 
-/* ---- FP8 ------------------------------------------------------------------------------------------ */
+/* ---- FP8 ------------------------------------------------------------------------------------- */
 
-/* A weight is its magnitude, shifted to where an F32 has exponent and mantissa, times a power of two that rebases the
- * exponent: exact, and subnormal weights become normal. Magnitudes above `top` have the exponent of infinity and NaN. */
+/* A weight is its magnitude, shifted to where an F32 has exponent and mantissa, times a power of
+ * two that rebases the exponent: exact, and subnormal weights become normal. Magnitudes above `top`
+ * have the exponent of infinity and NaN. */
 typedef struct fp8_format {
     sw_dtype dtype;
     unsigned mantissa; /* bits */
     float rebase;
     uint32_t top;
-    uint32_t nan; /* the byte that is NaN in an FNUZ format; in others one that is above top anyway */
+    /* the byte that is NaN in an FNUZ format; in others one that is above top anyway */
+    uint32_t nan;
 } fp8_format;
 
 static const fp8_format fp8_formats[] = {
@@ -86,7 +89,8 @@ static inline ALWAYS_INLINE bool fp8_all_numbers(const unsigned char *src, const
     return !found && isfinite(scale);
 }
 
-/* A strip in loops that compilers vectorise at -O2; false, and nothing done, when not all are numbers. */
+/* A strip in loops that compilers vectorise at -O2; false, and nothing done, when not all are
+ * numbers. */
 static inline ALWAYS_INLINE bool fp8_strip(const unsigned char *restrict src, const fp8_format *f,
                                            float scale, float *restrict dst)
 {
@@ -123,7 +127,7 @@ static void fp8_products(sw_cast_path path, const unsigned char *src, const fp8_
     }
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 /* 2^(s-127); the least is subnormal. */
 static inline float e8m0_value(unsigned s)
@@ -198,7 +202,7 @@ void sw_dequant_numbers(sw_dtype dtype, const void *src, float *dst, uint64_t n)
     sw_fpmode_leave(saved);
 }
 
-/* ---- scales of blocks ------------------------------------------------------------------------------ */
+/* ---- scales of blocks ------------------------------------------------------------------------ */
 
 /* Times a scale, in place. */
 static void scale_all(float *x, unsigned n, float scale)
@@ -251,7 +255,7 @@ void sw_dequant_row(const sw_scaled_row *row, const void *src, uint64_t column, 
     sw_dequant_row_by(sw_cast_path_best(), row, src, column, dst, n);
 }
 
-/* ---- MXFP4 ---------------------------------------------------------------------------------------- */
+/* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
 #define VALUES 32             /* of a block */
 #define TILE (PIECE / VALUES) /* blocks that are computed together */
@@ -276,7 +280,8 @@ static inline float half_scale(unsigned s)
     return f32_of(s == 0 ? 0x00200000u : s == 1 ? 0x00400000u : (uint32_t)(s - 1) << 23);
 }
 
-/* Blocks that stand where a run's do, value by value: nvalues of each, one block after the other. */
+/* Blocks that stand where a run's do, value by value: nvalues of each, one block after the
+ * other. */
 static void fp4_blocks_portable(const sw_mxfp4_run *run, const unsigned char *block,
                                 const unsigned char *scale, unsigned n, float *dst)
 {
@@ -322,7 +327,8 @@ static AVX2 void fp4_blocks_avx2(const sw_mxfp4_run *run, const unsigned char *b
 #define fp4_blocks_avx2 fp4_blocks_portable
 #endif
 
-/* n blocks from block b on. Twice a value times half its scale is a number of F32, or else overflows every target. */
+/* n blocks from block b on. Twice a value times half its scale is a number of F32, or else
+ * overflows every target. */
 static void fp4_blocks(sw_cast_path path, const sw_mxfp4_run *run, uint64_t b, unsigned n, sw_dtype to,
                        void *dst)
 {

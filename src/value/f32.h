@@ -1,5 +1,5 @@
-/* What conversions share: an F32 and its bits, and functions compiled for CPUs with AVX2 and F16C, which are to be
- * called only where sw_cast_path_usable() says so. */
+/* What conversions share: an F32 and its bits, and functions compiled for CPUs with AVX2 and F16C,
+ * which are to be called only where sw_cast_path_usable() says so. */
 #ifndef SW_VALUE_F32_H
 #define SW_VALUE_F32_H
 

@@ -1,6 +1,7 @@
-/* The floating-point mode that conversions need: to nearest, subnormals kept, no traps. A library that somebody
- * loads may find another one (torch.set_flush_denormal, -ffast-math in any shared object), and bits must not depend
- * on it. On x86 a look at the control register is all it costs when nothing is amiss. */
+/* The floating-point mode that conversions need: to nearest, subnormals kept, no traps. A library
+ * that somebody loads may find another one (torch.set_flush_denormal, -ffast-math in any shared
+ * object), and bits must not depend on it. On x86 a look at the control register is all it costs
+ * when nothing is amiss. */
 #ifndef SW_VALUE_FPMODE_H
 #define SW_VALUE_FPMODE_H
 

@@ -1,5 +1,6 @@
-/* libFuzzer target: any bytes are a directory of shards with maps, side files and names, and an output directory with what somebody left or
- * planted there. The library works on it as the program would; what must hold whatever it finds is asserted:
+/* libFuzzer target: any bytes are a directory of shards with maps, side files and names, and an
+ * output directory with what somebody left or planted there. The library works on it as the program
+ * would; what must hold whatever it finds is asserted:
  *   - an answer that is documented, with a reason; no sanitizer speaks up, nothing leaks
  *   - the input, and what lies outside of the output directory, is as it was
  *   - after an error no final name is there, and no file another one, than before
@@ -30,7 +31,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-/* A line for each thing below dir: name, kind, mode, and what it holds. By name: the order of readdir is no matter. */
+/* A line for each thing below dir: name, kind, mode, and what it holds. By name: the order of
+ * readdir is no matter. */
 static void look(const char *dir, const char *skip, sw_buf *to);
 
 void must(bool holds, const char *what)
@@ -46,7 +48,7 @@ void must(bool holds, const char *what)
     abort();
 }
 
-/* ---- what a directory holds ---------------------------------------------------------------------- */
+/* ---- what a directory holds ------------------------------------------------------------------ */
 
 static uint64_t hash_of(const char *path)
 {
@@ -106,7 +108,7 @@ static void must_be_same(const sw_buf *was, const sw_buf *is, const char *what)
     must(false, what);
 }
 
-/* ---- what may never change ------------------------------------------------------------------------ */
+/* ---- what may never change ------------------------------------------------------------------- */
 
 static sw_buf canary; /* as it was made */
 
@@ -148,7 +150,7 @@ static void take_warning(void *user, const char *text)
     free(copy);
 }
 
-/* ---- welding --------------------------------------------------------------------------------------- */
+/* ---- welding --------------------------------------------------------------------------------- */
 
 static sw_code weld(const char *in, const char *out, const sw_options *opt, sw_result *result, sw_status *st)
 {
@@ -242,7 +244,7 @@ static void try_weld(bytes *b, scene *s, const sw_buf *input)
     sw_buf_release(&after);
 }
 
-/* ---- resharding ------------------------------------------------------------------------------------ */
+/* ---- resharding ------------------------------------------------------------------------------ */
 
 static void try_reshard(scene *s, const sw_buf *input)
 {
@@ -265,14 +267,15 @@ static void try_reshard(scene *s, const sw_buf *input)
         if (weld(SHARDS, WELDED, &plain, &again, &st))
             fprintf(stderr, "%s: tensor '%s': %s\n", st.file, st.tensor, st.reason);
         must(st.code == SW_OK, "what was resharded welds as its input does");
-        /* A lone model.safetensors has no number that shards could keep: its name is another one then. */
+        /* A lone model.safetensors has no number that shards could keep: its name is another one
+         * then. */
         compare(&r, PLAIN, &again, WELDED);
         sw_result_release(&again);
     }
     sw_result_release(&r);
 }
 
-/* ---- looking --------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 /* What is printed of it steers no terminal. */
 static void must_be_clean(const char *text, size_t n)
@@ -365,7 +368,7 @@ static void leave_pipe(const char **path)
         *path = NULL;
 }
 
-/* ---- one case -------------------------------------------------------------------------------------- */
+/* ---- one case -------------------------------------------------------------------------------- */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -29,7 +29,9 @@ typedef struct scene {
     const char *include[2], *exclude[2], *rules[2];
     sw_name_rule rename[2];
     bool
-        bound; /* a journal that is bound to its directory stands in OUT: its publication may be completed or undone */
+        /* a journal that is bound to its directory stands in OUT: its publication may be completed
+         * or undone */
+        bound;
 } scene;
 
 void must(bool holds, const char *what);
@@ -42,7 +44,8 @@ void choose_options(bytes *b, scene *s);
 /* A directory with files that links and names may lead to. */
 void make_canary(void);
 
-/* Remove what is there, of any kind, and make the directories above. False, with nothing done, where one of those is something else. */
+/* Remove what is there, of any kind, and make the directories above. False, with nothing done,
+ * where one of those is something else. */
 bool clear_path(const char *path);
 
 /* Write a file there. */

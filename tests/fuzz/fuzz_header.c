@@ -1,5 +1,5 @@
-/* libFuzzer target: any bytes are a safetensors file. Whatever comes out of the parser is an error that says why, or
- * a header that keeps its promises.
+/* libFuzzer target: any bytes are a safetensors file. Whatever comes out of the parser is an error
+ * that says why, or a header that keeps its promises.
  *
  *     clang -fsanitize=fuzzer,address,undefined ... -o fuzz_header
  *     fuzz_header -dict=tests/fuzz/header.dict -max_total_time=60 CORPUS tests/fuzz/header_seeds */
@@ -107,8 +107,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-/* Most changes move the end of the header; three in four times the length field follows, so that what was changed is
- * read as a header and not thrown out at once. */
+/* Most changes move the end of the header; three in four times the length field follows, so that
+ * what was changed is read as a header and not thrown out at once. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
     uint64_t len = 0, tail;

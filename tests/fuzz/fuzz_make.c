@@ -1,5 +1,6 @@
-/* From bytes to a directory: a sharded or plain checkpoint of a few small tensors, its maps and side files, damaged here and there, and
- * an OUT with what somebody may have left or planted in it. Byte 0 is the tame choice everywhere. */
+/* From bytes to a directory: a sharded or plain checkpoint of a few small tensors, its maps and
+ * side files, damaged here and there, and an OUT with what somebody may have left or planted in it.
+ * Byte 0 is the tame choice everywhere. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -38,7 +39,7 @@ static bool rarely(bytes *b, unsigned n)
     return take(b) % n == n - 1;
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *at)
 {
@@ -137,7 +138,7 @@ void make_canary(void)
     put_text(CANARY "/new/model.safetensors", "");
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 typedef struct tensor {
     const char *name, *dtype;
@@ -219,7 +220,7 @@ static bool box_of(const plan *p, const tensor *t, unsigned rank, uint64_t offse
     return rank == 0 || t->everywhere;
 }
 
-/* ---- shard files -------------------------------------------------------------------------------- */
+/* ---- shard files ----------------------------------------------------------------------------- */
 
 static void add(sw_buf *to, const char *text)
 {
@@ -328,9 +329,10 @@ static bool compose_shard(const plan *p, unsigned rank, unsigned model, sw_buf *
     return any;
 }
 
-/* ---- damage ------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
-/* Numbers and words that stand in the text of headers and maps, and what may stand there instead. */
+/* Numbers and words that stand in the text of headers and maps, and what may stand there
+ * instead. */
 static void change_text(bytes *b, sw_buf *text)
 {
     static const char *const words[] = { "0",     "1",    "9999999999", "-1",      "18446744073709551615",
@@ -389,7 +391,7 @@ static void put_damaged(bytes *b, const char *path, sw_buf *text)
     }
 }
 
-/* ---- the input ---------------------------------------------------------------------------------- */
+/* ---- the input ------------------------------------------------------------------------------- */
 
 static void name_file(bytes *b, const plan *p, unsigned rank, unsigned model, char name[80])
 {
@@ -543,7 +545,7 @@ void make_input(bytes *b)
         put_side_file(b, IN);
 }
 
-/* ---- the output --------------------------------------------------------------------------------- */
+/* ---- the output ------------------------------------------------------------------------------ */
 
 static uint64_t inode_of(const char *path)
 {
@@ -562,7 +564,8 @@ static uint64_t birth_of(const char *path)
                : 0;
 }
 
-/* A journal that is whole. Bound: of this place, as a killed run of ours leaves one, but for what it names. */
+/* A journal that is whole. Bound: of this place, as a killed run of ours leaves one, but for what
+ * it names. */
 static void put_journal(bytes *b, bool bound)
 {
     static const char *const any[] = { "model.safetensors",
@@ -682,7 +685,7 @@ void make_output(bytes *b, scene *s)
         plant_staging(b, s);
 }
 
-/* ---- options ------------------------------------------------------------------------------------ */
+/* ---- options --------------------------------------------------------------------------------- */
 
 void choose_options(bytes *b, scene *s)
 {
@@ -695,9 +698,8 @@ void choose_options(bytes *b, scene *s)
     sw_options *opt = &s->opt;
 
     opt->no_sync = true;
-    opt->buffer_size =
-        rarely(b, 4) ? 4096
-                     : 20000; /* the default is megabytes: their allocation would take most of the time */
+    /* The default is megabytes: their allocation would take most of the time. */
+    opt->buffer_size = rarely(b, 4) ? 4096 : 20000;
     switch (pick(b, 10)) {
     case 1:
         opt->max_shard_size = 1 + take(b);

@@ -1,7 +1,9 @@
-/* Save from memory what a description says: save_items consolidated|shards SPEC OUT [OPTION=VALUE...]
+/* Save from memory what a description says: save_items consolidated|shards SPEC OUT
+ * [OPTION=VALUE...]
  *
- * SPEC is JSON: a list of items {"rank", "name", "dtype", "global_shape", "offsets", "shape", "strides" (null = packed), "file", "at"},
- * where the first element of the box is byte `at` of the file. With `apart` rank 1 has another OUT than the others, with `mixed` it calls the other
+ * SPEC is JSON: a list of items {"rank", "name", "dtype", "global_shape", "offsets", "shape",
+ * "strides" (null = packed), "file", "at"}, where the first element of the box is byte `at` of the
+ * file. With `apart` rank 1 has another OUT than the others, with `mixed` it calls the other
  * function. Prints one line on rank 0:
  * "ok BYTES SECONDS" or "error CODE MESSAGE"; the exit status is that of the code. */
 #include <jansson.h>

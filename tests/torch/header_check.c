@@ -1,6 +1,7 @@
-/* Our header parser as a filter, for comparing it with the reference library: file names on standard input, one a
- * line; for each "ok" or "no: message" on standard output. With --dump, each "ok" follows the entries in the order of
- * their data, one a line: name in hexadecimal, dtype, begin, end, sizes, and "@" with the offsets if it is sharded. */
+/* Our header parser as a filter, for comparing it with the reference library: file names on
+ * standard input, one a line; for each "ok" or "no: message" on standard output. With --dump, each
+ * "ok" follows the entries in the order of their data, one a line: name in hexadecimal, dtype,
+ * begin, end, sizes, and "@" with the offsets if it is sharded. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

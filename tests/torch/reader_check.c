@@ -1,6 +1,8 @@
-/* The reader as a filter, for comparing it with torch's: reader_check [-m 0|1|2] [-t THREADS] [-b BUFFER] PATH (-m: an sw_read_map), with a JSON array of reads
- * on standard input: {"name", "offsets", "shape", "dtype"}, where all but the name may be left out. Without any the
- * array stands for all tensors as they are saved. On standard output: a line of JSON, [[name, dtype, shape], ...], then the bytes of all. */
+/* The reader as a filter, for comparing it with torch's: reader_check [-m 0|1|2] [-t THREADS] [-b
+ * BUFFER] PATH (-m: an sw_read_map), with a JSON array of reads on standard input: {"name",
+ * "offsets", "shape", "dtype"}, where all but the name may be left out. Without any the array
+ * stands for all tensors as they are saved. On standard output: a line of JSON, [[name, dtype,
+ * shape], ...], then the bytes of all. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* For tests of values: conversion by the book, an element at a time and in integers only, and what the tables that
- * torch made are compared by. */
+/* For tests of values: conversion by the book, an element at a time and in integers only, and what
+ * the tables that torch made are compared by. */
 #ifndef TEST_FLOAT_HELP_H
 #define TEST_FLOAT_HELP_H
 
@@ -9,7 +9,7 @@
 
 #include "format/dtype.h"
 
-/* ---- pseudo-random input and hashes: tables/make_tables.py has the same -------------------------- */
+/* ---- pseudo-random input and hashes: tables/make_tables.py has the same ---------------------- */
 
 static inline uint64_t help_mix(uint64_t x)
 {
@@ -25,7 +25,7 @@ static inline uint64_t help_hash(uint64_t hash, uint64_t i, uint64_t bits)
     return hash + help_mix(bits ^ i * UINT64_C(0x9e3779b97f4a7c15));
 }
 
-/* ---- elements as bits ------------------------------------------------------------------------------ */
+/* ---- elements as bits ------------------------------------------------------------------------ */
 
 static inline uint64_t help_get(const void *p, uint64_t i, unsigned width)
 {
@@ -46,7 +46,7 @@ static inline void help_put(void *p, uint64_t i, unsigned width, uint64_t bits)
     memcpy((unsigned char *)p + i * width, bytes, width);
 }
 
-/* ---- by the book ----------------------------------------------------------------------------------- */
+/* ---- by the book ----------------------------------------------------------------------------- */
 
 /* Sizes of the fields of a format. */
 typedef struct help_format {

@@ -1,5 +1,5 @@
-/* For tests of the library over a communicator that the caller brings: a few processes with sockets between them, no MPI
- * anywhere. */
+/* For tests of the library over a communicator that the caller brings: a few processes with sockets
+ * between them, no MPI anywhere. */
 #ifndef GROUP_HELP_H
 #define GROUP_HELP_H
 

@@ -61,7 +61,8 @@ static inline void test_header(const test_box *boxes, size_t n, uint32_t file, s
     }
 }
 
-/* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named "f0", "f1", ... */
+/* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named
+ * "f0", "f1", ... */
 static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
                                         sw_catalog *c, sw_findings *findings, sw_status *st)
 {
@@ -116,7 +117,8 @@ static inline uint64_t test_random(uint64_t *state, uint64_t below)
     return (*state >> 33) % below;
 }
 
-/* Cut a box in two at a random place, again and again: boxes that tile a tensor, but for no grid. Returns how many. */
+/* Cut a box in two at a random place, again and again: boxes that tile a tensor, but for no grid.
+ * Returns how many. */
 static inline size_t test_cut(uint64_t *seed, test_box *boxes, size_t want)
 {
     size_t n = 1;

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/path.h"
-#include "par/assets.h"
+#include "dir/assets.h"
 #include "tree_help.h"
 
 static char top[64];
@@ -71,7 +71,8 @@ static sw_code list(const args *a, sw_buf *warnings, sw_assets *found, sw_status
                           at(a->out ? a->out : "out"), a->skip, warnings, found, st);
 }
 
-/* All names in a line, " !" behind those that exist; then, behind a bar, whether config.json stays. */
+/* All names in a line, " !" behind those that exist; then, behind a bar, whether config.json
+ * stays. */
 static void check_list(args a, const char *want, const char *warns)
 {
     sw_buf text = SW_BUF_INIT, warnings = SW_BUF_INIT;
@@ -110,7 +111,7 @@ static void check_refused(args a, sw_code want, const char *file, const char *sa
     sw_buf_release(&warnings);
 }
 
-/* ---- which -------------------------------------------------------------------------------------- */
+/* ---- which ----------------------------------------------------------------------------------- */
 
 static void test_top(void **state)
 {
@@ -153,7 +154,8 @@ static void test_metadata(void **state)
 
     (void)state;
     put_all(names);
-    check_list((args){ 0 }, "config.json", NULL); /* nothing but mappings: as if it were not there */
+    /* nothing but mappings: as if it were not there */
+    check_list((args){ 0 }, "config.json", NULL);
     put_all(more);
     check_list((args){ 0 }, "a-b a/b/c.bmp tf.h5/in_a_directory vocab", NULL);
 }
@@ -191,7 +193,7 @@ static void test_no_input(void **state)
     check_list((args){ 0 }, "", NULL);
 }
 
-/* ---- links, and what is no file ------------------------------------------------------------------ */
+/* ---- links, and what is no file -------------------------------------------------------------- */
 
 static void test_links(void **state)
 {
@@ -257,7 +259,7 @@ static void test_odd_names(void **state)
                "/in/a?b.json has a control character in its name: it is left out\n");
 }
 
-/* ---- OUTPUT_DIR ---------------------------------------------------------------------------------- */
+/* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
 
 static void test_exists(void **state)
 {
@@ -312,7 +314,7 @@ static void test_inside(void **state)
                "/as/link is a link to a directory: it is left out\n");
 }
 
-/* ---- what cannot be read ------------------------------------------------------------------------- */
+/* ---- what cannot be read --------------------------------------------------------------------- */
 
 /* As somebody for whom modes count. */
 static bool become_nobody(void)
@@ -353,9 +355,10 @@ static void test_unreadable(void **state)
     sw_buf_release(&warnings);
 }
 
-/* ---- copies -------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------- */
 
-/* What was staged is what is compared, whatever the piece; a byte more or another one is told of. */
+/* What was staged is what is compared, whatever the piece; a byte more or another one is told
+ * of. */
 static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece, const char *copy)
 {
     sw_buf why = SW_BUF_INIT, ignored = SW_BUF_INIT;

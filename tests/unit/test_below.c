@@ -1,5 +1,5 @@
-/* Names below an open directory: what is made, moved and removed, and that no link leads anywhere. All of it with openat2, and as on a
- * kernel or in a sandbox that has none. */
+/* Names below an open directory: what is made, moved and removed, and that no link leads anywhere.
+ * All of it with openat2, and as on a kernel or in a sandbox that has none. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
 #include "group_help.h"
 #include "tree_help.h"
 
-/* ---- running ---------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct job {
     const char *in, *out;
@@ -32,7 +32,7 @@ static void run_group(int size, const job *j, outcome *outcomes)
     group_run(size, run_rank, j, outcomes);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static const char *const themes[] = { "rows", "columns", "models", "grid" };
 

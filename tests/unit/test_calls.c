@@ -1,5 +1,5 @@
-/* Ranks that do not do the same: one saves another way than the others, or reads, or fails alone. Every rank is told, and none
- * waits for ever (an alarm ends those that do). */
+/* Ranks that do not do the same: one saves another way than the others, or reads, or fails alone.
+ * Every rank is told, and none waits for ever (an alarm ends those that do). */
 #include "group_help.h"
 
 #include "base/path.h"

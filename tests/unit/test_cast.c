@@ -1,5 +1,5 @@
-/* Floating-point conversions, by every path that this CPU can go: against torch's tables, against conversion by the
- * book, at every address and count, whatever the floating-point mode. */
+/* Floating-point conversions, by every path that this CPU can go: against torch's tables, against
+ * conversion by the book, at every address and count, whatever the floating-point mode. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +51,7 @@ static void paths(void **state)
     assert_false(sw_cast_path_usable(SW_CAST_NPATHS));
 }
 
-/* ---- torch ---------------------------------------------------------------------------------------- */
+/* ---- torch ----------------------------------------------------------------------------------- */
 
 static void check_torch_values(sw_cast_path path)
 {
@@ -177,7 +177,7 @@ static void torch_sets(void **state)
     on_all_paths(check_torch_sets);
 }
 
-/* ---- by the book ---------------------------------------------------------------------------------- */
+/* ---- by the book ----------------------------------------------------------------------------- */
 
 static void check_book(sw_cast_path path, sw_dtype from, sw_dtype to, const void *src, uint64_t n)
 {
@@ -213,7 +213,8 @@ static void sets_by_the_book(void **state)
     on_all_paths(check_sets_by_the_book);
 }
 
-/* Every sign and exponent with every mantissa that is near a step: of the format itself, or of one it is rounded to. */
+/* Every sign and exponent with every mantissa that is near a step: of the format itself, or of one
+ * it is rounded to. */
 static uint64_t edges_of(sw_dtype from, uint64_t *bits)
 {
     help_format f = help_format_of(from);
@@ -284,7 +285,7 @@ static void nans(void **state)
     on_all_paths(check_nans);
 }
 
-/* ---- any place, any mode -------------------------------------------------------------------------- */
+/* ---- any place, any mode --------------------------------------------------------------------- */
 
 #define PLACES 9  /* addresses that are tried */
 #define COUNTS 83 /* numbers of elements */

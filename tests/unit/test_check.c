@@ -1,4 +1,5 @@
-/* Coverage of tensors: gaps, overlaps, replicas, shapes; against a table and against marking elements. */
+/* Coverage of tensors: gaps, overlaps, replicas, shapes; against a table and against marking
+ * elements. */
 #include "plan_help.h"
 
 #include <time.h>
@@ -285,7 +286,8 @@ static void test_random_cuts(void **state)
         }
         sw_catalog_release(&c);
 
-        /* One made longer by an element: it overlaps another, or leaves a gap beside it, or is just longer. */
+        /* One made longer by an element: it overlaps another, or leaves a gap beside it, or is just
+         * longer. */
         boxes[0].shape[0]++;
         find_end(boxes, n - 1, end);
         sw_status_clear(&st);

@@ -1,4 +1,5 @@
-/* What the environment says of the launcher: a rank, alone, or one of several that are no ranks of one job. */
+/* What the environment says of the launcher: a rank, alone, or one of several that are no ranks of
+ * one job. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

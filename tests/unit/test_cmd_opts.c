@@ -1,4 +1,5 @@
-/* The command line: what is taken, what is refused and in which words, and the help that comes of the same table. */
+/* The command line: what is taken, what is refused and in which words, and the help that comes of
+ * the same table. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -322,7 +323,7 @@ static void test_names_and_an_error(void **state)
     }
 }
 
-/* ---- a table of our own: commands with one operand and with two ------------------------------------- */
+/* ---- a table of our own: commands with one operand and with two ------------------------------ */
 
 static const sw_opt look_rows[] = {
     { "tensor", 0, SW_OPT_LIST, offsetof(sw_args, opt.include), "GLOB", "only these", SW_SET_NONE, 0, NULL },

@@ -1,4 +1,5 @@
-/* The library without MPI: one process, its own communicator, and no MPI_Init anywhere. Run from the top directory. */
+/* The library without MPI: one process, its own communicator, and no MPI_Init anywhere. Run from
+ * the top directory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,7 +72,8 @@ static int twin(void *ctx, const void *mine, void *all, const size_t *counts)
     return 0;
 }
 
-/* A group of several that brings no MPI is refused before anything is touched; what it must not use cannot be agreed upon either. */
+/* A group of several that brings no MPI is refused before anything is touched; what it must not use
+ * cannot be agreed upon either. */
 static void test_needs_mpi(void **state)
 {
     sw_options owner = SW_OPTIONS_INIT;

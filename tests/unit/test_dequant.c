@@ -1,4 +1,5 @@
-/* Dequantization, by every path that this CPU can go: against torch's tables and against the product by the book. */
+/* Dequantization, by every path that this CPU can go: against torch's tables and against the
+ * product by the book. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,7 +67,7 @@ static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const 
     sw_dequant_row_by(path, &(sw_scaled_row){ from, to, 128, of_row }, src, column, dst, n);
 }
 
-/* ---- scales --------------------------------------------------------------------------------------- */
+/* ---- scales ---------------------------------------------------------------------------------- */
 
 static void scales(void **state)
 {
@@ -97,7 +98,7 @@ static void kinds(void **state)
     }
 }
 
-/* ---- FP8 ------------------------------------------------------------------------------------------ */
+/* ---- FP8 ------------------------------------------------------------------------------------- */
 
 /* A weight by the book. */
 static double weight_of(sw_dtype fp8, unsigned byte)
@@ -118,7 +119,8 @@ static double weight_of(sw_dtype fp8, unsigned byte)
     return copysign(value, byte & 0x80 ? -1 : 1);
 }
 
-/* The product of two F32 is exact in a double; it is rounded in integers, to F32 and to the target. */
+/* The product of two F32 is exact in a double; it is rounded in integers, to F32 and to the
+ * target. */
 static uint64_t product_of(sw_dtype fp8, unsigned byte, float scale, sw_dtype to)
 {
     double weight = weight_of(fp8, byte), product = weight * (double)scale;
@@ -256,7 +258,8 @@ static void matrices(void **state)
     on_all_paths(check_matrices);
 }
 
-/* A row longer than what is computed at once, all of it numbers but for one weight somewhere; any address. */
+/* A row longer than what is computed at once, all of it numbers but for one weight somewhere; any
+ * address. */
 static void check_row(sw_cast_path path)
 {
     enum { LENGTH = 2500, FIRST = 77 };
@@ -288,7 +291,7 @@ static void fp8_row(void **state)
     on_all_paths(check_row);
 }
 
-/* ---- MXFP4 ---------------------------------------------------------------------------------------- */
+/* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
 static double fp4_of(unsigned nibble)
 {
@@ -380,7 +383,8 @@ static uint64_t model_bits(unsigned e, unsigned r, unsigned c, sw_dtype to)
     return fp4_bits(c % 2 ? byte >> 4 : byte & 15, block_scales[block], to);
 }
 
-/* Columns [first, first + n) of a group and rows [row, row + nrows) of X[E, G * 32, R]; the rest is left alone. */
+/* Columns [first, first + n) of a group and rows [row, row + nrows) of X[E, G * 32, R]; the rest is
+ * left alone. */
 static void check_part(sw_cast_path path, sw_dtype to, unsigned group, unsigned first, unsigned n,
                        unsigned row, unsigned nrows)
 {
@@ -453,7 +457,7 @@ static void fp4_straight(void **state)
     on_all_paths(check_straight);
 }
 
-/* ---- any mode ------------------------------------------------------------------------------------- */
+/* ---- any mode -------------------------------------------------------------------------------- */
 
 #if defined(__SSE2__)
 static void modes(void **state)

@@ -1,4 +1,5 @@
-/* Elements that differ: counted whatever their width and wherever a range is cut, and told in words. */
+/* Elements that differ: counted whatever their width and wherever a range is cut, and told in
+ * words. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

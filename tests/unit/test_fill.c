@@ -1,8 +1,9 @@
-/* Bands of shard files, broken down to runs of whole tensors: any cut of any file is the same bytes as a whole tensor gives; each once. */
+/* Bands of shard files, broken down to runs of whole tensors: any cut of any file is the same bytes
+ * as a whole tensor gives; each once. */
 #include "plan_help.h"
 
-#include "par/fill.h"
 #include "plan/shardlayout.h"
+#include "read/fill.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define TENSORS 4
@@ -23,7 +24,8 @@ typedef struct world {
     uint64_t covered, n, calls, limit;
 } world;
 
-/* What the file holds behind its header, element by element; elements of less than a byte, byte by byte. */
+/* What the file holds behind its header, element by element; elements of less than a byte, byte by
+ * byte. */
 static void write_file(world *w, const sw_layout_file *file)
 {
     char *to = w->file;
@@ -188,7 +190,8 @@ static void test_narrow(void **state)
     free(w);
 }
 
-/* A row of the box that lies together in the tensor is one run, and so are all of them where they do. */
+/* A row of the box that lies together in the tensor is one run, and so are all of them where they
+ * do. */
 static void test_number_of_runs(void **state)
 {
     static const struct {

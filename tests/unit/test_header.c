@@ -1,5 +1,5 @@
-/* The header parser: each rule with the message that breaking it gives, and jansson as a second opinion on what was
- * read. In the texts ' stands for ", ` for \" within sharding info. */
+/* The header parser: each rule with the message that breaking it gives, and jansson as a second
+ * opinion on what was read. In the texts ' stands for ", ` for \" within sharding info. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -151,7 +151,8 @@ static void accepted(void **state)
         { "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4]}}", 4 },
         { "{'a':{'dtype':'F4','shape':[2],'data_offsets':[0,1]}}", 1 },
         { "{'a':{'dtype':'F6_E2M3','shape':[4],'data_offsets':[0,3]}}", 3 },
-        /* order is free; empty tensors lie anywhere between others, several at one place, on either side */
+        /* order is free; empty tensors lie anywhere between others, several at one place, on either
+         * side */
         { "{'b':{'dtype':'U8','shape':[2],'data_offsets':[1,3]}," A "}", 3 },
         { "{'z':{'dtype':'U8','shape':[0],'data_offsets':[0,0]}," A "}", 1 },
         { "{" A ",'z':{'dtype':'U8','shape':[0],'data_offsets':[0,0]}}", 1 },

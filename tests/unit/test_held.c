@@ -1,4 +1,5 @@
-/* Boxes in memory: how few loops their strides make, and any range of them, read as if they were packed. */
+/* Boxes in memory: how few loops their strides make, and any range of them, read as if they were
+ * packed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #define DIMS 4
 #define ROOM 4096
 
-/* ---- loops ------------------------------------------------------------------------------------------ */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static const uint64_t zeros[DIMS], large[DIMS] = { 100, 100, 100, 100 };
 
@@ -60,7 +61,7 @@ static void test_loops(void **state)
     }
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static unsigned next_random(unsigned *seed, unsigned below)
 {

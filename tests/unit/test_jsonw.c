@@ -9,7 +9,8 @@
 
 #include "base/json.h"
 
-/* python NULL: refused, not UTF-8 (the other writer passes it on: what comes from a header has been checked). */
+/* python NULL: refused, not UTF-8 (the other writer passes it on: what comes from a header has been
+ * checked). */
 static const struct {
     const char *text, *serde, *python;
 } cases[] = {

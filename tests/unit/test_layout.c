@@ -1,5 +1,6 @@
-/* The layout, on catalogues made by hand. Header and index texts are those of safetensors 0.8.0 and Python's json,
- * the distribution by size that of huggingface_hub's split_state_dict_into_shards_factory. */
+/* The layout, on catalogues made by hand. Header and index texts are those of safetensors 0.8.0 and
+ * Python's json, the distribution by size that of huggingface_hub's
+ * split_state_dict_into_shards_factory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -107,7 +108,7 @@ static void assert_index(const sw_catalog *c, const sw_layout *l, const char *wa
     sw_buf_release(&text);
 }
 
-/* ---- texts -------------------------------------------------------------------------------------- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 static const row dtype_rows[] = {
     { "t.BF16", SW_BF16, 0, { 0 }, 1 },
@@ -335,7 +336,7 @@ static void test_no_tensors(void **state)
     }
 }
 
-/* ---- maps --------------------------------------------------------------------------------------- */
+/* ---- maps ------------------------------------------------------------------------------------ */
 
 static const row abc[] = {
     { "a", SW_F32, 1, { 2 }, 1 },
@@ -360,7 +361,8 @@ static void test_numbers(void **state)
     sw_layout l;
 
     (void)state;
-    /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is the n of all names. */
+    /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is the n
+     * of all names. */
     parse_map("{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}", false, &map);
     build(c, &rule, &l);
     assert_int_equal(l.nfiles, 2);
@@ -541,7 +543,7 @@ static void test_near_names(void **state)
     sw_map_release(&map);
 }
 
-/* ---- models, sizes ------------------------------------------------------------------------------ */
+/* ---- models, sizes --------------------------------------------------------------------------- */
 
 static void test_models(void **state)
 {
@@ -674,9 +676,10 @@ static void test_natural_order(void **state)
     sw_layout_release(&l);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
-/* A header of exactly the largest size is made, one byte more is refused. Names share one long text. */
+/* A header of exactly the largest size is made, one byte more is refused. Names share one long
+ * text. */
 static void test_header_limit(void **state)
 {
     enum { N = 100, OVERHEAD = sizeof ",\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" - 1 };
@@ -754,7 +757,8 @@ static void test_out_dtype(void **state)
     sw_layout_release(&l);
 }
 
-/* diffusers' names are the usual ones with another stem; file names that a map gives are the map's. */
+/* diffusers' names are the usual ones with another stem; file names that a map gives are the
+ * map's. */
 static void test_diffusers(void **state)
 {
     static const struct {

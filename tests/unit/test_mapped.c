@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "base/path.h"
-#include "par/mapped.h"
+#include "read/mapped.h"
 
 #define SIZE 100000
 

@@ -1,4 +1,5 @@
-/* What the mappings of .hf_metadata say of shards that were written again. Texts are those of Python's json.dumps(..., indent=2). */
+/* What the mappings of .hf_metadata say of shards that were written again. Texts are those of
+ * Python's json.dumps(..., indent=2). */
 #include "plan_help.h"
 
 #include "plan/mappings.h"
@@ -18,7 +19,8 @@ typedef struct fixture {
     sw_status st;
 } fixture;
 
-/* A tensor is "name", "name>output" or "name>-" for one that is left out; its dtype stands before it. */
+/* A tensor is "name", "name>output" or "name>-" for one that is left out; its dtype stands before
+ * it. */
 static test_box box_of(char *text, char **output)
 {
     char *name = strchr(text, ' ') + 1, *mark = strchr(name, '>');
@@ -81,7 +83,7 @@ static void assert_text(const fixture *f, const char *what, const char *want)
         fail_msg("%s: '%s', expected '%s'", what, tight, want);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void test_files(void **state)
 {
@@ -158,7 +160,7 @@ static void test_files(void **state)
     }
 }
 
-/* ---- dtypes ----------------------------------------------------------------------------------------- */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 static void test_dtypes(void **state)
 {

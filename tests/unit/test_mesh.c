@@ -1,4 +1,5 @@
-/* Meshes and placements: their words, and the boxes, which are those that a rank by itself would work out. */
+/* Meshes and placements: their words, and the boxes, which are those that a rank by itself would
+ * work out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,7 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define R SW_REPLICATE
 
-/* ---- words ------------------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static void test_meshes(void **state)
 {
@@ -175,7 +176,7 @@ static void test_no_placements(void **state)
     }
 }
 
-/* ---- boxes ------------------------------------------------------------------------------------------ */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 #define BOXES_MAX 256
 #define DIMS_MAX 5

@@ -1,11 +1,11 @@
-/* Conversions of ranges: any range, made of exactly what it is said to need, is that part of the whole; and the
- * whole is what comes of converting one element at a time, by the book. */
+/* Conversions of ranges: any range, made of exactly what it is said to need, is that part of the
+ * whole; and the whole is what comes of converting one element at a time, by the book. */
 #include "plan_help.h"
 
 #include <math.h>
 
 #include "float_help.h"
-#include "par/convert.h"
+#include "read/convert.h"
 #include "value/dequant.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -72,7 +72,7 @@ static const char *scales_of(const fixture *f)
     return f->data[f->o.how[0].scale];
 }
 
-/* ---- a range --------------------------------------------------------------------------------------- */
+/* ---- a range --------------------------------------------------------------------------------- */
 
 typedef struct gather {
     const fixture *f;
@@ -97,8 +97,8 @@ static bool bring(void *ctx, const sw_need *need)
     return ++g->calls != g->stop_at;
 }
 
-/* The range in memory of exactly its size, made of input of exactly its size: what goes beyond either is found by the
- * address sanitizer. */
+/* The range in memory of exactly its size, made of input of exactly its size: what goes beyond
+ * either is found by the address sanitizer. */
 static char *convert(const fixture *f, uint64_t from, uint64_t n)
 {
     uint64_t size = sw_needs_size(&f->o, 0, from, n);
@@ -128,7 +128,8 @@ static void check_range(const fixture *f, const char *whole, uint64_t from, uint
 /* Bits of element i of the output, by the book. */
 typedef uint64_t one_fn(const fixture *f, uint64_t i);
 
-/* The whole against the book, then ranges of any size and of few elements; of a small output, every range. */
+/* The whole against the book, then ranges of any size and of few elements; of a small output, every
+ * range. */
 static void check_all(const fixture *f, one_fn *one, unsigned ranges, uint64_t *seed)
 {
     uint64_t size = sw_output_element(&f->o, 0), total = output_of(f)->elements;
@@ -151,7 +152,7 @@ static void check_all(const fixture *f, one_fn *one, unsigned ranges, uint64_t *
     free(whole);
 }
 
-/* ---- copies ---------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------- */
 
 /* A copy needs its own range, of bytes, and no place of its own. */
 static void test_copies(void **state)
@@ -179,7 +180,7 @@ static void test_copies(void **state)
     drop(&f);
 }
 
-/* ---- casts ----------------------------------------------------------------------------------------- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 static const sw_dtype floats[] = { SW_F64, SW_F32, SW_BF16, SW_F16 };
 
@@ -225,7 +226,7 @@ static void test_scalar(void **state)
     drop(&f);
 }
 
-/* ---- scales of blocks ------------------------------------------------------------------------------ */
+/* ---- scales of blocks ------------------------------------------------------------------------ */
 
 /* Of FP8 in blocks of 128, and of others. */
 typedef struct scaled_kind {
@@ -328,7 +329,7 @@ static void test_scaled_parts(void **state)
     drop(&f);
 }
 
-/* ---- MXFP4 ----------------------------------------------------------------------------------------- */
+/* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
 static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
 
@@ -381,7 +382,8 @@ static void test_mxfp4(void **state)
     check_mxfp4(2, 700, 3, SW_BF16, 30, &seed);
 }
 
-/* A part is of one expert: a piece of one line, or lines that are at least as much as one whole line. */
+/* A part is of one expert: a piece of one line, or lines that are at least as much as one whole
+ * line. */
 static void test_mxfp4_parts(void **state)
 {
     const sw_mxfp4 m = { 3, 2, 5 };
@@ -446,7 +448,7 @@ static void test_mxfp4_by_rows(void **state)
     drop(&f);
 }
 
-/* ---- any ------------------------------------------------------------------------------------------- */
+/* ---- any ------------------------------------------------------------------------------------- */
 
 /* False from the visitor ends the visit. */
 static void test_stop(void **state)

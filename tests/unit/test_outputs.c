@@ -1,5 +1,5 @@
-/* What is written: dtypes by mapping and cast, quantized tensors and their scales, names and shapes. Each case is a
- * list of tensors, and all that comes of them as one text. */
+/* What is written: dtypes by mapping and cast, quantized tensors and their scales, names and
+ * shapes. Each case is a list of tensors, and all that comes of them as one text. */
 #include "plan_help.h"
 
 #include "plan/outputs.h"
@@ -145,7 +145,7 @@ static void run_cases(const test_case *cases, size_t n)
             run_case(&cases[i], nranks);
 }
 
-/* ---- casts ---------------------------------------------------------------------------------------- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 #define KEPT(n)                                                                                              \
     n " tensors are saved in another dtype than map names (quantized or integer): they stay as they are\n"
@@ -309,7 +309,7 @@ static void test_casts(void **state)
     run_cases(cast_cases, COUNT(cast_cases));
 }
 
-/* ---- FP8 ------------------------------------------------------------------------------------------ */
+/* ---- FP8 ------------------------------------------------------------------------------------- */
 
 #define NOTHING "there is nothing to dequantize\n"
 #define BARE(n, name)                                                                                        \
@@ -516,7 +516,8 @@ static void test_fp8(void **state)
     run_cases(fp8_cases, COUNT(fp8_cases));
 }
 
-/* Scales of other schemes: nobody gets what they belong to without a word, unless it is left out. */
+/* Scales of other schemes: nobody gets what they belong to without a word, unless it is left
+ * out. */
 static void test_other_scales(void **state)
 {
     static const struct {
@@ -571,7 +572,7 @@ static void test_other_scales(void **state)
     }
 }
 
-/* ---- MXFP4 ---------------------------------------------------------------------------------------- */
+/* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
 static const test_case mxfp4_cases[] = {
     { .what = "blocks and their scales, transposed",
@@ -743,7 +744,7 @@ static void test_mxfp4(void **state)
     run_cases(mxfp4_cases, COUNT(mxfp4_cases));
 }
 
-/* ---- names ---------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static const test_case name_cases[] = {
     { .what = "X beside X_blocks",

@@ -1,7 +1,8 @@
-/* Staging, lock, journal and publication. The heart is a loop: a child is killed, or refused, at each of its changes of the
- * file system in turn, its successor too, and after each of them no index may name a mixture, and in the end there
- * is exactly the old or exactly the new checkpoint. The system calls that change something are defined here and
- * reach the kernel by syscall(2), so that they can be counted in any build. */
+/* Staging, lock, journal and publication. The heart is a loop: a child is killed, or refused, at
+ * each of its changes of the file system in turn, its successor too, and after each of them no
+ * index may name a mixture, and in the end there is exactly the old or exactly the new checkpoint.
+ * The system calls that change something are defined here and reach the kernel by syscall(2), so
+ * that they can be counted in any build. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,12 +26,12 @@
 #include <unistd.h>
 
 #include "base/path.h"
+#include "dir/journal.h"
+#include "dir/publish.h"
 #include "format/maps.h"
-#include "par/journal.h"
-#include "par/publish.h"
 #include "tree_help.h"
 
-/* ---- system calls ------------------------------------------------------------------------------- */
+/* ---- system calls ---------------------------------------------------------------------------- */
 
 #define KILL (-1)
 
@@ -150,7 +151,7 @@ int nanosleep(const struct timespec *want, struct timespec *left)
     return 0;
 }
 
-/* ---- a directory and what is in it -------------------------------------------------------------- */
+/* ---- a directory and what is in it ----------------------------------------------------------- */
 
 static char top[64];     /* a directory of this test */
 static char out_dir[80]; /* OUTPUT_DIR in it */
@@ -210,7 +211,7 @@ static const char *get(const char *path, char *text, size_t n)
     return text;
 }
 
-/* ---- checkpoints -------------------------------------------------------------------------------- */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
 #define MAX_FILES 5
 #define INDEX "model.safetensors.index.json"
@@ -376,7 +377,7 @@ static void put_scene(const struct scene *s)
     put_checkpoint(out_dir, &s->old, false);
 }
 
-/* ---- what a run does ---------------------------------------------------------------------------- */
+/* ---- what a run does ------------------------------------------------------------------------- */
 
 #define PRINT 4711u
 
@@ -470,7 +471,7 @@ static void check_between(const struct scene *s)
         assert_true(is_readable(&s->old, false) || is_readable(&s->fresh, true));
 }
 
-/* ---- kills and failures everywhere -------------------------------------------------------------- */
+/* ---- kills and failures everywhere ----------------------------------------------------------- */
 
 static void test_plain(void **state)
 {
@@ -486,7 +487,8 @@ static void test_plain(void **state)
     }
 }
 
-/* After a kill at each call the recovery is killed too, three times, at calls that differ from run to run. */
+/* After a kill at each call the recovery is killed too, three times, at calls that differ from run
+ * to run. */
 static void test_killed_anywhere(void **state)
 {
     long total = 0;
@@ -518,7 +520,8 @@ static void test_killed_anywhere(void **state)
     print_message("killed %ld times\n", total);
 }
 
-/* The same, but a staged file is damaged when the recovery comes: the old checkpoint must return. */
+/* The same, but a staged file is damaged when the recovery comes: the old checkpoint must
+ * return. */
 static void test_killed_and_undone(void **state)
 {
     long undone = 0;
@@ -597,7 +600,7 @@ static void test_disk_dies_anywhere(void **state)
     fail_anywhere(EROFS, true);
 }
 
-/* ---- the lock ----------------------------------------------------------------------------------- */
+/* ---- the lock -------------------------------------------------------------------------------- */
 
 static sw_stage *must_open(void)
 {
@@ -740,8 +743,8 @@ static void test_same_host_is_not_watched(void **state)
     assert_int_equal(hook.sleeps, 0);
 }
 
-/* One of a crowd: whoever holds the directory makes a file exclusively, sleeps and removes it. Exit status 1: was alone;
- * 2: was refused; else something is wrong. */
+/* One of a crowd: whoever holds the directory makes a file exclusively, sleeps and removes it. Exit
+ * status 1: was alone; 2: was refused; else something is wrong. */
 static int crowd_member(void)
 {
     const struct timespec moment = { 0, 2000000 };
@@ -826,7 +829,7 @@ static void test_keeper_takes_no_signals(void **state)
     must_close(s);
 }
 
-/* ---- OUTPUT_DIR --------------------------------------------------------------------------------- */
+/* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
 
 static void test_made_directories(void **state)
 {
@@ -913,7 +916,7 @@ static void test_room_for_a_file(void **state)
     must_close(s);
 }
 
-/* ---- journals ----------------------------------------------------------------------------------- */
+/* ---- journals -------------------------------------------------------------------------------- */
 
 static void test_recovery_tells_whose(void **state)
 {
@@ -1054,7 +1057,8 @@ static void test_what_a_journal_may_name(void **state)
     }
 }
 
-/* What was staged is told by its inode: another file of the same name and size is neither published nor taken back. */
+/* What was staged is told by its inode: another file of the same name and size is neither published
+ * nor taken back. */
 static void test_other_files_than_were_staged(void **state)
 {
     char text[20];
@@ -1101,7 +1105,8 @@ static void age_lock(void)
     utimensat(AT_FDCWD, path_at(out_dir, SW_STAGING_NAME "/lock"), times, 0);
 }
 
-/* The number that binds journal and directory outlives those who take a dead run's place, and fail there too. */
+/* The number that binds journal and directory outlives those who take a dead run's place, and fail
+ * there too. */
 static void test_a_journal_where_locks_do_not_work(void **state)
 {
     const struct scene *s = &scenes[3];
@@ -1198,7 +1203,7 @@ static void test_a_journal_belongs_to_its_directory(void **state)
     unsetenv("S");
 }
 
-/* ---- what is there ------------------------------------------------------------------------------ */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static void test_existing(void **state)
 {

@@ -1,5 +1,5 @@
-/* Any sharding to any box: what sw_checkpoint_read() brings is what the whole tensors hold there, cast or dequantized
- * element by element; and requests that cannot be met say why. */
+/* Any sharding to any box: what sw_checkpoint_read() brings is what the whole tensors hold there,
+ * cast or dequantized element by element; and requests that cannot be met say why. */
 #include "plan_help.h"
 
 #include <fcntl.h>
@@ -62,7 +62,7 @@ static void unflatten(uint64_t flat, unsigned ndim, const uint64_t *shape, uint6
         index[d] = flat % shape[d];
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static whole *find_whole(const world *w, const char *name)
 {
@@ -210,7 +210,7 @@ static void close_world(world *w)
     assert_int_equal(remove_tree(w->dir, &st), SW_OK);
 }
 
-/* ---- what is expected ------------------------------------------------------------------------------- */
+/* ---- what is expected ------------------------------------------------------------------------ */
 
 static void expect_scaled(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
 {
@@ -254,7 +254,7 @@ static void expect(const world *w, const whole *t, const uint64_t *at, sw_dtype 
         sw_cast(t->dtype, to, t->data + flat * width(t->dtype), out, 1);
 }
 
-/* ---- requests --------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* A read, and what it is about. */
 typedef struct request {
@@ -475,7 +475,7 @@ static void test_random_reads(void **state)
     free(memory);
 }
 
-/* ---- meshes ----------------------------------------------------------------------------------------- */
+/* ---- meshes ---------------------------------------------------------------------------------- */
 
 #define MESH_DIMS 3
 #define MESH_RANKS 24
@@ -514,8 +514,8 @@ static placement choose_placement(unsigned ndim, uint64_t *seed)
     return p;
 }
 
-/* DTensor's part of a rank: one cut after the other, each into equal chunks but for the last ones. As torch has it, an empty part lies
- * at the end of its dimension. */
+/* DTensor's part of a rank: one cut after the other, each into equal chunks but for the last ones.
+ * As torch has it, an empty part lies at the end of its dimension. */
 static void rank_box(const mesh *m, const placement *p, uint64_t rank, unsigned ndim,
                      const uint64_t *whole_shape, uint64_t *offsets, uint64_t *shape)
 {
@@ -551,7 +551,8 @@ static bool is_replica(const world *w, const test_box *b)
     return false;
 }
 
-/* What each rank holds, in a file of its own: every replica, or one of each; with empty boxes, or without. */
+/* What each rank holds, in a file of its own: every replica, or one of each; with empty boxes, or
+ * without. */
 static void save_on_mesh(world *w, const mesh *m, uint64_t *seed)
 {
     bool replicas = test_random(seed, 2), empty = test_random(seed, 2);
@@ -631,7 +632,7 @@ static void test_meshes(void **state)
     free(memory);
 }
 
-/* ---- long rows -------------------------------------------------------------------------------------- */
+/* ---- long rows ------------------------------------------------------------------------------- */
 
 /* Descriptors of this process. */
 static unsigned count_open(void)
@@ -662,7 +663,8 @@ static void check_no_lease(const char *dir)
     sw_dir_release(&names);
 }
 
-/* Rows that are read straight, with gaps of every kind, and parts of several MiB. Nothing is left open. */
+/* Rows that are read straight, with gaps of every kind, and parts of several MiB. Nothing is left
+ * open. */
 static void test_long_rows(void **state)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 700, 6000 } } };
@@ -703,7 +705,7 @@ static void test_long_rows(void **state)
     free(memory);
 }
 
-/* ---- threads of the caller's ------------------------------------------------------------------------- */
+/* ---- threads of the caller's ----------------------------------------------------------------- */
 
 typedef struct user {
     const sw_checkpoint *cp;
@@ -809,7 +811,7 @@ static void test_handles(void **state)
     close_world(&w);
 }
 
-/* ---- less than a byte ------------------------------------------------------------------------------- */
+/* ---- less than a byte ------------------------------------------------------------------------ */
 
 static void test_narrow(void **state)
 {
@@ -857,7 +859,7 @@ static void test_narrow(void **state)
     assert_int_equal(remove_tree(dir, &st), SW_OK);
 }
 
-/* ---- requests that cannot be met -------------------------------------------------------------------- */
+/* ---- requests that cannot be met ------------------------------------------------------------- */
 
 static void test_refused(void **state)
 {
@@ -959,7 +961,8 @@ static void test_refused(void **state)
     close_world(&w);
 }
 
-/* Columns of one matrix, side by side, are no two reads of the same memory; nor are empty ones, nor neighbours. */
+/* Columns of one matrix, side by side, are no two reads of the same memory; nor are empty ones, nor
+ * neighbours. */
 static void test_apart(void **state)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 8, 2 } } };
@@ -1018,7 +1021,7 @@ static void test_options(void **state)
     close_world(&w);
 }
 
-/* ---- files that change ------------------------------------------------------------------------------ */
+/* ---- files that change ----------------------------------------------------------------------- */
 
 static void test_changed_file(void **state)
 {
@@ -1047,7 +1050,7 @@ static void test_changed_file(void **state)
     close_world(&w);
 }
 
-/* ---- part of a checkpoint --------------------------------------------------------------------------- */
+/* ---- part of a checkpoint -------------------------------------------------------------------- */
 
 /* One shard by itself, and a checkpoint that lacks one, looked at with tolerance. */
 static void test_lost_shards(void **state)
@@ -1092,7 +1095,7 @@ static void test_lost_shards(void **state)
     close_world(&w);
 }
 
-/* ---- what a tensor becomes -------------------------------------------------------------------------- */
+/* ---- what a tensor becomes ------------------------------------------------------------------- */
 
 static void test_shapes(void **state)
 {

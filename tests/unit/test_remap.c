@@ -1,5 +1,5 @@
-/* Maps of the input or of the output, made to speak of what is written: renamed, left out and joined tensors, names
- * that no shard holds, and the file names of diffusers. */
+/* Maps of the input or of the output, made to speak of what is written: renamed, left out and
+ * joined tensors, names that no shard holds, and the file names of diffusers. */
 #include "plan_help.h"
 
 #include "plan/remap.h"
@@ -118,7 +118,7 @@ static void run_cases(const test_case *cases, size_t n)
         run_case(&cases[i]);
 }
 
-/* ---- names ---------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static const test_case name_cases[] = {
     { .what = "nothing to change, by input",
@@ -210,7 +210,7 @@ static void test_names(void **state)
     run_cases(name_cases, COUNT(name_cases));
 }
 
-/* ---- quantized tensors ---------------------------------------------------------------------------- */
+/* ---- quantized tensors ----------------------------------------------------------------------- */
 
 static const test_case quantized_cases[] = {
     { .what = "scales go",
@@ -311,7 +311,7 @@ static void test_quantized(void **state)
     run_cases(quantized_cases, COUNT(quantized_cases));
 }
 
-/* ---- file names ----------------------------------------------------------------------------------- */
+/* ---- file names ------------------------------------------------------------------------------ */
 
 static const test_case text_cases[] = {
     { .what = "texts come along as they are",

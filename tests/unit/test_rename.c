@@ -1,4 +1,5 @@
-/* Which tensors come along and under which names: globs, prefixes, collisions, and what is told of them. */
+/* Which tensors come along and under which names: globs, prefixes, collisions, and what is told of
+ * them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,8 @@
         SW_NAME_RENAME, from, to                                                                             \
     }
 
-/* Names are sorted by bytes, as in a catalogue. out: "-" = left out. says: of the error, or all warnings. */
+/* Names are sorted by bytes, as in a catalogue. out: "-" = left out. says: of the error, or all
+ * warnings. */
 static const struct {
     const char *what;
     const char *in[MOST], *include[MOST], *exclude[MOST];

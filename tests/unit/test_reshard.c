@@ -1,4 +1,5 @@
-/* sw_reshard() as a program calls it: one process, several over sockets, no MPI anywhere. Run from the top directory. */
+/* sw_reshard() as a program calls it: one process, several over sockets, no MPI anywhere. Run from
+ * the top directory. */
 #include "base/path.h"
 #include "group_help.h"
 #include "tree_help.h"
@@ -40,7 +41,8 @@ static void same_tree(const char *want, const char *got)
     assert_int_equal(system(command), 0);
 }
 
-/* Every number of processes writes the same shards, and welding them gives what welding the input gives. */
+/* Every number of processes writes the same shards, and welding them gives what welding the input
+ * gives. */
 static void test_bytes(void **state)
 {
     static const struct {

@@ -1,4 +1,5 @@
-/* Rows at equal distances: what arrives is what was there, whatever the sizes, steps and addresses, and nothing else is touched. */
+/* Rows at equal distances: what arrives is what was there, whatever the sizes, steps and addresses,
+ * and nothing else is touched. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

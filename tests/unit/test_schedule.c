@@ -1,4 +1,5 @@
-/* Groups, regions and bands: every byte of every file is written once, in rank order, by ranks of one group. */
+/* Groups, regions and bands: every byte of every file is written once, in rank order, by ranks of
+ * one group. */
 #include "plan_help.h"
 
 #include "plan/schedule.h"

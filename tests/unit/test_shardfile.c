@@ -1,4 +1,5 @@
-/* The front matter of shard files: the text that torch writes, and what our own parser makes of it. */
+/* The front matter of shard files: the text that torch writes, and what our own parser makes of
+ * it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define NAMES_MAX 40
 
-/* ---- models ----------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static void test_models(void **state)
 {
@@ -53,7 +53,7 @@ static void test_models(void **state)
     }
 }
 
-/* ---- a layout --------------------------------------------------------------------------------------- */
+/* ---- a layout -------------------------------------------------------------------------------- */
 
 typedef struct fixture {
     sw_catalog c;
@@ -67,7 +67,8 @@ typedef struct fixture {
     sw_status st;
 } fixture;
 
-/* Tensors, and numbers of their models ({name: j}). prefix: before the names of the outputs, NULL = left out. */
+/* Tensors, and numbers of their models ({name: j}). prefix: before the names of the outputs, NULL =
+ * left out. */
 static void make(fixture *f, const test_box *boxes, size_t n, const char *map, const char *prefix)
 {
     const sw_value_rule values = { SW_NDTYPES, SW_NDTYPES, NULL, NULL };
@@ -113,7 +114,8 @@ static void release(fixture *f)
     sw_catalog_release(&f->c);
 }
 
-/* "file: name[offsets+shape] ...;" for each file; a box that is all of its tensor has no brackets. */
+/* "file: name[offsets+shape] ...;" for each file; a box that is all of its tensor has no
+ * brackets. */
 static void describe(const fixture *f, sw_buf *text)
 {
     sw_status st = SW_STATUS_INIT;
@@ -145,7 +147,8 @@ static void assert_boxes(const fixture *f, const char *want)
     sw_buf_release(&text);
 }
 
-/* Each header is that of the same boxes in the file's order, and places and sizes are its; any range of it is the same. */
+/* Each header is that of the same boxes in the file's order, and places and sizes are its; any
+ * range of it is the same. */
 static void assert_headers(const fixture *f, uint64_t step)
 {
     for (uint32_t i = 0; i < f->l.nfiles; i++) {
@@ -275,7 +278,7 @@ static void test_no_tensors(void **state)
     release(&f);
 }
 
-/* ---- rules ------------------------------------------------------------------------------------------ */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 static void test_rules(void **state)
 {
@@ -356,7 +359,7 @@ static void test_no_rules(void **state)
     }
 }
 
-/* ---- elements of less than a byte ------------------------------------------------------------------- */
+/* ---- elements of less than a byte ------------------------------------------------------------ */
 
 static void test_narrow(void **state)
 {
@@ -407,7 +410,7 @@ static void test_narrow(void **state)
     }
 }
 
-/* ---- many ------------------------------------------------------------------------------------------- */
+/* ---- many ------------------------------------------------------------------------------------ */
 
 /* Random meshes: every box of a tensor once, each at its rank, and places without gaps. */
 static void test_random_meshes(void **state)

@@ -1,4 +1,5 @@
-/* The tensors against what config.json says of them: what is too small is named, and no model that is as it should be is refused. */
+/* The tensors against what config.json says of them: what is too small is named, and no model that
+ * is as it should be is refused. */
 #include "base/num.h"
 #include "format/config.h"
 #include "plan/sized.h"
@@ -6,8 +7,8 @@
 
 #define LLAMA "\"vocab_size\": 96, \"hidden_size\": 32, \"num_hidden_layers\": 2"
 
-/* Tensors as "name rows columns" or "name elements", in lines; a dtype before a line (U8 FP8), else BF16. "N*" before a line: layers 0 to
- * N - 1, whose number stands for '#'. */
+/* Tensors as "name rows columns" or "name elements", in lines; a dtype before a line (U8 FP8), else
+ * BF16. "N*" before a line: layers 0 to N - 1, whose number stands for '#'. */
 #define LAYERS(n, root)                                                                                      \
     n "*" root "layers.#.input_layernorm.weight 32\n" n "*" root "layers.#.mlp.up_proj.weight 48 32\n"
 #define MODEL(rows, n, root) root "embed_tokens.weight " rows " 32\n" LAYERS(n, root) root "norm.weight 32\n"
@@ -124,7 +125,7 @@ static const struct {
     { "more text", "\"vocab_size\": 2}{", "wte.weight 1 1\n", NULL },
 };
 
-/* ---- the catalogue of a case ---------------------------------------------------------------------- */
+/* ---- the catalogue of a case ----------------------------------------------------------------- */
 
 #define BOXES_MAX 64
 
@@ -192,7 +193,7 @@ static sw_code check(const char *config, const char *tensors, sw_findings *findi
     return st->code;
 }
 
-/* ---- tests ---------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_cases(void **state)
 {

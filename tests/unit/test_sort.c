@@ -1,4 +1,5 @@
-/* Sorting slots: against the order that counting smaller ones gives, for sizes around the switch of methods. */
+/* Sorting slots: against the order that counting smaller ones gives, for sizes around the switch of
+ * methods. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* Errors as values: the first cause stays, the first who signs it stays, and a message tells both. */
+/* Errors as values: the first cause stays, the first who signs it stays, and a message tells
+ * both. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -3,7 +3,8 @@
 
 #include "plan/strips.h"
 
-/* What files hold: byte i of a tensor is a function of i, so boxes can be written and ranges checked. */
+/* What files hold: byte i of a tensor is a function of i, so boxes can be written and ranges
+ * checked. */
 static char pattern(uint64_t i)
 {
     return (char)(i * 31 + i / 251 + 7);
@@ -40,7 +41,8 @@ static void write_box(world *w, const sw_tensor *t, uint64_t k, uint64_t esize)
     }
 }
 
-/* What a range has of one box lies together in its file, so that it can be read, or sent, as one run. */
+/* What a range has of one box lies together in its file, so that it can be read, or sent, as one
+ * run. */
 static bool take_strip(void *ctx, const sw_strip *s)
 {
     world *w = ctx;
@@ -122,7 +124,8 @@ static bool count_strip(void *ctx, const sw_strip *s)
     return true;
 }
 
-/* Rows are one strip each, whatever the number of rows in a box; a band of few rows does not look at all boxes. */
+/* Rows are one strip each, whatever the number of rows in a box; a band of few rows does not look
+ * at all boxes. */
 static void test_rows_are_whole(void **state)
 {
     enum { N = 1000 };

@@ -1,5 +1,5 @@
-/* Any box of any tensor, from any cut into source boxes, to memory at any strides: each byte once, to its place, and none
- * beside it. */
+/* Any box of any tensor, from any cut into source boxes, to memory at any strides: each byte once,
+ * to its place, and none beside it. */
 #include "plan_help.h"
 
 #include "plan/strips.h"
@@ -243,7 +243,7 @@ static void test_random_boxes(void **state)
     free(w.memory);
 }
 
-/* ---- rows are as long as they can be ---------------------------------------------------------------- */
+/* ---- rows are as long as they can be --------------------------------------------------------- */
 
 static void test_joined(void **state)
 {
@@ -255,11 +255,14 @@ static void test_joined(void **state)
         int64_t to, step;
         unsigned nloops;
     } cases[] = {
-        { { 0, 0, 0 }, { 8, 4, 6 }, { 0 }, 0, 384, 0, 0, 384, 0, 0 },            /* all: one row */
-        { { 5, 0, 0 }, { 2, 4, 6 }, { 0 }, 96, 192, 0, 0, 0, 0, 0 },             /* rows */
-        { { 0, 1, 0 }, { 8, 2, 6 }, { 0 }, 24, 48, 4, 96, 192, 48, 1 },          /* a part of each row */
-        { { 0, 0, 3 }, { 8, 4, 1 }, { 0 }, 12, 4, 16, 24, 64, 4, 1 },            /* a column: loops joined */
-        { { 0, 0, 0 }, { 8, 4, 6 }, { 128, 32, 4 }, 0, 24, 16, 24, 512, 32, 1 }, /* padded rows: joined too */
+        { { 0, 0, 0 }, { 8, 4, 6 }, { 0 }, 0, 384, 0, 0, 384, 0, 0 }, /* all: one row */
+        { { 5, 0, 0 }, { 2, 4, 6 }, { 0 }, 96, 192, 0, 0, 0, 0, 0 },  /* rows */
+        /* a part of each row */
+        { { 0, 1, 0 }, { 8, 2, 6 }, { 0 }, 24, 48, 4, 96, 192, 48, 1 },
+        /* a column: loops joined */
+        { { 0, 0, 3 }, { 8, 4, 1 }, { 0 }, 12, 4, 16, 24, 64, 4, 1 },
+        /* padded rows: joined too */
+        { { 0, 0, 0 }, { 8, 4, 6 }, { 128, 32, 4 }, 0, 24, 16, 24, 512, 32, 1 },
         { { 4, 2, 0 }, { 1, 2, 6 }, { 0 }, 48, 48, 0, 0, 0, 0, 0 },
     };
     static const test_box boxes[] = {
@@ -291,7 +294,7 @@ static void test_joined(void **state)
     sw_catalog_release(&c);
 }
 
-/* ---- less than a byte ------------------------------------------------------------------------------- */
+/* ---- less than a byte ------------------------------------------------------------------------ */
 
 static void test_narrow(void **state)
 {
@@ -304,7 +307,8 @@ static void test_narrow(void **state)
         { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 6 }, SW_STRIP_SHARED, 0, 12, 12 },
         { SW_F4, { 4, 6 }, { 1, 0 }, { 2, 6 }, SW_STRIP_SHARED, 3, 6, 6 },
         { SW_F4, { 4, 6 }, { 0, 2 }, { 4, 2 }, SW_STRIP_SHARED, 1, 1, 4 },
-        { SW_F4, { 4, 6 }, { 0, 1 }, { 4, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 }, /* begins within a byte */
+        /* begins within a byte */
+        { SW_F4, { 4, 6 }, { 0, 1 }, { 4, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
         { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 3 }, SW_STRIP_UNEVEN, 0, 0, 0 }, /* ends within one */
         { SW_F4,
           { 2, 3 },
@@ -316,7 +320,8 @@ static void test_narrow(void **state)
           3 }, /* its row is 12 bits, but it is whole */
         { SW_F4, { 4, 3 }, { 2, 0 }, { 2, 3 }, SW_STRIP_SHARED, 3, 3, 3 },
         { SW_F4, { 4, 3 }, { 1, 0 }, { 2, 3 }, SW_STRIP_UNEVEN, 0, 0, 0 },
-        { SW_F4, { 4, 3 }, { 0, 0 }, { 2, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 }, /* rows begin within bytes */
+        /* rows begin within bytes */
+        { SW_F4, { 4, 3 }, { 0, 0 }, { 2, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
         { SW_F6_E2M3, { 2, 8 }, { 0, 4 }, { 2, 4 }, SW_STRIP_SHARED, 3, 3, 6 },
         { SW_F6_E2M3, { 2, 8 }, { 0, 0 }, { 2, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
     };
@@ -363,7 +368,7 @@ static void test_large(void **state)
     sw_catalog_release(&c);
 }
 
-/* ---- chunks ----------------------------------------------------------------------------------------- */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 /* In order, without holes, none too large, none needlessly small. */
 static void check_chunks(unsigned ndim, const uint64_t *offsets, const uint64_t *shape, uint64_t limit)

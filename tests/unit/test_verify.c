@@ -5,7 +5,8 @@
 
 #define CASE "tests/golden/fqn_map/"
 
-/* Headers and index have been looked at, and a warning comes of them; the values have not. user: the flag of all ranks. */
+/* Headers and index have been looked at, and a warning comes of them; the values have not. user:
+ * the flag of all ranks. */
 static void stop(void *user, const char *text)
 {
     volatile int *raised = user;

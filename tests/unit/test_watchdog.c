@@ -1,4 +1,5 @@
-/* Who stands still, and what is said of it: a process alone, and three without MPI. Times are tenths of those of a real run. */
+/* Who stands still, and what is said of it: a process alone, and three without MPI. Times are
+ * tenths of those of a real run. */
 #include "group_help.h"
 
 #include <time.h>

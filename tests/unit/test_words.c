@@ -1,4 +1,5 @@
-/* Words for shardings, and the catalogue of what is broken: every mistake is found, whoever looked. */
+/* Words for shardings, and the catalogue of what is broken: every mistake is found, whoever
+ * looked. */
 #include "plan_help.h"
 
 #include "plan/words.h"
@@ -85,7 +86,8 @@ static const test_box broken[] = {
 
 static void all_mistakes_are_found(void **state)
 {
-    static const char *const tensors[] = { "gap", "kind", "rank", "overlap" }; /* by file: "", f1, f2, f3 */
+    /* by file: "", f1, f2, f3 */
+    static const char *const tensors[] = { "gap", "kind", "rank", "overlap" };
     const size_t n = sizeof broken / sizeof broken[0];
 
     (void)state;

@@ -1,5 +1,6 @@
-/* Saving from memory: random tensors cut into random boxes, held by random ranks in memory laid out at random; over one process,
- * and over groups of processes without MPI. The oracle is a few lines of serializer. */
+/* Saving from memory: random tensors cut into random boxes, held by random ranks in memory laid out
+ * at random; over one process, and over groups of processes without MPI. The oracle is a few lines
+ * of serializer. */
 #include "base/num.h"
 #include "base/path.h"
 #include "format/dtype.h"
@@ -7,7 +8,7 @@
 #include "tree_help.h"
 #include "value/cast.h"
 
-/* ---- random cases ----------------------------------------------------------------------------------- */
+/* ---- random cases ---------------------------------------------------------------------------- */
 
 #define TENSORS 7
 #define BOXES_MAX 24
@@ -95,7 +96,8 @@ static void make_tensor(tensor *t, unsigned i, int ranks, unsigned *seed)
         t->data[k] = (char)next_random(seed, 256);
     memcpy(whole.shape, t->shape, sizeof whole.shape);
     cut_region(t, whole, 4, ranks, seed);
-    if (next_random(seed, 3) == 0 && t->ndim && t->ncuts < BOXES_MAX) { /* an empty box, as torch has them */
+    /* an empty box, as torch has them */
+    if (next_random(seed, 3) == 0 && t->ndim && t->ncuts < BOXES_MAX) {
         cut empty = whole;
 
         empty.offsets[0] = t->shape[0];
@@ -120,7 +122,7 @@ static void free_checkpoint(checkpoint *c)
         free(c->t[i].data);
 }
 
-/* ---- what a rank holds ------------------------------------------------------------------------------ */
+/* ---- what a rank holds ----------------------------------------------------------------------- */
 
 typedef struct memory {
     sw_item items[HELD_MAX];
@@ -210,7 +212,7 @@ static void let_go(memory *m)
         free(m->blocks[i]);
 }
 
-/* ---- the oracle ------------------------------------------------------------------------------------- */
+/* ---- the oracle ------------------------------------------------------------------------------ */
 
 static int by_file_order(const void *a, const void *b)
 {
@@ -282,7 +284,7 @@ static void check_file(const char *path, const checkpoint *c, sw_dtype cast, con
     sw_buf_release(&got);
 }
 
-/* ---- running ---------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct job {
     const checkpoint *c;
@@ -375,7 +377,7 @@ static void run_badly(int size, const job *j, sw_code code, const char *says)
     check_nothing_hidden(top);
 }
 
-/* ---- consolidated ----------------------------------------------------------------------------------- */
+/* ---- consolidated ---------------------------------------------------------------------------- */
 
 static void test_bytes(void **state)
 {
@@ -402,7 +404,8 @@ static void test_bytes(void **state)
     }
 }
 
-/* What is there is replaced only if that is asked for, also by what has the same names and shapes. */
+/* What is there is replaced only if that is asked for, also by what has the same names and
+ * shapes. */
 static void test_overwrite(void **state)
 {
     char out[64], file[128];
@@ -444,7 +447,7 @@ static void test_one_stops(void **state)
     free_checkpoint(&c);
 }
 
-/* ---- shards ----------------------------------------------------------------------------------------- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 static void check_welded(const checkpoint *c, const char *shards, const char *welded)
 {
@@ -460,7 +463,8 @@ static void check_welded(const checkpoint *c, const char *shards, const char *we
     check_file(file, c, SW_NDTYPES, "welded");
 }
 
-/* What is saved as shards and welded is what was in memory; and a set replaces another one of more or fewer files. */
+/* What is saved as shards and welded is what was in memory; and a set replaces another one of more
+ * or fewer files. */
 static void test_shards(void **state)
 {
     char out[64], there[64], welded[64];
@@ -493,7 +497,8 @@ static void test_shards(void **state)
     }
 }
 
-/* Shard files that are there are not replaced unasked; what a killed run left beside goes with the next one. */
+/* Shard files that are there are not replaced unasked; what a killed run left beside goes with the
+ * next one. */
 static void test_shards_there(void **state)
 {
     char out[64], beside[96];
@@ -547,9 +552,10 @@ static void test_nothing(void **state)
     free_checkpoint(&c);
 }
 
-/* ---- in steps --------------------------------------------------------------------------------------- */
+/* ---- in steps -------------------------------------------------------------------------------- */
 
-/* One process plays all ranks: what they hold, what the coordinator is told of it, and their orders, as they would be sent. */
+/* One process plays all ranks: what they hold, what the coordinator is told of it, and their
+ * orders, as they would be sent. */
 typedef struct ensemble {
     memory m[RANKS_MAX];
     const sw_item *items[RANKS_MAX];
@@ -644,8 +650,8 @@ static void test_steps(void **state)
     }
 }
 
-/* A save that was begun and not published leaves nothing; in the meantime nobody else can begin one. A dry run has orders that ask for
- * nothing. */
+/* A save that was begun and not published leaves nothing; in the meantime nobody else can begin
+ * one. A dry run has orders that ask for nothing. */
 static void test_steps_given_up(void **state)
 {
     static const int raised = 1;
@@ -692,7 +698,7 @@ static void test_steps_given_up(void **state)
     free_checkpoint(&c);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Tensor 1 is cut in rows of [5, 3000]: rank 0 holds the upper two, rank 1 the others. */
 static void make_plain(checkpoint *c)

@@ -1,0 +1,576 @@
+/* The model's other files; see assets.h. */
+#include "dir/assets.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/path.h"
+#include "format/maps.h"
+#include "plan/sized.h"
+
+#define CONFIG_NAME "config.json"
+
+/* A model has some dozens of files: a directory of more is another than was meant. */
+#define ENTRIES_MAX 100000u
+
+/* A configuration is edited in memory; real ones have some kilobytes, those with quantized modules
+ * by name a few megabytes. */
+#define CONFIG_MAX (UINT64_C(64) << 20)
+
+typedef struct search {
+    bool below;         /* all files, sub-directories too; else those at the top that are known */
+    const char *prefix; /* where the files go; NULL = to the top */
+    const char *output_dir, *skip;
+    bool output_there;
+    struct stat output; /* OUTPUT_DIR, if it is there */
+    uint64_t seen;      /* files that qualify */
+    uint64_t entries;   /* names that were looked at */
+    char *tree;         /* resolved: links that lead out of it are told of */
+    uint64_t outside;   /* such links, */
+    char *first;        /* and the path of the first */
+    sw_buf *warnings;
+    sw_assets *found;
+} search;
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static bool matches(const char *const *patterns, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (fnmatch(patterns[i], name, 0) == 0)
+            return true;
+    return false;
+}
+
+static bool is_known(const char *name)
+{
+    static const char *const known[] = { "*.json", "*.txt", "*.model",  "*.tiktoken", "*.jinja",
+                                         "*.py",   "*.md",  "LICENSE*", "NOTICE*" };
+
+    return matches(known, sizeof known / sizeof *known, name);
+}
+
+/* The one at the top, and that of .hf_metadata. */
+static bool is_config(const char *name)
+{
+    return strcmp(name, CONFIG_NAME) == 0 || strcmp(name, SW_METADATA_DIR "/" CONFIG_NAME) == 0;
+}
+
+/* What speaks of the shards. */
+static bool is_mapping(const char *name)
+{
+    return strcmp(name, "fqn_to_file_index_mapping.json") == 0 ||
+           strcmp(name, "fqn_to_dtype_mapping.json") == 0;
+}
+
+bool sw_asset_is_never(const char *name)
+{
+    static const char *const never[] = { "*.safetensors", "*.bin",  "*.pt", "*.pth",  "*.ckpt",
+                                         "*.distcp",      "*.gguf", "*.h5", "*.onnx", "*.index.json" };
+
+    return matches(never, sizeof never / sizeof *never, name);
+}
+
+/* Mappings only go along with shards. */
+static bool is_never(const search *s, const char *name)
+{
+    return sw_asset_is_never(name) || (is_mapping(name) && !s->prefix);
+}
+
+/* A line about a file that stays behind. */
+static sw_code warn(search *s, const char *path, const char *why, sw_status *st)
+{
+    return sw_buf_add_line(s->warnings, st, "%s %s: it is left out", path, why);
+}
+
+/* ---- searching ------------------------------------------------------------------------------- */
+
+/* What has its name in OUTPUT_DIR: nothing, something else, or the very same file? */
+static sw_code look_at_target(const search *s, const char *name, const struct stat *source, bool *exists,
+                              bool *same, sw_status *st)
+{
+    char *target = sw_path_join(s->output_dir, name, st);
+    sw_path_kind kind = SW_PATH_MISSING;
+    struct stat there;
+
+    *same = false;
+    if (target && !sw_path_stat(target, &kind, &there, st))
+        *same = kind == SW_PATH_FILE && sw_path_same(&there, source);
+    *exists = kind != SW_PATH_MISSING;
+    free(target);
+    return st->code;
+}
+
+/* Takes over target, its name in OUTPUT_DIR. */
+static sw_code add(search *s, char *target, const char *source, const struct stat *found, sw_status *st)
+{
+    sw_assets *a = s->found;
+    sw_asset item = { .name = target,
+                      .size = (uint64_t)found->st_size,
+                      .ino = (uint64_t)found->st_ino,
+                      .mtime_ns = sw_path_ns(&found->st_mtim),
+                      .ctime_ns = sw_path_ns(&found->st_ctim) };
+    bool same = false;
+
+    s->seen++;
+    if (!target || look_at_target(s, target, found, &item.exists, &same, st))
+        goto out;
+    a->config_stays = a->config_stays || (same && is_config(target));
+    if (same || sw_grow(&a->items, &a->cap, (uint64_t)a->n + 1, sizeof *a->items, st))
+        goto out;
+    item.source = sw_strdup(source, st);
+    a->items[a->n++] = item;
+    return st->code;
+out:
+    free(target);
+    return st->code;
+}
+
+static sw_code search_dir(search *s, const char *dir, const char *path, sw_status *st);
+
+/* A directory inside: not OUTPUT_DIR, which would be copied into itself. A link may lead to
+ * anything that we can read. */
+static sw_code enter(search *s, const char *name, const char *path, bool is_link, const struct stat *self,
+                     sw_status *st)
+{
+    if (!s->below || (s->output_there && sw_path_same(self, &s->output)))
+        return SW_OK;
+    return is_link ? warn(s, path, "is a link to a directory", st) : search_dir(s, name, path, st);
+}
+
+/* What is there, links followed; is the name itself a link? */
+static sw_code look_through(const char *path, sw_path_kind *kind, bool *is_link, struct stat *found,
+                            sw_status *st)
+{
+    if (sw_path_lstat(path, kind, found, st))
+        return st->code;
+    *is_link = *kind == SW_PATH_OTHER && S_ISLNK(found->st_mode);
+    return *is_link ? sw_path_stat(path, kind, found, st) : SW_OK;
+}
+
+/* A link to a file: one that leads out of the tree brings what nobody put there. */
+static sw_code note_link(search *s, const char *path, sw_status *st)
+{
+    char *target = realpath(path, NULL);
+    size_t n = s->tree ? strlen(s->tree) : 0;
+
+    if (s->tree && target && strncmp(target, s->tree, n) == 0 && (target[n] == '/' || s->tree[n - 1] == '/'))
+        goto out;
+    if (s->outside++ == 0)
+        s->first = sw_strdup(path, st);
+out:
+    free(target);
+    return st->code;
+}
+
+/* name: relative to the root. */
+static sw_code look_at(search *s, const char *name, const char *path, sw_status *st)
+{
+    const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+    bool never = is_never(s, base) || (s->skip && strcmp(name, s->skip) == 0), is_link;
+    sw_path_kind kind;
+    struct stat found;
+    size_t before;
+
+    if (base[0] == '.' || (!s->below && (never || !is_known(base))) ||
+        look_through(path, &kind, &is_link, &found, st))
+        return st->code;
+    if (kind == SW_PATH_DIR)
+        return enter(s, name, path, is_link, &found, st);
+    if (never || kind == SW_PATH_MISSING)
+        return SW_OK;
+    if (kind != SW_PATH_FILE)
+        return warn(s, path, kind == SW_PATH_DANGLING ? "is a link that leads nowhere" : "is no regular file",
+                    st);
+    if (!sw_name_is_below(name))
+        return warn(s, path, "has a control character in its name", st);
+    before = s->found->n;
+    if (!add(s, s->prefix ? sw_path_join(s->prefix, name, st) : sw_strdup(name, st), path, &found, st) &&
+        is_link && s->found->n > before)
+        note_link(s, path, st);
+    return st->code;
+}
+
+/* dir: relative to the root, "" for the root itself. */
+static sw_code search_dir(search *s, const char *dir, const char *path, sw_status *st)
+{
+    sw_dir items;
+
+    if (sw_dir_list(path, &items, st))
+        return st->code;
+    s->entries += items.n;
+    if (s->entries > ENTRIES_MAX)
+        sw_fail(st, SW_EUSAGE, path, NULL,
+                "over %u names below the directory of the model's other files: is it another than was meant?",
+                ENTRIES_MAX);
+    for (size_t i = 0; i < items.n && !st->code; i++) {
+        char *name = *dir ? sw_path_join(dir, items.names[i], st) : sw_strdup(items.names[i], st);
+        char *full = sw_path_join(path, items.names[i], st);
+
+        if (name && full)
+            look_at(s, name, full, st);
+        free(full);
+        free(name);
+    }
+    sw_dir_release(&items);
+    return st->code;
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+/* *there (may be NULL: then it must be): is root a directory? */
+static sw_code search_root(search *s, const char *root, bool below, bool *there, sw_status *st)
+{
+    sw_path_kind kind;
+
+    s->below = below;
+    if (sw_path_stat(root, &kind, NULL, st))
+        return st->code;
+    if (there)
+        *there = kind == SW_PATH_DIR;
+    if (kind == SW_PATH_DIR)
+        return search_dir(s, "", root, st);
+    if (there)
+        return SW_OK;
+    return sw_fail(st, SW_EUSAGE, root, NULL, "%s",
+                   kind == SW_PATH_MISSING || kind == SW_PATH_DANGLING ? "no such directory"
+                                                                       : "not a directory");
+}
+
+/* INPUT_DIR/.hf_metadata, which came with the input: as a link it may lead to anything. */
+static sw_code search_metadata(search *s, const char *input_dir, sw_status *st)
+{
+    char *metadata = sw_path_join(input_dir, SW_METADATA_DIR, st);
+    bool is_link = false, there;
+    sw_path_kind kind;
+    struct stat found;
+
+    if (!metadata || look_through(metadata, &kind, &is_link, &found, st))
+        goto out;
+    if (is_link && kind == SW_PATH_DIR)
+        warn(s, metadata, "is a link to a directory", st);
+    else
+        search_root(s, metadata, true, &there, st);
+out:
+    free(metadata);
+    return st->code;
+}
+
+static sw_code search_input(search *s, const char *input_dir, sw_status *st)
+{
+    bool there;
+
+    if (!search_metadata(s, input_dir, st) && s->seen == 0)
+        search_root(s, input_dir, false, &there, st);
+    return st->code;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
+}
+
+/* tree: what the links in it should not lead out of; a dry run's need not be there. */
+static sw_code begin(search *s, const char *tree, sw_status *st)
+{
+    sw_path_kind kind;
+
+    *s->found = (sw_assets)SW_ASSETS_INIT;
+    s->tree = realpath(tree, NULL);
+    if (!sw_path_stat(s->output_dir, &kind, &s->output, st))
+        s->output_there = kind == SW_PATH_DIR;
+    return st->code;
+}
+
+static sw_code finish(search *s, sw_status *st)
+{
+    if (s->outside && !st->code)
+        sw_buf_add_line(s->warnings, st, "%s is a link to a file outside %s%s: what it leads to comes along",
+                        s->first, s->tree ? s->tree : "its directory",
+                        s->outside > 1 ? ", and not the only one" : "");
+    free(s->first);
+    free(s->tree);
+    if (st->code)
+        sw_assets_release(s->found);
+    else if (s->found->n > 1)
+        qsort(s->found->items, s->found->n, sizeof *s->found->items, by_name);
+    return st->code;
+}
+
+sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
+                       const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st)
+{
+    search s = { .output_dir = output_dir, .skip = skip, .warnings = warnings, .found = out };
+
+    if (begin(&s, assets_dir ? assets_dir : input_dir, st))
+        return finish(&s, st);
+    if (assets_dir)
+        search_root(&s, assets_dir, true, NULL, st);
+    else
+        search_input(&s, input_dir, st);
+    return finish(&s, st);
+}
+
+sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
+                              sw_status *st)
+{
+    search s = { .output_dir = output_dir, .warnings = warnings, .found = out };
+    bool there;
+
+    if (!begin(&s, input_dir, st) && !search_root(&s, input_dir, false, &there, st)) {
+        s.prefix = SW_METADATA_DIR;
+        search_metadata(&s, input_dir, st);
+    }
+    return finish(&s, st);
+}
+
+void sw_assets_release(sw_assets *a)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        free(a->items[i].name);
+        free(a->items[i].source);
+    }
+    free(a->items);
+    *a = (sw_assets)SW_ASSETS_INIT;
+}
+
+/* ---- copying --------------------------------------------------------------------------------- */
+
+/* What a copy holds: the source's bytes, or a text. */
+typedef struct content {
+    int fd;           /* the source */
+    const char *text; /* NULL = what fd holds */
+    sw_buf edited;    /* config.json's text */
+    mode_t mode;      /* of the source */
+} content;
+
+static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
+{
+    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
+}
+
+/* The text of config.json, edited. */
+static sw_code edit(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings, sw_status *st)
+{
+    sw_buf was = SW_BUF_INIT;
+    sw_config_fault fault;
+
+    if (sw_buf_reserve(&was, (size_t)a->size, st) ||
+        sw_fd_read_at(c->fd, a->source, was.data, a->size, 0, st) ||
+        sw_config_edit(was.data, (size_t)a->size, rule, &c->edited, &fault, st))
+        goto out;
+    if (fault.what)
+        sw_buf_add_line(warnings, st, "%s is not JSON (line %" PRIu64 ": %s): it is copied as it is",
+                        a->source, fault.line, fault.what);
+    a->size = c->edited.len;
+    c->text = c->edited.data;
+out:
+    sw_buf_release(&was);
+    return st->code;
+}
+
+/* Its size and mode are those of now, rather than when it was found. */
+static sw_code open_content(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings,
+                            sw_status *st)
+{
+    struct stat s;
+
+    *c = (content){ .fd = -1 };
+    if (sw_fd_open(a->source, NULL, &c->fd, st))
+        return st->code;
+    if (fstat(c->fd, &s) != 0)
+        return sw_fail_errno(st, a->source, errno, "cannot look at it");
+    a->size = (uint64_t)s.st_size;
+    c->mode = s.st_mode & 0666;
+    if (a->text) {
+        a->size = a->text->len;
+        c->text = a->text->data;
+        return SW_OK;
+    }
+    if (!is_edited(a, rule))
+        return SW_OK;
+    if (a->size <= CONFIG_MAX)
+        return edit(a, rule, c, warnings, st);
+    return sw_buf_add_line(warnings, st,
+                           "%s has %" PRIu64 " bytes, too many to edit it: it is copied as it is", a->source,
+                           a->size);
+}
+
+static void close_content(const sw_asset *a, content *c, sw_status *st)
+{
+    sw_fd_close(c->fd, a->source, st);
+    sw_buf_release(&c->edited);
+}
+
+static sw_code read_content(const sw_asset *a, const content *c, void *to, uint64_t n, uint64_t at,
+                            sw_status *st)
+{
+    if (!c->text)
+        return sw_fd_read_at(c->fd, a->source, to, n, at, st);
+    memcpy(to, c->text + at, (size_t)n);
+    return SW_OK;
+}
+
+static sw_code copy_content(const sw_asset *a, const content *c, int to, uint64_t piece, sw_status *st)
+{
+    char *bytes;
+
+    piece = sw_max(sw_min(piece, a->size), 1);
+    bytes = sw_calloc(piece, 1, st);
+    for (uint64_t at = 0; bytes && at < a->size && !st->code; at += piece) {
+        uint64_t n = sw_min(piece, a->size - at);
+
+        if (!read_content(a, c, bytes, n, at, st))
+            sw_fd_write_at(to, a->name, bytes, n, at, st);
+    }
+    free(bytes);
+    return st->code;
+}
+
+sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_config_rule *rule, uint64_t piece, bool sync,
+                       sw_buf *warnings, sw_status *st)
+{
+    int fd = -1;
+    content c;
+
+    if (open_content(a, rule, &c, warnings, st) || sw_below_create(to, a->name, c.mode, &fd, st) ||
+        copy_content(a, &c, fd, piece, st))
+        goto out;
+    if (sync)
+        sw_fd_sync(fd, a->name, st);
+out:
+    sw_fd_close(fd, a->name, st);
+    close_content(a, &c, st);
+    return st->code;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+/* The first byte that differs, of a->size; that when none does. */
+static sw_code find_difference(const sw_asset *a, const content *c, int fd, uint64_t piece, uint64_t *at,
+                               sw_status *st)
+{
+    char *both;
+
+    piece = sw_max(sw_min(piece, a->size), 1);
+    both = sw_calloc(2, piece, st);
+    for (*at = 0; both && *at < a->size && !st->code;) {
+        uint64_t n = sw_min(piece, a->size - *at), same = 0;
+
+        if (read_content(a, c, both, n, *at, st) || sw_fd_read_at(fd, a->name, both + piece, n, *at, st))
+            break;
+        while (same < n && both[same] == both[piece + same])
+            same++;
+        *at += same;
+        if (same < n)
+            break;
+    }
+    free(both);
+    return st->code;
+}
+
+static sw_code compare_content(const sw_asset *a, const content *c, int fd, uint64_t piece, sw_buf *why,
+                               sw_status *st)
+{
+    const char *becomes = c->text ? "what becomes of " : "";
+    struct stat s;
+    uint64_t at;
+
+    if (fstat(fd, &s) != 0)
+        return sw_fail_errno(st, a->name, errno, "cannot look at it");
+    if ((uint64_t)s.st_size != a->size)
+        return sw_buf_addf(why, st, "has %" PRIu64 " bytes, expected %" PRIu64 ", those of %s%s",
+                           (uint64_t)s.st_size, a->size, becomes, a->source);
+    if (find_difference(a, c, fd, piece, &at, st) || at == a->size)
+        return st->code;
+    return sw_buf_addf(why, st, "differs from %s%s from byte %" PRIu64 " on", becomes, a->source, at);
+}
+
+sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece,
+                         sw_buf *warnings, sw_buf *why, sw_status *st)
+{
+    sw_path_kind kind;
+    int fd = -1;
+    content c;
+
+    why->len = 0;
+    if (open_content(a, rule, &c, warnings, st) || sw_path_stat(path, &kind, NULL, st))
+        goto out;
+    if (kind != SW_PATH_FILE)
+        sw_buf_addf(why, st,
+                    kind == SW_PATH_MISSING ? "is missing, expected that of %s" : "is no regular file as %s",
+                    a->source);
+    else if (!sw_fd_open(path, a->name, &fd, st))
+        compare_content(a, &c, fd, piece, why, st);
+    sw_buf_add(why, "", 1, st);
+out:
+    sw_fd_close(fd, a->name, st);
+    close_content(a, &c, st);
+    return st->code;
+}
+
+/* ---- config.json is asked -------------------------------------------------------------------- */
+
+/* Is there such a file, of a size that can be read? */
+static sw_code has_config(const char *path, bool *has, sw_status *st)
+{
+    sw_path_kind kind;
+    struct stat s;
+
+    *has = !sw_path_stat(path, &kind, &s, st) && kind == SW_PATH_FILE && (uint64_t)s.st_size <= CONFIG_MAX;
+    return st->code;
+}
+
+/* The path of the one that comes along, newly allocated; NULL = there is none, or an error. show:
+ * its name for messages. */
+static char *find_config(const char *input_dir, const char *assets_dir, const char **show, sw_status *st)
+{
+    static const char *const names[] = { SW_METADATA_DIR "/" CONFIG_NAME, CONFIG_NAME };
+    bool has = false;
+
+    for (size_t i = assets_dir ? 1 : 0; i < 2 && !st->code; i++) {
+        char *path = sw_path_join(assets_dir ? assets_dir : input_dir, names[i], st);
+
+        *show = assets_dir ? path : names[i];
+        if (path && !has_config(path, &has, st) && has)
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+sw_code sw_assets_check_sizes(const char *input_dir, const char *assets_dir, const sw_catalog *c,
+                              sw_findings *findings, sw_status *st)
+{
+    const char *show;
+    char *path = find_config(input_dir, assets_dir, &show, st);
+    sw_buf text = SW_BUF_INIT;
+    sw_config_sizes sizes = { 0 };
+
+    if (path && !sw_path_read(path, show, CONFIG_MAX, &text, NULL, st) &&
+        !sw_config_read_sizes(text.data, text.len, &sizes, st))
+        sw_check_sizes(c, &sizes, show, findings, st);
+    sw_config_sizes_release(&sizes);
+    sw_buf_release(&text);
+    free(path);
+    return st->code;
+}
+
+/* Whoever cannot read it goes on without: shapes are checked against what is assumed then. */
+bool sw_assets_block_size(const char *input_dir, const char *assets_dir, uint64_t block[2])
+{
+    sw_status st = SW_STATUS_INIT;
+    const char *show;
+    char *path = input_dir || assets_dir ? find_config(input_dir, assets_dir, &show, &st) : NULL;
+    sw_buf text = SW_BUF_INIT;
+    bool found = path && !sw_path_read(path, show, CONFIG_MAX, &text, NULL, &st) &&
+                 sw_config_block_size(text.data, text.len, block);
+
+    sw_buf_release(&text);
+    free(path);
+    return found;
+}

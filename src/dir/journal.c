@@ -1,0 +1,375 @@
+/* The journal of a publication; see journal.h. Text, so that a person can read what a killed run
+ * was about:
+ *
+ *     shardweld journal 2
+ *     home 524290 524301 1700000000123456789 0123456789abcdef    OUTPUT_DIR, staging, when it was
+ *                                                                made, number
+ *     fingerprint 00f1e2d3c4b5a697
+ *     clash 0
+ *     new 1048 524305 32:model-00001-of-00001.safetensors        size, inode, length of the name,
+ *                                                                name
+ *     old 28:model.safetensors.index.json
+ *     sum 0123456789abcdef                                       hash of all that stands above
+ *
+ * Lengths, because names of old files may hold any byte but NUL and the slash. */
+#include "dir/journal.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/sort.h"
+#include "dir/assets.h"
+#include "format/maps.h"
+#include "format/names.h"
+
+#define FIRST_WORDS "shardweld journal "
+#define FIRST_LINE FIRST_WORDS "2\n"
+#define DRAFT_NAME SW_JOURNAL_NAME ".tmp"
+#define JOURNAL_MAX ((uint64_t)1 << 30)
+
+bool sw_journal_is_index(const char *name)
+{
+    return sw_name_is_index(name);
+}
+
+/* ---- filling --------------------------------------------------------------------------------- */
+
+static bool has(char *const *names, size_t n, const char *name)
+{
+    return n > 0 && bsearch(&name, names, n, sizeof *names, sw_by_bytes);
+}
+
+bool sw_journal_is_new(const sw_journal *j, const char *name)
+{
+    return has(j->sorted, j->nfiles, name);
+}
+
+bool sw_journal_is_old(const sw_journal *j, const char *name)
+{
+    return has(j->old, j->nold, name);
+}
+
+static void sort_names(char **names, size_t n)
+{
+    if (n > 1)
+        qsort(names, n, sizeof *names, sw_by_bytes);
+}
+
+/* Both lists are complete: make them searchable. */
+static sw_code finish(sw_journal *j, sw_status *st)
+{
+    if (!(j->sorted = sw_calloc(j->nfiles, sizeof *j->sorted, st)))
+        return st->code;
+    for (size_t i = 0; i < j->nfiles; i++)
+        j->sorted[i] = j->files[i].name;
+    sort_names(j->sorted, j->nfiles);
+    sort_names(j->old, j->nold);
+    return SW_OK;
+}
+
+bool sw_journal_is_shards(const sw_journal *j)
+{
+    sw_shard_name ignored;
+
+    return j->nfiles > 0 && sw_shard_name_parse(j->files[j->nfiles - 1].name, &ignored);
+}
+
+/* A new index may replace an old one by one rename, and so may a lone file; but a lone file that an
+ * old index names would make a mixture of that index. */
+static bool decide_clash(const sw_journal *j)
+{
+    const char *key = j->nfiles ? j->files[j->nfiles - 1].name : "";
+    bool key_is_weights = !sw_journal_is_index(key), old_index = false, clash = false;
+
+    for (size_t i = 0; i < j->nold; i++)
+        old_index = old_index || sw_journal_is_index(j->old[i]);
+    for (size_t i = 0; i + 1 < j->nfiles && !clash; i++)
+        clash = sw_journal_is_old(j, j->files[i].name);
+    /* Readers take all shard files that are there: those of two sets must not stand side by
+     * side. */
+    return clash || (key_is_weights && old_index && sw_journal_is_old(j, key)) ||
+           (sw_journal_is_shards(j) && j->nold > 0);
+}
+
+sw_code sw_journal_fill(sw_journal *j, const sw_publication *files, size_t nfiles, char *const *old,
+                        size_t nold, uint64_t fingerprint, sw_status *st)
+{
+    j->fingerprint = fingerprint;
+    if (!(j->files = sw_calloc(nfiles, sizeof *j->files, st)) ||
+        !(j->old = sw_calloc(nold, sizeof *j->old, st)))
+        return st->code;
+    for (; j->nfiles < nfiles; j->nfiles++) {
+        if (!(j->files[j->nfiles].name = sw_strdup(files[j->nfiles].name, st)))
+            return st->code;
+        j->files[j->nfiles].size = files[j->nfiles].size;
+    }
+    for (; j->nold < nold; j->nold++)
+        if (!(j->old[j->nold] = sw_strdup(old[j->nold], st)))
+            return st->code;
+    if (finish(j, st))
+        return st->code;
+    j->clash = decide_clash(j);
+    return SW_OK;
+}
+
+void sw_journal_release(sw_journal *j)
+{
+    const sw_journal empty = SW_JOURNAL_INIT;
+
+    for (size_t i = 0; i < j->nfiles; i++)
+        free(j->files[i].name);
+    for (size_t i = 0; i < j->nold; i++)
+        free(j->old[i]);
+    free(j->files);
+    free(j->old);
+    free(j->sorted);
+    *j = empty;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static const char *last_part(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+
+    return slash ? slash + 1 : name;
+}
+
+static bool is_staging(const char *name)
+{
+    size_t n = strlen(SW_STAGING_NAME);
+
+    return strncmp(name, SW_STAGING_NAME, n) == 0 && (name[n] == '/' || name[n] == '\0');
+}
+
+/* Weights or an index, by the last part. */
+static bool is_checkpoint(const char *name)
+{
+    return sw_name_ends_with(last_part(name), ".safetensors") || sw_name_is_index(last_part(name));
+}
+
+/* Nothing hidden but .hf_metadata at the top, and no weights of other kinds. */
+static bool is_side_file(const char *name)
+{
+    static const char metadata[] = SW_METADATA_DIR "/";
+    size_t n = strncmp(name, metadata, sizeof metadata - 1) == 0 ? sizeof metadata - 1 : 0;
+
+    for (const char *part = name + n; part; part = (part = strchr(part, '/')) ? part + 1 : NULL)
+        if (*part == '.')
+            return false;
+    return !sw_asset_is_never(last_part(name));
+}
+
+bool sw_journal_may_be_new(const char *name)
+{
+    return sw_name_is_below(name) && !is_staging(name) && (is_checkpoint(name) || is_side_file(name));
+}
+
+bool sw_journal_may_be_old(const sw_journal *j, const char *name)
+{
+    return sw_below_is_name(name) && !is_staging(name) &&
+           (is_checkpoint(name) || sw_journal_is_new(j, name) || strcmp(name, SW_FILE_MAP_NAME) == 0 ||
+            strcmp(name, SW_DTYPE_MAP_NAME) == 0);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
+{
+    if (sw_buf_addf(b, st,
+                    FIRST_LINE "home %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64
+                               "\nfingerprint %016" PRIx64 "\nclash %d\n",
+                    j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint, j->clash))
+        return st->code;
+    for (size_t i = 0; i < j->nfiles; i++)
+        if (sw_buf_addf(b, st, "new %" PRIu64 " %" PRIu64 " %zu:%s\n", j->files[i].size, j->files[i].ino,
+                        strlen(j->files[i].name), j->files[i].name))
+            return st->code;
+    for (size_t i = 0; i < j->nold; i++)
+        if (sw_buf_addf(b, st, "old %zu:%s\n", strlen(j->old[i]), j->old[i]))
+            return st->code;
+    return sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
+}
+
+sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    sw_code code = compose(j, &text, st);
+
+    if (!code)
+        code = sw_below_write(staging, DRAFT_NAME, text.data, text.len, sync, st);
+    if (!code)
+        code = sw_below_rename(staging, DRAFT_NAME, staging, SW_JOURNAL_NAME, st);
+    if (!code && sync)
+        code = sw_below_sync(staging, NULL, st);
+    sw_buf_release(&text);
+    return code;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+typedef struct reader {
+    const char *at, *end;
+    bool bad;
+    size_t files_cap, old_cap;
+} reader;
+
+static bool take_word(reader *r, const char *word)
+{
+    size_t n = strlen(word);
+
+    if ((size_t)(r->end - r->at) < n || memcmp(r->at, word, n) != 0)
+        return false;
+    r->at += n;
+    return true;
+}
+
+static uint64_t take_number(reader *r, int base, const char *after)
+{
+    uint64_t n = 0;
+    char *stop;
+
+    /* The text ends with a newline and a NUL, so strtoull stays inside. */
+    n = strtoull(r->at, &stop, base);
+    r->bad = r->bad || stop == r->at || *r->at == '-' || *r->at == '+';
+    r->at = stop;
+    r->bad = r->bad || !take_word(r, after);
+    return n;
+}
+
+/* LENGTH ":" NAME "\n" */
+static char *take_name(reader *r, sw_status *st)
+{
+    uint64_t n = take_number(r, 10, ":");
+    char *name = NULL;
+
+    r->bad = r->bad || n >= (uint64_t)(r->end - r->at) || r->at[n] != '\n' || memchr(r->at, 0, (size_t)n);
+    if (r->bad || !(name = sw_calloc(n + 1, 1, st)))
+        return NULL;
+    memcpy(name, r->at, (size_t)n);
+    r->at += n + 1;
+    return name;
+}
+
+static sw_code take_new(reader *r, sw_journal *j, sw_status *st)
+{
+    uint64_t size = take_number(r, 10, " "), ino = take_number(r, 10, " ");
+    char *name = take_name(r, st);
+
+    if (!name || sw_grow(&j->files, &r->files_cap, (uint64_t)j->nfiles + 1, sizeof *j->files, st)) {
+        free(name);
+        return st->code;
+    }
+    j->files[j->nfiles].name = name;
+    j->files[j->nfiles].ino = ino;
+    j->files[j->nfiles++].size = size;
+    return SW_OK;
+}
+
+static sw_code take_old(reader *r, sw_journal *j, sw_status *st)
+{
+    char *name = take_name(r, st);
+
+    if (!name || sw_grow(&j->old, &r->old_cap, (uint64_t)j->nold + 1, sizeof *j->old, st)) {
+        free(name);
+        return st->code;
+    }
+    j->old[j->nold++] = name;
+    return SW_OK;
+}
+
+/* Whoever reads such a journal must find out what became of his files before anything of them
+ * goes. */
+static sw_code refuse(const char *path, const char *why, sw_status *st)
+{
+    return sw_fail(
+        st, SW_EIO, path, NULL,
+        "this journal is not obeyed: %s; look into its directory, where old/ holds replaced files and new/ "
+        "their successors, and move or remove it",
+        why);
+}
+
+/* Who forges one can guess inodes, but cannot set when the directory was made. */
+static bool is_home(const sw_journal_home *was, const sw_journal_home *is)
+{
+    return was->out == is->out && was->staging == is->staging && was->number == is->number &&
+           (was->born == is->born || !is->born);
+}
+
+static void take_home(reader *r, sw_journal_home *home)
+{
+    home->out = take_number(r, 10, " ");
+    home->staging = take_number(r, 10, " ");
+    home->born = take_number(r, 10, " ");
+    home->number = take_number(r, 16, "\n");
+}
+
+/* All names are such as a publication of ours may have. */
+static bool names_are_ours(const sw_journal *j)
+{
+    bool ours = true;
+
+    for (size_t i = 0; i < j->nfiles; i++)
+        ours = ours && sw_journal_may_be_new(j->files[i].name);
+    for (size_t i = 0; i < j->nold; i++)
+        ours = ours && sw_journal_may_be_old(j, j->old[i]);
+    return ours;
+}
+
+static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_status *st)
+{
+    reader r = { text->data, text->data + text->len, false, 0, 0 };
+    const char *sum;
+    sw_code code = SW_OK;
+
+    if (!take_word(&r, FIRST_LINE) && take_word(&r, FIRST_WORDS))
+        return refuse(path, "it is of another version of this program", st);
+    r.bad = !take_word(&r, "home ");
+    if (!r.bad)
+        take_home(&r, &j->home);
+    r.bad = r.bad || !take_word(&r, "fingerprint ");
+    j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
+    j->clash = !r.bad && take_number(&r, 10, "\n") != 0;
+    while (!r.bad && !code && take_word(&r, "new "))
+        code = take_new(&r, j, st);
+    while (!r.bad && !code && take_word(&r, "old "))
+        code = take_old(&r, j, st);
+    sum = r.at;
+    r.bad = r.bad || !take_word(&r, "sum ");
+    r.bad = r.bad || take_number(&r, 16, "\n") != sw_hash(0, text->data, (size_t)(sum - text->data));
+    r.bad = r.bad || r.at != r.end || j->nfiles == 0;
+    if (!code && r.bad)
+        code = refuse(path, "it is damaged", st);
+    return code ? code : finish(j, st);
+}
+
+sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
+                        sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    char *path = sw_path_join(staging->path, SW_JOURNAL_NAME, st);
+    int fd = -1;
+    sw_code code = path ? sw_below_open_own(staging, SW_JOURNAL_NAME, O_RDONLY, &fd, missing, st) : st->code;
+
+    if (code || *missing)
+        goto out;
+    if (!(code = sw_fd_read_all(fd, path, JOURNAL_MAX, &text, st)) &&
+        !(code = sw_buf_add(&text, "", 1, st))) {
+        text.len--;
+        code = parse(j, &text, path, st);
+    }
+    if (!code && !is_home(&j->home, home))
+        code = refuse(
+            path, "it was written in another directory, of which this is a copy, or came from elsewhere", st);
+    if (!code && !names_are_ours(j))
+        code = refuse(path, "it names files that no publication makes or replaces", st);
+    close(fd);
+out:
+    sw_buf_release(&text);
+    free(path);
+    return code;
+}

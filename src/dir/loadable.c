@@ -1,0 +1,287 @@
+/* The rules of loaders; see loader.h. */
+#include "dir/loadable.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+/* Room for a reason that names two files. */
+#define REASON_MAX 768
+
+static const char hint_other_index[] =
+    "the index of another save, or files that were replaced without it: write both anew by welding the files";
+static const char hint_stray[] = "it is left over from another save: remove it, or loaders may mix the two";
+static const char hint_no_index[] = "copy or download the index too, or weld the files to write one";
+static const char hint_format[] = "some loaders refuse a file without it: welding writes it";
+static const char hint_aligned[] =
+    "written by a program that does not sort tensors by width; loaders that map "
+    "the file have to copy: welding aligns them";
+
+static const char hint_totals[] =
+    "tensors were added or removed, or the index was written by hand: welding writes it anew";
+
+/* An empty tensor has no box that tells where it is. */
+static const char *first_file(const sw_catalog *c, const sw_tensor *t)
+{
+    return c->files[t->nboxes ? c->boxes[t->box0].file : t->file].name;
+}
+
+/* ---- index and files ------------------------------------------------------------------------- */
+
+/* Does this file hold the tensor, in any of its boxes? A plain checkpoint has one, a broken one may
+ * have more. */
+static bool holds(const sw_catalog *c, const sw_tensor *t, const char *file)
+{
+    for (uint64_t i = 0; i < t->nboxes + t->nreplicas; i++)
+        if (strcmp(c->files[c->boxes[t->box0 + i].file].name, file) == 0)
+            return true;
+    return t->nboxes == 0 && strcmp(first_file(c, t), file) == 0;
+}
+
+/* A name in the index: is the tensor where it says? */
+static sw_code check_item(const sw_loadable_view *v, const sw_map_item *item, sw_findings *hard,
+                          sw_status *st)
+{
+    const sw_tensor *t = sw_catalog_find_tensor(v->c, item->key);
+    const sw_file *f = sw_catalog_find_file(v->c, item->text);
+    char reason[REASON_MAX];
+
+    if (!f || f->broken || (t && holds(v->c, t, item->text)))
+        return SW_OK;
+    if (t)
+        snprintf(reason, sizeof reason, "%s says that it is here, but it is in %s", v->index_name,
+                 first_file(v->c, t));
+    else
+        snprintf(reason, sizeof reason, "%s says that it is here, but no file holds it", v->index_name);
+    return sw_findings_add_hint(hard, item->text, item->key, reason, hint_other_index, st);
+}
+
+static sw_code check_index(const sw_loadable_view *v, sw_findings *hard, sw_status *st)
+{
+    char reason[REASON_MAX];
+
+    for (size_t i = 0; i < v->weight_map->n && !st->code; i++)
+        check_item(v, &v->weight_map->items[i], hard, st);
+    for (uint32_t i = 0; i < v->c->ntensors && !st->code; i++) {
+        const sw_tensor *t = &v->c->tensors[i];
+
+        if (sw_map_find(v->weight_map, t->name))
+            continue;
+        snprintf(reason, sizeof reason, "%s does not name it, so that loaders leave it out", v->index_name);
+        sw_findings_add_hint(hard, first_file(v->c, t), t->name, reason, hint_other_index, st);
+    }
+    return st->code;
+}
+
+/* ---- other weights in the directory ---------------------------------------------------------- */
+
+/* Names that loaders of models look for: llama.cpp takes model*, vLLM's Mistral format
+ * consolidated*. */
+static bool is_looked_for(const char *name)
+{
+    static const char *const stems[] = { "model", "consolidated", "diffusion_pytorch_model" };
+    sw_shard_name number;
+
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
+        if (strncmp(name, stems[i], strlen(stems[i])) == 0)
+            return true;
+    return sw_shard_name_parse(name, &number);
+}
+
+/* What a loader makes of a name that is in the directory, but not of the checkpoint; NULL =
+ * nothing. */
+static const char *stray_reason(const char *name, bool mapped)
+{
+    if (name[0] == '.' || !sw_name_ends_with(name, ".safetensors"))
+        return NULL;
+    if (!mapped)
+        return "a stray beside the weights: some loaders take every safetensors file that they find";
+    return sw_name_is_lone(name)
+               ? "loaders take it in place of the files that the index names"
+               : "the index does not name it, but some loaders take every safetensors file that they find";
+}
+
+/* Named, but no regular file: told of already. */
+static bool is_named(const sw_map *map, const char *name)
+{
+    for (size_t k = 0; map && k < map->n; k++)
+        if (strcmp(map->items[k].text, name) == 0)
+            return true;
+    return false;
+}
+
+static sw_code check_strays(const sw_loadable_view *v, bool mapped, sw_findings *hard, sw_findings *soft,
+                            sw_status *st)
+{
+    for (size_t i = 0; v->names && i < v->names->n && !st->code; i++) {
+        const char *name = v->names->names[i], *reason = stray_reason(name, mapped);
+        sw_findings *list = is_looked_for(name) ? hard : soft;
+
+        if (reason && list && !sw_catalog_find_file(v->c, name) && !is_named(v->weight_map, name))
+            sw_findings_add_hint(list, name, NULL, reason, hint_stray, st);
+    }
+    return st->code;
+}
+
+/* ---- what the index says of all tensors together --------------------------------------------- */
+
+/* Sums of what was read; false: not all of it could be, or the sums overflow, and something else
+ * tells of that. */
+static bool sum_up(const sw_loadable_view *v, uint64_t *size, uint64_t *parameters)
+{
+    *size = *parameters = 0;
+    for (uint32_t f = 0; f < v->c->nfiles; f++)
+        if (v->c->files[f].broken)
+            return false;
+    for (size_t i = 0; i < v->weight_map->n; i++)
+        if (!sw_catalog_find_file(v->c, v->weight_map->items[i].text))
+            return false;
+    for (uint32_t i = 0; i < v->c->ntensors; i++)
+        if (!sw_add(*size, v->c->tensors[i].bytes, size) ||
+            !sw_add(*parameters, v->c->tensors[i].elements, parameters))
+            return false;
+    return true;
+}
+
+/* A total against what it should be; what: its key. */
+static sw_code check_total(const sw_loadable_view *v, const char *what, bool odd, double said, uint64_t is,
+                           sw_findings *soft, sw_status *st)
+{
+    char reason[REASON_MAX];
+
+    if (odd)
+        snprintf(reason, sizeof reason, "%s is no number", what);
+    else if (said >= (double)is && said <= (double)is)
+        return SW_OK;
+    else
+        snprintf(reason, sizeof reason, "%s is %.17g, but the files hold %" PRIu64, what, said, is);
+    return sw_findings_add_hint(soft, v->index_name, NULL, reason, hint_totals, st);
+}
+
+static sw_code check_totals(const sw_loadable_view *v, sw_findings *soft, sw_status *st)
+{
+    const sw_index_totals *t = v->totals;
+    uint64_t size, parameters;
+    bool known = sum_up(v, &size, &parameters);
+
+    if (v->weight_map->n == 0 && v->c->ntensors)
+        sw_findings_add(soft, v->index_name, NULL, "names no tensors", st);
+    if (!t->there)
+        sw_findings_add(soft, v->index_name, NULL, "has no metadata, which some loaders look up", st);
+    else if (!t->has_size && !t->odd_size)
+        sw_findings_add(soft, v->index_name, NULL, "has no total_size, which some loaders look up", st);
+    if (!st->code && (t->odd_size || (known && t->has_size)))
+        check_total(v, "total_size", t->odd_size, t->size, size, soft, st);
+    if (!st->code && (t->odd_parameters || (known && t->has_parameters)))
+        check_total(v, "total_parameters", t->odd_parameters, t->parameters, parameters, soft, st);
+    return st->code;
+}
+
+/* ---- without an index ------------------------------------------------------------------------ */
+
+static int by_model(const void *a, const void *b)
+{
+    const sw_shard_name *x = a, *y = b;
+
+    if (x->of != y->of)
+        return x->of < y->of ? -1 : 1;
+    return (x->model > y->model) - (x->model < y->model);
+}
+
+/* The first number of n that a sorted list lacks, 0 = none. */
+static uint64_t first_lack(const sw_shard_name *numbers, uint32_t n)
+{
+    uint64_t next = 1;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (numbers[i].of != numbers[0].of || numbers[i].model > next)
+            break;
+        next += numbers[i].model == next;
+    }
+    return next <= numbers[0].of ? next : 0;
+}
+
+static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings *soft, sw_status *st)
+{
+    sw_shard_name *numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
+    char reason[REASON_MAX];
+    uint32_t n = 0;
+    uint64_t lack;
+
+    for (uint32_t i = 0; numbers && i < c->nfiles; i++)
+        if (sw_model_name_parse(c->files[i].name, &numbers[n]))
+            n++;
+    if (st->code || n == 0)
+        goto out;
+    qsort(numbers, n, sizeof *numbers, by_model);
+    lack = first_lack(numbers, n);
+    snprintf(reason, sizeof reason, "no file has number %" PRIu64 " of %" PRIu64 ", and there is no index",
+             lack, numbers[0].of);
+    if (lack)
+        sw_findings_add_hint(hard, NULL, NULL, reason, hint_no_index, st);
+    /* One of one has a number, too: only an index leads to it. */
+    if (soft && !lack)
+        sw_findings_add_hint(soft, NULL, NULL, "numbered files, but no index: loaders do not find them",
+                             hint_no_index, st);
+out:
+    free(numbers);
+    return st->code;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* One word a file: of its first tensor that is not aligned. */
+static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status *st)
+{
+    bool *told = sw_calloc(c->nfiles, sizeof *told, st);
+
+    for (uint32_t i = 0; told && i < c->ntensors && !st->code; i++) {
+        const sw_tensor *t = &c->tensors[i];
+        uint64_t unit = sw_dtype_bits((sw_dtype)t->dtype) / 8;
+
+        for (uint64_t k = 0; unit > 1 && k < t->nboxes && !st->code; k++) {
+            const sw_box *b = &c->boxes[t->box0 + k];
+            char reason[REASON_MAX];
+
+            if (b->at % unit == 0 || told[b->file])
+                continue;
+            told[b->file] = true;
+            snprintf(reason, sizeof reason,
+                     "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
+                     " bytes of its elements",
+                     b->at, unit);
+            sw_findings_add_hint(soft, c->files[b->file].name, t->name, reason, hint_aligned, st);
+        }
+    }
+    free(told);
+    return st->code;
+}
+
+static sw_code check_format(const sw_catalog *c, sw_findings *soft, sw_status *st)
+{
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++)
+        if (!c->files[i].format_pt && !c->files[i].broken)
+            sw_findings_add_hint(soft, c->files[i].name, NULL, "its metadata does not say format: pt",
+                                 hint_format, st);
+    return st->code;
+}
+
+sw_code sw_loadable_check(const sw_loadable_view *v, sw_findings *hard, sw_findings *soft, sw_status *st)
+{
+    bool mapped = v->weight_map && v->weight_map->n;
+
+    if (mapped && check_index(v, hard, st))
+        return st->code;
+    if ((mapped || !v->index_name) && check_strays(v, mapped, hard, soft, st))
+        return st->code;
+    if (soft && v->totals && check_totals(v, soft, st))
+        return st->code;
+    if (!v->index_name && check_numbers(v->c, hard, soft, st))
+        return st->code;
+    if (soft && !check_alignment(v->c, soft, st))
+        check_format(v->c, soft, st);
+    return st->code;
+}

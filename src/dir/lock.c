@@ -1,0 +1,635 @@
+/* The lock of a staging directory; see lock.h.
+ *
+ * Where locks work, an open-file-description lock on dir/lock decides and nothing else: it dies
+ * with the process, so no killed run is ever taken for a living one.
+ *   - Two starters: both may open the file, one gets the lock; the other is refused.
+ *   - Two that find a dead run's file: the same.
+ *   - A holder removes the file before it lets go. Who had opened it before gets the lock of a file
+ *     that has no name any more; so whoever got the lock compares the file with what the path names
+ *     now, and starts over.
+ *   - Killed between making dir and taking the lock, or before the text was written: the file is
+ *     missing, or is there and unlocked: the next run takes it as it is.
+ *
+ * Where locks do not work (ENOLCK and its kin), making the file exclusively decides, and a file
+ * that was touched within ten minutes counts as a living run's, unless it says that nobody holds
+ * it. Of those that want to take a dead one's place, one at a time makes a directory beside it,
+ * looks again, and puts a file of its own in the place of the old one. (If that could be done
+ * without, a slow starter might replace the new file of a fast one.) Two gaps remain: a starter
+ * killed just there blocks the others for ten minutes; and a holder may sleep for ten minutes and
+ * wake up, for which there is sw_lock_check(): the text in the file is no longer its own.
+ *
+ * In between are file systems whose locks work on one machine only (Lustre -o localflock, NFS -o
+ * nolock). So, on a shared file system, the text of another machine and a recent touch make the new
+ * holder wait for one sign of life before it believes that the other one is dead.
+ *
+ * Ages are differences of two times that the file system gave, so that clocks need not agree. */
+#include "dir/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/hash.h"
+#include "base/path.h"
+#include "base/step.h"
+#include "base/thread.h"
+
+#define TOUCH_SECONDS 30
+#define DEAD_SECONDS 600         /* without locks: no sign of life for so long means dead */
+#define FOREIGN_DEAD_SECONDS 120 /* with locks that may be another machine's: four missed touches */
+#define FOREIGN_WATCH_SECONDS (TOUCH_SECONDS + 5)
+#define TEXT_MAX 1024
+#define TRIES 200
+
+/* First line of a file that nobody holds, and the line of its number. */
+#define FREE_TEXT "free\n"
+#define NUMBER_KEY "number "
+
+/* How long a text may be on its way: it is written when the file is made. */
+#define TEXT_TENTHS 10
+
+/* Who is about to take a dead run's place, and his file until it is there. */
+#define GUARD_NAME SW_LOCK_NAME ".takeover"
+#define DRAFT_NAME SW_LOCK_NAME ".new"
+
+struct sw_lock {
+    const sw_below *dir;
+    const volatile int *cancel;
+    char *path;          /* for messages */
+    char text[TEXT_MAX]; /* what we wrote into the file */
+    uint64_t number;
+    int fd;
+    bool created; /* the file was not there: nobody's number is in it */
+    bool written; /* text is in the file */
+    pthread_t keeper;
+    bool keeping, stop;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+};
+
+typedef enum outcome { TAKEN, AGAIN, GONE, BUSY, FAILED } outcome;
+typedef enum grip { GRIP_LOCKED, GRIP_HELD, GRIP_NO_LOCKS, GRIP_FAILED } grip;
+
+/* ---- the text -------------------------------------------------------------------------------- */
+
+static const char *my_job(void)
+{
+    static const char *const names[] = { "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID" };
+    const char *job;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((job = getenv(names[i])) && *job && !strpbrk(job, "\n\r"))
+            return job;
+    return "none";
+}
+
+/* Not to be guessed where the system can draw one. */
+static uint64_t draw(void)
+{
+    struct timespec now = { 0, 0 };
+    uint64_t n = 0;
+
+    if (getrandom(&n, sizeof n, GRND_NONBLOCK) != (ssize_t)sizeof n || n == 0) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        n = sw_hash((uint64_t)getpid(), &now, sizeof now) | 1;
+    }
+    return n;
+}
+
+/* The id makes the text differ from that of every other run, also of one with our pid in another
+ * container. */
+static void compose(sw_lock *l)
+{
+    char host[256], start[32] = "";
+    struct timespec now = { 0, 0 };
+    struct tm utc;
+
+    sw_host_name(host, sizeof host);
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (gmtime_r(&now.tv_sec, &utc))
+        strftime(start, sizeof start, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    snprintf(l->text, sizeof l->text,
+             "host %s\npid %ld\njob %.200s\nstarted %s\nid %016" PRIx64 "\n" NUMBER_KEY "%016" PRIx64 "\n",
+             host, (long)getpid(), my_job(), start, draw(), l->number);
+}
+
+/* The text of a lock file; empty when there is none yet. False: it cannot be read. */
+static bool read_text(int fd, char text[TEXT_MAX])
+{
+    ssize_t n = SW_FAULT("lock_read") ? -1 : pread(fd, text, TEXT_MAX - 1, 0);
+
+    text[n > 0 ? n : 0] = '\0';
+    return n >= 0;
+}
+
+/* The word behind key at the beginning of a line, as a string in word. */
+static const char *text_word(const char *text, const char *key, char *word, size_t n)
+{
+    const char *at = text;
+    size_t len = strlen(key);
+
+    snprintf(word, n, "unknown");
+    while (at && strncmp(at, key, len) != 0)
+        at = (at = strchr(at, '\n')) ? at + 1 : NULL;
+    if (at)
+        snprintf(word, n, "%.*s", (int)strcspn(at + len, "\n"), at + len);
+    return word;
+}
+
+static bool has_host(const char *text)
+{
+    return strncmp(text, "host ", 5) == 0 || strstr(text, "\nhost ");
+}
+
+/* Did the last holder leave it for the next one? */
+static bool is_free(const char *text)
+{
+    return strncmp(text, FREE_TEXT, strlen(FREE_TEXT)) == 0;
+}
+
+/* Keep the number of who was here before. */
+static void take_number(sw_lock *l, const char *text)
+{
+    char word[32];
+    uint64_t n = strtoull(text_word(text, NUMBER_KEY, word, sizeof word), NULL, 16);
+
+    if (n)
+        l->number = n;
+}
+
+/* Who holds the lock. It may have been taken a moment ago and the text not be there yet. */
+static void fail_busy(int fd, const char *show, const char *more, sw_status *st)
+{
+    const struct timespec moment = { 0, 20000000 };
+    char text[TEXT_MAX], host[256], pid[32], job[256];
+
+    read_text(fd, text);
+    for (int i = 0; i < 10 && !*text; i++) {
+        nanosleep(&moment, NULL);
+        read_text(fd, text);
+    }
+    sw_fail(st, SW_EUSAGE, show, NULL, "another run works on this directory: host %s, pid %s, job %s%s",
+            text_word(text, "host ", host, sizeof host), text_word(text, "pid ", pid, sizeof pid),
+            text_word(text, "job ", job, sizeof job), more);
+}
+
+/* ---- age ------------------------------------------------------------------------------------- */
+
+/* Seconds by which two times differ, in either direction: a time in the future is no younger than
+ * now. */
+static uint64_t seconds_between(const struct timespec *a, const struct timespec *b)
+{
+    return (uint64_t)(a->tv_sec > b->tv_sec ? a->tv_sec - b->tv_sec : b->tv_sec - a->tv_sec);
+}
+
+/* Make a file of a name that nobody else uses and see what time the file system gives it. */
+static sw_code fs_now(const sw_lock *l, struct timespec *now, sw_status *st)
+{
+    struct stat s = { 0 };
+    sw_code code;
+    char name[64];
+    int fd;
+
+    snprintf(name, sizeof name, "clock.%016" PRIx64, sw_hash(0, l->text, strlen(l->text)));
+    if ((code = sw_below_create(l->dir, name, 0666, &fd, st)))
+        return code;
+    if (futimens(fd, NULL) != 0 || fstat(fd, &s) != 0)
+        code = sw_fail_errno(st, l->path, errno, "cannot ask for the time of its file system");
+    *now = s.st_mtim;
+    close(fd);
+    unlinkat(l->dir->fd, name, 0);
+    return code;
+}
+
+/* Seconds since the last sign of life in the open lock file. */
+static sw_code age_of(const sw_lock *l, int fd, uint64_t *age, sw_status *st)
+{
+    struct timespec now = { 0, 0 };
+    struct stat s;
+
+    if (fs_now(l, &now, st))
+        return st->code;
+    if (fstat(fd, &s) != 0)
+        return sw_fail_errno(st, l->path, errno, "cannot look at it");
+    *age = seconds_between(&now, &s.st_mtim);
+    return SW_OK;
+}
+
+/* ---- taking it ------------------------------------------------------------------------------- */
+
+static grip grip_of(int fd)
+{
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    int r;
+
+    do {
+        r = SW_FAULT("lock") ? -1 : fcntl(fd, F_OFD_SETLK, &whole);
+    } while (r != 0 && errno == EINTR);
+    if (r == 0)
+        return GRIP_LOCKED;
+    if (errno == EAGAIN)
+        return GRIP_HELD;
+    return errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL ? GRIP_NO_LOCKS
+                                                                                        : GRIP_FAILED;
+}
+
+/* Is the open file still the one of that name? */
+static bool is_named(int fd, const sw_lock *l)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && fstatat(l->dir->fd, SW_LOCK_NAME, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+           sw_path_same(&a, &b);
+}
+
+/* What the file says, opened anew: a network file system asks its server then. False: it cannot be
+ * read. */
+static bool read_again(const sw_lock *l, char text[TEXT_MAX], struct stat *s)
+{
+    int fd = sw_below_fd(l->dir, SW_LOCK_NAME, O_RDONLY);
+    bool can = fd >= 0 && fstat(fd, s) == 0 && read_text(fd, text);
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+/* A sign of life: the file is another one, or was touched, or has another text. What cannot be read
+ * is none. */
+static bool stirred(const sw_lock *l, int fd, const struct stat *before, const char *text)
+{
+    char now[TEXT_MAX];
+    struct stat s;
+
+    return !is_named(fd, l) || (read_again(l, now, &s) &&
+                                (s.st_mtim.tv_sec != before->st_mtim.tv_sec ||
+                                 s.st_mtim.tv_nsec != before->st_mtim.tv_nsec || strcmp(now, text) != 0));
+}
+
+/* Sleep. False when the run was asked to stop: a signal ends it early. */
+static bool pause_for(const sw_lock *l, time_t seconds, long ns, sw_status *st)
+{
+    const struct timespec length = { seconds, ns };
+
+    nanosleep(&length, NULL);
+    return !sw_check_cancel(l->cancel, st);
+}
+
+/* The text of who was here; one that has not come after a second will not come: whoever made the
+ * file died before he wrote. */
+static outcome wait_for_text(const sw_lock *l, int fd, char text[TEXT_MAX], sw_status *st)
+{
+    struct stat s;
+
+    for (int i = 0; i < TEXT_TENTHS && !has_host(text) && !is_free(text); i++) {
+        if (!pause_for(l, 0, 100000000, st))
+            return FAILED;
+        if (!is_named(fd, l))
+            return AGAIN;
+        if (!read_again(l, text, &s))
+            text[0] = '\0';
+    }
+    return TAKEN;
+}
+
+/* We have the lock, but does it say anything about the run on another machine whose text is in the
+ * file? */
+static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_status *st)
+{
+    char text[TEXT_MAX], host[256], mine[256];
+    struct stat before;
+    outcome result;
+    uint64_t age = 0;
+    sw_fs fs;
+
+    sw_host_name(mine, sizeof mine);
+    if (sw_path_fs(l->dir->path, &fs, st))
+        return FAILED;
+    if (!read_text(fd, text))
+        text[0] = '\0';
+    if (!fs.shared)
+        return TAKEN;
+    if ((result = wait_for_text(l, fd, text, st)) != TAKEN || !has_host(text) ||
+        strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)
+        return result;
+    if (age_of(l, fd, &age, st))
+        return FAILED;
+    if (fstat(fd, &before) != 0 || age > FOREIGN_DEAD_SECONDS)
+        return TAKEN;
+    for (int i = 0; i < FOREIGN_WATCH_SECONDS; i++) {
+        if (!pause_for(l, 1, 0, st))
+            return FAILED;
+        if (stirred(l, fd, &before, text)) {
+            fail_busy(fd, show, "", st);
+            return BUSY;
+        }
+    }
+    return TAKEN;
+}
+
+/* One at a time may take a dead run's place; AGAIN, after a pause, when somebody else is at it. */
+static outcome enter_takeover(const sw_lock *l, sw_status *st)
+{
+    const struct timespec *touched;
+    struct timespec now = { 0, 0 };
+    struct stat s;
+    bool made;
+
+    if (sw_below_mkdir(l->dir, GUARD_NAME, 0777, &made, st))
+        return FAILED;
+    if (made)
+        return TAKEN;
+    if (fs_now(l, &now, st))
+        return FAILED;
+    touched = fstatat(l->dir->fd, GUARD_NAME, &s, AT_SYMLINK_NOFOLLOW) == 0 ? &s.st_mtim : &now;
+    if (seconds_between(&now, touched) >= DEAD_SECONDS)
+        /* whoever made it was killed in the middle */
+        unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR);
+    else if (!pause_for(l, 0, 20000000, st))
+        return FAILED;
+    return AGAIN;
+}
+
+/* Without locks: may the file be replaced? It says so, or nobody has touched it for long. */
+static outcome judge(const sw_lock *l, int fd, const char *text, const char *show, sw_status *st)
+{
+    uint64_t age = 0;
+
+    if (is_free(text))
+        return TAKEN;
+    if (age_of(l, fd, &age, st))
+        return FAILED;
+    if (age >= DEAD_SECONDS)
+        return TAKEN;
+    fail_busy(
+        fd, show,
+        "; file locks do not work here, so it counts as alive until ten minutes after its last sign of life",
+        st);
+    return BUSY;
+}
+
+/* A file of our own, with the number of the old one, in its place. */
+static outcome replace(sw_lock *l, int *fd, const char *text, sw_status *st)
+{
+    int fresh;
+
+    take_number(l, text);
+    compose(l);
+    if (sw_below_unlink(l->dir, DRAFT_NAME, st) || sw_below_create(l->dir, DRAFT_NAME, 0666, &fresh, st))
+        return FAILED;
+    if (sw_fd_write_at(fresh, l->path, l->text, strlen(l->text), 0, st) ||
+        sw_below_rename(l->dir, DRAFT_NAME, l->dir, SW_LOCK_NAME, st)) {
+        close(fresh);
+        return FAILED;
+    }
+    close(*fd);
+    *fd = fresh;
+    l->written = true;
+    return TAKEN;
+}
+
+/* The file was there and locks do not work: take a dead run's place. What was judged before may
+ * have changed until we are the only one. */
+static outcome oust(sw_lock *l, int *fd, const char *show, sw_status *st)
+{
+    char text[TEXT_MAX];
+    outcome result;
+
+    read_text(*fd, text);
+    if ((result = judge(l, *fd, text, show, st)) != TAKEN || (result = enter_takeover(l, st)) != TAKEN)
+        return result;
+    read_text(*fd, text);
+    if (!is_named(*fd, l))
+        result = AGAIN;
+    else if ((result = judge(l, *fd, text, show, st)) == TAKEN)
+        result = replace(l, fd, text, st);
+    unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR);
+    return result;
+}
+
+static outcome try_open(const sw_lock *l, int *fd, bool *created, sw_status *st)
+{
+    bool missing = false;
+
+    *fd = sw_below_fd(l->dir, SW_LOCK_NAME, O_RDWR | O_CREAT | O_EXCL);
+    *created = *fd >= 0;
+    if (*fd < 0 && (errno == ENOENT || errno == ESTALE))
+        return GONE;
+    if (*fd < 0 && errno != EEXIST) {
+        sw_fail_errno(st, l->path, errno, "cannot open");
+        return FAILED;
+    }
+    if (*fd < 0 && sw_below_open_own(l->dir, SW_LOCK_NAME, O_RDWR, fd, &missing, st))
+        return FAILED;
+    return missing ? AGAIN : TAKEN;
+}
+
+/* One try; fd stays open only when it is TAKEN. */
+static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
+{
+    bool created;
+    outcome result = try_open(l, fd, &created, st);
+
+    if (result != TAKEN)
+        return result;
+    switch (grip_of(*fd)) {
+    case GRIP_LOCKED:
+        result = !is_named(*fd, l) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, show, st);
+        break;
+    case GRIP_NO_LOCKS:
+        result = created ? TAKEN : oust(l, fd, show, st);
+        break;
+    case GRIP_HELD:
+        fail_busy(*fd, show, "", st);
+        result = BUSY;
+        break;
+    case GRIP_FAILED:
+        sw_fail_errno(st, l->path, errno, "cannot lock");
+        result = FAILED;
+        break;
+    }
+    /* What failed may have failed because a run that finished has removed it all. */
+    if (result == FAILED && !is_named(*fd, l))
+        result = AGAIN;
+    if (result == FAILED && created)
+        unlinkat(l->dir->fd, SW_LOCK_NAME, 0);
+    l->created = created;
+    if (result != TAKEN) {
+        close(*fd);
+        *fd = -1;
+    }
+    return result;
+}
+
+/* ---- keeping it ------------------------------------------------------------------------------ */
+
+static void *keep(void *arg)
+{
+    sw_lock *l = arg;
+    struct timespec until;
+
+    pthread_mutex_lock(&l->mutex);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += TOUCH_SECONDS;
+    while (!l->stop)
+        if (pthread_cond_timedwait(&l->wake, &l->mutex, &until) == ETIMEDOUT) {
+            /* A failure shows as age, and the next touch may succeed. */
+            futimens(l->fd, NULL);
+            until.tv_sec += TOUCH_SECONDS;
+        }
+    pthread_mutex_unlock(&l->mutex);
+    return NULL;
+}
+
+static sw_code start_keeper(sw_lock *l, sw_status *st)
+{
+    pthread_condattr_t attr;
+    int err;
+
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    err = sw_thread_start(&l->keeper, keep, l);
+    l->keeping = err == 0;
+    return err ? sw_fail_errno(st, l->path, err, "cannot start a thread") : SW_OK;
+}
+
+static void stop_keeper(sw_lock *l)
+{
+    if (!l->keeping)
+        return;
+    pthread_mutex_lock(&l->mutex);
+    l->stop = true;
+    pthread_cond_signal(&l->wake);
+    pthread_mutex_unlock(&l->mutex);
+    pthread_join(l->keeper, NULL);
+    pthread_cond_destroy(&l->wake);
+    pthread_mutex_destroy(&l->mutex);
+    l->keeping = false;
+}
+
+/* The new text first, then the end of the file: who reads in between finds a whole text. Other
+ * machines may want to read it. */
+static sw_code write_text(const sw_lock *l, const char *text, sw_status *st)
+{
+    sw_code code = sw_fd_write_at(l->fd, l->path, text, strlen(text), 0, st);
+
+    if (!code && ftruncate(l->fd, (off_t)strlen(text)) != 0)
+        code = sw_fail_errno(st, l->path, errno, "cannot write");
+    if (!code && !sw_fd_is_local(l->fd))
+        fdatasync(l->fd);
+    return code;
+}
+
+static sw_code sign(sw_lock *l, sw_status *st)
+{
+    char was[TEXT_MAX];
+
+    read_text(l->fd, was);
+    take_number(l, was);
+    compose(l);
+    if (write_text(l, l->text, st))
+        return st->code;
+    l->written = true;
+    return SW_OK;
+}
+
+static outcome keep_trying(sw_lock *l, const char *show, sw_status *st)
+{
+    sw_status own = SW_STATUS_INIT;
+    outcome result = AGAIN;
+
+    for (int i = 0; i < TRIES && result == AGAIN && !sw_check_cancel(l->cancel, st); i++) {
+        sw_status_clear(&own);
+        result = try_take(l, show, &l->fd, &own);
+    }
+    if (own.code && result != GONE)
+        *st = own;
+    return result;
+}
+
+/* ---- the interface --------------------------------------------------------------------------- */
+
+sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *cancel, sw_lock **out,
+                     bool *gone, sw_status *st)
+{
+    sw_lock *l = sw_calloc(1, sizeof *l, st);
+    outcome result;
+
+    *out = NULL;
+    *gone = false;
+    if (!l)
+        return st->code;
+    l->fd = -1;
+    l->dir = dir;
+    l->cancel = cancel;
+    l->number = draw();
+    if (!(l->path = sw_path_join(dir->path, SW_LOCK_NAME, st)))
+        goto out;
+    compose(l);
+    sw_step("locking", l->path);
+    result = keep_trying(l, show, st);
+    *gone = result == GONE;
+    if (result == AGAIN)
+        sw_fail(st, SW_EUSAGE, show, NULL, "other runs try to work on this directory at the same moment");
+    if (result != TAKEN || sign(l, st) || start_keeper(l, st))
+        goto out;
+    *out = l;
+    l = NULL;
+out:
+    sw_lock_drop(l, l && !l->created, st);
+    return *out || *gone ? SW_OK : st->code;
+}
+
+static bool is_ours(const sw_lock *l)
+{
+    char text[TEXT_MAX];
+    struct stat s;
+
+    if (!is_named(l->fd, l))
+        return false;
+    /* A file that cannot be read tells of no other run: it is the one that we hold. */
+    return (!read_again(l, text, &s) && !read_text(l->fd, text)) || strcmp(text, l->text) == 0;
+}
+
+uint64_t sw_lock_number(const sw_lock *l)
+{
+    return l->number;
+}
+
+sw_code sw_lock_check(const sw_lock *l, sw_status *st)
+{
+    if (is_ours(l))
+        return SW_OK;
+    return sw_fail(st, SW_EIO, l->path, NULL,
+                   "another run has taken the place of this one, which gave no sign of life for long");
+}
+
+/* Unlinked before it is closed: nobody else can hold it yet, so it is not another run's file that
+ * goes. */
+void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
+{
+    char text[64];
+
+    if (!l)
+        return;
+    stop_keeper(l);
+    if (l->fd >= 0) {
+        snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
+        if (l->written ? is_ours(l) : is_named(l->fd, l) && !stays)
+            stays ? write_text(l, text, st) : sw_below_unlink(l->dir, SW_LOCK_NAME, st);
+        close(l->fd);
+    }
+    free(l->path);
+    free(l);
+}

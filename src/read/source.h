@@ -1,0 +1,58 @@
+/* The shard files as a place to read from: opened when needed, few at a time. Or, in their place,
+ * the boxes that this rank holds in memory. */
+#ifndef SW_READ_SOURCE_H
+#define SW_READ_SOURCE_H
+
+#include <sys/uio.h>
+
+#include "plan/catalog.h"
+#include "plan/held.h"
+
+typedef struct sw_source {
+    const sw_catalog *c;
+    const char *dir;     /* INPUT_DIR */
+    const sw_held *held; /* NULL = files */
+    int *fds;            /* one a file, -1 = not open */
+    bool *changed;       /* one a file: it was another when it was closed again */
+    uint32_t *open;      /* a ring of the files that are open, oldest first */
+    uint32_t max_open, nopen, first;
+    char *scratch; /* for rows that are too short to be read one by one */
+    uint64_t scratch_size;
+} sw_source;
+
+/* Local. c and dir are borrowed. scratch_size: bytes of memory for short rows, at least 1. */
+sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
+                       sw_status *st);
+
+/* Local. The same of memory: then strips must be this rank's own, and reading them cannot fail. */
+sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
+                            sw_status *st);
+
+/* Local. The descriptor of a file, which is opened, and checked, when it is not open. It is good
+ * until the next call. Errors: SW_EINPUT for a file that was changed since its header was read,
+ * SW_EIO. */
+sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st);
+
+/* Local. Read all that at most 1024 vectors ask for, one after the other from position at on; they
+ * are changed. name: for messages.
+ * Errors: SW_EINPUT for a file that has become shorter, SW_EIO. */
+sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st);
+
+/* Local. Are the files that were opened still those whose headers were read? What was read of
+ * others is worth nothing. Errors: SW_EINPUT, SW_EIO. */
+sw_code sw_source_check(const sw_source *s, sw_status *st);
+
+/* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */
+sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
+
+/* Local. After a file that was there could not be opened: when nothing is there any more it has
+ * been removed meanwhile, and SW_EIO in st becomes SW_EINPUT. name is for messages. Returns the
+ * code. */
+sw_code sw_source_gone(const char *path, const char *name, sw_status *st);
+
+/* Local. Ask the system to begin reading n bytes of a file now. A hint: nothing can fail. */
+void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n);
+
+void sw_source_release(sw_source *s);
+
+#endif
