@@ -19,7 +19,7 @@ typedef struct sw_job {
     const sw_comm *comm;
     const char *in, *out;
     /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
-    const sw_held *held;
+    const sw_memboxes *held;
     uint32_t
         /* held is what so many ranks hold, and comm is one process; 0 = what this one holds */
         described;

@@ -33,7 +33,7 @@ sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t
 {
     static const sw_read_options defaults = SW_READ_OPTIONS_INIT;
     sw_reader r = { .c = sw_checkpoint_catalog(cp), .dir = sw_checkpoint_dir(cp), .nwants = n };
-    sw_want *wants = NULL;
+    sw_request *wants = NULL;
 
     sw_status_clear(st);
     if (check_options(opt ? opt : &defaults, &r, st))
@@ -42,8 +42,8 @@ sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "%zu reads, but no list of them", n);
     r.wants = wants = sw_calloc(n, sizeof *wants, st);
     for (size_t i = 0; wants && i < n && !st->code; i++)
-        sw_want_box(r.c, &reads[i], &wants[i], st);
-    if (!st->code && !sw_wants_apart(wants, n, st))
+        sw_request_box(r.c, &reads[i], &wants[i], st);
+    if (!st->code && !sw_requests_apart(wants, n, st))
         sw_reader_run(&r, st);
     free(wants);
     return st->code;
@@ -69,11 +69,11 @@ sw_code sw_checkpoint_read_all(const sw_comm *comm, const sw_checkpoint *cp, con
 sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, const char *dtype,
                                  sw_read_shape *out, sw_status *st)
 {
-    sw_want w;
+    sw_request w;
 
     sw_status_clear(st);
     *out = (sw_read_shape){ .dtype = "" };
-    if (sw_want_tensor(sw_checkpoint_catalog(cp), name, dtype, &w, st))
+    if (sw_request_tensor(sw_checkpoint_catalog(cp), name, dtype, &w, st))
         return st->code;
     out->dtype = sw_dtype_name(w.to);
     out->ndim = w.ndim;

@@ -49,7 +49,7 @@ static uint64_t hash_dims(uint64_t h, const uint64_t *dims, unsigned n)
 }
 
 /* Of what the boxes are, not of what is in them. */
-static uint64_t hash_items(const sw_held *held)
+static uint64_t hash_items(const sw_memboxes *held)
 {
     uint64_t h = 0;
 
@@ -129,14 +129,14 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files,
 /* What the ranks hold, as far as it can be told from afar. */
 typedef struct described {
     sw_item *items; /* of all ranks */
-    sw_held *held;
+    sw_memboxes *held;
     size_t n;
 } described;
 
 static void release_described(described *d)
 {
     for (size_t r = 0; d->held && r < d->n; r++)
-        sw_held_release(&d->held[r]);
+        sw_memboxes_release(&d->held[r]);
     free(d->held);
     free(d->items);
 }
@@ -164,7 +164,7 @@ static sw_code describe(const sw_item *const *items, const size_t *n, size_t nra
             d->items[total + i].data = &elsewhere;
             d->items[total + i].strides = NULL;
         }
-        sw_held_init(d->items + total, n[r], who, &d->held[r], st);
+        sw_memboxes_init(d->items + total, n[r], who, &d->held[r], st);
     }
     return st->code;
 }
@@ -330,7 +330,8 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
 
 /* ---- every rank ------------------------------------------------------------------------------ */
 
-static sw_code write_shards(const order *o, const sw_held *held, const volatile int *cancel, sw_status *st)
+static sw_code write_shards(const order *o, const sw_memboxes *held, const volatile int *cancel,
+                            sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
     sw_shards_write w = { .dir = o->dir, .buffer = o->head.buffer, .sync = o->head.sync, .cancel = cancel };
@@ -343,7 +344,8 @@ static sw_code write_shards(const order *o, const sw_held *held, const volatile 
     return st->code;
 }
 
-static sw_code write_places(const order *o, const sw_held *held, const volatile int *cancel, sw_status *st)
+static sw_code write_places(const order *o, const sw_memboxes *held, const volatile int *cancel,
+                            sw_status *st)
 {
     sw_scatter s = { .dir = o->dir,
                      .files = o->files,
@@ -359,7 +361,7 @@ static sw_code write_places(const order *o, const sw_held *held, const volatile 
 }
 
 /* Do the records speak of what is there? */
-static bool is_for(const order *o, const sw_held *held)
+static bool is_for(const order *o, const sw_memboxes *held)
 {
     const sw_choice *choices = o->records;
     const sw_place *places = o->records;
@@ -379,12 +381,12 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
 {
     sw_buf copy = SW_BUF_INIT;
     sw_publication *files = NULL;
-    sw_held held = SW_HELD_INIT;
+    sw_memboxes held = SW_MEMBOXES_INIT;
     order o = { .dir = "" };
 
     sw_status_clear(st);
     if (sw_buf_add(&copy, text, size, st) || parse_order(&copy, &o, &files, st) ||
-        sw_held_init(items, n, "this rank", &held, st))
+        sw_memboxes_init(items, n, "this rank", &held, st))
         goto out;
     if (!is_for(&o, &held))
         sw_fail(
@@ -394,7 +396,7 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
     else if (o.head.nrecords)
         o.head.shards ? write_shards(&o, &held, cancel, st) : write_places(&o, &held, cancel, st);
 out:
-    sw_held_release(&held);
+    sw_memboxes_release(&held);
     free(files);
     sw_buf_release(&copy);
     return st->code;

@@ -162,7 +162,7 @@ static sw_code list_set(sw_shard_save *s, const sw_buf *choices, const sw_shards
 }
 
 /* The same where this process knows what all ranks hold. */
-static sw_code list_files(sw_shard_save *s, const sw_held *held, uint32_t n, const sw_buf *choices,
+static sw_code list_files(sw_shard_save *s, const sw_memboxes *held, uint32_t n, const sw_buf *choices,
                           sw_status *st)
 {
     sw_shards_role role = { 0, n, sw_map_largest(&s->map), NULL };
@@ -323,7 +323,8 @@ void sw_shard_save_init(sw_shard_save *s)
     s->result->buffer_size = s->opt->buffer_size ? s->opt->buffer_size : BUFFER;
 }
 
-sw_code sw_shard_save_begin(sw_shard_save *s, const sw_held *held, uint32_t n, sw_buf *choices, sw_status *st)
+sw_code sw_shard_save_begin(sw_shard_save *s, const sw_memboxes *held, uint32_t n, sw_buf *choices,
+                            sw_status *st)
 {
     if (check_options(s->opt, st) || open_output(s, st) || sw_join_described(held, n, &s->c, st) ||
         read_map(s, st))
@@ -340,7 +341,7 @@ static void release(sw_shard_save *s)
     sw_shards_release(&s->shards);
     sw_map_release(&s->map);
     sw_catalog_release(&s->c);
-    sw_held_release(&s->held);
+    sw_memboxes_release(&s->held);
     sw_names_free(s->old, s->nold);
     free(s->set_text);
     free(s->files);

@@ -13,7 +13,7 @@ typedef struct sw_shard_save {
     const sw_options *opt;
     sw_result *result;
     double started;
-    sw_held held;
+    sw_memboxes held;
     sw_catalog c;
     sw_map map;
     sw_shards shards;
@@ -33,7 +33,7 @@ void sw_shard_save_init(sw_shard_save *s);
 /* Local; comm is one process. All that comes before the writing, where this process knows what all
  * n ranks hold: what each of them writes (sw_choice) is appended to choices[0..n). OUTPUT_DIR is
  * held from now on. */
-sw_code sw_shard_save_begin(sw_shard_save *s, const sw_held *held, uint32_t n, sw_buf *choices,
+sw_code sw_shard_save_begin(sw_shard_save *s, const sw_memboxes *held, uint32_t n, sw_buf *choices,
                             sw_status *st);
 
 /* Rank 0. Are the files to be durable? */

@@ -10,19 +10,19 @@
 #include "api/job.h"
 
 sw_code sw_writer_begin(const sw_comm *comm, const char *call, const sw_given *g, const sw_item *items,
-                        size_t n, sw_held *out, sw_status *st)
+                        size_t n, sw_memboxes *out, sw_status *st)
 {
     char who[SW_RANK_NAME_SIZE];
 
-    *out = (sw_held)SW_HELD_INIT;
+    *out = (sw_memboxes)SW_MEMBOXES_INIT;
     if (sw_call_begin(comm, sw_call_hash(call, g->out, &g->opt), g, st))
         return st->code;
     if (!g->out)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "no output directory is given");
     snprintf(who, sizeof who, SW_RANK_NAME, (unsigned)comm->rank);
-    sw_held_init(items, n, who, out, st);
+    sw_memboxes_init(items, n, who, out, st);
     if (sw_agree(comm, st))
-        sw_held_release(out);
+        sw_memboxes_release(out);
     return st->code;
 }
 
@@ -44,7 +44,7 @@ sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st)
 sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                              const sw_options *opt, sw_result *result, sw_status *st)
 {
-    sw_held held = SW_HELD_INIT;
+    sw_memboxes held = SW_MEMBOXES_INIT;
     sw_job r = { .comm = comm, .held = &held };
     sw_given g;
     MPI_Comm mpi;
@@ -57,7 +57,7 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
     if (!sw_writer_begin(comm, "sw_save_consolidated", &g, items, n, &held, st) &&
         !sw_job_check_saved(r.opt, comm->size > 1 && !sw_comm_mpi(comm, &mpi), st))
         sw_job_run(&r, result, st);
-    sw_held_release(&held);
+    sw_memboxes_release(&held);
     sw_given_release(&g);
     return st->code;
 }

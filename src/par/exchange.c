@@ -11,7 +11,7 @@
 #include "par/comm.h"
 #include "read/convert.h"
 
-/* More strips than this in one part would cost more memory for their description than they hold. */
+/* More runs than this in one part would cost more memory for their description than they hold. */
 #define STRIPS_MAX 16384
 
 /* What this rank will receive from one other: places in its band. */
@@ -87,7 +87,7 @@ void sw_exchange_free(sw_exchange *x)
     free(x);
 }
 
-/* ---- strips of a part ------------------------------------------------------------------------ */
+/* ---- runs of a part ------------------------------------------------------------------------ */
 
 /* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are
  * multiples of 8 bytes, or the band's. */
@@ -103,13 +103,13 @@ static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int r
 
 typedef struct visit {
     sw_exchange *x;
-    sw_strip_fn fn;
+    sw_run_fn fn;
     uint64_t at;    /* where the region begins in the band */
     uint64_t input; /* where the next need of a conversion goes, counted from the band */
-    uint64_t base;  /* of the strips that are being visited, counted from the band */
+    uint64_t base;  /* of the runs that are being visited, counted from the band */
     char *band;
-    int rank;               /* whose band it is */
-    uint64_t bytes, strips; /* counted, or sent so far */
+    int rank;             /* whose band it is */
+    uint64_t bytes, runs; /* counted, or sent so far */
     sw_status *st;
 } visit;
 
@@ -120,7 +120,7 @@ static bool visit_need(void *ctx, const sw_need *need)
     bool go_on;
 
     v->base = base + need->at;
-    go_on = sw_strips_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
+    go_on = sw_runs_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
     v->base = base;
     return go_on;
 }
@@ -138,25 +138,25 @@ static bool visit_part(void *ctx, const sw_part *part)
     return true;
 }
 
-/* Call v->fn for all strips of a region of f. */
+/* Call v->fn for all runs of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
-    sw_runs_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_part, v);
+    sw_part_rows_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_part, v);
 }
 
-static int owner_of(const visit *v, const sw_strip *s)
+static int owner_of(const visit *v, const sw_run *s)
 {
     return (int)v->x->filler->o->c->files[s->file].owner;
 }
 
 /* ---- how many parts -------------------------------------------------------------------------- */
 
-static bool count_strip(void *ctx, const sw_strip *s)
+static bool count_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
 
     if ((owner_of(v, s) == v->x->comm->rank) != (v->rank == v->x->comm->rank)) {
-        v->strips++;
+        v->runs++;
         if (v->rank != v->x->comm->rank)
             v->bytes += s->n;
     }
@@ -167,16 +167,16 @@ static bool count_strip(void *ctx, const sw_strip *s)
  * it receives? */
 static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
 {
-    visit v = { .x = x, .fn = count_strip };
+    visit v = { .x = x, .fn = count_run };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         sw_region r = part_of(x, f, round, v.rank, i, k);
 
-        v.strips = v.input = 0;
+        v.runs = v.input = 0;
         visit_region(&v, f, r);
         if (v.rank != x->comm->rank)
             continue;
-        if (v.input > x->filler->room || (v.strips > STRIPS_MAX && r.end - r.begin > STRIPS_MAX))
+        if (v.input > x->filler->room || (v.runs > STRIPS_MAX && r.end - r.begin > STRIPS_MAX))
             return false;
     }
     return v.bytes <= x->send_size;
@@ -213,7 +213,7 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-static bool send_strip(void *ctx, const sw_strip *s)
+static bool send_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
 
@@ -229,7 +229,7 @@ static bool send_strip(void *ctx, const sw_strip *s)
 /* Read what the other ranks' bands need of this rank's files. */
 static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, sw_status *st)
 {
-    visit v = { .x = x, .fn = send_strip, .st = st };
+    visit v = { .x = x, .fn = send_run, .st = st };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         x->send_at[v.rank] = (int)v.bytes;
@@ -241,10 +241,10 @@ static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-/* The rows of a strip as a subarray of bytes: the innermost dimension is the distance of rows, of
+/* The rows of a run as a subarray of bytes: the innermost dimension is the distance of rows, of
  * which a row is taken. All numbers are at most a band, and each distance is a multiple of the next
  * inner one. */
-static int rows_type(const sw_strip *s, MPI_Datatype *type)
+static int rows_type(const sw_run *s, MPI_Datatype *type)
 {
     int sizes[SW_MAX_DIMS + 1], subsizes[SW_MAX_DIMS + 1], starts[SW_MAX_DIMS + 1] = { 0 };
     unsigned n = s->nloops;
@@ -258,7 +258,7 @@ static int rows_type(const sw_strip *s, MPI_Datatype *type)
     return MPI_Type_create_subarray((int)n + 1, sizes, subsizes, starts, MPI_ORDER_C, MPI_BYTE, type);
 }
 
-static sw_code add_to_inbox(inbox *in, const sw_strip *s, uint64_t at, sw_status *st)
+static sw_code add_to_inbox(inbox *in, const sw_run *s, uint64_t at, sw_status *st)
 {
     MPI_Datatype type = MPI_BYTE;
     int err;
@@ -275,13 +275,13 @@ static sw_code add_to_inbox(inbox *in, const sw_strip *s, uint64_t at, sw_status
     return SW_OK;
 }
 
-static bool receive_strip(void *ctx, const sw_strip *s)
+static bool receive_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
     int owner = owner_of(v, s);
 
     if (owner == v->x->comm->rank)
-        return sw_pull_strip(&v->x->filler->pull, s, v->band + v->base, v->st) == SW_OK;
+        return sw_pull_run(&v->x->filler->pull, s, v->band + v->base, v->st) == SW_OK;
     return add_to_inbox(&v->x->inboxes[owner], s, v->base, v->st) == SW_OK;
 }
 
@@ -342,7 +342,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
     uint64_t input = filler->input ? (uint64_t)(filler->input - band) : 0;
     visit v = {
-        .x = x, .fn = receive_strip, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
+        .x = x, .fn = receive_run, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
     };
     int err;
 
@@ -362,7 +362,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     free_types(x);
     v.input = input;
     if (!st->code)
-        sw_runs_each(filler->o, filler->l, f, mine.begin, mine.end, convert_part, &v);
+        sw_part_rows_each(filler->o, filler->l, f, mine.begin, mine.end, convert_part, &v);
     return st->code;
 }
 

@@ -288,13 +288,13 @@ static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
     return SW_OK;
 }
 
-sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw_status *st)
+sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st)
 {
     uint64_t *sizes = sw_calloc((uint64_t)comm->size, sizeof *sizes, st);
     sw_found found = SW_FOUND_INIT;
 
     if (sizes && !make_rank_files((uint32_t)comm->size, c, st))
-        sw_held_found(held, c->files, (uint32_t)comm->rank, &found, st);
+        sw_memboxes_found(held, c->files, (uint32_t)comm->rank, &found, st);
     if (sw_agree(comm, st) || sw_comm_allgather(comm, &held->bytes, sizeof held->bytes, sizes, st))
         goto out;
     for (int r = 0; r < comm->size; r++)
@@ -306,7 +306,7 @@ out:
     return st->code;
 }
 
-sw_code sw_join_described(const sw_held *held, uint32_t n, sw_catalog *c, sw_status *st)
+sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
     sw_found found = SW_FOUND_INIT;
@@ -314,7 +314,7 @@ sw_code sw_join_described(const sw_held *held, uint32_t n, sw_catalog *c, sw_sta
     make_rank_files(n, c, st);
     for (uint32_t r = 0; r < n && !st->code; r++) {
         c->files[r].size = held[r].bytes;
-        sw_held_found(&held[r], c->files, r, &found, st);
+        sw_memboxes_found(&held[r], c->files, r, &found, st);
     }
     if (!st->code)
         sw_join_catalog(&alone, c, &found, NULL, st);

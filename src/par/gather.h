@@ -5,7 +5,7 @@
 
 #include "par/comm.h"
 #include "plan/found.h"
-#include "plan/held.h"
+#include "plan/memboxes.h"
 
 /* Local. Read and check the header of a file of size bytes.
  *   text  replaced; out points into it
@@ -36,11 +36,11 @@ sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_
 /* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks
  * return the same.
  * Errors: as sw_catalog_merge() and sw_catalog_check(). */
-sw_code sw_join_held(const sw_comm *comm, const sw_held *held, sw_catalog *c, sw_status *st);
+sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st);
 
 /* Local. The same of what n ranks hold, one after the other in held, where one process knows all of
  * it. */
-sw_code sw_join_described(const sw_held *held, uint32_t n, sw_catalog *c, sw_status *st);
+sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st);
 
 /* Collective. Every rank gets the findings of all, sorted (sw_findings_sort()). */
 sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st);

@@ -7,7 +7,7 @@
 #include "base/path.h"
 #include "par/gather.h"
 #include "par/io.h"
-#include "plan/strips.h"
+#include "plan/runs.h"
 #include "value/cast.h"
 
 /* A rank writes so much before the ranks agree again on how it goes: it takes messages that may be
@@ -21,7 +21,7 @@ static const sw_tensor *source_of(const sw_outputs *o, const sw_layout *l, uint3
     return &o->c->tensors[o->how[l->order[slot].tensor].source];
 }
 
-sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *held, uint32_t first,
+sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_memboxes *held, uint32_t first,
                        uint32_t n, sw_buf *places, sw_status *st)
 {
     for (uint32_t f = 0; f < l->nfiles; f++) {
@@ -39,7 +39,7 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *h
 
                 if (b->file < first || r >= n)
                     continue;
-                p.box = (uint32_t)(sw_held_find(&held[r], b->at) - held[r].boxes);
+                p.box = (uint32_t)(sw_memboxes_find(&held[r], b->at) - held[r].boxes);
                 if (sw_buf_add(&places[r], &p, sizeof p, st))
                     return st->code;
             }
@@ -50,22 +50,22 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *h
 
 /* A box as it lies in its output. */
 typedef struct box_rows {
-    const sw_held_box *held;
-    sw_strip strip; /* rows, from the packed box as it is written to the data of the tensor */
+    const sw_membox *held;
+    sw_run run; /* rows, from the packed box as it is written to the data of the tensor */
     unsigned from_bits, to_bits;
     bool cast;
 } box_rows;
 
-static void find_rows(const sw_held *held, const sw_place *p, box_rows *b)
+static void find_rows(const sw_memboxes *held, const sw_place *p, box_rows *b)
 {
-    const sw_held_box *box = &held->boxes[p->box];
+    const sw_membox *box = &held->boxes[p->box];
     const sw_item *it = box->item;
 
     b->held = box;
     b->from_bits = sw_dtype_bits(box->dtype);
     b->to_bits = sw_dtype_bits((sw_dtype)p->dtype);
     b->cast = (sw_dtype)p->dtype != box->dtype;
-    sw_strip_place(it->ndim, it->global_shape, it->offsets, it->shape, b->to_bits, &b->strip);
+    sw_run_place(it->ndim, it->global_shape, it->offsets, it->shape, b->to_bits, &b->run);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -144,18 +144,18 @@ static sw_code open_file(walk *k, uint32_t f, sw_status *st)
 /* The bytes [from, from + n) of a row, as they are written; n is what there is room for. */
 static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_t n)
 {
-    uint64_t at = k->row * b->strip.row + from, elements = n * 8 / b->to_bits;
+    uint64_t at = k->row * b->run.row + from, elements = n * 8 / b->to_bits;
     uint64_t begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
-    const char *direct = sw_held_direct(b->held, begin);
+    const char *direct = sw_membox_direct(b->held, begin);
 
     if (!b->cast && direct)
         return direct;
     if (!b->cast) {
-        sw_held_copy(b->held, begin, n, k->staging);
+        sw_membox_copy(b->held, begin, n, k->staging);
         return k->staging;
     }
     if (!direct) {
-        sw_held_copy(b->held, begin, elements * b->from_bits / 8, k->input);
+        sw_membox_copy(b->held, begin, elements * b->from_bits / 8, k->input);
         direct = k->input;
     }
     sw_cast(b->held->dtype, (sw_dtype)k->s->places[k->place].dtype, direct, k->staging, elements);
@@ -166,10 +166,10 @@ static const char *fill(const walk *k, const box_rows *b, uint64_t from, uint64_
 static sw_code write_part(walk *k, const box_rows *b, uint64_t room, sw_status *st)
 {
     sw_scatter *s = k->s;
-    uint64_t size = b->strip.row, n = sw_min(sw_min(size - k->done, s->buffer), room), at, ignored;
+    uint64_t size = b->run.row, n = sw_min(sw_min(size - k->done, s->buffer), room), at, ignored;
     int64_t row;
 
-    sw_strip_row(&b->strip, k->row, &ignored, &row);
+    sw_run_row(&b->run, k->row, &ignored, &row);
     at = s->places[k->place].at + k->done + (uint64_t)row;
     if (b->cast)
         n = sw_min(sw_max(n / (b->to_bits / 8), 1), s->input / (b->from_bits / 8)) * (b->to_bits / 8);
@@ -194,12 +194,11 @@ static sw_code write_turn(walk *k, sw_status *st)
     while (s->written < end && k->place < s->nplaces && !sw_check_cancel(s->cancel, st) &&
            !open_file(k, s->places[k->place].file, st)) {
         find_rows(s->held, &s->places[k->place], &b);
-        while (k->row < b.strip.n / b.strip.row && s->written < end &&
-               !write_part(k, &b, end - s->written, st))
+        while (k->row < b.run.n / b.run.row && s->written < end && !write_part(k, &b, end - s->written, st))
             ;
         if (st->code)
             break;
-        if (k->row == b.strip.n / b.strip.row) {
+        if (k->row == b.run.n / b.run.row) {
             k->row = 0;
             k->place++;
         }
@@ -245,7 +244,7 @@ static uint64_t count_own(const sw_scatter *s)
 
     for (size_t i = 0; i < s->nplaces; i++) {
         find_rows(s->held, &s->places[i], &b);
-        todo += b.strip.n;
+        todo += b.run.n;
     }
     return todo;
 }

@@ -20,7 +20,7 @@ typedef struct sw_place {
 /* Local. The places of all boxes that the ranks [first, first + n) write, appended to places[0..n),
  * each file by file. Outputs are copies and casts only.
  *   held  what each of these n ranks holds */
-sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_held *held, uint32_t first,
+sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_memboxes *held, uint32_t first,
                        uint32_t n, sw_buf *places, sw_status *st);
 
 /* Local. Make the files in dir, with their headers; buffer: bytes of memory. */
@@ -31,7 +31,7 @@ sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *d
 typedef struct sw_scatter {
     const char *dir;             /* where the files are (sw_staged_open()) */
     const sw_publication *files; /* their names there, and sizes */
-    const sw_held *held;
+    const sw_memboxes *held;
     const sw_place *places;
     size_t nplaces;
     uint64_t buffer; /* bytes of memory; whole elements */

@@ -20,7 +20,7 @@
 /* For the ranks [first, first + n): this one, or all. */
 typedef struct plan {
     const sw_catalog *c;
-    const sw_held *held; /* what each of them holds */
+    const sw_memboxes *held; /* what each of them holds */
     uint32_t first, n;
     bool **mine; /* for each, one for each box: it writes that */
 } plan;
@@ -42,17 +42,17 @@ static void choose_full(plan *p)
             uint32_t r = b->file - p->first;
 
             if (b->file >= p->first && r < p->n)
-                p->mine[r][sw_held_find(&p->held[r], b->at) - p->held[r].boxes] = true;
+                p->mine[r][sw_memboxes_find(&p->held[r], b->at) - p->held[r].boxes] = true;
         }
     }
 }
 
 static sw_code pack_empty(const plan *p, uint32_t k, sw_buf *out, sw_status *st)
 {
-    const sw_held *h = &p->held[k];
+    const sw_memboxes *h = &p->held[k];
 
     for (size_t i = 0; i < h->n; i++) {
-        const sw_held_box *b = &h->boxes[i];
+        const sw_membox *b = &h->boxes[i];
         empty_record r = { 0, p->first + k, (uint32_t)i, 0 };
 
         if (b->begin != b->end)
@@ -151,7 +151,7 @@ static sw_code choose_empty(plan *p, const sw_comm *comm, sw_status *st)
 static int by_name(const void *a, const void *b, void *boxes)
 {
     const sw_choice *x = a, *y = b;
-    const sw_held_box *held = boxes;
+    const sw_membox *held = boxes;
     int order = strcmp(held[x->box].item->name, held[y->box].item->name);
 
     return order ? order : (x->box > y->box) - (x->box < y->box);
@@ -172,7 +172,7 @@ static int by_file(const void *a, const void *b)
 static sw_code sort_choices(const plan *p, uint32_t k, const sw_map *map, const char *map_file, sw_buf *out,
                             sw_status *st)
 {
-    const sw_held *h = &p->held[k];
+    const sw_memboxes *h = &p->held[k];
     sw_choice *choices;
     size_t n;
 
@@ -236,8 +236,8 @@ sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_ro
     return st->code;
 }
 
-sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, const sw_shards_role *role,
-                       sw_shards *s, sw_status *st)
+sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t n,
+                       const sw_shards_role *role, sw_shards *s, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
@@ -249,7 +249,7 @@ sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, 
     s->files = sw_calloc(n, sizeof *s->files, st);
     for (size_t i = 0; i < n && !st->code; i++) {
         const sw_choice *k = &choices[i];
-        const sw_held_box *b = &held->boxes[k->box];
+        const sw_membox *b = &held->boxes[k->box];
         sw_shard_name number = number_of(k, role);
         sw_shard_file *f = s->nfiles ? &s->files[s->nfiles - 1] : NULL;
 
@@ -290,7 +290,7 @@ static void release_plan(plan *p)
     free(p->mine);
 }
 
-sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
+sw_code sw_shards_choose(const sw_catalog *c, const sw_memboxes *held, uint32_t n, const sw_map *map,
                          const char *map_file, sw_buf *choices, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
@@ -322,7 +322,7 @@ static sw_code list_set(const sw_comm *comm, const sw_buf *choices, const sw_sha
     return st->code;
 }
 
-sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
+sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_memboxes *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st)
 {
     plan p = { .c = c, .held = held, .first = (uint32_t)comm->rank, .n = 1 };
@@ -415,10 +415,10 @@ static sw_code write_part(walk *k, sw_status *st)
     uint64_t i = f->first + k->s->order[f->first + k->slot];
     const sw_shard_box *b = &k->s->boxes[i];
     uint64_t n = sw_min(b->end - b->begin - k->done, k->w->buffer), at = k->data + b->begin + k->done;
-    const char *data = n ? sw_held_direct(k->s->held_boxes[i], k->done) : NULL;
+    const char *data = n ? sw_membox_direct(k->s->held_boxes[i], k->done) : NULL;
 
     if (n && !data) {
-        sw_held_copy(k->s->held_boxes[i], k->done, n, k->staging);
+        sw_membox_copy(k->s->held_boxes[i], k->done, n, k->staging);
         data = k->staging;
     }
     if (n && !sw_out_write_all(&k->out, (sw_region){ at, at + n }, data, st))

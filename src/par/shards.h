@@ -9,7 +9,7 @@
 #include "format/maps.h"
 #include "par/comm.h"
 #include "plan/catalog.h"
-#include "plan/held.h"
+#include "plan/memboxes.h"
 #include "plan/shardfile.h"
 
 typedef struct sw_shard_file {
@@ -20,11 +20,11 @@ typedef struct sw_shard_file {
 
 /* This rank's files. */
 typedef struct sw_shards {
-    const sw_held *held;
+    const sw_memboxes *held;
     sw_shard_file *files; /* by shard number, then model */
     size_t nfiles;
-    sw_shard_box *boxes;            /* file by file, each in the order of the items */
-    const sw_held_box **held_boxes; /* the same, as this rank holds them */
+    sw_shard_box *boxes;          /* file by file, each in the order of the items */
+    const sw_membox **held_boxes; /* the same, as this rank holds them */
     size_t nboxes;
     uint32_t *order; /* file by file: indices of its boxes in the order of the data */
     uint64_t bytes;  /* of all files */
@@ -45,13 +45,13 @@ typedef struct sw_choice {
  *   out   release with sw_shards_release(); empty on error
  * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header
  * that is too long), SW_ENOMEM. */
-sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_held *held, const sw_map *map,
+sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_memboxes *held, const sw_map *map,
                        const char *map_file, sw_shards *out, sw_status *st);
 
 /* Local. The same for n ranks, where one process knows what all of them hold: the choices
  * (sw_choice) of each, appended to choices[0..n).
  *   c  of sw_join_described() */
-sw_code sw_shards_choose(const sw_catalog *c, const sw_held *held, uint32_t n, const sw_map *map,
+sw_code sw_shards_choose(const sw_catalog *c, const sw_memboxes *held, uint32_t n, const sw_map *map,
                          const char *map_file, sw_buf *choices, sw_status *st);
 
 /* Whose files, and what those of all ranks have in common. */
@@ -62,8 +62,8 @@ typedef struct sw_shards_role {
 } sw_shards_role;
 
 /* Local. The files of one rank, of n choices that were made for it. */
-sw_code sw_shards_make(const sw_held *held, const sw_choice *choices, size_t n, const sw_shards_role *role,
-                       sw_shards *out, sw_status *st);
+sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t n,
+                       const sw_shards_role *role, sw_shards *out, sw_status *st);
 
 /* Local. The numbers (sw_shard_name) of these files, appended to out. */
 sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,

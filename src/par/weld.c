@@ -284,7 +284,7 @@ static sw_code prepare(welder *k, sw_status *st)
 
     if (sw_staged_open(w->staged_dir, &k->staged, st) || find_leaders(k, st) || take_memory(k, st))
         return st->code;
-    if (w->held ? sw_source_init_held(&k->source, w->o->c, w->held, w->memory.scratch, st)
+    if (w->held ? sw_source_init_memory(&k->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&k->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
     k->filler.pull = sw_pull_of(&k->source);

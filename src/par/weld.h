@@ -4,7 +4,7 @@
 
 #include "par/comm.h"
 #include "par/transport.h"
-#include "plan/held.h"
+#include "plan/memboxes.h"
 #include "plan/outputs.h"
 #include "plan/schedule.h"
 
@@ -21,7 +21,7 @@ typedef struct sw_weld {
     const sw_layout *l;
     const sw_schedule *sched; /* shared = by owner */
     const char *input_dir;
-    const sw_held *
+    const sw_memboxes *
         /* what this rank holds, in the place of input_dir; NULL = files. With several ranks:
          * shared, or no MPI */
         held;

@@ -50,12 +50,12 @@ bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
 
 /* A box as rows that lie together in the whole output. Where elements have less than a byte, rows
  * are whole bytes (sw_shard_layout_build() saw to it). */
-static void make_rows(const sw_outputs *o, uint32_t output, const uint64_t *box, sw_strip *rows)
+static void make_rows(const sw_outputs *o, uint32_t output, const uint64_t *box, sw_run *rows)
 {
     const sw_tensor *t = &o->view.tensors[output];
 
-    sw_strip_place(t->ndim, sw_tensor_shape(&o->view, t), box, box + t->ndim,
-                   sw_dtype_bits((sw_dtype)t->out_dtype), rows);
+    sw_run_place(t->ndim, sw_tensor_shape(&o->view, t), box, box + t->ndim,
+                 sw_dtype_bits((sw_dtype)t->out_dtype), rows);
 }
 
 typedef struct runs {
@@ -69,7 +69,7 @@ static bool visit_runs(void *ctx, const sw_part *part)
     const runs *v = ctx;
     sw_part run = { part->output, 0, 0, 0, NULL };
     uint64_t ignored;
-    sw_strip rows;
+    sw_run rows;
     int64_t first;
 
     if (!part->box)
@@ -78,7 +78,7 @@ static bool visit_runs(void *ctx, const sw_part *part)
     for (uint64_t done = 0; done < part->n; done += run.n) {
         uint64_t from = part->from + done, in_row = from % rows.row;
 
-        sw_strip_row(&rows, from / rows.row, &ignored, &first);
+        sw_run_row(&rows, from / rows.row, &ignored, &first);
         run.from = (uint64_t)first + in_row;
         run.n = sw_min(part->n - done, rows.row - in_row);
         run.at = part->at + done;
@@ -88,8 +88,8 @@ static bool visit_runs(void *ctx, const sw_part *part)
     return true;
 }
 
-bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                  sw_part_fn fn, void *ctx)
+bool sw_part_rows_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
+                       sw_part_fn fn, void *ctx)
 {
     runs v = { o, fn, ctx };
 
@@ -132,22 +132,22 @@ sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end
 
 typedef struct fill_ctx {
     const sw_filler *f;
-    char *to; /* where the strips of a need are counted from */
+    char *to; /* where the runs of a need are counted from */
     sw_status *st;
 } fill_ctx;
 
-static bool read_strip(void *ctx, const sw_strip *s)
+static bool read_run(void *ctx, const sw_run *s)
 {
     fill_ctx *c = ctx;
 
-    return sw_pull_strip(&c->f->pull, s, c->to, c->st) == SW_OK;
+    return sw_pull_run(&c->f->pull, s, c->to, c->st) == SW_OK;
 }
 
 static bool read_range(const fill_ctx *c, const sw_tensor *t, uint64_t from, uint64_t n, char *to)
 {
     fill_ctx inner = { c->f, to, c->st };
 
-    return sw_strips_each(c->f->o->c, t, from, n, read_strip, &inner);
+    return sw_runs_each(c->f->o->c, t, from, n, read_run, &inner);
 }
 
 static bool read_need(void *ctx, const sw_need *need)
@@ -284,14 +284,14 @@ static bool read_box(const fill_ctx *c, const sw_tensor *t, const uint64_t *offs
                      char *to)
 {
     const sw_catalog *all = c->f->o->c;
-    sw_strip_target target = { offsets, shape, NULL };
+    sw_run_target target = { offsets, shape, NULL };
     uint64_t k, end;
-    sw_strip strip;
+    sw_run run;
 
-    sw_strip_range(all, t, offsets, shape, &k, &end);
+    sw_run_range(all, t, offsets, shape, &k, &end);
     for (; k < end; k++)
-        if (sw_strip_make(all, t, k, &target, &strip) == SW_STRIP_SHARED &&
-            sw_pull_strip(&c->f->pull, &strip, to, c->st))
+        if (sw_run_make(all, t, k, &target, &run) == SW_RUN_SHARED &&
+            sw_pull_run(&c->f->pull, &run, to, c->st))
             return false;
     return true;
 }
@@ -344,7 +344,7 @@ sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t
 
 /* ---- reading ahead --------------------------------------------------------------------------- */
 
-static bool advise_strip(void *ctx, const sw_strip *s)
+static bool advise_run(void *ctx, const sw_run *s)
 {
     sw_source_advise(ctx, s->file, s->at, s->n);
     return true;
@@ -354,11 +354,11 @@ static bool advise_need(void *ctx, const sw_need *need)
 {
     const sw_filler *f = ctx;
 
-    return sw_strips_each(f->o->c, need->tensor, need->from, need->n, advise_strip, f->pull.source);
+    return sw_runs_each(f->o->c, need->tensor, need->from, need->n, advise_run, f->pull.source);
 }
 
 /* Blocks are left to the system's own reading ahead: their rows are read in order. */
-static bool advise_run(void *ctx, const sw_part *part)
+static bool advise_row(void *ctx, const sw_part *part)
 {
     sw_filler *f = ctx;
 
@@ -369,8 +369,8 @@ static bool advise_run(void *ctx, const sw_part *part)
 static bool advise_part(void *ctx, const sw_part *part)
 {
     sw_filler *f = ctx;
-    runs v = { f->o, advise_run, f };
-    sw_strip rows;
+    runs v = { f->o, advise_row, f };
+    sw_run rows;
 
     if (part->box) {
         make_rows(f->o, part->output, part->box, &rows);

@@ -24,8 +24,8 @@ bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
 
 /* The same, with parts of boxes broken down to runs of the whole output (box = NULL): as many as a
  * box has rows. */
-bool sw_runs_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                  sw_part_fn fn, void *ctx);
+bool sw_part_rows_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
+                       sw_part_fn fn, void *ctx);
 
 /* All that filling needs. */
 typedef struct sw_filler {

@@ -1,4 +1,4 @@
-/* Reading strips; see pull.h.
+/* Reading runs; see pull.h.
  *
  *   straight  rows that lie far apart in the file: a call for each
  *   skipped   rows with small gaps or none: many in one call, what lies between them goes into
@@ -43,28 +43,28 @@
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
-static const sw_strip_loop *innermost(const sw_strip *s)
+static const sw_run_loop *innermost(const sw_run *s)
 {
-    static const sw_strip_loop one = { 1, 0, 0 };
+    static const sw_run_loop one = { 1, 0, 0 };
 
     return s->nloops ? &s->loops[s->nloops - 1] : &one;
 }
 
-static sw_rows rows_of(const sw_strip *s, uint64_t count)
+static sw_rows rows_of(const sw_run *s, uint64_t count)
 {
-    const sw_strip_loop *in = innermost(s);
+    const sw_run_loop *in = innermost(s);
 
     return (sw_rows){ s->row, count, in->from, in->to };
 }
 
-void sw_pull_copy(const sw_strip *s, const char *from, char *to)
+void sw_pull_copy(const sw_run *s, const char *from, char *to)
 {
     sw_rows rows = rows_of(s, innermost(s)->count);
-    sw_strip_walk w;
+    sw_run_walk w;
     uint64_t at;
     int64_t where;
 
-    for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
+    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
         sw_rows_copy(to + where, from + (at - s->at), &rows);
 }
 
@@ -80,7 +80,7 @@ typedef struct line {
 /* Lines that are taken together: bytes [begin, end) of the file. */
 typedef struct sieve {
     const sw_pull *p;
-    const sw_strip *s;
+    const sw_run *s;
     char *to;
     int fd;
     const char *map; /* the whole file; NULL = read it */
@@ -92,7 +92,7 @@ typedef struct sieve {
     line lines[LINES];
 } sieve;
 
-static const char *file_name(const sw_pull *p, const sw_strip *s)
+static const char *file_name(const sw_pull *p, const sw_run *s)
 {
     return p->source->c->files[s->file].name;
 }
@@ -148,7 +148,7 @@ static sw_code put(sieve *v, uint64_t at, int64_t to, uint64_t count, sw_status 
 /* At most so many rows of a line are taken at once. */
 static uint64_t rows_at_once(const sieve *v)
 {
-    const sw_strip_loop *in = innermost(v->s);
+    const sw_run_loop *in = innermost(v->s);
 
     if (in->count == 1)
         return 1;
@@ -157,12 +157,12 @@ static uint64_t rows_at_once(const sieve *v)
 
 static sw_code put_all(sieve *v, sw_status *st)
 {
-    const sw_strip_loop *in = innermost(v->s);
+    const sw_run_loop *in = innermost(v->s);
     uint64_t most = rows_at_once(v), at;
-    sw_strip_walk w;
+    sw_run_walk w;
     int64_t where;
 
-    for (sw_strip_begin(&w, v->s); !v->refused && sw_strip_next(&w, v->s, &at, &where);) {
+    for (sw_run_begin(&w, v->s); !v->refused && sw_run_next(&w, v->s, &at, &where);) {
         for (uint64_t done = 0, n; done < in->count; done += n) {
             n = sw_min(most, in->count - done);
             if (put(v, at + done * in->from, where + (int64_t)done * in->to, n, st))
@@ -172,8 +172,8 @@ static sw_code put_all(sieve *v, sw_status *st)
     return empty(v, st);
 }
 
-/* All but the lines: they are more than a short strip itself. */
-static void sieve_begin(sieve *v, const sw_pull *p, const sw_strip *s, char *to, int fd)
+/* All but the lines: they are more than a short run itself. */
+static void sieve_begin(sieve *v, const sw_pull *p, const sw_run *s, char *to, int fd)
 {
     v->p = p;
     v->s = s;
@@ -187,7 +187,7 @@ static void sieve_begin(sieve *v, const sw_pull *p, const sw_strip *s, char *to,
     v->nlines = 0;
 }
 
-static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+static sw_code pull_sieved(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
     sieve v;
 
@@ -196,7 +196,7 @@ static sw_code pull_sieved(const sw_pull *p, const sw_strip *s, char *to, int fd
 }
 
 /* False when nothing came of it. */
-static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+static bool pull_mapped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
     sieve v;
 
@@ -214,7 +214,7 @@ static bool pull_mapped(const sw_pull *p, const sw_strip *s, char *to, int fd, s
 /* Vectors of one call. */
 typedef struct call {
     const sw_pull *p;
-    const sw_strip *s;
+    const sw_run *s;
     int fd, n;
     uint64_t begin, end; /* of the file */
     struct iovec v[VECTORS];
@@ -247,11 +247,11 @@ static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
     return SW_OK;
 }
 
-static sw_code pull_skipped(const sw_pull *p, const sw_strip *s, char *to, int fd, sw_status *st)
+static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    call c; /* its vectors are not set: they are more than a short strip itself */
-    const sw_strip_loop *in = innermost(s);
-    sw_strip_walk w;
+    call c; /* its vectors are not set: they are more than a short run itself */
+    const sw_run_loop *in = innermost(s);
+    sw_run_walk w;
     uint64_t at;
     int64_t where;
 
@@ -260,7 +260,7 @@ static sw_code pull_skipped(const sw_pull *p, const sw_strip *s, char *to, int f
     c.fd = fd;
     c.n = 0;
     c.begin = c.end = 0;
-    for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
+    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
         for (uint64_t i = 0; i < in->count; i++)
             if (add_row(&c, at + i * in->from, to + where + (int64_t)i * in->to, st))
                 return st->code;
@@ -270,7 +270,7 @@ static sw_code pull_skipped(const sw_pull *p, const sw_strip *s, char *to, int f
 /* ---- which ----------------------------------------------------------------------------------- */
 
 /* Do the rows lie one after the other in the file? */
-static bool is_run(const sw_strip *s)
+static bool is_run(const sw_run *s)
 {
     uint64_t run = s->row;
 
@@ -283,7 +283,7 @@ static bool is_run(const sw_strip *s)
 }
 
 /* Where the pages come from a disk, gaps are read as well as rows. */
-static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
+static bool is_for_mapping(const sw_pull *p, const sw_run *s)
 {
     uint64_t gap = innermost(s)->from - s->row;
 
@@ -293,14 +293,14 @@ static bool is_for_mapping(const sw_pull *p, const sw_strip *s)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* Of a strip that lies together in the source. What lies together in memory too is copied from
+/* Of a run that lies together in the source. What lies together in memory too is copied from
  * there; short rows that do not are put together first. */
-static void copy_held(const sw_pull *p, const sw_strip *s, char *to)
+static void copy_held(const sw_pull *p, const sw_run *s, char *to)
 {
-    const sw_held_box *b = sw_held_find(p->source->held, s->at);
-    const char *direct = sw_held_direct(b, s->at - b->begin);
-    const sw_strip_loop *in = innermost(s);
-    sw_strip_walk w;
+    const sw_membox *b = sw_memboxes_find(p->source->held, s->at);
+    const char *direct = sw_membox_direct(b, s->at - b->begin);
+    const sw_run_loop *in = innermost(s);
+    sw_run_walk w;
     uint64_t at, n;
     int64_t where;
 
@@ -308,14 +308,14 @@ static void copy_held(const sw_pull *p, const sw_strip *s, char *to)
         sw_pull_copy(s, direct, to);
         return;
     }
-    for (sw_strip_begin(&w, s); sw_strip_next(&w, s, &at, &where);)
+    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
         for (uint64_t i = 0; i < in->count; i += n) {
             sw_rows rows = { s->row, sw_min(sw_max(p->room / s->row, 1), in->count - i), s->row, in->to };
             char *first = to + where + (int64_t)i * in->to;
             bool alone = rows.count == 1;
 
             n = rows.count;
-            sw_held_copy(b, at + i * s->row - b->begin, n * s->row, alone ? first : p->scratch);
+            sw_membox_copy(b, at + i * s->row - b->begin, n * s->row, alone ? first : p->scratch);
             if (!alone)
                 sw_rows_copy(first, p->scratch, &rows);
         }
@@ -331,12 +331,12 @@ sw_pull sw_pull_of(sw_source *source)
 sw_code sw_pull_bytes(const sw_pull *p, uint32_t file, uint64_t at, uint64_t n, char *to, sw_status *st)
 {
     struct iovec all = { to, (size_t)n };
-    const sw_held_box *b;
+    const sw_membox *b;
     int fd;
 
     if (p->source->held) {
-        b = sw_held_find(p->source->held, at);
-        sw_held_copy(b, at - b->begin, n, to);
+        b = sw_memboxes_find(p->source->held, at);
+        sw_membox_copy(b, at - b->begin, n, to);
         return SW_OK;
     }
     if (sw_source_fd(p->source, file, &fd, st))
@@ -344,7 +344,7 @@ sw_code sw_pull_bytes(const sw_pull *p, uint32_t file, uint64_t at, uint64_t n, 
     return sw_source_read_vectors(fd, p->source->c->files[file].name, &all, 1, at, st);
 }
 
-sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *st)
+sw_code sw_pull_run(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
 {
     int fd;
 

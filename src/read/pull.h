@@ -1,8 +1,8 @@
-/* Strips from files, or from boxes in memory, into memory. */
+/* Runs from files, or from boxes in memory, into memory. */
 #ifndef SW_READ_PULL_H
 #define SW_READ_PULL_H
 
-#include "plan/strips.h"
+#include "plan/runs.h"
 #include "read/mapped.h"
 #include "read/source.h"
 
@@ -20,16 +20,16 @@ typedef struct sw_pull {
 /* Local. What reads with the scratch memory of a source itself. */
 sw_pull sw_pull_of(sw_source *source);
 
-/* Local. Read a strip: its first byte goes to to + strip->to. The file is read forwards, each row
+/* Local. Read a run: its first byte goes to to + run->to. The file is read forwards, each row
  * once.
  * Errors: SW_EINPUT for a file that has become another or shorter, SW_EIO. */
-sw_code sw_pull_strip(const sw_pull *p, const sw_strip *s, char *to, sw_status *st);
+sw_code sw_pull_run(const sw_pull *p, const sw_run *s, char *to, sw_status *st);
 
 /* Local. Read n bytes of a file, or of what is held, that lie together. Errors as above. */
 sw_code sw_pull_bytes(const sw_pull *p, uint32_t file, uint64_t at, uint64_t n, char *to, sw_status *st);
 
-/* Local. Copy rows that lie in memory at from as they would lie in a file (strip->at is not looked
+/* Local. Copy rows that lie in memory at from as they would lie in a file (run->at is not looked
  * at) to where they belong. */
-void sw_pull_copy(const sw_strip *s, const char *from, char *to);
+void sw_pull_copy(const sw_run *s, const char *from, char *to);
 
 #endif

@@ -52,7 +52,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* What a want shares with a source box, or all of it; false when nothing. */
-static bool shared_box(const sw_catalog *c, const sw_want *w, uint64_t box, part_box *out)
+static bool shared_box(const sw_catalog *c, const sw_request *w, uint64_t box, part_box *out)
 {
     for (unsigned d = 0; d < w->ndim; d++) {
         uint64_t lo = w->offsets[d], hi = lo + w->shape[d];
@@ -72,7 +72,7 @@ static bool shared_box(const sw_catalog *c, const sw_want *w, uint64_t box, part
 }
 
 /* How a shared box is cut. Of dtypes narrower than a byte nobody knows where they may be. */
-static void cut(const sw_want *w, const part_box *box, sw_chunks *out)
+static void cut(const sw_request *w, const part_box *box, sw_chunks *out)
 {
     unsigned bits = sw_dtype_bits(w->to);
 
@@ -80,33 +80,33 @@ static void cut(const sw_want *w, const part_box *box, sw_chunks *out)
 }
 
 /* The box of saved elements behind a part: its own, but for MXFP4. */
-static void saved_box(const sw_want *w, const part_box *part, part_box *out)
+static void saved_box(const sw_request *w, const part_box *part, part_box *out)
 {
     if (w->op == SW_OP_MXFP4)
-        sw_want_blocks(part->offsets, part->shape, out->offsets, out->shape);
+        sw_request_blocks(part->offsets, part->shape, out->offsets, out->shape);
     else
         *out = *part;
 }
 
 /* Where a part of a want that takes from several source boxes begins. */
-static void first_place(const sw_catalog *c, const sw_want *w, const part_box *part, task *t)
+static void first_place(const sw_catalog *c, const sw_request *w, const part_box *part, task *t)
 {
     uint64_t first, end;
     part_box saved;
-    sw_strip strip;
-    sw_strip_target target = { saved.offsets, saved.shape, NULL };
+    sw_run run;
+    sw_run_target target = { saved.offsets, saved.shape, NULL };
 
     saved_box(w, part, &saved);
-    sw_strip_range(c, w->tensor, saved.offsets, saved.shape, &first, &end);
-    while (first < end && sw_strip_make(c, w->tensor, first, &target, &strip) == SW_STRIP_NONE)
+    sw_run_range(c, w->tensor, saved.offsets, saved.shape, &first, &end);
+    while (first < end && sw_run_make(c, w->tensor, first, &target, &run) == SW_RUN_NONE)
         first++;
     if (first < end) {
-        t->file = strip.file;
-        t->at = strip.at;
+        t->file = run.file;
+        t->at = run.at;
     }
 }
 
-static sw_code uneven(const sw_want *w, sw_status *st)
+static sw_code uneven(const sw_request *w, sw_status *st)
 {
     return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name,
                    "the box does not begin and end on whole bytes of %s in every row",
@@ -116,11 +116,11 @@ static sw_code uneven(const sw_want *w, sw_status *st)
 /* The tasks of one source box. */
 static sw_code add_tasks(const sw_reader *r, task_list *list, uint64_t want, uint64_t box, sw_status *st)
 {
-    const sw_want *w = &r->wants[want];
+    const sw_request *w = &r->wants[want];
     part_box shared, part;
     sw_chunks chunks;
-    sw_strip strip;
-    sw_strip_target target = { part.offsets, part.shape, w->strides };
+    sw_run run;
+    sw_run_target target = { part.offsets, part.shape, w->strides };
 
     if (!shared_box(r->c, w, box, &shared))
         return SW_OK;
@@ -134,42 +134,42 @@ static sw_code add_tasks(const sw_reader *r, task_list *list, uint64_t want, uin
         sw_chunks_get(&chunks, i, part.offsets, part.shape);
         if (box == SW_ANY_BOX) {
             first_place(r->c, w, &part, t);
-        } else if (sw_strip_make(r->c, w->tensor, box, &target, &strip) == SW_STRIP_UNEVEN) {
+        } else if (sw_run_make(r->c, w->tensor, box, &target, &run) == SW_RUN_UNEVEN) {
             return uneven(w, st);
         } else {
-            t->file = strip.file;
-            t->at = strip.at;
+            t->file = run.file;
+            t->at = run.at;
         }
     }
     return SW_OK;
 }
 
 /* In one file of several, what other files hold is not missed until somebody wants it. */
-static sw_code check_held(const sw_catalog *c, const sw_want *w, const sw_tensor *t, const part_box *box,
+static sw_code check_held(const sw_catalog *c, const sw_request *w, const sw_tensor *t, const part_box *box,
                           sw_status *st)
 {
-    sw_strip_target target = { box->offsets, box->shape, NULL };
+    sw_run_target target = { box->offsets, box->shape, NULL };
     uint64_t first, end, bits = sw_dtype_bits((sw_dtype)t->dtype);
-    sw_strip strip;
+    sw_run run;
 
     if (!c->part || w->bytes == 0)
         return SW_OK;
     for (unsigned d = 0; d < t->ndim; d++)
         bits *= box->shape[d];
-    sw_strip_range(c, t, box->offsets, box->shape, &first, &end);
+    sw_run_range(c, t, box->offsets, box->shape, &first, &end);
     for (; first < end; first++) {
-        sw_strip_kind kind = sw_strip_make(c, t, first, &target, &strip);
+        sw_run_kind kind = sw_run_make(c, t, first, &target, &run);
 
-        if (kind == SW_STRIP_UNEVEN)
+        if (kind == SW_RUN_UNEVEN)
             return SW_OK; /* its task will tell */
-        bits -= kind == SW_STRIP_SHARED ? strip.n * 8 : 0;
+        bits -= kind == SW_RUN_SHARED ? run.n * 8 : 0;
     }
     if (bits)
         return sw_fail(st, SW_EINPUT, c->files[0].name, t->name, "parts of the box are not in this file");
     return SW_OK;
 }
 
-static sw_code check_want_held(const sw_catalog *c, const sw_want *w, sw_status *st)
+static sw_code check_want_held(const sw_catalog *c, const sw_request *w, sw_status *st)
 {
     part_box wanted, box;
 
@@ -190,7 +190,7 @@ static sw_code check_want_held(const sw_catalog *c, const sw_want *w, sw_status 
 static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
 {
     for (size_t i = 0; i < r->nwants && !st->code; i++) {
-        const sw_want *w = &r->wants[i];
+        const sw_request *w = &r->wants[i];
         uint64_t box, end;
 
         if (w->bytes == 0 || check_want_held(r->c, w, st))
@@ -199,7 +199,7 @@ static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
             add_tasks(r, list, i, SW_ANY_BOX, st);
             continue;
         }
-        sw_strip_range(r->c, w->tensor, w->offsets, w->shape, &box, &end);
+        sw_run_range(r->c, w->tensor, w->offsets, w->shape, &box, &end);
         for (; box < end && !st->code; box++)
             add_tasks(r, list, i, box, st);
     }
@@ -232,16 +232,16 @@ typedef struct worker {
 static sw_code copy_part(const sw_reader *r, const sw_pull *pull, const task *t, const part_box *part,
                          sw_status *st)
 {
-    const sw_want *w = &r->wants[t->want];
-    sw_strip_target target = { part->offsets, part->shape, w->strides };
+    const sw_request *w = &r->wants[t->want];
+    sw_run_target target = { part->offsets, part->shape, w->strides };
     int64_t bits = 0;
-    sw_strip strip;
+    sw_run run;
 
     for (unsigned d = 0; d < w->ndim; d++)
         bits += (int64_t)(part->offsets[d] - w->offsets[d]) * w->strides[d];
-    sw_strip_make(r->c, w->tensor, t->box, &target, &strip);
-    strip.to += bits / 8;
-    return sw_pull_strip(pull, &strip, w->data, st);
+    sw_run_make(r->c, w->tensor, t->box, &target, &run);
+    run.to += bits / 8;
+    return sw_pull_run(pull, &run, w->data, st);
 }
 
 /* Errors of files do not know what was read. */
@@ -257,7 +257,7 @@ static void name_tensor(sw_status *st, const char *name)
 static sw_code do_task(worker *k, const task *t)
 {
     const sw_reader *r = k->crew->r;
-    const sw_want *w = &r->wants[t->want];
+    const sw_request *w = &r->wants[t->want];
     bool copy = w->op == SW_OP_COPY;
     uint64_t sieve = copy ? r->buffer_size : sw_round_up(r->buffer_size / 4, 16);
     sw_pull pull = { &k->source, k->memory, sieve, &k->mapped, copy };

@@ -2,13 +2,13 @@
 #ifndef SW_READ_READER_H
 #define SW_READ_READER_H
 
-#include "plan/wants.h"
+#include "plan/requests.h"
 
 /* All borrowed. */
 typedef struct sw_reader {
     const sw_catalog *c;
     const char *dir; /* where its files are */
-    const sw_want *wants;
+    const sw_request *wants;
     size_t nwants;
     unsigned threads;           /* at least 1 */
     uint64_t buffer_size;       /* bytes for each, at least SW_BUFFER_SIZE_MIN */

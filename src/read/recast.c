@@ -8,7 +8,7 @@
 /* A chunk: a box, its numbers as they were saved, and where its results go, packed. */
 typedef struct chunk {
     const sw_recast *r;
-    const sw_want *w;
+    const sw_request *w;
     uint64_t box;
     uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS];
     uint64_t elements;
@@ -19,7 +19,7 @@ typedef struct chunk {
 /* Scratch memory that one element needs besides its result: as saved, and its share of scales, once
  * as saved and once as F32: where the shorter side of a block is m, n elements lie in at most 2n /
  * m + 6 blocks. Of MXFP4, a value may be the only one that is wanted of its block. */
-static uint64_t input_of_element(const sw_catalog *c, const sw_want *w)
+static uint64_t input_of_element(const sw_catalog *c, const sw_request *w)
 {
     uint64_t size = sw_dtype_bits((sw_dtype)w->tensor->dtype) / 8, least, scale;
 
@@ -40,15 +40,15 @@ static uint64_t input_of_element(const sw_catalog *c, const sw_want *w)
 static sw_code gather(const chunk *k, const sw_tensor *t, uint64_t box, const uint64_t *offsets,
                       const uint64_t *shape, char *to, sw_status *st)
 {
-    sw_strip_target target = { offsets, shape, NULL };
+    sw_run_target target = { offsets, shape, NULL };
     uint64_t first = box, end = box + 1;
-    sw_strip strip;
+    sw_run run;
 
     if (box == SW_ANY_BOX)
-        sw_strip_range(k->r->c, t, offsets, shape, &first, &end);
+        sw_run_range(k->r->c, t, offsets, shape, &first, &end);
     for (uint64_t i = first; i < end && !st->code; i++)
-        if (sw_strip_make(k->r->c, t, i, &target, &strip) == SW_STRIP_SHARED)
-            sw_pull_strip(k->r->pull, &strip, to, st);
+        if (sw_run_make(k->r->c, t, i, &target, &run) == SW_RUN_SHARED)
+            sw_pull_run(k->r->pull, &run, to, st);
     return st->code;
 }
 
@@ -57,7 +57,7 @@ static sw_code gather(const chunk *k, const sw_tensor *t, uint64_t box, const ui
 /* Weights, then the scales of their blocks as F32, then as saved. */
 static sw_code make_scaled(const chunk *k, char *to, sw_status *st)
 {
-    const sw_want *w = k->w;
+    const sw_request *w = k->w;
     const uint64_t *at = k->offsets, *n = k->shape, *block = k->r->c->block;
     uint64_t first[2], blocks[2];
     uint64_t in_size = sw_dtype_bits((sw_dtype)w->tensor->dtype) / 8, out_size = sw_dtype_bits(w->to) / 8;
@@ -111,11 +111,11 @@ static void make_mxfp4_row(const char *blocks, const char *scales, uint64_t begi
 /* Blocks, then their scales. */
 static sw_code make_mxfp4(const chunk *k, char *to, sw_status *st)
 {
-    const sw_want *w = k->w;
+    const sw_request *w = k->w;
     uint64_t offsets[4], shape[4], rows, begin, columns = k->shape[2];
     char *scales;
 
-    sw_want_blocks(k->offsets, k->shape, offsets, shape);
+    sw_request_blocks(k->offsets, k->shape, offsets, shape);
     rows = shape[0] * shape[1];
     begin = k->offsets[2] - offsets[2] * SW_MXFP4_BLOCK;
     scales = k->input + rows * shape[2] * SW_MXFP4_BYTES;
@@ -157,23 +157,23 @@ static char *place(const chunk *k)
 /* Straight into place where that is one run; else into scratch memory first. */
 static sw_code deliver(chunk *k, sw_status *st)
 {
-    const sw_want *w = k->w;
+    const sw_request *w = k->w;
     char *packed = k->r->memory;
-    sw_strip strip;
+    sw_run run;
 
     k->elements = 1;
     for (unsigned d = 0; d < w->ndim; d++)
         k->elements *= k->shape[d];
-    sw_strip_scatter(w->ndim, k->shape, sw_dtype_bits(w->to), w->strides, &strip);
-    if (strip.nloops == 0)
+    sw_run_scatter(w->ndim, k->shape, sw_dtype_bits(w->to), w->strides, &run);
+    if (run.nloops == 0)
         return make(k, place(k), st);
-    k->input = packed + sw_round_up(strip.n, sizeof(double));
+    k->input = packed + sw_round_up(run.n, sizeof(double));
     if (!make(k, packed, st))
-        sw_pull_copy(&strip, packed, place(k));
+        sw_pull_copy(&run, packed, place(k));
     return st->code;
 }
 
-sw_code sw_recast_box(const sw_recast *r, const sw_want *w, uint64_t box, const uint64_t *offsets,
+sw_code sw_recast_box(const sw_recast *r, const sw_request *w, uint64_t box, const uint64_t *offsets,
                       const uint64_t *shape, sw_status *st)
 {
     uint64_t each = input_of_element(r->c, w) + sw_dtype_bits(w->to) / 8;

@@ -3,7 +3,7 @@
 #ifndef SW_READ_RECAST_H
 #define SW_READ_RECAST_H
 
-#include "plan/wants.h"
+#include "plan/requests.h"
 #include "read/pull.h"
 
 #define SW_ANY_BOX UINT64_MAX
@@ -19,8 +19,8 @@ typedef struct sw_recast {
 
 /* Local. Part of a want, which is no copy: a box that lies in the want's.
  *   box  the one source box that holds all of it, or SW_ANY_BOX
- * Errors: as sw_pull_strip(). */
-sw_code sw_recast_box(const sw_recast *r, const sw_want *w, uint64_t box, const uint64_t *offsets,
+ * Errors: as sw_pull_run(). */
+sw_code sw_recast_box(const sw_recast *r, const sw_request *w, uint64_t box, const uint64_t *offsets,
                       const uint64_t *shape, sw_status *st);
 
 #endif

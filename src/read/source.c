@@ -39,8 +39,8 @@ sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint6
     return st->code;
 }
 
-sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
-                            sw_status *st)
+sw_code sw_source_init_memory(sw_source *s, const sw_catalog *c, const sw_memboxes *held,
+                              uint64_t scratch_size, sw_status *st)
 {
     *s = (sw_source){ .c = c, .held = held, .scratch_size = scratch_size };
     s->scratch = sw_calloc(scratch_size, 1, st);

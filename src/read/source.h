@@ -6,15 +6,15 @@
 #include <sys/uio.h>
 
 #include "plan/catalog.h"
-#include "plan/held.h"
+#include "plan/memboxes.h"
 
 typedef struct sw_source {
     const sw_catalog *c;
-    const char *dir;     /* INPUT_DIR */
-    const sw_held *held; /* NULL = files */
-    int *fds;            /* one a file, -1 = not open */
-    bool *changed;       /* one a file: it was another when it was closed again */
-    uint32_t *open;      /* a ring of the files that are open, oldest first */
+    const char *dir;         /* INPUT_DIR */
+    const sw_memboxes *held; /* NULL = files */
+    int *fds;                /* one a file, -1 = not open */
+    bool *changed;           /* one a file: it was another when it was closed again */
+    uint32_t *open;          /* a ring of the files that are open, oldest first */
     uint32_t max_open, nopen, first;
     char *scratch; /* for rows that are too short to be read one by one */
     uint64_t scratch_size;
@@ -24,9 +24,9 @@ typedef struct sw_source {
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
                        sw_status *st);
 
-/* Local. The same of memory: then strips must be this rank's own, and reading them cannot fail. */
-sw_code sw_source_init_held(sw_source *s, const sw_catalog *c, const sw_held *held, uint64_t scratch_size,
-                            sw_status *st);
+/* Local. The same of memory: then runs must be this rank's own, and reading them cannot fail. */
+sw_code sw_source_init_memory(sw_source *s, const sw_catalog *c, const sw_memboxes *held,
+                              uint64_t scratch_size, sw_status *st);
 
 /* Local. The descriptor of a file, which is opened, and checked, when it is not open. It is good
  * until the next call. Errors: SW_EINPUT for a file that was changed since its header was read,

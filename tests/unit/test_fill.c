@@ -78,14 +78,14 @@ static void check_band(world *w, uint32_t f, uint64_t begin, uint64_t end, uint6
     w->covered = w->calls = 0;
     w->n = end - begin;
     w->limit = UINT64_MAX;
-    assert_true(sw_runs_each(&w->o, &w->l, f, begin, end, take, w));
+    assert_true(sw_part_rows_each(&w->o, &w->l, f, begin, end, take, w));
     assert_int_equal(w->covered, end > lo ? end - lo : 0);
     if (end > lo && memcmp(w->band + (lo - begin), w->file + (lo - data), end - lo) != 0)
         fail_msg("seed %d: bytes %d to %d of file %d", (int)seed, (int)begin, (int)end, (int)f);
     if (w->calls > 1) {
         w->limit = w->calls - 1;
         w->calls = 0;
-        assert_false(sw_runs_each(&w->o, &w->l, f, begin, end, take, w));
+        assert_false(sw_part_rows_each(&w->o, &w->l, f, begin, end, take, w));
         assert_int_equal(w->calls, w->limit);
     }
 }
@@ -213,7 +213,7 @@ static void test_number_of_runs(void **state)
         w->n = w->l.files[0].size;
         w->calls = 0;
         w->limit = UINT64_MAX;
-        assert_true(sw_runs_each(&w->o, &w->l, 0, 0, w->n, take, w));
+        assert_true(sw_part_rows_each(&w->o, &w->l, 0, 0, w->n, take, w));
         assert_int_equal(w->calls, cases[i].runs);
         release(w);
     }

@@ -2,7 +2,7 @@
  * to its place, and none beside it. */
 #include "plan_help.h"
 
-#include "plan/strips.h"
+#include "plan/runs.h"
 
 #define FILES 8
 #define ROOM (1 << 16)
@@ -120,14 +120,14 @@ static void choose_strides(world *w, uint64_t *seed)
     assert_true(step <= ROOM);
 }
 
-static uint64_t copy_strip(const world *w, const sw_strip *s)
+static uint64_t copy_run(const world *w, const sw_run *s)
 {
-    sw_strip_loop one = { 1, 0, 0 }, in = s->nloops ? s->loops[s->nloops - 1] : one;
+    sw_run_loop one = { 1, 0, 0 }, in = s->nloops ? s->loops[s->nloops - 1] : one;
     uint64_t at, n = 0, last = 0;
-    sw_strip_walk walk;
+    sw_run_walk walk;
     int64_t to;
 
-    for (sw_strip_begin(&walk, s); sw_strip_next(&walk, s, &at, &to);) {
+    for (sw_run_begin(&walk, s); sw_run_next(&walk, s, &at, &to);) {
         for (uint64_t i = 0; i < in.count; i++, n += s->row) {
             assert_true(n == 0 || at + i * in.from >= last);
             last = at + i * in.from + s->row;
@@ -160,20 +160,20 @@ static void check_memory(world *w, uint64_t seed)
             fail_msg("seed %d: byte %d was touched", (int)seed, (int)i);
 }
 
-/* All source boxes; the others than sw_strip_range() says share nothing. */
+/* All source boxes; the others than sw_run_range() says share nothing. */
 static uint64_t copy_box(const world *w, const int64_t *strides)
 {
-    sw_strip_target target = { w->offsets, w->shape, strides };
+    sw_run_target target = { w->offsets, w->shape, strides };
     uint64_t first, end, n = 0;
-    sw_strip s;
+    sw_run s;
 
-    sw_strip_range(&w->c, w->t, w->offsets, w->shape, &first, &end);
+    sw_run_range(&w->c, w->t, w->offsets, w->shape, &first, &end);
     for (uint64_t k = 0; k < w->t->nboxes; k++) {
-        sw_strip_kind kind = sw_strip_make(&w->c, w->t, k, &target, &s);
+        sw_run_kind kind = sw_run_make(&w->c, w->t, k, &target, &s);
 
-        assert_int_not_equal(kind, SW_STRIP_UNEVEN);
-        assert_true(kind == SW_STRIP_NONE || (k >= first && k < end));
-        n += kind == SW_STRIP_SHARED ? copy_strip(w, &s) : 0;
+        assert_int_not_equal(kind, SW_RUN_UNEVEN);
+        assert_true(kind == SW_RUN_NONE || (k >= first && k < end));
+        n += kind == SW_RUN_SHARED ? copy_run(w, &s) : 0;
     }
     return n;
 }
@@ -197,12 +197,12 @@ static void check_box(world *w, uint64_t *seed, uint64_t name)
     check_memory(w, name);
 }
 
-/* A packed box in memory to strides: what sw_strip_make() does from a file. */
+/* A packed box in memory to strides: what sw_run_make() does from a file. */
 static void check_scatter(world *w, uint64_t *seed, uint64_t name)
 {
     uint64_t index[4], n;
     int64_t bits[4];
-    sw_strip s;
+    sw_run s;
 
     choose_box(w, seed);
     choose_strides(w, seed);
@@ -214,9 +214,8 @@ static void check_scatter(world *w, uint64_t *seed, uint64_t name)
     }
     for (unsigned d = 0; d < w->t->ndim; d++)
         bits[d] = w->strides[d] * 8;
-    assert_int_equal(sw_strip_scatter(w->t->ndim, w->shape, 8 * (unsigned)w->esize, bits, &s),
-                     SW_STRIP_SHARED);
-    assert_int_equal(copy_strip(w, &s), n * w->esize);
+    assert_int_equal(sw_run_scatter(w->t->ndim, w->shape, 8 * (unsigned)w->esize, bits, &s), SW_RUN_SHARED);
+    assert_int_equal(copy_run(w, &s), n * w->esize);
     check_memory(w, name);
 }
 
@@ -247,7 +246,7 @@ static void test_random_boxes(void **state)
 
 static void test_joined(void **state)
 {
-    /* Rows over two files; asked for: offsets, shape; the strip of file 1 */
+    /* Rows over two files; asked for: offsets, shape; the run of file 1 */
     static const struct {
         uint64_t offsets[3], shape[3];
         int64_t strides[3]; /* bytes; 0 = packed */
@@ -276,10 +275,10 @@ static void test_joined(void **state)
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int64_t bits[3] = { cases[i].strides[0] * 8, cases[i].strides[1] * 8, cases[i].strides[2] * 8 };
-        sw_strip_target target = { cases[i].offsets, cases[i].shape, bits[0] ? bits : NULL };
-        sw_strip s;
+        sw_run_target target = { cases[i].offsets, cases[i].shape, bits[0] ? bits : NULL };
+        sw_run s;
 
-        assert_int_equal(sw_strip_make(&c, c.tensors, 1, &target, &s), SW_STRIP_SHARED);
+        assert_int_equal(sw_run_make(&c, c.tensors, 1, &target, &s), SW_RUN_SHARED);
         assert_int_equal(s.file, 1);
         assert_int_equal(s.at - c.boxes[1].at, cases[i].at);
         assert_int_equal(s.row, cases[i].row);
@@ -301,43 +300,43 @@ static void test_narrow(void **state)
     static const struct {
         sw_dtype dtype;
         uint64_t whole[2], offsets[2], shape[2];
-        sw_strip_kind kind;
+        sw_run_kind kind;
         uint64_t at, row, n;
     } cases[] = {
-        { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 6 }, SW_STRIP_SHARED, 0, 12, 12 },
-        { SW_F4, { 4, 6 }, { 1, 0 }, { 2, 6 }, SW_STRIP_SHARED, 3, 6, 6 },
-        { SW_F4, { 4, 6 }, { 0, 2 }, { 4, 2 }, SW_STRIP_SHARED, 1, 1, 4 },
+        { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 6 }, SW_RUN_SHARED, 0, 12, 12 },
+        { SW_F4, { 4, 6 }, { 1, 0 }, { 2, 6 }, SW_RUN_SHARED, 3, 6, 6 },
+        { SW_F4, { 4, 6 }, { 0, 2 }, { 4, 2 }, SW_RUN_SHARED, 1, 1, 4 },
         /* begins within a byte */
-        { SW_F4, { 4, 6 }, { 0, 1 }, { 4, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
-        { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 3 }, SW_STRIP_UNEVEN, 0, 0, 0 }, /* ends within one */
+        { SW_F4, { 4, 6 }, { 0, 1 }, { 4, 2 }, SW_RUN_UNEVEN, 0, 0, 0 },
+        { SW_F4, { 4, 6 }, { 0, 0 }, { 4, 3 }, SW_RUN_UNEVEN, 0, 0, 0 }, /* ends within one */
         { SW_F4,
           { 2, 3 },
           { 0, 0 },
           { 2, 3 },
-          SW_STRIP_SHARED,
+          SW_RUN_SHARED,
           0,
           3,
           3 }, /* its row is 12 bits, but it is whole */
-        { SW_F4, { 4, 3 }, { 2, 0 }, { 2, 3 }, SW_STRIP_SHARED, 3, 3, 3 },
-        { SW_F4, { 4, 3 }, { 1, 0 }, { 2, 3 }, SW_STRIP_UNEVEN, 0, 0, 0 },
+        { SW_F4, { 4, 3 }, { 2, 0 }, { 2, 3 }, SW_RUN_SHARED, 3, 3, 3 },
+        { SW_F4, { 4, 3 }, { 1, 0 }, { 2, 3 }, SW_RUN_UNEVEN, 0, 0, 0 },
         /* rows begin within bytes */
-        { SW_F4, { 4, 3 }, { 0, 0 }, { 2, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
-        { SW_F6_E2M3, { 2, 8 }, { 0, 4 }, { 2, 4 }, SW_STRIP_SHARED, 3, 3, 6 },
-        { SW_F6_E2M3, { 2, 8 }, { 0, 0 }, { 2, 2 }, SW_STRIP_UNEVEN, 0, 0, 0 },
+        { SW_F4, { 4, 3 }, { 0, 0 }, { 2, 2 }, SW_RUN_UNEVEN, 0, 0, 0 },
+        { SW_F6_E2M3, { 2, 8 }, { 0, 4 }, { 2, 4 }, SW_RUN_SHARED, 3, 3, 6 },
+        { SW_F6_E2M3, { 2, 8 }, { 0, 0 }, { 2, 2 }, SW_RUN_UNEVEN, 0, 0, 0 },
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         test_box box = { "t", 0, cases[i].dtype, 2, { 0 }, { cases[i].whole[0], cases[i].whole[1] } };
-        sw_strip_target target = { cases[i].offsets, cases[i].shape, NULL };
+        sw_run_target target = { cases[i].offsets, cases[i].shape, NULL };
         sw_status st = SW_STATUS_INIT;
         sw_catalog c;
-        sw_strip s;
+        sw_run s;
 
         assert_int_equal(test_catalog(&box, 1, 1, 1, &c, &st), SW_OK);
-        if (sw_strip_make(&c, c.tensors, 0, &target, &s) != cases[i].kind)
+        if (sw_run_make(&c, c.tensors, 0, &target, &s) != cases[i].kind)
             fail_msg("case %d", (int)i);
-        if (cases[i].kind == SW_STRIP_SHARED) {
+        if (cases[i].kind == SW_RUN_SHARED) {
             assert_int_equal(s.at - c.boxes[0].at, cases[i].at);
             assert_int_equal(s.row, cases[i].row);
             assert_int_equal(s.n, cases[i].n);
@@ -354,15 +353,15 @@ static void test_large(void **state)
         { "t", 0, SW_F32, 2, { 0, 0 }, { rows, 1 } },
         { "t", 1, SW_F32, 2, { 0, 1 }, { rows, 2 } },
     };
-    sw_strip_target target = { offsets, shape, NULL };
+    sw_run_target target = { offsets, shape, NULL };
     sw_status st = SW_STATUS_INIT;
     sw_catalog c;
-    sw_strip s;
+    sw_run s;
 
     (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
-    assert_int_equal(sw_strip_make(&c, c.tensors, 0, &target, &s), SW_STRIP_NONE);
-    assert_int_equal(sw_strip_make(&c, c.tensors, 1, &target, &s), SW_STRIP_SHARED);
+    assert_int_equal(sw_run_make(&c, c.tensors, 0, &target, &s), SW_RUN_NONE);
+    assert_int_equal(sw_run_make(&c, c.tensors, 1, &target, &s), SW_RUN_SHARED);
     assert_int_equal(s.at - c.boxes[1].at, (rows - 6) * 8 + 4);
     assert_int_equal(s.n, 24);
     sw_catalog_release(&c);

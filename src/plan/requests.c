@@ -1,5 +1,5 @@
-/* Requests of the reader, checked; see wants.h. */
-#include "plan/wants.h"
+/* Requests of the reader, checked; see requests.h. */
+#include "plan/requests.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "base/num.h"
 #include "format/names.h"
 #include "plan/dims.h"
-#include "plan/strips.h"
+#include "plan/runs.h"
 
 #define REACH_MAX (UINT64_C(1) << 59) /* bytes that strides may span: bits fit in an int64_t */
 
@@ -24,7 +24,7 @@ static sw_code check_sound(const sw_tensor *t, sw_status *st)
                                : "");
 }
 
-static sw_code cannot_become(const sw_want *w, sw_status *st)
+static sw_code cannot_become(const sw_request *w, sw_status *st)
 {
     const sw_tensor *t = w->tensor;
     bool lacks = !t->scale && ((sw_is_fp8(t) && sw_name_ends_with(t->name, SW_END_WEIGHT)) ||
@@ -38,7 +38,7 @@ static sw_code cannot_become(const sw_want *w, sw_status *st)
 }
 
 /* A tensor that has scales, as numbers. */
-static sw_code find_scaled(const sw_catalog *c, sw_want *w, sw_status *st)
+static sw_code find_scaled(const sw_catalog *c, sw_request *w, sw_status *st)
 {
     const sw_tensor *t = w->tensor;
 
@@ -50,7 +50,7 @@ static sw_code find_scaled(const sw_catalog *c, sw_want *w, sw_status *st)
 
 /* Who asks for a dtype of numbers never gets those of a tensor without its scales, even where it is
  * saved as such. */
-static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_status *st)
+static sw_code find_op(const sw_catalog *c, const char *dtype, sw_request *w, sw_status *st)
 {
     sw_dtype from = (sw_dtype)w->tensor->dtype;
 
@@ -69,7 +69,7 @@ static sw_code find_op(const sw_catalog *c, const char *dtype, sw_want *w, sw_st
 }
 
 /* Bytes of a packed box as it is read; *bytes is unchanged when they are too many. */
-static bool packed_bytes(const sw_want *w, const uint64_t *shape, uint64_t *bytes)
+static bool packed_bytes(const sw_request *w, const uint64_t *shape, uint64_t *bytes)
 {
     uint64_t bits;
 
@@ -80,12 +80,13 @@ static bool packed_bytes(const sw_want *w, const uint64_t *shape, uint64_t *byte
     return true;
 }
 
-sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_want *out, sw_status *st)
+sw_code sw_request_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_request *out,
+                          sw_status *st)
 {
     const sw_tensor *t = sw_catalog_find_tensor(c, name);
     size_t size;
 
-    *out = (sw_want){ .tensor = t };
+    *out = (sw_request){ .tensor = t };
     if (!t)
         return sw_fail(st, SW_EUSAGE, NULL, name, "no such tensor");
     if (check_sound(t, st) || find_op(c, dtype, out, st))
@@ -103,7 +104,7 @@ sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype,
 
 /* ---- box ------------------------------------------------------------------------------------- */
 
-static sw_code check_inside(const sw_want *w, sw_status *st)
+static sw_code check_inside(const sw_request *w, sw_status *st)
 {
     char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT], c[SW_DIMS_TEXT];
 
@@ -118,7 +119,7 @@ static sw_code check_inside(const sw_want *w, sw_status *st)
 
 /* From bytes to bits. Of a dimension of one element the stride is never used, and may be
  * anything. */
-static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
+static sw_code take_strides(sw_request *w, const int64_t *strides, sw_status *st)
 {
     uint64_t width = sw_dtype_bits(w->to) / 8, reach = width, span;
 
@@ -144,7 +145,7 @@ static sw_code take_strides(sw_want *w, const int64_t *strides, sw_status *st)
     return SW_OK;
 }
 
-static sw_code take_memory(sw_want *w, const sw_read *read, sw_status *st)
+static sw_code take_memory(sw_request *w, const sw_read *read, sw_status *st)
 {
     w->data = read->data;
     if (!w->data && w->bytes)
@@ -161,7 +162,7 @@ static sw_code take_memory(sw_want *w, const sw_read *read, sw_status *st)
 
 /* Of dtypes narrower than a byte a box has whole bytes when what its source boxes give has; but
  * that of its own size is known now. */
-static sw_code check_whole_bytes(const sw_want *w, sw_status *st)
+static sw_code check_whole_bytes(const sw_request *w, sw_status *st)
 {
     uint64_t elements;
 
@@ -171,11 +172,11 @@ static sw_code check_whole_bytes(const sw_want *w, sw_status *st)
                    sw_dtype_name(w->to));
 }
 
-sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_status *st)
+sw_code sw_request_box(const sw_catalog *c, const sw_read *read, sw_request *out, sw_status *st)
 {
     if (!read->name)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "a read without the name of a tensor");
-    if (sw_want_tensor(c, read->name, read->dtype, out, st))
+    if (sw_request_tensor(c, read->name, read->dtype, out, st))
         return st->code;
     if (!read->offsets != !read->shape && out->ndim)
         return sw_fail(st, SW_EUSAGE, NULL, read->name, "a box needs both offsets and shape");
@@ -194,7 +195,7 @@ sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_s
 /* Memory that a want fills to the last byte. */
 typedef struct extent {
     uintptr_t begin, end;
-    const sw_want *want;
+    const sw_request *want;
 } extent;
 
 static int by_begin(const void *a, const void *b)
@@ -205,7 +206,7 @@ static int by_begin(const void *a, const void *b)
 }
 
 /* False when there are holes in it, or nothing: others may lie there. */
-static bool find_extent(const sw_want *w, extent *out)
+static bool find_extent(const sw_request *w, extent *out)
 {
     uint64_t below = 0, above = sw_max(sw_dtype_bits(w->to) / 8, 1);
 
@@ -223,7 +224,7 @@ static bool find_extent(const sw_want *w, extent *out)
     return w->bytes && below + above == w->bytes;
 }
 
-sw_code sw_wants_apart(const sw_want *wants, size_t n, sw_status *st)
+sw_code sw_requests_apart(const sw_request *wants, size_t n, sw_status *st)
 {
     extent *all = sw_calloc(n, sizeof *all, st);
     size_t used = 0;
@@ -240,8 +241,8 @@ sw_code sw_wants_apart(const sw_want *wants, size_t n, sw_status *st)
     return st->code;
 }
 
-void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
-                    uint64_t *block_shape)
+void sw_request_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
+                       uint64_t *block_shape)
 {
     uint64_t last = offsets[2] + shape[2] - 1;
 

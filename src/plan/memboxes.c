@@ -1,5 +1,5 @@
-/* Boxes in memory; see held.h. */
-#include "plan/held.h"
+/* Boxes in memory; see memboxes.h. */
+#include "plan/memboxes.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -70,8 +70,8 @@ static sw_code measure(const sw_item *it, sw_dtype dtype, const char *who, uint6
 /* By name, then region. */
 static int by_region(const void *a, const void *b, void *boxes)
 {
-    const sw_item *x = ((const sw_held_box *)boxes)[*(const uint32_t *)a].item;
-    const sw_item *y = ((const sw_held_box *)boxes)[*(const uint32_t *)b].item;
+    const sw_item *x = ((const sw_membox *)boxes)[*(const uint32_t *)a].item;
+    const sw_item *y = ((const sw_membox *)boxes)[*(const uint32_t *)b].item;
     int order = strcmp(x->name, y->name);
 
     if (order || x->ndim != y->ndim)
@@ -86,7 +86,7 @@ static int by_region(const void *a, const void *b, void *boxes)
 }
 
 /* One rank has no replicas of its own boxes: whoever gives one twice did not mean it. */
-static sw_code check_twice(const sw_held *h, const char *who, sw_status *st)
+static sw_code check_twice(const sw_memboxes *h, const char *who, sw_status *st)
 {
     uint32_t *ids = sw_calloc(h->n, sizeof *ids, st);
     char text[2][SW_DIMS_TEXT];
@@ -111,9 +111,9 @@ static sw_code check_twice(const sw_held *h, const char *who, sw_status *st)
 
 /* Dimension d, seen from within: it makes the row longer, or the loop around it, or is one more
  * loop. */
-static void add_dimension(sw_held_box *b, uint64_t count, int64_t stride)
+static void add_dimension(sw_membox *b, uint64_t count, int64_t stride)
 {
-    sw_held_loop *last = b->nloops ? &b->loops[b->nloops - 1] : NULL;
+    sw_membox_loop *last = b->nloops ? &b->loops[b->nloops - 1] : NULL;
     int64_t whole;
 
     if (count == 1)
@@ -123,11 +123,11 @@ static void add_dimension(sw_held_box *b, uint64_t count, int64_t stride)
     else if (last && !__builtin_mul_overflow(last->stride, (int64_t)last->count, &whole) && stride == whole)
         last->count *= count;
     else
-        b->loops[b->nloops++] = (sw_held_loop){ count, stride };
+        b->loops[b->nloops++] = (sw_membox_loop){ count, stride };
 }
 
 /* Join what lies together. Loops are found innermost first and turned round. */
-static void find_loops(sw_held_box *b)
+static void find_loops(sw_membox *b)
 {
     const sw_item *it = b->item;
 
@@ -139,19 +139,20 @@ static void find_loops(sw_held_box *b)
     for (unsigned d = it->ndim; d-- > 0;)
         add_dimension(b, it->shape[d], it->strides[d]);
     for (unsigned i = 0; i < b->nloops / 2; i++) {
-        sw_held_loop inner = b->loops[i];
+        sw_membox_loop inner = b->loops[i];
 
         b->loops[i] = b->loops[b->nloops - 1 - i];
         b->loops[b->nloops - 1 - i] = inner;
     }
 }
 
-static sw_code take_item(sw_held *h, const sw_item *it, sw_held_loop *loops, const char *who, sw_status *st)
+static sw_code take_item(sw_memboxes *h, const sw_item *it, sw_membox_loop *loops, const char *who,
+                         sw_status *st)
 {
-    sw_held_box *b = &h->boxes[h->n];
+    sw_membox *b = &h->boxes[h->n];
     uint64_t bytes = 0;
 
-    *b = (sw_held_box){ .item = it, .begin = h->bytes, .loops = loops };
+    *b = (sw_membox){ .item = it, .begin = h->bytes, .loops = loops };
     if (check_name(it, h->n, who, st) || check_dims(it, who, st))
         return st->code;
     if (!it->dtype || !sw_dtype_parse_any(it->dtype, strlen(it->dtype), &b->dtype))
@@ -166,11 +167,11 @@ static sw_code take_item(sw_held *h, const sw_item *it, sw_held_loop *loops, con
     return SW_OK;
 }
 
-sw_code sw_held_init(const sw_item *items, size_t n, const char *who, sw_held *out, sw_status *st)
+sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_memboxes *out, sw_status *st)
 {
     uint64_t dims = 0;
 
-    *out = (sw_held)SW_HELD_INIT;
+    *out = (sw_memboxes)SW_MEMBOXES_INIT;
     if (n && !items)
         return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, but no list of them", n);
     if (n >= UINT32_MAX / SW_MAX_DIMS / 3)
@@ -187,20 +188,20 @@ sw_code sw_held_init(const sw_item *items, size_t n, const char *who, sw_held *o
     if (!st->code)
         check_twice(out, who, st);
     if (st->code)
-        sw_held_release(out);
+        sw_memboxes_release(out);
     return st->code;
 }
 
-void sw_held_release(sw_held *h)
+void sw_memboxes_release(sw_memboxes *h)
 {
     free(h->boxes);
     free(h->loops);
-    *h = (sw_held)SW_HELD_INIT;
+    *h = (sw_memboxes)SW_MEMBOXES_INIT;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-const sw_held_box *sw_held_find(const sw_held *h, uint64_t at)
+const sw_membox *sw_memboxes_find(const sw_memboxes *h, uint64_t at)
 {
     size_t a = 0, b = h->n;
 
@@ -216,7 +217,7 @@ const sw_held_box *sw_held_find(const sw_held *h, uint64_t at)
     return &h->boxes[a];
 }
 
-const char *sw_held_direct(const sw_held_box *b, uint64_t from)
+const char *sw_membox_direct(const sw_membox *b, uint64_t from)
 {
     return b->nloops ? NULL : (const char *)b->item->data + from;
 }
@@ -227,7 +228,7 @@ typedef struct walk {
     const char *at;
 } walk;
 
-static void walk_begin(walk *w, const sw_held_box *b, uint64_t row)
+static void walk_begin(walk *w, const sw_membox *b, uint64_t row)
 {
     w->at = b->item->data;
     for (unsigned d = b->nloops; d-- > 0;) {
@@ -238,7 +239,7 @@ static void walk_begin(walk *w, const sw_held_box *b, uint64_t row)
 }
 
 /* n rows on, all of them in the innermost loop. */
-static void walk_on(walk *w, const sw_held_box *b, uint64_t n)
+static void walk_on(walk *w, const sw_membox *b, uint64_t n)
 {
     unsigned d = b->nloops;
 
@@ -280,7 +281,7 @@ static void copy_rows(const char *at, int64_t stride, uint64_t n, uint64_t row, 
 #undef COPY_ROWS
 }
 
-void sw_held_copy(const sw_held_box *b, uint64_t from, uint64_t n, char *to)
+void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to)
 {
     uint64_t within, part;
     walk w;
@@ -297,7 +298,7 @@ void sw_held_copy(const sw_held_box *b, uint64_t from, uint64_t n, char *to)
         walk_on(&w, b, 1);
     }
     while (n >= b->row) {
-        const sw_held_loop *inner = b->nloops ? &b->loops[b->nloops - 1] : NULL;
+        const sw_membox_loop *inner = b->nloops ? &b->loops[b->nloops - 1] : NULL;
         uint64_t rows = inner ? sw_min(n / b->row, inner->count - w.index[b->nloops - 1]) : 1;
 
         copy_rows(w.at, inner ? inner->stride : 0, rows, b->row, to);
@@ -323,7 +324,8 @@ static uint32_t add_dims(sw_header *h, const uint64_t *dims, unsigned n)
     return at;
 }
 
-sw_code sw_held_found(const sw_held *h, const sw_file *files, uint32_t file, sw_found *found, sw_status *st)
+sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_found *found,
+                          sw_status *st)
 {
     sw_header text = { .sharded = true };
     uint64_t ndims = 0;
@@ -333,7 +335,7 @@ sw_code sw_held_found(const sw_held *h, const sw_file *files, uint32_t file, sw_
     text.entries = sw_calloc(h->n, sizeof *text.entries, st);
     text.dims = sw_calloc(ndims, sizeof *text.dims, st);
     for (size_t i = 0; i < h->n && !st->code; i++) {
-        const sw_held_box *b = &h->boxes[i];
+        const sw_membox *b = &h->boxes[i];
         const sw_item *it = b->item;
 
         text.entries[text.nentries++] =

@@ -1,10 +1,10 @@
 /* What a caller of the reader wants: looked up in the catalogue, checked, completed. Pure. */
-#ifndef SW_PLAN_WANTS_H
-#define SW_PLAN_WANTS_H
+#ifndef SW_PLAN_REQUESTS_H
+#define SW_PLAN_REQUESTS_H
 
 #include "plan/outputs.h"
 
-typedef struct sw_want {
+typedef struct sw_request {
     const sw_tensor *tensor;
     const sw_tensor *scale; /* SCALED, MXFP4 only */
     sw_op op;
@@ -16,24 +16,25 @@ typedef struct sw_want {
     uint64_t whole[SW_MAX_DIMS];
     uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS]; /* of the box */
     int64_t strides[SW_MAX_DIMS];                      /* bits, in memory */
-} sw_want;
+} sw_request;
 
 /* Local. A tensor as a whole, read as dtype (NULL = as saved): all but data and strides; the box is
  * all of it.
  * Errors: as sw_checkpoint_read_shape(). */
-sw_code sw_want_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_want *out, sw_status *st);
+sw_code sw_request_tensor(const sw_catalog *c, const char *name, const char *dtype, sw_request *out,
+                          sw_status *st);
 
 /* Local. A box of it. Errors: as sw_checkpoint_read(). */
-sw_code sw_want_box(const sw_catalog *c, const sw_read *read, sw_want *out, sw_status *st);
+sw_code sw_request_box(const sw_catalog *c, const sw_read *read, sw_request *out, sw_status *st);
 
 /* Local. No two of n wants go to the same memory, as far as that is plain: of those that fill
  * theirs to the last byte. O(n log n).
  * Errors: SW_EUSAGE, SW_ENOMEM. */
-sw_code sw_wants_apart(const sw_want *wants, size_t n, sw_status *st);
+sw_code sw_requests_apart(const sw_request *wants, size_t n, sw_status *st);
 
 /* Local. A want of MXFP4 is of values [E, R, G * 32]: the box of blocks [E, R, G, 16] that holds a
  * box of them. Offsets and shape take 4 numbers; of the scales they are the first 3. */
-void sw_want_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
-                    uint64_t *block_shape);
+void sw_request_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
+                       uint64_t *block_shape);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "plan/held.h"
+#include "plan/memboxes.h"
 
 #define DIMS 4
 #define ROOM 4096
@@ -49,15 +49,15 @@ static void test_loops(void **state)
             zeros, cases[i].shape, memory + ROOM / 2, cases[i].packed ? NULL : cases[i].strides
         };
         sw_status st = SW_STATUS_INIT;
-        sw_held h;
+        sw_memboxes h;
 
-        if (sw_held_init(&item, 1, "rank", &h, &st))
+        if (sw_memboxes_init(&item, 1, "rank", &h, &st))
             fail_msg("%s: %s", cases[i].name, st.reason);
         if (h.boxes[0].row != cases[i].row || h.boxes[0].nloops != cases[i].nloops)
             fail_msg("%s: rows of %u bytes, %u loops", cases[i].name, (unsigned)h.boxes[0].row,
                      h.boxes[0].nloops);
-        assert_int_equal(sw_held_direct(&h.boxes[0], 0) != NULL, cases[i].nloops == 0);
-        sw_held_release(&h);
+        assert_int_equal(sw_membox_direct(&h.boxes[0], 0) != NULL, cases[i].nloops == 0);
+        sw_memboxes_release(&h);
     }
 }
 
@@ -109,7 +109,7 @@ static void test_ranges(void **state)
         };
         sw_status st = SW_STATUS_INIT;
         size_t n;
-        sw_held h;
+        sw_memboxes h;
 
         for (unsigned d = 0; d < ndim; d++) {
             shape[d] = 1 + next_random(&seed, 6);
@@ -120,20 +120,20 @@ static void test_ranges(void **state)
                 strides[d] = d + 1 == ndim ? (int64_t)dtypes[type].size
                                            : strides[d + 1] * (int64_t)(shape[d + 1] + next_random(&seed, 2));
         n = pack(&it, dtypes[type].size, want);
-        assert_int_equal(sw_held_init(&it, 1, "rank", &h, &st), SW_OK);
+        assert_int_equal(sw_memboxes_init(&it, 1, "rank", &h, &st), SW_OK);
         assert_int_equal(h.bytes, n);
         for (int range = 0; range < 8; range++) {
             uint64_t from = next_random(&seed, (unsigned)n),
                      len = next_random(&seed, (unsigned)(n - from) + 1);
 
             memset(got, 0, n);
-            sw_held_copy(&h.boxes[0], from, len, got);
+            sw_membox_copy(&h.boxes[0], from, len, got);
             if (memcmp(got, want + from, len) != 0)
                 fail_msg("round %d: bytes %u to %u are wrong", round, (unsigned)from, (unsigned)(from + len));
-            if (sw_held_direct(&h.boxes[0], from))
-                assert_memory_equal(sw_held_direct(&h.boxes[0], from), want + from, n - from);
+            if (sw_membox_direct(&h.boxes[0], from))
+                assert_memory_equal(sw_membox_direct(&h.boxes[0], from), want + from, n - from);
         }
-        sw_held_release(&h);
+        sw_memboxes_release(&h);
     }
 }
 
@@ -144,16 +144,16 @@ static void test_find(void **state)
     static char memory[8];
     sw_item items[7];
     sw_status st = SW_STATUS_INIT;
-    sw_held h;
+    sw_memboxes h;
 
     (void)state;
     for (size_t i = 0; i < 7; i++)
         items[i] = (sw_item){ "a", "I8", 1, large, places[i], shapes[i], memory, NULL };
-    assert_int_equal(sw_held_init(items, 7, "rank", &h, &st), SW_OK);
+    assert_int_equal(sw_memboxes_init(items, 7, "rank", &h, &st), SW_OK);
     assert_int_equal(h.bytes, 9);
     for (uint64_t at = 0; at < 9; at++)
-        assert_int_equal(sw_held_find(&h, at) - h.boxes, at < 3 ? 1 : at < 8 ? 4 : 5);
-    sw_held_release(&h);
+        assert_int_equal(sw_memboxes_find(&h, at) - h.boxes, at < 3 ? 1 : at < 8 ? 4 : 5);
+    sw_memboxes_release(&h);
 }
 
 int main(void)

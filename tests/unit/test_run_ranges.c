@@ -1,7 +1,7 @@
-/* Any range of any tensor, put together from its strips, is the same bytes; each byte once. */
+/* Any range of any tensor, put together from its runs, is the same bytes; each byte once. */
 #include "plan_help.h"
 
-#include "plan/strips.h"
+#include "plan/runs.h"
 
 /* What files hold: byte i of a tensor is a function of i, so boxes can be written and ranges
  * checked. */
@@ -15,7 +15,7 @@ typedef struct world {
     const sw_catalog *c;
     char *band;
     uint64_t covered;
-    size_t strips;
+    size_t runs;
 } world;
 
 /* Write box k of a tensor where its file has it. */
@@ -43,20 +43,20 @@ static void write_box(world *w, const sw_tensor *t, uint64_t k, uint64_t esize)
 
 /* What a range has of one box lies together in its file, so that it can be read, or sent, as one
  * run. */
-static bool take_strip(void *ctx, const sw_strip *s)
+static bool take_run(void *ctx, const sw_run *s)
 {
     world *w = ctx;
     uint64_t at, n = 0;
     int64_t to;
 
     for (uint64_t i = 0; n < s->n; i++, n += s->row) {
-        sw_strip_row(s, i, &at, &to);
+        sw_run_row(s, i, &at, &to);
         assert_int_equal(at, s->at + n);
         memcpy(w->band + to, w->files[s->file] + at, s->row);
     }
     assert_int_equal(n, s->n);
     w->covered += n;
-    w->strips++;
+    w->runs++;
     return true;
 }
 
@@ -64,7 +64,7 @@ static void check_range(world *w, const sw_tensor *t, uint64_t from, uint64_t n,
 {
     memset(w->band, 0, n);
     w->covered = 0;
-    assert_true(sw_strips_each(w->c, t, from, n, take_strip, w));
+    assert_true(sw_runs_each(w->c, t, from, n, take_run, w));
     assert_int_equal(w->covered, n);
     for (uint64_t i = 0; i < n; i++)
         if (w->band[i] != pattern(from + i))
@@ -115,16 +115,16 @@ static void test_random_ranges(void **state)
     free(w.band);
 }
 
-static bool count_strip(void *ctx, const sw_strip *s)
+static bool count_run(void *ctx, const sw_run *s)
 {
     world *w = ctx;
 
-    w->strips++;
+    w->runs++;
     w->covered += s->n;
     return true;
 }
 
-/* Rows are one strip each, whatever the number of rows in a box; a band of few rows does not look
+/* Rows are one run each, whatever the number of rows in a box; a band of few rows does not look
  * at all boxes. */
 static void test_rows_are_whole(void **state)
 {
@@ -140,8 +140,8 @@ static void test_rows_are_whole(void **state)
         boxes[i].offsets[0] = i * 64;
     }
     assert_int_equal(test_catalog(boxes, N, 10, 1, &c, &st), SW_OK);
-    assert_true(sw_strips_each(&c, c.tensors, 64 * 512 * 500 + 100, 64 * 512 * 3, count_strip, &w));
-    assert_int_equal(w.strips, 4);
+    assert_true(sw_runs_each(&c, c.tensors, 64 * 512 * 500 + 100, 64 * 512 * 3, count_run, &w));
+    assert_int_equal(w.runs, 4);
     assert_int_equal(w.covered, 64 * 512 * 3);
     sw_catalog_release(&c);
     free(boxes);
@@ -162,8 +162,8 @@ static void test_large(void **state)
     (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     assert_int_equal(c.tensors[0].bytes, rows * 12);
-    assert_true(sw_strips_each(&c, c.tensors, rows * 12 - 24, 24, count_strip, &w));
-    assert_int_equal(w.strips, 2);
+    assert_true(sw_runs_each(&c, c.tensors, rows * 12 - 24, 24, count_run, &w));
+    assert_int_equal(w.runs, 2);
     assert_int_equal(w.covered, 24);
     sw_catalog_release(&c);
 }

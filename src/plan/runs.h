@@ -2,98 +2,98 @@
  * that make it up. Pure.
  *
  * What a wanted box shares with one source box is a box again. On either side its elements stand at
- * strides: those of the source box in the file, the caller's in memory. A strip is that, with all
+ * strides: those of the source box in the file, the caller's in memory. A run is that, with all
  * dimensions joined that can be: rows that are contiguous on both sides, in nested loops.
- * Everything is counted in bits until the strip is whole, so that dtypes narrower than a byte need
+ * Everything is counted in bits until the run is whole, so that dtypes narrower than a byte need
  * no rules of their own. */
-#ifndef SW_PLAN_STRIPS_H
-#define SW_PLAN_STRIPS_H
+#ifndef SW_PLAN_RUNS_H
+#define SW_PLAN_RUNS_H
 
 #include "plan/catalog.h"
 
 /* What is wanted of a tensor, and where its elements go. Borrowed, one number a dimension. */
-typedef struct sw_strip_target {
+typedef struct sw_run_target {
     const uint64_t *offsets, *shape; /* elements */
     /* bits of memory from one element to the next; may be negative; NULL = packed */
     const int64_t *strides;
-} sw_strip_target;
+} sw_run_target;
 
-typedef struct sw_strip_loop {
+typedef struct sw_run_loop {
     uint64_t count;
     uint64_t from; /* bytes from one to the next in the file */
     int64_t to;    /* the same in memory */
-} sw_strip_loop;
+} sw_run_loop;
 
-/* Loops run outermost first, which is the order of the file; a strip without loops is one row. */
-typedef struct sw_strip {
+/* Loops run outermost first, which is the order of the file; a run without loops is one row. */
+typedef struct sw_run {
     uint32_t file; /* index into catalog->files */
     uint64_t at;   /* absolute position of its first byte in the file */
     int64_t to;    /* where that goes: bytes from the first element of the wanted box */
     uint64_t row;  /* bytes of one row */
     uint64_t n;    /* bytes: row times all counts */
     unsigned nloops;
-    sw_strip_loop loops[SW_MAX_DIMS];
-} sw_strip;
+    sw_run_loop loops[SW_MAX_DIMS];
+} sw_run;
 
-typedef enum sw_strip_kind {
-    SW_STRIP_NONE,   /* nothing is shared */
-    SW_STRIP_SHARED, /* the strip is filled */
-    SW_STRIP_UNEVEN, /* it would begin or end within a byte (F4, F6) */
-} sw_strip_kind;
+typedef enum sw_run_kind {
+    SW_RUN_NONE,   /* nothing is shared */
+    SW_RUN_SHARED, /* the run is filled */
+    SW_RUN_UNEVEN, /* it would begin or end within a byte (F4, F6) */
+} sw_run_kind;
 
 /* Local. What the target shares with source box k (below nboxes) of tensor t. The target lies in
  * the tensor, and its strides reach less than 2^62 bits. O(ndim). */
-sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
-                            const sw_strip_target *target, sw_strip *out);
+sw_run_kind sw_run_make(const sw_catalog *c, const sw_tensor *t, uint64_t k, const sw_run_target *target,
+                        sw_run *out);
 
 /* Local. Only source boxes [*first, *end) can share anything with a box of these offsets and shape.
  * O(log boxes). */
-void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
-                    uint64_t *first, uint64_t *end);
+void sw_run_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
+                  uint64_t *first, uint64_t *end);
 
-/* Called for each strip; false stops. */
-typedef bool (*sw_strip_fn)(void *ctx, const sw_strip *strip);
+/* Called for each run; false stops. */
+typedef bool (*sw_run_fn)(void *ctx, const sw_run *run);
 
 /* Local. Visit what makes up bytes [from, from + n) of tensor t as saved; from + n <= t->bytes. A
  * range is at most 2n - 1 boxes (a head, a middle, a tail along each dimension), each of which
  * fixes the outer dimensions, takes a range along one, and is whole along the inner ones: what such
  * a box shares with a source box is one run of the file. to counts from the beginning of the range.
- * False when fn did. Every byte of the range is in exactly one strip. O(log boxes + boxes that are
+ * False when fn did. Every byte of the range is in exactly one run. O(log boxes + boxes that are
  * met) for each of the boxes. */
-bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
-                    void *ctx);
+bool sw_runs_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn,
+                  void *ctx);
 
 /* Local. From memory to memory: elements of a box of this shape that lie packed, to where strides
  * (as above) say. file, at and to are 0; loops[].from counts in the packed box. Same kinds, but for
  * NONE: the box is not empty. */
-sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
-                               sw_strip *out);
+sw_run_kind sw_run_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
+                           sw_run *out);
 
 /* Local. From a packed box to its place in a tensor of shape whole that is packed too. Its rows are
  * whole bytes. */
-void sw_strip_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
-                    unsigned bits, sw_strip *out);
+void sw_run_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
+                  unsigned bits, sw_run *out);
 
 /* Local. Strides, in bits, of a packed box; of an empty one they are 0. */
 void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int64_t *strides);
 
 /* Local. Rows in lines: a line is the innermost loop (one row where there is none).
- *     sw_strip_walk w; uint64_t at; int64_t to;
- *     for (sw_strip_begin(&w, strip); sw_strip_next(&w, strip, &at, &to);) ... */
-typedef struct sw_strip_walk {
+ *     sw_run_walk w; uint64_t at; int64_t to;
+ *     for (sw_run_begin(&w, run); sw_run_next(&w, run, &at, &to);) ... */
+typedef struct sw_run_walk {
     uint64_t index[SW_MAX_DIMS];
     uint64_t at;
     int64_t to;
     bool done;
-} sw_strip_walk;
+} sw_run_walk;
 
-void sw_strip_begin(sw_strip_walk *w, const sw_strip *s);
+void sw_run_begin(sw_run_walk *w, const sw_run *s);
 
 /* Local. Where the next line begins in the file and in memory; false when there is none. */
-bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *to);
+bool sw_run_next(sw_run_walk *w, const sw_run *s, uint64_t *at, int64_t *to);
 
 /* Local. Where row i begins in the file and in memory. O(loops). */
-void sw_strip_row(const sw_strip *s, uint64_t i, uint64_t *at, int64_t *to);
+void sw_run_row(const sw_run *s, uint64_t i, uint64_t *at, int64_t *to);
 
 /* ---- parts of boxes -------------------------------------------------------------------------- */
 

@@ -3,33 +3,33 @@
  *
  * So the rest of the program sees ranks as it sees shard files. A rank has some thousands of boxes;
  * of each, its strides are joined into as few loops over contiguous rows as they allow. */
-#ifndef SW_PLAN_HELD_H
-#define SW_PLAN_HELD_H
+#ifndef SW_PLAN_MEMBOXES_H
+#define SW_PLAN_MEMBOXES_H
 
 #include "plan/found.h"
 
-typedef struct sw_held_loop {
+typedef struct sw_membox_loop {
     uint64_t count;
     int64_t stride; /* bytes in memory */
-} sw_held_loop;
+} sw_membox_loop;
 
-typedef struct sw_held_box {
+typedef struct sw_membox {
     const sw_item *item; /* borrowed */
     sw_dtype dtype;
-    uint64_t begin, end; /* where it lies among all of this rank, bytes; equal when it is empty */
-    uint64_t row;        /* bytes that lie together in memory */
-    unsigned nloops;     /* over rows; 0 = the box is one row */
-    sw_held_loop *loops; /* outermost first */
-} sw_held_box;
+    uint64_t begin, end;   /* where it lies among all of this rank, bytes; equal when it is empty */
+    uint64_t row;          /* bytes that lie together in memory */
+    unsigned nloops;       /* over rows; 0 = the box is one row */
+    sw_membox_loop *loops; /* outermost first */
+} sw_membox;
 
-typedef struct sw_held {
-    sw_held_box *boxes; /* in the order of the items */
+typedef struct sw_memboxes {
+    sw_membox *boxes; /* in the order of the items */
     size_t n;
-    sw_held_loop *loops; /* the boxes' */
-    uint64_t bytes;      /* of all boxes */
-} sw_held;
+    sw_membox_loop *loops; /* the boxes' */
+    uint64_t bytes;        /* of all boxes */
+} sw_memboxes;
 
-#define SW_HELD_INIT                                                                                         \
+#define SW_MEMBOXES_INIT                                                                                     \
     {                                                                                                        \
         NULL, 0, NULL, 0                                                                                     \
     }
@@ -40,23 +40,24 @@ typedef struct sw_held {
 
 /* Local. Check and take the items of one rank.
  *   who   the rank's name, for messages
- *   out   release with sw_held_release(); empty on error
+ *   out   release with sw_memboxes_release(); empty on error
  * Errors: SW_EUSAGE (an item that is malformed, lies outside its tensor or is there twice),
  * SW_ENOMEM. O(n log n). */
-sw_code sw_held_init(const sw_item *items, size_t n, const char *who, sw_held *out, sw_status *st);
+sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_memboxes *out, sw_status *st);
 
-void sw_held_release(sw_held *h);
+void sw_memboxes_release(sw_memboxes *h);
 
 /* Local. The box that holds byte at. O(log n). */
-const sw_held_box *sw_held_find(const sw_held *h, uint64_t at);
+const sw_membox *sw_memboxes_find(const sw_memboxes *h, uint64_t at);
 
 /* Local. Copy bytes [from, from + n) of a box, counted as if it were packed, to to. */
-void sw_held_copy(const sw_held_box *b, uint64_t from, uint64_t n, char *to);
+void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to);
 
 /* Local. Where byte from of the box is when all behind it lies together; NULL when it does not. */
-const char *sw_held_direct(const sw_held_box *b, uint64_t from);
+const char *sw_membox_direct(const sw_membox *b, uint64_t from);
 
 /* Local. Tell found of all boxes: file is this rank's in files. */
-sw_code sw_held_found(const sw_held *h, const sw_file *files, uint32_t file, sw_found *found, sw_status *st);
+sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_found *found,
+                          sw_status *st);
 
 #endif

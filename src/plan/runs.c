@@ -1,5 +1,5 @@
-/* What is wanted of a tensor and what source boxes have of it, as rows in loops; see strips.h. */
-#include "plan/strips.h"
+/* What is wanted of a tensor and what source boxes have of it, as rows in loops; see runs.h. */
+#include "plan/runs.h"
 
 #include <string.h>
 
@@ -19,9 +19,9 @@ void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int6
 
 /* Take the next outer dimension: count of something that stands at these strides (bits). Loops are
  * innermost first here. */
-static void add_dimension(sw_strip *s, uint64_t count, uint64_t from, int64_t to)
+static void add_dimension(sw_run *s, uint64_t count, uint64_t from, int64_t to)
 {
-    sw_strip_loop *last = s->nloops ? &s->loops[s->nloops - 1] : NULL;
+    sw_run_loop *last = s->nloops ? &s->loops[s->nloops - 1] : NULL;
 
     if (count == 1)
         return;
@@ -30,24 +30,24 @@ static void add_dimension(sw_strip *s, uint64_t count, uint64_t from, int64_t to
     else if (last && from == last->from * last->count && to == last->to * (int64_t)last->count)
         last->count *= count;
     else
-        s->loops[s->nloops++] = (sw_strip_loop){ count, from, to };
+        s->loops[s->nloops++] = (sw_run_loop){ count, from, to };
     s->n *= count;
 }
 
 /* From bits to bytes, and loops outermost first. */
-static sw_strip_kind finish(sw_strip *s)
+static sw_run_kind finish(sw_run *s)
 {
     uint64_t odd = (s->at | s->row | (uint64_t)s->to) % 8;
 
     for (unsigned i = 0; i < s->nloops; i++) {
-        sw_strip_loop *l = &s->loops[i];
+        sw_run_loop *l = &s->loops[i];
 
         odd |= (l->from | (uint64_t)l->to) % 8;
         l->from /= 8;
         l->to /= 8;
     }
     for (unsigned i = 0; i < s->nloops / 2; i++) {
-        sw_strip_loop other = s->loops[i];
+        sw_run_loop other = s->loops[i];
 
         s->loops[i] = s->loops[s->nloops - 1 - i];
         s->loops[s->nloops - 1 - i] = other;
@@ -56,10 +56,10 @@ static sw_strip_kind finish(sw_strip *s)
     s->to /= 8;
     s->row /= 8;
     s->n /= 8;
-    return odd ? SW_STRIP_UNEVEN : SW_STRIP_SHARED;
+    return odd ? SW_RUN_UNEVEN : SW_RUN_SHARED;
 }
 
-static void begin(sw_strip *s, unsigned bits)
+static void begin(sw_run *s, unsigned bits)
 {
     s->file = 0;
     s->at = 0;
@@ -68,8 +68,8 @@ static void begin(sw_strip *s, unsigned bits)
     s->nloops = 0;
 }
 
-sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
-                               sw_strip *out)
+sw_run_kind sw_run_scatter(unsigned ndim, const uint64_t *shape, unsigned bits, const int64_t *strides,
+                           sw_run *out)
 {
     uint64_t from = bits;
 
@@ -81,20 +81,20 @@ sw_strip_kind sw_strip_scatter(unsigned ndim, const uint64_t *shape, unsigned bi
     return finish(out);
 }
 
-void sw_strip_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
-                    unsigned bits, sw_strip *out)
+void sw_run_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets, const uint64_t *shape,
+                  unsigned bits, sw_run *out)
 {
     int64_t strides[SW_MAX_DIMS];
     uint64_t first = 0;
 
     sw_strides_packed(ndim, whole, bits, strides);
-    sw_strip_scatter(ndim, shape, bits, strides, out);
+    sw_run_scatter(ndim, shape, bits, strides, out);
     for (unsigned d = 0; d < ndim; d++)
         first += offsets[d] * (uint64_t)strides[d];
     out->to = (int64_t)(first / 8);
 }
 
-/* A tensor as strips see its boxes: element by element; or, for ranges of bytes, with the inner
+/* A tensor as runs see its boxes: element by element; or, for ranges of bytes, with the inner
  * dimensions along which no box is cut joined to the last one that is, which then counts bytes. */
 typedef struct view {
     const sw_catalog *c;
@@ -131,13 +131,13 @@ static uint64_t steps(const view *v, unsigned d, uint64_t elements)
     return v->unit % 8 ? elements * v->unit / 8 : elements * (v->unit / 8);
 }
 
-static sw_strip_kind make(const view *v, uint64_t k, const sw_strip_target *target, sw_strip *out)
+static sw_run_kind make(const view *v, uint64_t k, const sw_run_target *target, sw_run *out)
 {
     const uint64_t *offsets = sw_box_offsets(v->c, v->t, k), *extents = sw_box_shape(v->c, v->t, k);
     const sw_box *box = &v->c->boxes[v->t->box0 + k];
     uint64_t from = v->bits;
     int64_t packed = (int64_t)v->bits;
-    sw_strip_kind kind;
+    sw_run_kind kind;
 
     begin(out, v->bits);
     for (unsigned d = v->n; d-- > 0;) {
@@ -147,7 +147,7 @@ static sw_strip_kind make(const view *v, uint64_t k, const sw_strip_target *targ
         int64_t to = target->strides ? target->strides[d] : packed;
 
         if (lo >= hi)
-            return SW_STRIP_NONE;
+            return SW_RUN_NONE;
         add_dimension(out, hi - lo, from, to);
         out->at += (lo - first) * from;
         out->to += (int64_t)(lo - target->offsets[d]) * to;
@@ -160,8 +160,8 @@ static sw_strip_kind make(const view *v, uint64_t k, const sw_strip_target *targ
     return kind;
 }
 
-sw_strip_kind sw_strip_make(const sw_catalog *c, const sw_tensor *t, uint64_t k,
-                            const sw_strip_target *target, sw_strip *out)
+sw_run_kind sw_run_make(const sw_catalog *c, const sw_tensor *t, uint64_t k, const sw_run_target *target,
+                        sw_run *out)
 {
     view v = view_elements(c, t);
 
@@ -187,7 +187,7 @@ static uint64_t first_past(const view *v, uint64_t rows, uint64_t x)
 }
 
 /* Boxes are sorted by their offsets, and none is longer than max_rows. */
-static void range(const view *v, const sw_strip_target *wanted, uint64_t *first, uint64_t *end)
+static void range(const view *v, const sw_run_target *wanted, uint64_t *first, uint64_t *end)
 {
     *first = 0;
     *end = v->t->nboxes;
@@ -197,11 +197,11 @@ static void range(const view *v, const sw_strip_target *wanted, uint64_t *first,
     *end = wanted->shape[0] ? first_past(v, 0, wanted->offsets[0] + wanted->shape[0] - 1) : *first;
 }
 
-void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
-                    uint64_t *first, uint64_t *end)
+void sw_run_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
+                  uint64_t *first, uint64_t *end)
 {
     view v = view_elements(c, t);
-    sw_strip_target wanted = { offsets, shape, NULL };
+    sw_run_target wanted = { offsets, shape, NULL };
 
     range(&v, &wanted, first, end);
 }
@@ -209,11 +209,11 @@ void sw_strip_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *off
 /* ---- ranges ---------------------------------------------------------------------------------- */
 
 /* A tensor that is in one piece. */
-static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
+static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn,
                         void *ctx)
 {
     const sw_box *box = &c->boxes[t->box0];
-    sw_strip s;
+    sw_run s;
 
     begin(&s, 0);
     s.file = box->file;
@@ -222,12 +222,11 @@ static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, 
     return fn(ctx, &s);
 }
 
-bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_strip_fn fn,
-                    void *ctx)
+bool sw_runs_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn, void *ctx)
 {
     uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], whole[SW_MAX_DIMS], k, end;
-    sw_strip_target wanted = { offsets, shape, NULL };
-    sw_strip s;
+    sw_run_target wanted = { offsets, shape, NULL };
+    sw_run s;
     view v;
 
     if (t->split_dims == 0)
@@ -239,7 +238,7 @@ bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint
         uint64_t now = sw_first_box(v.n, whole, from + done, n - done, offsets, shape);
 
         for (range(&v, &wanted, &k, &end); k < end; k++) {
-            if (make(&v, k, &wanted, &s) == SW_STRIP_NONE)
+            if (make(&v, k, &wanted, &s) == SW_RUN_NONE)
                 continue;
             s.to += (int64_t)done;
             if (!fn(ctx, &s))
@@ -252,7 +251,7 @@ bool sw_strips_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint
 
 /* ---- walking --------------------------------------------------------------------------------- */
 
-void sw_strip_begin(sw_strip_walk *w, const sw_strip *s)
+void sw_run_begin(sw_run_walk *w, const sw_run *s)
 {
     memset(w->index, 0, s->nloops * sizeof *w->index);
     w->at = s->at;
@@ -260,7 +259,7 @@ void sw_strip_begin(sw_strip_walk *w, const sw_strip *s)
     w->done = false;
 }
 
-bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *to)
+bool sw_run_next(sw_run_walk *w, const sw_run *s, uint64_t *at, int64_t *to)
 {
     unsigned d = s->nloops ? s->nloops - 1 : 0; /* the innermost loop is the caller's */
 
@@ -269,7 +268,7 @@ bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *t
     *at = w->at;
     *to = w->to;
     while (d > 0) {
-        const sw_strip_loop *l = &s->loops[--d];
+        const sw_run_loop *l = &s->loops[--d];
 
         w->at += l->from;
         w->to += l->to;
@@ -283,7 +282,7 @@ bool sw_strip_next(sw_strip_walk *w, const sw_strip *s, uint64_t *at, int64_t *t
     return true;
 }
 
-void sw_strip_row(const sw_strip *s, uint64_t i, uint64_t *at, int64_t *to)
+void sw_run_row(const sw_run *s, uint64_t i, uint64_t *at, int64_t *to)
 {
     *at = s->at;
     *to = s->to;
