@@ -601,6 +601,11 @@ bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *ten
  * tolerant. */
 const sw_finding *sw_checkpoint_findings(const sw_checkpoint *cp, uint64_t *n);
 
+/* Local. Where boxes of a tensor begin or end along dimension dim, its own edges among them:
+ * ascending, each once. Into cuts (room for 2 * nboxes + 2 numbers). Returns how many. O(b log b)
+ * for b boxes. */
+uint64_t sw_checkpoint_cuts(const sw_checkpoint *cp, uint64_t tensor, unsigned dim, uint64_t *cuts);
+
 #define SW_SHARDING_TEXT 192 /* room for what sw_checkpoint_sharding_text() says */
 
 /* Local. How a tensor is sharded, in words: "whole", "rows over 8", "columns over 4", "dim 2 over

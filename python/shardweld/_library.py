@@ -378,6 +378,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_checkpoint_box": (None, [_cp, c_uint64, c_uint64, POINTER(BoxInfo)]),
     "sw_checkpoint_find": (c_bool, [_cp, c_char_p, POINTER(c_uint64)]),
     "sw_checkpoint_findings": (POINTER(Finding), [_cp, POINTER(c_uint64)]),
+    "sw_checkpoint_cuts": (c_uint64, [_cp, c_uint64, c_uint, POINTER(c_uint64)]),
     "sw_checkpoint_sharding_text": (c_int, [_cp, c_uint64, c_char_p, _st]),
     "sw_checkpoint_read": (c_int, [_cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
     "sw_checkpoint_read_all": (c_int, [_comm, _cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),

@@ -360,6 +360,12 @@ const sw_finding *sw_checkpoint_findings(const sw_checkpoint *cp, uint64_t *n)
     return cp->findings.items;
 }
 
+uint64_t sw_checkpoint_cuts(const sw_checkpoint *cp, uint64_t tensor, unsigned dim, uint64_t *cuts)
+{
+    assert(tensor < cp->c.ntensors && dim < cp->c.tensors[tensor].ndim);
+    return sw_sharding_cuts(&cp->c, &cp->c.tensors[tensor], dim, cuts);
+}
+
 sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, char *text, sw_status *st)
 {
     assert(tensor < cp->c.ntensors);

@@ -19,4 +19,7 @@ sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st);
  * UTF-8. */
 int sw_by_bytes(const void *a, const void *b);
 
+/* Local. The same of uint64_t, ascending. */
+int sw_by_number(const void *a, const void *b);
+
 #endif

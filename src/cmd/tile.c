@@ -38,26 +38,10 @@ static int by_value(const void *a, const void *b)
 
 static bool find_cuts(sw_tile *t, unsigned dim)
 {
-    uint64_t n = 0, kept = 1, *cuts = calloc(2 * t->info.nboxes + 2, sizeof *cuts);
-
-    if (!cuts)
-        return false;
-    t->cuts[dim] = cuts;
-    cuts[n++] = 0;
-    cuts[n++] = t->info.shape[dim];
-    for (uint64_t k = 0; k < t->info.nboxes; k++) {
-        sw_box_info b;
-
-        sw_checkpoint_box(t->look->cp, t->tensor, k, &b);
-        cuts[n++] = b.offsets[dim];
-        cuts[n++] = b.offsets[dim] + b.shape[dim];
-    }
-    qsort(cuts, n, sizeof *cuts, by_value);
-    for (uint64_t i = 1; i < n; i++)
-        if (cuts[i] != cuts[kept - 1])
-            cuts[kept++] = cuts[i];
-    t->ncuts[dim] = kept;
-    return true;
+    t->cuts[dim] = calloc(2 * t->info.nboxes + 2, sizeof *t->cuts[dim]);
+    if (t->cuts[dim])
+        t->ncuts[dim] = sw_checkpoint_cuts(t->look->cp, t->tensor, dim, t->cuts[dim]);
+    return t->cuts[dim] != NULL;
 }
 
 static bool is_cut(const sw_tile *t, unsigned dim)

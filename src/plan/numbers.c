@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 
 static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
 static const char hint_lost[] = "a shard file was lost in copying, or a rank was killed before it wrote; "
@@ -35,13 +36,6 @@ static bool is_chosen(const choice *k, const sw_shard_name *n)
     return k->others && (n->shard < k->low || n->shard > k->high);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 /* The shard numbers of the chosen files, or their models'. */
 static sw_code collect(const sw_catalog *c, const choice *k, bool models, sw_ranges *out, sw_status *st)
 {
@@ -55,7 +49,7 @@ static sw_code collect(const sw_catalog *c, const choice *k, bool models, sw_ran
             numbers[n++] = models ? name->model : name->shard;
     }
     if (n > 1)
-        qsort(numbers, n, sizeof *numbers, by_value);
+        qsort(numbers, n, sizeof *numbers, sw_by_number);
     for (size_t i = 0; i < n && !st->code; i++)
         sw_ranges_add(out, numbers[i], numbers[i], st);
     free(numbers);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "plan/dims.h"
 
 /* A text that grows in a room of SW_SHARDING_TEXT bytes; what does not fit is left out. */
@@ -42,16 +43,7 @@ typedef struct grid {
     uint64_t cells;
 } grid;
 
-static int by_value(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* The cuts along one dimension, the edges of the shape among them: sorted, each once. Returns how
- * many. */
-static uint64_t list_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim, uint64_t *cuts)
+uint64_t sw_sharding_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim, uint64_t *cuts)
 {
     uint64_t n = 0, kept = 1;
 
@@ -61,7 +53,7 @@ static uint64_t list_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim,
         cuts[n++] = sw_box_offsets(c, t, k)[dim];
         cuts[n++] = sw_box_offsets(c, t, k)[dim] + sw_box_shape(c, t, k)[dim];
     }
-    qsort(cuts, n, sizeof *cuts, by_value);
+    qsort(cuts, n, sizeof *cuts, sw_by_number);
     for (uint64_t i = 1; i < n; i++)
         if (cuts[i] != cuts[kept - 1])
             cuts[kept++] = cuts[i];
@@ -74,7 +66,7 @@ static bool fills_cells(const sw_catalog *c, const sw_tensor *t, unsigned dim, c
 {
     for (uint64_t k = 0; k < t->nboxes; k++) {
         uint64_t begin = sw_box_offsets(c, t, k)[dim], end = begin + sw_box_shape(c, t, k)[dim];
-        const uint64_t *at = bsearch(&begin, cuts, n, sizeof *cuts, by_value);
+        const uint64_t *at = bsearch(&begin, cuts, n, sizeof *cuts, sw_by_number);
 
         if (!at || at == cuts + n - 1 || at[1] != end)
             return false;
@@ -88,7 +80,7 @@ static sw_code find_grid(const sw_catalog *c, const sw_tensor *t, grid *g, sw_st
 
     *g = (grid){ .is_grid = !t->overlaps, .cells = 1 };
     for (unsigned d = 0; cuts && g->is_grid && d < t->ndim; d++) {
-        uint64_t n = list_cuts(c, t, d, cuts);
+        uint64_t n = sw_sharding_cuts(c, t, d, cuts);
 
         g->parts[d] = n - 1;
         g->is_grid = fills_cells(c, t, d, cuts, n) && sw_mul(g->cells, g->parts[d], &g->cells);

@@ -8,4 +8,7 @@
  * log b). */
 sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st);
 
+/* Local. See sw_checkpoint_cuts(). */
+uint64_t sw_sharding_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim, uint64_t *cuts);
+
 #endif

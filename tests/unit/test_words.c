@@ -115,11 +115,30 @@ static void all_mistakes_are_found(void **state)
     }
 }
 
+static void cuts_are_sorted_and_each_once(void **state)
+{
+    static const test_box boxes[] = { B(0, 2, { 4, 0 }, { 2, 3 }), B(1, 2, { 0, 0 }, { 4, 2 }),
+                                      B(2, 2, { 0, 2 }, { 4, 1 }) };
+    static const uint64_t rows[] = { 0, 4, 6 }, columns[] = { 0, 2, 3 };
+    sw_status st = SW_STATUS_INIT;
+    uint64_t cuts[2 * 3 + 2];
+    sw_catalog c;
+
+    (void)state;
+    assert_int_equal(test_catalog(boxes, 3, 3, 1, &c, &st), SW_OK);
+    assert_int_equal(sw_sharding_cuts(&c, &c.tensors[0], 0, cuts), 3);
+    assert_memory_equal(cuts, rows, sizeof rows);
+    assert_int_equal(sw_sharding_cuts(&c, &c.tensors[0], 1, cuts), 3);
+    assert_memory_equal(cuts, columns, sizeof columns);
+    sw_catalog_release(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words),
         cmocka_unit_test(a_part_is_not_missed),
+        cmocka_unit_test(cuts_are_sorted_and_each_once),
         cmocka_unit_test(all_mistakes_are_found),
     };
 
