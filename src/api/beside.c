@@ -14,16 +14,13 @@
  * wrong? */
 static bool changes_layout(const sw_options *o)
 {
-    return o->fqn_map || o->fqn_map_text || o->like || o->max_shard_size || o->single_file;
+    return sw_options_given(o, SW_CHANGES_LAYOUT);
 }
 
 /* Is anything asked for that makes the mappings of .hf_metadata wrong? */
 static bool changes_mappings(const sw_job *r)
 {
-    const sw_options *o = r->opt;
-
-    return changes_layout(o) || (o->include && *o->include) || (o->exclude && *o->exclude) ||
-           o->nname_rules || !r->as_saved || o->dequantize;
+    return sw_options_given(r->opt, SW_CHANGES_LAYOUT | SW_CHANGES_NAMES | SW_CHANGES_VALUES);
 }
 
 static size_t find_asset(const sw_assets *a, const char *name)

@@ -2,17 +2,13 @@
 #ifndef SW_API_CALL_H
 #define SW_API_CALL_H
 
-#include "par/comm.h"
-
-/* Local. A hash of all that decides what is written, and how many collective calls it takes. call:
- * a name for the function. output_dir: NULL = it may differ. */
-uint64_t sw_call_hash(const char *call, const char *output_dir, const sw_options *o);
+#include "api/options.h"
 
 /* What a call was given, with file:// URLs as paths: here operands enter the library. */
 typedef struct sw_given {
     const char *in, *out; /* may be NULL */
     sw_options opt;       /* with paths of its own; all else is borrowed */
-    char *owned[5];
+    char *owned[2 + SW_OPTION_PATHS];
     sw_status st; /* what is wrong with them: this rank's own matter until sw_call_begin() */
 } sw_given;
 
@@ -21,10 +17,11 @@ typedef struct sw_given {
 void sw_given_take(sw_given *g, const char *in, const char *out, const sw_options *opt);
 void sw_given_release(sw_given *g);
 
-/* Collective. How a call begins: st is emptied; have all ranks come with the same hash, and can all
- * take what they were given? If not, they have nothing more to do together. All ranks return the
- * same.
+/* Collective. How a call begins: st is emptied; have all ranks come with the same call, options and
+ * (where one is written from several places of its own) OUTPUT_DIR, and can all take what they were
+ * given? If not, they have nothing more to do together. All ranks return the same.
+ *   more  a hash of what else must be equal
  * Errors: SW_EUSAGE, SW_ENOMEM, SW_ECOMM. */
-sw_code sw_call_begin(const sw_comm *comm, uint64_t hash, const sw_given *g, sw_status *st);
+sw_code sw_call_begin(const sw_comm *comm, sw_call call, uint64_t more, const sw_given *g, sw_status *st);
 
 #endif

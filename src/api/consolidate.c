@@ -45,41 +45,6 @@ void sw_job_tell_plan(sw_job *r)
         r->opt->planned(r->opt->user, r->result);
 }
 
-/* ---- options --------------------------------------------------------------------------------- */
-
-sw_code sw_job_check_options(const sw_job *r, sw_status *st)
-{
-    const sw_options *o = r->opt;
-    sw_dtype cast, dequantize;
-    uint64_t block[2];
-    MPI_Comm mpi;
-
-    if ((o->fqn_map != NULL) + (o->fqn_map_text != NULL) + (o->like != NULL) + (o->max_shard_size != 0) +
-            o->single_file >
-        1)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "only one of fqn-map, like, max-shard-size and single-file can lay the files out");
-    if (o->assets && o->no_assets)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
-    if ((o->diffusers || o->diffusers_index) && o->like)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "diffusers does not go with like, which names the files itself");
-    if (o->like && !sw_name_is_index(o->like))
-        return sw_fail(st, SW_EUSAGE, o->like, NULL, "is not called *.index.json, as an index is");
-    if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
-                       SW_BUFFER_SIZE_MIN);
-    for (const char *const *h = o->hints; h && *h; h++)
-        if (!sw_hint_is_valid(*h))
-            return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
-    if (o->node_local && o->assign == SW_ASSIGN_BAND)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
-    if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && r->comm->size > 1 && !sw_comm_mpi(r->comm, &mpi))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
-    return sw_value_dtypes(o, &cast, &dequantize, st) ? st->code : sw_take_block_size(o, block, st);
-}
-
 /* ---- the plan -------------------------------------------------------------------------------- */
 
 void sw_job_assign(sw_job *r)
@@ -348,7 +313,7 @@ static sw_code judge_output(sw_job *r, sw_status *st)
 
 sw_code sw_job_prepare(sw_job *r, sw_status *st)
 {
-    sw_job_check_options(r, st);
+    sw_options_check(r->opt, r->call, r->comm, st);
     if (sw_agree(r->comm, st) || sw_job_open_output(r, st) || plan(r, st) || judge_output(r, st))
         return st->code;
     sw_job_check_same_dir(r, st);
@@ -437,7 +402,7 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
     sw_given g;
-    sw_job r = { .comm = comm };
+    sw_job r = { .call = SW_CALL_CONSOLIDATE, .comm = comm };
 
     if (result)
         *result = (sw_result){ 0 };
@@ -445,7 +410,7 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
     r.in = g.in;
     r.out = g.out;
     r.opt = &g.opt;
-    if (!sw_call_begin(comm, sw_call_hash("sw_consolidate", NULL, r.opt), &g, st))
+    if (!sw_call_begin(comm, SW_CALL_CONSOLIDATE, 0, &g, st))
         sw_job_run(&r, result, st);
     sw_given_release(&g);
     return st->code;

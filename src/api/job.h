@@ -3,6 +3,7 @@
 #ifndef SW_API_JOB_H
 #define SW_API_JOB_H
 
+#include "api/options.h"
 #include "base/path.h"
 #include "dir/assets.h"
 #include "dir/publish.h"
@@ -16,6 +17,7 @@
 
 /* All that one call holds; born empty. */
 typedef struct sw_job {
+    sw_call call;
     const sw_comm *comm;
     const char *in, *out;
     /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
@@ -58,9 +60,6 @@ static inline bool sw_job_is_root(const sw_job *r)
 
 /* ---- what all calls share (consolidate.c) ---------------------------------------------------- */
 
-/* Local. Do the options go together, and with the communicator? Errors: SW_EUSAGE. */
-sw_code sw_job_check_options(const sw_job *r, sw_status *st);
-
 /* Local, once the catalogue is known. By band or by owner: by_owner. */
 void sw_job_assign(sw_job *r);
 
@@ -76,10 +75,6 @@ sw_code sw_job_prepare(sw_job *r, sw_status *st);
 
 /* Rank 0. Are the files to be durable? */
 sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_status *st);
-
-/* Local, for what is saved from memory. Can the options be followed? apart: by ranks that have no
- * MPI between them. Errors: SW_EUSAGE. */
-sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st);
 
 /* Local. The directory in which files are staged, newly allocated; NULL on failure. */
 char *sw_job_staged_dir(const sw_job *r, sw_status *st);
@@ -202,12 +197,6 @@ void sw_tell_staging(const sw_options *opt, const sw_result *result);
 sw_code sw_job_publish(sw_job *r, sw_status *st);
 
 /* ---- tensors and layout (rules.c) ------------------------------------------------------------ */
-
-/* Local. What the options ask of values; SW_NDTYPES = nothing. Errors: SW_EUSAGE. */
-sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequantize, sw_status *st);
-
-/* Local. What block_size says; unchanged where it is NULL. Errors: SW_EUSAGE. */
-sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *st);
 
 /* Collective, once the catalogue is known. The block size of its scales, if it has any: what the
  * caller says, else the config.json that comes along, else as it is. A local failure is possible:

@@ -34,18 +34,9 @@ typedef struct reshard {
 
 static sw_code check_options(reshard *s, sw_status *st)
 {
-    const sw_options *o = s->job.opt;
-    const char *refused = o->verify                            ? "verify"
-                          : o->diffusers || o->diffusers_index ? "diffusers"
-                          : o->assets                          ? "assets"
-                          : o->dtype_map_text                  ? "dtype_map_text"
-                                                               : NULL;
-
     if (!s->job.in || !s->job.out)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "no %s directory is given", s->job.in ? "output" : "input");
-    if (refused)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with shard files", refused);
-    if (sw_job_check_options(&s->job, st))
+    if (sw_options_check(s->job.opt, SW_CALL_RESHARD, s->job.comm, st))
         return st->code;
     return sw_shard_rules_parse(s->sharding->mesh, s->sharding->placements, s->sharding->rules, &s->rules,
                                 st);
@@ -56,13 +47,13 @@ static sw_code compare_calls(const reshard *s, const sw_given *g, sw_status *st)
 {
     const char *const words[] = { s->sharding->mesh, s->sharding->placements };
     const char *const *rules = s->sharding->rules;
-    uint64_t h = sw_call_hash("sw_reshard", s->job.out, s->job.opt);
+    uint64_t h = 0;
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         h = words[i] ? sw_hash(h, words[i], strlen(words[i]) + 1) : sw_hash_word(h, 0);
     for (; rules && *rules; rules++)
         h = sw_hash(h, *rules, strlen(*rules) + 1);
-    return sw_call_begin(s->job.comm, h, g, st);
+    return sw_call_begin(s->job.comm, SW_CALL_RESHARD, h, g, st);
 }
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
@@ -329,7 +320,7 @@ sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *outpu
     sw_given g;
 
     sw_given_take(&g, input_dir, output_dir, opt);
-    *r = (sw_job){ .comm = comm, .in = g.in, .out = g.out, .opt = &g.opt };
+    *r = (sw_job){ .call = SW_CALL_RESHARD, .comm = comm, .in = g.in, .out = g.out, .opt = &g.opt };
     s.beside = (sw_beside){ .job = r, .whole = &s.whole };
     sw_job_begin(r, result ? result : &unwanted, st);
     /* What .hf_metadata says of dtypes is for whoever welds the new shards. */

@@ -13,40 +13,6 @@
 
 /* ---- names and values ------------------------------------------------------------------------ */
 
-#define FLOATS "bf16, fp16, fp32 or fp64"
-#define DEQUANTIZED "bf16, fp16 or fp32"
-
-/* A dtype as people write it on command lines. */
-static bool parse_dtype(const char *word, sw_dtype *dtype)
-{
-    static const struct {
-        const char *word;
-        sw_dtype dtype;
-    } shorts[] = { { "bf16", SW_BF16 }, { "fp16", SW_F16 }, { "fp32", SW_F32 }, { "fp64", SW_F64 } };
-
-    for (size_t i = 0; i < sizeof shorts / sizeof *shorts; i++) {
-        if (strcmp(word, shorts[i].word) == 0) {
-            *dtype = shorts[i].dtype;
-            return true;
-        }
-    }
-    return sw_dtype_parse_any(word, strlen(word), dtype);
-}
-
-sw_code sw_value_dtypes(const sw_options *opt, sw_dtype *cast, sw_dtype *dequantize, sw_status *st)
-{
-    *cast = *dequantize = SW_NDTYPES;
-    if (opt->cast_dtype && strcmp(opt->cast_dtype, "none") != 0 &&
-        (!parse_dtype(opt->cast_dtype, cast) || !sw_dtype_is_floating(*cast)))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "cast-dtype '%s': tensors can be cast to " FLOATS " (none: not)", opt->cast_dtype);
-    if (opt->dequantize && (!parse_dtype(opt->dequantize, dequantize) || !sw_dtype_is_floating(*dequantize) ||
-                            *dequantize == SW_F64))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "dequantize '%s': tensors can become " DEQUANTIZED,
-                       opt->dequantize);
-    return SW_OK;
-}
-
 /* What the tensors' dtypes were: the caller's word, which goes into own, or .hf_metadata's. */
 static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *own, sw_status *st)
 {
@@ -59,26 +25,6 @@ static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *own,
     return text ? sw_map_parse_texts(text, strlen(text), rule->map_file, own, st) : SW_OK;
 }
 
-/* "128", "64x128". */
-static bool parse_block_size(const char *text, uint64_t block[2])
-{
-    const char *at = text;
-
-    for (unsigned d = 0; d < 2; d++) {
-        const char *end = at + strspn(at, "0123456789");
-
-        if (end == at || end - at > 9)
-            return false;
-        block[d] = strtoull(at, NULL, 10);
-        if (!*end && d == 0)
-            block[d = 1] = block[0];
-        else if (d == 0 && *end != 'x' && *end != 'X')
-            return false;
-        at = d == 0 ? end + 1 : end;
-    }
-    return !*at && block[0] && block[1];
-}
-
 /* Has any tensor scales by name? */
 static bool has_scales(const sw_catalog *c)
 {
@@ -86,14 +32,6 @@ static bool has_scales(const sw_catalog *c)
         if (c->tensors[i].scale)
             return true;
     return false;
-}
-
-sw_code sw_take_block_size(const sw_options *opt, uint64_t block[2], sw_status *st)
-{
-    if (opt->block_size && !parse_block_size(opt->block_size, block))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "block-size '%s' is no size, expected one as in 128 or 128x64", opt->block_size);
-    return SW_OK;
 }
 
 sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c,

@@ -236,8 +236,6 @@ static sw_code begin_consolidated(sw_save *s, const described *d, sw_buf *places
     char *dir = NULL;
     bool sync = false;
 
-    if (sw_job_check_saved(r->opt, true, st))
-        return st->code;
     r->held = d->held;
     r->described = (uint32_t)d->n;
     sw_job_prepare(r, st);
@@ -270,7 +268,8 @@ sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const 
     s->alone = sw_comm_self();
     s->shards = shards;
     s->nranks = nranks;
-    s->job = (sw_job){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
+    s->job =
+        (sw_job){ .call = SW_CALL_SAVE_ORDERS, .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
     s->set = (sw_shard_save){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
     s->set.result = &s->result;
     if (shards)

@@ -24,40 +24,6 @@ static bool is_root(const sw_shard_save *s)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static sw_code check_options(const sw_options *o, sw_status *st)
-{
-    const struct {
-        bool given;
-        const char *name;
-    } others[] = {
-        { o->like != NULL, "like" },
-        { o->fqn_map && o->fqn_map_text, "fqn-map twice" },
-        { o->max_shard_size != 0, "max-shard-size" },
-        { o->single_file, "single-file" },
-        { o->diffusers || o->diffusers_index, "diffusers" },
-        { o->include && *o->include, "include" },
-        { o->exclude && *o->exclude, "exclude" },
-        { o->nname_rules > 0, "a change of names" },
-        { o->cast_dtype && strcmp(o->cast_dtype, "none") != 0, "cast-dtype" },
-        { o->dequantize != NULL, "dequantize" },
-        { o->dtype_map_text != NULL, "dtype-map-text" },
-        { o->assets != NULL, "assets" },
-        { o->expect_shards != 0, "expect-shards" },
-        { o->node_local, "node-local" },
-        { o->verify, "verify" },
-    };
-
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (others[i].given)
-            return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                           "%s does not go with shard files that are saved from memory", others[i].name);
-    if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
-                       SW_BUFFER_SIZE_MIN);
-    return SW_OK;
-}
-
 static bool has_map(const sw_options *o)
 {
     return o->fqn_map || o->fqn_map_text;
@@ -301,7 +267,7 @@ sw_code sw_shard_save_publish(sw_shard_save *s, sw_status *st)
 
 static sw_code steps(sw_shard_save *s, sw_status *st)
 {
-    check_options(s->opt, st);
+    sw_options_check(s->opt, SW_CALL_SAVE_SHARDS, s->comm, st);
     if (!st->code && is_root(s))
         open_output(s, st);
     if (sw_check_same_dir(s->comm, s->set ? sw_shardset_dir(s->set) : NULL, s->out, st) || plan(s, st))
@@ -326,8 +292,8 @@ void sw_shard_save_init(sw_shard_save *s)
 sw_code sw_shard_save_begin(sw_shard_save *s, const sw_memboxes *held, uint32_t n, sw_buf *choices,
                             sw_status *st)
 {
-    if (check_options(s->opt, st) || open_output(s, st) || sw_join_described(held, n, &s->c, st) ||
-        read_map(s, st))
+    if (sw_options_check(s->opt, SW_CALL_SAVE_SHARDS, s->comm, st) || open_output(s, st) ||
+        sw_join_described(held, n, &s->c, st) || read_map(s, st))
         return st->code;
     count_tensors(s);
     if (sw_shards_choose(&s->c, held, n, map_of(s), sw_fqn_map_name(s->opt), choices, st) ||
@@ -366,7 +332,7 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
     s.opt = &g.opt;
     s.result = result ? result : &unwanted;
     sw_shard_save_init(&s);
-    if (sw_writer_begin(comm, "sw_save_shards", &g, items, n, &s.held, st))
+    if (sw_writer_begin(comm, SW_CALL_SAVE_SHARDS, &g, items, n, &s.held, st))
         goto out;
     steps(&s, st);
     sw_shardset_close(s.set, &s.result->staging, st);

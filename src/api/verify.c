@@ -236,8 +236,7 @@ static sw_code compare_replicas(verifier *v, sw_status *st)
 
 static bool asks_for_layout(const sw_options *o)
 {
-    return o->fqn_map || o->like || o->max_shard_size || o->single_file || o->diffusers || o->fqn_map_text ||
-           o->diffusers_index;
+    return sw_options_given(o, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE);
 }
 
 /* Collective. What should be there. */
@@ -245,7 +244,7 @@ static sw_code plan(sw_job *r, sw_status *st)
 {
     double seconds;
 
-    sw_job_check_options(r, st);
+    sw_options_check(r->opt, r->call, r->comm, st);
     if (sw_agree(r->comm, st) || sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st))
         return st->code;
     if (sw_job_read_headers(r, &seconds, st))
@@ -391,7 +390,7 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
 {
     sw_verification unwanted = { 0 };
     sw_result none = { 0 };
-    sw_job r = { .comm = comm, .result = &none };
+    sw_job r = { .call = SW_CALL_VERIFY, .comm = comm, .result = &none };
     verifier v = { .r = &r, .result = result ? result : &unwanted };
     sw_given g;
 
@@ -401,7 +400,7 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     r.out = v.dir = g.out;
     r.opt = &g.opt;
     r.started = sw_now();
-    if (!sw_call_begin(comm, sw_call_hash("sw_verify", NULL, r.opt), &g, st))
+    if (!sw_call_begin(comm, SW_CALL_VERIFY, 0, &g, st))
         verify_steps(&v, st);
     if (st->code && st->code != SW_ECOMM)
         share_findings(&v);

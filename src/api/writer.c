@@ -9,13 +9,13 @@
 #include "api/call.h"
 #include "api/job.h"
 
-sw_code sw_writer_begin(const sw_comm *comm, const char *call, const sw_given *g, const sw_item *items,
-                        size_t n, sw_memboxes *out, sw_status *st)
+sw_code sw_writer_begin(const sw_comm *comm, sw_call call, const sw_given *g, const sw_item *items, size_t n,
+                        sw_memboxes *out, sw_status *st)
 {
     char who[SW_RANK_NAME_SIZE];
 
     *out = (sw_memboxes)SW_MEMBOXES_INIT;
-    if (sw_call_begin(comm, sw_call_hash(call, g->out, &g->opt), g, st))
+    if (sw_call_begin(comm, call, 0, g, st))
         return st->code;
     if (!g->out)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "no output directory is given");
@@ -28,34 +28,19 @@ sw_code sw_writer_begin(const sw_comm *comm, const char *call, const sw_given *g
 
 /* ---- consolidated ---------------------------------------------------------------------------- */
 
-sw_code sw_job_check_saved(const sw_options *o, bool apart, sw_status *st)
-{
-    if (o->verify || o->node_local || o->expect_shards)
-        return sw_fail(
-            st, SW_EUSAGE, NULL, NULL,
-            "verify, node-local and expect-shards speak of shard files: there are none when tensors are "
-            "saved from memory");
-    if (o->dequantize && apart)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "to dequantize what several ranks hold in memory they need MPI between them");
-    return SW_OK;
-}
-
 sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                              const sw_options *opt, sw_result *result, sw_status *st)
 {
     sw_memboxes held = SW_MEMBOXES_INIT;
-    sw_job r = { .comm = comm, .held = &held };
+    sw_job r = { .call = SW_CALL_SAVE, .comm = comm, .held = &held };
     sw_given g;
-    MPI_Comm mpi;
 
     if (result)
         *result = (sw_result){ 0 };
     sw_given_take(&g, NULL, output_dir, opt);
     r.out = g.out;
     r.opt = &g.opt;
-    if (!sw_writer_begin(comm, "sw_save_consolidated", &g, items, n, &held, st) &&
-        !sw_job_check_saved(r.opt, comm->size > 1 && !sw_comm_mpi(comm, &mpi), st))
+    if (!sw_writer_begin(comm, SW_CALL_SAVE, &g, items, n, &held, st))
         sw_job_run(&r, result, st);
     sw_memboxes_release(&held);
     sw_given_release(&g);

@@ -1,0 +1,392 @@
+/* The table of options; see options.h. */
+#include "api/options.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "format/names.h"
+#include "par/transport.h"
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+/* What a member is. */
+typedef enum kind {
+    FLAG,     /* bool */
+    TEXT,     /* const char * */
+    CAST,     /* the same; "none" is as good as NULL */
+    PATH,     /* the same; may be a file:// URL */
+    NUMBER,   /* uint64_t */
+    LIST,     /* const char *const *, NULL-terminated */
+    RULES,    /* const sw_name_rule *, as many as the next member says */
+    COUNT,    /* size_t, of the member before */
+    CHOICE,   /* sw_assign */
+    CALLBACK, /* the caller's: a function, what it gets, or what is looked at meanwhile */
+} kind;
+
+/* Calls that refuse a member; what others do not take they do not look at. */
+#define RESHARD (1u << SW_CALL_RESHARD)
+#define SAVES (1u << SW_CALL_SAVE | 1u << SW_CALL_SAVE_ORDERS | 1u << SW_CALL_SAVE_SHARDS)
+#define SHARDS (1u << SW_CALL_SAVE_SHARDS)
+
+/* In the order of the struct: member, kind, what it changes, who refuses it, what messages call it
+ * then. */
+#define ROWS(X)                                                                                              \
+    X(fqn_map, PATH, LAYOUT, 0, NULL)                                                                        \
+    X(fqn_map_text, TEXT, LAYOUT, 0, NULL)                                                                   \
+    X(like, PATH, LAYOUT, SHARDS, "like")                                                                    \
+    X(max_shard_size, NUMBER, LAYOUT, SHARDS, "max-shard-size")                                              \
+    X(single_file, FLAG, LAYOUT, SHARDS, "single-file")                                                      \
+    X(diffusers, FLAG, STYLE, RESHARD | SHARDS, "diffusers")                                                 \
+    X(diffusers_index, FLAG, STYLE, RESHARD | SHARDS, "diffusers")                                           \
+    X(include, LIST, NAMES, SHARDS, "include")                                                               \
+    X(exclude, LIST, NAMES, SHARDS, "exclude")                                                               \
+    X(name_rules, RULES, NAMES, SHARDS, "a change of names")                                                 \
+    X(nname_rules, COUNT, OTHER, 0, NULL)                                                                    \
+    X(cast_dtype, CAST, VALUES, SHARDS, "cast-dtype")                                                        \
+    X(dequantize, TEXT, VALUES, SHARDS, "dequantize")                                                        \
+    X(block_size, TEXT, OTHER, 0, NULL)                                                                      \
+    X(dtype_map_text, TEXT, VALUES, RESHARD | SHARDS, "dtype_map_text")                                      \
+    X(expect_shards, NUMBER, OTHER, SAVES, "expect-shards")                                                  \
+    X(node_local, FLAG, OTHER, SAVES, "node-local")                                                          \
+    X(no_config_check, FLAG, OTHER, 0, NULL)                                                                 \
+    X(tolerant, FLAG, OTHER, 0, NULL)                                                                        \
+    X(assets, PATH, OTHER, RESHARD | SHARDS, "assets")                                                       \
+    X(no_assets, FLAG, OTHER, 0, NULL)                                                                       \
+    X(verify, FLAG, OTHER, RESHARD | SAVES, "verify")                                                        \
+    X(overwrite, FLAG, OTHER, 0, NULL)                                                                       \
+    X(no_sync, FLAG, OTHER, 0, NULL)                                                                         \
+    X(dry_run, FLAG, OTHER, 0, NULL)                                                                         \
+    X(buffer_size, NUMBER, OTHER, 0, NULL)                                                                   \
+    X(assign, CHOICE, OTHER, 0, NULL)                                                                        \
+    X(hints, LIST, OWN, 0, NULL)                                                                             \
+    X(user, CALLBACK, OWN, 0, NULL)                                                                          \
+    X(warn, CALLBACK, OWN, 0, NULL)                                                                          \
+    X(progress, CALLBACK, OWN, 0, NULL)                                                                      \
+    X(planned, CALLBACK, OWN, 0, NULL)                                                                       \
+    X(cancel, CALLBACK, OWN, 0, NULL)
+
+typedef struct option {
+    kind kind;
+    size_t at;
+    unsigned changes, refused;
+    const char *word;
+} option;
+
+static const option table[] = {
+#define ROW(member, kind, changes, refused, word)                                                            \
+    { kind, offsetof(sw_options, member), SW_CHANGES_##changes, refused, word },
+    ROWS(ROW)
+#undef ROW
+};
+
+#define NOPTIONS (sizeof table / sizeof *table)
+
+/* Every member has a row, for a zero is missing here otherwise; and none stands out of order. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wmissing-field-initializers"
+static const sw_options defaults = {
+#define ROW(member, kind, changes, refused, word) 0,
+    ROWS(ROW)
+#undef ROW
+};
+#pragma GCC diagnostic pop
+
+typedef struct in_order {
+#define ROW(member, kind, changes, refused, word) __typeof__(defaults.member) member;
+    ROWS(ROW)
+#undef ROW
+} in_order;
+
+#define ROW(member, kind, changes, refused, word)                                                            \
+    _Static_assert(offsetof(in_order, member) == offsetof(sw_options, member), #member);
+ROWS(ROW)
+#undef ROW
+
+/* ---- what is given --------------------------------------------------------------------------- */
+
+static const void *member(const sw_options *o, const option *row)
+{
+    return (const char *)o + row->at;
+}
+
+static const char *text_of(const sw_options *o, const option *row)
+{
+    const char *text;
+
+    memcpy(&text, member(o, row), sizeof text);
+    return text;
+}
+
+static const char *const *list_of(const sw_options *o, const option *row)
+{
+    const char *const *list;
+
+    memcpy(&list, member(o, row), sizeof list);
+    return list;
+}
+
+static uint64_t number_of(const sw_options *o, const option *row)
+{
+    uint64_t number = 0;
+    sw_assign choice;
+
+    if (row->kind == FLAG)
+        return *(const bool *)member(o, row);
+    memcpy(&choice, member(o, row), sizeof choice);
+    if (row->kind == CHOICE)
+        return choice;
+    memcpy(&number, member(o, row), sizeof number);
+    return number;
+}
+
+/* Does the member ask for anything? How many name rules there are is asked of the rules. */
+static bool is_given(const sw_options *o, const option *row)
+{
+    switch (row->kind) {
+    case TEXT:
+    case PATH:
+        return text_of(o, row) != NULL;
+    case CAST:
+        return text_of(o, row) && strcmp(text_of(o, row), "none") != 0;
+    case FLAG:
+    case NUMBER:
+    case CHOICE:
+        return number_of(o, row) != 0;
+    case LIST:
+        return list_of(o, row) && *list_of(o, row);
+    case RULES:
+        return o->nname_rules > 0;
+    case COUNT:
+    case CALLBACK:
+        break;
+    }
+    return false;
+}
+
+/* How many members are given that change one of these. */
+static size_t count_given(const sw_options *o, unsigned changes)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < NOPTIONS; i++)
+        n += (table[i].changes & changes) && is_given(o, &table[i]);
+    return n;
+}
+
+bool sw_options_given(const sw_options *o, unsigned changes)
+{
+    return count_given(o, changes) > 0;
+}
+
+void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < NOPTIONS; i++)
+        if (table[i].kind == PATH)
+            paths[n++] = (const char **)(void *)((char *)o + table[i].at);
+    assert(n == SW_OPTION_PATHS);
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+#define FLOATS "bf16, fp16, fp32 or fp64"
+#define DEQUANTIZED "bf16, fp16 or fp32"
+
+/* A dtype as people write it on command lines. */
+static bool parse_dtype(const char *word, sw_dtype *dtype)
+{
+    static const struct {
+        const char *word;
+        sw_dtype dtype;
+    } shorts[] = { { "bf16", SW_BF16 }, { "fp16", SW_F16 }, { "fp32", SW_F32 }, { "fp64", SW_F64 } };
+
+    for (size_t i = 0; i < sizeof shorts / sizeof *shorts; i++) {
+        if (strcmp(word, shorts[i].word) == 0) {
+            *dtype = shorts[i].dtype;
+            return true;
+        }
+    }
+    return sw_dtype_parse_any(word, strlen(word), dtype);
+}
+
+sw_code sw_value_dtypes(const sw_options *o, sw_dtype *cast, sw_dtype *dequantize, sw_status *st)
+{
+    *cast = *dequantize = SW_NDTYPES;
+    if (o->cast_dtype && strcmp(o->cast_dtype, "none") != 0 &&
+        (!parse_dtype(o->cast_dtype, cast) || !sw_dtype_is_floating(*cast)))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "cast-dtype '%s': tensors can be cast to " FLOATS " (none: not)", o->cast_dtype);
+    if (o->dequantize && (!parse_dtype(o->dequantize, dequantize) || !sw_dtype_is_floating(*dequantize) ||
+                          *dequantize == SW_F64))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "dequantize '%s': tensors can become " DEQUANTIZED,
+                       o->dequantize);
+    return SW_OK;
+}
+
+/* "128", "64x128". */
+static bool parse_block_size(const char *text, uint64_t block[2])
+{
+    const char *at = text;
+
+    for (unsigned d = 0; d < 2; d++) {
+        const char *end = at + strspn(at, "0123456789");
+
+        if (end == at || end - at > 9)
+            return false;
+        block[d] = strtoull(at, NULL, 10);
+        if (!*end && d == 0)
+            block[d = 1] = block[0];
+        else if (d == 0 && *end != 'x' && *end != 'X')
+            return false;
+        at = d == 0 ? end + 1 : end;
+    }
+    return !*at && block[0] && block[1];
+}
+
+sw_code sw_take_block_size(const sw_options *o, uint64_t block[2], sw_status *st)
+{
+    if (o->block_size && !parse_block_size(o->block_size, block))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "block-size '%s' is no size, expected one as in 128 or 128x64", o->block_size);
+    return SW_OK;
+}
+
+/* ---- what goes together ---------------------------------------------------------------------- */
+
+/* In the words of the call: why it does not take a member. */
+static sw_code refuse(sw_call call, const char *word, sw_status *st)
+{
+    if (call == SW_CALL_RESHARD)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with shard files", word);
+    if (call == SW_CALL_SAVE_SHARDS)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "%s does not go with shard files that are saved from memory", word);
+    return sw_fail(
+        st, SW_EUSAGE, NULL, NULL,
+        "verify, node-local and expect-shards speak of shard files: there are none when tensors are "
+        "saved from memory");
+}
+
+/* Does the call take all that is given? */
+static sw_code check_call(const sw_options *o, sw_call call, sw_status *st)
+{
+    for (size_t i = 0; i < NOPTIONS; i++)
+        if ((table[i].refused & 1u << call) && is_given(o, &table[i]))
+            return refuse(call, table[i].word, st);
+    if (call == SW_CALL_SAVE_SHARDS && o->fqn_map && o->fqn_map_text)
+        return refuse(call, "fqn-map twice", st);
+    return SW_OK;
+}
+
+static sw_code check_pairs(const sw_options *o, sw_status *st)
+{
+    if (count_given(o, SW_CHANGES_LAYOUT) > 1)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "only one of fqn-map, like, max-shard-size and single-file can lay the files out");
+    if (o->assets && o->no_assets)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
+    if (sw_options_given(o, SW_CHANGES_STYLE) && o->like)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "diffusers does not go with like, which names the files itself");
+    return SW_OK;
+}
+
+static sw_code check_buffer(const sw_options *o, sw_status *st)
+{
+    if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
+                       SW_BUFFER_SIZE_MIN);
+    return SW_OK;
+}
+
+/* Each by itself. */
+static sw_code check_values(const sw_options *o, sw_status *st)
+{
+    sw_dtype cast, dequantize;
+    uint64_t block[2];
+
+    if (o->like && !sw_name_is_index(o->like))
+        return sw_fail(st, SW_EUSAGE, o->like, NULL, "is not called *.index.json, as an index is");
+    if (check_buffer(o, st))
+        return st->code;
+    for (const char *const *h = o->hints; h && *h; h++)
+        if (!sw_hint_is_valid(*h))
+            return sw_fail(st, SW_EUSAGE, NULL, NULL, "not an MPI-IO hint, KEY=VALUE: '%s'", *h);
+    return sw_value_dtypes(o, &cast, &dequantize, st) ? st->code : sw_take_block_size(o, block, st);
+}
+
+/* What can only be done by ranks with MPI between them. */
+static sw_code check_ranks(const sw_options *o, sw_call call, const sw_comm *comm, sw_status *st)
+{
+    MPI_Comm mpi;
+    bool apart = call == SW_CALL_SAVE_ORDERS || (comm->size > 1 && !sw_comm_mpi(comm, &mpi));
+
+    if (o->dequantize && apart && (call == SW_CALL_SAVE || call == SW_CALL_SAVE_ORDERS))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "to dequantize what several ranks hold in memory they need MPI between them");
+    if (o->node_local && o->assign == SW_ASSIGN_BAND)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards can only be assigned by owner");
+    if ((o->node_local || o->assign == SW_ASSIGN_OWNER) && apart && comm->size > 1)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "node-local shards and the assignment by owner need MPI");
+    return SW_OK;
+}
+
+sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm, sw_status *st)
+{
+    if (check_call(o, call, st))
+        return st->code;
+    /* Whatever else concerns those who write shard files from memory, they have refused. */
+    if (call == SW_CALL_SAVE_SHARDS)
+        return check_buffer(o, st);
+    if (check_pairs(o, st) || check_values(o, st))
+        return st->code;
+    return check_ranks(o, call, comm, st);
+}
+
+/* ---- hash ------------------------------------------------------------------------------------ */
+
+static uint64_t hash_text(uint64_t h, const char *text)
+{
+    return text ? sw_hash(h, text, strlen(text) + 1) : sw_hash_word(h, 0);
+}
+
+static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
+{
+    switch (row->kind) {
+    case TEXT:
+    case CAST:
+    case PATH:
+        return hash_text(h, text_of(o, row));
+    case FLAG:
+    case NUMBER:
+    case CHOICE:
+        return sw_hash_word(h, number_of(o, row));
+    case LIST:
+        for (const char *const *list = list_of(o, row); list && *list; list++)
+            h = hash_text(h, *list);
+        return sw_hash_word(h, 1);
+    case RULES:
+        for (size_t i = 0; i < o->nname_rules; i++)
+            h = hash_text(hash_text(sw_hash_word(h, o->name_rules[i].kind), o->name_rules[i].from),
+                          o->name_rules[i].to);
+        return sw_hash_word(h, o->nname_rules);
+    case COUNT:
+    case CALLBACK:
+        break;
+    }
+    return h;
+}
+
+uint64_t sw_options_hash(uint64_t h, const sw_options *o)
+{
+    for (size_t i = 0; i < NOPTIONS; i++)
+        if (table[i].changes != SW_CHANGES_OWN)
+            h = hash_member(h, o, &table[i]);
+    return h;
+}
