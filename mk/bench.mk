@@ -1,0 +1,35 @@
+# Timings, each beside another program in the same run.
+
+BENCH_ARGS ?=
+BENCHES = bench bench-plan bench-cast bench-read bench-save bench-python
+.PHONY: $(BENCHES)
+
+$(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(LIBRARY)
+	$(link)
+
+#: bench         timings, BENCH_ARGS=
+bench: all
+	$(TEST_ENV) $(PYTHON) bench/run.py $(BENCH_ARGS)
+
+# A header of 76 MB, against Python's json, safe_open where check-torch has brought it, and 64 MiB; then 64 to 4,096 files.
+#: bench-plan    how fast a large header is parsed, and how planning grows with the number of files
+bench-plan: all $(BUILD)/bench/bench_header
+	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) bench/header.py '$(abspath $(BUILD))/bench/bench_header'
+	$(TEST_ENV) $(PYTHON) bench/scale.py
+
+# By each path; F32 to BF16 against 1.5 times memcpy.
+#: bench-cast    how fast values are converted, beside memcpy
+bench-cast: $(BUILD)/bench/bench_cast
+	$(BUILD)/bench/bench_cast --check
+
+#: bench-read    reading boxes of another mesh, beside torch's reader
+bench-read: all $(BUILD)/bench/bench_reader
+	$(TEST_ENV) BENCH_READER='$(abspath $(BUILD))/bench/bench_reader' $(PYTHON) bench/reader.py $(BENCH_ARGS)
+
+#: bench-save    saving from memory, beside torch's save and consolidation
+bench-save: all $(SAVE_ITEMS)
+	$(TEST_ENV) $(PYTHON) bench/save.py $(BENCH_ARGS)
+
+#: bench-python  the drop-in beside torch's function, in the same torchrun job
+bench-python: all $(VENV_READY)
+	$(TEST_ENV) $(VENV)/bin/python bench/python.py $(BENCH_ARGS)

@@ -1,0 +1,116 @@
+# The tests. Each that needs packages installs them first, and then runs make again: for setup may bring what the first make
+# looked for in vain.
+
+# What tests of the program need to know. Leaks inside MPI itself are not ours.
+TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD='$(abspath $(BUILD))' \
+           HEADER_CHECK='$(abspath $(HEADER_CHECK))' \
+           $(if $(SAN),ASAN_OPTIONS='detect_leaks=1:fast_unwind_on_malloc=0' UBSAN_OPTIONS='print_stacktrace=1' \
+           LSAN_OPTIONS='suppressions=$(abspath tests/lsan.supp):print_suppressions=0')
+PYTEST = -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+# Much of a test is waiting for a launcher: two files at a time.
+PYTEST_FILES = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(PYTHON) $(PYTEST)
+
+#: check         unit tests, then the program under mpirun; installs what is missing
+#: check-san     the same with the address and undefined-behaviour sanitizers
+#: check-san-clang  a part of it with clang's
+#: check-torch   against torch and safetensors, in a virtual environment of its own
+#: check-faults  failures injected at every system and MPI-IO call
+#: check-tsan    the threads of the reader, with the thread sanitizer
+#: check-valgrind  a small weld and a small read under valgrind
+#: check-slurm   the scripts of slurm/ in a SLURM of their own, on this machine; as root
+#: check-mpich   built with MPICH: unit tests, and welds under its mpiexec
+AGAIN = check check-san check-san-clang check-torch check-faults check-tsan check-valgrind check-slurm check-mpich
+
+# A list: a comma would end an argument of make's own functions.
+SANITIZERS = address,undefined
+
+check: again = check-all
+# A sanitized program takes a second longer to start, so those of the end-to-end tests that move bytes.
+check-san: export ROUNDS ?= 8
+check-san: again = check-all SAN=$(or $(SAN),$(SANITIZERS)) \
+                   E2E='$(addprefix tests/e2e/test_,golden.py node_local.py random.py safe.py)'
+# What only clang's sanitizers see.
+check-san-clang: export ROUNDS ?= 4
+check-san-clang: again = check-all CC=$(CLANG) SAN=$(or $(SAN),$(SANITIZERS)) BUILD=build-san-clang \
+                         E2E='$(addprefix tests/e2e/test_,inspect.py safe.py)' \
+                         PYTEST_ARGS="-k 'rows or lost or killed or ranks or wide' $(PYTEST_ARGS)"
+check-torch: again = check-torch-run
+check-faults: again = check-faults-run FAULTS=1
+check-tsan: again = check-tsan-run SAN=thread BUILD=build-tsan
+check-valgrind: again = check-valgrind-run
+# Faults make a weld stand still in the middle, so that it can be cancelled there.
+check-slurm: again = check-slurm-run FAULTS=1
+check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
+
+#: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
+#: check-install build against what is installed, with pkg-config
+#: check-deb     build, install, use and remove the Debian packages; as root
+#: check-reproducible  two builds give the same files
+SCRIPTED = check-user check-install check-deb check-reproducible
+
+check-san-clang check-valgrind check-slurm check-mpich check-install check-deb: packages = --dev
+
+.PHONY: $(AGAIN) $(SCRIPTED)
+$(AGAIN):
+	@scripts/setup $(packages)
+	@$(MAKE) $(again)
+
+$(SCRIPTED): check-%:
+	@scripts/setup $(packages)
+	tests/$*.sh
+
+.PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-tsan-run check-valgrind-run \
+        check-slurm-run check-mpich-run
+
+# One after the other, with -j too: they share the cores with their own ranks.
+check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
+	@$(MAKE) check-e2e
+
+# $(1): programs; $(2): what they are started by.
+run_units = @set -e; for t in $(1); do \
+	    echo "== $${t\#\#*/}"; \
+	    $(TEST_ENV) timeout 300 $(2) $$t >$$t.log 2>&1 || { cat $$t.log; echo "$${t\#\#*/} failed"; exit 1; }; \
+	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
+	done
+
+check-unit: all $(UNIT_PROGRAMS)
+	$(call run_units,$(UNIT_PROGRAMS))
+
+# Pages and completion: whole, and without faults of form.
+check-pages: all
+	@$(TEST_ENV) timeout 60 tests/pages.sh
+
+check-e2e: all $(SAVE_ITEMS) $(READER_CHECK) $(EXAMPLES)
+	$(call PYTEST_FILES,$(E2E))
+
+VENV = build/venv
+VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES))
+space := $(subst ,, )
+
+# Out of the way until it is complete.
+$(VENV_READY):
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) || /usr/bin/python3 -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TORCH_PACKAGES)
+	touch '$@'
+
+check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
+	$(TEST_ENV) $(VENV)/bin/python $(PYTEST) tests/torch
+
+check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
+	$(call PYTEST_FILES,$(sort $(wildcard tests/faults/test_*.py)))
+
+# The sanitizer of older compilers knows only memory that is not spread too far.
+TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)
+check-tsan-run: export ROUNDS ?= 15
+check-tsan-run: $(TSAN_PROGRAMS)
+	$(call run_units,$(TSAN_PROGRAMS),$(shell setarch -R true 2>/dev/null && echo setarch -R))
+
+check-valgrind-run: all $(READER_CHECK)
+	timeout 300 tests/valgrind.sh '$(abspath $(PROGRAM))' '$(abspath $(READER_CHECK))'
+
+check-slurm-run: all
+	$(call PYTEST_FILES,$(sort $(wildcard tests/slurm/test_*.py)))
+
+check-mpich-run: check-unit
+	$(TEST_ENV) $(PYTHON) $(PYTEST) tests/mpich

@@ -1,0 +1,44 @@
+# Fuzzing with clang's libFuzzer.
+
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS = -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+
+#: fuzz          the header parser, and the library on whole directories: FUZZ_SECONDS=60 each; also: fuzz-header, fuzz-dir
+.PHONY: fuzz fuzz-header fuzz-dir
+fuzz: fuzz-header fuzz-dir
+
+# The parser needs neither MPI nor what lies above it.
+FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
+
+$(BUILD)/fuzz/fuzz_header: tests/fuzz/fuzz_header.c $(FUZZ_SOURCES) $(wildcard src/base/*.h src/format/*.h include/*.h)
+	@mkdir -p $(@D)
+	$(call say,FUZZ $@)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)
+
+# Whole directories: the library and what shows them, all but main.
+FUZZ_DIR_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,tests/fuzz/fuzz_dir.c tests/fuzz/fuzz_make.c \
+                    $(LIB_SOURCES) $(filter-out src/cmd/main.c,$(CMD_SOURCES)))
+
+$(BUILD)/fuzz/obj/%.o: export OMPI_CC = $(CLANG)
+$(BUILD)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,FUZZ $<)
+	$(Q)$(MPICC) $(FUZZ_FLAGS) -pthread $(ALL_CPPFLAGS) -DSW_COMMIT='""' -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/fuzz_dir: export OMPI_CC = $(CLANG)
+$(BUILD)/fuzz/fuzz_dir: private ALL_LDFLAGS = $(FUZZ_FLAGS) -pthread
+$(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
+	$(link)
+
+-include $(FUZZ_DIR_OBJECTS:.o=.d)
+
+# Each from its seeds, for FUZZ_SECONDS. The seeds stay as they are: the fuzzer adds to a copy.
+FUZZ_OPTIONS_header = -dict='$(abspath tests/fuzz/header.dict)' -rss_limit_mb=2048
+FUZZ_OPTIONS_dir = -max_len=512 -len_control=0 -entropic=0
+fuzz-dir: export ASAN_OPTIONS = malloc_context_size=5:quarantine_size_mb=2
+fuzz-header fuzz-dir: fuzz-%: $(BUILD)/fuzz/fuzz_%
+	@mkdir -p $(BUILD)/fuzz/$*
+	@[ ! -d tests/fuzz/$*_seeds ] || cp -R tests/fuzz/$*_seeds/. $(BUILD)/fuzz/$*/
+	cd $(BUILD)/fuzz && ./fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \
+	    $(FUZZ_OPTIONS_$*) -artifact_prefix="$$PWD/" "$$PWD/$*" >$*.log 2>&1 || { tail -n 60 $*.log; exit 1; }
+	@tail -n 12 $(BUILD)/fuzz/$*.log

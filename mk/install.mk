@@ -1,0 +1,41 @@
+# Installing, and what pkg-config is told.
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/shardweld
+SHAREDIR ?= $(PREFIX)/share/shardweld
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+DESTDIR ?=
+
+# Who links the archive needs MPI too; who links the shared library does not.
+MPI_PC = $(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p))))
+PC_SED = 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|'
+# Made anew for other places.
+$(BUILD)/shardweld.pc: packaging/shardweld.pc.in FORCE
+	@mkdir -p $(@D)
+	@sed $(PC_SED) $< | cmp -s - $@ || sed $(PC_SED) $< >$@
+
+# One list for both ways: see scripts/install. Written out when it is used, for pages that are made by then.
+as_it_is = $(foreach f,$(1),$(2):$(f):$(3)/$(notdir $(f)))
+INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$(SHARED):lib/$(notdir $(SHARED)) \
+            link:$(notdir $(SHARED)):lib/$(SONAME) link:$(SONAME):lib/libshardweld.so \
+            644:$(BUILD)/shardweld.pc:lib/pkgconfig/shardweld.pc 644:$(BUILD)/completion:completion/shardweld \
+            $(call as_it_is,$(PUBLIC_HEADERS),644,include) \
+            $(call as_it_is,$(MAN1),644,man/man1) \
+            $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
+            $(call as_it_is,$(sort $(wildcard slurm/*.sh slurm/*.sbatch)),755,share/slurm) \
+            $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) \
+            $(call as_it_is,$(sort $(wildcard examples/*.c)),644,doc/examples)
+PLACES = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
+         DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'
+
+#: install       PREFIX=/usr/local LIBDIR=PREFIX/lib MANDIR= DESTDIR= and so on; also: uninstall
+.PHONY: install uninstall
+install: all pages
+	$(Q)$(PLACES) scripts/install install $(INSTALLED)
+
+uninstall: pages
+	$(Q)$(PLACES) scripts/install uninstall $(INSTALLED)
