@@ -11,7 +11,7 @@
 #include "par/scan.h"
 #include "par/target.h"
 #include "par/weld.h"
-#include "plan/names.h"
+#include "plan/naming.h"
 #include "plan/outputs.h"
 #include "plan/schedule.h"
 

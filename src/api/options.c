@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "format/names.h"
+#include "format/filenames.h"
 #include "par/transport.h"
 
 /* ---- the table ------------------------------------------------------------------------------- */

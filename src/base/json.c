@@ -12,64 +12,6 @@
 #define HIGH_BITS (0x80 * EACH_BYTE)
 #define UINT_MAX_ALLOWED (UINT64_C(1) << 63)
 
-/* ---- UTF-8 ----------------------------------------------------------------------------------- */
-
-/* Eight bytes, the first one lowest. */
-static uint64_t load8(const void *p)
-{
-    uint64_t word;
-
-    memcpy(&word, p, sizeof word);
-    return le64toh(word);
-}
-
-static bool is_between(unsigned char c, unsigned low, unsigned high)
-{
-    return c >= low && c <= high;
-}
-
-/* Length of the character at p, 0 = not UTF-8. The second byte has a range of its own where the
- * first one could begin an overlong form, a surrogate or a code over 10ffff. */
-static size_t utf8_char(const unsigned char *p, size_t left)
-{
-    unsigned low = 0x80, high = 0xbf;
-    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-
-    if (n <= 1 || n > left)
-        return n <= 1 ? n : 0;
-    if (p[0] == 0xe0)
-        low = 0xa0;
-    else if (p[0] == 0xf0)
-        low = 0x90;
-    else if (p[0] == 0xed)
-        high = 0x9f;
-    else if (p[0] == 0xf4)
-        high = 0x8f;
-    if (!is_between(p[1], low, high))
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if (!is_between(p[i], 0x80, 0xbf))
-            return 0;
-    return n;
-}
-
-const char *sw_utf8_invalid(const char *text, size_t len)
-{
-    size_t i = 0, n;
-
-    while (i < len) {
-        while (len - i >= 16 && ((load8(text + i) | load8(text + i + 8)) & HIGH_BITS) == 0)
-            i += 16;
-        if (i == len)
-            break;
-        n = utf8_char((const unsigned char *)text + i, len - i);
-        if (n == 0)
-            return text + i;
-        i += n;
-    }
-    return NULL;
-}
-
 /* ---- the parser ------------------------------------------------------------------------------ */
 
 void sw_json_init(sw_json *j, char *text, size_t len)
@@ -183,6 +125,15 @@ static uint64_t special_bytes(uint64_t word)
                      ((backslash - EACH_BYTE) & ~backslash);
 
     return marks & HIGH_BITS;
+}
+
+/* Eight bytes, the first one lowest. */
+static uint64_t load8(const void *p)
+{
+    uint64_t word;
+
+    memcpy(&word, p, sizeof word);
+    return le64toh(word);
 }
 
 static bool is_special(char c)

@@ -1,6 +1,6 @@
 /* A strict pull parser for JSON text in memory, as (pointer, length), never NUL-terminated.
  *
- * It follows RFC 8259 as serde_json does: UTF-8 is checked by the caller once (sw_utf8_invalid),
+ * It follows RFC 8259 as serde_json does: UTF-8 is checked by the caller once (utf8.h),
  * strings are unescaped in place, lone surrogates and raw control characters are refused, so are
  * numbers that overflow a double, and nesting ends at SW_JSON_DEPTH. For headers and sharding info,
  * which are hostile and large; small files go through jansson. */
@@ -25,10 +25,6 @@ typedef struct sw_json {
     /* the next number; the caller may take some for objects that it parses itself */
     uint32_t objects;
 } sw_json;
-
-/* Local. The first byte that is not UTF-8 (no overlong forms, no surrogates), or NULL. Fast on
- * ASCII. */
-const char *sw_utf8_invalid(const char *text, size_t len);
 
 /* Local. Start on text, which is changed by the strings taken from it. Sets every member. */
 void sw_json_init(sw_json *j, char *text, size_t len);

@@ -9,8 +9,8 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "dir/publish.h"
+#include "format/filenames.h"
 #include "format/maps.h"
-#include "format/names.h"
 
 #define INDEX_MAX ((uint64_t)1 << 30)
 

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "format/filenames.h"
 #include "format/header.h"
-#include "format/names.h"
 
 static const char hint_empty[] =
     "nothing was ever written: the job was killed, or the disk was full: save or copy it again";

@@ -23,8 +23,8 @@
 #include "base/hash.h"
 #include "base/sort.h"
 #include "dir/assets.h"
+#include "format/filenames.h"
 #include "format/maps.h"
-#include "format/names.h"
 
 #define FIRST_WORDS "shardweld journal "
 #define FIRST_LINE FIRST_WORDS "2\n"

@@ -21,7 +21,7 @@
 #include "base/fault.h"
 #include "dir/journal.h"
 #include "dir/stage.h"
-#include "format/names.h"
+#include "format/filenames.h"
 
 typedef struct work {
     const sw_stage *s;

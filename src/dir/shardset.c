@@ -7,7 +7,7 @@
 
 #include "base/path.h"
 #include "dir/stage.h"
-#include "format/names.h"
+#include "format/filenames.h"
 
 /* ".NAME" SUFFIX stands beside NAME. It is the OUTPUT_DIR of a stage whose files never get
  * there. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 
 #define DEPTH_MAX 500u /* Python's own reader ends somewhat later */
 

@@ -22,8 +22,9 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "base/sort.h"
+#include "base/utf8.h"
+#include "format/filenames.h"
 #include "format/keys.h"
-#include "format/names.h"
 
 #define SUM_MAX (UINT64_C(1) << 63)
 

@@ -71,7 +71,7 @@ typedef struct file_record {
 
 /* What one rank found in its headers. */
 typedef struct harvest {
-    sw_found found;
+    sw_entries found;
     sw_buf records; /* of its files */
     sw_buf sets;    /* what they say of all files: texts, each with the file's number before it */
     size_t last;    /* where the last of them begins */
@@ -102,7 +102,7 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *te
         return st->code;
     f->data_start = 8 + text->len;
     r = (file_record){ i, f->data_start, f->hash, h.nentries, h.sharded, h.format_pt, { 0 } };
-    if (!sw_found_add(&own->found, &h, c->files, i, st) &&
+    if (!sw_entries_add(&own->found, &h, c->files, i, st) &&
         !keep_set(own, f->number.shard ? h.set : NULL, i, st))
         sw_buf_add(&own->records, &r, sizeof r, st);
     sw_header_release(&h);
@@ -214,7 +214,7 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
     return st->code;
 }
 
-sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_findings *findings,
+sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_entries *found, sw_findings *findings,
                         sw_status *st)
 {
     sw_buf packed = SW_BUF_INIT, names = SW_BUF_INIT, boxes = SW_BUF_INIT;
@@ -222,18 +222,18 @@ sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_
     uint64_t *starts = sw_calloc(2 * n, sizeof *starts, st);
 
     if (!st->code)
-        sw_found_pack(found, &packed, st);
+        sw_entries_pack(found, &packed, st);
     if (sw_agree(comm, st) || sw_comm_gather(comm, &packed, &names, starts, st) ||
         sw_comm_gather(comm, &found->boxes, &boxes, starts + n, st))
         goto out;
     /* The largest things first: what was sent is not needed any more. */
-    sw_found_release(found);
+    sw_entries_release(found);
     sw_buf_release(&packed);
     if (!sw_catalog_merge(c, &names, starts, &boxes, starts + n, comm->size, findings, st))
         sw_catalog_check(c, findings, st);
     sw_agree(comm, st);
 out:
-    sw_found_release(found);
+    sw_entries_release(found);
     sw_buf_release(&boxes);
     sw_buf_release(&names);
     sw_buf_release(&packed);
@@ -245,7 +245,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
                           double *seconds, sw_findings *findings, sw_status *st)
 {
     uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
-    harvest own = { .found = SW_FOUND_INIT };
+    harvest own = { .found = SW_ENTRIES_INIT };
     double begin = sw_now();
 
     if (!st->code)
@@ -259,7 +259,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
     if (!sw_agree(comm, st) && findings)
         sw_findings_gather(comm, findings, st);
 out:
-    sw_found_release(&own.found);
+    sw_entries_release(&own.found);
     sw_buf_release(&own.sets);
     sw_buf_release(&own.records);
     free(starts);
@@ -291,7 +291,7 @@ static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
 sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st)
 {
     uint64_t *sizes = sw_calloc((uint64_t)comm->size, sizeof *sizes, st);
-    sw_found found = SW_FOUND_INIT;
+    sw_entries found = SW_ENTRIES_INIT;
 
     if (sizes && !make_rank_files((uint32_t)comm->size, c, st))
         sw_memboxes_found(held, c->files, (uint32_t)comm->rank, &found, st);
@@ -301,7 +301,7 @@ sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c
         c->files[r].size = sizes[r];
     sw_join_catalog(comm, c, &found, NULL, st);
 out:
-    sw_found_release(&found);
+    sw_entries_release(&found);
     free(sizes);
     return st->code;
 }
@@ -309,7 +309,7 @@ out:
 sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
-    sw_found found = SW_FOUND_INIT;
+    sw_entries found = SW_ENTRIES_INIT;
 
     make_rank_files(n, c, st);
     for (uint32_t r = 0; r < n && !st->code; r++) {
@@ -318,6 +318,6 @@ sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw
     }
     if (!st->code)
         sw_join_catalog(&alone, c, &found, NULL, st);
-    sw_found_release(&found);
+    sw_entries_release(&found);
     return st->code;
 }

@@ -4,7 +4,7 @@
 #define SW_PAR_GATHER_H
 
 #include "par/comm.h"
-#include "plan/found.h"
+#include "plan/entries.h"
 #include "plan/memboxes.h"
 
 /* Local. Read and check the header of a file of size bytes.
@@ -30,7 +30,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
 
 /* Collective. The second half of it: join what the ranks found, and check it. c has its files;
  * found is released. All ranks return the same. */
-sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_found *found, sw_findings *findings,
+sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_entries *found, sw_findings *findings,
                         sw_status *st);
 
 /* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks

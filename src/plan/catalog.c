@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/found.h"
+#include "plan/entries.h"
 
 /* A name record of some rank, and the tensor it turns out to be. */
 typedef struct name_ref {

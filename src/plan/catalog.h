@@ -9,8 +9,8 @@
 
 #include "base/findings.h"
 #include "format/dtype.h"
+#include "format/filenames.h"
 #include "format/header.h"
-#include "format/names.h"
 
 typedef struct sw_file {
     const char *name;     /* relative to INPUT_DIR */

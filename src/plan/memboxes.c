@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "plan/dims.h"
 
 /* ---- checking -------------------------------------------------------------------------------- */
@@ -324,7 +324,7 @@ static uint32_t add_dims(sw_header *h, const uint64_t *dims, unsigned n)
     return at;
 }
 
-sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_found *found,
+sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_entries *found,
                           sw_status *st)
 {
     sw_header text = { .sharded = true };
@@ -350,7 +350,7 @@ sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t f
                         .global_shape = add_dims(&text, it->global_shape, it->ndim) };
     }
     if (!st->code)
-        sw_found_add(found, &text, files, file, st);
+        sw_entries_add(found, &text, files, file, st);
     sw_header_release(&text);
     return st->code;
 }

@@ -6,7 +6,7 @@
 #ifndef SW_PLAN_MEMBOXES_H
 #define SW_PLAN_MEMBOXES_H
 
-#include "plan/found.h"
+#include "plan/entries.h"
 
 typedef struct sw_membox_loop {
     uint64_t count;
@@ -57,7 +57,7 @@ void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to);
 const char *sw_membox_direct(const sw_membox *b, uint64_t from);
 
 /* Local. Tell found of all boxes: file is this rank's in files. */
-sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_found *found,
+sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_entries *found,
                           sw_status *st);
 
 #endif

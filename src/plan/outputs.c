@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "format/names.h"
+#include "format/filenames.h"
 #include "plan/dims.h"
 
 #define NONE UINT32_MAX

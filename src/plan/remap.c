@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "format/names.h"
+#include "format/filenames.h"
 
 typedef struct work {
     const sw_remap *r;

@@ -3,8 +3,8 @@
 #define SW_PLAN_SHARDFILE_H
 
 #include "base/buf.h"
+#include "format/filenames.h"
 #include "format/header.h"
-#include "format/names.h"
 
 /* A box in a shard file. */
 typedef struct sw_shard_box {

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "format/header.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

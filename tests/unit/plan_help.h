@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "plan/found.h"
+#include "plan/entries.h"
 
 /* One box of one tensor in one file. */
 typedef struct test_box {
@@ -80,19 +80,19 @@ static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_
         snprintf(c->file_names + 12 * f, 12, "f%u", f);
     }
     for (int r = 0; r < nranks && !st->code; r++) {
-        sw_found found = SW_FOUND_INIT;
+        sw_entries found = SW_ENTRIES_INIT;
 
         for (uint32_t f = (uint32_t)r; f < nfiles && !st->code; f += (uint32_t)nranks) {
             sw_header h;
 
             test_header(boxes, n, f, &h, entries, dims);
-            sw_found_add(&found, &h, c->files, f, st);
+            sw_entries_add(&found, &h, c->files, f, st);
         }
-        if (!st->code && !sw_found_pack(&found, &names, st))
+        if (!st->code && !sw_entries_pack(&found, &names, st))
             sw_buf_add(&all, found.boxes.data, found.boxes.len, st);
         starts[r + 1] = names.len;
         box_starts[r + 1] = all.len;
-        sw_found_release(&found);
+        sw_entries_release(&found);
     }
     if (!st->code && !sw_catalog_merge(c, &names, starts, &all, box_starts, nranks, findings, st))
         sw_catalog_check(c, findings, st);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 
 #define N(array) (sizeof array / sizeof array[0])
 

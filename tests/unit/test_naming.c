@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "plan/names.h"
+#include "plan/naming.h"
 
 #define MOST 8
 

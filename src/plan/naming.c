@@ -1,12 +1,12 @@
-/* Choosing and renaming tensors; see names.h. */
-#include "plan/names.h"
+/* Choosing and renaming tensors; see naming.h. */
+#include "plan/naming.h"
 
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "base/utf8.h"
 
 #define LEFT_OUT UINT64_MAX
 

@@ -1,5 +1,5 @@
-/* What one rank found in the headers of its files; see found.h. */
-#include "plan/found.h"
+/* What one rank found in the headers of its files; see entries.h. */
+#include "plan/entries.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,12 +11,12 @@
 
 #define POOL_SIZE (UINT64_C(1) << 20)
 
-static size_t hash_name(const sw_found *f, const char *name, uint32_t len, size_t table_size)
+static size_t hash_name(const sw_entries *f, const char *name, uint32_t len, size_t table_size)
 {
     return (size_t)sw_hash_keyed(f->key, name, len) & (table_size - 1);
 }
 
-static sw_code grow_table(sw_found *f, sw_status *st)
+static sw_code grow_table(sw_entries *f, sw_status *st)
 {
     size_t size = f->table_size ? f->table_size * 2 : 1024;
     uint32_t *table = sw_calloc(size, sizeof *table, st);
@@ -40,7 +40,7 @@ static sw_code grow_table(sw_found *f, sw_status *st)
 }
 
 /* Copy a name into the pool. */
-static const char *keep_name(sw_found *f, const char *name, uint32_t len, sw_status *st)
+static const char *keep_name(sw_entries *f, const char *name, uint32_t len, sw_status *st)
 {
     size_t need = (size_t)len + 1;
     char *to;
@@ -71,7 +71,7 @@ static const uint64_t *global_shape(const sw_header *h, const sw_entry *e)
 }
 
 /* Does the record speak of the same name, in the same way? */
-static bool same_thing(const sw_found_name *n, const sw_entry *e, const uint64_t *global)
+static bool same_thing(const sw_entry_name *n, const sw_entry *e, const uint64_t *global)
 {
     return n->name_len == e->name_len && memcmp(n->name, e->name, e->name_len) == 0 && n->dtype == e->dtype &&
            n->ndim == e->ndim && (n->global_shape != NULL) == (global != NULL) &&
@@ -79,10 +79,10 @@ static bool same_thing(const sw_found_name *n, const sw_entry *e, const uint64_t
 }
 
 /* Add a record at a free place of the table. */
-static sw_code add_name(sw_found *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t at,
+static sw_code add_name(sw_entries *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t at,
                         sw_status *st)
 {
-    sw_found_name n = { .name_len = e->name_len, .first_file = file, .dtype = e->dtype, .ndim = e->ndim };
+    sw_entry_name n = { .name_len = e->name_len, .first_file = file, .dtype = e->dtype, .ndim = e->ndim };
 
     if (f->nnames >= UINT32_MAX - 1)
         return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
@@ -102,7 +102,7 @@ static sw_code add_name(sw_found *f, const sw_entry *e, const uint64_t *global, 
 
 /* Find or add a name. Files of one checkpoint mostly hold the same names in the same order, so
  * *guess, the name after the last one, is looked at first. */
-static sw_code intern(sw_found *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t *guess,
+static sw_code intern(sw_entries *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t *guess,
                       sw_status *st)
 {
     size_t at;
@@ -121,7 +121,7 @@ static sw_code intern(sw_found *f, const sw_entry *e, const uint64_t *global, ui
     return add_name(f, e, global, file, at, st);
 }
 
-sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
+sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
 {
     static const uint64_t zeros[SW_MAX_DIMS];
     size_t id = 0;
@@ -143,12 +143,12 @@ sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint
     return SW_OK;
 }
 
-sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st)
+sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
 {
     static const char zeros[8];
 
     for (size_t i = 0; i < f->nnames; i++) {
-        const sw_found_name *n = &f->names[i];
+        const sw_entry_name *n = &f->names[i];
         sw_name_record r = { n->count, n->name_len, n->first_file, n->dtype, n->ndim, n->global_shape != NULL,
                              { 0 } };
 
@@ -161,7 +161,7 @@ sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st)
     return SW_OK;
 }
 
-void sw_found_release(sw_found *f)
+void sw_entries_release(sw_entries *f)
 {
     for (size_t i = 0; i < f->nnames; i++)
         free(f->names[i].global_shape);
@@ -171,5 +171,5 @@ void sw_found_release(sw_found *f)
     free(f->table);
     free(f->pools);
     sw_buf_release(&f->boxes);
-    *f = (sw_found)SW_FOUND_INIT;
+    *f = (sw_entries)SW_ENTRIES_INIT;
 }

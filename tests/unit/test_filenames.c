@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "format/names.h"
+#include "format/filenames.h"
 
 static const struct {
     const char *name;

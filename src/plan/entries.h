@@ -3,8 +3,8 @@
  * that speak of one name in different ways (another dtype, number of dimensions or global_shape)
  * make several records of it, and sw_catalog_merge() judges them: so what is found does not depend
  * on who read which file. */
-#ifndef SW_PLAN_FOUND_H
-#define SW_PLAN_FOUND_H
+#ifndef SW_PLAN_ENTRIES_H
+#define SW_PLAN_ENTRIES_H
 
 #include "base/num.h"
 #include "plan/catalog.h"
@@ -30,17 +30,17 @@ static inline size_t sw_name_room(uint32_t len)
     return (size_t)sw_round_up((uint64_t)len + 1, 8);
 }
 
-typedef struct sw_found_name {
+typedef struct sw_entry_name {
     const char *name; /* in a pool of its own */
     uint32_t name_len;
     uint32_t first_file;    /* where it was met first */
     uint64_t count;         /* boxes */
     uint64_t *global_shape; /* owned; NULL = none was given */
     uint8_t dtype, ndim;
-} sw_found_name;
+} sw_entry_name;
 
-typedef struct sw_found {
-    sw_found_name *names;
+typedef struct sw_entries {
+    sw_entry_name *names;
     size_t nnames, cap_names;
     uint32_t *table;   /* hash table of 1 + index into names; 0 = free */
     size_t table_size; /* a power of two */
@@ -48,9 +48,9 @@ typedef struct sw_found {
     sw_buf boxes;
     char **pools; /* blocks of name bytes */
     size_t npools, cap_pools, pool_left;
-} sw_found;
+} sw_entries;
 
-#define SW_FOUND_INIT                                                                                        \
+#define SW_ENTRIES_INIT                                                                                      \
     {                                                                                                        \
         NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, NULL, 0, 0, 0                                            \
     }
@@ -58,11 +58,11 @@ typedef struct sw_found {
 /* Local. Add all entries of one header. files: the list that index file points into, for
  * data_start.
  * Errors: SW_EINPUT (too many names), SW_ENOMEM. */
-sw_code sw_found_add(sw_found *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st);
+sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st);
 
 /* Local. The names' records, appended to out. */
-sw_code sw_found_pack(const sw_found *f, sw_buf *out, sw_status *st);
+sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st);
 
-void sw_found_release(sw_found *f);
+void sw_entries_release(sw_entries *f);
 
 #endif

@@ -1,8 +1,12 @@
 /* Text that others chose, character by character: what it says, and what of it may be shown; see
- * shardweld.h. */
+ * utf8.h and shardweld.h. */
+#include "base/utf8.h"
+
 #include <string.h>
 
 #include "base/status.h"
+
+#define HIGH_BITS UINT64_C(0x8080808080808080)
 
 size_t sw_text_char(const char *text, size_t n, uint32_t *code)
 {
@@ -22,6 +26,29 @@ size_t sw_text_char(const char *text, size_t n, uint32_t *code)
         return 0;
     *code = value;
     return len;
+}
+
+/* Do the 16 bytes at p hold ASCII only? */
+static bool is_ascii(const char *p)
+{
+    uint64_t words[2];
+
+    memcpy(words, p, sizeof words);
+    return ((words[0] | words[1]) & HIGH_BITS) == 0;
+}
+
+const char *sw_utf8_invalid(const char *text, size_t len)
+{
+    uint32_t code;
+
+    for (size_t i = 0, n; i < len; i += n) {
+        while (len - i >= 16 && is_ascii(text + i))
+            i += 16;
+        n = i < len ? sw_text_char(text + i, len - i, &code) : 1;
+        if (n == 0)
+            return text + i;
+    }
+    return NULL;
 }
 
 bool sw_text_harmless(uint32_t code)

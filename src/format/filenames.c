@@ -1,6 +1,6 @@
-/* File names of checkpoints; see names.h. Names are matched as bytes: no locale, no patterns
+/* File names of checkpoints; see filenames.h. Names are matched as bytes: no locale, no patterns
  * library. */
-#include "format/names.h"
+#include "format/filenames.h"
 
 #include <string.h>
 #include <strings.h>
