@@ -476,7 +476,7 @@ static sw_code compare_fronts(verifier *v, sw_status *st)
         if (path && sw_catalog_find_file(&v->target.c, name)) {
             if (!sw_fd_open(path, name, &fd, st))
                 compare_front(v, f, fd, both, st);
-            else if (sw_source_gone(path, name, st) == SW_EINPUT)
+            else if (sw_path_gone(path, name, st) == SW_EINPUT)
                 sw_findings_take(&v->findings, st);
         }
         sw_fd_close(fd, path, st);

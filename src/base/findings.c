@@ -1,6 +1,8 @@
 /* The list of what is wrong; see findings.h. */
 #include "base/findings.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +48,22 @@ sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, co
                         sw_status *st)
 {
     return sw_findings_add_hint(f, file, tensor, reason, NULL, st);
+}
+
+sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, const char *hint,
+                         sw_status *st, const char *fmt, ...)
+{
+    char *reason = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    if (vasprintf(&reason, fmt, args) < 0)
+        sw_fail_nomem(st, strlen(fmt));
+    else
+        sw_findings_add_hint(f, file, tensor, reason, hint, st);
+    va_end(args);
+    free(reason);
+    return st->code;
 }
 
 sw_code sw_findings_take_hint(sw_findings *f, const char *hint, sw_status *st)

@@ -23,6 +23,10 @@ sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, co
 sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
                              const char *hint, sw_status *st);
 
+/* Local. The same; the reason is made as by printf. */
+sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, const char *hint,
+                         sw_status *st, const char *fmt, ...) SW_PRINTF(6, 7);
+
 /* Local. If st holds SW_EINPUT, move what it says into the list and clear it, so that the caller
  * goes on; any other error stays. With f NULL nothing is done: the first error is the end. Returns
  * st->code. */

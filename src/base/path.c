@@ -342,6 +342,18 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
     return SW_OK;
 }
 
+sw_code sw_path_gone(const char *path, const char *name, sw_status *st)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    sw_path_kind kind;
+
+    if (st->code == SW_EIO && !sw_path_stat(path, &kind, NULL, &ignored) && kind == SW_PATH_MISSING) {
+        sw_status_clear(st);
+        sw_fail(st, SW_EINPUT, name, NULL, "was removed meanwhile, or this machine does not see it");
+    }
+    return st->code;
+}
+
 static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
 {
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)

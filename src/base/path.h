@@ -109,6 +109,10 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
  * MISSING. */
 sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
 
+/* After a file that was there could not be opened: when nothing is there any more it has been
+ * removed meanwhile, and SW_EIO in st becomes SW_EINPUT. name is for messages. */
+sw_code sw_path_gone(const char *path, const char *name, sw_status *st);
+
 /* Names in a directory without "." and "..", sorted by bytes; all NUL-terminated in names, n of
  * them. */
 typedef struct sw_dir {

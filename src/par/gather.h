@@ -7,16 +7,6 @@
 #include "plan/entries.h"
 #include "plan/memboxes.h"
 
-/* Local. Read and check the header of a file of size bytes.
- *   text  replaced; out points into it
- *   hash  of the header's text as it stands in the file; may be NULL
- * data_start of the file is 8 + text->len. */
-sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_header *out,
-                       uint64_t *hash, sw_status *st);
-
-/* Local. The hash alone. */
-sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
-
 /* Collective. Parse the headers of c->files by their owners, gather, join and check
  * (sw_catalog_check()).
  *   cancel   looked at between files; NULL = none

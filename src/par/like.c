@@ -8,6 +8,7 @@
 
 #include "base/path.h"
 #include "base/sort.h"
+#include "dir/front.h"
 #include "par/gather.h"
 #include "par/scan.h"
 #include "plan/dims.h"

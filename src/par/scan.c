@@ -9,6 +9,7 @@
 #include "base/path.h"
 #include "base/ranges.h"
 #include "base/sort.h"
+#include "dir/front.h"
 #include "dir/guess.h"
 #include "par/gather.h"
 #include "par/strays.h"

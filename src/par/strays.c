@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dir/front.h"
 #include "par/gather.h"
 
 static const char hint_name[] = "a copy, or a file that was renamed: give it the name that torch gave it, or "

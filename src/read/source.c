@@ -83,18 +83,6 @@ static void make_room(sw_source *s)
     close_oldest(s);
 }
 
-sw_code sw_source_gone(const char *path, const char *name, sw_status *st)
-{
-    sw_status ignored = SW_STATUS_INIT;
-    sw_path_kind kind;
-
-    if (st->code == SW_EIO && !sw_path_stat(path, &kind, NULL, &ignored) && kind == SW_PATH_MISSING) {
-        sw_status_clear(st);
-        sw_fail(st, SW_EINPUT, name, NULL, "was removed meanwhile, or this machine does not see it");
-    }
-    return st->code;
-}
-
 sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
 {
     const sw_file *f = &s->c->files[file];
@@ -112,7 +100,7 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (*fd < 0) {
         sw_fail_errno(st, f->name, errno, "cannot open");
-        sw_source_gone(path, f->name, st);
+        sw_path_gone(path, f->name, st);
     } else if (check_same(f, *fd, st)) {
         close(*fd);
     } else {

@@ -45,11 +45,6 @@ sw_code sw_source_check(const sw_source *s, sw_status *st);
 /* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */
 sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
 
-/* Local. After a file that was there could not be opened: when nothing is there any more it has
- * been removed meanwhile, and SW_EIO in st becomes SW_EINPUT. name is for messages. Returns the
- * code. */
-sw_code sw_source_gone(const char *path, const char *name, sw_status *st);
-
 /* Local. Ask the system to begin reading n bytes of a file now. A hint: nothing can fail. */
 void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n);
 
