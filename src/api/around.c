@@ -34,24 +34,25 @@ static sw_code compare_texts(const char *name, const sw_buf *is, const sw_buf *w
     return st->code;
 }
 
-sw_code sw_job_compare_index(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st)
+sw_code sw_job_compare_index(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
-    const sw_layout_rule rule = {
-        .kind = SW_LAYOUT_NAMES, .map = &t->weight_map, .map_file = t->index_name, .index_name = t->index_name
-    };
+    const sw_layout_rule rule = { .kind = SW_LAYOUT_NAMES,
+                                  .map = &t->found.weight_map,
+                                  .map_file = t->found.index_name,
+                                  .index_name = t->found.index_name };
     sw_buf is = SW_BUF_INIT, want = SW_BUF_INIT;
     sw_layout l = { 0 };
     bool missing = false;
     char *path;
 
-    if (!t->index_name || findings->n > 0)
+    if (!t->found.index_name || findings->n > 0)
         return SW_OK;
-    path = sw_path_join(r->out, t->index_name, st);
+    path = sw_path_join(r->out, t->found.index_name, st);
     if (!path || sw_layout_build(&r->outputs.view, &rule, &l, st) ||
         sw_layout_index(&r->outputs.view, &l, &want, st) ||
-        sw_path_read(path, t->index_name, INDEX_MAX, &is, &missing, st) || missing)
+        sw_path_read(path, t->found.index_name, INDEX_MAX, &is, &missing, st) || missing)
         goto out;
-    compare_texts(t->index_name, &is, &want, findings, st);
+    compare_texts(t->found.index_name, &is, &want, findings, st);
 out:
     sw_layout_release(&l);
     sw_buf_release(&is);
@@ -78,14 +79,14 @@ static sw_code compare_asset(const sw_job *r, sw_asset *a, const sw_config_rule 
     return st->code;
 }
 
-sw_code sw_job_compare_assets(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st)
+sw_code sw_job_compare_assets(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
     sw_assets assets = SW_ASSETS_INIT;
     sw_buf ignored = SW_BUF_INIT;
     sw_config_rule rule;
 
     if (r->opt->no_assets || sw_config_rule_of(r->opt, &rule, st) ||
-        sw_assets_list(r->in, r->opt->assets, r->out, t->index_name, &ignored, &assets, st))
+        sw_assets_list(r->in, r->opt->assets, r->out, t->found.index_name, &ignored, &assets, st))
         goto out;
     for (size_t i = 0; i < assets.n && !st->code; i++)
         compare_asset(r, &assets.items[i], &rule, findings, st);

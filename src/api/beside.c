@@ -43,7 +43,7 @@ static void drop_asset(sw_assets *a, size_t i)
 static sw_code make_mappings(sw_beside *b, sw_status *st)
 {
     const sw_job *r = b->job;
-    const sw_scan *s = &r->scan;
+    const sw_find *s = &r->scan;
 
     if (s->has_file_map)
         sw_mapping_of_files(&r->outputs, b->whole, &s->file_map, !changes_layout(r->opt), &b->file_map, st);

@@ -21,7 +21,7 @@ struct sw_checkpoint {
     char *dir;  /* where the files are */
     char *name; /* of the one file; NULL = a directory was opened */
     sw_catalog c;
-    sw_scan scan;
+    sw_find scan;
     sw_findings findings;
     uint64_t file_bytes, parameters, bytes;
     char *shards; /* their numbers, in words; NULL = none */
@@ -71,7 +71,7 @@ static sw_code scan(opening *o, const char *path, sw_status *st)
     if (sw_agree(o->comm, st))
         return st->code;
     if (is_dir)
-        return sw_scan_dir(o->comm, path, false, &cp->c, &cp->scan, o->findings, st);
+        return sw_scan_dir(o->comm, &(sw_where){ path, false }, &cp->c, &cp->scan, o->findings, st);
     return sw_scan_file(o->comm, cp->dir, cp->name, &cp->c, st);
 }
 
@@ -250,7 +250,7 @@ void sw_checkpoint_free(sw_checkpoint *cp)
     if (!cp)
         return;
     sw_catalog_release(&cp->c);
-    sw_scan_release(&cp->scan);
+    sw_find_release(&cp->scan);
     sw_findings_release(&cp->findings);
     free(cp->shards);
     free(cp->name);

@@ -193,8 +193,9 @@ sw_code sw_job_fill_result(sw_job *r, sw_status *st)
 /* Collective. Fill the catalogue: from files, or from what the ranks hold. */
 static sw_code find_input(sw_job *r, sw_status *st)
 {
-    if (!r->held && (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st) ||
-                     sw_job_list_keep(r, st)))
+    if (!r->held &&
+        (sw_scan_dir(r->comm, &(sw_where){ r->in, r->opt->node_local }, &r->c, &r->scan, NULL, st) ||
+         sw_job_list_keep(r, st)))
         return st->code;
     /* An existing output is refused before the work, unless it may turn out to be what this run
      * asks for. */
@@ -351,7 +352,7 @@ void sw_job_release(sw_job *r)
     sw_naming_release(&r->naming);
     sw_assets_release(&r->assets);
     sw_catalog_release(&r->c);
-    sw_scan_release(&r->scan);
+    sw_find_release(&r->scan);
     sw_map_release(&r->map);
     sw_layout_release(&r->layout);
     sw_schedule_release(&r->sched);

@@ -9,7 +9,6 @@
 #include "dir/publish.h"
 #include "format/maps.h"
 #include "par/scan.h"
-#include "par/target.h"
 #include "par/weld.h"
 #include "plan/naming.h"
 #include "plan/outputs.h"
@@ -39,7 +38,7 @@ typedef struct sw_job {
     size_t nkeep;
 
     sw_catalog c;
-    sw_scan scan;
+    sw_find scan;
     sw_naming naming;   /* what the tensors will be called */
     sw_outputs outputs; /* what they will be */
     sw_map map;         /* of the layout's rule, in the names of the outputs */
@@ -122,8 +121,8 @@ sw_code sw_job_verify(sw_job *r, sw_status *st);
  * put there: the index, if nothing is wrong with the headers and with what it names; the model's
  * other files. Errors: SW_EINPUT (a side file of the input changed meanwhile), SW_EIO,
  * SW_ENOMEM. */
-sw_code sw_job_compare_index(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st);
-sw_code sw_job_compare_assets(const sw_job *r, const sw_target *t, sw_findings *findings, sw_status *st);
+sw_code sw_job_compare_index(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
+sw_code sw_job_compare_assets(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
 
 /* Local, once by_owner is decided. Will the buffer do for that? Errors: SW_EUSAGE. */
 sw_code sw_job_check_verify(sw_job *r, sw_status *st);

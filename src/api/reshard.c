@@ -128,7 +128,8 @@ static sw_code find_input(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
 
-    if (sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st) || sw_job_list_keep(r, st))
+    if (sw_scan_dir(r->comm, &(sw_where){ r->in, r->opt->node_local }, &r->c, &r->scan, NULL, st) ||
+        sw_job_list_keep(r, st))
         return st->code;
     return sw_job_read_headers(r, &r->result->seconds_parse, st);
 }

@@ -28,9 +28,8 @@
 /* One comparison: the job plans what should be there. */
 typedef struct verifier {
     sw_job *r;
-    sw_target target;
+    sw_plain target;
     sw_findings findings;
-    const char *dir;    /* where the target is */
     bool quiet;         /* no progress is told */
     uint32_t *partners; /* of each output, as sw_compare takes them */
     uint64_t buffer, band, chunk;
@@ -81,7 +80,7 @@ static sw_code decide_memory(verifier *v, sw_status *st)
     sw_fs fs = { 0 };
 
     if (sw_job_is_root(v->r)) {
-        sw_path_fs_near(v->dir, &fs, st);
+        sw_path_fs_near(v->target.dir, &fs, st);
         v->buffer = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL + (sw_job_converts(v->r) ? INPUT_MAX : 0);
     }
     if (sw_agree(v->r->comm, st) || sw_comm_bcast(v->r->comm, &v->buffer, sizeof v->buffer, 0, st))
@@ -151,7 +150,7 @@ static sw_code compare_values(verifier *v, sw_status *st)
                      .o = &r->outputs,
                      .input_dir = r->in,
                      .target = &v->target.c,
-                     .target_dir = v->dir,
+                     .target_dir = v->target.dir,
                      .partners = v->partners,
                      .memory = v->memory,
                      .band = v->band,
@@ -168,7 +167,7 @@ static sw_code compare_values(verifier *v, sw_status *st)
     v->result->bytes = k.compared; /* the others' come on top in the end */
     if (st->code)
         goto out;
-    if (sw_job_is_root(r) && !sw_target_look_again(&v->target, v->dir, changed, st))
+    if (sw_job_is_root(r) && !sw_plain_look_again(&v->target, changed, st))
         tell_differences(v, &k.found, st);
     tell_changed(v, changed, st);
 out:
@@ -245,7 +244,8 @@ static sw_code plan(sw_job *r, sw_status *st)
     double seconds;
 
     sw_options_check(r->opt, r->call, r->comm, st);
-    if (sw_agree(r->comm, st) || sw_scan_dir(r->comm, r->in, r->opt->node_local, &r->c, &r->scan, NULL, st))
+    if (sw_agree(r->comm, st) ||
+        sw_scan_dir(r->comm, &(sw_where){ r->in, r->opt->node_local }, &r->c, &r->scan, NULL, st))
         return st->code;
     if (sw_job_read_headers(r, &seconds, st))
         return st->code;
@@ -263,7 +263,7 @@ static sw_code compare_dirs(verifier *v, sw_status *st)
     sw_path_kind in_kind, out_kind;
     struct stat in, out;
 
-    if (sw_path_stat(v->r->in, &in_kind, &in, st) || sw_path_stat(v->dir, &out_kind, &out, st))
+    if (sw_path_stat(v->r->in, &in_kind, &in, st) || sw_path_stat(v->target.dir, &out_kind, &out, st))
         return st->code;
     v->r->same_dir = in_kind == SW_PATH_DIR && out_kind == SW_PATH_DIR && sw_path_same(&in, &out);
     return SW_OK;
@@ -277,7 +277,7 @@ static bool is_input(const sw_job *r, const char *name)
 /* Names of the target's directory that are not the input's own; the texts stay the target's. */
 static sw_code list_others(const verifier *v, sw_dir *names, sw_status *st)
 {
-    const sw_dir *all = &v->target.names;
+    const sw_dir *all = &v->target.found.names;
 
     names->names = sw_calloc(all->n, sizeof *names->names, st);
     for (size_t i = 0; names->names && i < all->n; i++)
@@ -338,14 +338,13 @@ static sw_code verify_steps(verifier *v, sw_status *st)
 {
     sw_job *r = v->r;
     const char *like = r->opt->like;
-    sw_target_rule rule = { like ? sw_path_name(like) : NULL, r->opt->single_file, r->opt->diffusers };
+    sw_plain_rule rule = { like ? sw_path_name(like) : NULL, r->opt->single_file, r->opt->diffusers };
 
     if (plan(r, st))
         return st->code;
     if (sw_job_is_root(r))
         sw_job_check_swapped(r, st);
-    if (sw_agree(r->comm, st) ||
-        sw_target_open(r->comm, v->dir, &rule, r->opt->cancel, &v->target, &v->findings, st))
+    if (sw_agree(r->comm, st) || sw_scan_plain(r->comm, &v->target, &rule, &v->findings, st))
         return st->code;
     v->result->shard_files = r->c.nfiles;
     if (match(v, st) || compare_around(v, st))
@@ -380,7 +379,7 @@ static void share_findings(verifier *v)
 
 static void release(verifier *v)
 {
-    sw_target_release(&v->target);
+    sw_plain_release(&v->target);
     sw_findings_release(&v->findings);
     free(v->partners);
 }
@@ -397,8 +396,9 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     *v.result = (sw_verification){ .ranks = comm->size };
     sw_given_take(&g, input_dir, output_dir, opt);
     r.in = g.in;
-    r.out = v.dir = g.out;
+    r.out = v.target.dir = g.out;
     r.opt = &g.opt;
+    v.target.cancel = g.opt.cancel;
     r.started = sw_now();
     if (!sw_call_begin(comm, SW_CALL_VERIFY, 0, &g, st))
         verify_steps(&v, st);
@@ -469,7 +469,7 @@ static sw_code compare_fronts(verifier *v, sw_status *st)
     for (uint32_t f = (uint32_t)comm->rank; both && f < v->r->layout.nfiles && !st->code;
          f += (uint32_t)comm->size) {
         const char *name = v->r->layout.files[f].name;
-        char *path = sw_path_join(v->dir, name, st);
+        char *path = sw_path_join(v->target.dir, name, st);
         int fd = -1;
 
         /* One that was not there from the beginning is told of. */
@@ -498,8 +498,8 @@ static sw_code match_staged(verifier *v, sw_status *st)
         names[f] = r->layout.files[f].name;
     if (names && r->layout.nfiles > 1)
         qsort(names, r->layout.nfiles, sizeof *names, sw_by_bytes);
-    if (!sw_agree(r->comm, st) && !sw_target_read(r->comm, v->dir, names, r->layout.nfiles, r->opt->cancel,
-                                                  &v->target, &v->findings, st)) {
+    if (!sw_agree(r->comm, st) &&
+        !sw_scan_plain_files(r->comm, &v->target, names, r->layout.nfiles, &v->findings, st)) {
         m.partners = v->partners;
         sw_match_tensors(&m, &v->findings, st);
     }
@@ -519,7 +519,9 @@ sw_code sw_job_verify(sw_job *r, sw_status *st)
 {
     sw_verification ignored = { 0 };
     char *dir = sw_path_join(r->out, SW_STAGING_NAME "/new", st);
-    verifier v = { .r = r, .dir = dir, .quiet = true, .result = &ignored };
+    verifier v = {
+        .r = r, .target = { .dir = dir, .cancel = r->opt->cancel }, .quiet = true, .result = &ignored
+    };
 
     if (sw_agree(r->comm, st) || match_staged(&v, st) || decide_memory(&v, st))
         goto out;

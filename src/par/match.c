@@ -52,7 +52,7 @@ static bool is_unread(const matcher *k, const char *name)
 /* May the tensor be in a file that cannot be read? There is a finding for that file already. */
 static bool may_be_unread(const matcher *k, const char *tensor)
 {
-    const sw_target *t = k->m->target;
+    const sw_find *t = &k->m->target->found;
     const sw_map_item *item = sw_map_find(&t->weight_map, tensor);
 
     if (item)
@@ -68,7 +68,7 @@ static bool may_be_unread(const matcher *k, const char *tensor)
 static void tell_missing(matcher *k, const sw_tensor *t)
 {
     /* Of one that the index names more will be said. */
-    if (may_be_unread(k, t->name) || sw_map_find(&k->m->target->weight_map, t->name))
+    if (may_be_unread(k, t->name) || sw_map_find(&k->m->target->found.weight_map, t->name))
         return;
     sw_buf_addf(&k->text, k->st, "is missing, the shards make it ");
     add_kind(k, &k->m->o->view, t);
@@ -130,7 +130,7 @@ static void find_extra(matcher *k)
 static void check_layout(matcher *k)
 {
     const sw_layout *l = k->m->layout;
-    const char *index = k->m->target->index_name;
+    const char *index = k->m->target->found.index_name;
 
     if (!l)
         return;
@@ -156,7 +156,7 @@ static void check_layout(matcher *k)
 
 static void check_map(matcher *k)
 {
-    const sw_target *t = k->m->target;
+    const sw_find *t = &k->m->target->found;
 
     if (!t->index_name && k->m->layout && k->m->layout->index_name) {
         sw_buf_addf(&k->text, k->st, "the index is missing");
@@ -179,7 +179,7 @@ static void find_shards(matcher *k)
 /* What all loaders ask for, and what some do. */
 static void ask_loaders(matcher *k)
 {
-    const sw_target *t = k->m->target;
+    const sw_find *t = &k->m->target->found;
     sw_loadable_view view = { k->there, t->index_name, &t->weight_map,
                               t->index_name && !t->index_broken ? &t->totals : NULL, k->m->names };
 

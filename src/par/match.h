@@ -4,7 +4,6 @@
 #define SW_PAR_MATCH_H
 
 #include "par/scan.h"
-#include "par/target.h"
 #include "plan/layout.h"
 #include "plan/outputs.h"
 
@@ -12,7 +11,7 @@
 
 typedef struct sw_match {
     const sw_outputs *o;
-    const sw_target *target;
+    const sw_plain *target;
     const sw_layout *layout; /* where each tensor should be; NULL = anywhere */
     /* rank 0: the target's directory without the input's own files; NULL = not known */
     const sw_dir *names;

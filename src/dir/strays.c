@@ -1,12 +1,11 @@
 /* Almost-shards; see strays.h. */
-#include "par/strays.h"
+#include "dir/strays.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "dir/front.h"
-#include "par/gather.h"
 
 static const char hint_name[] = "a copy, or a file that was renamed: give it the name that torch gave it, or "
                                 "take it out of the directory";
@@ -52,10 +51,11 @@ static bool is_there(const sw_catalog *c, const sw_shard_name *n)
     return false;
 }
 
-static sw_code judge_leftover(const sw_strays *s, const char *name, const sw_shard_name *n, sw_findings *soft,
-                              sw_status *st)
+/* A shard's name with something behind it. */
+static sw_code judge_leftover(const sw_catalog *c, const char *name, const sw_shard_name *n,
+                              sw_findings *soft, sw_status *st)
 {
-    if (is_there(s->c, n))
+    if (is_there(c, n))
         return sw_name_is_copy(name) ? sw_findings_add(soft, name, NULL, soft_copy, st) : SW_OK;
     return sw_fail(
         st, SW_EINPUT, name, NULL,
@@ -65,17 +65,9 @@ static sw_code judge_leftover(const sw_strays *s, const char *name, const sw_sha
         n->shard, n->model);
 }
 
-static sw_code judge_stray(const sw_strays *s, const char *name, uint64_t size, sw_findings *soft,
-                           sw_status *st)
-{
-    if (!has_sharding_info(s->dir, name, size))
-        return sw_findings_add(soft, name, NULL, soft_stray, st);
-    return sw_fail(st, SW_EINPUT, name, NULL,
-                   "carries sharding info, but would be left out: %s is not of the form %s",
-                   s->by_shards ? "its name" : "the end of its name", s->by_shards ? form : "*.safetensors");
-}
-
-static sw_code judge(const sw_strays *s, const char *name, sw_findings *soft, sw_status *st)
+/* What is wrong with one name of the directory. */
+static sw_code judge(const sw_find *f, const char *dir, const sw_catalog *c, const char *name,
+                     sw_findings *soft, sw_status *st)
 {
     sw_shard_name number;
     sw_name_look look = sw_name_judge(name, &number);
@@ -84,23 +76,37 @@ static sw_code judge(const sw_strays *s, const char *name, sw_findings *soft, sw
     if (look == SW_LOOKS_OTHER || look == SW_LOOKS_SHARD)
         return SW_OK;
     /* Where all *.safetensors were taken, only those in another case were not. */
-    if (!s->by_shards && (look == SW_LOOKS_LEFTOVER || sw_name_ends_with(name, ".safetensors")))
+    if (!f->by_shards && (look == SW_LOOKS_LEFTOVER || sw_name_ends_with(name, ".safetensors")))
         return SW_OK;
-    if (!is_file(s->dir, name, &size, st))
+    if (!is_file(dir, name, &size, st))
         return st->code;
     if (look == SW_LOOKS_LEFTOVER)
-        return judge_leftover(s, name, &number, soft, st);
-    if (look == SW_LOOKS_STRAY || !s->by_shards)
-        return judge_stray(s, name, size, soft, st);
-    return sw_fail(
-        st, SW_EINPUT, name, NULL,
-        "looks like a shard file, but would be left out: its name is not of the form %s (five digits or "
-        "more, from 1, no model above its 'of')",
-        form);
+        return judge_leftover(c, name, &number, soft, st);
+    if (look == SW_LOOKS_ALMOST && f->by_shards)
+        return sw_fail(
+            st, SW_EINPUT, name, NULL,
+            "looks like a shard file, but would be left out: its name is not of the form %s (five digits or "
+            "more, from 1, no model above its 'of')",
+            form);
+    if (!has_sharding_info(dir, name, size))
+        return sw_findings_add(soft, name, NULL, soft_stray, st);
+    return sw_fail(st, SW_EINPUT, name, NULL,
+                   "carries sharding info, but would be left out: %s is not of the form %s",
+                   f->by_shards ? "its name" : "the end of its name", f->by_shards ? form : "*.safetensors");
+}
+
+sw_code sw_strays_judge(const sw_find *f, const char *dir, const sw_catalog *c, sw_findings *soft,
+                        sw_findings *findings, sw_status *st)
+{
+    for (size_t i = 0; i < f->names.n && !st->code; i++) {
+        judge(f, dir, c, f->names.names[i], soft, st);
+        sw_findings_take_hint(findings, hint_name, st);
+    }
+    return st->code;
 }
 
 /* One line for each reason: the first file, and how many there are. */
-static sw_code tell_soft(const sw_findings *soft, sw_buf *warnings, sw_status *st)
+sw_code sw_strays_tell(const sw_findings *soft, sw_buf *warnings, sw_status *st)
 {
     static const char *const reasons[] = { soft_stray, soft_copy };
 
@@ -121,18 +127,4 @@ static sw_code tell_soft(const sw_findings *soft, sw_buf *warnings, sw_status *s
                             reasons[r], n == 2 ? "is" : "are", n - 1, n == 2 ? "" : "s");
     }
     return st->code;
-}
-
-sw_code sw_strays_check(const sw_comm *comm, const sw_strays *s, sw_findings *findings, sw_status *st)
-{
-    sw_findings soft = SW_FINDINGS_INIT;
-
-    for (size_t i = 0; i < s->names->n && !st->code; i++) {
-        judge(s, s->names->names[i], &soft, st);
-        sw_findings_take_hint(findings, hint_name, st);
-    }
-    if (!sw_agree(comm, st) && !sw_findings_gather(comm, &soft, st))
-        tell_soft(&soft, s->warnings, st);
-    sw_findings_release(&soft);
-    return sw_agree(comm, st);
 }
