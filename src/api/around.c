@@ -8,6 +8,8 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "par/gather.h"
+#include "plan/layout_whole.h"
+#include "plan/outmaps.h"
 
 #define PIECE (UINT64_C(1) << 20)
 #define INDEX_MAX (UINT64_C(1) << 30)

@@ -6,7 +6,7 @@
 
 #include "base/path.h"
 #include "par/gather.h"
-#include "plan/mappings.h"
+#include "plan/outmaps.h"
 
 /* ---- mappings -------------------------------------------------------------------------------- */
 

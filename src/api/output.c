@@ -13,6 +13,7 @@
 #include "dir/publish.h"
 #include "par/gather.h"
 #include "par/samedir.h"
+#include "plan/outmaps.h"
 
 /* ---- taking OUTPUT_DIR ----------------------------------------------------------------------- */
 

@@ -13,7 +13,7 @@
 #include "dir/shardset.h"
 #include "par/gather.h"
 #include "par/samedir.h"
-#include "plan/shardlayout.h"
+#include "plan/layout_cut.h"
 
 /* All that one call holds; born empty. */
 typedef struct reshard {

@@ -7,7 +7,8 @@
 #include "api/job.h"
 #include "base/path.h"
 #include "par/like.h"
-#include "plan/remap.h"
+#include "plan/layout_whole.h"
+#include "plan/outmaps.h"
 
 #define SIZE_DEFAULT UINT64_C(5000000000)
 

@@ -87,10 +87,9 @@ bool sw_json_open(sw_json *j, char bracket)
 {
     if (!sw_json_take(j, bracket))
         return false;
-    if (j->depth == SW_JSON_DEPTH)
-        return sw_json_fail(j, "nested more than 127 deep");
-    j->depth++;
-    return true;
+    if (++j->depth <= (j->python ? SW_JSON_PYTHON_DEPTH : SW_JSON_DEPTH))
+        return true;
+    return sw_json_fail(j, j->python ? "nested more than 500 deep" : "nested more than 127 deep");
 }
 
 bool sw_json_next(sw_json *j, char closing, bool *first)
@@ -188,7 +187,7 @@ static bool take_hex(sw_json *j, uint32_t *unit)
 {
     *unit = 0;
     if (j->end - j->at < 5)
-        return sw_json_fail(j, "unexpected end of the text");
+        return sw_json_fail(j, j->python ? "a bad escape in a string" : "unexpected end of the text");
     for (int i = 1; i <= 4; i++) {
         int digit = hex_digit(j->at[i]);
 
@@ -221,21 +220,27 @@ static char *put_utf8(char *to, uint32_t code)
     return to;
 }
 
+/* uXXXX, or two that make a surrogate pair; half of one is written as if it were a character. */
 static bool take_unicode(sw_json *j, char **to)
 {
-    uint32_t code, low;
+    uint32_t code, low = 0;
+    char *behind;
 
     if (!take_hex(j, &code))
         return false;
     if (code >= 0xd800 && code <= 0xdfff) {
-        if (code >= 0xdc00 || j->end - j->at < 2 || j->at[0] != '\\' || j->at[1] != 'u')
+        behind = j->at;
+        if (code < 0xdc00 && j->end - j->at >= 2 && j->at[0] == '\\' && j->at[1] == 'u') {
+            j->at++;
+            if (!take_hex(j, &low))
+                return false;
+        }
+        if (low >= 0xdc00 && low <= 0xdfff)
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        else if (!j->python)
             return sw_json_fail(j, "half a surrogate pair in a string");
-        j->at++;
-        if (!take_hex(j, &low))
-            return false;
-        if (low < 0xdc00 || low > 0xdfff)
-            return sw_json_fail(j, "half a surrogate pair in a string");
-        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        else
+            j->at = behind;
     }
     *to = put_utf8(*to, code);
     return true;
@@ -393,29 +398,6 @@ static bool is_finite(const number *n)
     return n->exponent <= 308 && !isinf((double)n->digits * powers[n->exponent - 289]);
 }
 
-static bool skip_number(sw_json *j)
-{
-    number n = { 0, 0 };
-    const char *start;
-    bool good;
-
-    if (*j->at == '-')
-        j->at++;
-    start = j->at;
-    good = take_digits(j, &n, false) && (*start != '0' || j->at - start == 1);
-    if (good && j->at < j->end && *j->at == '.') {
-        j->at++;
-        good = take_digits(j, &n, true);
-    }
-    if (good && j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
-        j->at++;
-        good = take_exponent(j, &n);
-    }
-    if (!good)
-        return sw_json_fail(j, "a malformed number");
-    return is_finite(&n) || sw_json_fail(j, "a number beyond the range of a double");
-}
-
 /* ---- values that nobody asked for ------------------------------------------------------------ */
 
 static bool skip_word(sw_json *j, const char *word)
@@ -426,6 +408,33 @@ static bool skip_word(sw_json *j, const char *word)
         return sw_json_fail(j, "expected a value");
     j->at += n;
     return true;
+}
+
+static bool skip_number(sw_json *j)
+{
+    number n = { 0, 0 };
+    char *start;
+    bool good;
+
+    if (*j->at == '-')
+        j->at++;
+    if (j->python && j->at < j->end && *j->at == 'I')
+        return skip_word(j, "Infinity");
+    start = j->at;
+    good = take_digits(j, &n, false) && (*start != '0' || j->at - start == 1 || j->python);
+    if (good && *start == '0')
+        j->at = start + 1; /* Python finds fault with what follows */
+    if (good && j->at < j->end && *j->at == '.') {
+        j->at++;
+        good = take_digits(j, &n, true);
+    }
+    if (good && j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
+        j->at++;
+        good = take_exponent(j, &n);
+    }
+    if (!good)
+        return sw_json_fail(j, "a malformed number");
+    return j->python || is_finite(&n) || sw_json_fail(j, "a number beyond the range of a double");
 }
 
 static bool skip_object(sw_json *j)
@@ -483,7 +492,13 @@ bool sw_json_skip(sw_json *j)
         return skip_word(j, "false");
     case 'n':
         return skip_word(j, "null");
+    case 'N':
+    case 'I':
+        if (j->python)
+            return skip_word(j, c == 'N' ? "NaN" : "Infinity");
+        break;
     default:
-        return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : "expected a value");
+        break;
     }
+    return sw_json_fail(j, j->at == j->end ? "unexpected end of the text" : "expected a value");
 }

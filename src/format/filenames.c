@@ -2,6 +2,8 @@
  * library. */
 #include "format/filenames.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -54,6 +56,13 @@ bool sw_shard_name_parse(const char *name, sw_shard_name *out)
         return false;
     *out = n;
     return true;
+}
+
+char *sw_shard_name_text(const sw_shard_name *n, char text[SW_SHARD_NAME_SIZE])
+{
+    snprintf(text, SW_SHARD_NAME_SIZE, "shard-%05" PRIu64 "-model-%05" PRIu64 "-of-%05" PRIu64 WEIGHTS_SUFFIX,
+             n->shard, n->model, n->of);
+    return text;
 }
 
 bool sw_model_name_parse(const char *name, sw_shard_name *out)

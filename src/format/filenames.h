@@ -26,6 +26,11 @@ typedef struct sw_shard_name {
  * j <= n. */
 bool sw_shard_name_parse(const char *name, sw_shard_name *out);
 
+#define SW_SHARD_NAME_SIZE 100
+
+/* Local. The other way round: into text; returns text. */
+char *sw_shard_name_text(const sw_shard_name *n, char text[SW_SHARD_NAME_SIZE]);
+
 /* What the name of a file says to who looks for shard files. Case counts for the first only: file
  * systems and people change it. */
 typedef enum sw_name_look {

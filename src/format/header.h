@@ -1,11 +1,12 @@
-/* The header of a safetensors file: parsed strictly, with torch DCP's sharding info beside it.
+/* The header of a safetensors file, with torch DCP's sharding info beside it: parsed strictly
+ * (header.c), and written (headertext.c).
  *
  * A header may hold hundreds of thousands of tensors in 100 MB of text, so parsing allocates
  * little: names point into the text, which is unescaped in place; dimensions lie in one pool. */
 #ifndef SW_FORMAT_HEADER_H
 #define SW_FORMAT_HEADER_H
 
-#include "base/status.h"
+#include "base/buf.h"
 #include "format/dtype.h"
 
 #define SW_HEADER_MAX 100000000u /* bytes of JSON, as the reference library */
@@ -67,5 +68,48 @@ sw_code sw_header_parse(char *text, size_t len, uint64_t data_len, const char *f
                         sw_status *st);
 
 void sw_header_release(sw_header *h);
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* A header is 8 bytes of length, then JSON: a head with the metadata, an entry for each tensor by
+ * dtype, then name, a tail, and spaces up to a multiple of 8. Plain files are byte for byte those
+ * of the reference serializer. Of shard files the head has torch's sharding info; beside what torch
+ * writes each box has its global_shape there, and the file has a list of all that belong to the
+ * set; torch's reader ignores both. */
+#define SW_HEADER_LENGTH 8u
+#define SW_HEADER_TAIL "}"
+
+/* A tensor, or a box of one, as a header tells of it. Numbers may be NULL where ndim is 0. */
+typedef struct sw_header_box {
+    const char *name;
+    sw_dtype dtype;
+    unsigned ndim;
+    const uint64_t *offsets, *shape; /* of the box, elements */
+    const uint64_t *global_shape;    /* of the tensor, so that a lost end is missed */
+    uint64_t begin, end;             /* of its data, bytes from the end of the header */
+} sw_header_box;
+
+/* Local. Append the head.
+ *   set    what a shard file says of all files (sw_numbers_list()); NULL = a plain file
+ *   boxes  of a shard file n, in the order in which the sharding info lists them
+ * Errors: SW_ENOMEM. */
+sw_code sw_header_head(const char *set, const sw_header_box *boxes, size_t n, sw_buf *text, sw_status *st);
+
+/* Local. Append an entry, a comma before it. */
+sw_code sw_header_entry(const sw_header_box *box, sw_buf *text, sw_status *st);
+
+/* Local. The length before the JSON. */
+void sw_header_put_length(uint64_t length, char to[SW_HEADER_LENGTH]);
+
+/* Local. Can the header of a shard file be so long? Errors: SW_EUSAGE. */
+sw_code sw_header_check_length(uint64_t length, sw_status *st);
+
+/* Local. All that stands before the data of a shard file.
+ *   boxes  n of them, of different names, in any order: they get begin and end
+ *   order  set: n indices of boxes, in the order of their data
+ *   text   replaced
+ * Errors: SW_EUSAGE (a header over SW_HEADER_MAX, sizes that overflow), SW_ENOMEM. O(n log n). */
+sw_code sw_header_of_shard(sw_header_box *boxes, size_t n, const char *set, uint32_t *order, sw_buf *text,
+                           sw_status *st);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "base/json.h"
 
 #define NUMBER_MAX 99999999
 
@@ -123,6 +123,12 @@ static int compare_items(const void *a, const void *b)
     return strcmp(((const sw_map_item *)a)->key, ((const sw_map_item *)b)->key);
 }
 
+void sw_map_sort(sw_map *map)
+{
+    if (map->n > 1)
+        qsort(map->items, map->n, sizeof *map->items, compare_items);
+}
+
 /* Copy the members of object into out (empty, and again so on failure). jansson borrows it as
  * non-const only to iterate. */
 static sw_code map_from_object(json_t *object, const char *file, read_value read, sw_map *out, sw_status *st)
@@ -140,7 +146,7 @@ static sw_code map_from_object(json_t *object, const char *file, read_value read
     if (st->code)
         sw_map_release(out);
     else
-        qsort(out->items, out->n, sizeof *out->items, compare_items);
+        sw_map_sort(out);
     return st->code;
 }
 
@@ -224,22 +230,14 @@ sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_ma
     return parse_index(json, len, file, read_any_name, out, totals, st);
 }
 
+static int compare_key(const void *key, const void *item)
+{
+    return strcmp(key, ((const sw_map_item *)item)->key);
+}
+
 const sw_map_item *sw_map_find(const sw_map *map, const char *key)
 {
-    size_t low = 0, high = map->n;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(map->items[middle].key, key);
-
-        if (order == 0)
-            return &map->items[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    return map->n ? bsearch(key, map->items, map->n, sizeof *map->items, compare_key) : NULL;
 }
 
 void sw_map_release(sw_map *map)
@@ -252,6 +250,33 @@ void sw_map_release(sw_map *map)
     map->items = NULL;
     map->n = 0;
 }
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* A line begins, so many objects deep: two at most. */
+static sw_code add_line(sw_buf *out, unsigned depth, sw_status *st)
+{
+    return sw_buf_add(out, "\n    ", 1 + 2 * depth, st);
+}
+
+sw_code sw_map_text_add(sw_map_text *w, const char *key, const char *text, uint64_t number, sw_status *st)
+{
+    if (sw_buf_add(w->out, w->any ? "," : "{", 1, st) || add_line(w->out, w->depth + 1, st) ||
+        sw_json_add_python(w->out, key, strlen(key), st) || sw_buf_add(w->out, ": ", 2, st))
+        return st->code;
+    w->any = true;
+    return text ? sw_json_add_python(w->out, text, strlen(text), st)
+                : sw_buf_addf(w->out, st, "%" PRIu64, number);
+}
+
+sw_code sw_map_text_end(sw_map_text *w, sw_status *st)
+{
+    if (!w->any)
+        return sw_buf_add(w->out, "{}", 2, st);
+    return add_line(w->out, w->depth, st) ? st->code : sw_buf_add(w->out, "}", 1, st);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static bool is_dots(const char *part, size_t len)
 {

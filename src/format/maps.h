@@ -1,9 +1,10 @@
 /* The small JSON files beside a checkpoint: maps from FQN to a number or a text, and index files.
- * Parsed with jansson from bytes in memory (duplicate keys refused); sorted by name, bytewise. */
+ * Parsed with jansson from bytes in memory (duplicate keys refused); sorted by name, bytewise.
+ * Written as Python's json.dumps(..., indent=2) does. */
 #ifndef SW_FORMAT_MAPS_H
 #define SW_FORMAT_MAPS_H
 
-#include "base/status.h"
+#include "base/buf.h"
 
 typedef struct sw_map_item {
     char *key;  /* owned; no NUL inside */
@@ -52,7 +53,21 @@ sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_ma
 /* Local. NULL when there is none. O(log n). */
 const sw_map_item *sw_map_find(const sw_map *map, const char *key);
 
+/* Local. By key. */
+void sw_map_sort(sw_map *map);
+
 void sw_map_release(sw_map *map);
+
+/* A map on its way into out: zero but for that. */
+typedef struct sw_map_text {
+    sw_buf *out;
+    unsigned depth; /* of objects around it */
+    bool any;
+} sw_map_text;
+
+/* Local. Append a member; text NULL: the number. / The end of the map. Errors: SW_ENOMEM. */
+sw_code sw_map_text_add(sw_map_text *w, const char *key, const char *text, uint64_t number, sw_status *st);
+sw_code sw_map_text_end(sw_map_text *w, sw_status *st);
 
 /* Local. A relative path that stays below its directory: not empty, not absolute, no "." or ".." or
  * empty part, no control character. */

@@ -209,9 +209,9 @@ uint64_t sw_map_largest(const sw_map *map)
 /* The size of a file; its boxes get their places. */
 static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *st)
 {
-    const sw_shard_box *last;
+    const sw_header_box *last;
 
-    if (sw_shard_header(s->boxes + f->first, f->count, s->set, s->order + f->first, text, st))
+    if (sw_header_of_shard(s->boxes + f->first, f->count, s->set, s->order + f->first, text, st))
         return st->code;
     last = &s->boxes[f->first + s->order[f->first + f->count - 1]];
     if (!sw_add(text->len, last->end, &f->size) || !sw_add(s->bytes, f->size, &s->bytes))
@@ -259,12 +259,12 @@ sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t
         }
         f->count++;
         s->held_boxes[i] = b;
-        s->boxes[i] = (sw_shard_box){ .name = b->item->name,
-                                      .dtype = b->dtype,
-                                      .ndim = b->item->ndim,
-                                      .offsets = b->item->offsets,
-                                      .shape = b->item->shape,
-                                      .global_shape = b->item->global_shape };
+        s->boxes[i] = (sw_header_box){ .name = b->item->name,
+                                       .dtype = b->dtype,
+                                       .ndim = b->item->ndim,
+                                       .offsets = b->item->offsets,
+                                       .shape = b->item->shape,
+                                       .global_shape = b->item->global_shape };
     }
     s->nboxes = n;
     for (size_t i = 0; i < s->nfiles && !st->code; i++)
@@ -378,7 +378,7 @@ static sw_code write_header(walk *k, sw_shard_file *f, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
-    if (!sw_shard_header(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &text, st) &&
+    if (!sw_header_of_shard(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &text, st) &&
         !sw_out_write_all(&k->out, (sw_region){ 0, text.len }, text.data, st))
         k->w->written += text.len;
     k->data = text.len;
@@ -413,7 +413,7 @@ static sw_code write_part(walk *k, sw_status *st)
 {
     const sw_shard_file *f = &k->s->files[k->file];
     uint64_t i = f->first + k->s->order[f->first + k->slot];
-    const sw_shard_box *b = &k->s->boxes[i];
+    const sw_header_box *b = &k->s->boxes[i];
     uint64_t n = sw_min(b->end - b->begin - k->done, k->w->buffer), at = k->data + b->begin + k->done;
     const char *data = n ? sw_membox_direct(k->s->held_boxes[i], k->done) : NULL;
 

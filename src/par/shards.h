@@ -6,11 +6,11 @@
 #ifndef SW_PAR_SHARDS_H
 #define SW_PAR_SHARDS_H
 
+#include "format/header.h"
 #include "format/maps.h"
 #include "par/comm.h"
 #include "plan/catalog.h"
 #include "plan/memboxes.h"
-#include "plan/shardfile.h"
 
 typedef struct sw_shard_file {
     sw_shard_name number;
@@ -23,7 +23,7 @@ typedef struct sw_shards {
     const sw_memboxes *held;
     sw_shard_file *files; /* by shard number, then model */
     size_t nfiles;
-    sw_shard_box *boxes;          /* file by file, each in the order of the items */
+    sw_header_box *boxes;         /* file by file, each in the order of the items */
     const sw_membox **held_boxes; /* the same, as this rank holds them */
     size_t nboxes;
     uint32_t *order; /* file by file: indices of its boxes in the order of the data */

@@ -2,7 +2,8 @@
  * as a whole tensor gives; each once. */
 #include "plan_help.h"
 
-#include "plan/shardlayout.h"
+#include "plan/layout_cut.h"
+#include "plan/layout_whole.h"
 #include "read/fill.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

@@ -10,7 +10,8 @@
 
 #include <cmocka.h>
 
-#include "plan/layout.h"
+#include "plan/layout_whole.h"
+#include "plan/outmaps.h"
 
 #define MAX_TENSORS 128
 #define MAX_DIMS 4

@@ -2,7 +2,8 @@
  * Python's json.dumps(..., indent=2). */
 #include "plan_help.h"
 
-#include "plan/mappings.h"
+#include "plan/layout_whole.h"
+#include "plan/outmaps.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX 6

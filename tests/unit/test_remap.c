@@ -2,7 +2,7 @@
  * joined tensors, names that no shard holds, and the file names of diffusers. */
 #include "plan_help.h"
 
-#include "plan/remap.h"
+#include "plan/outmaps.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX 8

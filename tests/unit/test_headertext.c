@@ -8,14 +8,15 @@
 
 #include <cmocka.h>
 
-#include "plan/shardfile.h"
+#include "format/filenames.h"
+#include "format/header.h"
 
 static const uint64_t row[] = { 8, 0 }, row_shape[] = { 4, 3 }, one[] = { 7 }, one_shape[] = { 2 },
                       row_of[] = { 16, 3 }, one_of[] = { 9 };
 
 static void test_text(void **state)
 {
-    sw_shard_box boxes[] = {
+    sw_header_box boxes[] = {
         { "z\"\xc3\xa9", SW_BF16, 2, row, row_shape, row_of, 0, 0 },
         { "step", SW_I64, 0, NULL, NULL, NULL, 0, 0 },
         { "a", SW_BF16, 1, one, one_shape, one_of, 0, 0 },
@@ -36,7 +37,7 @@ static void test_text(void **state)
     uint64_t len;
 
     (void)state;
-    assert_int_equal(sw_shard_header(boxes, 3, "1:1-4 3:9-9", order, &text, &st), SW_OK);
+    assert_int_equal(sw_header_of_shard(boxes, 3, "1:1-4 3:9-9", order, &text, &st), SW_OK);
     assert_int_equal(text.len % 8, 0);
     memcpy(&len, text.data, 8);
     assert_int_equal(len, text.len - 8);
@@ -62,7 +63,7 @@ static void test_too_long(void **state)
 {
     size_t n = SW_HEADER_MAX / 2;
     char *name = malloc(n + 1);
-    sw_shard_box box = { name, SW_U8, 1, one, one_shape, one_of, 0, 0 };
+    sw_header_box box = { name, SW_U8, 1, one, one_shape, one_of, 0, 0 };
     sw_status st = SW_STATUS_INIT;
     sw_buf text = SW_BUF_INIT;
     uint32_t order;
@@ -71,7 +72,7 @@ static void test_too_long(void **state)
     assert_non_null(name);
     memset(name, 'n', n);
     name[n] = '\0';
-    assert_int_equal(sw_shard_header(&box, 1, "1:1-1", &order, &text, &st), SW_EUSAGE);
+    assert_int_equal(sw_header_of_shard(&box, 1, "1:1-1", &order, &text, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "at most 100000000 can be read"));
     sw_buf_release(&text);
     free(name);

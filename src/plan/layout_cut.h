@@ -1,7 +1,7 @@
 /* The layout of a sharded checkpoint: which shard file holds which box of which tensor. Pure: equal
  * input, equal layout. */
-#ifndef SW_PLAN_SHARDLAYOUT_H
-#define SW_PLAN_SHARDLAYOUT_H
+#ifndef SW_PLAN_LAYOUT_CUT_H
+#define SW_PLAN_LAYOUT_CUT_H
 
 #include "plan/layout.h"
 #include "plan/mesh.h"
@@ -37,11 +37,6 @@ void sw_shard_rules_release(sw_shard_rules *r);
  * header over SW_HEADER_MAX), SW_ENOMEM. O(b log b) for b boxes. */
 sw_code sw_shard_layout_build(const sw_outputs *o, const sw_layout *whole, const sw_shard_rules *rules,
                               sw_buf *warnings, sw_layout *out, sw_status *st);
-
-/* Local. What sw_layout_header() does, of a shard file: all of its header is made, and bytes [from,
- * from + n) of it are copied. */
-sw_code sw_shard_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t from, uint64_t n,
-                               char *to, sw_status *st);
 
 /* Local. The model number of each file of a whole layout (as many as it has files), and their
  * largest into *of: the numbers in their names, or where these have none, their order. NULL on

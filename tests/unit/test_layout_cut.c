@@ -1,8 +1,9 @@
 /* The layout of shard files: numbers of models, which box stands in which file, headers, rules. */
 #include "plan_help.h"
 
-#include "plan/shardfile.h"
-#include "plan/shardlayout.h"
+#include "format/header.h"
+#include "plan/layout_cut.h"
+#include "plan/layout_whole.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define NAMES_MAX 40
@@ -154,7 +155,7 @@ static void assert_headers(const fixture *f, uint64_t step)
     for (uint32_t i = 0; i < f->l.nfiles; i++) {
         const sw_layout_file *file = &f->l.files[i];
         static const uint64_t zeros[4] = { 0 };
-        sw_shard_box boxes[NAMES_MAX];
+        sw_header_box boxes[NAMES_MAX];
         uint32_t order[NAMES_MAX];
         sw_status st = SW_STATUS_INIT;
         sw_buf want = SW_BUF_INIT;
@@ -165,16 +166,16 @@ static void assert_headers(const fixture *f, uint64_t step)
             const sw_tensor *t = &f->o.view.tensors[slot->tensor];
             const uint64_t *box = sw_slot_box(&f->l, slot), *all = sw_tensor_shape(&f->o.view, t);
 
-            boxes[k] = (sw_shard_box){ t->name,
-                                       (sw_dtype)t->out_dtype,
-                                       t->ndim,
-                                       box ? box : zeros,
-                                       box ? box + t->ndim : all,
-                                       all,
-                                       0,
-                                       0 };
+            boxes[k] = (sw_header_box){ t->name,
+                                        (sw_dtype)t->out_dtype,
+                                        t->ndim,
+                                        box ? box : zeros,
+                                        box ? box + t->ndim : all,
+                                        all,
+                                        0,
+                                        0 };
         }
-        assert_int_equal(sw_shard_header(boxes, file->count, f->l.set, order, &want, &st), SW_OK);
+        assert_int_equal(sw_header_of_shard(boxes, file->count, f->l.set, order, &want, &st), SW_OK);
         assert_int_equal(file->header_len + 8, want.len);
         assert_int_equal(file->size, want.len + boxes[file->count - 1].end);
         for (uint32_t k = 0; k < file->count; k++) {
