@@ -112,6 +112,10 @@ bool sw_comm_launched(void);
  * other communicator. */
 void sw_comm_mpi_release(sw_comm *comm);
 
+/* Collective. The lowest failing rank's status becomes everybody's, and is signed; its code is
+ * returned. SW_ECOMM is this rank's alone: the others cannot be told. */
+sw_code sw_agree(const sw_comm *comm, sw_status *st);
+
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no
  * aggregation, no data sieving, no lock files); variables that are already set win, but aggregation
  * is never followed (SPEC 6). It calls setenv: call it before the first MPI_File_open of the
@@ -261,6 +265,35 @@ typedef struct sw_options {
 
 #define SW_BUFFER_SIZE_MIN 4096u
 
+/* What a member of sw_options is. */
+typedef enum sw_option_kind {
+    SW_OPTION_FLAG = 1, /* bool */
+    SW_OPTION_TEXT,     /* const char * */
+    SW_OPTION_CAST,     /* const char *, a dtype */
+    SW_OPTION_PATH,     /* const char *, may be a file:// URL */
+    SW_OPTION_SIZE,     /* uint64_t, bytes */
+    SW_OPTION_COUNT,    /* uint64_t */
+    SW_OPTION_LIST,     /* const char *const *, NULL-terminated */
+    SW_OPTION_PAIRS,    /* the same of KEY=VALUE */
+    SW_OPTION_CHOICE,   /* an enum */
+    SW_OPTION_RULES,    /* const sw_name_rule * */
+    SW_OPTION_NRULES,   /* size_t: how many */
+    SW_OPTION_OWN,      /* a pointer that is the caller's: no option but what it is called by */
+} sw_option_kind;
+
+/* A member of sw_options, for programs that fill it in by name. */
+typedef struct sw_option {
+    const char *name;
+    sw_option_kind kind;
+    size_t at;                /* its offset */
+    bool lays_out;            /* at most one of these may be given */
+    uint64_t least;           /* of SIZE and COUNT, where one is given */
+    const char *const *words; /* of CHOICE all, by value; of CAST the shortest; ended by NULL */
+} sw_option;
+
+/* Local. Member i in the order of the struct; NULL = there are no more. */
+const sw_option *sw_option_at(size_t i);
+
 /* ---- consolidate ----------------------------------------------------------------------------- */
 
 /* One output file of a plan. */
@@ -351,8 +384,8 @@ typedef struct sw_sharding {
  *   opt     layout (it gives the model number of each tensor; without one of them it is as in the
  *           input), names, values, input, overwrite, no_sync, dry_run, no_assets, transport and
  *           callbacks count; NULL = defaults. Dtypes that .hf_metadata names are restored only with
- *           cast_dtype. Not verify, assets, diffusers, dtype_map_text. All but hints and callbacks
- *           must be the same on every rank
+ *           cast_dtype. Not verify, assets, diffusers, dtype_map_text. All but callbacks must be
+ *           the same on every rank
  *   result  emptied first; release with sw_result_release(); NULL = not wanted
  *   st      emptied first; equal on every rank on return
  * Side files at the top of input_dir, and .hf_metadata, come along; what .hf_metadata maps is

@@ -157,12 +157,15 @@ static void put_heading(const char *text)
 
 static void man_options(const sw_command *c)
 {
+    sw_opt row;
+
     fputs(".SH OPTIONS\n", stdout);
-    for (const sw_section *const *s = c->sections; *s; s++) {
-        fputs(".SS ", stdout);
-        put_heading((*s)->heading);
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            man_row(row);
+    for (size_t i = 0; sw_opt_get(c, i, &row); i++) {
+        if (row.heading) {
+            fputs(".SS ", stdout);
+            put_heading(row.heading);
+        }
+        man_row(&row);
     }
     fputs(".PP\n\\fISIZE\\fR is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n",
           stdout);
@@ -279,33 +282,33 @@ static void bash_kind(const char *word)
 
 static void bash_values(const sw_command *c)
 {
+    sw_opt row;
+
     printf("    %s)\n        case $2 in\n", c->name);
-    for (const sw_section *const *s = c->sections; *s; s++) {
-        for (const sw_opt *row = (*s)->rows; row->name; row++) {
-            if (!row->arg)
-                continue;
-            printf("        --%s) ", row->name);
-            if (row->choices) {
-                fputs("_shardweld_words '", stdout);
-                for (size_t i = 0; row->choices[i]; i++)
-                    printf("%s%s", i ? " " : "", row->choices[i]);
-                fputs("'", stdout);
-            } else {
-                fputs("_shardweld_", stdout);
-                bash_kind(row->arg);
-            }
-            fputs(" ;;\n", stdout);
+    for (size_t i = 0; sw_opt_get(c, i, &row); i++) {
+        if (!row.arg)
+            continue;
+        printf("        --%s) _shardweld_", row.name);
+        if (row.words) {
+            fputs("words '", stdout);
+            for (size_t k = 0; row.words[k]; k++)
+                printf("%s%s", k ? " " : "", row.words[k]);
+            fputs("'", stdout);
+        } else {
+            bash_kind(row.arg);
         }
+        fputs(" ;;\n", stdout);
     }
     fputs("        *) return 1 ;;\n        esac\n        ;;\n", stdout);
 }
 
 static void bash_options(const sw_command *c)
 {
+    sw_opt row;
+
     printf("    %s) _shardweld_words '", c->name);
-    for (const sw_section *const *s = c->sections; *s; s++)
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            printf("%s--%s", s == c->sections && row == (*s)->rows ? "" : " ", row->name);
+    for (size_t i = 0; sw_opt_get(c, i, &row); i++)
+        printf("%s--%s", i ? " " : "", row.name);
     fputs("' ;;\n", stdout);
 }
 

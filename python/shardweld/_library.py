@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ctypes.util
+import functools
+import itertools
 import json
 import logging
 import operator
@@ -85,7 +87,6 @@ class CommStruct(Structure):
     ]
 
 
-ASSIGN = {"auto": 0, "band": 1, "owner": 2}
 NAME_STRIP, NAME_RENAME = 0, 1
 
 
@@ -114,43 +115,16 @@ WARN = CFUNCTYPE(None, c_void_p, c_char_p)
 PROGRESS = CFUNCTYPE(None, c_void_p, c_uint64, c_uint64)
 
 
-class Options(Structure):
-    """sw_options; zero is the default of each member."""
+class Option(Structure):
+    """sw_option: what the library knows of a member of sw_options."""
 
     _fields_ = [
-        ("fqn_map", c_char_p),
-        ("fqn_map_text", c_char_p),
-        ("like", c_char_p),
-        ("max_shard_size", c_uint64),
-        ("single_file", c_bool),
-        ("diffusers", c_bool),
-        ("diffusers_index", c_bool),
-        ("include", POINTER(c_char_p)),
-        ("exclude", POINTER(c_char_p)),
-        ("name_rules", POINTER(NameRule)),
-        ("nname_rules", c_size_t),
-        ("cast_dtype", c_char_p),
-        ("dequantize", c_char_p),
-        ("block_size", c_char_p),
-        ("dtype_map_text", c_char_p),
-        ("expect_shards", c_uint64),
-        ("node_local", c_bool),
-        ("no_config_check", c_bool),
-        ("tolerant", c_bool),
-        ("assets", c_char_p),
-        ("no_assets", c_bool),
-        ("verify", c_bool),
-        ("overwrite", c_bool),
-        ("no_sync", c_bool),
-        ("dry_run", c_bool),
-        ("buffer_size", c_uint64),
-        ("assign", c_int),
-        ("hints", POINTER(c_char_p)),
-        ("user", c_void_p),
-        ("warn", WARN),
-        ("progress", PROGRESS),
-        ("planned", c_void_p),
-        ("cancel", POINTER(c_int)),
+        ("name", c_char_p),
+        ("kind", c_int),
+        ("at", c_size_t),
+        ("lays_out", c_bool),
+        ("least", c_uint64),
+        ("words", POINTER(c_char_p)),
     ]
 
 
@@ -339,7 +313,8 @@ class ReadShape(Structure):
 
 # ---- functions --------------------------------------------------------------------------------------------------------
 
-_comm, _st, _opt = POINTER(CommStruct), POINTER(Status), POINTER(Options)
+_comm, _st = POINTER(CommStruct), POINTER(Status)
+_opt = c_void_p  # sw_options *, see options_struct()
 _cp = c_void_p  # sw_checkpoint *
 
 # name: (result, arguments)
@@ -352,11 +327,12 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_watchdog_start": (c_int, [_comm, POINTER(WatchdogOptions), POINTER(c_void_p), _st]),
     "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
-    "sw_comm_launched": (c_bool, []),
     "sw_comm_world": (c_int, [_comm, _st]),
     "sw_comm_launched": (c_bool, []),
     "sw_comm_mpi_release": (None, [_comm]),
     "sw_transport_defaults": (None, [c_char_p]),
+    "sw_agree": (c_int, [_comm, _st]),
+    "sw_option_at": (POINTER(Option), [c_size_t]),
     "sw_result_release": (None, [POINTER(Result)]),
     "sw_transport_describe": (None, [_comm, POINTER(Result)]),
     "sw_consolidate": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Result), _st]),
@@ -512,16 +488,39 @@ def check(code: int, status: Status) -> None:
 
 # ---- options ----------------------------------------------------------------------------------------------------------
 
-# What a caller may set, and those of it that are paths, casts and sizes as text.
-_KINDS = {name: kind for name, kind, *_ in Options._fields_}
-for _name in ("nname_rules", "user", "warn", "progress", "planned", "cancel"):
-    del _KINDS[_name]
-_PATHS = ("fqn_map", "like", "assets")
-_CASTS = ("cast_dtype", "dequantize")
-_SIZES = ("buffer_size", "max_shard_size")
+# sw_option_kind
+(FLAG, TEXT, CAST, PATH, SIZE, COUNT, LIST, PAIRS, CHOICE, RULES, NRULES, OWN) = range(1, 13)
+_TYPES = {
+    **dict.fromkeys((TEXT, CAST, PATH), c_char_p),
+    **dict.fromkeys((SIZE, COUNT), c_uint64),
+    **dict.fromkeys((LIST, PAIRS), POINTER(c_char_p)),
+    **{FLAG: c_bool, CHOICE: c_int, RULES: POINTER(NameRule), NRULES: c_size_t, OWN: c_void_p},
+}
+_OWN = {"warn": WARN, "progress": PROGRESS, "cancel": POINTER(c_int)}
 
 
-def make_options(values: Mapping[str, Any], progress: Any = None) -> Options:
+@functools.lru_cache(maxsize=None)
+def option_rows() -> dict[str, Option]:
+    """The members of sw_options, in their order, as the library tells of them."""
+    rows: dict[str, Option] = {}
+    while row := lib().sw_option_at(len(rows)):
+        rows[decode(row.contents.name)] = row.contents
+    return rows
+
+
+@functools.lru_cache(maxsize=None)
+def options_struct() -> type[Structure]:
+    """sw_options; zero is the default of each member."""
+    fields = [(name, _OWN.get(name, _TYPES[row.kind])) for name, row in option_rows().items()]
+    return type("Options", (Structure,), {"_fields_": fields})
+
+
+def words_of(name: str) -> list[str]:
+    """What an enum among the options may be, in its order."""
+    return [decode(word) for word in itertools.takewhile(bool, option_rows()[name].words)]
+
+
+def make_options(values: Mapping[str, Any], progress: Any = None) -> Any:
     """sw_options from Python values: `values` has members of the struct by name, None = default.
 
     include, exclude and hints are lists of strings, assign is "auto", "band" or "owner", name_rules a list of
@@ -530,42 +529,43 @@ def make_options(values: Mapping[str, Any], progress: Any = None) -> Options:
     Warnings go to the log and `progress(done, total)` is called, on rank 0; what it raises is ignored. The struct keeps alive all it
     points to.
     """
-    options = Options()
+    options = options_struct()()
     for name, value in values.items():
-        if name not in _KINDS:
+        row = option_rows().get(name)
+        if row is None or row.kind in (NRULES, OWN):
             raise UsageError(f"there is no option '{name}'")
         if value is not None:
-            _set_option(options, name, value)
+            _set_option(options, name, row.kind, value)
     options.warn = WARN(lambda _user, text: logger.warning("%s", decode(text)))
     if progress is not None:
         options.progress = PROGRESS(lambda _user, done, total: progress(done, total))
     return options
 
 
-def _set_option(options: Options, name: str, value: Any) -> None:
-    kind = _KINDS[name]
-    if name == "name_rules":
+def _set_option(options: Any, name: str, kind: int, value: Any) -> None:
+    if kind == RULES:
         options.name_rules = (NameRule * len(value))(*(_name_rule(rule) for rule in value))
         options.nname_rules = len(value)
-    elif name == "assign":
-        if value not in ASSIGN:
-            raise UsageError(f"assign is {value!r}, expected auto, band or owner")
-        options.assign = ASSIGN[value]
+        return
+    if kind == CHOICE:
+        *others, last = words = words_of(name)
+        if value not in words:
+            raise UsageError(f"{name} is {value!r}, expected {', '.join(others)} or {last}")
+        value = words.index(value)
     elif name == "block_size" and not isinstance(value, str):
         sizes = value if isinstance(value, (tuple, list)) else (value,)
-        options.block_size = "x".join(str(operator.index(n)) for n in sizes).encode()
-    elif kind is c_char_p:
-        make = encode_path if name in _PATHS else _encode_cast if name in _CASTS else encode
-        setattr(options, name, make(value))
-    elif kind is c_uint64:
-        number = parse_size(value) if name in _SIZES and isinstance(value, str) else operator.index(value)
-        if not 0 <= number < 1 << 64:
-            raise UsageError(f"{name} is {value}, expected a number from 0")
-        setattr(options, name, number)
-    elif kind is c_bool:
-        setattr(options, name, bool(value))
+        value = "x".join(str(operator.index(n)) for n in sizes).encode()
+    elif kind in (TEXT, CAST, PATH):
+        value = (encode if kind == TEXT else encode_path if kind == PATH else _encode_cast)(value)
+    elif kind in (SIZE, COUNT):
+        given, value = value, parse_size(value) if kind == SIZE and isinstance(value, str) else operator.index(value)
+        if not 0 <= value < 1 << 64:
+            raise UsageError(f"{name} is {given}, expected a number from 0")
+    elif kind == FLAG:
+        value = bool(value)
     else:
-        setattr(options, name, text_array(value))
+        value = text_array(value)
+    setattr(options, name, value)
 
 
 def _name_rule(rule: Sequence[str]) -> NameRule:

@@ -14,8 +14,6 @@ from typing import Any, Union
 from ._comm import Comm, NotMember, open_comm
 from ._errors import UsageError
 from ._library import (
-    ASSIGN,
-    Options,
     Result,
     Sharding,
     Status,
@@ -30,6 +28,7 @@ from ._library import (
     logger,
     make_options,
     text_array,
+    words_of,
 )
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -255,7 +254,7 @@ def _weld(
     """Collective. Agree on the arguments, call the library; with sharding its sw_reshard()."""
     error: Exception | None = None
     arguments: dict[str, Any] = {}
-    struct = Options()
+    struct: Any = None
     source = target = b""
     shards = None
     try:
@@ -300,7 +299,7 @@ def _sharding(mesh: str, placements: str | None, rules: str | Sequence[str]) -> 
     return Sharding(encode(mesh), None if placements is None else encode(placements), text_array(rules))
 
 
-def _call(group: Comm, source: bytes, target: bytes, shards: Sharding | None, struct: Options) -> WeldResult:
+def _call(group: Comm, source: bytes, target: bytes, shards: Sharding | None, struct: Any) -> WeldResult:
     library, result, status = lib(), Result(), Status()
     function = library.sw_consolidate if shards is None else library.sw_reshard
     what = [] if shards is None else [ctypes.byref(shards)]
@@ -328,7 +327,7 @@ def _read_result(r: Result) -> WeldResult:
     plain = {name: getattr(r, name) for name, kind, *_ in Result._fields_ if kind in _NUMBERS}
     plain["shards"] = decode(r.shards) if r.shards else None
     plain["shards_listed"] = bool(r.shards_listed)
-    plain["assign"] = next(word for word, number in ASSIGN.items() if number == r.assign)
+    plain["assign"] = words_of("assign")[r.assign]
     return WeldResult(
         files=[(decode(r.files[i].name), r.files[i].tensors, r.files[i].size) for i in range(r.nfiles)],
         index=decode(r.index) if r.index else None,

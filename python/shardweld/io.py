@@ -377,8 +377,7 @@ def save_items(
     error: Exception | None = None,
 ) -> None:
     """Collective. Write the boxes of all ranks; `error` is what this rank has run into before."""
-    raw, filled = b"", library.Options()
-    array = (library.Item * 1)()
+    raw, filled, array = b"", None, None
     try:
         array = _array(items)
         raw, filled = library.encode_path(path), _options(fqn_to_index_mapping, options)
@@ -404,7 +403,7 @@ def _array(items: Sequence[Item]) -> Any:
     return array
 
 
-def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]) -> library.Options:
+def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]) -> Any:
     values = dict(options)
     if fqn_to_index_mapping is not None:
         values["fqn_map_text"] = library.index_map(fqn_to_index_mapping)
@@ -497,7 +496,7 @@ def _give_up_abandoned() -> None:
             save.close()
 
 
-def _give_up(handle: ctypes.c_void_p, _options: library.Options, pid: int) -> None:
+def _give_up(handle: ctypes.c_void_p, _options: Any, pid: int) -> None:
     if os.getpid() == pid:  # a forked child holds nothing
         library.lib().sw_save_free(handle, ctypes.byref(library.Status()))
 

@@ -228,8 +228,9 @@ sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_optio
 
     *out = NULL;
     sw_given_take(&g, path, NULL, opt);
-    *st = g.st;
     o.opt = &g.opt;
+    if (sw_call_begin(comm, SW_CALL_OPEN, 0, &g, st))
+        goto out;
     o.cp = sw_calloc(1, sizeof *o.cp, st);
     if (o.cp && o.opt->tolerant)
         o.findings = &o.cp->findings;
@@ -241,6 +242,7 @@ sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_optio
     else
         sw_checkpoint_free(o.cp);
     sw_buf_release(&o.warnings);
+out:
     sw_given_release(&g);
     return st->code;
 }

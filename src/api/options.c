@@ -13,72 +13,65 @@
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-/* What a member is. */
-typedef enum kind {
-    FLAG,     /* bool */
-    TEXT,     /* const char * */
-    CAST,     /* the same; "none" is as good as NULL */
-    PATH,     /* the same; may be a file:// URL */
-    NUMBER,   /* uint64_t */
-    LIST,     /* const char *const *, NULL-terminated */
-    RULES,    /* const sw_name_rule *, as many as the next member says */
-    COUNT,    /* size_t, of the member before */
-    CHOICE,   /* sw_assign */
-    CALLBACK, /* the caller's: a function, what it gets, or what is looked at meanwhile */
-} kind;
+static const char *const casts[] = { "bf16", "fp16", "fp32", "fp64", "none", NULL };
+static const char *const dequantized[] = { "bf16", "fp16", "fp32", NULL };
+static const char *const assignments[] = { "auto", "band", "owner", NULL };
 
 /* Calls that refuse a member; what others do not take they do not look at. */
 #define RESHARD (1u << SW_CALL_RESHARD)
 #define SAVES (1u << SW_CALL_SAVE | 1u << SW_CALL_SAVE_ORDERS | 1u << SW_CALL_SAVE_SHARDS)
 #define SHARDS (1u << SW_CALL_SAVE_SHARDS)
 
-/* In the order of the struct: member, kind, what it changes, who refuses it, what messages call it
- * then. */
+/* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
+ * who refuses it, and what messages call it then. */
 #define ROWS(X)                                                                                              \
-    X(fqn_map, PATH, LAYOUT, 0, NULL)                                                                        \
-    X(fqn_map_text, TEXT, LAYOUT, 0, NULL)                                                                   \
-    X(like, PATH, LAYOUT, SHARDS, "like")                                                                    \
-    X(max_shard_size, NUMBER, LAYOUT, SHARDS, "max-shard-size")                                              \
-    X(single_file, FLAG, LAYOUT, SHARDS, "single-file")                                                      \
-    X(diffusers, FLAG, STYLE, RESHARD | SHARDS, "diffusers")                                                 \
-    X(diffusers_index, FLAG, STYLE, RESHARD | SHARDS, "diffusers")                                           \
-    X(include, LIST, NAMES, SHARDS, "include")                                                               \
-    X(exclude, LIST, NAMES, SHARDS, "exclude")                                                               \
-    X(name_rules, RULES, NAMES, SHARDS, "a change of names")                                                 \
-    X(nname_rules, COUNT, OTHER, 0, NULL)                                                                    \
-    X(cast_dtype, CAST, VALUES, SHARDS, "cast-dtype")                                                        \
-    X(dequantize, TEXT, VALUES, SHARDS, "dequantize")                                                        \
-    X(block_size, TEXT, OTHER, 0, NULL)                                                                      \
-    X(dtype_map_text, TEXT, VALUES, RESHARD | SHARDS, "dtype_map_text")                                      \
-    X(expect_shards, NUMBER, OTHER, SAVES, "expect-shards")                                                  \
-    X(node_local, FLAG, OTHER, SAVES, "node-local")                                                          \
-    X(no_config_check, FLAG, OTHER, 0, NULL)                                                                 \
-    X(tolerant, FLAG, OTHER, 0, NULL)                                                                        \
-    X(assets, PATH, OTHER, RESHARD | SHARDS, "assets")                                                       \
-    X(no_assets, FLAG, OTHER, 0, NULL)                                                                       \
-    X(verify, FLAG, OTHER, RESHARD | SAVES, "verify")                                                        \
-    X(overwrite, FLAG, OTHER, 0, NULL)                                                                       \
-    X(no_sync, FLAG, OTHER, 0, NULL)                                                                         \
-    X(dry_run, FLAG, OTHER, 0, NULL)                                                                         \
-    X(buffer_size, NUMBER, OTHER, 0, NULL)                                                                   \
-    X(assign, CHOICE, OTHER, 0, NULL)                                                                        \
-    X(hints, LIST, OWN, 0, NULL)                                                                             \
-    X(user, CALLBACK, OWN, 0, NULL)                                                                          \
-    X(warn, CALLBACK, OWN, 0, NULL)                                                                          \
-    X(progress, CALLBACK, OWN, 0, NULL)                                                                      \
-    X(planned, CALLBACK, OWN, 0, NULL)                                                                       \
-    X(cancel, CALLBACK, OWN, 0, NULL)
+    X(fqn_map, PATH, LAYOUT, 0, NULL, 0, NULL)                                                               \
+    X(fqn_map_text, TEXT, LAYOUT, 0, NULL, 0, NULL)                                                          \
+    X(like, PATH, LAYOUT, 0, NULL, SHARDS, "like")                                                           \
+    X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS, "max-shard-size")                                       \
+    X(single_file, FLAG, LAYOUT, 0, NULL, SHARDS, "single-file")                                             \
+    X(diffusers, FLAG, STYLE, 0, NULL, RESHARD | SHARDS, "diffusers")                                        \
+    X(diffusers_index, FLAG, STYLE, 0, NULL, RESHARD | SHARDS, "diffusers")                                  \
+    X(include, LIST, NAMES, 0, NULL, SHARDS, "include")                                                      \
+    X(exclude, LIST, NAMES, 0, NULL, SHARDS, "exclude")                                                      \
+    X(name_rules, RULES, NAMES, 0, NULL, SHARDS, "a change of names")                                        \
+    X(nname_rules, NRULES, OTHER, 0, NULL, 0, NULL)                                                          \
+    X(cast_dtype, CAST, VALUES, 0, casts, SHARDS, "cast-dtype")                                              \
+    X(dequantize, CAST, VALUES, 0, dequantized, SHARDS, "dequantize")                                        \
+    X(block_size, TEXT, OTHER, 0, NULL, 0, NULL)                                                             \
+    X(dtype_map_text, TEXT, VALUES, 0, NULL, RESHARD | SHARDS, "dtype_map_text")                             \
+    X(expect_shards, COUNT, OTHER, 1, NULL, SAVES, "expect-shards")                                          \
+    X(node_local, FLAG, OTHER, 0, NULL, SAVES, "node-local")                                                 \
+    X(no_config_check, FLAG, OTHER, 0, NULL, 0, NULL)                                                        \
+    X(tolerant, FLAG, OTHER, 0, NULL, 0, NULL)                                                               \
+    X(assets, PATH, OTHER, 0, NULL, RESHARD | SHARDS, "assets")                                              \
+    X(no_assets, FLAG, OTHER, 0, NULL, 0, NULL)                                                              \
+    X(verify, FLAG, OTHER, 0, NULL, RESHARD | SAVES, "verify")                                               \
+    X(overwrite, FLAG, OTHER, 0, NULL, 0, NULL)                                                              \
+    X(no_sync, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
+    X(dry_run, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
+    X(buffer_size, SIZE, OTHER, SW_BUFFER_SIZE_MIN, NULL, 0, NULL)                                           \
+    X(assign, CHOICE, OTHER, 0, assignments, 0, NULL)                                                        \
+    X(hints, PAIRS, OTHER, 0, NULL, 0, NULL)                                                                 \
+    X(user, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
+    X(warn, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
+    X(progress, OWN, OTHER, 0, NULL, 0, NULL)                                                                \
+    X(planned, OWN, OTHER, 0, NULL, 0, NULL)                                                                 \
+    X(cancel, OWN, OTHER, 0, NULL, 0, NULL)
 
 typedef struct option {
-    kind kind;
-    size_t at;
+    sw_option is;
     unsigned changes, refused;
     const char *word;
 } option;
 
 static const option table[] = {
-#define ROW(member, kind, changes, refused, word)                                                            \
-    { kind, offsetof(sw_options, member), SW_CHANGES_##changes, refused, word },
+#define ROW(member, kind, changes, least, words, refused, word)                                              \
+    { { #member, SW_OPTION_##kind, offsetof(sw_options, member), SW_CHANGES_##changes == SW_CHANGES_LAYOUT,  \
+        least, words },                                                                                      \
+      SW_CHANGES_##changes,                                                                                  \
+      refused,                                                                                               \
+      word },
     ROWS(ROW)
 #undef ROW
 };
@@ -89,28 +82,33 @@ static const option table[] = {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"
 static const sw_options defaults = {
-#define ROW(member, kind, changes, refused, word) 0,
+#define ROW(member, kind, changes, least, words, refused, word) 0,
     ROWS(ROW)
 #undef ROW
 };
 #pragma GCC diagnostic pop
 
 typedef struct in_order {
-#define ROW(member, kind, changes, refused, word) __typeof__(defaults.member) member;
+#define ROW(member, kind, changes, least, words, refused, word) __typeof__(defaults.member) member;
     ROWS(ROW)
 #undef ROW
 } in_order;
 
-#define ROW(member, kind, changes, refused, word)                                                            \
+#define ROW(member, kind, changes, least, words, refused, word)                                              \
     _Static_assert(offsetof(in_order, member) == offsetof(sw_options, member), #member);
 ROWS(ROW)
 #undef ROW
+
+const sw_option *sw_option_at(size_t i)
+{
+    return i < NOPTIONS ? &table[i].is : NULL;
+}
 
 /* ---- what is given --------------------------------------------------------------------------- */
 
 static const void *member(const sw_options *o, const option *row)
 {
-    return (const char *)o + row->at;
+    return (const char *)o + row->is.at;
 }
 
 static const char *text_of(const sw_options *o, const option *row)
@@ -134,10 +132,10 @@ static uint64_t number_of(const sw_options *o, const option *row)
     uint64_t number = 0;
     sw_assign choice;
 
-    if (row->kind == FLAG)
+    if (row->is.kind == SW_OPTION_FLAG)
         return *(const bool *)member(o, row);
     memcpy(&choice, member(o, row), sizeof choice);
-    if (row->kind == CHOICE)
+    if (row->is.kind == SW_OPTION_CHOICE)
         return choice;
     memcpy(&number, member(o, row), sizeof number);
     return number;
@@ -146,22 +144,25 @@ static uint64_t number_of(const sw_options *o, const option *row)
 /* Does the member ask for anything? How many name rules there are is asked of the rules. */
 static bool is_given(const sw_options *o, const option *row)
 {
-    switch (row->kind) {
-    case TEXT:
-    case PATH:
+    switch (row->is.kind) {
+    case SW_OPTION_TEXT:
+    case SW_OPTION_PATH:
         return text_of(o, row) != NULL;
-    case CAST:
-        return text_of(o, row) && strcmp(text_of(o, row), "none") != 0;
-    case FLAG:
-    case NUMBER:
-    case CHOICE:
+    case SW_OPTION_CAST: /* nothing dequantizes to none: that is an error of its own */
+        return text_of(o, row) &&
+               (row->is.at != offsetof(sw_options, cast_dtype) || strcmp(text_of(o, row), "none") != 0);
+    case SW_OPTION_FLAG:
+    case SW_OPTION_SIZE:
+    case SW_OPTION_COUNT:
+    case SW_OPTION_CHOICE:
         return number_of(o, row) != 0;
-    case LIST:
+    case SW_OPTION_LIST:
+    case SW_OPTION_PAIRS:
         return list_of(o, row) && *list_of(o, row);
-    case RULES:
+    case SW_OPTION_RULES:
         return o->nname_rules > 0;
-    case COUNT:
-    case CALLBACK:
+    case SW_OPTION_NRULES:
+    case SW_OPTION_OWN:
         break;
     }
     return false;
@@ -187,8 +188,8 @@ void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS])
     size_t n = 0;
 
     for (size_t i = 0; i < NOPTIONS; i++)
-        if (table[i].kind == PATH)
-            paths[n++] = (const char **)(void *)((char *)o + table[i].at);
+        if (table[i].is.kind == SW_OPTION_PATH)
+            paths[n++] = (const char **)(void *)((char *)o + table[i].is.at);
     assert(n == SW_OPTION_PATHS);
 }
 
@@ -358,26 +359,28 @@ static uint64_t hash_text(uint64_t h, const char *text)
 
 static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
 {
-    switch (row->kind) {
-    case TEXT:
-    case CAST:
-    case PATH:
+    switch (row->is.kind) {
+    case SW_OPTION_TEXT:
+    case SW_OPTION_CAST:
+    case SW_OPTION_PATH:
         return hash_text(h, text_of(o, row));
-    case FLAG:
-    case NUMBER:
-    case CHOICE:
+    case SW_OPTION_FLAG:
+    case SW_OPTION_SIZE:
+    case SW_OPTION_COUNT:
+    case SW_OPTION_CHOICE:
         return sw_hash_word(h, number_of(o, row));
-    case LIST:
+    case SW_OPTION_LIST:
+    case SW_OPTION_PAIRS:
         for (const char *const *list = list_of(o, row); list && *list; list++)
             h = hash_text(h, *list);
         return sw_hash_word(h, 1);
-    case RULES:
+    case SW_OPTION_RULES:
         for (size_t i = 0; i < o->nname_rules; i++)
             h = hash_text(hash_text(sw_hash_word(h, o->name_rules[i].kind), o->name_rules[i].from),
                           o->name_rules[i].to);
         return sw_hash_word(h, o->nname_rules);
-    case COUNT:
-    case CALLBACK:
+    case SW_OPTION_NRULES:
+    case SW_OPTION_OWN:
         break;
     }
     return h;
@@ -386,7 +389,6 @@ static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
 uint64_t sw_options_hash(uint64_t h, const sw_options *o)
 {
     for (size_t i = 0; i < NOPTIONS; i++)
-        if (table[i].changes != SW_CHANGES_OWN)
-            h = hash_member(h, o, &table[i]);
+        h = hash_member(h, o, &table[i]);
     return h;
 }

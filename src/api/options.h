@@ -15,13 +15,13 @@ enum {
     SW_CHANGES_NAMES = 4,  /* which tensors come along, and what they are called */
     SW_CHANGES_VALUES = 8,
     SW_CHANGES_OTHER = 16, /* what is looked at, published, or how */
-    SW_CHANGES_OWN = 32,   /* nothing but this rank's way of doing it: others may have another */
 };
 
 /* The functions that options are given to. */
 typedef enum sw_call {
     SW_CALL_CONSOLIDATE,
     SW_CALL_VERIFY,
+    SW_CALL_OPEN,
     SW_CALL_RESHARD,
     SW_CALL_SAVE,        /* sw_save_consolidated() */
     SW_CALL_SAVE_ORDERS, /* the same by sw_save_begin(): for ranks without MPI between them */

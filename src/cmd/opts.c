@@ -20,7 +20,7 @@ typedef struct parse {
     const sw_command *command;
     sw_args *args;
     sw_status *st;
-    const sw_opt *rows[ROWS_MAX];
+    sw_opt rows[ROWS_MAX];
     struct option longs[ROWS_MAX + 1];
     char shorts[2 * ROWS_MAX + 2];
     bool seen[ROWS_MAX];
@@ -30,29 +30,56 @@ typedef struct parse {
 
 static const char hint[] = "see 'shardweld --help'";
 
+/* What the library knows of the member of sw_options that a row fills in. */
+static void complete(sw_opt *row)
+{
+    const sw_option *o = NULL;
+
+    for (size_t i = 0; !row->kind && (!o || offsetof(sw_args, opt) + o->at != row->at); i++) {
+        o = sw_option_at(i);
+        assert(o);
+    }
+    if (!o)
+        return;
+    row->kind = (int)o->kind;
+    row->set = o->lays_out ? SW_SET_LAYOUT : row->set;
+    row->least = o->least;
+    row->words = o->words;
+}
+
+bool sw_opt_get(const sw_command *c, size_t i, sw_opt *row)
+{
+    for (const sw_section *const *s = c->sections; *s; s++) {
+        for (const sw_opt *r = (*s)->rows; r->name; r++) {
+            if (i-- > 0)
+                continue;
+            *row = *r;
+            row->heading = r == (*s)->rows ? (*s)->heading : NULL;
+            complete(row);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Rows to getopt's two tables. */
 static void parse_init(parse *p, const sw_command *command, sw_args *args, sw_status *st)
 {
     size_t nshort = 0;
+    sw_opt *row;
 
     memset(p, 0, sizeof *p);
     p->command = command;
     p->args = args;
     p->st = st;
     p->shorts[nshort++] = ':'; /* tell a missing value from an unknown option */
-    for (const sw_section *const *s = command->sections; *s; s++) {
-        for (const sw_opt *row = (*s)->rows; row->name; row++) {
-            assert(p->nrows < ROWS_MAX);
-            p->rows[p->nrows] = row;
-            p->longs[p->nrows].name = row->name;
-            p->longs[p->nrows].has_arg = row->arg ? required_argument : no_argument;
-            p->longs[p->nrows].val = ROW_BASE + (int)p->nrows;
-            p->nrows++;
-            if (row->letter) {
-                assert(!row->arg);
-                p->shorts[nshort++] = row->letter;
-            }
-        }
+    for (; sw_opt_get(command, p->nrows, row = &p->rows[p->nrows]); p->nrows++) {
+        assert(p->nrows + 1 < ROWS_MAX && !(row->letter && row->arg));
+        p->longs[p->nrows].name = row->name;
+        p->longs[p->nrows].has_arg = row->arg ? required_argument : no_argument;
+        p->longs[p->nrows].val = ROW_BASE + (int)p->nrows;
+        if (row->letter)
+            p->shorts[nshort++] = row->letter;
     }
 }
 
@@ -62,7 +89,7 @@ static size_t find_row(const parse *p, int c)
     if (c >= ROW_BASE)
         return (size_t)(c - ROW_BASE);
     for (size_t i = 0; i < p->nrows; i++)
-        if (c && p->rows[i]->letter == c)
+        if (c && p->rows[i].letter == c)
             return i;
     return p->nrows;
 }
@@ -113,12 +140,12 @@ static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *
     char want[64];
     char *end;
 
-    if (row->type == SW_OPT_SIZE) {
+    if (row->kind == SW_OPTION_SIZE) {
         sw_status why = SW_STATUS_INIT;
 
         if (sw_size_parse(value, &n, &why))
             return refuse_value(p, row, value, "a size such as 64MiB or 5GB");
-    } else if (row->type == SW_OPT_TIME) {
+    } else if (row->kind == SW_OPT_TIME) {
         if (!parse_time(value, &n))
             return refuse_value(p, row, value, "a time such as 90s, 15m or 2h");
     } else {
@@ -127,8 +154,8 @@ static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *
         if (value[0] < '0' || value[0] > '9' || *end || n == UINT64_MAX)
             return refuse_value(p, row, value, "a whole number");
     }
-    snprintf(want, sizeof want, "at least %" PRIu64, row->min);
-    if (n < row->min)
+    snprintf(want, sizeof want, "at least %" PRIu64, row->least);
+    if (n < row->least)
         return refuse_value(p, row, value, want);
     memcpy(to, &n, sizeof n);
     return SW_OK;
@@ -138,13 +165,13 @@ static sw_code put_choice(parse *p, const sw_opt *row, const char *value, void *
 {
     char want[128] = "";
 
-    for (int i = 0; row->choices[i]; i++) {
-        if (strcmp(value, row->choices[i]) == 0) {
+    for (int i = 0; row->words[i]; i++) {
+        if (strcmp(value, row->words[i]) == 0) {
             memcpy(to, &i, sizeof i);
             return SW_OK;
         }
         snprintf(want + strlen(want), sizeof want - strlen(want), "%s%s", i ? ", " : "one of ",
-                 row->choices[i]);
+                 row->words[i]);
     }
     return refuse_value(p, row, value, want);
 }
@@ -177,11 +204,11 @@ static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to
 /* Strips and renames share one list: they are done in the order in which they were given. */
 static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
 {
-    const char *end = row->type == SW_OPT_RENAME ? strchr(value, '=') : value + strlen(value);
+    const char *end = row->kind == SW_OPT_RENAME ? strchr(value, '=') : value + strlen(value);
     sw_args *args = p->args;
     size_t n = args->opt.nname_rules;
 
-    if (!end || (row->type == SW_OPT_STRIP && end == value))
+    if (!end || (row->kind == SW_OPT_STRIP && end == value))
         return refuse_value(p, row, value, row->arg);
     if (!args->name_rules)
         args->name_rules = calloc(p->nwords, sizeof *args->name_rules);
@@ -189,7 +216,7 @@ static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
         args->prefixes = calloc(p->nwords, sizeof *args->prefixes);
     if (!args->name_rules || !args->prefixes || !(args->prefixes[n] = strndup(value, (size_t)(end - value))))
         return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
-    args->name_rules[n] = row->type == SW_OPT_RENAME
+    args->name_rules[n] = row->kind == SW_OPT_RENAME
                               ? (sw_name_rule){ SW_NAME_RENAME, args->prefixes[n], end + 1 }
                               : (sw_name_rule){ SW_NAME_STRIP, args->prefixes[n], "" };
     args->opt.name_rules = args->name_rules;
@@ -201,37 +228,38 @@ static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
 static sw_code put_value(parse *p, const sw_opt *row, char *value)
 {
     void *to = (char *)p->args + row->at;
-    bool flag = row->type == SW_OPT_FLAG;
+    bool flag = row->kind == SW_OPTION_FLAG;
 
-    switch (row->type) {
+    switch (row->kind) {
     case SW_OPT_HELP:
         p->args->answer = SW_ANSWER_HELP;
         return SW_OK;
     case SW_OPT_VERSION:
         p->args->answer = SW_ANSWER_VERSION;
         return SW_OK;
-    case SW_OPT_FLAG:
+    case SW_OPTION_FLAG:
     case SW_OPT_CLEAR:
         memcpy(to, &flag, sizeof flag);
         return SW_OK;
-    case SW_OPT_PATH:
+    case SW_OPTION_PATH:
         if (sw_local_path(value, value, p->st))
             return p->st->code;
         /* fall through */
-    case SW_OPT_TEXT:
+    case SW_OPTION_TEXT:
+    case SW_OPTION_CAST:
         if (!value[0])
             return refuse_value(p, row, value, row->arg);
         memcpy(to, &value, sizeof value);
         return SW_OK;
-    case SW_OPT_SIZE:
-    case SW_OPT_COUNT:
+    case SW_OPTION_SIZE:
+    case SW_OPTION_COUNT:
     case SW_OPT_TIME:
         return put_number(p, row, value, to);
-    case SW_OPT_CHOICE:
+    case SW_OPTION_CHOICE:
         return put_choice(p, row, value, to);
-    case SW_OPT_LIST:
+    case SW_OPTION_LIST:
         return append(p, value, to);
-    case SW_OPT_PAIRS:
+    case SW_OPTION_PAIRS:
         return put_pair(p, row, value, to);
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:
@@ -244,12 +272,12 @@ static sw_code put_value(parse *p, const sw_opt *row, char *value)
  * counts. */
 static sw_code check_seen(parse *p, size_t i)
 {
-    const sw_opt *row = p->rows[i];
+    const sw_opt *row = &p->rows[i];
 
     p->seen[i] = true;
     for (size_t k = 0; k < p->nrows; k++)
-        if (k != i && p->seen[k] && row->set != SW_SET_NONE && p->rows[k]->set == row->set)
-            return refuse(p, "options '--%s' and '--%s' exclude one another", p->rows[k]->name, row->name);
+        if (k != i && p->seen[k] && row->set != SW_SET_NONE && p->rows[k].set == row->set)
+            return refuse(p, "options '--%s' and '--%s' exclude one another", p->rows[k].name, row->name);
     return SW_OK;
 }
 
@@ -261,17 +289,17 @@ static sw_code refuse_option(parse *p, int c, int opt, const char *word)
     const char *one = NULL;
 
     if (c == ':' && i < p->nrows)
-        return refuse(p, "option '--%s' needs a value: %s", p->rows[i]->name, p->rows[i]->arg);
+        return refuse(p, "option '--%s' needs a value: %s", p->rows[i].name, p->rows[i].arg);
     if (opt >= ROW_BASE)
-        return refuse(p, "option '--%s' takes no value", p->rows[i]->name);
+        return refuse(p, "option '--%s' takes no value", p->rows[i].name);
     if (opt)
         return refuse(p, "unknown option '-%c'", opt);
     for (i = 0; i < p->nrows; i++) {
-        if (len == 0 || strncmp(p->rows[i]->name, word + 2, len) != 0)
+        if (len == 0 || strncmp(p->rows[i].name, word + 2, len) != 0)
             continue;
         if (one)
-            return refuse(p, "option '%s' may be '--%s' or '--%s'", word, one, p->rows[i]->name);
-        one = p->rows[i]->name;
+            return refuse(p, "option '%s' may be '--%s' or '--%s'", word, one, p->rows[i].name);
+        one = p->rows[i].name;
     }
     return refuse(p, "unknown option '%s'", word ? word : "");
 }
@@ -309,7 +337,7 @@ static sw_code parse_command(parse *p, int argc, char **argv)
 
         if (c == '?' || c == ':')
             refuse_option(p, c, optopt, optind > 0 && optind <= argc ? argv[optind - 1] : NULL);
-        else if (i < p->nrows && put_value(p, p->rows[i], optarg) == SW_OK)
+        else if (i < p->nrows && put_value(p, &p->rows[i], optarg) == SW_OK)
             check_seen(p, i);
         if (p->args->answer != SW_ANSWER_RUN)
             return p->st->code;
@@ -357,24 +385,19 @@ sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args
     return check_report(args, st);
 }
 
-/* Free the list that a row made. */
-static void release_row(sw_args *args, const sw_opt *row)
-{
-    void *list = NULL, *to = (char *)args + row->at;
-
-    if (row->type != SW_OPT_LIST && row->type != SW_OPT_PAIRS)
-        return;
-    memcpy(&list, to, sizeof list);
-    free(list);
-    list = NULL;
-    memcpy(to, &list, sizeof list);
-}
-
 void sw_args_release(sw_args *args)
 {
-    for (const sw_section *const *s = args->command ? args->command->sections : NULL; s && *s; s++)
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            release_row(args, row);
+    sw_opt row;
+
+    for (size_t i = 0; args->command && sw_opt_get(args->command, i, &row); i++) {
+        void *to = (char *)args + row.at, *list = NULL;
+
+        if (row.kind != SW_OPTION_LIST && row.kind != SW_OPTION_PAIRS)
+            continue;
+        memcpy(&list, to, sizeof list);
+        free(list);
+        memset(to, 0, sizeof list);
+    }
     for (size_t i = 0; args->prefixes && i < args->opt.nname_rules; i++)
         free(args->prefixes[i]);
     free(args->prefixes);
@@ -431,25 +454,20 @@ static void help_row(FILE *to, const sw_opt *row)
     help_wrap(to, (size_t)n, row->help);
 }
 
-static bool takes_sizes(const sw_command *c)
-{
-    for (const sw_section *const *s = c->sections; *s; s++)
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            if (row->type == SW_OPT_SIZE)
-                return true;
-    return false;
-}
-
 static void help_command(FILE *to, const sw_command *c)
 {
+    bool sizes = false;
+    sw_opt row;
+
     fprintf(to, "usage: shardweld %s [OPTIONS] %s%s%s\n\n%s\n", c->name, c->operands[0],
             c->operands[1] ? " " : "", c->operands[1] ? c->operands[1] : "", c->about);
-    for (const sw_section *const *s = c->sections; *s; s++) {
-        fprintf(to, "\n%s\n", (*s)->heading);
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            help_row(to, row);
+    for (size_t i = 0; sw_opt_get(c, i, &row); i++) {
+        if (row.heading)
+            fprintf(to, "\n%s\n", row.heading);
+        help_row(to, &row);
+        sizes = sizes || row.kind == SW_OPTION_SIZE;
     }
-    if (takes_sizes(c))
+    if (sizes)
         fputs("\nSIZE is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n", to);
 }
 

@@ -37,37 +37,32 @@ typedef struct sw_args {
     bool json, summary;         /* inspect */
 } sw_args;
 
-typedef enum sw_opt_type {
-    SW_OPT_HELP,    /* ends the parsing */
-    SW_OPT_VERSION, /* so does this */
-    SW_OPT_FLAG,    /* bool becomes true */
-    SW_OPT_CLEAR,   /* bool becomes false: the default, said aloud */
-    SW_OPT_TEXT,    /* const char *, not empty; of several the last one counts, here and below */
-    SW_OPT_PATH,    /* the same of a path; file:// URLs become one */
-    SW_OPT_SIZE,    /* uint64_t, see sw_size_parse() */
-    SW_OPT_COUNT,   /* uint64_t, decimal digits */
-    SW_OPT_TIME,    /* uint64_t, seconds: decimal digits and nothing, s, m or h */
-    SW_OPT_CHOICE,  /* an enum: the position in choices */
-    SW_OPT_LIST,    /* all of them: a NULL-terminated array of const char * */
-    SW_OPT_PAIRS,   /* the same of KEY=VALUE */
-    SW_OPT_STRIP,   /* a prefix; one more of opt.name_rules */
-    SW_OPT_RENAME,  /* FROM=TO, the same */
-} sw_opt_type;
+/* What a row is beyond the kinds that the library's own options have (sw_option_kind). */
+enum {
+    SW_OPT_HELP = 64, /* ends the parsing */
+    SW_OPT_VERSION,   /* so does this */
+    SW_OPT_CLEAR,     /* bool becomes false: the default, said aloud */
+    SW_OPT_TIME,      /* uint64_t, seconds: decimal digits and nothing, s, m or h */
+    SW_OPT_STRIP,     /* a prefix; one more of opt.name_rules */
+    SW_OPT_RENAME,    /* FROM=TO, the same */
+};
 
 /* Options of one set exclude one another. */
 typedef enum sw_opt_set { SW_SET_NONE, SW_SET_LAYOUT, SW_SET_SYNC, SW_SET_VOICE, SW_SET_MESH } sw_opt_set;
 
+/* A row. What the library knows of a member of opt need not be said: sw_opt_get() fills it in. */
 typedef struct sw_opt {
     const char *name;
-    char letter; /* '\0' = none */
-    sw_opt_type type;
-    size_t at;       /* offset in sw_args */
     const char *arg; /* what the help calls the value; NULL = takes none */
     const char *help;
+    size_t at;   /* offset in sw_args */
+    char letter; /* '\0' = none */
+    int kind;    /* 0 = that of the member; of several texts or numbers the last one counts */
     sw_opt_set set;
-    uint64_t min; /* of SIZE and COUNT */
-    /* NULL-terminated, in the order of the enum; of TEXT: only what completion offers */
-    const char *const *choices;
+    uint64_t least; /* of SIZE and COUNT */
+    /* NULL-terminated: of CHOICE by value, of texts what completion offers */
+    const char *const *words;
+    const char *heading; /* of the section that begins here; NULL = none does */
 } sw_opt;
 
 /* Rows under one heading of the help; commands share them. Ended by a row without a name. */
@@ -96,6 +91,9 @@ typedef struct sw_command {
 
 /* All commands, ended by one without a name. */
 extern const sw_command sw_commands[];
+
+/* Option i of a command, complete; false = there are no more. */
+bool sw_opt_get(const sw_command *c, size_t i, sw_opt *row);
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \

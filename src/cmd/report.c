@@ -109,28 +109,29 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
     bool flag;
     int choice;
 
-    switch (row->type) {
+    switch (row->kind) {
     case SW_OPT_HELP:
     case SW_OPT_VERSION:
         break;
-    case SW_OPT_FLAG:
+    case SW_OPTION_FLAG:
     case SW_OPT_CLEAR:
         memcpy(&flag, from, sizeof flag);
-        return json_boolean(flag == (row->type == SW_OPT_FLAG));
-    case SW_OPT_TEXT:
-    case SW_OPT_PATH:
+        return json_boolean(flag == (row->kind == SW_OPTION_FLAG));
+    case SW_OPTION_TEXT:
+    case SW_OPTION_CAST:
+    case SW_OPTION_PATH:
         memcpy(&word, from, sizeof word);
         return sw_report_text(word);
-    case SW_OPT_SIZE:
-    case SW_OPT_COUNT:
+    case SW_OPTION_SIZE:
+    case SW_OPTION_COUNT:
     case SW_OPT_TIME:
         memcpy(&n, from, sizeof n);
         return n ? sw_report_integer(n) : json_null();
-    case SW_OPT_CHOICE:
+    case SW_OPTION_CHOICE:
         memcpy(&choice, from, sizeof choice);
-        return json_string(row->choices[choice]);
-    case SW_OPT_LIST:
-    case SW_OPT_PAIRS:
+        return json_string(row->words[choice]);
+    case SW_OPTION_LIST:
+    case SW_OPTION_PAIRS:
         return option_list(from);
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:
@@ -139,47 +140,27 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
     return json_null();
 }
 
-#define IS_IN(row, member)                                                                                   \
-    ((row)->at >= offsetof(sw_args, member) &&                                                               \
-     (row)->at < offsetof(sw_args, member) + sizeof((sw_args *)0)->member)
-
-static bool is_library_option(const sw_opt *row)
-{
-    return IS_IN(row, opt) || IS_IN(row, sharding) || IS_IN(row, ranks);
-}
-
 /* "no-sync" is told by "sync": both set one member. */
 static bool is_told_by_another(const sw_command *command, const sw_opt *row)
 {
-    for (const sw_section *const *s = command->sections; row->type == SW_OPT_FLAG && *s; s++)
-        for (const sw_opt *other = (*s)->rows; other->name; other++)
-            if (other->type == SW_OPT_CLEAR && other->at == row->at)
-                return true;
+    sw_opt other;
+
+    for (size_t i = 0; row->kind == SW_OPTION_FLAG && sw_opt_get(command, i, &other); i++)
+        if (other.kind == SW_OPT_CLEAR && other.at == row->at)
+            return true;
     return false;
 }
 
 /* By option name. */
-static json_t *options_object(const sw_args *args, bool library_only)
+static json_t *options_object(const sw_args *args)
 {
     json_t *object = json_object();
+    sw_opt row;
 
-    if (!args->command)
-        return object;
-    for (const sw_section *const *s = args->command->sections; *s; s++)
-        for (const sw_opt *row = (*s)->rows; row->name; row++)
-            if (row->type != SW_OPT_HELP && row->type != SW_OPT_VERSION &&
-                !is_told_by_another(args->command, row) && (!library_only || is_library_option(row)))
-                json_object_set_new(object, row->name, option_value(args, row));
+    for (size_t i = 0; args->command && sw_opt_get(args->command, i, &row); i++)
+        if (row.kind != SW_OPT_HELP && row.kind != SW_OPT_VERSION && !is_told_by_another(args->command, &row))
+            json_object_set_new(object, row.name, option_value(args, &row));
     return object;
-}
-
-char *sw_options_text(const sw_args *args)
-{
-    json_t *object = options_object(args, true);
-    char *line = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
-
-    json_decref(object);
-    return line;
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -224,7 +205,7 @@ static json_t *report_object(const sw_run *run, const sw_status *st)
     put_status(o, st);
     json_object_set_new(o, "input", sw_report_text(args->input));
     json_object_set_new(o, "output", sw_report_text(args->output));
-    json_object_set_new(o, "options", options_object(args, false));
+    json_object_set_new(o, "options", options_object(args));
     json_object_set_new(o, "ranks", json_integer(run->comm.size));
     json_object_set_new(o, "seconds_start", json_real(run->seconds_start));
     json_object_set_new(o, "seconds_total", json_real(run->seconds));

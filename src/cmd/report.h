@@ -17,10 +17,6 @@ sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err);
  * written as \uXXXX. False when memory is short. */
 bool sw_report_dump(const json_t *value, size_t flags, FILE *to);
 
-/* Local. The options of the library that are in effect as one line of JSON, equal for equal
- * options; free it. NULL when memory is short. */
-char *sw_options_text(const sw_args *args);
-
 /* Local. Values for the report. Text may be no UTF-8 (a path); NULL and "" are null. NULL when
  * memory is short. */
 json_t *sw_report_text(const char *s);

@@ -147,67 +147,6 @@ static sw_code watch(sw_run *run, sw_status *st)
     return sw_watchdog_start(&run->comm, &opt, &run->watchdog, st);
 }
 
-/* ---- agreement ------------------------------------------------------------------------------- */
-
-/* Messages do not get through: what MPI says of it. Sets st for good, whatever it held. */
-static sw_code broken(int err, sw_status *st)
-{
-    char text[MPI_MAX_ERROR_STRING + 1] = "";
-    int n = 0;
-
-    if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
-        n = 0;
-    text[n] = '\0';
-    for (char *line = text; (line = strchr(line, '\n')) != NULL;)
-        *line = ' ';
-    *st = (sw_status)SW_STATUS_INIT;
-    return sw_refuse(st, SW_ECOMM, NULL, "communication between the ranks failed: %s",
-                     n ? text : "unknown MPI error");
-}
-
-/* Collective. The lowest failing rank's status becomes everybody's; SW_ECOMM is this rank's
- * alone. */
-static sw_code agree(const sw_comm *comm, sw_status *st)
-{
-    int mine = st->code ? comm->rank : comm->size, first = comm->size, err;
-
-    if (comm->size > 1)
-        sw_status_sign(st, comm->rank);
-    if (st->code == SW_ECOMM)
-        return st->code;
-    err = MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
-    if (err == MPI_SUCCESS && first < comm->size)
-        err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, first, MPI_COMM_WORLD);
-    return err == MPI_SUCCESS ? st->code : broken(err, st);
-}
-
-/* Collective. Ranks that plan differently would wait for one another for ever. */
-static sw_code check_same_options(const sw_args *args, const sw_comm *comm, sw_status *st)
-{
-    char *mine = sw_options_text(args), *first = NULL;
-    size_t n = mine ? strlen(mine) : 0;
-    uint64_t len = n;
-    int err = MPI_Bcast(&len, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
-
-    if (err != MPI_SUCCESS)
-        broken(err, st);
-    else if (!mine || !(first = malloc((size_t)len + 1)))
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    if (agree(comm, st))
-        goto out;
-    memcpy(first, mine, n < len ? n : (size_t)len);
-    err = MPI_Bcast(first, (int)len, MPI_BYTE, 0, MPI_COMM_WORLD);
-    if (err != MPI_SUCCESS)
-        broken(err, st);
-    else if (n != len || memcmp(first, mine, n) != 0)
-        sw_refuse(st, SW_EUSAGE, NULL, "rank %d was started with other options than rank 0", comm->rank);
-    agree(comm, st);
-out:
-    free(first);
-    free(mine);
-    return st->code;
-}
-
 /* ---- the run --------------------------------------------------------------------------------- */
 
 /* Local, for rank 0. All that the run leaves behind for people. The first error is the one that
@@ -338,7 +277,6 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
     sw_args mine = *args;
     sw_run run = { .args = &mine, .voice = PTHREAD_MUTEX_INITIALIZER };
     sw_status start = SW_STATUS_INIT;
-    int err;
 
     sw_transport_defaults(args->output);
     if (sw_comm_world(&run.comm, &start)) {
@@ -348,15 +286,15 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
     if (st->code == SW_OK)
         sw_launch_confirm(run.comm.size, st);
     listen(&run, &mine);
-    if (agree(&run.comm, st) == SW_OK && check_same_options(args, &run.comm, st) == SW_OK)
+    if (sw_agree(&run.comm, st) == SW_OK)
         work(&run, begun, st);
     if (st->code == SW_ECOMM)
         give_up(&run.comm, st);
     if (run.comm.rank == 0)
         tell(&run, st);
     end_watch(&run);
-    err = MPI_Bcast(st, (int)sizeof *st, MPI_BYTE, 0, MPI_COMM_WORLD);
-    if (err != MPI_SUCCESS && broken(err, st))
+    /* Only rank 0 knows how the telling went. */
+    if (sw_agree(&run.comm, st) == SW_ECOMM)
         give_up(&run.comm, st);
     release(&run);
     sw_comm_mpi_release(&run.comm);

@@ -9,9 +9,6 @@
 
 #include "base/buf.h"
 
-/* Collective. The lowest failing rank's status becomes everybody's; its code is returned. */
-sw_code sw_agree(const sw_comm *comm, sw_status *st);
-
 /* Local. A call of MPI has failed on this communicator: SW_ECOMM with what MPI says of it, whatever
  * st held. */
 sw_code sw_comm_broken(const sw_comm *comm, sw_status *st);

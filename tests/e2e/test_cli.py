@@ -316,6 +316,19 @@ def test_a_message_names_the_rank_that_met_it(tmp_path, make):
     fails(result, 3, f"(rank 2 on {platform.node()})")
 
 
+@pytest.mark.parametrize("option", [["--hint", "a=@RANK@"], ["--expect-shards", "1@RANK@"]], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ranks_with_different_options(dirs, make, command, option):
+    """They are told so by the library, whatever they were to do."""
+    src, out = dirs
+    make(src)
+    if "--hint" in option and command in ("verify", "inspect"):
+        option = ["--like", "@RANK@.index.json"]
+    args = [command, *option, *(["--ranks", 2] if command == "reshard" else []), src, *([out] if command != "inspect" else [])]
+    fails(run(args, np=2, prefix=["sh", os.path.join(HERE, "by_rank.sh")]), 2, "ranks 0 and 1 were called with different", "options")
+    assert not out.exists()
+
+
 def test_report_that_cannot_be_written(dirs, make, weld):
     src, out = dirs
     make(src)

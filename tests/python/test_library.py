@@ -18,7 +18,8 @@ STRUCTS = {
     "sw_comm": _library.CommStruct,
     "sw_watchdog_options": _library.WatchdogOptions,
     "sw_name_rule": _library.NameRule,
-    "sw_options": _library.Options,
+    "sw_option": _library.Option,
+    "sw_options": _library.options_struct(),
     "sw_result_file": _library.ResultFile,
     "sw_result": _library.Result,
     "sw_sharding": _library.Sharding,
@@ -33,6 +34,7 @@ STRUCTS = {
     "sw_read_options": _library.ReadOptions,
     "sw_read_shape": _library.ReadShape,
 }
+KINDS = "FLAG TEXT CAST PATH SIZE COUNT LIST PAIRS CHOICE RULES NRULES OWN".split()
 CONSTANTS = {
     "SW_READ_DIMS": _library.READ_DIMS,
     "SW_SHARDING_TEXT": _library.SHARDING_TEXT,
@@ -40,7 +42,8 @@ CONSTANTS = {
     "SW_NAME_STRIP": _library.NAME_STRIP,
     "SW_NAME_RENAME": _library.NAME_RENAME,
     **{f"SW_KIND_{word.upper()}": number for number, word in _library.KINDS.items()},
-    **{f"SW_ASSIGN_{word.upper()}": number for word, number in _library.ASSIGN.items()},
+    **{f"SW_ASSIGN_{word.upper()}": number for number, word in enumerate(_library.words_of("assign"))},
+    **{f"SW_OPTION_{kind}": getattr(_library, kind) for kind in KINDS},
 }
 C_NAMES = {("sw_name_rule", "before"): "from"}
 

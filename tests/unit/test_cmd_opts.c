@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "cmd/opts.h"
-#include "cmd/report.h"
 
 #define WORDS_MAX 48
 
@@ -326,8 +325,8 @@ static void test_names_and_an_error(void **state)
 /* ---- a table of our own: commands with one operand and with two ------------------------------ */
 
 static const sw_opt look_rows[] = {
-    { "tensor", 0, SW_OPT_LIST, offsetof(sw_args, opt.include), "GLOB", "only these", SW_SET_NONE, 0, NULL },
-    { "help", 'h', SW_OPT_HELP, 0, NULL, "print this", SW_SET_NONE, 0, NULL },
+    { .name = "tensor", .at = offsetof(sw_args, opt.include), .arg = "GLOB", .help = "only these" },
+    { .name = "help", .letter = 'h', .kind = SW_OPT_HELP, .help = "print this" },
     { .name = NULL },
 };
 
@@ -487,56 +486,6 @@ static void test_help(void **state)
     free(text);
 }
 
-/* What ranks compare: the library's options only, whatever their order on the line. */
-static void test_options_text(void **state)
-{
-    line a, b;
-    char *one, *two;
-
-    (void)state;
-    parse(&a, "consolidate --no-sync --buffer-size 1MiB in out --report r -q");
-    parse(&b, "consolidate --buffer-size 1048576 other place --no-sync");
-    one = sw_options_text(&a.args);
-    two = sw_options_text(&b.args);
-    assert_string_equal(one, two);
-    free(two);
-    b.args.opt.dry_run = true;
-    two = sw_options_text(&b.args);
-    assert_string_not_equal(one, two);
-    free(one);
-    free(two);
-    sw_args_release(&a.args);
-    sw_args_release(&b.args);
-}
-
-/* How it is sharded is what ranks compare, too. */
-static void test_sharding_text(void **state)
-{
-    static const char *const lines[] = {
-        "reshard --mesh 4 in out",
-        "reshard --ranks 4 in out",
-        "reshard --mesh 8 in out",
-        "reshard --mesh 4 --placements shard1 in out",
-        "reshard --mesh 4 --rule a=shard1 in out",
-        "reshard --mesh 4 --rule a=shard1 --rule b=shard1 in out",
-    };
-    enum { N = sizeof lines / sizeof *lines };
-    char *texts[N];
-    line l;
-
-    (void)state;
-    for (size_t i = 0; i < N; i++) {
-        parse(&l, lines[i]);
-        assert_int_equal(l.st.code, SW_OK);
-        texts[i] = sw_options_text(&l.args);
-        for (size_t k = 0; k < i; k++)
-            assert_string_not_equal(texts[i], texts[k]);
-        sw_args_release(&l.args);
-    }
-    for (size_t i = 0; i < N; i++)
-        free(texts[i]);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,8 +502,6 @@ int main(void)
         cmocka_unit_test(test_report_survives_an_error),
         cmocka_unit_test(test_no_control_characters),
         cmocka_unit_test(test_help),
-        cmocka_unit_test(test_options_text),
-        cmocka_unit_test(test_sharding_text),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
