@@ -769,6 +769,11 @@ sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, cons
  * Errors: SW_EUSAGE for any other scheme:// (tells what to do), path is then untouched. */
 sw_code sw_local_path(const char *operand, char *path, sw_status *st);
 
+/* Local. The directory in which a run stages what it writes to output_dir, for messages (SPEC 6).
+ * Newly allocated; NULL when memory is short.
+ *   shards  as shard files: sw_reshard(), sw_save_shards() */
+char *sw_staging_path(const char *output_dir, bool shards);
+
 /* Local. A size as the command line takes it: a decimal number and nothing, B, KB MB GB TB (powers
  * of 1000) or KiB MiB GiB TiB (powers of 1024), in any case, without spaces. 0 is a size.
  * Errors: SW_EUSAGE (not of this form, over 2^64 - 1); *bytes is then unchanged. */

@@ -360,6 +360,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_checkpoint_read_all": (c_int, [_comm, _cp, POINTER(Read), c_size_t, POINTER(ReadOptions), _st]),
     "sw_checkpoint_read_shape": (c_int, [_cp, c_char_p, c_char_p, POINTER(ReadShape), _st]),
     "sw_local_path": (c_int, [c_char_p, c_char_p, _st]),
+    "sw_staging_path": (c_void_p, [c_char_p, c_bool]),
     "sw_size_parse": (c_int, [c_char_p, POINTER(c_uint64), _st]),
     "sw_size_text": (c_char_p, [c_uint64, c_char_p]),
     "sw_text_char": (c_size_t, [c_char_p, c_size_t, POINTER(c_uint32)]),

@@ -61,6 +61,7 @@ static const char *const assignments[] = { "auto", "band", "owner", NULL };
 
 typedef struct option {
     sw_option is;
+    size_t size;
     unsigned changes, refused;
     const char *word;
 } option;
@@ -69,6 +70,7 @@ static const option table[] = {
 #define ROW(member, kind, changes, least, words, refused, word)                                              \
     { { #member, SW_OPTION_##kind, offsetof(sw_options, member), SW_CHANGES_##changes == SW_CHANGES_LAYOUT,  \
         least, words },                                                                                      \
+      sizeof((sw_options *)0)->member,                                                                       \
       SW_CHANGES_##changes,                                                                                  \
       refused,                                                                                               \
       word },
@@ -127,45 +129,17 @@ static const char *const *list_of(const sw_options *o, const option *row)
     return list;
 }
 
-static uint64_t number_of(const sw_options *o, const option *row)
-{
-    uint64_t number = 0;
-    sw_assign choice;
-
-    if (row->is.kind == SW_OPTION_FLAG)
-        return *(const bool *)member(o, row);
-    memcpy(&choice, member(o, row), sizeof choice);
-    if (row->is.kind == SW_OPTION_CHOICE)
-        return choice;
-    memcpy(&number, member(o, row), sizeof number);
-    return number;
-}
-
 /* Does the member ask for anything? How many name rules there are is asked of the rules. */
 static bool is_given(const sw_options *o, const option *row)
 {
-    switch (row->is.kind) {
-    case SW_OPTION_TEXT:
-    case SW_OPTION_PATH:
-        return text_of(o, row) != NULL;
-    case SW_OPTION_CAST: /* nothing dequantizes to none: that is an error of its own */
-        return text_of(o, row) &&
-               (row->is.at != offsetof(sw_options, cast_dtype) || strcmp(text_of(o, row), "none") != 0);
-    case SW_OPTION_FLAG:
-    case SW_OPTION_SIZE:
-    case SW_OPTION_COUNT:
-    case SW_OPTION_CHOICE:
-        return number_of(o, row) != 0;
-    case SW_OPTION_LIST:
-    case SW_OPTION_PAIRS:
-        return list_of(o, row) && *list_of(o, row);
-    case SW_OPTION_RULES:
-        return o->nname_rules > 0;
-    case SW_OPTION_NRULES:
-    case SW_OPTION_OWN:
-        break;
-    }
-    return false;
+    if (row->is.kind == SW_OPTION_OWN || row->is.kind == SW_OPTION_NRULES ||
+        memcmp(member(o, row), member(&defaults, row), row->size) == 0)
+        return false;
+    if (row->is.kind == SW_OPTION_LIST || row->is.kind == SW_OPTION_PAIRS)
+        return *list_of(o, row) != NULL;
+    if (row->is.at == offsetof(sw_options, cast_dtype))
+        return strcmp(o->cast_dtype, "none") != 0;
+    return row->is.kind != SW_OPTION_RULES || o->nname_rules > 0;
 }
 
 /* How many members are given that change one of these. */
@@ -368,7 +342,8 @@ static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
     case SW_OPTION_SIZE:
     case SW_OPTION_COUNT:
     case SW_OPTION_CHOICE:
-        return sw_hash_word(h, number_of(o, row));
+    case SW_OPTION_NRULES:
+        return sw_hash(h, member(o, row), row->size);
     case SW_OPTION_LIST:
     case SW_OPTION_PAIRS:
         for (const char *const *list = list_of(o, row); list && *list; list++)
@@ -378,8 +353,7 @@ static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
         for (size_t i = 0; i < o->nname_rules; i++)
             h = hash_text(hash_text(sw_hash_word(h, o->name_rules[i].kind), o->name_rules[i].from),
                           o->name_rules[i].to);
-        return sw_hash_word(h, o->nname_rules);
-    case SW_OPTION_NRULES:
+        return h;
     case SW_OPTION_OWN:
         break;
     }

@@ -4,11 +4,9 @@
  * directory per machine that jobs which end at the same time can take from one another. */
 #include "run.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -184,29 +182,14 @@ static void release(sw_run *run)
     free(run->staging);
 }
 
-/* Where the library stages what the command writes (SPEC 6, 7). For messages: NULL when memory is
- * short. */
+/* Only what writes stages. For messages: NULL when memory is short. */
 static void name_staging(sw_run *run)
 {
     const sw_args *args = run->args;
-    bool shards = args->command->run == sw_cmd_reshard, whole = args->command->run == sw_cmd_consolidate;
-    size_t n = args->output ? strlen(args->output) : 0, dir;
-    struct stat s;
-    int got;
+    bool shards = args->command->run == sw_cmd_reshard;
 
-    if (args->opt.dry_run || (!shards && !whole) || n == 0)
-        return;
-    while (n > 1 && args->output[n - 1] == '/')
-        n--;
-    for (dir = n; dir > 0 && args->output[dir - 1] != '/';)
-        dir--;
-    if (shards && lstat(args->output, &s) && errno == ENOENT)
-        got = asprintf(&run->staging, "%.*s.%.*s.shardweld-new", (int)dir, args->output, (int)(n - dir),
-                       args->output + dir);
-    else
-        got = asprintf(&run->staging, "%.*s/.shardweld-staging", (int)n, args->output);
-    if (got < 0)
-        run->staging = NULL;
+    if (!args->opt.dry_run && (shards || args->command->run == sw_cmd_consolidate))
+        run->staging = sw_staging_path(args->output, shards);
 }
 
 static void end_watch(sw_run *run)

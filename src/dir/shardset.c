@@ -44,6 +44,24 @@ static sw_code name_parts(sw_shardset *s, const char *output_dir, sw_status *st)
     return SW_OK;
 }
 
+char *sw_staging_path(const char *output_dir, bool shards)
+{
+    sw_shardset s = { .stage = NULL };
+    sw_status ignored = SW_STATUS_INIT;
+    sw_path_kind kind = SW_PATH_DIR;
+    char *path = NULL;
+
+    if (!name_parts(&s, output_dir, &ignored)) {
+        if (shards)
+            sw_path_lstat(s.out, &kind, NULL, &ignored);
+        path = kind == SW_PATH_MISSING && s.beside ? sw_strdup(s.beside, &ignored)
+                                                   : sw_path_join(s.out, SW_STAGING_NAME, &ignored);
+    }
+    free(s.beside);
+    free(s.out);
+    return path;
+}
+
 /* What a run left beside an OUTPUT_DIR that is there now. */
 static sw_code tidy_beside(const sw_shardset *s, bool sync, const volatile int *cancel, sw_status *st)
 {
