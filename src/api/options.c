@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,9 +24,9 @@ static const char *const assignments[] = { "auto", "band", "owner", NULL };
 #define SHARDS (1u << SW_CALL_SAVE_SHARDS)
 
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
- * who refuses it, and what messages call it then. */
+ * who refuses it, and what messages call it. */
 #define ROWS(X)                                                                                              \
-    X(fqn_map, PATH, LAYOUT, 0, NULL, 0, NULL)                                                               \
+    X(fqn_map, PATH, LAYOUT, 0, NULL, 0, "fqn-map")                                                          \
     X(fqn_map_text, TEXT, LAYOUT, 0, NULL, 0, NULL)                                                          \
     X(like, PATH, LAYOUT, 0, NULL, SHARDS, "like")                                                           \
     X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS, "max-shard-size")                                       \
@@ -258,11 +259,26 @@ static sw_code check_call(const sw_options *o, sw_call call, sw_status *st)
     return SW_OK;
 }
 
+/* "only one of fqn-map, like and single-file ...": all that lay the files out. */
+static sw_code refuse_layouts(sw_status *st)
+{
+    const char *last = NULL;
+    char words[256] = "";
+
+    for (size_t i = 0; i < NOPTIONS; i++) {
+        if (!table[i].is.lays_out || !table[i].word)
+            continue;
+        if (last)
+            snprintf(words + strlen(words), sizeof words - strlen(words), "%s%s", *words ? ", " : "", last);
+        last = table[i].word;
+    }
+    return sw_fail(st, SW_EUSAGE, NULL, NULL, "only one of %s and %s can lay the files out", words, last);
+}
+
 static sw_code check_pairs(const sw_options *o, sw_status *st)
 {
     if (count_given(o, SW_CHANGES_LAYOUT) > 1)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "only one of fqn-map, like, max-shard-size and single-file can lay the files out");
+        return refuse_layouts(st);
     if (o->assets && o->no_assets)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
     if (sw_options_given(o, SW_CHANGES_STYLE) && o->like)

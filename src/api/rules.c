@@ -68,9 +68,9 @@ sw_code sw_job_decide(sw_job *r, sw_status *st)
 
 /* ---- the layout ------------------------------------------------------------------------------ */
 
-/* A rule by a map, in the names of the outputs. map may be r->map itself. */
-static sw_code rule_from_map(sw_job *r, sw_layout_kind kind, const sw_map *map, bool by_input,
-                             const char *map_file, sw_layout_rule *rule, sw_status *st)
+/* A rule by a map that a file, or whatever it is, brings: by name or by number. The layout takes it
+ * in the names of the outputs. map may be r->map itself. */
+static sw_code rule_from_map(sw_job *r, const sw_map *map, bool by_input, sw_layout_rule *rule, sw_status *st)
 {
     sw_remap remap = { &r->outputs, r->naming.names, by_input, r->opt->diffusers };
     sw_map renamed;
@@ -79,9 +79,7 @@ static sw_code rule_from_map(sw_job *r, sw_layout_kind kind, const sw_map *map, 
         return st->code;
     sw_map_release(&r->map);
     r->map = renamed;
-    rule->kind = kind;
     rule->map = &r->map;
-    rule->map_file = map_file;
     return SW_OK;
 }
 
@@ -105,10 +103,12 @@ static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
 
     if (sw_agree(r->comm, st) || sw_like_read(r->comm, like, r->opt->cancel, &r->map, st))
         goto out;
+    rule->kind = SW_LAYOUT_NAMES;
+    rule->map_file = like;
     rule->index_name = sw_path_name(like);
     sw_like_compare(r->comm, &r->outputs.view, dir, &r->map, r->opt->node_local, &r->warnings, NULL, st);
     if (!st->code)
-        rule_from_map(r, SW_LAYOUT_NAMES, &r->map, false, like, rule, st);
+        rule_from_map(r, &r->map, false, rule, st);
 out:
     free(dir);
     return st->code;
@@ -116,15 +116,23 @@ out:
 
 static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
+    rule->kind = SW_LAYOUT_NUMBERS;
+    rule->map_file = sw_fqn_map_name(r->opt);
     if (!sw_job_read_fqn_map(r->comm, r->opt, &r->map, st))
-        rule_from_map(r, SW_LAYOUT_NUMBERS, &r->map, false, sw_fqn_map_name(r->opt), rule, st);
+        rule_from_map(r, &r->map, false, rule, st);
     return st->code;
 }
 
-static sw_code rule_from_index(sw_job *r, sw_layout_rule *rule, sw_status *st)
+/* The input's own: the numbers of .hf_metadata, else the index that chose its files. */
+static sw_code rule_from_input(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
-    rule->index_name = r->opt->diffusers || r->opt->diffusers_index ? NULL : r->scan.index_name;
-    return rule_from_map(r, SW_LAYOUT_NAMES, &r->scan.weight_map, true, r->scan.index_name, rule, st);
+    bool numbers = r->scan.has_file_map;
+
+    rule->kind = numbers ? SW_LAYOUT_NUMBERS : SW_LAYOUT_NAMES;
+    rule->map_file = numbers ? SW_FILE_MAP_NAME : r->scan.index_name;
+    if (!numbers && !rule->diffusers && !rule->diffusers_index)
+        rule->index_name = r->scan.index_name;
+    return rule_from_map(r, numbers ? &r->scan.file_map : &r->scan.weight_map, true, rule, st);
 }
 
 /* No tensor stands under several model numbers, and all have one. */
@@ -151,10 +159,8 @@ static sw_code choose_rule(sw_job *r, sw_layout_rule *rule, sw_status *st)
         rule->max_size = r->opt->max_shard_size;
     else if (r->opt->single_file)
         rule->kind = SW_LAYOUT_SINGLE;
-    else if (r->scan.has_file_map)
-        return rule_from_map(r, SW_LAYOUT_NUMBERS, &r->scan.file_map, true, SW_FILE_MAP_NAME, rule, st);
-    else if (r->scan.by_index)
-        return rule_from_index(r, rule, st);
+    else if (r->scan.has_file_map || r->scan.by_index)
+        return rule_from_input(r, rule, st);
     else if (has_models(&r->outputs.view))
         rule->kind = SW_LAYOUT_MODELS;
     return st->code;
