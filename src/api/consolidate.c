@@ -11,19 +11,11 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
-#include "par/exchange.h"
 #include "par/gather.h"
 #include "par/io.h"
 #include "par/weld.h"
 
-/* Rounds that stay in the processor's cache win on a local file system; a parallel one wants
- * stripes. */
-#define BUFFER_LOCAL ((UINT64_C(4) << 20) + SCRATCH_MAX)
-#define BUFFER_SHARED (UINT64_C(64) << 20)
-#define BLOCK (UINT64_C(1) << 20)
-#define SCRATCH_MAX (UINT64_C(256) << 10)
-#define INPUT_MAX (UINT64_C(512) << 10) /* of conversions, by band */
-#define BAND_MAX (UINT64_C(512) << 20)  /* below what MPI-IO components can take in one call */
+#define BLOCK (UINT64_C(1) << 20) /* of a local file system */
 
 /* More opens than this at once are a storm for a metadata server: the ranks read their own files
  * and exchange. */
@@ -68,50 +60,41 @@ bool sw_job_converts(const sw_job *r)
     return false;
 }
 
-/* Share the buffer out: what is left for a band is returned. By owner as much goes to what is sent,
- * and to what is converted; by band conversions are done in pieces that stay in the processor's
- * cache. */
-static uint64_t share_buffer(sw_job *r, uint64_t buffer)
+sw_code sw_job_take_memory(const sw_job *r, const sw_memory_rule *rule, uint64_t buffer, sw_memory *out,
+                           sw_status *st)
 {
-    bool input = sw_job_converts(r);
-    uint64_t left;
+    const sw_memory_need need = { r->opt->buffer_size ? r->opt->buffer_size : buffer, (uint32_t)r->comm->size,
+                                  r->by_owner, sw_job_converts(r) };
 
-    r->memory.scratch = sw_min(buffer / 4, SCRATCH_MAX);
-    left = buffer - r->memory.scratch;
-    if (r->by_owner)
-        r->memory.send = left = sw_min(left / (input ? 3 : 2), BAND_MAX);
-    if (input)
-        r->memory.input = r->by_owner ? left : sw_min(buffer / 4, INPUT_MAX);
-    return sw_min(r->by_owner ? left : left - r->memory.input, BAND_MAX);
+    return sw_memory_share(rule, &need, out, st);
 }
 
 /* How much memory, cut where, filled how: from the options and the file system, which rank 0 looks
  * at. */
 static sw_code schedule(sw_job *r, sw_status *st)
 {
-    uint64_t sizes[2] = { 0 }, buffer, band; /* default buffer, block */
-    uint64_t nranks = (uint64_t)r->comm->size;
+    uint64_t sizes[2] = { 0 }; /* default buffer, block */
+    sw_memory ignored;
     sw_fs fs = { 0 };
 
     if (sw_job_is_root(r)) {
         sw_path_fs_near(r->out, &fs, st);
-        sizes[0] = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL + (sw_job_converts(r) ? INPUT_MAX : 0);
+        sizes[0] = sw_memory_buffer(&sw_memory_of_weld, fs.shared, sw_job_converts(r));
         sizes[1] = fs.shared ? sw_max(BLOCK, fs.block) : BLOCK;
     }
     if (sw_agree(r->comm, st) || sw_comm_bcast(r->comm, sizes, sizeof sizes, 0, st))
         return st->code;
     sw_job_assign(r);
-    buffer = r->opt->buffer_size ? r->opt->buffer_size : sizes[0];
-    band = share_buffer(r, buffer);
-    if (r->by_owner && r->memory.send < sw_exchange_least(nranks, sw_job_converts(r)))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "a buffer of %" PRIu64 " bytes is too small for %" PRIu64 " ranks that exchange",
-                       buffer, nranks);
-    if (r->opt->verify && sw_job_check_verify(r, st))
+    if (sw_job_take_memory(r, &sw_memory_of_weld, sizes[0], &r->memory, st))
         return st->code;
-    if (sw_schedule_build(&r->layout, (uint32_t)nranks, band, sizes[1], r->by_owner, &r->sched, st))
+    /* Would the buffer do for that, too? */
+    if (r->opt->verify &&
+        sw_job_take_memory(r, &sw_memory_of_compare, sw_memory_of_compare.local, &ignored, st))
         return st->code;
-    r->result->buffer_size = buffer;
+    if (sw_schedule_build(&r->layout, (uint32_t)r->comm->size, r->memory.band, sizes[1], r->by_owner,
+                          &r->sched, st))
+        return st->code;
+    r->result->buffer_size = r->memory.buffer;
     r->result->band_size = r->sched.band;
     r->result->assign = r->by_owner ? SW_ASSIGN_OWNER : SW_ASSIGN_BAND;
     for (uint32_t f = 0; f < r->layout.nfiles; f++)
@@ -249,19 +232,23 @@ static void tell_aggregation(sw_job *r, const sw_transport *how, sw_status *st)
     sw_job_tell_warnings(r);
 }
 
+sw_work sw_job_work(const sw_job *r)
+{
+    return (sw_work){ .world = r->comm,
+                      .o = &r->outputs,
+                      .l = &r->layout,
+                      .sched = &r->sched,
+                      .input_dir = r->in,
+                      .held = r->held,
+                      .memory = r->memory,
+                      .cancel = r->opt->cancel,
+                      .progress = r->opt->progress,
+                      .user = r->opt->user };
+}
+
 sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st)
 {
-    sw_weld w = { .world = r->comm,
-                  .o = &r->outputs,
-                  .l = &r->layout,
-                  .sched = &r->sched,
-                  .input_dir = r->in,
-                  .held = r->held,
-                  .staged_dir = staged_dir,
-                  .memory = r->memory,
-                  .cancel = r->opt->cancel,
-                  .progress = r->opt->progress,
-                  .user = r->opt->user };
+    sw_weld w = { .work = sw_job_work(r), .staged_dir = staged_dir };
     bool known;
 
     if (sw_job_is_root(r))

@@ -81,6 +81,14 @@ char *sw_job_staged_dir(const sw_job *r, sw_status *st);
 /* Local. The beginning, once comm and opt are filled in: result and st are emptied. */
 void sw_job_begin(sw_job *r, sw_result *result, sw_status *st);
 
+/* Local, once by_owner is known. Share out the buffer that the user gave, else this one. Errors:
+ * SW_EUSAGE. */
+sw_code sw_job_take_memory(const sw_job *r, const sw_memory_rule *rule, uint64_t buffer, sw_memory *out,
+                           sw_status *st);
+
+/* Local. What is to be put together, once it is scheduled. */
+sw_work sw_job_work(const sw_job *r);
+
 /* Collective, once all is decided. Who writes what, with how much memory; all ranks have come to
  * the same plan. by_owner, sched, memory.
  * All ranks return the same. Errors: SW_EUSAGE (a buffer that is too small), SW_EINTERNAL. */
@@ -123,9 +131,6 @@ sw_code sw_job_verify(sw_job *r, sw_status *st);
  * SW_ENOMEM. */
 sw_code sw_job_compare_index(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
 sw_code sw_job_compare_assets(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
-
-/* Local, once by_owner is decided. Will the buffer do for that? Errors: SW_EUSAGE. */
-sw_code sw_job_check_verify(sw_job *r, sw_status *st);
 
 /* ---- the input (input.c) --------------------------------------------------------------------- */
 

@@ -234,18 +234,18 @@ static sw_code begin_consolidated(sw_save *s, const described *d, sw_buf *places
 {
     sw_job *r = &s->job;
     char *dir = NULL;
-    bool sync = false;
+    sw_weld w;
 
     r->held = d->held;
     r->described = (uint32_t)d->n;
     sw_job_prepare(r, st);
     s->idle = r->done;
     dir = st->code || s->idle ? NULL : sw_job_staged_dir(r, st);
-    if (dir && !sw_job_sync(r, dir, &sync, st) &&
-        !sw_scatter_create(&r->outputs, &r->layout, dir, r->sched.band, sync, st))
-        sw_places_find(&r->outputs, &r->layout, d->held, 0, (uint32_t)d->n, places, st);
+    w = (sw_weld){ .work = sw_job_work(r), .staged_dir = dir };
+    if (dir && !sw_job_sync(r, dir, &w.sync, st) && !sw_scatter_create(&w, st))
+        sw_places_find(&r->outputs, &r->layout, &(sw_holders){ d->held, 0, (uint32_t)d->n }, places, st);
     if (!st->code)
-        order_places(s, d, places, dir ? dir : "", sync, st);
+        order_places(s, d, places, dir ? dir : "", w.sync, st);
     r->held = NULL;
     free(dir);
     return st->code;
@@ -346,6 +346,7 @@ static sw_code write_shards(const order *o, const sw_memboxes *held, const volat
 static sw_code write_places(const order *o, const sw_memboxes *held, const volatile int *cancel,
                             sw_status *st)
 {
+    const sw_comm alone = sw_comm_self();
     sw_scatter s = { .dir = o->dir,
                      .files = o->files,
                      .held = held,
@@ -356,7 +357,7 @@ static sw_code write_places(const order *o, const sw_memboxes *held, const volat
                      .sync = o->head.sync,
                      .cancel = cancel };
 
-    return sw_scatter_write(&s, st);
+    return sw_scatter_write(&alone, &s, st);
 }
 
 /* Do the records speak of what is there? */

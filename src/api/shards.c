@@ -240,11 +240,11 @@ sw_code sw_shard_save_sync(const sw_shard_save *s, bool *sync, sw_status *st)
 static sw_code write_files(sw_shard_save *s, sw_status *st)
 {
     sw_buf dir = SW_BUF_INIT;
-    sw_shards_write w = { .buffer = s->result->buffer_size,
-                          .cancel = s->opt->cancel,
-                          .progress = s->opt->progress,
-                          .user = s->opt->user,
-                          .total = s->total };
+    sw_shards_write w = {
+        .buffer = s->result->buffer_size,
+        .cancel = s->opt->cancel,
+        .progress = { .fn = is_root(s) ? s->opt->progress : NULL, .user = s->opt->user, .total = s->total }
+    };
 
     if (is_root(s) && !sw_shard_save_sync(s, &w.sync, st))
         sw_buf_add(&dir, sw_shardset_dir(s->set), strlen(sw_shardset_dir(s->set)) + 1, st);

@@ -12,18 +12,9 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "par/compare.h"
-#include "par/exchange.h"
 #include "par/gather.h"
 #include "par/match.h"
 #include "plan/dims.h"
-
-/* Both copies of a band stay in a processor's cache; on a parallel file system long reads win. */
-#define BUFFER_LOCAL (UINT64_C(3) << 20)
-#define BUFFER_SHARED (UINT64_C(32) << 20)
-#define CHUNK_MAX (SW_ELEMENTS_UNIT * UINT64_C(8192))
-#define SCRATCH_MAX (UINT64_C(128) << 10)
-#define INPUT_MAX (UINT64_C(256) << 10) /* of conversions, by band */
-#define BAND_MAX (UINT64_C(512) << 20)
 
 /* One comparison: the job plans what should be there. */
 typedef struct verifier {
@@ -32,64 +23,27 @@ typedef struct verifier {
     sw_findings findings;
     bool quiet;         /* no progress is told */
     uint32_t *partners; /* of each output, as sw_compare takes them */
-    uint64_t buffer, band, chunk;
     sw_memory memory;
     sw_verification *result;
 } verifier;
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static uint64_t whole_units(uint64_t n)
-{
-    return sw_round_down(n, SW_ELEMENTS_UNIT);
-}
-
-static sw_code share_buffer(verifier *v, sw_status *st)
-{
-    uint64_t nranks = (uint64_t)v->r->comm->size, left;
-    bool input = sw_job_converts(v->r);
-
-    v->chunk = whole_units(sw_min(v->buffer / 4, CHUNK_MAX));
-    v->memory = (sw_memory){ .scratch = sw_min(v->buffer / 8, SCRATCH_MAX) };
-    left = v->buffer - v->chunk - v->memory.scratch;
-    if (v->r->by_owner) {
-        v->band = whole_units(sw_min(left / (input ? 3 : 2), BAND_MAX));
-        v->memory.send = v->band;
-        v->memory.input = input ? v->band : 0;
-    } else {
-        v->memory.input = input ? sw_min(left / 2, INPUT_MAX) : 0;
-        v->band = whole_units(sw_min(left - v->memory.input, BAND_MAX));
-    }
-    if (v->r->by_owner && v->band < sw_exchange_least(nranks, input))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "a buffer of %" PRIu64 " bytes is too small for %" PRIu64 " ranks that exchange",
-                       v->buffer, nranks);
-    return SW_OK;
-}
-
-sw_code sw_job_check_verify(sw_job *r, sw_status *st)
-{
-    verifier v = { .r = r, .buffer = r->opt->buffer_size ? r->opt->buffer_size : BUFFER_LOCAL };
-
-    return share_buffer(&v, st);
-}
-
 /* Collective. How much memory: rank 0 looks at the file system. */
 static sw_code decide_memory(verifier *v, sw_status *st)
 {
+    uint64_t buffer = 0;
     sw_fs fs = { 0 };
 
     if (sw_job_is_root(v->r)) {
         sw_path_fs_near(v->target.dir, &fs, st);
-        v->buffer = fs.shared ? BUFFER_SHARED : BUFFER_LOCAL + (sw_job_converts(v->r) ? INPUT_MAX : 0);
+        buffer = sw_memory_buffer(&sw_memory_of_compare, fs.shared, sw_job_converts(v->r));
     }
-    if (sw_agree(v->r->comm, st) || sw_comm_bcast(v->r->comm, &v->buffer, sizeof v->buffer, 0, st))
+    if (sw_agree(v->r->comm, st) || sw_comm_bcast(v->r->comm, &buffer, sizeof buffer, 0, st))
         return st->code;
-    if (v->r->opt->buffer_size)
-        v->buffer = v->r->opt->buffer_size;
     sw_job_assign(v->r);
-    share_buffer(v, st);
-    v->result->buffer_size = v->buffer;
+    sw_job_take_memory(v->r, &sw_memory_of_compare, buffer, &v->memory, st);
+    v->result->buffer_size = v->memory.buffer;
     v->result->assign = v->r->by_owner ? SW_ASSIGN_OWNER : SW_ASSIGN_BAND;
     return sw_agree(v->r->comm, st);
 }
@@ -146,21 +100,16 @@ static sw_code compare_values(verifier *v, sw_status *st)
 {
     const sw_job *r = v->r;
     bool *changed = sw_calloc(v->target.c.nfiles, sizeof *changed, st);
-    sw_compare k = { .world = r->comm,
-                     .o = &r->outputs,
-                     .input_dir = r->in,
+    sw_compare k = { .work = sw_job_work(r),
+                     .by_owner = r->by_owner,
                      .target = &v->target.c,
                      .target_dir = v->target.dir,
                      .partners = v->partners,
-                     .memory = v->memory,
-                     .band = v->band,
-                     .chunk = v->chunk,
-                     .by_owner = r->by_owner,
-                     .cancel = r->opt->cancel,
-                     .progress = v->quiet ? NULL : r->opt->progress,
-                     .user = r->opt->user,
                      .changed = changed };
 
+    k.work.memory = v->memory;
+    if (v->quiet)
+        k.work.progress = NULL;
     if (sw_agree(r->comm, st))
         goto out;
     sw_compare_tensors(&k, st);
@@ -212,7 +161,7 @@ static sw_code compare_replicas(verifier *v, sw_status *st)
                       .c = &r->c,
                       .dir = r->in,
                       .wanted = wanted,
-                      .chunk = v->chunk,
+                      .chunk = v->memory.chunk,
                       .by_owner = r->by_owner,
                       .cancel = r->opt->cancel };
 
@@ -442,10 +391,10 @@ static size_t first_mismatch(const char *a, const char *b)
 static sw_code compare_front(verifier *v, uint32_t f, int fd, char *both, sw_status *st)
 {
     const sw_layout_file *file = &v->r->layout.files[f];
-    char *is = both, *want = both + v->chunk, reason[128];
+    char *is = both, *want = both + v->memory.chunk, reason[128];
 
     for (uint64_t at = 0, n; at < 8 + file->header_len; at += n) {
-        n = sw_min(8 + file->header_len - at, v->chunk);
+        n = sw_min(8 + file->header_len - at, v->memory.chunk);
         if (sw_layout_header(&v->r->outputs.view, &v->r->layout, f, at, n, want, st) ||
             sw_fd_read_at(fd, file->name, is, n, at, st))
             break;
@@ -464,7 +413,7 @@ static sw_code compare_front(verifier *v, uint32_t f, int fd, char *both, sw_sta
 static sw_code compare_fronts(verifier *v, sw_status *st)
 {
     const sw_comm *comm = v->r->comm;
-    char *both = sw_calloc(2, v->chunk, st);
+    char *both = sw_calloc(2, v->memory.chunk, st);
 
     for (uint32_t f = (uint32_t)comm->rank; both && f < v->r->layout.nfiles && !st->code;
          f += (uint32_t)comm->size) {

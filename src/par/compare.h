@@ -7,28 +7,19 @@
 #ifndef SW_PAR_COMPARE_H
 #define SW_PAR_COMPARE_H
 
+#include "par/bands.h"
 #include "par/match.h"
-#include "par/weld.h"
 #include "plan/difference.h"
-#include "plan/outputs.h"
-#include "plan/schedule.h"
 
 typedef struct sw_compare {
-    const sw_comm *world;
-    const sw_outputs *o;
-    const char *input_dir;
+    /* what is expected; layout and schedule are made here. Of its memory, band is for that, and
+     * chunk for what is there, which is read as it lies: multiples of SW_ELEMENTS_UNIT */
+    sw_work work;
+    bool by_owner;
     const sw_catalog *target; /* what is there: one box a tensor */
     const char *target_dir;
     /* of each output: the target's tensor of equal dtype and shape; SW_NO_PARTNER */
     const uint32_t *partners;
-    sw_memory memory; /* scratch is for the input; what is there is read as it lies */
-    uint64_t band;    /* bytes of memory for what is expected, and */
-    uint64_t chunk;   /* for what is there: both are multiples of SW_ELEMENTS_UNIT */
-    bool by_owner;
-    const volatile int *cancel;
-    /* on rank 0; estimated from its part */
-    void (*progress)(void *user, uint64_t done, uint64_t total);
-    void *user;
     /* one a file of the target, out: it is another now than when its header was read, and the rest
      * of it is not compared; each rank marks what it meets */
     bool *changed;

@@ -155,7 +155,7 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const 
     *o = (sw_out){
         .group = group, .show = name, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL
     };
-    if (group->rank == 0)
+    if (group->rank == 0 && !st->code)
         create_file(o, dir, st);
     if (sw_agree(group, st))
         goto failed;

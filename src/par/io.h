@@ -29,7 +29,8 @@ typedef struct sw_out {
  *   name   there, must not exist; borrowed
  *   durable  begin to write to the disk at once, for sw_out_sync()
  *   how    chosen by sw_transport_choose(); learns what the first files are opened with
- * All ranks return the same. On an error nothing is open. Errors: SW_EIO. */
+ * A rank may come with an error. All ranks return the same. On an error nothing is open. Errors:
+ * SW_EIO. */
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st);
 

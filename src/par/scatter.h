@@ -17,15 +17,19 @@ typedef struct sw_place {
     uint32_t zero;
 } sw_place;
 
-/* Local. The places of all boxes that the ranks [first, first + n) write, appended to places[0..n),
- * each file by file. Outputs are copies and casts only.
- *   held  what each of these n ranks holds */
-sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_memboxes *held, uint32_t first,
-                       uint32_t n, sw_buf *places, sw_status *st);
+/* What the ranks [first, first + n) hold. */
+typedef struct sw_holders {
+    const sw_memboxes *held; /* n of them */
+    uint32_t first, n;
+} sw_holders;
 
-/* Local. Make the files in dir, with their headers; buffer: bytes of memory. */
-sw_code sw_scatter_create(const sw_outputs *o, const sw_layout *l, const char *dir, uint64_t buffer,
-                          bool sync, sw_status *st);
+/* Local. The places of all boxes that these ranks write, appended to places[0..n), each file by
+ * file. Outputs are copies and casts only. */
+sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders *ranks, sw_buf *places,
+                       sw_status *st);
+
+/* Local. Make all files of the layout in staged_dir, with their headers. */
+sw_code sw_scatter_create(sw_weld *w, sw_status *st);
 
 /* One rank's part, once the files are there. All but written is borrowed. */
 typedef struct sw_scatter {
@@ -38,14 +42,15 @@ typedef struct sw_scatter {
     uint64_t input;  /* the same for what is cast; 0 where nothing is */
     bool sync;       /* make what is written durable */
     const volatile int *cancel;
-    uint64_t written; /* out: bytes */
+    sw_progress progress; /* todo is filled in */
+    uint64_t written;     /* out: bytes */
 } sw_scatter;
 
-/* Local. Write all of it. */
-sw_code sw_scatter_write(sw_scatter *s, sw_status *st);
+/* Collective. Write all of it. All ranks return the same. */
+sw_code sw_scatter_write(const sw_comm *comm, sw_scatter *s, sw_status *st);
 
-/* Collective over w->world. Write all files of the layout from w->held. As sw_weld_files(), which
- * calls it. */
+/* Collective over world. Write all files of the layout from what the ranks hold. As
+ * sw_weld_files(), which calls it. */
 sw_code sw_scatter_files(sw_weld *w, sw_status *st);
 
 #endif

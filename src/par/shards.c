@@ -7,13 +7,8 @@
 
 #include "base/num.h"
 #include "base/path.h"
-#include "dir/publish.h"
 #include "par/gather.h"
-#include "par/io.h"
 #include "plan/numbers.h"
-
-/* A rank writes so much before the ranks agree again on how it goes. */
-#define TURN (UINT64_C(64) << 20)
 
 /* ---- which boxes ----------------------------------------------------------------------------- */
 
@@ -214,6 +209,7 @@ static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *
     if (sw_header_of_shard(s->boxes + f->first, f->count, s->set, s->order + f->first, text, st))
         return st->code;
     last = &s->boxes[f->first + s->order[f->first + f->count - 1]];
+    f->header_len = text->len;
     if (!sw_add(text->len, last->end, &f->size) || !sw_add(s->bytes, f->size, &s->bytes))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files of a rank overflow");
     return SW_OK;
@@ -256,6 +252,7 @@ sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t
         if (!f || f->number.shard != number.shard || f->number.model != number.model) {
             f = &s->files[s->nfiles++];
             *f = (sw_shard_file){ .number = number, .first = i };
+            sw_shard_name_text(&number, f->name);
         }
         f->count++;
         s->held_boxes[i] = b;
@@ -359,118 +356,104 @@ void sw_shards_release(sw_shards *s)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* One rank's way through its files. */
+/* One rank's way through its files: of each first the header, then its boxes in the order of the
+ * data. A band is the header, or a part of a box. */
 typedef struct walk {
     const sw_shards *s;
-    sw_shards_write *w;
-    sw_below staged;
+    uint64_t buffer; /* bytes at staging */
     char *staging;
+    sw_buf header; /* text, while it is written */
     size_t file;
-    uint64_t slot; /* in the order of the data of the file */
-    uint64_t done; /* of the slot, bytes */
-    uint64_t data; /* where the data of the file begin */
-    sw_out out;
-    char name[SW_SHARD_NAME_SIZE];
-    bool open;
+    bool begun, in_header; /* of the file */
+    uint64_t slot;         /* in the order of the data of the file */
+    uint64_t from, length; /* the band: bytes of the slot */
 } walk;
 
-static sw_code write_header(walk *k, sw_shard_file *f, sw_status *st)
-{
-    sw_buf text = SW_BUF_INIT;
-
-    if (!sw_header_of_shard(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &text, st) &&
-        !sw_out_write_all(&k->out, (sw_region){ 0, text.len }, text.data, st))
-        k->w->written += text.len;
-    k->data = text.len;
-    sw_buf_release(&text);
-    return st->code;
-}
-
-static sw_code open_file(walk *k, sw_status *st)
-{
-    sw_shard_file *f = &k->s->files[k->file];
-
-    sw_shard_name_text(&f->number, k->name);
-    if (!sw_out_create_alone(&k->staged, k->name, f->size, st))
-        k->open = !sw_out_open_alone(&k->out, &k->staged, k->name, f->size, k->w->sync, st);
-    k->slot = k->done = 0;
-    return st->code ? st->code : write_header(k, f, st);
-}
-
-static sw_code close_file(walk *k, sw_status *st)
-{
-    if (!k->open)
-        return st->code;
-    k->open = false;
-    k->file++;
-    if (!st->code && k->w->sync)
-        sw_out_sync(&k->out, st);
-    return sw_out_close(&k->out, st);
-}
-
-/* The next part of a box, straight from memory where it lies together. */
-static sw_code write_part(walk *k, sw_status *st)
+/* The box that the slot is. */
+static size_t box_at(const walk *k)
 {
     const sw_shard_file *f = &k->s->files[k->file];
-    uint64_t i = f->first + k->s->order[f->first + k->slot];
-    const sw_header_box *b = &k->s->boxes[i];
-    uint64_t n = sw_min(b->end - b->begin - k->done, k->w->buffer), at = k->data + b->begin + k->done;
-    const char *data = n ? sw_membox_direct(k->s->held_boxes[i], k->done) : NULL;
 
-    if (n && !data) {
-        sw_membox_copy(k->s->held_boxes[i], k->done, n, k->staging);
-        data = k->staging;
-    }
-    if (n && !sw_out_write_all(&k->out, (sw_region){ at, at + n }, data, st))
-        k->w->written += n;
-    k->done += n;
-    if (k->done == b->end - b->begin) {
-        k->done = 0;
-        k->slot++;
-    }
-    return st->code;
+    return f->first + k->s->order[f->first + k->slot];
 }
 
-static sw_code write_turn(walk *k, const sw_comm *comm, sw_status *st)
+/* Past the last band, to the next one of this file; boxes that are empty take none. */
+static bool find_part(walk *k)
 {
-    const sw_shards_write *w = k->w;
-    uint64_t end = w->written + TURN;
+    for (k->from += k->length; k->slot < k->s->files[k->file].count; k->slot++, k->from = 0) {
+        const sw_header_box *b = &k->s->boxes[box_at(k)];
 
-    while (w->written < end && k->file < k->s->nfiles && !sw_check_cancel(w->cancel, st)) {
-        if (!k->open && open_file(k, st))
-            break;
-        if (k->slot < k->s->files[k->file].count ? write_part(k, st) : close_file(k, st))
-            break;
+        k->length = sw_min(b->end - b->begin - k->from, k->buffer);
+        if (k->length)
+            return true;
     }
-    if (w->progress && comm->rank == 0 && k->s->bytes)
-        w->progress(w->user, (uint64_t)((double)w->total * ((double)w->written / (double)k->s->bytes)),
-                    w->total);
-    return st->code;
+    return false;
+}
+
+static bool next_part(void *ctx, sw_band *band)
+{
+    walk *k = ctx;
+
+    for (; k->file < k->s->nfiles; k->file++, k->begun = false) {
+        const sw_shard_file *f = &k->s->files[k->file];
+        uint64_t at;
+
+        *band = (sw_band){ (uint32_t)k->file, f->name, f->size, { 0, f->header_len } };
+        if (!k->begun) {
+            k->begun = k->in_header = true;
+            k->slot = k->from = k->length = 0;
+            return true;
+        }
+        k->in_header = false;
+        if (!find_part(k))
+            continue;
+        at = f->header_len + k->s->boxes[box_at(k)].begin + k->from;
+        band->at = (sw_region){ at, at + k->length };
+        return true;
+    }
+    return false;
+}
+
+/* Straight from memory where it lies together. */
+static const char *fill_part(void *ctx, const sw_band *band, sw_status *st)
+{
+    walk *k = ctx;
+    const sw_shard_file *f = &k->s->files[band->file];
+    const sw_membox *b;
+    const char *direct;
+
+    if (k->in_header) {
+        sw_header_of_shard(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &k->header,
+                           st);
+        return k->header.data;
+    }
+    b = k->s->held_boxes[box_at(k)];
+    direct = sw_membox_direct(b, k->from);
+    if (direct)
+        return direct;
+    sw_membox_copy(b, k->from, k->length, k->staging);
+    return k->staging;
 }
 
 sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st)
 {
-    walk k = { .s = s, .w = w, .staged = SW_BELOW_INIT };
-    uint64_t most;
+    walk k = { .s = s, .buffer = w->buffer };
+    sw_rounds r = { .comm = comm,
+                    .apart = true,
+                    .make = true,
+                    .dir = w->dir,
+                    .sync = w->sync,
+                    .cancel = w->cancel,
+                    .progress = w->progress,
+                    .ctx = &k,
+                    .next = next_part,
+                    .fill = fill_part };
 
+    r.progress.todo = s->bytes;
     k.staging = sw_calloc(w->buffer, 1, st);
-    if (!st->code && s->nfiles)
-        sw_staged_open(w->dir, &k.staged, st);
-    if (sw_comm_most(comm, s->bytes, &most, st))
-        goto out;
-    for (uint64_t i = 0; i <= most / TURN; i++) {
-        if (!st->code)
-            write_turn(&k, comm, st);
-        if (sw_agree(comm, st))
-            break;
-    }
-    /* Boxes at the end may be empty: they take no bytes, and no turn. */
-    while (!st->code && k.file < s->nfiles)
-        write_turn(&k, comm, st);
-    close_file(&k, st);
-    sw_agree(comm, st);
-out:
-    sw_below_close(&k.staged);
+    sw_rounds_write(&r, st);
+    w->written = r.written;
+    sw_buf_release(&k.header);
     free(k.staging);
     return st->code;
 }

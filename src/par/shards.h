@@ -8,14 +8,16 @@
 
 #include "format/header.h"
 #include "format/maps.h"
-#include "par/comm.h"
+#include "par/rounds.h"
 #include "plan/catalog.h"
 #include "plan/memboxes.h"
 
 typedef struct sw_shard_file {
     sw_shard_name number;
+    char name[SW_SHARD_NAME_SIZE];
     uint64_t first, count; /* its boxes */
-    uint64_t size;         /* bytes, header included */
+    uint64_t header_len;   /* bytes before the data: the header's length, and the header */
+    uint64_t size;         /* of all of it */
 } sw_shard_file;
 
 /* This rank's files. */
@@ -78,11 +80,8 @@ typedef struct sw_shards_write {
     uint64_t buffer; /* bytes of memory, for what does not lie together */
     bool sync;       /* make the files durable */
     const volatile int *cancel;
-    /* on rank 0; estimated from its part */
-    void (*progress)(void *user, uint64_t done, uint64_t total);
-    void *user;
-    uint64_t total;   /* bytes of all ranks' files, for progress */
-    uint64_t written; /* out: bytes that this rank wrote */
+    sw_progress progress; /* todo is filled in */
+    uint64_t written;     /* out: bytes that this rank wrote */
 } sw_shards_write;
 
 /* Collective. Write all files of all ranks. All ranks return the same; on an error files may be

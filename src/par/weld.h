@@ -2,38 +2,14 @@
 #ifndef SW_PAR_WELD_H
 #define SW_PAR_WELD_H
 
-#include "par/comm.h"
-#include "par/transport.h"
-#include "plan/memboxes.h"
-#include "plan/outputs.h"
-#include "plan/schedule.h"
-
-/* Bytes of memory that a rank has for data, besides a band (sched->band). */
-typedef struct sw_memory {
-    uint64_t scratch; /* for short rows */
-    uint64_t input;   /* for what conversions take; 0 = there are none */
-    uint64_t send;    /* by owner: for what is sent */
-} sw_memory;
+#include "par/bands.h"
 
 typedef struct sw_weld {
-    const sw_comm *world;
-    const sw_outputs *o;
-    const sw_layout *l;
-    const sw_schedule *sched; /* shared = by owner */
-    const char *input_dir;
-    const sw_memboxes *
-        /* what this rank holds, in the place of input_dir; NULL = files. With several ranks:
-         * shared, or no MPI */
-        held;
+    sw_work work;
     /* the files are made in it (sw_staged_open()); sub-directories are there already */
     const char *staged_dir;
-    sw_memory memory;
     bool sync; /* make the files durable */
     sw_transport how;
-    const volatile int *cancel;
-    /* on rank 0; estimated from its part */
-    void (*progress)(void *user, uint64_t done, uint64_t total);
-    void *user;
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_weld;
 

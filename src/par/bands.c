@@ -1,0 +1,161 @@
+/* Bands by the schedule, put together; see bands.h. */
+#include "par/bands.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "plan/difference.h"
+
+#define BAND_ALIGN 4096
+#define BAND_MAX (UINT64_C(512) << 20) /* below what MPI-IO components can take in one call */
+
+/* Rounds that stay in the processor's cache win on a local file system; a parallel one wants
+ * stripes. */
+const sw_memory_rule sw_memory_of_weld = { .local = (UINT64_C(4) << 20) + (UINT64_C(256) << 10),
+                                           .shared = UINT64_C(64) << 20,
+                                           .scratch = UINT64_C(256) << 10,
+                                           .scratch_divisor = 4,
+                                           .input = UINT64_C(512) << 10,
+                                           .unit = 1 };
+
+/* Both copies of a band stay in a processor's cache; on a parallel file system long reads win. */
+const sw_memory_rule sw_memory_of_compare = { .local = UINT64_C(3) << 20,
+                                              .shared = UINT64_C(32) << 20,
+                                              .chunk = SW_ELEMENTS_UNIT * UINT64_C(8192),
+                                              .scratch = UINT64_C(128) << 10,
+                                              .scratch_divisor = 8,
+                                              .input = UINT64_C(256) << 10,
+                                              .unit = SW_ELEMENTS_UNIT };
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, bool converts)
+{
+    return shared ? rule->shared : rule->local + (converts ? rule->input : 0);
+}
+
+/* By owner as much as a band goes to what is sent, and to what is converted. */
+sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, sw_memory *out, sw_status *st)
+{
+    uint64_t chunk = sw_round_down(sw_min(need->buffer / 4, rule->chunk), rule->unit), left;
+    sw_memory m = { .buffer = need->buffer,
+                    .chunk = chunk,
+                    .scratch = sw_min(need->buffer / rule->scratch_divisor, rule->scratch) };
+
+    left = need->buffer - m.chunk - m.scratch;
+    if (need->by_owner) {
+        m.send = m.band = sw_round_down(sw_min(left / (need->converts ? 3 : 2), BAND_MAX), rule->unit);
+        m.input = need->converts ? m.band : 0;
+    } else {
+        m.input = need->converts ? sw_min(need->buffer / 4, rule->input) : 0;
+        m.band = sw_round_down(sw_min(left - m.input, BAND_MAX), rule->unit);
+    }
+    *out = m;
+    if (need->by_owner && m.send < sw_exchange_least(need->nranks, need->converts))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "a buffer of %" PRIu64 " bytes is too small for %" PRIu32 " ranks that exchange",
+                       need->buffer, need->nranks);
+    return SW_OK;
+}
+
+/* ---- bands ----------------------------------------------------------------------------------- */
+
+static sw_region region_of(const sw_work *w, uint32_t f)
+{
+    return sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
+}
+
+bool sw_bands_has(const sw_work *w, uint32_t f)
+{
+    const sw_group *g = &w->sched->groups[f];
+    uint32_t rank = (uint32_t)w->world->rank;
+
+    return rank >= g->rank0 && rank - g->rank0 < g->nranks;
+}
+
+/* A small one is not rounded up: memory was given to the byte. */
+static sw_code take_memory(sw_bands *b, sw_status *st)
+{
+    const sw_work *w = b->w;
+    uint64_t size = w->sched->band + w->memory.input;
+
+    b->band = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
+    if (!b->band)
+        return sw_fail_nomem(st, size);
+    b->filler = (sw_filler){ .o = w->o, .l = w->l, .room = w->memory.input };
+    if (w->memory.input)
+        b->filler.input = b->band + w->sched->band;
+    return SW_OK;
+}
+
+sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_status *st)
+{
+    *b = (sw_bands){ .w = w, .progress = { .user = w->user } };
+    if (take_memory(b, st))
+        return st->code;
+    if (w->held ? sw_source_init_memory(&b->source, w->o->c, w->held, w->memory.scratch, st)
+                : sw_source_init(&b->source, w->o->c, w->input_dir, w->memory.scratch, st))
+        return st->code;
+    b->filler.pull = sw_pull_of(&b->source);
+    if (w->sched->shared)
+        b->exchange = sw_exchange_new(group, &b->filler, w->sched, w->memory.send, st);
+    if (w->world->rank == 0)
+        b->progress.fn = w->progress;
+    for (uint32_t f = 0; f < w->l->nfiles; f++) {
+        sw_region r = region_of(w, f);
+
+        b->progress.todo += r.end - r.begin;
+        b->progress.total += w->l->files[f].size;
+    }
+    return st->code;
+}
+
+void sw_bands_release(sw_bands *b)
+{
+    sw_exchange_free(b->exchange);
+    sw_source_release(&b->source);
+    sw_buf_release(&b->filler.header);
+    free(b->band);
+}
+
+bool sw_bands_next(sw_bands *b, sw_band *out)
+{
+    const sw_work *w = b->w;
+    const sw_layout_file *file;
+
+    if (b->rounds && ++b->round == b->rounds) {
+        b->file++;
+        b->rounds = 0;
+    }
+    while (b->file < w->l->nfiles && !sw_bands_has(w, b->file))
+        b->file++;
+    if (b->file == w->l->nfiles)
+        return false;
+    if (b->rounds == 0) {
+        b->round = 0;
+        b->rounds = sw_max(sw_schedule_rounds(w->sched, w->l, b->file), 1);
+        b->mine = region_of(w, b->file);
+    }
+    file = &w->l->files[b->file];
+    *out = (sw_band){ b->file, file->name, file->size, sw_schedule_band(w->sched, b->mine, b->round) };
+    return true;
+}
+
+bool sw_bands_fill(sw_bands *b, sw_status *st)
+{
+    const sw_schedule *s = b->w->sched;
+    sw_region band = sw_schedule_band(s, b->mine, b->round),
+              next = sw_schedule_band(s, b->mine, b->round + 1);
+
+    /* What is only compared has no names, and no headers. */
+    if (!st->code && b->w->l->files[b->file].name)
+        sw_fill_header(&b->filler, b->file, band.begin, band.end, b->band, st);
+    if (b->exchange)
+        return sw_exchange_fill(b->exchange, b->file, b->round, b->band, st) == SW_OK;
+    if (!st->code) {
+        sw_fill_advise(&b->filler, b->file, next.begin, next.end);
+        sw_fill_band(&b->filler, b->file, band.begin, band.end, b->band, st);
+    }
+    return true;
+}

@@ -1,0 +1,95 @@
+/* The bands of a rank by the schedule: file after file and round after round, put together in
+ * memory. What comes of them is the caller's: they are written (weld.h) or compared (compare.h).
+ *
+ * By band a rank fills its bands from the source, by itself. By owner all ranks fill them together
+ * (exchange.h). */
+#ifndef SW_PAR_BANDS_H
+#define SW_PAR_BANDS_H
+
+#include "par/exchange.h"
+#include "par/rounds.h"
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* How the memory of a rank is shared, in bytes. */
+typedef struct sw_memory {
+    uint64_t buffer;  /* all of it */
+    uint64_t band;    /* at most; the schedule may take less */
+    uint64_t chunk;   /* of what is compared with a band */
+    uint64_t scratch; /* for short rows */
+    uint64_t input;   /* for what conversions take; 0 = there are none */
+    uint64_t send;    /* by owner: for what is sent */
+} sw_memory;
+
+/* What a purpose takes of a buffer at most. */
+typedef struct sw_memory_rule {
+    uint64_t local, shared;            /* the buffer, by kind of file system, where none is given */
+    uint64_t chunk;                    /* 0 = none */
+    uint64_t scratch, scratch_divisor; /* at most that share of the buffer, too */
+    uint64_t input;                    /* by band: pieces that stay in the processor's cache */
+    uint64_t unit;                     /* of bands and chunks */
+} sw_memory_rule;
+
+extern const sw_memory_rule sw_memory_of_weld, sw_memory_of_compare;
+
+/* What the sharing depends on. */
+typedef struct sw_memory_need {
+    uint64_t buffer;
+    uint32_t nranks;
+    bool by_owner, converts;
+} sw_memory_need;
+
+/* Local. The buffer to take where the user gave none. */
+uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, bool converts);
+
+/* Local. Share it out. Errors: SW_EUSAGE (too small for so many ranks that exchange). */
+sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, sw_memory *out,
+                        sw_status *st);
+
+/* ---- bands ----------------------------------------------------------------------------------- */
+
+/* What is put together, from what, by whom. Borrowed. */
+typedef struct sw_work {
+    const sw_comm *world;
+    const sw_outputs *o;
+    const sw_layout *l;
+    const sw_schedule *sched; /* shared = by owner */
+    const char *input_dir;
+    /* what this rank holds, in the place of input_dir; NULL = files. With several ranks: shared, or
+     * no MPI */
+    const sw_memboxes *held;
+    sw_memory memory;
+    const volatile int *cancel;
+    /* on rank 0; estimated from its part */
+    void (*progress)(void *user, uint64_t done, uint64_t total);
+    void *user;
+} sw_work;
+
+typedef struct sw_bands {
+    const sw_work *w;
+    sw_source source;
+    sw_filler filler;
+    sw_exchange *exchange; /* NULL = by band */
+    char *band;            /* the filler's input stands behind it */
+    uint32_t file;
+    sw_region mine; /* of that file */
+    uint64_t round, rounds;
+    sw_progress progress; /* of the whole work */
+} sw_bands;
+
+/* Local. group: by owner, the ranks that exchange; borrowed, as w is. Release it in any case. */
+sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_status *st);
+void sw_bands_release(sw_bands *b);
+
+/* Local. Is this rank one of those that fill file f? */
+bool sw_bands_has(const sw_work *w, uint32_t f);
+
+/* Local. The next band: of each file that this rank fills all rounds of its group, at least one;
+ * some may be empty. False when there is none left. */
+bool sw_bands_next(sw_bands *b, sw_band *out);
+
+/* Fill that band: b->band. By owner it is a collective, also after an error. False when all ranks
+ * have to leave. */
+bool sw_bands_fill(sw_bands *b, sw_status *st);
+
+#endif

@@ -1,0 +1,62 @@
+/* The one write loop: in each round a rank takes its next band, fills it, writes it, and the ranks
+ * agree on how it goes. What is written stands behind two functions.
+ *
+ * Together, a group of ranks has the same rounds of the same files, each with a band of its own
+ * that may be empty, and agrees after each, but waits for the answer only some rounds later. Apart,
+ * each rank goes its own way through files that it opens by itself, and the ranks agree after so
+ * many bytes (SW_TURN): that is for ranks without MPI between them, whose messages may be slow. */
+#ifndef SW_PAR_ROUNDS_H
+#define SW_PAR_ROUNDS_H
+
+#include "par/io.h"
+
+#define SW_TURN (UINT64_C(64) << 20)
+
+/* Bytes of one output file that this rank writes in one round. */
+typedef struct sw_band {
+    uint32_t file;    /* the caller's number; bands of one file come one after the other */
+    const char *name; /* of the file, relative to dir; good until the file is closed */
+    uint64_t size;    /* of the whole file */
+    sw_region at;     /* of the file; may be empty */
+} sw_band;
+
+/* How far a run is, estimated from the part of one rank. { NULL } tells nobody. */
+typedef struct sw_progress {
+    void (*fn)(void *user, uint64_t done, uint64_t total);
+    void *user;
+    uint64_t todo, total; /* bytes of this rank's part, and of all */
+} sw_progress;
+
+/* Local. This rank has done so many bytes of its part. */
+static inline void sw_progress_tell(const sw_progress *p, uint64_t done)
+{
+    if (p->fn && p->todo)
+        p->fn(p->user,
+              (uint64_t)((double)p->total * ((double)(done < p->todo ? done : p->todo) / (double)p->todo)),
+              p->total);
+}
+
+typedef struct sw_rounds {
+    const sw_comm *comm; /* who agrees: together it is the group that writes the files */
+    bool apart;
+    bool make;         /* apart: a file is made by whom opens it */
+    const char *dir;   /* of the files (sw_staged_open()) */
+    bool sync;         /* make them durable */
+    sw_transport *how; /* together */
+    const volatile int *cancel;
+    sw_progress progress; /* apart, its todo is what this rank writes */
+    void *ctx;
+    /* Local. The next band of this rank; false when there is none. Together it does not depend on
+     * the status. */
+    bool (*next)(void *ctx, sw_band *band);
+    /* The bytes of that band; NULL when all ranks of the group have to leave. Together it is also
+     * called after an error of this rank's. */
+    const char *(*fill)(void *ctx, const sw_band *band, sw_status *st);
+    uint64_t written; /* out: bytes that this rank wrote */
+} sw_rounds;
+
+/* Collective over comm. Write all bands. All ranks return the same; on an error files may be left
+ * in dir. */
+sw_code sw_rounds_write(sw_rounds *w, sw_status *st);
+
+#endif
