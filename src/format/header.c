@@ -16,6 +16,8 @@
 #include "format/header.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,13 +56,19 @@ typedef struct parser {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* Turn what the JSON parser found into the status, unless there is a cause already. False,
- * always. */
-static bool broken(parser *p)
+static bool refuse(parser *p, const char *fmt, ...) SW_PRINTF(2, 3);
+
+/* Refuse the entry that the parser is in, or the file. False, always. What is no JSON is refused at
+ * the end (sw_header_parse()): p->json knows what and where. */
+static bool refuse(parser *p, const char *fmt, ...)
 {
-    if (p->json.error)
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: invalid at byte %" PRIu64 ": %s", p->where,
-                sw_json_pos(&p->json), p->json.error);
+    char reason[sizeof p->st->reason];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof reason, fmt, ap);
+    va_end(ap);
+    sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s", reason);
     return false;
 }
 
@@ -76,18 +84,13 @@ static bool take_key(void *ctx, uint32_t object, const char *s, size_t len)
 /* key: */
 static bool parse_key(parser *p, char **s, size_t *len)
 {
-    return (sw_json_string(&p->json, s, len) && sw_json_take(&p->json, ':')) || broken(p);
-}
-
-static bool skip(parser *p)
-{
-    return sw_json_skip(&p->json) || broken(p);
+    return sw_json_string(&p->json, s, len) && sw_json_take(&p->json, ':');
 }
 
 /* A member that nobody asked for: still JSON, still without a twin. */
 static bool skip_member(parser *p, uint32_t object, const char *key, size_t len)
 {
-    return take_key(p, object, key, len) && skip(p);
+    return take_key(p, object, key, len) && sw_json_skip(&p->json);
 }
 
 /* [uint, ...] into the pool of dimensions. */
@@ -102,18 +105,18 @@ static bool parse_dims(parser *p, uint32_t *at, uint8_t *ndim)
     if (!h->dims && sw_grow(&h->dims, &p->dims_cap, 1, sizeof *h->dims, p->st))
         return false;
     if (!sw_json_open(&p->json, '['))
-        return broken(p);
+        return false;
     for (; sw_json_next(&p->json, ']', &first); n++) {
         if (n == SW_MAX_DIMS)
-            return sw_json_fail(&p->json, "more than 32 dimensions") || broken(p);
+            return sw_json_fail(&p->json, "more than 32 dimensions");
         if (h->ndims == p->dims_cap && sw_grow(&h->dims, &p->dims_cap, h->ndims + 1, sizeof *h->dims, p->st))
             return false;
         if (!sw_json_uint(&p->json, &h->dims[h->ndims]))
-            return broken(p);
+            return false;
         h->ndims++;
     }
     *ndim = (uint8_t)n;
-    return !p->json.error || broken(p);
+    return !p->json.error;
 }
 
 /* [begin, end] */
@@ -124,8 +127,8 @@ static bool parse_range(parser *p, uint64_t *begin, uint64_t *end)
         sw_json_take(j, '[') && sw_json_uint(j, begin) && sw_json_take(j, ',') && sw_json_uint(j, end);
 
     if (good && sw_json_peek(j) != ']')
-        return sw_json_fail(j, "data_offsets are not two numbers") || broken(p);
-    return (good && sw_json_take(j, ']')) || broken(p);
+        return sw_json_fail(j, "data_offsets are not two numbers");
+    return good && sw_json_take(j, ']');
 }
 
 /* dtype */
@@ -138,30 +141,22 @@ static bool parse_dtype(parser *p, uint8_t *out)
     size_t len;
 
     if (wrapped && !(sw_json_open(j, '{') && sw_json_next(j, '}', &first)))
-        return sw_json_fail(j, "expected a dtype") || broken(p);
+        return sw_json_fail(j, "expected a dtype");
     if (!sw_json_string(j, &s, &len))
-        return broken(p);
-    if (!sw_dtype_parse(s, len, &dtype)) {
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "unknown dtype '%.64s'", s);
         return false;
-    }
+    if (!sw_dtype_parse(s, len, &dtype))
+        return refuse(p, "unknown dtype '%.64s'", s);
     *out = (uint8_t)dtype;
     if (!wrapped)
         return true;
     if (!sw_json_take(j, ':') || sw_json_peek(j) != 'n' || !sw_json_skip(j) || sw_json_next(j, '}', &first))
-        return sw_json_fail(j, "expected a dtype") || broken(p);
-    return !j->error || broken(p);
+        return sw_json_fail(j, "expected a dtype");
+    return !j->error;
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4, HAS_ALL = 7 };
-
-static bool fail_entry(parser *p, const char *what)
-{
-    sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s", what);
-    return false;
-}
 
 static unsigned which_member(const char *key, size_t len)
 {
@@ -192,24 +187,22 @@ static bool parse_members(parser *p, sw_entry *e, unsigned *has)
     size_t len;
 
     if (sw_json_peek(&p->json) == '[')
-        return fail_entry(p, "the entry is an array, expected an object");
+        return refuse(p, "the entry is an array, expected an object");
     if (!sw_json_open(&p->json, '{'))
-        return broken(p);
+        return false;
     while (sw_json_next(&p->json, '}', &first)) {
         unsigned member;
 
         if (!parse_key(p, &key, &len))
             return false;
         member = which_member(key, len);
-        if (member & *has) {
-            sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "duplicate key '%s' in the entry", key);
-            return false;
-        }
+        if (member & *has)
+            return refuse(p, "duplicate key '%s' in the entry", key);
         if (member ? !parse_known_member(p, e, member) : !skip_member(p, object, key, len))
             return false;
         *has |= member;
     }
-    return !p->json.error || broken(p);
+    return !p->json.error;
 }
 
 /* Bits of data that shape and dtype ask for: products in the order of the dimensions, as the
@@ -229,26 +222,15 @@ static bool check_entry(parser *p, const sw_entry *e)
     const char *dtype = sw_dtype_name((sw_dtype)e->dtype);
     uint64_t bits;
 
-    if (e->end < e->begin) {
-        sw_fail(p->st, SW_EINPUT, p->file, e->name, "data ends at %" PRIu64 ", before it begins at %" PRIu64,
-                e->end, e->begin);
-        return false;
-    }
-    if (!count_bits(p->h, e, &bits)) {
-        sw_fail(p->st, SW_EINPUT, p->file, e->name, "the size of the shape overflows 64 bits as %s", dtype);
-        return false;
-    }
-    if (bits % 8 != 0) {
-        sw_fail(p->st, SW_EINPUT, p->file, e->name,
-                "shape and dtype %s make %" PRIu64 " bits, no whole number of bytes", dtype, bits);
-        return false;
-    }
-    if (bits / 8 != e->end - e->begin) {
-        sw_fail(p->st, SW_EINPUT, p->file, e->name,
-                "shape and dtype %s make %" PRIu64 " bytes, but data_offsets hold %" PRIu64, dtype, bits / 8,
-                e->end - e->begin);
-        return false;
-    }
+    if (e->end < e->begin)
+        return refuse(p, "data ends at %" PRIu64 ", before it begins at %" PRIu64, e->end, e->begin);
+    if (!count_bits(p->h, e, &bits))
+        return refuse(p, "the size of the shape overflows 64 bits as %s", dtype);
+    if (bits % 8 != 0)
+        return refuse(p, "shape and dtype %s make %" PRIu64 " bits, no whole number of bytes", dtype, bits);
+    if (bits / 8 != e->end - e->begin)
+        return refuse(p, "shape and dtype %s make %" PRIu64 " bytes, but data_offsets hold %" PRIu64, dtype,
+                      bits / 8, e->end - e->begin);
     return true;
 }
 
@@ -263,13 +245,13 @@ static bool parse_entry(parser *p, const char *name, size_t len)
 
     p->tensor = name;
     if (strlen(name) != len)
-        return fail_entry(p, "the name holds a NUL");
+        return refuse(p, "the name holds a NUL");
     if (!parse_members(p, &e, &has))
         return false;
     if (has != HAS_ALL)
-        return fail_entry(p, !(has & HAS_DTYPE)   ? "the entry has no dtype"
-                             : !(has & HAS_SHAPE) ? "the entry has no shape"
-                                                  : "the entry has no data_offsets");
+        return refuse(p, !(has & HAS_DTYPE)   ? "the entry has no dtype"
+                         : !(has & HAS_SHAPE) ? "the entry has no shape"
+                                              : "the entry has no data_offsets");
     if (!check_entry(p, &e) ||
         sw_grow(&h->entries, &p->entries_cap, h->nentries + 1, sizeof *h->entries, p->st) ||
         sw_keys_add(&p->keys, OBJECT_ROOT, name, len, (uint32_t)h->nentries, p->st))
@@ -287,9 +269,9 @@ static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
     size_t len;
 
     if (sw_json_peek(&p->json) != '"')
-        return sw_json_fail(&p->json, "a value of __metadata__ is not a string") || broken(p);
+        return sw_json_fail(&p->json, "a value of __metadata__ is not a string");
     if (!sw_json_string(&p->json, &value, &len))
-        return broken(p);
+        return false;
     if (IS_TEXT(key, key_len, "DCP_SHARDING_INFO"))
         p->sharding = (text){ value, len };
     else if (IS_TEXT(key, key_len, "DCP_VERSION"))
@@ -309,17 +291,17 @@ static bool parse_metadata(parser *p)
     size_t len;
 
     if (p->has_metadata)
-        return fail_entry(p, "duplicate key '__metadata__'");
+        return refuse(p, "duplicate key '__metadata__'");
     p->has_metadata = true;
     if (sw_json_peek(&p->json) == 'n')
-        return skip(p);
+        return sw_json_skip(&p->json);
     if (!sw_json_open(&p->json, '{'))
-        return broken(p);
+        return false;
     while (sw_json_next(&p->json, '}', &first))
         if (!parse_key(p, &key, &len) || !take_key(p, OBJECT_METADATA, key, len) ||
             !parse_metadata_value(p, key, len))
             return false;
-    return !p->json.error || broken(p);
+    return !p->json.error;
 }
 
 /* { member, ... } */
@@ -330,14 +312,14 @@ static bool parse_root(parser *p)
     size_t len;
 
     if (!sw_json_open(&p->json, '{'))
-        return broken(p);
+        return false;
     while (sw_json_next(&p->json, '}', &first)) {
         if (!parse_key(p, &key, &len))
             return false;
         if (IS_TEXT(key, len, "__metadata__") ? !parse_metadata(p) : !parse_entry(p, key, len))
             return false;
     }
-    return sw_json_end(&p->json) || broken(p);
+    return sw_json_end(&p->json);
 }
 
 /* ---- sharding info --------------------------------------------------------------------------- */
@@ -364,17 +346,12 @@ static bool parse_box_dims(parser *p, const sw_entry *e, const char *key, uint32
 {
     uint8_t ndim;
 
-    if (*at != SW_NO_DIMS) {
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: duplicate key '%s'", p->where, key);
-        return false;
-    }
+    if (*at != SW_NO_DIMS)
+        return refuse(p, "%s: duplicate key '%s'", p->where, key);
     if (!parse_dims(p, at, &ndim))
         return false;
-    if (ndim != e->ndim) {
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: %s has %u dimensions, the shape has %u", p->where,
-                key, ndim, e->ndim);
-        return false;
-    }
+    if (ndim != e->ndim)
+        return refuse(p, "%s: %s has %u dimensions, the shape has %u", p->where, key, ndim, e->ndim);
     return true;
 }
 
@@ -387,17 +364,11 @@ static bool check_box(parser *p, const sw_entry *e)
     for (unsigned d = 0; d < e->ndim; d++) {
         uint64_t end;
 
-        if (!sw_add(h->dims[e->offsets + d], h->dims[e->shape + d], &end) || end > SUM_MAX) {
-            sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: shape + offset is over 2^63 in dimension %u",
-                    p->where, d);
-            return false;
-        }
-        if (e->global_shape != SW_NO_DIMS && end > h->dims[e->global_shape + d] && e->begin < e->end) {
-            sw_fail(p->st, SW_EINPUT, p->file, p->tensor,
-                    "%s: the box ends at %" PRIu64 " in dimension %u, global_shape says %" PRIu64, p->where,
-                    end, d, h->dims[e->global_shape + d]);
-            return false;
-        }
+        if (!sw_add(h->dims[e->offsets + d], h->dims[e->shape + d], &end) || end > SUM_MAX)
+            return refuse(p, "%s: shape + offset is over 2^63 in dimension %u", p->where, d);
+        if (e->global_shape != SW_NO_DIMS && end > h->dims[e->global_shape + d] && e->begin < e->end)
+            return refuse(p, "%s: the box ends at %" PRIu64 " in dimension %u, global_shape says %" PRIu64,
+                          p->where, end, d, h->dims[e->global_shape + d]);
     }
     return true;
 }
@@ -411,7 +382,7 @@ static bool parse_box(parser *p, sw_entry *e)
     size_t len;
 
     if (!sw_json_open(&p->json, '{'))
-        return broken(p);
+        return false;
     while (sw_json_next(&p->json, '}', &first)) {
         if (!parse_key(p, &key, &len))
             return false;
@@ -425,11 +396,9 @@ static bool parse_box(parser *p, sw_entry *e)
             return false;
     }
     if (p->json.error)
-        return broken(p);
-    if (e->offsets == SW_NO_DIMS) {
-        sw_fail(p->st, SW_EINPUT, p->file, p->tensor, "%s: no saved_offsets", p->where);
         return false;
-    }
+    if (e->offsets == SW_NO_DIMS)
+        return refuse(p, "%s: no saved_offsets", p->where);
     return check_box(p, e);
 }
 
@@ -463,10 +432,8 @@ static bool parse_sharding_member(parser *p, const sw_keys *names, size_t *guess
     if (!e)
         return skip_member(p, OBJECT_ROOT, name, len);
     p->tensor = name;
-    if (e->offsets != SW_NO_DIMS) {
-        sw_fail(p->st, SW_EINPUT, p->file, name, "%s: duplicate key", p->where);
-        return false;
-    }
+    if (e->offsets != SW_NO_DIMS)
+        return refuse(p, "%s: duplicate key", p->where);
     if (!parse_box(p, e))
         return false;
     p->tensor = NULL;
@@ -480,18 +447,17 @@ static bool parse_sharding(parser *p, const sw_keys *names)
     size_t guess = 0;
 
     if (!sw_json_open(&p->json, '{'))
-        return broken(p);
+        return false;
     while (sw_json_next(&p->json, '}', &first))
         if (!parse_sharding_member(p, names, &guess))
             return false;
     if (!sw_json_end(&p->json))
-        return broken(p);
-    for (size_t i = 0; i < p->h->nentries; i++)
-        if (p->h->entries[i].offsets == SW_NO_DIMS) {
-            sw_fail(p->st, SW_EINPUT, p->file, p->h->entries[i].name, "%s does not name this tensor",
-                    p->where);
-            return false;
-        }
+        return false;
+    for (size_t i = 0; i < p->h->nentries; i++) {
+        p->tensor = p->h->entries[i].name;
+        if (p->h->entries[i].offsets == SW_NO_DIMS)
+            return refuse(p, "%s does not name this tensor", p->where);
+    }
     return true;
 }
 
@@ -512,9 +478,8 @@ static bool check_keys(parser *p)
     of = twice->object == OBJECT_ROOT       ? ""
          : twice->object == OBJECT_METADATA ? " in __metadata__"
                                             : " in one object";
-    sw_fail(p->st, SW_EINPUT, p->file, of[0] ? NULL : name, "%s: duplicate key '%.200s'%s", p->where, name,
-            of);
-    return false;
+    p->tensor = of[0] ? NULL : name;
+    return refuse(p, "%s: duplicate key '%.200s'%s", p->where, name, of);
 }
 
 static void start(parser *p, char *s, size_t len, const char *where)
@@ -533,10 +498,8 @@ static bool read_sharding(parser *p)
     sw_keys names = p->keys;
     bool good;
 
-    if (p->version.s && !is_version_1(&p->version)) {
-        sw_fail(p->st, SW_EINPUT, p->file, NULL, "DCP_VERSION is '%.64s', expected 1 or 1.x", p->version.s);
-        return false;
-    }
+    if (p->version.s && !is_version_1(&p->version))
+        return refuse(p, "DCP_VERSION is '%.64s', expected 1 or 1.x", p->version.s);
     p->h->sharded = true;
     sw_keys_init(&p->keys, names.text);
     start(p, p->sharding.s, p->sharding.len, "DCP_SHARDING_INFO");
@@ -557,14 +520,10 @@ static bool cover_one(parser *p, const sw_entry *e, const sw_entry *last, uint64
     if (e->begin == at || (e->begin == group && e->end == group))
         return true;
     if (e->begin > at)
-        sw_fail(p->st, SW_EINPUT, p->file, e->name,
-                "data begins at %" PRIu64 ", expected %" PRIu64 ": a hole of %" PRIu64 " bytes", e->begin, at,
-                e->begin - at);
-    else
-        sw_fail(p->st, SW_EINPUT, p->file, e->name,
-                "data begins at %" PRIu64 ", expected %" PRIu64 ": an overlap with tensor '%.200s'", e->begin,
-                at, last ? last->name : "");
-    return false;
+        return refuse(p, "data begins at %" PRIu64 ", expected %" PRIu64 ": a hole of %" PRIu64 " bytes",
+                      e->begin, at, e->begin - at);
+    return refuse(p, "data begins at %" PRIu64 ", expected %" PRIu64 ": an overlap with tensor '%.200s'",
+                  e->begin, at, last ? last->name : "");
 }
 
 /* The entries by where they begin: no hole, no overlap, and the end of the last one is the end of
@@ -577,24 +536,21 @@ static bool cover(parser *p, const sw_sort_item *order, uint64_t data_len)
     for (size_t i = 0; i < p->h->nentries; i++) {
         const sw_entry *e = &p->h->entries[order[i].index];
 
+        p->tensor = e->name;
         if (!cover_one(p, e, last, at))
             return false;
-        if (e->end > data_len) {
-            sw_fail(p->st, SW_EINPUT, p->file, e->name,
-                    "data ends at %" PRIu64 ", but the file holds %" PRIu64 " bytes of data: it is cut short",
-                    e->end, data_len);
-            return false;
-        }
+        if (e->end > data_len)
+            return refuse(
+                p, "data ends at %" PRIu64 ", but the file holds %" PRIu64 " bytes of data: it is cut short",
+                e->end, data_len);
         if (e->end > e->begin) {
             last = e;
             at = e->end;
         }
     }
-    if (at != data_len) {
-        sw_fail(p->st, SW_EINPUT, p->file, NULL, "%" PRIu64 " bytes at the end belong to no tensor",
-                data_len - at);
-        return false;
-    }
+    p->tensor = NULL;
+    if (at != data_len)
+        return refuse(p, "%" PRIu64 " bytes at the end belong to no tensor", data_len - at);
     p->h->data_len = at;
     return true;
 }
@@ -642,15 +598,10 @@ static bool check_text(parser *p, const char *s, size_t len)
 {
     const char *bad;
 
-    if (len > SW_HEADER_MAX) {
-        sw_fail(p->st, SW_EINPUT, p->file, NULL, "header length %zu is over the limit of %u bytes", len,
-                SW_HEADER_MAX);
-        return false;
-    }
+    if (len > SW_HEADER_MAX)
+        return refuse(p, "header length %zu is over the limit of %u bytes", len, SW_HEADER_MAX);
     bad = sw_utf8_invalid(s, len);
-    if (bad)
-        sw_fail(p->st, SW_EINPUT, p->file, NULL, "header: bad UTF-8 at byte %td", bad - s);
-    return !bad;
+    return !bad || refuse(p, "header: bad UTF-8 at byte %td", bad - s);
 }
 
 sw_code sw_header_parse(char *s, size_t len, uint64_t data_len, const char *file, sw_header *out,
@@ -664,6 +615,8 @@ sw_code sw_header_parse(char *s, size_t len, uint64_t data_len, const char *file
     sw_keys_init(&p.keys, s);
     good = check_text(&p, s, len) && parse_root(&p) && check_keys(&p) && (!p.sharding.s || read_sharding(&p));
     sw_keys_release(&p.keys);
+    if (!good && p.json.error)
+        refuse(&p, "%s: invalid at byte %" PRIu64 ": %s", p.where, sw_json_pos(&p.json), p.json.error);
     if (!good || !check_coverage(&p, data_len))
         sw_header_release(out);
     return st->code;

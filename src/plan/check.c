@@ -1,11 +1,8 @@
 /* Prove that the boxes of every tensor cover it, each element once; see sw_catalog_check().
  *
- * Boxes that repeat a region (replicas) are set apart first. Overlaps are looked for by cutting:
- * along some dimension the boxes fall into groups that do not touch, and each group is cut again
- * along the others; a grid is done after one pass a dimension. Only a group that nothing cuts (a
- * pinwheel, or a real overlap) is compared pair by pair. Without overlaps, the volumes tell of a
- * gap, and a sweep finds its first element. Who looks for all that is wrong is told of several
- * overlaps, and of gaps beside them (cover.h). No element is ever marked. */
+ * Boxes that repeat a region (replicas) are set apart first. Then overlaps are looked for
+ * (cover.h); without them, the volumes tell of a gap. Who looks for all that is wrong is told of
+ * several overlaps, and of gaps beside them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +14,6 @@
 #include "plan/dims.h"
 #include "plan/numbers.h"
 #include "plan/quantized.h"
-
-/* Deeper cutting than this is no grid of anybody's; the pairs are compared instead. */
-#define MAX_CUTS 64
-
-/* So many pairs of a tensor's boxes that overlap are told of, one by one. */
-#define PAIRS_MAX 8
 
 /* The usual causes, for those who look for all that is wrong. */
 static const char hint_gap[] =
@@ -54,11 +45,10 @@ typedef struct gap {
 typedef struct lens {
     sw_catalog *c;
     sw_tensor *t;
-    const uint64_t *dims; /* of its boxes: offsets, shape */
+    sw_boxes b; /* its boxes */
     unsigned ndim;
-    uint32_t *ids; /* boxes in some order */
-    uint32_t *active;
-    size_t cap_ids, cap_active;
+    uint32_t *ids; /* boxes in some order, and room behind them for as many */
+    size_t cap_ids;
     sw_box *boxes; /* for sorting */
     uint64_t *box_dims;
     size_t cap_boxes, cap_dims;
@@ -67,38 +57,28 @@ typedef struct lens {
     size_t ngaps, cap_gaps;
 } lens;
 
-static uint64_t low(const lens *l, uint32_t box, unsigned dim)
+/* The file that a box is in. */
+static const char *file_of(const lens *l, uint32_t box)
 {
-    return l->dims[(uint64_t)box * 2 * l->ndim + dim];
-}
-
-static uint64_t extent(const lens *l, uint32_t box, unsigned dim)
-{
-    return l->dims[(uint64_t)box * 2 * l->ndim + l->ndim + dim];
-}
-
-static uint64_t high(const lens *l, uint32_t box, unsigned dim)
-{
-    return low(l, box, dim) + extent(l, box, dim);
+    return l->c->files[l->c->boxes[l->t->box0 + box].file].name;
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
 
 static int compare_regions(const lens *l, uint32_t a, uint32_t b)
 {
-    for (unsigned i = 0; i < 2 * l->ndim; i++) {
-        uint64_t x = l->dims[(uint64_t)a * 2 * l->ndim + i], y = l->dims[(uint64_t)b * 2 * l->ndim + i];
+    const uint64_t *x = l->b.dims + (uint64_t)a * 2 * l->ndim, *y = l->b.dims + (uint64_t)b * 2 * l->ndim;
 
-        if (x != y)
-            return x < y ? -1 : 1;
-    }
+    for (unsigned i = 0; i < 2 * l->ndim; i++)
+        if (x[i] != y[i])
+            return x[i] < y[i] ? -1 : 1;
     return 0;
 }
 
 static bool is_empty(const lens *l, uint32_t box)
 {
     for (unsigned d = 0; d < l->ndim; d++)
-        if (extent(l, box, d) == 0)
+        if (sw_boxes_extent(&l->b, box, d) == 0)
             return true;
     return false;
 }
@@ -158,8 +138,7 @@ static sw_code sort_boxes(lens *l, sw_status *st)
 
     if (n > UINT32_MAX - 1)
         return sw_fail(st, SW_EINPUT, NULL, l->t->name, "in more than %" PRIu32 " boxes", UINT32_MAX - 1);
-    if (sw_grow(&l->ids, &l->cap_ids, n, sizeof *l->ids, st) ||
-        sw_grow(&l->active, &l->cap_active, n, sizeof *l->active, st) ||
+    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
         sw_grow(&l->boxes, &l->cap_boxes, n, sizeof *l->boxes, st) ||
         sw_grow(&l->box_dims, &l->cap_dims, n * 2 * l->ndim + 1, sizeof *l->box_dims, st))
         return st->code;
@@ -180,163 +159,22 @@ static sw_code sort_boxes(lens *l, sw_status *st)
 
 /* ---- overlaps -------------------------------------------------------------------------------- */
 
-typedef struct by_low_ctx {
-    const lens *l;
-    unsigned dim;
-} by_low_ctx;
-
-static int by_low(const void *a, const void *b, void *ctx)
+/* a, b: the boxes in their order */
+static sw_code fail_overlap(const lens *l, uint32_t a, uint32_t b, sw_status *st)
 {
-    const by_low_ctx *k = ctx;
-    uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
-    uint64_t x = low(k->l, i, k->dim), y = low(k->l, j, k->dim);
-
-    return x != y ? (x < y ? -1 : 1) : (i > j) - (i < j);
-}
-
-static void sort_ids(const lens *l, uint32_t *ids, size_t n, unsigned dim)
-{
-    by_low_ctx k = { l, dim };
-    size_t i = 1;
-
-    while (i < n && low(l, ids[i - 1], dim) <= low(l, ids[i], dim))
-        i++;
-    if (i < n)
-        qsort_r(ids, n, sizeof *ids, by_low, &k);
-}
-
-static bool overlap(const lens *l, uint32_t a, uint32_t b)
-{
-    for (unsigned d = 0; d < l->ndim; d++)
-        if (high(l, a, d) <= low(l, b, d) || high(l, b, d) <= low(l, a, d))
-            return false;
-    return true;
-}
-
-/* Pairs of boxes that overlap. */
-typedef struct pair_list {
-    uint32_t pairs[PAIRS_MAX + 1][2];
-    size_t n, max; /* one more than are told of, to know that there are more */
-} pair_list;
-
-/* Sorted along dim: compare each box with those that begin before it ends. True: the list is
- * full. */
-static bool overlap_in_pairs(const lens *l, const uint32_t *ids, size_t n, unsigned dim, pair_list *found)
-{
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = i + 1; j < n && low(l, ids[j], dim) < high(l, ids[i], dim); j++) {
-            if (!overlap(l, ids[i], ids[j]))
-                continue;
-            found->pairs[found->n][0] = ids[i];
-            found->pairs[found->n++][1] = ids[j];
-            if (found->n == found->max)
-                return true;
-        }
-    }
-    return false;
-}
-
-/* How many of the boxes, sorted along dim, lie in the first group that nothing behind it
- * touches. */
-static size_t first_group(const lens *l, const uint32_t *ids, size_t n, unsigned dim)
-{
-    uint64_t end = high(l, ids[0], dim);
-    size_t i = 1;
-
-    for (; i < n && low(l, ids[i], dim) < end; i++)
-        end = sw_max(end, high(l, ids[i], dim));
-    return i;
-}
-
-/* True: the list is full. */
-static bool find_overlaps(const lens *l, uint32_t *ids, size_t n, unsigned dim, unsigned depth,
-                          pair_list *found)
-{
-    unsigned tries = 0;
-    size_t group;
-
-    if (n < 2)
-        return false;
-    for (; tries < l->ndim && depth < MAX_CUTS; tries++, dim = (dim + 1) % l->ndim) {
-        sort_ids(l, ids, n, dim);
-        if (first_group(l, ids, n, dim) < n)
-            break;
-    }
-    if (tries == l->ndim || depth == MAX_CUTS) {
-        sort_ids(l, ids, n, dim);
-        return overlap_in_pairs(l, ids, n, dim, found);
-    }
-    for (; n; ids += group, n -= group) {
-        group = first_group(l, ids, n, dim);
-        if (find_overlaps(l, ids, group, (dim + 1) % l->ndim, depth + 1, found))
-            return true;
-    }
-    return false;
-}
-
-static sw_code fail_overlap(const lens *l, const uint32_t pair[2], sw_status *st)
-{
-    uint32_t a = pair[0] < pair[1] ? pair[0] : pair[1], b = pair[0] < pair[1] ? pair[1] : pair[0];
-    const sw_box *boxes = l->c->boxes + l->t->box0;
-    const uint64_t *da = l->dims + (uint64_t)a * 2 * l->ndim, *db = l->dims + (uint64_t)b * 2 * l->ndim;
+    const uint64_t *da = l->b.dims + (uint64_t)a * 2 * l->ndim, *db = l->b.dims + (uint64_t)b * 2 * l->ndim;
     char t[4][SW_DIMS_TEXT];
 
     return sw_fail(
-        st, SW_EINPUT, l->c->files[boxes[b].file].name, l->t->name,
+        st, SW_EINPUT, file_of(l, b), l->t->name,
         "box of shape %s at %s overlaps, but does not repeat, the box of shape %s at %s in %s; strided "
         "placements (_StridedShard) are saved like this and cannot be told apart afterwards",
         sw_dims_text(db + l->ndim, l->ndim, t[0], sizeof t[0]), sw_dims_text(db, l->ndim, t[1], sizeof t[1]),
         sw_dims_text(da + l->ndim, l->ndim, t[2], sizeof t[2]), sw_dims_text(da, l->ndim, t[3], sizeof t[3]),
-        l->c->files[boxes[a].file].name);
+        file_of(l, a));
 }
 
 /* ---- gaps ------------------------------------------------------------------------------------ */
-
-static uint64_t inner_volume(const lens *l, uint32_t box, unsigned dim)
-{
-    uint64_t v = 1;
-
-    for (unsigned d = dim + 1; d < l->ndim; d++)
-        v *= extent(l, box, d);
-    return v;
-}
-
-/* Sweep along dim through slabs in which the set of boxes does not change; the boxes are disjoint,
- * so a slab whose cross-section is smaller than that of the tensor has a gap. Returns where that
- * slab begins, with its boxes as the first *n of ids. Disjoint boxes that do not fill the region
- * must have been given. */
-static uint64_t first_open_slab(lens *l, uint32_t *ids, size_t *n, unsigned dim, const uint64_t *shape)
-{
-    uint64_t full = 1, pos = 0;
-    size_t next = 0, nactive = 0;
-
-    for (unsigned d = dim + 1; d < l->ndim; d++)
-        full *= shape[d];
-    sort_ids(l, ids, *n, dim);
-    while (pos < shape[dim]) {
-        uint64_t filled = 0, end = shape[dim];
-        size_t kept = 0;
-
-        while (next < *n && low(l, ids[next], dim) <= pos)
-            l->active[nactive++] = ids[next++];
-        for (size_t i = 0; i < nactive; i++) {
-            if (high(l, l->active[i], dim) <= pos)
-                continue;
-            end = sw_min(end, high(l, l->active[i], dim));
-            filled += inner_volume(l, l->active[i], dim);
-            l->active[kept++] = l->active[i];
-        }
-        nactive = kept;
-        if (filled < full)
-            break;
-        if (next < *n)
-            end = sw_min(end, low(l, ids[next], dim));
-        pos = end;
-    }
-    memcpy(ids, l->active, nactive * sizeof *ids);
-    *n = nactive;
-    return pos;
-}
 
 /* What was found of the model file that the tensor is in; NULL = nothing yet. */
 static gap *find_gap_of_model(const lens *l)
@@ -367,17 +205,6 @@ static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, 
     return st->code;
 }
 
-/* The first element that no box holds, of boxes that do not overlap. */
-static void find_gap(lens *l, uint64_t *first)
-{
-    size_t n = (size_t)l->t->nboxes;
-
-    for (size_t i = 0; i < n; i++)
-        l->ids[i] = (uint32_t)i;
-    for (unsigned d = 0; d < l->ndim; d++)
-        first[d] = first_open_slab(l, l->ids, &n, d, sw_tensor_shape(l->c, l->t));
-}
-
 /* ---- a tensor -------------------------------------------------------------------------------- */
 
 /* The largest end along each dimension, of the boxes that are not empty (of all when all are). */
@@ -390,7 +217,7 @@ static void find_shape(lens *l, uint64_t *shape)
     memset(shape, 0, l->ndim * sizeof *shape);
     for (uint32_t i = 0; i < l->t->nboxes; i++)
         for (unsigned d = 0; (all || !is_empty(l, i)) && d < l->ndim; d++)
-            shape[d] = sw_max(shape[d], high(l, i, d));
+            shape[d] = sw_max(shape[d], sw_boxes_high(&l->b, i, d));
 }
 
 /* A global_shape is believed: every box must lie in it, and what is missing is a gap. */
@@ -398,15 +225,16 @@ static sw_code check_global(const lens *l, const uint64_t *shape, sw_status *st)
 {
     for (uint32_t i = 0; i < l->t->nboxes; i++) {
         for (unsigned d = 0; d < l->ndim; d++) {
-            if (high(l, i, d) > shape[d])
-                return sw_fail(st, SW_EINPUT, l->c->files[l->c->boxes[l->t->box0 + i].file].name, l->t->name,
+            if (sw_boxes_high(&l->b, i, d) > shape[d])
+                return sw_fail(st, SW_EINPUT, file_of(l, i), l->t->name,
                                "the box ends at %" PRIu64 " in dimension %u, past global_shape %" PRIu64,
-                               high(l, i, d), d, shape[d]);
+                               sw_boxes_high(&l->b, i, d), d, shape[d]);
         }
     }
     return SW_OK;
 }
 
+/* Beyond which leading dimension no box is cut, and the largest extent along the first. */
 static void find_split(lens *l, const uint64_t *shape)
 {
     sw_tensor *t = l->t;
@@ -415,10 +243,10 @@ static void find_split(lens *l, const uint64_t *shape)
     t->max_rows = 0;
     for (uint32_t i = 0; i < t->nboxes; i++) {
         for (unsigned d = l->ndim; d > t->split_dims; d--)
-            if (extent(l, i, d - 1) != shape[d - 1])
+            if (sw_boxes_extent(&l->b, i, d - 1) != shape[d - 1])
                 t->split_dims = (uint8_t)d;
         if (l->ndim)
-            t->max_rows = sw_max(t->max_rows, extent(l, i, 0));
+            t->max_rows = sw_max(t->max_rows, sw_boxes_extent(&l->b, i, 0));
     }
 }
 
@@ -441,9 +269,10 @@ static sw_code check_bits(const lens *l, const uint64_t *shape, sw_status *st)
     for (uint32_t i = 0; i < t->nboxes; i++) {
         unsigned d = t->split_dims - 1u;
 
-        if ((low(l, i, d) * (inner % 8)) % 8 || (extent(l, i, d) * (inner % 8)) % 8 ||
+        if ((sw_boxes_low(&l->b, i, d) * (inner % 8)) % 8 ||
+            (sw_boxes_extent(&l->b, i, d) * (inner % 8)) % 8 ||
             (t->split_dims > 1 && (shape[d] * (inner % 8)) % 8))
-            return sw_fail(st, SW_EINPUT, l->c->files[l->c->boxes[t->box0 + i].file].name, t->name,
+            return sw_fail(st, SW_EINPUT, file_of(l, i), t->name,
                            "a box of %s that does not begin and end on a byte", dtype);
     }
     return SW_OK;
@@ -458,7 +287,7 @@ static uint32_t farthest(const lens *l, const uint64_t *shape)
     for (unsigned d = 1; d < l->ndim; d++)
         longest = shape[d] > shape[longest] ? d : longest;
     for (uint32_t i = 0; i < l->t->nboxes; i++)
-        if (high(l, i, longest) == shape[longest])
+        if (sw_boxes_high(&l->b, i, longest) == shape[longest])
             return l->c->boxes[l->t->box0 + i].file;
     return l->t->file;
 }
@@ -484,14 +313,14 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 static sw_code check_volume(lens *l, bool all, sw_status *st)
 {
     sw_tensor *t = l->t;
-    uint64_t filled = 0, first[SW_MAX_DIMS] = { 0 };
+    uint64_t filled = 0, volume, first[SW_MAX_DIMS] = { 0 };
 
     for (uint32_t i = 0; i < t->nboxes; i++)
-        filled += l->ndim ? extent(l, i, 0) * inner_volume(l, i, 0) : 1;
+        filled += sw_dims_product(l->b.dims + (i * UINT64_C(2) + 1) * l->ndim, l->ndim, &volume) ? volume : 0;
     if (filled >= t->elements)
         return SW_OK;
     t->holes = true;
-    find_gap(l, first);
+    sw_boxes_first_gap(&l->b, sw_tensor_shape(l->c, t), l->ids, first);
     return fail_gap(l, first, all ? t->elements - filled : 0, st);
 }
 
@@ -502,7 +331,7 @@ static sw_code check_cover(const lens *l, sw_status *st)
     sw_cover cover = { .first = first };
     sw_tensor *t = l->t;
 
-    if (sw_cover_count(l->dims, t->nboxes, l->ndim, sw_tensor_shape(l->c, t), &cover, st))
+    if (sw_boxes_count(&l->b, sw_tensor_shape(l->c, t), &cover, st))
         return st->code;
     if (!cover.counted)
         return sw_fail(st, SW_EINPUT, NULL, t->name,
@@ -514,12 +343,10 @@ static sw_code check_cover(const lens *l, sw_status *st)
 /* Whole tensors have one place. */
 static sw_code check_plain(const lens *l, sw_status *st)
 {
-    const sw_box *boxes = l->c->boxes + l->t->box0;
-
     if (l->c->sharded || l->t->nboxes < 2)
         return SW_OK;
-    return sw_fail(st, SW_EINPUT, l->c->files[boxes[1].file].name, l->t->name,
-                   "also in %s, and neither file has sharding info", l->c->files[boxes[0].file].name);
+    return sw_fail(st, SW_EINPUT, file_of(l, 1), l->t->name, "also in %s, and neither file has sharding info",
+                   file_of(l, 0));
 }
 
 /* A shape to show that holds all boxes, whatever was said. */
@@ -527,7 +354,7 @@ static void widen_shape(const lens *l, uint64_t *shape)
 {
     for (uint32_t i = 0; i < l->t->nboxes; i++)
         for (unsigned d = 0; !is_empty(l, i) && d < l->ndim; d++)
-            shape[d] = sw_max(shape[d], high(l, i, d));
+            shape[d] = sw_max(shape[d], sw_boxes_high(&l->b, i, d));
 }
 
 /* Let the list take what was found; the tensor is broken then. False: this is the end. */
@@ -540,20 +367,18 @@ static bool goes_on(lens *l, sw_findings *findings, const char *hint, sw_status 
 /* The first pair, or with a list several. */
 static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
 {
-    pair_list found = { .max = findings ? PAIRS_MAX + 1 : 1 };
+    sw_pairs found = { .max = findings ? SW_PAIRS_MAX + 1 : 1 };
 
-    for (uint32_t i = 0; i < l->t->nboxes; i++)
-        l->ids[i] = i;
-    find_overlaps(l, l->ids, (size_t)l->t->nboxes, 0, 0, &found);
+    sw_boxes_overlaps(&l->b, l->ids, &found);
     l->t->overlaps = found.n > 0;
-    for (size_t i = 0; i < found.n && i < PAIRS_MAX; i++) {
-        fail_overlap(l, found.pairs[i], st);
+    for (size_t i = 0; i < found.n && i < SW_PAIRS_MAX; i++) {
+        fail_overlap(l, found.pairs[i][0], found.pairs[i][1], st);
         if (!goes_on(l, findings, hint_overlap, st))
             return st->code;
     }
-    if (found.n > PAIRS_MAX)
+    if (found.n > SW_PAIRS_MAX)
         sw_fail(st, SW_EINPUT, NULL, l->t->name,
-                "more of its boxes overlap than the %d pairs that are listed", PAIRS_MAX);
+                "more of its boxes overlap than the %d pairs that are listed", SW_PAIRS_MAX);
     goes_on(l, findings, hint_overlap, st);
     return st->code;
 }
@@ -610,7 +435,7 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
     uint64_t *shape = l->c->shapes + t->dims0;
 
     l->ndim = t->ndim;
-    l->dims = l->c->box_dims + t->box_dims0;
+    l->b = (sw_boxes){ l->c->box_dims + t->box_dims0, t->nboxes, t->ndim };
     check_plain(l, st);
     if (!goes_on(l, findings, hint_plain, st))
         return st->code;
@@ -620,6 +445,7 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
         widen_shape(l, shape);
     if (!goes_on(l, findings, hint_global, st) || sort_boxes(l, st))
         return st->code;
+    l->b.n = t->nboxes;
     if (check_overlaps(l, findings, st))
         return st->code;
     if (!check_size(l, shape, st))
@@ -695,7 +521,6 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
     tell_gaps(&l, findings, st);
     free(l.gaps);
     free(l.ids);
-    free(l.active);
     free(l.boxes);
     free(l.box_dims);
     c->block[0] = c->block[1] = SW_SCALED_BLOCK;

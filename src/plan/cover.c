@@ -1,118 +1,246 @@
-/* A sweep over boxes that may overlap; see cover.h. Along the first dimension the set of boxes
- * changes at few places only; between two of them the same is asked of the boxes that are there,
- * along the next dimension. */
+/* Boxes against one another; see cover.h.
+ *
+ * Overlaps are looked for by cutting: along some dimension the boxes fall into groups that do not
+ * touch, and each group is cut again along the others; a grid is done after one pass a dimension.
+ * Only a group that nothing cuts (a pinwheel, or a real overlap) is compared pair by pair. What is
+ * open is found by sweeping: along a dimension the set of boxes changes at few places only, and
+ * between two of them the same is asked of the boxes that are there, along the next dimension. */
 #include "plan/cover.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/num.h"
 
+/* Deeper cutting than this is no grid of anybody's; the pairs are compared instead. */
+#define CUTS_MAX 64
+
 /* Boxes that are looked at, again and again. Some hundredths of a second. */
 #define STEPS_MAX (UINT64_C(1) << 22)
 
-typedef struct sweep {
-    const uint64_t *dims, *shape;
-    unsigned ndim;
-    /* 2 * n for each dimension: the boxes by where they begin, and those that are over a place */
-    uint32_t *ids;
-    uint64_t n, steps;
-    bool given_up;
-} sweep;
-
-static uint64_t low(const sweep *s, uint32_t box, unsigned dim)
-{
-    return s->dims[(uint64_t)box * 2 * s->ndim + dim];
-}
-
-static uint64_t high(const sweep *s, uint32_t box, unsigned dim)
-{
-    return low(s, box, dim) + s->dims[(uint64_t)box * 2 * s->ndim + s->ndim + dim];
-}
+/* ---- order ----------------------------------------------------------------------------------- */
 
 typedef struct by_low_ctx {
-    const sweep *s;
+    const sw_boxes *b;
     unsigned dim;
 } by_low_ctx;
 
 static int by_low(const void *a, const void *b, void *ctx)
 {
     const by_low_ctx *k = ctx;
-    uint64_t x = low(k->s, *(const uint32_t *)a, k->dim), y = low(k->s, *(const uint32_t *)b, k->dim);
+    uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+    uint64_t x = sw_boxes_low(k->b, i, k->dim), y = sw_boxes_low(k->b, j, k->dim);
 
-    return (x > y) - (x < y);
+    return x != y ? (x < y ? -1 : 1) : (i > j) - (i < j);
 }
 
-/* Drop from the active boxes those that end at pos or before it. Returns where the first of the
- * others ends, at most end. */
-static uint64_t drop_ended(const sweep *s, uint32_t *active, size_t *n, unsigned dim, uint64_t pos,
-                           uint64_t end)
+/* By where they begin along a dimension: mostly they are in that order. */
+static void sort_ids(const sw_boxes *b, uint32_t *ids, size_t n, unsigned dim)
+{
+    by_low_ctx k = { b, dim };
+    size_t i = 1;
+
+    while (i < n && sw_boxes_low(b, ids[i - 1], dim) <= sw_boxes_low(b, ids[i], dim))
+        i++;
+    if (i < n)
+        qsort_r(ids, n, sizeof *ids, by_low, &k);
+}
+
+static void number_ids(uint32_t *ids, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        ids[i] = (uint32_t)i;
+}
+
+/* ---- overlaps -------------------------------------------------------------------------------- */
+
+static bool overlap(const sw_boxes *b, uint32_t i, uint32_t j)
+{
+    for (unsigned d = 0; d < b->ndim; d++)
+        if (sw_boxes_high(b, i, d) <= sw_boxes_low(b, j, d) ||
+            sw_boxes_high(b, j, d) <= sw_boxes_low(b, i, d))
+            return false;
+    return true;
+}
+
+/* Sorted along dim: compare each box with those that begin before it ends. True: the list is
+ * full. */
+static bool overlap_in_pairs(const sw_boxes *b, const uint32_t *ids, size_t n, unsigned dim, sw_pairs *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = i + 1; j < n && sw_boxes_low(b, ids[j], dim) < sw_boxes_high(b, ids[i], dim); j++) {
+            if (!overlap(b, ids[i], ids[j]))
+                continue;
+            out->pairs[out->n][0] = (uint32_t)sw_min(ids[i], ids[j]);
+            out->pairs[out->n++][1] = (uint32_t)sw_max(ids[i], ids[j]);
+            if (out->n == out->max)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* How many of the boxes, sorted along dim, lie in the first group that nothing behind it
+ * touches. */
+static size_t first_group(const sw_boxes *b, const uint32_t *ids, size_t n, unsigned dim)
+{
+    uint64_t end = sw_boxes_high(b, ids[0], dim);
+    size_t i = 1;
+
+    for (; i < n && sw_boxes_low(b, ids[i], dim) < end; i++)
+        end = sw_max(end, sw_boxes_high(b, ids[i], dim));
+    return i;
+}
+
+/* Of n boxes, cut along dim first. True: the list is full. */
+static bool find_overlaps(const sw_boxes *b, uint32_t *ids, size_t n, unsigned dim, unsigned depth,
+                          sw_pairs *out)
+{
+    unsigned tries = 0;
+    size_t group;
+
+    if (n < 2)
+        return false;
+    for (; tries < b->ndim && depth < CUTS_MAX; tries++, dim = (dim + 1) % b->ndim) {
+        sort_ids(b, ids, n, dim);
+        if (first_group(b, ids, n, dim) < n)
+            break;
+    }
+    if (tries == b->ndim || depth == CUTS_MAX) {
+        sort_ids(b, ids, n, dim);
+        return overlap_in_pairs(b, ids, n, dim, out);
+    }
+    for (; n; ids += group, n -= group) {
+        group = first_group(b, ids, n, dim);
+        if (find_overlaps(b, ids, group, (dim + 1) % b->ndim, depth + 1, out))
+            return true;
+    }
+    return false;
+}
+
+void sw_boxes_overlaps(const sw_boxes *b, uint32_t *room, sw_pairs *out)
+{
+    number_ids(room, b->n);
+    find_overlaps(b, room, (size_t)b->n, 0, 0, out);
+}
+
+/* ---- sweeping -------------------------------------------------------------------------------- */
+
+/* On the way along a dimension: from pos to end the same boxes are there. */
+typedef struct sweep {
+    const sw_boxes *b;
+    unsigned dim;
+    const uint32_t *sorted; /* n boxes by where they begin */
+    size_t n, next;
+    uint32_t *active; /* those that are there; room for n */
+    size_t nactive;
+    uint64_t pos, end;
+} sweep;
+
+/* On to the next slab, if there is one before size. */
+static bool next_slab(sweep *s, uint64_t size)
 {
     size_t kept = 0;
 
-    for (size_t i = 0; i < *n; i++) {
-        uint64_t last = high(s, active[i], dim);
+    s->pos = s->end;
+    s->end = size;
+    if (s->pos >= size)
+        return false;
+    while (s->next < s->n && sw_boxes_low(s->b, s->sorted[s->next], s->dim) <= s->pos)
+        s->active[s->nactive++] = s->sorted[s->next++];
+    for (size_t i = 0; i < s->nactive; i++) {
+        uint64_t end = sw_boxes_high(s->b, s->active[i], s->dim);
 
-        if (last <= pos)
+        if (end <= s->pos)
             continue;
-        end = sw_min(end, last);
-        active[kept++] = active[i];
+        s->end = sw_min(s->end, end);
+        s->active[kept++] = s->active[i];
     }
-    *n = kept;
-    return end;
+    s->nactive = kept;
+    if (s->next < s->n)
+        s->end = sw_min(s->end, sw_boxes_low(s->b, s->sorted[s->next], s->dim));
+    return true;
 }
+
+/* The product of the sizes behind dim. */
+static uint64_t cross_section(const uint64_t *shape, unsigned ndim, unsigned dim)
+{
+    uint64_t v = 1;
+
+    for (unsigned d = dim + 1; d < ndim; d++)
+        v *= shape[d];
+    return v;
+}
+
+/* The boxes are disjoint, so a slab whose cross-section is smaller than that of the shape has the
+ * gap: it is looked for among the boxes of that slab, along the next dimension. */
+void sw_boxes_first_gap(const sw_boxes *b, const uint64_t *shape, uint32_t *room, uint64_t *first)
+{
+    size_t n = (size_t)b->n;
+
+    number_ids(room, n);
+    for (unsigned d = 0; d < b->ndim; d++) {
+        sweep s = { .b = b, .dim = d, .sorted = room, .n = n, .active = room + b->n };
+        uint64_t full = cross_section(shape, b->ndim, d), filled = full;
+
+        sort_ids(b, room, n, d);
+        while (filled >= full && next_slab(&s, shape[d])) {
+            filled = 0;
+            for (size_t i = 0; i < s.nactive; i++)
+                filled += cross_section(b->dims + (uint64_t)s.active[i] * 2 * b->ndim + b->ndim, b->ndim, d);
+        }
+        first[d] = s.pos;
+        n = s.nactive;
+        memcpy(room, s.active, n * sizeof *room);
+    }
+}
+
+typedef struct counting {
+    const sw_boxes *b;
+    const uint64_t *shape;
+    uint32_t *ids; /* 2 * n for each dimension: the boxes by where they begin, those of a slab */
+    uint64_t steps;
+} counting;
 
 /* Elements that these boxes hold, in the dimensions from dim on. *open: is any held by none? first
  * (NULL = not wanted) is where. */
-static uint64_t count(sweep *s, const uint32_t *ids, size_t n, unsigned dim, uint64_t *first, bool *open)
+static uint64_t count(counting *c, const uint32_t *ids, size_t n, unsigned dim, uint64_t *first, bool *open)
 {
-    uint32_t *sorted = s->ids + 2 * s->n * dim, *active = sorted + s->n;
-    uint64_t held = 0, pos = 0;
-    size_t next = 0, nactive = 0;
+    uint32_t *sorted = c->ids + 2 * c->b->n * dim;
+    sweep s = { .b = c->b, .dim = dim, .sorted = sorted, .n = n, .active = sorted + c->b->n };
+    uint64_t held = 0;
 
-    *open = false;
-    if (dim == s->ndim) {
-        *open = n == 0;
+    *open = dim == c->b->ndim && n == 0;
+    if (dim == c->b->ndim)
         return n > 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = ids[i];
-    if (n > 1)
-        qsort_r(sorted, n, sizeof *sorted, by_low, &(by_low_ctx){ s, dim });
-    while (pos < s->shape[dim] && !s->given_up) {
-        uint64_t end = s->shape[dim];
+    if (n)
+        memcpy(sorted, ids, n * sizeof *ids);
+    sort_ids(c->b, sorted, n, dim);
+    while (c->steps <= STEPS_MAX && next_slab(&s, c->shape[dim])) {
         bool inner;
 
-        while (next < n && low(s, sorted[next], dim) <= pos)
-            active[nactive++] = sorted[next++];
-        end = drop_ended(s, active, &nactive, dim, pos, end);
-        if (next < n)
-            end = sw_min(end, low(s, sorted[next], dim));
-        s->steps += nactive + 1;
-        s->given_up = s->steps > STEPS_MAX;
-        held += (end - pos) * count(s, active, nactive, dim + 1, *open ? NULL : first, &inner);
+        c->steps += s.nactive + 1;
+        held += (s.end - s.pos) * count(c, s.active, s.nactive, dim + 1, *open ? NULL : first, &inner);
         if (inner && !*open && first)
-            first[dim] = pos;
+            first[dim] = s.pos;
         *open = *open || inner;
-        pos = end;
     }
     return held;
 }
 
-sw_code sw_cover_count(const uint64_t *dims, uint64_t n, unsigned ndim, const uint64_t *shape, sw_cover *out,
-                       sw_status *st)
+sw_code sw_boxes_count(const sw_boxes *b, const uint64_t *shape, sw_cover *out, sw_status *st)
 {
-    sweep s = { .dims = dims, .shape = shape, .ndim = ndim, .n = n };
+    uint64_t n = b->n;
+    counting c = { .b = b, .shape = shape, .ids = sw_calloc(2 * n * b->ndim + n, sizeof *c.ids, st) };
     uint32_t *all;
 
-    s.ids = sw_calloc(2 * n * ndim + n, sizeof *s.ids, st);
-    if (!s.ids)
+    if (!c.ids)
         return st->code;
-    all = s.ids + 2 * n * ndim;
-    for (uint64_t i = 0; i < n; i++)
-        all[i] = (uint32_t)i;
-    out->held = count(&s, all, (size_t)n, 0, out->first, &out->open);
-    out->counted = !s.given_up;
-    free(s.ids);
+    all = c.ids + 2 * n * b->ndim;
+    number_ids(all, n);
+    out->held = count(&c, all, (size_t)n, 0, out->first, &out->open);
+    out->counted = c.steps <= STEPS_MAX;
+    free(c.ids);
     return SW_OK;
 }

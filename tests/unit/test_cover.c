@@ -34,7 +34,7 @@ static void test_random_boxes(void **state)
             if (!marks[i] && missing == UINT64_MAX)
                 missing = i;
         }
-        assert_int_equal(sw_cover_count(dims, n, 3, shape, &cover, &st), SW_OK);
+        assert_int_equal(sw_boxes_count(&(sw_boxes){ dims, n, 3 }, shape, &cover, &st), SW_OK);
         assert_true(cover.counted);
         assert_int_equal(cover.held, held);
         assert_int_equal(cover.open, missing != UINT64_MAX);
@@ -49,7 +49,7 @@ static void test_scalar(void **state)
     sw_status st = SW_STATUS_INIT;
 
     (void)state;
-    assert_int_equal(sw_cover_count(NULL, 2, 0, NULL, &cover, &st), SW_OK);
+    assert_int_equal(sw_boxes_count(&(sw_boxes){ NULL, 2, 0 }, NULL, &cover, &st), SW_OK);
     assert_int_equal(cover.held, 1);
     assert_false(cover.open);
 }
@@ -65,7 +65,7 @@ static void test_too_many(void **state)
     (void)state;
     for (uint64_t i = 0; i < 6 * n; i++)
         dims[i] = i % 6 < 3 ? i / 6 : 4000;
-    assert_int_equal(sw_cover_count(dims, n, 3, shape, &cover, &st), SW_OK);
+    assert_int_equal(sw_boxes_count(&(sw_boxes){ dims, n, 3 }, shape, &cover, &st), SW_OK);
     assert_false(cover.counted);
     free(dims);
 }
