@@ -116,6 +116,13 @@ void sw_comm_mpi_release(sw_comm *comm);
  * returned. SW_ECOMM is this rank's alone: the others cannot be told. */
 sw_code sw_agree(const sw_comm *comm, sw_status *st);
 
+/* Local. End all ranks of the MPI job at once, with that exit status: for who cannot tell the
+ * others. Returns where MPI has not begun. */
+void sw_comm_abort(int status);
+
+/* Local. What the MPI of this library calls itself, cut to n bytes with the NUL. */
+void sw_mpi_version(char *text, size_t n);
+
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no
  * aggregation, no data sieving, no lock files); variables that are already set win, but aggregation
  * is never followed (SPEC 6). It calls setenv: call it before the first MPI_File_open of the

@@ -243,8 +243,8 @@ class MpiComm(Comm):
 
 def _mpi_version() -> str:
     """What the MPI of libshardweld calls itself."""
-    text, n = ctypes.create_string_buffer(8192), ctypes.c_int()
-    lib().MPI_Get_library_version(text, ctypes.byref(n))
+    text = ctypes.create_string_buffer(8192)
+    lib().sw_mpi_version(text, len(text))
     return text.value.decode(errors="replace").rstrip("\n ")
 
 
@@ -291,7 +291,7 @@ def number_of(name: str) -> int:
 
 
 def _is_open_mpi() -> bool:
-    return hasattr(lib(), "ompi_mpi_comm_world")
+    return _mpi_version().startswith("Open MPI")
 
 
 def _launched() -> bool:

@@ -42,10 +42,9 @@ void sw_job_tell_plan(sw_job *r)
 void sw_job_assign(sw_job *r)
 {
     uint64_t nranks = (uint64_t)r->comm->size;
-    MPI_Comm mpi;
 
     /* One rank owns all. What another rank holds in memory nobody can read. */
-    r->by_owner = nranks > 1 && sw_comm_mpi(r->comm, &mpi) &&
+    r->by_owner = nranks > 1 && sw_comm_layer(r->comm) &&
                   (r->held || r->opt->node_local || r->opt->assign == SW_ASSIGN_OWNER ||
                    (r->opt->assign == SW_ASSIGN_AUTO && nranks * r->c.nfiles > OPENS_MAX));
 }

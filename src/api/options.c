@@ -315,8 +315,7 @@ static sw_code check_values(const sw_options *o, sw_status *st)
 /* What can only be done by ranks with MPI between them. */
 static sw_code check_ranks(const sw_options *o, sw_call call, const sw_comm *comm, sw_status *st)
 {
-    MPI_Comm mpi;
-    bool apart = call == SW_CALL_SAVE_ORDERS || (comm->size > 1 && !sw_comm_mpi(comm, &mpi));
+    bool apart = call == SW_CALL_SAVE_ORDERS || (comm->size > 1 && !sw_comm_layer(comm));
 
     if (o->dequantize && apart && (call == SW_CALL_SAVE || call == SW_CALL_SAVE_ORDERS))
         return sw_fail(st, SW_EUSAGE, NULL, NULL,

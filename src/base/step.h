@@ -35,7 +35,7 @@ void sw_step_joint(const char *doing, const char *what);
 /* Local. It waits for other ranks; it does so no longer. The latter returns what it is given, so
  * that the two stand around a call:
  *     sw_step_wait();
- *     err = sw_step_waited(MPI_Barrier(comm)); */
+ *     err = sw_step_waited(layer->bcast(comm, buf, n, root)); */
 void sw_step_wait(void);
 int sw_step_waited(int result);
 

@@ -9,33 +9,43 @@
 #include <unistd.h>
 
 #include "say.h"
-#include "shardweld_mpi.h"
 
 /* Who numbers processes, by which variables. */
 typedef struct launcher {
     const char *rank, *size, *name;
 } launcher;
 
-/* The launcher whose processes are ranks for the MPI that this program was built with; how to start
- * them; and the launchers whose processes are so many jobs of one for it. */
-#ifdef OPEN_MPI
-#define CURE                                                                                                 \
-    "start it with Open MPI's 'mpirun -n %ld shardweld ...' or 'srun --mpi=pmix -n %ld shardweld ...'"
-static const launcher ours = { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun" };
-static const launcher others[] = {
-    { "RANK", "WORLD_SIZE", "torchrun" },
-    { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMIx" },
-    { "PMI_RANK", "PMI_SIZE", "the mpirun of another MPI" },
+/* The launcher whose processes are ranks for an MPI; how to start them; and the launchers whose
+ * processes are so many jobs of one for it. */
+typedef struct family {
+    launcher ours, others[3];
+    const char *start, *pmi; /* how to start them: a command, and srun's --mpi= */
+} family;
+
+static const family open_mpi = {
+    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun" },
+    { { "RANK", "WORLD_SIZE", "torchrun" },
+      { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMIx" },
+      { "PMI_RANK", "PMI_SIZE", "the mpirun of another MPI" } },
+    "Open MPI's 'mpirun",
+    "pmix",
 };
-#else
-#define CURE "start it with MPICH's 'mpiexec -n %ld shardweld ...' or 'srun --mpi=pmi2 -n %ld shardweld ...'"
-static const launcher ours = { "PMI_RANK", "PMI_SIZE", "mpiexec" };
-static const launcher others[] = {
-    { "RANK", "WORLD_SIZE", "torchrun" },
-    { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI" },
-    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "the mpirun of another MPI" },
+static const family mpich = {
+    { "PMI_RANK", "PMI_SIZE", "mpiexec" },
+    { { "RANK", "WORLD_SIZE", "torchrun" },
+      { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI" },
+      { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "the mpirun of another MPI" } },
+    "MPICH's 'mpiexec",
+    "pmi2",
 };
-#endif
+
+static const family *mine(void)
+{
+    char name[16];
+
+    sw_mpi_version(name, sizeof name);
+    return strncmp(name, "Open MPI", strlen("Open MPI")) == 0 ? &open_mpi : &mpich;
+}
 
 /* PMIx gives a rank but no size; Slurm gives the size of its step. */
 static const char pmix_rank[] = "PMIX_RANK";
@@ -66,10 +76,12 @@ static sw_code refuse(const launcher *l, const char *vars, sw_status *st)
 {
     long n = number(l->size);
 
-    return sw_refuse(st, SW_EUSAGE, NULL,
-                     "this is one of %ld processes of %s (%s, %s), which are not ranks of one MPI job; " CURE
-                     "; to run one copy on purpose: 'env%s shardweld ...'",
-                     n, l->name, l->rank, l->size, n, n, vars);
+    return sw_refuse(
+        st, SW_EUSAGE, NULL,
+        "this is one of %ld processes of %s (%s, %s), which are not ranks of one MPI job; start it "
+        "with %s -n %ld shardweld ...' or 'srun --mpi=%s -n %ld shardweld ...'; to run one copy "
+        "on purpose: 'env%s shardweld ...'",
+        n, l->name, l->rank, l->size, mine()->start, n, mine()->pmi, n, vars);
 }
 
 /* Refuse with the name of the launcher that was seen first and all variables that have to go. */
@@ -78,8 +90,8 @@ static sw_code refuse_others(sw_status *st)
     const launcher *first = NULL;
     char vars[256] = "";
 
-    for (size_t i = 0; i < COUNT(others); i++) {
-        const launcher *l = &others[i];
+    for (size_t i = 0; i < COUNT(mine()->others); i++) {
+        const launcher *l = &mine()->others[i];
         size_t len = strlen(vars);
 
         if (!is_one_of_many(l))
@@ -92,7 +104,7 @@ static sw_code refuse_others(sw_status *st)
 
 sw_code sw_launch_look(sw_launch *out, sw_status *st)
 {
-    long rank = number(ours.rank);
+    long rank = number(mine()->ours.rank);
 
     if (rank < 0)
         rank = number(pmix_rank);
@@ -103,7 +115,7 @@ sw_code sw_launch_look(sw_launch *out, sw_status *st)
 
 sw_code sw_launch_confirm(int ranks, sw_status *st)
 {
-    const launcher *l = getenv(ours.size) ? &ours : &pmix_step;
+    const launcher *l = getenv(mine()->ours.size) ? &mine()->ours : &pmix_step;
     char vars[256];
 
     if (ranks > 1 || !is_one_of_many(l))

@@ -13,7 +13,6 @@
 #include "launch.h"
 #include "report.h"
 #include "say.h"
-#include "shardweld_mpi.h"
 
 /* ---- what the library calls, on rank 0 ------------------------------------------------------- */
 
@@ -244,15 +243,11 @@ int sw_run_alone(const sw_args *args, double begun, sw_status *st)
 /* The others cannot be told: say why, and end them all. Returns only where MPI has not begun. */
 static void give_up(const sw_comm *comm, sw_status *st)
 {
-    int begun = 0;
-
-    if (MPI_Initialized(&begun) != MPI_SUCCESS || !begun)
-        return;
     if (comm->size > 1)
         sw_status_sign(st, comm->rank);
     sw_say_error(st);
     fflush(stderr);
-    MPI_Abort(MPI_COMM_WORLD, sw_code_exit_status(st->code));
+    sw_comm_abort(sw_code_exit_status(st->code));
 }
 
 int sw_run_ranks(const sw_args *args, double begun, sw_status *st)

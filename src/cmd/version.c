@@ -4,7 +4,7 @@
 
 #include <ctype.h>
 
-#include "shardweld_mpi.h"
+#include "shardweld.h"
 
 /* Empty where neither the history nor the archive of the source tells it. */
 #ifndef SW_COMMIT
@@ -30,12 +30,9 @@ void sw_version_mpi(const char *told, char name[SW_VERSION_MPI])
 
 void sw_version_print(FILE *to)
 {
-    char told[MPI_MAX_LIBRARY_VERSION_STRING], mpi[SW_VERSION_MPI];
-    int n = 0;
+    char told[8192], mpi[SW_VERSION_MPI];
 
-    /* May be asked before MPI_Init. */
-    if (MPI_Get_library_version(told, &n) != MPI_SUCCESS)
-        told[0] = '\0';
+    sw_mpi_version(told, sizeof told);
     sw_version_mpi(told, mpi);
     fprintf(to, "shardweld " SW_VERSION "%s%s%s\n", SW_COMMIT[0] ? ", commit " SW_COMMIT : "",
             mpi[0] ? ", " : "", mpi);

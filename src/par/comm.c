@@ -10,7 +10,6 @@
 #include "base/memory.h"
 #include "base/num.h"
 #include "base/step.h"
-#include "shardweld_mpi.h"
 
 #define BCAST_PART (UINT64_C(1) << 30)
 #define TAG_STOP 77
@@ -44,31 +43,45 @@ sw_comm sw_comm_self(void)
 
 /* ---- MPI ------------------------------------------------------------------------------------- */
 
-typedef struct mpi_ctx {
-    MPI_Comm comm;
-    int rank, size;
+typedef struct ranks {
+    sw_layer_comm comm;
     /* this rank, and how many there are, where the groups were split from */
     int origin, originally;
     /* for a gather: nothing may fail between those who come and those who do not */
     int *counts, *places;
     bool begun; /* MPI was initialised for this one, and ends with it */
-} mpi_ctx;
+} ranks;
+
+const sw_layer *sw_layer_here(void)
+{
+    return &sw_layer_mpi;
+}
+
+/* What MPI reported last, for the message: a function of sw_comm tells only that it failed. */
+static int last_error;
+
+int sw_comm_waited(int err)
+{
+    if (err)
+        last_error = err;
+    return sw_step_waited(err);
+}
 
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
 {
-    const mpi_ctx *c = ctx;
+    const ranks *c = ctx;
 
     sw_step_wait();
-    return n > INT_MAX || sw_step_waited(MPI_Bcast(buf, (int)n, MPI_BYTE, root, c->comm)) != MPI_SUCCESS;
+    return n > INT_MAX || sw_comm_waited(sw_layer_here()->bcast(c->comm.handle, buf, (int)n, root));
 }
 
 /* The callers cut what they gather, so that a total above INT_MAX is a mistake of ours. */
 static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *counts)
 {
-    const mpi_ctx *c = ctx;
+    const ranks *c = ctx;
     uint64_t total = 0;
 
-    for (int r = 0; r < c->size; r++) {
+    for (int r = 0; r < c->comm.size; r++) {
         if (counts[r] > INT_MAX || total > INT_MAX)
             return 1;
         c->counts[r] = (int)counts[r];
@@ -78,148 +91,83 @@ static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *c
     if (total > INT_MAX)
         return 1;
     sw_step_wait();
-    return sw_step_waited(MPI_Allgatherv(mine, c->counts[c->rank], MPI_BYTE, all, c->counts, c->places,
-                                         MPI_BYTE, c->comm)) != MPI_SUCCESS;
+    return sw_comm_waited(
+        sw_layer_here()->allgather(c->comm.handle, mine, c->counts[c->comm.rank], all, c->counts, c->places));
 }
 
 static int mpi_barrier(void *ctx)
 {
-    const mpi_ctx *c = ctx;
+    const ranks *c = ctx;
+    int mine = 0, least;
 
     sw_step_wait();
-    return sw_step_waited(MPI_Barrier(c->comm)) != MPI_SUCCESS;
+    return sw_comm_waited(sw_layer_here()->least(c->comm.handle, &mine, &least, NULL));
 }
 
-/* What MPI reported last on a communicator of ours, for the message: a function of sw_comm tells
- * only that it failed. */
-static int last_error;
-
-static void note_error(MPI_Comm *comm, int *err, ...)
+sw_code sw_layer_adopt(const sw_layer_comm *comm, int err, const char *what, sw_comm *out, sw_status *st)
 {
-    (void)comm;
-    last_error = *err;
-}
-
-/* Errors are returned, and noted. */
-static int return_errors(MPI_Comm comm)
-{
-    MPI_Errhandler noting;
-    int err = MPI_Comm_create_errhandler(note_error, &noting);
-
-    if (err == MPI_SUCCESS)
-        err = MPI_Comm_set_errhandler(comm, noting);
-    return err == MPI_SUCCESS ? MPI_Errhandler_free(&noting) : err;
-}
-
-/* Take over comm (ours to free). */
-static sw_code mpi_wrap(MPI_Comm comm, sw_comm *out, sw_status *st)
-{
-    mpi_ctx *c = sw_calloc(1, sizeof *c, st);
-    int err;
-
-    if (!c)
-        return st->code;
-    c->comm = comm;
-    if ((err = return_errors(comm)) != MPI_SUCCESS ||
-        (err = MPI_Comm_rank(comm, &out->rank)) != MPI_SUCCESS ||
-        (err = MPI_Comm_size(comm, &out->size)) != MPI_SUCCESS) {
-        free(c);
-        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot use the communicator");
-    }
-    c->rank = out->rank;
-    c->size = out->size;
-    c->origin = c->rank;
-    c->originally = c->size;
-    c->counts = sw_calloc((uint64_t)c->size, sizeof *c->counts, st);
-    c->places = sw_calloc((uint64_t)c->size, sizeof *c->places, st);
-    if (st->code) {
-        free(c->counts);
-        free(c->places);
-        free(c);
-        return st->code;
-    }
-    out->ctx = c;
-    out->bcast = mpi_bcast;
-    out->allgather = mpi_allgather;
-    out->barrier = mpi_barrier;
-    return SW_OK;
-}
-
-sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st)
-{
-    MPI_Comm dup = MPI_COMM_NULL;
-    int err = MPI_Comm_dup(mpi, &dup);
+    sw_layer_comm mine = *comm;
+    ranks *c;
 
     *out = sw_comm_self();
-    if (err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot duplicate the communicator");
-    if (mpi_wrap(dup, out, st))
-        MPI_Comm_free(&dup);
-    return st->code;
-}
-
-/* SERIALIZED: a script may call from any of its threads, one at a time. */
-static sw_code mpi_begin(bool *begun, sw_status *st)
-{
-    int flag = 0, err, level;
-
-    *begun = false;
-    if ((err = MPI_Finalized(&flag)) != MPI_SUCCESS || flag)
-        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI has been finalized already");
-    if ((err = MPI_Initialized(&flag)) == MPI_SUCCESS && !flag) {
-        err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
-        *begun = err == MPI_SUCCESS;
+    if (err)
+        return sw_fail_mpi(st, SW_ECOMM, NULL, err, what);
+    c = sw_calloc(1, sizeof *c, st);
+    if (!c) {
+        sw_layer_here()->free(&mine);
+        return st->code;
     }
-    /* Datatypes, infos and files report there, from MPI 4 on to COMM_SELF. By a function of ours:
-     * Intel MPI, through the standard's ABI, takes MPI_ERRORS_RETURN without an error and aborts
-     * all the same. */
-    if (err == MPI_SUCCESS)
-        err = return_errors(MPI_COMM_WORLD);
-    if (err == MPI_SUCCESS)
-        err = return_errors(MPI_COMM_SELF);
-    if (err != MPI_SUCCESS)
-        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
-    return SW_OK;
+    *c = (ranks){ .comm = mine, .origin = mine.rank, .originally = mine.size };
+    *out = (sw_comm){ c, mine.rank, mine.size, mpi_bcast, mpi_allgather, mpi_barrier };
+    c->counts = sw_calloc((uint64_t)mine.size, sizeof *c->counts, st);
+    c->places = sw_calloc((uint64_t)mine.size, sizeof *c->places, st);
+    if (st->code)
+        sw_comm_mpi_release(out);
+    return st->code;
 }
 
 /* Open MPI's mpirun sets PMIX_RANK too, which another MPI cannot answer. */
 bool sw_comm_launched(void)
 {
-#ifdef OPEN_MPI
-    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
-#else
+    if (strcmp(sw_layer_here()->kind, "openmpi") == 0)
+        return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
     return getenv("PMI_SIZE") || getenv("PMI_FD") || getenv("PMI_PORT") ||
            (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
-#endif
 }
 
 sw_code sw_comm_world(sw_comm *out, sw_status *st)
 {
-    int initialized = 0;
+    const sw_layer *layer = sw_layer_here();
+    sw_layer_state state = layer->state();
+    sw_layer_comm comm = { 0 };
     bool begun;
+    int err;
 
     *out = sw_comm_self();
-    if (!sw_comm_launched() && MPI_Initialized(&initialized) == MPI_SUCCESS && !initialized)
+    if (!sw_comm_launched() && state == SW_MPI_UNBORN)
         return SW_OK;
-    if (mpi_begin(&begun, st))
-        return st->code;
-    if (!sw_comm_from_mpi(MPI_COMM_WORLD, out, st))
-        ((mpi_ctx *)out->ctx)->begun = begun;
+    if (state == SW_MPI_ENDED || state == SW_MPI_BROKEN)
+        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI has been finalized already");
+    err = layer->begin(&comm, &begun);
+    if (err && !begun)
+        return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
+    if (!sw_layer_adopt(&comm, err, "cannot duplicate the communicator", out, st))
+        ((ranks *)out->ctx)->begun = begun;
     else if (begun)
-        MPI_Finalize();
+        layer->end();
     return st->code;
 }
 
 void sw_comm_mpi_release(sw_comm *comm)
 {
-    if (comm->barrier == mpi_barrier) {
-        mpi_ctx *c = comm->ctx;
-        int ended = 0;
+    if (sw_comm_layer(comm)) {
+        const sw_layer *layer = sw_layer_here();
+        ranks *c = comm->ctx;
 
-        if (MPI_Finalized(&ended) == MPI_SUCCESS && !ended) {
-            MPI_Comm_free(&c->comm);
+        if (layer->state() == SW_MPI_BEGUN) {
+            layer->free(&c->comm);
             if (c->begun)
-                MPI_Finalize();
+                layer->end();
         }
         free(c->counts);
         free(c->places);
@@ -228,34 +176,43 @@ void sw_comm_mpi_release(sw_comm *comm)
     *comm = sw_comm_self();
 }
 
-bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi)
+void sw_comm_abort(int status)
 {
-    const mpi_ctx *c = comm->ctx;
+    if (sw_layer_here()->state() == SW_MPI_BEGUN)
+        sw_layer_here()->abort(status);
+}
 
-    if (comm->barrier != mpi_barrier)
-        return false;
-    *mpi = c->comm;
-    return true;
+void sw_mpi_version(char *text, size_t n)
+{
+    sw_layer_here()->name(text, n);
+}
+
+const sw_layer *sw_comm_layer(const sw_comm *comm)
+{
+    return comm->barrier == mpi_barrier ? sw_layer_here() : NULL;
+}
+
+sw_handle sw_comm_handle(const sw_comm *comm)
+{
+    const ranks *c = comm->ctx;
+
+    return c->comm.handle;
 }
 
 sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st)
 {
-    MPI_Comm mpi, part = MPI_COMM_NULL;
+    const sw_layer *layer = sw_comm_layer(comm);
+    const ranks *whole = comm->ctx;
+    sw_layer_comm part = { 0 };
     int err;
 
     *out = *comm;
-    if (!sw_comm_mpi(comm, &mpi))
+    if (!layer)
         return SW_OK;
-    *out = sw_comm_self();
     sw_step_wait();
-    err = sw_step_waited(MPI_Comm_split(mpi, color, comm->rank, &part));
-    if (err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot split the communicator");
-    if (mpi_wrap(part, out, st)) {
-        MPI_Comm_free(&part);
-    } else {
-        mpi_ctx *c = out->ctx;
-        const mpi_ctx *whole = comm->ctx;
+    err = sw_step_waited(layer->split(&whole->comm, color, &part));
+    if (!sw_layer_adopt(&part, err, "cannot split the communicator", out, st)) {
+        ranks *c = out->ctx;
 
         c->origin = whole->origin;
         c->originally = whole->originally;
@@ -265,15 +222,12 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
 
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what)
 {
-    char text[MPI_MAX_ERROR_STRING + 1] = "";
-    int n = 0;
+    char text[sizeof st->reason];
 
-    if (MPI_Error_string(err, text, &n) != MPI_SUCCESS)
-        n = 0;
-    text[n] = '\0';
-    for (char *line = text; (line = strchr(line, '\n')) != NULL;)
-        *line = ' ';
-    return sw_fail(st, code, file, NULL, "%s: %s", what, n ? text : "unknown MPI error");
+    if (err == SW_LAYER_NOMEM)
+        return sw_fail(st, SW_ENOMEM, file, NULL, "%s: out of memory", what);
+    sw_layer_here()->error_text(err, text, sizeof text);
+    return sw_fail(st, code, file, NULL, "%s: %s", what, text);
 }
 
 /* ---- for any communicator -------------------------------------------------------------------- */
@@ -282,39 +236,34 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
  * knows; a process alone has no number. */
 static void sign(const sw_comm *comm, sw_status *st)
 {
-    const mpi_ctx *c = comm->barrier == mpi_barrier ? comm->ctx : NULL;
+    const ranks *c = sw_comm_layer(comm) ? comm->ctx : NULL;
 
     if ((c ? c->originally : comm->size) > 1)
         sw_status_sign(st, c ? c->origin : comm->rank);
 }
 
 /* Worse than any other error: what a rank knows alone, it cannot tell. */
-static sw_code broken(const sw_comm *comm, sw_status *st)
+sw_code sw_comm_broken(const sw_comm *comm, sw_status *st)
 {
     if (st->code != SW_ECOMM)
         sw_status_clear(st);
-    if (comm->barrier == mpi_barrier && last_error != MPI_SUCCESS)
+    if (sw_comm_layer(comm) && last_error)
         sw_fail_mpi(st, SW_ECOMM, NULL, last_error, "communication between the ranks failed");
     sw_fail(st, SW_ECOMM, NULL, NULL, "communication between the ranks failed");
     sign(comm, st);
     return st->code;
 }
 
-sw_code sw_comm_broken(const sw_comm *comm, sw_status *st)
-{
-    return broken(comm, st);
-}
-
 /* The lowest rank with a code that is not SW_OK; size = none; -1 = the group is broken. */
 static int first_failed(const sw_comm *comm, sw_code code)
 {
     int mine = code ? comm->rank : comm->size, first = comm->size;
-    MPI_Comm mpi;
+    const sw_layer *layer = sw_comm_layer(comm);
     int *all;
 
-    if (sw_comm_mpi(comm, &mpi)) {
+    if (layer) {
         sw_step_wait();
-        if (sw_step_waited(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, mpi)) != MPI_SUCCESS)
+        if (sw_comm_waited(layer->least(sw_comm_handle(comm), &mine, &first, NULL)))
             first = -1;
     } else {
         sw_status st = SW_STATUS_INIT;
@@ -335,9 +284,9 @@ sw_code sw_agree(const sw_comm *comm, sw_status *st)
 
     sign(comm, st);
     if (st->code == SW_ECOMM || (first = first_failed(comm, st->code)) < 0)
-        return broken(comm, st);
+        return sw_comm_broken(comm, st);
     if (first < comm->size && comm->bcast(comm->ctx, st, sizeof *st, first))
-        return broken(comm, st);
+        return sw_comm_broken(comm, st);
     return st->code;
 }
 
@@ -345,7 +294,7 @@ sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_s
 {
     for (uint64_t at = 0; at < n; at += BCAST_PART)
         if (comm->bcast(comm->ctx, (char *)buf + at, (size_t)sw_min(n - at, BCAST_PART), root))
-            return broken(comm, st);
+            return sw_comm_broken(comm, st);
     return SW_OK;
 }
 
@@ -367,48 +316,74 @@ sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *s
 
 sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st)
 {
+    const sw_layer *layer = sw_comm_layer(comm);
     size_t *counts;
-    MPI_Comm mpi;
 
-    if (sw_comm_mpi(comm, &mpi)) {
+    if (layer) {
         sw_step_wait();
-        if (n > INT_MAX ||
-            sw_step_waited(MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, mpi)) != MPI_SUCCESS)
-            broken(comm, st);
+        if (n > INT_MAX || sw_comm_waited(layer->allgather_equal(sw_comm_handle(comm), mine, (int)n, all)))
+            sw_comm_broken(comm, st);
         return st->code;
     }
     /* Without these few bytes no message can be sent, so the others cannot be told. */
     counts = calloc((size_t)comm->size, sizeof *counts);
     if (!counts)
-        return broken(comm, st);
+        return sw_comm_broken(comm, st);
     for (int r = 0; r < comm->size; r++)
         counts[r] = (size_t)n;
     if (comm->allgather(comm->ctx, mine, all, counts))
-        broken(comm, st);
+        sw_comm_broken(comm, st);
     free(counts);
     return st->code;
 }
 
+/* What a rank brings to a step that all take together: how it fares, and a number. */
+typedef struct vote {
+    uint64_t number;
+    int64_t code;
+} vote;
+
+/* Collective. Every rank's vote; the lowest failing rank's status becomes everybody's. Without
+ * these few bytes no message can be sent, so the others cannot be told. NULL = the group is
+ * broken. */
+static vote *vote_together(const sw_comm *comm, uint64_t number, sw_status *st)
+{
+    vote mine = { number, st->code }, *all = NULL;
+    int first = 0;
+
+    sign(comm, st);
+    if (st->code != SW_ECOMM)
+        all = calloc((size_t)comm->size, sizeof *all);
+    if (!all || sw_comm_allgather(comm, &mine, sizeof mine, all, st) == SW_ECOMM) {
+        sw_comm_broken(comm, st);
+        free(all);
+        return NULL;
+    }
+    while (first < comm->size && !all[first].code)
+        first++;
+    if (first < comm->size)
+        sw_comm_bcast(comm, st, sizeof *st, first, st);
+    return all;
+}
+
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st)
 {
-    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+    vote *all = vote_together(comm, mine, st);
 
     *other = 0;
-    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &mine, sizeof mine, all, st))
-        for (int r = comm->size - 1; r > 0; r--)
-            *other = all[r] != all[0] ? r : *other;
+    for (int r = comm->size - 1; all && r > 0; r--)
+        *other = all[r].number != all[0].number ? r : *other;
     free(all);
     return st->code;
 }
 
 sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st)
 {
-    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+    vote *all = vote_together(comm, mine, st);
 
     *most = 0;
-    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, &mine, sizeof mine, all, st))
-        for (int r = 0; r < comm->size; r++)
-            *most = sw_max(*most, all[r]);
+    for (int r = 0; all && r < comm->size; r++)
+        *most = sw_max(*most, all[r].number);
     free(all);
     return st->code;
 }
@@ -442,7 +417,7 @@ static sw_code gather_part(const sw_comm *comm, const sw_buf *mine, char *all, c
         counts[r] = hi > lo ? (size_t)(hi - lo) : 0;
     }
     if (comm->allgather(comm->ctx, mine->data ? mine->data + skip : NULL, all + from, counts))
-        return broken(comm, st);
+        return sw_comm_broken(comm, st);
     return SW_OK;
 }
 
@@ -480,30 +455,29 @@ void sw_watch_init(sw_watch *w, const sw_comm *comm)
 
 void sw_watch_begin(sw_watch *w, sw_status *st)
 {
+    const sw_layer *layer = sw_comm_layer(w->comm);
     unsigned i = w->begun++ % SW_WATCH_LAG;
-    MPI_Comm mpi;
 
     w->mine[i] = w->first[i] = st->code ? w->comm->rank : w->comm->size;
-    w->requests[i] = MPI_REQUEST_NULL;
-    if (w->comm->size > 1 && sw_comm_mpi(w->comm, &mpi) &&
-        MPI_Iallreduce(&w->mine[i], &w->first[i], 1, MPI_INT, MPI_MIN, mpi, &w->requests[i]) != MPI_SUCCESS)
-        broken(w->comm, st);
+    w->requests[i] = 0;
+    if (w->comm->size > 1 && layer &&
+        layer->least(sw_comm_handle(w->comm), &w->mine[i], &w->first[i], &w->requests[i]))
+        sw_comm_broken(w->comm, st);
 }
 
 /* A rank that spins takes the processor from the one that it waits for. */
-static int wait_idle(MPI_Request *request)
+static int wait_idle(sw_handle *request)
 {
     const struct timespec moment = { 0, 50000 };
-    /* without MPI there is nothing to wait for */
-    int done = *request == MPI_REQUEST_NULL, err = MPI_SUCCESS;
+    int done = *request == 0, err = 0; /* without MPI there is nothing to wait for */
 
     sw_step_wait();
-    for (int i = 0; !done && err == MPI_SUCCESS; i++) {
-        err = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+    for (int i = 0; !done && !err; i++) {
+        err = sw_layer_here()->finish(request, &done);
         if (!done && i > 100)
             nanosleep(&moment, NULL);
     }
-    return sw_step_waited(err);
+    return sw_comm_waited(err);
 }
 
 bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
@@ -514,8 +488,8 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
     while (w->begun - w->ended > keep) {
         unsigned i = w->ended++ % SW_WATCH_LAG;
 
-        if (wait_idle(&w->requests[i]) != MPI_SUCCESS)
-            broken(w->comm, st);
+        if (wait_idle(&w->requests[i]))
+            sw_comm_broken(w->comm, st);
         w->failed = w->failed || w->first[i] < w->comm->size;
     }
     return w->failed;
@@ -545,27 +519,25 @@ void sw_stopper_release(sw_stopper *s)
 
 bool sw_stopper_heard(sw_stopper *s)
 {
-    MPI_Comm mpi;
-    int flag = 0;
+    const sw_layer *layer = sw_comm_layer(s->world);
+    int come = 0;
 
-    if (s->heard || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
-        return s->heard;
-    if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_STOP, mpi, &flag, MPI_STATUS_IGNORE) != MPI_SUCCESS || flag)
-        s->heard = true;
+    if (!s->heard && s->nleaders > 1 && layer)
+        s->heard = layer->probe(sw_comm_handle(s->world), TAG_STOP, &come) || come;
     return s->heard;
 }
 
 void sw_stopper_tell(sw_stopper *s, sw_status *st)
 {
-    MPI_Comm mpi;
+    const sw_layer *layer = sw_comm_layer(s->world);
 
-    if (s->nsent || s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+    if (s->nsent || s->nleaders < 2 || !layer)
         return;
     for (int i = 0; i < s->nleaders; i++) {
         if (leader_at(s, i) == s->world->rank)
             continue;
-        if (MPI_Isend(NULL, 0, MPI_BYTE, leader_at(s, i), TAG_STOP, mpi, &s->sent[s->nsent]) != MPI_SUCCESS)
-            broken(s->world, st);
+        if (layer->send(sw_comm_handle(s->world), NULL, 0, leader_at(s, i), TAG_STOP, &s->sent[s->nsent]))
+            sw_comm_broken(s->world, st);
         else
             s->nsent++;
     }
@@ -573,25 +545,23 @@ void sw_stopper_tell(sw_stopper *s, sw_status *st)
 
 void sw_stopper_finish(sw_stopper *s, sw_status *st)
 {
+    const sw_layer *layer = sw_comm_layer(s->world);
+    int told = s->nsent > 0, got, err = 0;
     bool leader = false;
-    int told = s->nsent > 0;
-    MPI_Comm mpi;
 
-    if (s->nleaders < 2 || !sw_comm_mpi(s->world, &mpi))
+    if (s->nleaders < 2 || !layer)
         return;
     for (int i = 0; i < s->nleaders; i++)
         leader = leader || leader_at(s, i) == s->world->rank;
     if (sw_comm_allgather(s->world, &told, sizeof told, s->told, st) == SW_ECOMM)
         return;
     sw_step_wait();
-    for (int r = 0; leader && r < s->world->size; r++)
-        if (s->told[r] && r != s->world->rank &&
-            MPI_Recv(NULL, 0, MPI_BYTE, r, TAG_STOP, mpi, MPI_STATUS_IGNORE) != MPI_SUCCESS)
-            broken(s->world, st);
-    /* One by one: MPICH's word for no statuses is an address that compilers warn of. */
-    for (int i = 0; i < s->nsent; i++)
-        if (MPI_Wait(&s->sent[i], MPI_STATUS_IGNORE) != MPI_SUCCESS)
-            broken(s->world, st);
-    sw_step_waited(0);
+    for (int r = 0; leader && r < s->world->size && !err; r++)
+        if (s->told[r] && r != s->world->rank)
+            err = layer->receive(sw_comm_handle(s->world), NULL, 0, r, TAG_STOP, &got);
+    for (int i = 0; i < s->nsent && !err; i++)
+        err = layer->finish(&s->sent[i], NULL);
+    if (sw_comm_waited(err))
+        sw_comm_broken(s->world, st);
     s->nsent = 0;
 }

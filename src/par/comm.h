@@ -5,9 +5,8 @@
 #ifndef SW_PAR_COMM_H
 #define SW_PAR_COMM_H
 
-#include <mpi.h>
-
 #include "base/buf.h"
+#include "par/layer.h"
 
 /* Local. A call of MPI has failed on this communicator: SW_ECOMM with what MPI says of it, whatever
  * st held. */
@@ -32,8 +31,8 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
 #define SW_GATHER_PART (UINT64_C(256) << 20)
 sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
 
-/* Collective. Do all ranks have the same number? *other: the first rank whose number is not rank
- * 0's; 0 = all have. All ranks return the same. */
+/* Collective. Have all ranks the same number? *other: the first rank whose number is not rank 0's;
+ * 0 = all have. An error that st holds is agreed upon with it. All ranks return the same. */
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
 
 /* Collective. The largest of all ranks' numbers. All ranks return the same. */
@@ -43,14 +42,20 @@ sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_stat
  * the largest resident set of any. Of no consequence when it fails: then both stay as they are. */
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);
 
-/* Local. The MPI communicator behind it; false when it has none. */
-bool sw_comm_mpi(const sw_comm *comm, MPI_Comm *mpi);
+/* Local. What speaks MPI for it, NULL when it has none; / and then by this handle. */
+const sw_layer *sw_comm_layer(const sw_comm *comm);
+sw_handle sw_comm_handle(const sw_comm *comm);
+
+/* Local. To stand behind a call of the layer in which other ranks are waited for, as
+ * sw_step_waited() does; keeps an error for sw_comm_broken(). */
+int sw_comm_waited(int err);
 
 /* Collective. Ranks with equal color form a group, in rank order; free with sw_comm_mpi_release().
  * Without MPI the group is the same communicator: right for one process only. */
 sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st);
 
-/* Local. Turn a return code of MPI into a status: code SW_EIO for files, SW_ECOMM for messages. */
+/* Local. Turn what a function of the layer has returned into a status: code SW_EIO for files,
+ * SW_ECOMM for messages. */
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what);
 
 /* ---- agreeing behind the work -------------------------------------------------------------------
@@ -60,7 +65,7 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
 
 typedef struct sw_watch {
     const sw_comm *comm;
-    MPI_Request requests[SW_WATCH_LAG];
+    sw_handle requests[SW_WATCH_LAG];
     int mine[SW_WATCH_LAG], first[SW_WATCH_LAG]; /* lowest failing rank; size = none */
     unsigned begun, ended;
     bool failed; /* some rank failed in a round that has been waited for */
@@ -85,7 +90,7 @@ typedef struct sw_stopper {
     const sw_comm *world;
     const int *leaders; /* first ranks of all groups, ascending; NULL = every rank is a group */
     int nleaders;
-    MPI_Request *sent; /* one for each word that was sent */
+    sw_handle *sent; /* one for each word that was sent */
     int nsent;
     int *told; /* room: who has told, one a rank */
     bool heard;

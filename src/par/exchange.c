@@ -14,24 +14,23 @@
 /* More runs than this in one part would cost more memory for their description than they hold. */
 #define STRIPS_MAX 16384
 
-/* What this rank will receive from one other: places in its band. */
+/* What this rank will receive from one other: boxes of its band. */
 typedef struct inbox {
-    int *lengths;
-    MPI_Aint *places;
-    MPI_Datatype *types;
-    size_t n, cap_lengths, cap_places, cap_types;
+    sw_layer_box *boxes;
+    int *dims;
+    size_t n, ndims, cap_boxes, cap_dims;
 } inbox;
 
 struct sw_exchange {
     const sw_comm *comm;
-    MPI_Comm mpi;
+    const sw_layer *layer;
+    sw_handle handle; /* of the layer's exchange */
     const sw_filler *filler;
     const sw_schedule *sched;
     char *send;
     uint64_t send_size;
     inbox *inboxes; /* one a rank */
-    int *send_counts, *send_at, *recv_counts, *recv_at;
-    MPI_Datatype *send_types, *recv_types;
+    int *send_counts, *send_at;
 };
 
 sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const sw_schedule *sched,
@@ -46,23 +45,18 @@ sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const
     x->filler = filler;
     x->sched = sched;
     x->send_size = send_size;
-    if (!sw_comm_mpi(comm, &x->mpi))
+    x->layer = sw_comm_layer(comm);
+    if (!x->layer)
         sw_fail(st, SW_EUSAGE, NULL, NULL, "ranks can exchange only over MPI");
+    else if (x->layer->exchange_new(sw_comm_handle(comm), comm->size, &x->handle))
+        sw_fail_nomem(st, n);
     x->send = sw_calloc(send_size, 1, st);
     x->inboxes = sw_calloc(n, sizeof *x->inboxes, st);
     x->send_counts = sw_calloc(n, sizeof *x->send_counts, st);
     x->send_at = sw_calloc(n, sizeof *x->send_at, st);
-    x->recv_counts = sw_calloc(n, sizeof *x->recv_counts, st);
-    x->recv_at = sw_calloc(n, sizeof *x->recv_at, st);
-    x->send_types = sw_calloc(n, sizeof *x->send_types, st);
-    x->recv_types = sw_calloc(n, sizeof *x->recv_types, st);
     if (st->code) {
         sw_exchange_free(x);
         return NULL;
-    }
-    for (uint64_t r = 0; r < n; r++) {
-        x->send_types[r] = MPI_BYTE;
-        x->recv_types[r] = MPI_DATATYPE_NULL;
     }
     return x;
 }
@@ -72,18 +66,15 @@ void sw_exchange_free(sw_exchange *x)
     if (!x)
         return;
     for (int r = 0; x->inboxes && r < x->comm->size; r++) {
-        free(x->inboxes[r].lengths);
-        free(x->inboxes[r].places);
-        free(x->inboxes[r].types);
+        free(x->inboxes[r].boxes);
+        free(x->inboxes[r].dims);
     }
+    if (x->layer)
+        x->layer->exchange_free(x->handle);
     free(x->inboxes);
     free(x->send);
     free(x->send_counts);
     free(x->send_at);
-    free(x->recv_counts);
-    free(x->recv_at);
-    free(x->send_types);
-    free(x->recv_types);
     free(x);
 }
 
@@ -182,14 +173,13 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
     return v.bytes <= x->send_size;
 }
 
-/* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when MPI fails.
- * What fits in larger parts need not fit in smaller ones, because a conversion that is cut needs
- * more, so all ranks look again at what they agreed upon. Parts of a few elements, or of STRIPS_MAX
- * bytes, always fit, so that this ends. */
-static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
+/* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when a rank has
+ * failed, and all know. What fits in larger parts need not fit in smaller ones, because a
+ * conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a
+ * few elements, or of STRIPS_MAX bytes, always fit, so that this ends. */
+static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round, sw_status *st)
 {
-    uint64_t k = 1, most = 0, tried = 1;
-    int err;
+    uint64_t k = 1, tried = 1;
 
     for (;;) {
         for (uint64_t i = 0; i < k;) {
@@ -201,13 +191,11 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round)
                 i = 0;
             }
         }
-        sw_step_wait();
-        err = sw_step_waited(MPI_Allreduce(&k, &most, 1, MPI_UINT64_T, MPI_MAX, x->mpi));
-        if (err != MPI_SUCCESS)
+        if (sw_comm_most(x->comm, k, &k, st))
             return 0;
-        if (tried == most)
-            return most;
-        tried = k = most;
+        if (tried == k)
+            return k;
+        tried = k;
     }
 }
 
@@ -244,34 +232,30 @@ static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t
 /* The rows of a run as a subarray of bytes: the innermost dimension is the distance of rows, of
  * which a row is taken. All numbers are at most a band, and each distance is a multiple of the next
  * inner one. */
-static int rows_type(const sw_run *s, MPI_Datatype *type)
+static void add_dims(inbox *in, const sw_run *s)
 {
-    int sizes[SW_MAX_DIMS + 1], subsizes[SW_MAX_DIMS + 1], starts[SW_MAX_DIMS + 1] = { 0 };
     unsigned n = s->nloops;
+    int *sizes = in->dims + in->ndims, *taken = sizes + n + 1;
 
     for (unsigned d = 0; d < n; d++) {
-        subsizes[d] = (int)s->loops[d].count;
-        sizes[d] = d == 0 ? subsizes[0] : (int)(s->loops[d - 1].to / s->loops[d].to);
+        taken[d] = (int)s->loops[d].count;
+        sizes[d] = d == 0 ? taken[0] : (int)(s->loops[d - 1].to / s->loops[d].to);
     }
     sizes[n] = (int)s->loops[n - 1].to;
-    subsizes[n] = (int)s->row;
-    return MPI_Type_create_subarray((int)n + 1, sizes, subsizes, starts, MPI_ORDER_C, MPI_BYTE, type);
+    taken[n] = (int)s->row;
+    in->ndims += 2 * ((size_t)n + 1);
 }
 
 static sw_code add_to_inbox(inbox *in, const sw_run *s, uint64_t at, sw_status *st)
 {
-    MPI_Datatype type = MPI_BYTE;
-    int err;
+    size_t ndims = s->nloops ? (size_t)s->nloops + 1 : 0;
 
-    if (sw_grow(&in->lengths, &in->cap_lengths, in->n + 1, sizeof *in->lengths, st) ||
-        sw_grow(&in->places, &in->cap_places, in->n + 1, sizeof *in->places, st) ||
-        sw_grow(&in->types, &in->cap_types, in->n + 1, sizeof *in->types, st))
+    if (sw_grow(&in->boxes, &in->cap_boxes, in->n + 1, sizeof *in->boxes, st) ||
+        sw_grow(&in->dims, &in->cap_dims, in->ndims + 2 * ndims, sizeof *in->dims, st))
         return st->code;
-    if (s->nloops > 0 && (err = rows_type(s, &type)) != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_EINTERNAL, NULL, err, "cannot make a datatype");
-    in->lengths[in->n] = s->nloops ? 1 : (int)s->n;
-    in->places[in->n] = (MPI_Aint)at + (MPI_Aint)s->to;
-    in->types[in->n++] = type;
+    in->boxes[in->n++] = (sw_layer_box){ (int64_t)at + s->to, (int)s->n, (int)ndims };
+    if (ndims)
+        add_dims(in, s);
     return SW_OK;
 }
 
@@ -285,39 +269,17 @@ static bool receive_run(void *ctx, const sw_run *s)
     return add_to_inbox(&v->x->inboxes[owner], s, v->base, v->st) == SW_OK;
 }
 
-/* Make a datatype of all that comes from each rank. */
-static sw_code make_types(sw_exchange *x, sw_status *st)
+/* Tell the layer what comes from each rank. */
+static sw_code expect_all(sw_exchange *x, sw_status *st)
 {
     for (int r = 0; r < x->comm->size && !st->code; r++) {
-        inbox *in = &x->inboxes[r];
-        int err;
+        const inbox *in = &x->inboxes[r];
+        int err = x->layer->exchange_expect(x->handle, r, in->boxes, in->n, in->dims);
 
-        x->recv_counts[r] = in->n > 0;
-        x->recv_types[r] = MPI_BYTE;
-        if (in->n == 0)
-            continue;
-        err = MPI_Type_create_struct((int)in->n, in->lengths, in->places, in->types, &x->recv_types[r]);
-        if (err == MPI_SUCCESS)
-            err = MPI_Type_commit(&x->recv_types[r]);
-        if (err != MPI_SUCCESS)
+        if (err)
             sw_fail_mpi(st, SW_EINTERNAL, NULL, err, "cannot make a datatype");
     }
     return st->code;
-}
-
-static void free_types(sw_exchange *x)
-{
-    for (int r = 0; r < x->comm->size; r++) {
-        inbox *in = &x->inboxes[r];
-
-        for (size_t i = 0; i < in->n; i++)
-            if (in->types[i] != MPI_BYTE)
-                MPI_Type_free(&in->types[i]);
-        in->n = 0;
-        if (x->recv_types[r] != MPI_BYTE && x->recv_types[r] != MPI_DATATYPE_NULL)
-            MPI_Type_free(&x->recv_types[r]);
-        x->recv_types[r] = MPI_DATATYPE_NULL;
-    }
 }
 
 /* ---- a part ---------------------------------------------------------------------------------- */
@@ -346,20 +308,20 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     };
     int err;
 
+    for (int r = 0; r < x->comm->size; r++)
+        x->inboxes[r].n = x->inboxes[r].ndims = 0;
     read_for_others(x, f, round, i, k, st);
     if (!st->code)
         visit_region(&v, f, mine);
     if (!st->code)
-        make_types(x, st);
+        expect_all(x, st);
     /* Only what all ranks have prepared can be exchanged. */
     if (sw_agree(x->comm, st) == SW_OK) {
         sw_step_wait();
-        err = sw_step_waited(MPI_Alltoallw(x->send, x->send_counts, x->send_at, x->send_types, band,
-                                           x->recv_counts, x->recv_at, x->recv_types, x->mpi));
-        if (err != MPI_SUCCESS)
+        err = sw_step_waited(x->layer->exchange_go(x->handle, x->send, x->send_counts, x->send_at, band));
+        if (err)
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
     }
-    free_types(x);
     v.input = input;
     if (!st->code)
         sw_part_rows_each(filler->o, filler->l, f, mine.begin, mine.end, convert_part, &v);
@@ -368,12 +330,8 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
 
 sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st)
 {
-    uint64_t k = count_parts(x, f, round);
+    uint64_t k = count_parts(x, f, round, st);
 
-    if (k == 0)
-        return sw_comm_broken(x->comm, st);
-    if (sw_agree(x->comm, st))
-        return st->code;
     for (uint64_t i = 0; i < k && !exchange_part(x, f, round, i, k, band, st); i++)
         ;
     return st->code;

@@ -59,30 +59,32 @@ static sw_code open_file(sw_out *o, const sw_below *dir, sw_status *st)
 /* The same answer on all ranks of the group: does the open file show a setting that aggregates? */
 static bool still_aggregates(const sw_out *o, sw_transport *how, sw_status *st)
 {
-    MPI_Info info = MPI_INFO_NULL;
-
     how->mpi = true;
-    if (MPI_File_get_info(o->fh, &info) == MPI_SUCCESS && info != MPI_INFO_NULL) {
-        sw_transport_look(how, info);
-        MPI_Info_free(&info);
-    }
+    sw_transport_look(how, o->file);
     return !sw_comm_bcast(o->group, how->aggregates, sizeof how->aggregates, 0, st) && how->aggregates[0];
+}
+
+static sw_code close_mpi(sw_out *o, sw_status *st)
+{
+    int err = sw_layer_here()->file_close(&o->file);
+
+    if (SW_FAULT("mpi_close"))
+        err = SW_LAYER_FAULT;
+    return err ? sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close") : st->code;
 }
 
 /* Open MPI 5 forgets at the opening what it was given and takes it later. A file that aggregates
  * even then is left to POSIX. */
-static sw_code keep_from_aggregating(sw_out *o, sw_transport *how, MPI_Info info, sw_status *st)
+static sw_code keep_from_aggregating(sw_out *o, sw_transport *how, sw_status *st)
 {
-    int err;
+    const char *const *const hints[] = { sw_transport_ours, how->hints, NULL };
 
     if (!still_aggregates(o, how, st))
         return st->code;
-    err = MPI_File_set_info(o->fh, info);
-    if (err == MPI_SUCCESS && !still_aggregates(o, how, st))
+    if (!sw_layer_here()->file_set_hints(o->file, hints) && !still_aggregates(o, how, st))
         return st->code;
-    how->mpi = o->mpi = false;
-    err = MPI_File_close(&o->fh);
-    return err == MPI_SUCCESS ? st->code : sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close");
+    how->mpi = false;
+    return close_mpi(o, st);
 }
 
 /* Does the path lead to the file that is open? */
@@ -112,9 +114,9 @@ static char *path_for_mpi(const sw_out *o, const sw_below *dir, int parent, cons
 }
 
 /* All ranks have opened the file by POSIX, so that this will not fail on one of them alone. */
-static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const sw_below *dir, sw_transport *how, sw_status *st)
+static sw_code open_mpi(sw_out *o, const sw_below *dir, sw_transport *how, sw_status *st)
 {
-    MPI_Info info = MPI_INFO_NULL;
+    const char *const *const hints[] = { sw_transport_ours, how->hints, NULL };
     const char *last;
     int parent = sw_below_parent(dir, o->show, &last), err;
     char *path = NULL;
@@ -125,36 +127,28 @@ static sw_code open_mpi(sw_out *o, MPI_Comm mpi, const sw_below *dir, sw_transpo
         path = path_for_mpi(o, dir, parent, last, st);
     if (path && !leads_to(path, o->fd))
         sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
-    sw_transport_hints(how, &info, st);
     if (!sw_agree(o->group, st)) {
         sw_step_joint("opening", o->show);
-        err = MPI_File_open(mpi, path, MPI_MODE_WRONLY, info, &o->fh);
-        o->mpi = err == MPI_SUCCESS;
+        err = sw_layer_here()->file_open(sw_comm_handle(o->group), path, hints, &o->file);
         if (SW_FAULT("mpi_open"))
-            err = MPI_ERR_IO;
-        if (err != MPI_SUCCESS)
+            err = SW_LAYER_FAULT;
+        if (err)
             sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot open");
         else if (!leads_to(path, o->fd))
             sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
         if (!sw_agree(o->group, st))
-            keep_from_aggregating(o, how, info, st);
+            keep_from_aggregating(o, how, st);
     }
     free(path);
     if (parent >= 0)
         close(parent);
-    if (info != MPI_INFO_NULL)
-        MPI_Info_free(&info);
     return st->code;
 }
 
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st)
 {
-    MPI_Comm mpi;
-
-    *o = (sw_out){
-        .group = group, .show = name, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL
-    };
+    *o = (sw_out){ .group = group, .show = name, .size = size, .durable = durable, .fd = -1 };
     if (group->rank == 0 && !st->code)
         create_file(o, dir, st);
     if (sw_agree(group, st))
@@ -165,8 +159,8 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const 
         goto failed;
     /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written
      * by POSIX. */
-    if (sw_comm_mpi(group, &mpi) && !how->aggregates[0] && !strchr(name, ':')) {
-        open_mpi(o, mpi, dir, how, st);
+    if (sw_comm_layer(group) && !how->aggregates[0] && !strchr(name, ':')) {
+        open_mpi(o, dir, how, st);
         if (sw_agree(group, st))
             goto failed;
     }
@@ -187,7 +181,7 @@ sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size
 sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
                           sw_status *st)
 {
-    *o = (sw_out){ .show = name, .size = size, .durable = durable, .fd = -1, .fh = MPI_FILE_NULL };
+    *o = (sw_out){ .show = name, .size = size, .durable = durable, .fd = -1 };
     return open_file(o, dir, st);
 }
 
@@ -195,38 +189,30 @@ sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint
 
 /* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells
  * why. */
-static sw_code explain(const sw_out *o, sw_region band, const char *data, int err, int count, sw_status *st)
+static sw_code explain(const sw_out *o, sw_region band, const char *data, int err, int64_t count,
+                       sw_status *st)
 {
     if (sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st))
         return st->code;
-    if (err != MPI_SUCCESS)
+    if (err)
         return sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot write");
     return sw_fail(st, SW_EIO, o->show, NULL,
-                   "MPI-IO wrote %d of %" PRIu64 " bytes at %" PRIu64 " without an error", count,
+                   "MPI-IO wrote %" PRId64 " of %" PRIu64 " bytes at %" PRIu64 " without an error", count,
                    band.end - band.begin, band.begin);
 }
 
-/* No view is set: positions are the file's, each rank's bytes are contiguous, and some ROMIOs abort
- * at datatypes that they do not know. */
 static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     int n = (int)(band.end - band.begin), err;
-    MPI_Count count = 0;
-    MPI_Status status;
+    int64_t count = 0;
 
-    memset(&status, 0, sizeof status);
     sw_step("writing", o->show);
-    err = MPI_File_write_at_all(o->fh, (MPI_Offset)band.begin, data, n, MPI_BYTE, &status);
+    err = sw_layer_here()->file_write(o->file, (int64_t)band.begin, data, n, &count);
     if (SW_FAULT("mpi_write"))
-        err = MPI_ERR_IO;
-    if (err == MPI_SUCCESS && n > 0) {
-        err = MPI_Get_elements_x(&status, MPI_BYTE, &count);
-        if (SW_FAULT("mpi_count"))
-            count = 0;
-    }
-    if (err != MPI_SUCCESS || count != n)
-        return explain(o, band, data, err, (int)count, st);
-    return SW_OK;
+        err = SW_LAYER_FAULT;
+    if (!err && n > 0 && SW_FAULT("mpi_count"))
+        count = 0;
+    return err || count != n ? explain(o, band, data, err, count, st) : SW_OK;
 }
 
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st)
@@ -234,7 +220,7 @@ sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status 
     if (st->code)
         band.end = band.begin;
     assert(band.end - band.begin <= INT_MAX);
-    if (o->mpi)
+    if (o->file)
         write_mpi(o, band, data, st);
     else if (band.end > band.begin)
         sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
@@ -249,13 +235,13 @@ sw_code sw_out_sync(sw_out *o, sw_status *st)
 {
     int err;
 
-    if (!o->mpi)
+    if (!o->file)
         return sw_fd_sync(o->fd, o->show, st);
     sw_step_joint("syncing", o->show);
-    err = MPI_File_sync(o->fh);
+    err = sw_layer_here()->file_sync(o->file);
     if (SW_FAULT("mpi_sync"))
-        err = MPI_ERR_IO;
-    if (err == MPI_SUCCESS)
+        err = SW_LAYER_FAULT;
+    if (!err)
         return SW_OK;
     /* Again by POSIX, for the reason; an error that the kernel has told already is not told
      * twice. */
@@ -265,17 +251,10 @@ sw_code sw_out_sync(sw_out *o, sw_status *st)
 
 sw_code sw_out_close(sw_out *o, sw_status *st)
 {
-    int err = MPI_SUCCESS;
-
-    if (o->mpi) {
+    if (o->file) {
         sw_step_joint("closing", o->show);
-        err = MPI_File_close(&o->fh);
-        if (SW_FAULT("mpi_close"))
-            err = MPI_ERR_IO;
+        close_mpi(o, st);
     }
-    o->mpi = false;
-    if (err != MPI_SUCCESS)
-        sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close");
     sw_fd_close(o->fd, o->show, st);
     o->fd = -1;
     return st->code;

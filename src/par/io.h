@@ -1,4 +1,4 @@
-/* An output file that a group of ranks writes at once: the only place that calls MPI_File_*.
+/* An output file that a group of ranks writes at once: the only place that writes by MPI-IO.
  *
  * What is written is contiguous and in rank order, so that no aggregators are needed. Each rank
  * also holds a POSIX descriptor: with it the file is opened in a way that cannot hang, and it tells
@@ -18,8 +18,7 @@ typedef struct sw_out {
     uint64_t size;    /* of the whole file, bytes */
     bool durable;     /* sw_out_sync() will be called */
     int fd;
-    bool mpi;
-    MPI_File fh;
+    sw_handle file; /* by MPI-IO; 0 = it is written by POSIX */
 } sw_out;
 
 /* Collective over group. Create the file (its first rank does), reserve its space, open it on every

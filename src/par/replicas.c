@@ -13,10 +13,10 @@
 typedef struct replica_reader {
     sw_replicas *k;
     sw_source source;
-    MPI_Comm mpi;
-    char *is, *want;    /* a chunk of each */
-    sw_stopper stopper; /* by band: another rank has failed, and what is left is not read */
-    bool stopped;       /* by owner: a rank that sends here has */
+    const sw_layer *layer; /* by owner */
+    char *is, *want;       /* a chunk of each */
+    sw_stopper stopper;    /* by band: another rank has failed, and what is left is not read */
+    bool stopped;          /* by owner: a rank that sends here has */
 } replica_reader;
 
 /* A replica and the box that it repeats. */
@@ -108,13 +108,16 @@ static void compare_share(replica_reader *r, const replica_pair *p, uint64_t bef
 static void send_used(replica_reader *r, const replica_pair *p, int to, sw_status *st)
 {
     for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
+        sw_handle request = 0;
         int err, length;
 
         n = sw_min(r->k->chunk, p->bytes - from);
         length = st->code || r->stopped || read_chunk(r, p->want, from, n, r->want, st) ? 0 : (int)n;
         sw_step_wait();
-        err = sw_step_waited(MPI_Send(r->want, length, MPI_BYTE, to, TAG_REPLICA, r->mpi));
-        if (err != MPI_SUCCESS)
+        err = r->layer->send(sw_comm_handle(r->k->world), r->want, length, to, TAG_REPLICA, &request);
+        if (!err)
+            err = r->layer->finish(&request, NULL);
+        if (sw_step_waited(err))
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot send");
     }
 }
@@ -122,15 +125,13 @@ static void send_used(replica_reader *r, const replica_pair *p, int to, sw_statu
 static void receive_used(replica_reader *r, const replica_pair *p, int from_rank, sw_status *st)
 {
     for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
-        MPI_Status status;
         int err, length = 0;
 
         n = sw_min(r->k->chunk, p->bytes - from);
         sw_step_wait();
-        err = sw_step_waited(MPI_Recv(r->want, (int)n, MPI_BYTE, from_rank, TAG_REPLICA, r->mpi, &status));
-        if (err == MPI_SUCCESS)
-            err = MPI_Get_count(&status, MPI_BYTE, &length);
-        if (err != MPI_SUCCESS)
+        err =
+            r->layer->receive(sw_comm_handle(r->k->world), r->want, (int)n, from_rank, TAG_REPLICA, &length);
+        if (sw_step_waited(err))
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot receive");
         r->stopped = r->stopped || (uint64_t)length != n;
         if (!st->code && !r->stopped && !read_chunk(r, p->is, from, n, r->is, st))
@@ -191,7 +192,7 @@ static void compare_all(replica_reader *r, uint64_t total, sw_status *st)
 sw_code sw_replicas_compare(sw_replicas *k, sw_status *st)
 {
     uint64_t total = replica_bytes(k);
-    replica_reader r = { .k = k };
+    replica_reader r = { .k = k, .layer = sw_comm_layer(k->world) };
 
     if (total == 0)
         return SW_OK;
@@ -199,7 +200,7 @@ sw_code sw_replicas_compare(sw_replicas *k, sw_status *st)
     r.want = sw_calloc(k->chunk, 1, st);
     sw_source_init(&r.source, k->c, k->dir, 1, st);
     sw_stopper_init(&r.stopper, k->world, NULL, 0, st);
-    if (k->by_owner && !sw_comm_mpi(k->world, &r.mpi))
+    if (k->by_owner && !r.layer)
         sw_fail(st, SW_EUSAGE, NULL, NULL, "ranks can exchange only over MPI");
     if (!sw_agree(k->world, st)) {
         compare_all(&r, total, st);

@@ -1,7 +1,6 @@
 /* Chosen by environment before the first file is opened, and read back; see transport.h. */
 #include "par/transport.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,12 +43,11 @@ static bool is_settled;
 void sw_transport_defaults(const char *output_dir)
 {
     const char *fcoll;
-    int begun = 1;
 
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         setenv(defaults[i][0], defaults[i][1], 0);
     fcoll = getenv(fcoll_name);
-    if (MPI_Initialized(&begun) == MPI_SUCCESS && !begun)
+    if (sw_layer_here()->state() == SW_MPI_UNBORN)
         is_settled = fcoll && strcmp(fcoll, fcoll_ours) == 0;
     /* ROMIO's driver for NFS locks each write and does not go on after a short one. */
     if (output_dir && is_on_nfs(output_dir))
@@ -60,35 +58,15 @@ void sw_transport_defaults(const char *output_dir)
 
 bool sw_hint_is_valid(const char *hint)
 {
+    const sw_layer *layer = sw_layer_here();
     const char *eq = strchr(hint, '=');
 
-    return eq && eq != hint && eq - hint < MPI_MAX_INFO_KEY && eq[1] && strlen(eq + 1) < MPI_MAX_INFO_VAL;
+    return eq && eq != hint && (size_t)(eq - hint) < layer->hint_key_max && eq[1] &&
+           strlen(eq + 1) < layer->hint_value_max;
 }
 
-/* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file
- * of hints says; the user's come last. */
-sw_code sw_transport_hints(const sw_transport *t, MPI_Info *info, sw_status *st)
-{
-    static const char *const ours[] = { "romio_cb_write=disable", "romio_no_indep_rw=false",
-                                        "romio_ds_write=disable", NULL };
-    const char *const *lists[] = { ours, t->hints };
-    int err = MPI_Info_create(info);
-
-    for (size_t i = 0; i < 2 && err == MPI_SUCCESS; i++) {
-        for (const char *const *h = lists[i]; h && *h && err == MPI_SUCCESS; h++) {
-            const char *eq = strchr(*h, '=');
-            char key[MPI_MAX_INFO_KEY + 1];
-
-            assert(sw_hint_is_valid(*h));
-            memcpy(key, *h, (size_t)(eq - *h));
-            key[eq - *h] = '\0';
-            err = MPI_Info_set(*info, key, eq + 1);
-        }
-    }
-    if (err != MPI_SUCCESS)
-        return sw_fail_mpi(st, SW_EIO, NULL, err, "cannot set MPI-IO hints");
-    return SW_OK;
-}
+const char *const sw_transport_ours[] = { "romio_cb_write=disable", "romio_no_indep_rw=false",
+                                          "romio_ds_write=disable", NULL };
 
 /* Is it a hint with which ROMIO aggregates? */
 static bool hint_aggregates(const char *key, const char *value)
@@ -100,9 +78,9 @@ static bool hint_aggregates(const char *key, const char *value)
 
 static void look_at_hints(sw_transport *t)
 {
-    for (const char *const *h = t->hints; h && *h; h++) {
+    for (const char *const *h = t->hints; *h; h++) {
         const char *eq = strchr(*h, '=');
-        char key[MPI_MAX_INFO_KEY + 1];
+        char key[64]; /* of those that matter */
 
         snprintf(key, sizeof key, "%.*s", (int)(eq - *h), *h);
         if (hint_aggregates(key, eq + 1))
@@ -124,10 +102,15 @@ static void add_word(char *words, size_t size, const char *name, const char *val
     stpcpy(stpcpy(stpcpy(words + at, name), "="), value);
 }
 
-/* One hint of an open file. */
-static void look_at_key(sw_transport *t, const char *key, char *value)
+/* One hint of an open file. Who reads is ROMIO: Open MPI only repeats what it was given. */
+static void look_at_hint(void *ctx, const char *key, const char *told)
 {
-    value[strcspn(value, " ")] = '\0';
+    sw_transport *t = ctx;
+    char value[128];
+
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(told, " "), told);
+    if (strcmp(key, "romio_cb_read") == 0)
+        snprintf(t->io, sizeof t->io, "romio");
     if (strcmp(key, "romio_cb_write") == 0 || strcmp(key, "romio_ds_write") == 0 ||
         strcmp(key, "romio_no_indep_rw") == 0 || strcmp(key, "romio_filesystem_type") == 0)
         add_word(t->words, sizeof t->words, key, value);
@@ -135,21 +118,12 @@ static void look_at_key(sw_transport *t, const char *key, char *value)
         snprintf(t->aggregates, sizeof t->aggregates, "%.60s=%.60s", key, value);
 }
 
-void sw_transport_look(sw_transport *t, MPI_Info info)
+void sw_transport_look(sw_transport *t, sw_handle file)
 {
-    char key[MPI_MAX_INFO_KEY + 1], value[MPI_MAX_INFO_VAL + 1];
-    int n = 0, found = 0;
-
-    t->words[0] = t->aggregates[0] = '\0';
-    /* Open MPI only repeats what it was given. */
-    if (MPI_Info_get(info, "romio_cb_read", MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
-        snprintf(t->io, sizeof t->io, "romio");
-    if (MPI_Info_get_nkeys(info, &n) != MPI_SUCCESS)
-        n = 0;
-    for (int i = 0; i < n && t->io[0]; i++)
-        if (MPI_Info_get_nthkey(info, i, key) == MPI_SUCCESS &&
-            MPI_Info_get(info, key, MPI_MAX_INFO_VAL, value, &found) == MPI_SUCCESS && found)
-            look_at_key(t, key, value);
+    t->words[0] = t->aggregates[0] = t->io[0] = '\0';
+    sw_layer_here()->file_hints(file, look_at_hint, t);
+    if (!t->io[0])
+        t->words[0] = t->aggregates[0] = '\0';
 }
 
 /* The value of a word; "" = there is none. */
@@ -235,10 +209,6 @@ bool sw_transport_aggregates(const char *words, char *why, size_t n)
 
 /* ---- Open MPI's settings --------------------------------------------------------------------- */
 
-typedef struct cvar {
-    char name[64], text[4096]; /* Open MPI asks for room of 4096 for any string */
-} cvar;
-
 static bool is_priority(const char *name, const char *framework)
 {
     return strncmp(name, framework, strlen(framework)) == 0 && strstr(name, "_priority") &&
@@ -256,59 +226,32 @@ static bool is_of_interest(const char *name)
     return is_priority(name, "io_") || is_priority(name, "fcoll_");
 }
 
-/* The value of control variable i of MPI; false when it is not one of interest or cannot be
- * read. */
-static bool read_cvar(int i, cvar *v)
-{
-    int name_len = (int)sizeof v->name, desc_len = 0, verbosity, bind, scope, count = 0, n = 0;
-    MPI_T_cvar_handle handle;
-    MPI_Datatype type;
-    MPI_T_enum values;
-    bool ok = false;
+#define SETTINGS_SIZE 2048
 
-    if (MPI_T_cvar_get_info(i, v->name, &name_len, &verbosity, &type, &values, NULL, &desc_len, &bind,
-                            &scope) != MPI_SUCCESS ||
-        !is_of_interest(v->name) || MPI_T_cvar_handle_alloc(i, NULL, &handle, &count) != MPI_SUCCESS)
-        return false;
-    v->text[0] = '\0';
-    if (type == MPI_CHAR && count <= (int)sizeof v->text) {
-        ok = MPI_T_cvar_read(handle, v->text) == MPI_SUCCESS;
-        v->text[200] = '\0';
-    } else if (type == MPI_INT && count == 1) {
-        ok = MPI_T_cvar_read(handle, &n) == MPI_SUCCESS;
-        snprintf(v->text, sizeof v->text, "%d", n);
-    }
-    MPI_T_cvar_handle_free(&handle);
-    return ok;
+static void add_setting(void *words, const char *name, const char *value)
+{
+    add_word(words, SETTINGS_SIZE, name, value);
 }
 
 /* What Open MPI is set to, as words; of another MPI nothing. Asking takes 0.2 s, so once: MPI does
  * not look at its settings again either. */
 static const char *settings(void)
 {
-    static char words[2048];
+    static char words[SETTINGS_SIZE];
     static bool asked;
-    int provided, n = 0;
-    cvar v;
 
-    if (asked || MPI_T_init_thread(MPI_THREAD_SINGLE, &provided) != MPI_SUCCESS)
-        return words;
+    if (!asked)
+        sw_layer_here()->settings(is_of_interest, add_setting, words);
     asked = true;
-    if (MPI_T_cvar_get_num(&n) != MPI_SUCCESS)
-        n = 0;
-    for (int i = 0; i < n; i++)
-        if (read_cvar(i, &v))
-            add_word(words, sizeof words, v.name, v.text);
-    MPI_T_finalize();
     return words;
 }
 
 sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_transport *out, sw_status *st)
 {
-    MPI_Comm mpi;
+    static const char *const none[] = { NULL };
 
-    *out = (sw_transport){ .hints = hints };
-    if (!sw_comm_mpi(comm, &mpi))
+    *out = (sw_transport){ .hints = hints ? hints : none };
+    if (!sw_comm_layer(comm))
         return SW_OK;
     if (comm->rank == 0) {
         look_at_hints(out);
@@ -321,14 +264,13 @@ sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_tr
 void sw_transport_describe(const sw_comm *comm, sw_result *result)
 {
     const char *words;
-    MPI_Comm mpi;
 
-    if (!sw_comm_mpi(comm, &mpi))
+    if (!sw_comm_layer(comm))
         snprintf(result->io, sizeof result->io, "posix");
     if (result->io[0])
         return;
     words = settings();
-    snprintf(result->transport, sizeof result->transport, "%s", words);
+    snprintf(result->transport, sizeof result->transport, "%.*s", (int)sizeof result->transport - 1, words);
     snprintf(result->io, sizeof result->io, "%s",
              best_of(words, "io", "", "").priority < 0 ? "mpi-io"
              : uses_romio(words)                       ? "romio"

@@ -6,8 +6,6 @@
 #ifndef SW_PAR_TRANSPORT_H
 #define SW_PAR_TRANSPORT_H
 
-#include <mpi.h>
-
 #include "par/comm.h"
 
 typedef struct sw_transport {
@@ -26,12 +24,12 @@ bool sw_hint_is_valid(const char *hint);
  * All ranks return the same. */
 sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_transport *out, sw_status *st);
 
-/* Local. The hints to open a file with: ours, then the user's. Free with MPI_Info_free(), also on
- * an error. */
-sw_code sw_transport_hints(const sw_transport *t, MPI_Info *info, sw_status *st);
+/* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file
+ * of hints says; a file is opened with these and then the user's. */
+extern const char *const sw_transport_ours[];
 
 /* Local. What MPI tells of an open file: sets io and words, and aggregates. */
-void sw_transport_look(sw_transport *t, MPI_Info info);
+void sw_transport_look(sw_transport *t, sw_handle file);
 
 /* Local. By the settings of Open MPI, "name=value" words as MPI_T has them, would OMPIO aggregate?
  * The setting that makes it, into why (n bytes); false = no. */

@@ -137,9 +137,8 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
     const sw_comm *world = w->work.world;
     welder k = { .w = w };
-    MPI_Comm mpi;
 
-    k.apart = world->size > 1 && !sw_comm_mpi(world, &mpi);
+    k.apart = world->size > 1 && !sw_comm_layer(world);
     if (w->work.held && k.apart)
         return sw_scatter_files(w, st);
     if (sw_comm_split(world, group_color(&w->work), &k.group, st)) {

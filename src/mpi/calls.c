@@ -1,0 +1,241 @@
+/* Communicators and messages by MPI, and the table of all; see par/layer.h. */
+#include "mpi/calls.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "shardweld_mpi.h"
+
+/* ---- the process ----------------------------------------------------------------------------- */
+
+static void name(char *text, size_t n)
+{
+    char told[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
+    int len = 0;
+
+    if (MPI_Get_library_version(told, &len) != MPI_SUCCESS)
+        told[0] = '\0';
+    snprintf(text, n, "%s", told);
+}
+
+/* What MPI says of it, on one line. */
+static void error_text(int err, char *text, size_t n)
+{
+    char told[MPI_MAX_ERROR_STRING + 1] = "";
+    int len = 0;
+
+    if (err == SW_LAYER_FAULT)
+        err = MPI_ERR_IO;
+    if (err == SW_LAYER_NOMEM)
+        err = MPI_ERR_NO_MEM;
+    if (MPI_Error_string(err, told, &len) != MPI_SUCCESS)
+        len = 0;
+    told[len] = '\0';
+    for (char *line = told; (line = strchr(line, '\n')) != NULL;)
+        *line = ' ';
+    snprintf(text, n, "%s", len ? told : "unknown MPI error");
+}
+
+static sw_layer_state state(void)
+{
+    int begun = 0, ended = 0;
+
+    if (MPI_Finalized(&ended) != MPI_SUCCESS || MPI_Initialized(&begun) != MPI_SUCCESS)
+        return SW_MPI_BROKEN;
+    return ended ? SW_MPI_ENDED : begun ? SW_MPI_BEGUN : SW_MPI_UNBORN;
+}
+
+static void ignore_error(MPI_Comm *comm, int *err, ...)
+{
+    (void)comm, (void)err;
+}
+
+/* Errors are returned. By a function of ours: Intel MPI, through the standard's ABI, takes
+ * MPI_ERRORS_RETURN without an error and aborts all the same. */
+static int return_errors(MPI_Comm comm)
+{
+    MPI_Errhandler ours;
+    int err = MPI_Comm_create_errhandler(ignore_error, &ours);
+
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_set_errhandler(comm, ours);
+    return err == MPI_SUCCESS ? MPI_Errhandler_free(&ours) : err;
+}
+
+/* A communicator that is ours, which is freed if that fails. */
+static int wrap(MPI_Comm comm, sw_layer_comm *out)
+{
+    int err = return_errors(comm);
+
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_rank(comm, &out->rank);
+    if (err == MPI_SUCCESS)
+        err = MPI_Comm_size(comm, &out->size);
+    if (err != MPI_SUCCESS)
+        MPI_Comm_free(&comm);
+    out->handle = (sw_handle)comm;
+    return err;
+}
+
+static int duplicate(MPI_Comm comm, sw_layer_comm *out)
+{
+    MPI_Comm dup = MPI_COMM_NULL;
+    int err = MPI_Comm_dup(comm, &dup);
+
+    return err == MPI_SUCCESS ? wrap(dup, out) : err;
+}
+
+/* Datatypes, infos and files report to COMM_WORLD, from MPI 4 on to COMM_SELF. */
+static int begin(sw_layer_comm *out, bool *begun)
+{
+    int err = MPI_SUCCESS, level;
+
+    *begun = false;
+    if (state() == SW_MPI_UNBORN) {
+        err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level);
+        *begun = err == MPI_SUCCESS;
+    }
+    if (err == MPI_SUCCESS)
+        err = return_errors(MPI_COMM_WORLD);
+    if (err == MPI_SUCCESS)
+        err = return_errors(MPI_COMM_SELF);
+    return err == MPI_SUCCESS ? duplicate(MPI_COMM_WORLD, out) : err;
+}
+
+static void end(void)
+{
+    MPI_Finalize();
+}
+
+static void end_all(int status)
+{
+    MPI_Abort(MPI_COMM_WORLD, status);
+}
+
+sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st)
+{
+    sw_layer_comm comm = { 0 };
+    int err = duplicate(mpi, &comm);
+
+    return sw_layer_adopt(&comm, err, "cannot duplicate the communicator", out, st);
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+static int split(const sw_layer_comm *comm, int color, sw_layer_comm *out)
+{
+    MPI_Comm part = MPI_COMM_NULL;
+    int err = MPI_Comm_split((MPI_Comm)comm->handle, color, comm->rank, &part);
+
+    return err == MPI_SUCCESS ? wrap(part, out) : err;
+}
+
+static void release(sw_layer_comm *comm)
+{
+    MPI_Comm mpi = (MPI_Comm)comm->handle;
+
+    MPI_Comm_free(&mpi);
+}
+
+static int bcast(sw_handle comm, void *buf, int n, int root)
+{
+    return MPI_Bcast(buf, n, MPI_BYTE, root, (MPI_Comm)comm);
+}
+
+static int allgather(sw_handle comm, const void *mine, int n, void *all, const int *counts, const int *places)
+{
+    return MPI_Allgatherv(mine, n, MPI_BYTE, all, counts, places, MPI_BYTE, (MPI_Comm)comm);
+}
+
+static int allgather_equal(sw_handle comm, const void *mine, int n, void *all)
+{
+    return MPI_Allgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, (MPI_Comm)comm);
+}
+
+static int least(sw_handle comm, const int *mine, int *out, sw_handle *request)
+{
+    MPI_Request r = MPI_REQUEST_NULL;
+    int err;
+
+    if (!request)
+        return MPI_Allreduce(mine, out, 1, MPI_INT, MPI_MIN, (MPI_Comm)comm);
+    err = MPI_Iallreduce(mine, out, 1, MPI_INT, MPI_MIN, (MPI_Comm)comm, &r);
+    *request = err == MPI_SUCCESS ? (sw_handle)r : 0;
+    return err;
+}
+
+static int send(sw_handle comm, const void *buf, int n, int to, int tag, sw_handle *request)
+{
+    MPI_Request r = MPI_REQUEST_NULL;
+    int err = MPI_Isend(buf, n, MPI_BYTE, to, tag, (MPI_Comm)comm, &r);
+
+    *request = err == MPI_SUCCESS ? (sw_handle)r : 0;
+    return err;
+}
+
+static int receive(sw_handle comm, void *buf, int n, int from, int tag, int *got)
+{
+    MPI_Status status;
+    int err = MPI_Recv(buf, n, MPI_BYTE, from, tag, (MPI_Comm)comm, &status);
+
+    return err == MPI_SUCCESS ? MPI_Get_count(&status, MPI_BYTE, got) : err;
+}
+
+static int probe(sw_handle comm, int tag, int *come)
+{
+    return MPI_Iprobe(MPI_ANY_SOURCE, tag, (MPI_Comm)comm, come, MPI_STATUS_IGNORE);
+}
+
+static int finish(sw_handle *request, int *done)
+{
+    MPI_Request r = (MPI_Request)*request;
+    int is = 1, err = MPI_SUCCESS;
+
+    if (*request)
+        err = done ? MPI_Test(&r, &is, MPI_STATUS_IGNORE) : MPI_Wait(&r, MPI_STATUS_IGNORE);
+    if (is)
+        *request = 0;
+    if (done)
+        *done = is;
+    return err;
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+const sw_layer sw_layer_mpi = {
+    .version = SW_LAYER_VERSION,
+#ifdef OPEN_MPI
+    .kind = "openmpi",
+#else
+    .kind = "mpich",
+#endif
+    .hint_key_max = MPI_MAX_INFO_KEY,
+    .hint_value_max = MPI_MAX_INFO_VAL,
+    .name = name,
+    .error_text = error_text,
+    .state = state,
+    .begin = begin,
+    .end = end,
+    .abort = end_all,
+    .settings = sw_mpi_settings,
+    .split = split,
+    .free = release,
+    .bcast = bcast,
+    .allgather = allgather,
+    .allgather_equal = allgather_equal,
+    .least = least,
+    .send = send,
+    .receive = receive,
+    .probe = probe,
+    .finish = finish,
+    .exchange_new = sw_mpi_exchange_new,
+    .exchange_free = sw_mpi_exchange_free,
+    .exchange_expect = sw_mpi_exchange_expect,
+    .exchange_go = sw_mpi_exchange_go,
+    .file_open = sw_mpi_file_open,
+    .file_set_hints = sw_mpi_file_set_hints,
+    .file_hints = sw_mpi_file_hints,
+    .file_write = sw_mpi_file_write,
+    .file_sync = sw_mpi_file_sync,
+    .file_close = sw_mpi_file_close,
+};
