@@ -7,20 +7,20 @@
 #include "base/hash.h"
 
 /* OUTPUT_DIR may be spelled differently where all ranks look whether it is one directory. */
-static uint64_t hash_call(sw_call call, const sw_given *g)
+static uint64_t hash_call(const sw_given *g)
 {
-    const char *out = call == SW_CALL_CONSOLIDATE || call == SW_CALL_VERIFY ? NULL : g->out;
-    uint64_t h = sw_hash_word(0, call);
+    const char *out = g->call == SW_CALL_CONSOLIDATE || g->call == SW_CALL_VERIFY ? NULL : g->out;
+    uint64_t h = sw_hash_word(0, g->call);
 
     return sw_options_hash(out ? sw_hash(h, out, strlen(out) + 1) : h, &g->opt);
 }
 
-sw_code sw_call_begin(const sw_comm *comm, sw_call call, uint64_t more, const sw_given *g, sw_status *st)
+sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_status *st)
 {
     int other;
 
     sw_status_clear(st);
-    if (!sw_comm_compare(comm, sw_hash_word(hash_call(call, g), more), &other, st) && other)
+    if (!sw_comm_compare(comm, sw_hash_word(hash_call(g), more), &other, st) && other)
         sw_fail(st, SW_EUSAGE, NULL, NULL,
                 "ranks 0 and %d were called with different functions, output directories or options", other);
     if (st->code)
@@ -41,15 +41,29 @@ static sw_code take_path(const char **path, char **owned, sw_status *st)
     return st->code;
 }
 
-void sw_given_take(sw_given *g, const char *in, const char *out, const sw_options *opt)
+/* Is there a directory where the call needs one? */
+static sw_code check_dirs(const sw_given *g, sw_status *st)
+{
+    bool in = g->call < SW_CALL_SAVE, out = g->call != SW_CALL_OPEN;
+
+    if ((in && !g->in) || (out && !g->out))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no %s directory is given",
+                       in && !g->in ? "input" : "output");
+    return SW_OK;
+}
+
+void sw_given_take(sw_given *g, sw_call call, const sw_comm *comm, const char *in, const char *out,
+                   const sw_options *opt)
 {
     static const sw_options defaults = SW_OPTIONS_INIT;
     const char **paths[2 + SW_OPTION_PATHS] = { &g->in, &g->out };
 
-    *g = (sw_given){ .in = in, .out = out, .opt = opt ? *opt : defaults };
+    *g = (sw_given){ .call = call, .in = in, .out = out, .opt = opt ? *opt : defaults };
     sw_options_paths(&g->opt, paths + 2);
     for (size_t i = 0; i < sizeof paths / sizeof *paths && !g->st.code; i++)
         take_path(paths[i], &g->owned[i], &g->st);
+    if (!g->st.code && !check_dirs(g, &g->st))
+        sw_options_check(&g->opt, call, comm, &g->st);
 }
 
 void sw_given_release(sw_given *g)

@@ -227,9 +227,9 @@ sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_optio
     sw_given g;
 
     *out = NULL;
-    sw_given_take(&g, path, NULL, opt);
+    sw_given_take(&g, SW_CALL_OPEN, comm, path, NULL, opt);
     o.opt = &g.opt;
-    if (sw_call_begin(comm, SW_CALL_OPEN, 0, &g, st))
+    if (sw_call_begin(comm, &g, 0, st))
         goto out;
     o.cp = sw_calloc(1, sizeof *o.cp, st);
     if (o.cp && o.opt->tolerant)

@@ -300,8 +300,7 @@ static sw_code judge_output(sw_job *r, sw_status *st)
 
 sw_code sw_job_prepare(sw_job *r, sw_status *st)
 {
-    sw_options_check(r->opt, r->call, r->comm, st);
-    if (sw_agree(r->comm, st) || sw_job_open_output(r, st) || plan(r, st) || judge_output(r, st))
+    if (sw_job_open_output(r, st) || plan(r, st) || judge_output(r, st))
         return st->code;
     sw_job_check_same_dir(r, st);
     if (sw_agree(r->comm, st))
@@ -389,15 +388,15 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
                        const sw_options *opt, sw_result *result, sw_status *st)
 {
     sw_given g;
-    sw_job r = { .call = SW_CALL_CONSOLIDATE, .comm = comm };
+    sw_job r = { .comm = comm };
 
     if (result)
         *result = (sw_result){ 0 };
-    sw_given_take(&g, input_dir, output_dir, opt);
+    sw_given_take(&g, SW_CALL_CONSOLIDATE, comm, input_dir, output_dir, opt);
     r.in = g.in;
     r.out = g.out;
     r.opt = &g.opt;
-    if (!sw_call_begin(comm, SW_CALL_CONSOLIDATE, 0, &g, st))
+    if (!sw_call_begin(comm, &g, 0, st))
         sw_job_run(&r, result, st);
     sw_given_release(&g);
     return st->code;

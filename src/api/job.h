@@ -16,7 +16,6 @@
 
 /* All that one call holds; born empty. */
 typedef struct sw_job {
-    sw_call call;
     const sw_comm *comm;
     const char *in, *out;
     /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */

@@ -329,7 +329,7 @@ static sw_code check_ranks(const sw_options *o, sw_call call, const sw_comm *com
 
 sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm, sw_status *st)
 {
-    if (check_call(o, call, st))
+    if (call == SW_CALL_OPEN || check_call(o, call, st))
         return st->code;
     /* Whatever else concerns those who write shard files from memory, they have refused. */
     if (call == SW_CALL_SAVE_SHARDS)

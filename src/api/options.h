@@ -17,12 +17,12 @@ enum {
     SW_CHANGES_OTHER = 16, /* what is looked at, published, or how */
 };
 
-/* The functions that options are given to. */
+/* The functions that options are given to: those that have an input come first. */
 typedef enum sw_call {
     SW_CALL_CONSOLIDATE,
     SW_CALL_VERIFY,
-    SW_CALL_OPEN,
     SW_CALL_RESHARD,
+    SW_CALL_OPEN,        /* sw_checkpoint_open(): what it does not know it does not look at */
     SW_CALL_SAVE,        /* sw_save_consolidated() */
     SW_CALL_SAVE_ORDERS, /* the same by sw_save_begin(): for ranks without MPI between them */
     SW_CALL_SAVE_SHARDS, /* also by sw_save_begin() */

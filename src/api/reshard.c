@@ -32,16 +32,6 @@ typedef struct reshard {
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static sw_code check_options(reshard *s, sw_status *st)
-{
-    if (!s->job.in || !s->job.out)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no %s directory is given", s->job.in ? "output" : "input");
-    if (sw_options_check(s->job.opt, SW_CALL_RESHARD, s->job.comm, st))
-        return st->code;
-    return sw_shard_rules_parse(s->sharding->mesh, s->sharding->placements, s->sharding->rules, &s->rules,
-                                st);
-}
-
 /* Collective. Node-local ranks may have INPUT_DIRs of their own; all else must be the same. */
 static sw_code compare_calls(const reshard *s, const sw_given *g, sw_status *st)
 {
@@ -53,7 +43,7 @@ static sw_code compare_calls(const reshard *s, const sw_given *g, sw_status *st)
         h = words[i] ? sw_hash(h, words[i], strlen(words[i]) + 1) : sw_hash_word(h, 0);
     for (; rules && *rules; rules++)
         h = sw_hash(h, *rules, strlen(*rules) + 1);
-    return sw_call_begin(s->job.comm, SW_CALL_RESHARD, h, g, st);
+    return sw_call_begin(s->job.comm, g, h, st);
 }
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
@@ -281,7 +271,7 @@ static sw_code steps(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
 
-    check_options(s, st);
+    sw_shard_rules_parse(s->sharding->mesh, s->sharding->placements, s->sharding->rules, &s->rules, st);
     if (!st->code && sw_job_is_root(r))
         open_output(s, st);
     if (sw_check_same_dir(r->comm, s->set ? sw_shardset_dir(s->set) : NULL, r->out, st) || plan(s, st))
@@ -320,8 +310,8 @@ sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *outpu
     sw_job *r = &s.job;
     sw_given g;
 
-    sw_given_take(&g, input_dir, output_dir, opt);
-    *r = (sw_job){ .call = SW_CALL_RESHARD, .comm = comm, .in = g.in, .out = g.out, .opt = &g.opt };
+    sw_given_take(&g, SW_CALL_RESHARD, comm, input_dir, output_dir, opt);
+    *r = (sw_job){ .comm = comm, .in = g.in, .out = g.out, .opt = &g.opt };
     s.beside = (sw_beside){ .job = r, .whole = &s.whole };
     sw_job_begin(r, result ? result : &unwanted, st);
     /* What .hf_metadata says of dtypes is for whoever welds the new shards. */

@@ -260,16 +260,14 @@ sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const 
 
     sw_status_clear(st);
     *out = NULL;
-    if (!output_dir)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no output directory is given");
     if (!(s = sw_calloc(1, sizeof *s, st)))
         return st->code;
-    sw_given_take(&s->given, NULL, output_dir, opt);
     s->alone = sw_comm_self();
+    sw_given_take(&s->given, shards ? SW_CALL_SAVE_SHARDS : SW_CALL_SAVE_ORDERS, &s->alone, NULL, output_dir,
+                  opt);
     s->shards = shards;
     s->nranks = nranks;
-    s->job =
-        (sw_job){ .call = SW_CALL_SAVE_ORDERS, .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
+    s->job = (sw_job){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
     s->set = (sw_shard_save){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
     s->set.result = &s->result;
     if (shards)

@@ -267,8 +267,7 @@ sw_code sw_shard_save_publish(sw_shard_save *s, sw_status *st)
 
 static sw_code steps(sw_shard_save *s, sw_status *st)
 {
-    sw_options_check(s->opt, SW_CALL_SAVE_SHARDS, s->comm, st);
-    if (!st->code && is_root(s))
+    if (is_root(s))
         open_output(s, st);
     if (sw_check_same_dir(s->comm, s->set ? sw_shardset_dir(s->set) : NULL, s->out, st) || plan(s, st))
         return st->code;
@@ -292,8 +291,7 @@ void sw_shard_save_init(sw_shard_save *s)
 sw_code sw_shard_save_begin(sw_shard_save *s, const sw_memboxes *held, uint32_t n, sw_buf *choices,
                             sw_status *st)
 {
-    if (sw_options_check(s->opt, SW_CALL_SAVE_SHARDS, s->comm, st) || open_output(s, st) ||
-        sw_join_described(held, n, &s->c, st) || read_map(s, st))
+    if (open_output(s, st) || sw_join_described(held, n, &s->c, st) || read_map(s, st))
         return st->code;
     count_tensors(s);
     if (sw_shards_choose(&s->c, held, n, map_of(s), sw_fqn_map_name(s->opt), choices, st) ||
@@ -327,12 +325,12 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
     sw_shard_save s = { .comm = comm, .started = sw_now() };
     sw_given g;
 
-    sw_given_take(&g, NULL, output_dir, opt);
+    sw_given_take(&g, SW_CALL_SAVE_SHARDS, comm, NULL, output_dir, opt);
     s.out = g.out;
     s.opt = &g.opt;
     s.result = result ? result : &unwanted;
     sw_shard_save_init(&s);
-    if (sw_writer_begin(comm, SW_CALL_SAVE_SHARDS, &g, items, n, &s.held, st))
+    if (sw_writer_begin(comm, &g, items, n, &s.held, st))
         goto out;
     steps(&s, st);
     sw_shardset_close(s.set, &s.result->staging, st);

@@ -192,9 +192,7 @@ static sw_code plan(sw_job *r, sw_status *st)
 {
     double seconds;
 
-    sw_options_check(r->opt, r->call, r->comm, st);
-    if (sw_agree(r->comm, st) ||
-        sw_scan_dir(r->comm, &(sw_where){ r->in, r->opt->node_local }, &r->c, &r->scan, NULL, st))
+    if (sw_scan_dir(r->comm, &(sw_where){ r->in, r->opt->node_local }, &r->c, &r->scan, NULL, st))
         return st->code;
     if (sw_job_read_headers(r, &seconds, st))
         return st->code;
@@ -338,18 +336,18 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
 {
     sw_verification unwanted = { 0 };
     sw_result none = { 0 };
-    sw_job r = { .call = SW_CALL_VERIFY, .comm = comm, .result = &none };
+    sw_job r = { .comm = comm, .result = &none };
     verifier v = { .r = &r, .result = result ? result : &unwanted };
     sw_given g;
 
     *v.result = (sw_verification){ .ranks = comm->size };
-    sw_given_take(&g, input_dir, output_dir, opt);
+    sw_given_take(&g, SW_CALL_VERIFY, comm, input_dir, output_dir, opt);
     r.in = g.in;
     r.out = v.target.dir = g.out;
     r.opt = &g.opt;
     v.target.cancel = g.opt.cancel;
     r.started = sw_now();
-    if (!sw_call_begin(comm, SW_CALL_VERIFY, 0, &g, st))
+    if (!sw_call_begin(comm, &g, 0, st))
         verify_steps(&v, st);
     if (st->code && st->code != SW_ECOMM)
         share_findings(&v);

@@ -9,7 +9,7 @@
  * and options.
  *   out  release with sw_memboxes_release(); empty on error
  * All ranks return the same. Errors: as sw_call_begin(); as sw_memboxes_init(). */
-sw_code sw_writer_begin(const sw_comm *comm, sw_call call, const sw_given *g, const sw_item *items, size_t n,
+sw_code sw_writer_begin(const sw_comm *comm, const sw_given *g, const sw_item *items, size_t n,
                         sw_memboxes *out, sw_status *st);
 
 #endif
