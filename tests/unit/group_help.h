@@ -3,18 +3,12 @@
 #ifndef GROUP_HELP_H
 #define GROUP_HELP_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "shardweld.h"
+#include "unit.h"
 
 #define RANKS_MAX 5
 #define HANG_SECONDS 60

@@ -2,15 +2,8 @@
 #ifndef PLAN_HELP_H
 #define PLAN_HELP_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/entries.h"
+#include "unit.h"
 
 /* One box of one tensor in one file. */
 typedef struct test_box {

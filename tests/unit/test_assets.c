@@ -1,42 +1,10 @@
 /* The model's other files: which come along from where, what stays behind, and the copies. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/path.h"
 #include "dir/assets.h"
-#include "tree_help.h"
-
-static char top[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(top, sizeof top, "/tmp/test_assets.XXXXXX");
-    return mkdtemp(top) && chmod(top, 0755) == 0 ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    sw_status st = SW_STATUS_INIT;
-
-    (void)state;
-    return remove_tree(top, &st) == SW_OK ? 0 : -1;
-}
-
-static char *at(const char *name)
-{
-    return path_at(top, name);
-}
+#include "top_help.h"
 
 /* A file below the top, and its directories. */
 static void put(const char *name, const char *text)
@@ -113,7 +81,7 @@ static void check_refused(args a, sw_code want, const char *file, const char *sa
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-static void test_top(void **state)
+TEST_IN_TOP(top)
 {
     static const char *const names[] = {
         "in/config.json", "in/tokenizer.model", "in/merges.txt", "in/qwen.tiktoken", "in/chat_template.jinja",
@@ -127,7 +95,6 @@ static void test_top(void **state)
         "in/sub/config.json", "in/dir.json/config.json", NULL
     };
 
-    (void)state;
     put_all(names);
     check_list((args){ 0 },
                "LICENSE LICENSE.rst NOTICE README.md chat_template.jinja config.json merges.txt modeling.py "
@@ -139,7 +106,7 @@ static void test_top(void **state)
                NULL);
 }
 
-static void test_metadata(void **state)
+TEST_IN_TOP(metadata)
 {
     static const char *const names[] = { "in/config.json", "in/.hf_metadata/fqn_to_file_index_mapping.json",
                                          "in/.hf_metadata/fqn_to_dtype_mapping.json", NULL };
@@ -152,7 +119,6 @@ static void test_metadata(void **state)
                                         "in/.hf_metadata/tf.h5/in_a_directory",
                                         NULL };
 
-    (void)state;
     put_all(names);
     /* nothing but mappings: as if it were not there */
     check_list((args){ 0 }, "config.json", NULL);
@@ -160,20 +126,18 @@ static void test_metadata(void **state)
     check_list((args){ 0 }, "a-b a/b/c.bmp tf.h5/in_a_directory vocab", NULL);
 }
 
-static void test_metadata_is_a_file(void **state)
+TEST_IN_TOP(metadata_is_a_file)
 {
-    (void)state;
     put("in/.hf_metadata", "");
     put("in/config.json", "{}");
     check_list((args){ 0 }, "config.json", NULL);
 }
 
-static void test_assets_dir(void **state)
+TEST_IN_TOP(assets_dir)
 {
     static const char *const names[] = { "in/config.json", "in/.hf_metadata/config.json", "as/tokenizer.json",
                                          "as/sub/x.dat",   "as/pytorch_model.bin",        NULL };
 
-    (void)state;
     put_all(names);
     check_list((args){ .assets = "as" }, "sub/x.dat tokenizer.json", NULL);
     make_link("as", "link");
@@ -186,18 +150,16 @@ static void test_assets_dir(void **state)
     check_refused((args){ .assets = "dangling" }, SW_EUSAGE, "dangling", "no such directory");
 }
 
-static void test_no_input(void **state)
+TEST_IN_TOP(no_input)
 {
-    (void)state;
     make_dir("in");
     check_list((args){ 0 }, "", NULL);
 }
 
 /* ---- links, and what is no file -------------------------------------------------------------- */
 
-static void test_links(void **state)
+TEST_IN_TOP(links)
 {
-    (void)state;
     put("blobs/1", "one");
     put("blobs/d/2", "two");
     make_dir("in");
@@ -220,18 +182,16 @@ static void test_links(void **state)
 }
 
 /* What came with the input must not name a directory of ours. */
-static void test_metadata_is_a_link(void **state)
+TEST_IN_TOP(metadata_is_a_link)
 {
-    (void)state;
     put("theirs/passwords", "");
     put("in/config.json", "");
     make_link("../theirs", "in/.hf_metadata");
     check_list((args){ 0 }, "config.json", "/in/.hf_metadata is a link to a directory: it is left out\n");
 }
 
-static void test_dangling(void **state)
+TEST_IN_TOP(dangling)
 {
-    (void)state;
     put("in/config.json", "");
     make_link("nowhere", "in/vocab.json");
     make_link("nowhere", "in/unknown");
@@ -240,9 +200,8 @@ static void test_dangling(void **state)
     check_list((args){ 0 }, "config.json", "/in/self.json is a link that leads nowhere: it is left out\n");
 }
 
-static void test_fifo(void **state)
+TEST_IN_TOP(fifo)
 {
-    (void)state;
     put("in/config.json", "");
     assert_int_equal(mkfifo(at("in/x.json"), 0666), 0);
     assert_int_equal(mkfifo(at("in/x.safetensors"), 0666), 0);
@@ -250,9 +209,8 @@ static void test_fifo(void **state)
     check_list((args){ .assets = "in" }, "config.json", "/in/x.json is no regular file: it is left out\n");
 }
 
-static void test_odd_names(void **state)
+TEST_IN_TOP(odd_names)
 {
-    (void)state;
     put("in/a\nb.json", "");
     put("in/c d\xff.json", "");
     check_list((args){ 0 }, "c d\xff.json",
@@ -261,12 +219,11 @@ static void test_odd_names(void **state)
 
 /* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
 
-static void test_exists(void **state)
+TEST_IN_TOP(exists)
 {
     static const char *const names[] = { "in/a.json", "in/b.json",  "in/c.json",
                                          "in/d.json", "out/a.json", NULL };
 
-    (void)state;
     put_all(names);
     make_link("nowhere", "out/b.json");
     make_dir("out/c.json");
@@ -274,11 +231,10 @@ static void test_exists(void **state)
     check_list((args){ .out = "none/none" }, "a.json b.json c.json d.json", NULL);
 }
 
-static void test_same_dir(void **state)
+TEST_IN_TOP(same_dir)
 {
     static const char *const names[] = { "in/config.json", "in/a.json", "in/.hf_metadata/config.json", NULL };
 
-    (void)state;
     put("in/a.json", "");
     check_list((args){ .out = "in" }, "", NULL);
     put("in/config.json", "");
@@ -289,9 +245,8 @@ static void test_same_dir(void **state)
 }
 
 /* The same file by another way: a link in either direction, or a second name. */
-static void test_same_file(void **state)
+TEST_IN_TOP(same_file)
 {
-    (void)state;
     put("in/a.json", "");
     put("in/b.json", "");
     put("out/c.json", "");
@@ -302,11 +257,10 @@ static void test_same_file(void **state)
 }
 
 /* OUTPUT_DIR in the directory that is copied, by any way. */
-static void test_inside(void **state)
+TEST_IN_TOP(inside)
 {
     static const char *const names[] = { "as/config.json", "as/out/config.json", "as/other/x", NULL };
 
-    (void)state;
     put_all(names);
     make_link("out", "as/link");
     check_list((args){ .assets = "as", .out = "as/out" }, "config.json! other/x", NULL);
@@ -327,7 +281,7 @@ static void become_self(void)
     assert_int_equal(seteuid(getuid()), 0);
 }
 
-static void test_unreadable(void **state)
+TEST_IN_TOP(unreadable)
 {
     sw_status st = SW_STATUS_INIT, st2 = SW_STATUS_INIT;
     sw_buf warnings = SW_BUF_INIT;
@@ -335,7 +289,6 @@ static void test_unreadable(void **state)
     sw_below to = SW_BELOW_INIT;
     sw_assets found;
 
-    (void)state;
     assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
     put("as/x", "");
     make_dir("as/sub");
@@ -419,13 +372,12 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
     free(a.name);
 }
 
-static void test_copy(void **state)
+TEST_IN_TOP(copy)
 {
     static const sw_config_rule rule = { SW_F16, true }, none = { SW_NDTYPES, false };
     static const char config[] = "{\"quantization_config\": 1, \"dtype\": \"auto\"}";
     mode_t mask = umask(0027);
 
-    (void)state;
     put("config.json", config);
     put("empty", "");
     put("broken", "{\n\"dtype\": \"auto\",\n}");
@@ -444,14 +396,13 @@ static void test_copy(void **state)
     umask(mask);
 }
 
-static void test_copy_fails(void **state)
+TEST_IN_TOP(copy_fails)
 {
     sw_asset a = { .name = "copy", .source = at("gone") };
     sw_buf warnings = SW_BUF_INIT;
     sw_below to = SW_BELOW_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
     assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EIO);
     assert_string_equal(st.file, a.source);
@@ -469,20 +420,4 @@ static void test_copy_fails(void **state)
     }
     sw_below_close(&to);
     sw_buf_release(&warnings);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(test_top),        TEST(test_metadata),   TEST(test_metadata_is_a_file),
-        TEST(test_assets_dir), TEST(test_no_input),   TEST(test_links),
-        TEST(test_dangling),   TEST(test_fifo),       TEST(test_metadata_is_a_link),
-        TEST(test_odd_names),  TEST(test_exists),     TEST(test_same_dir),
-        TEST(test_same_file),  TEST(test_inside),     TEST(test_unreadable),
-        TEST(test_copy),       TEST(test_copy_fails),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

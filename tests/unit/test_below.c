@@ -1,22 +1,14 @@
 /* Names below an open directory: what is made, moved and removed, and that no link leads anywhere.
  * All of it with openat2, and as on a kernel or in a sandbox that has none. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#define UNIT_OWN_MAIN
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tree_help.h"
+#include "unit.h"
 
 static char top[64];
 static sw_below dir; /* top/in */
@@ -104,12 +96,11 @@ static int teardown(void **state)
     return remove_tree(top, &st) == SW_OK ? 0 : -1;
 }
 
-static void test_names(void **state)
+TEST_WITH(names, setup, teardown)
 {
     static const char *const good[] = { "a", "a/b", "...", ".a/..b", "a\nb" };
     static const char *const bad[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b" };
 
-    (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(sw_below_is_name(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -120,7 +111,7 @@ static void test_names(void **state)
 }
 
 /* Nothing that is asked for behind a link is done there, and a link itself is what it is. */
-static void test_no_link_is_followed(void **state)
+TEST_WITH(no_link_is_followed, setup, teardown)
 {
     static const char *const behind[] = { "link/f", "link/sub/f", "link/../real/f" };
     sw_path_kind kind;
@@ -128,7 +119,6 @@ static void test_no_link_is_followed(void **state)
     bool made, missing;
     int fd;
 
-    (void)state;
     for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
         const char *name = behind[i];
         sw_status st = SW_STATUS_INIT;
@@ -162,12 +152,11 @@ static void test_no_link_is_followed(void **state)
 }
 
 /* In the place of a directory that was looked at a moment ago. */
-static void test_a_tree_that_moves(void **state)
+TEST_WITH(a_tree_that_moves, setup, teardown)
 {
     sw_below real;
     int fd;
 
-    (void)state;
     OK(sw_below_enter(&dir, "real", &real, NULL, st));
     assert_int_equal(rename(at("in/real"), at("away")), 0);
     assert_int_equal(symlink("../out", at("in/real")), 0);
@@ -178,7 +167,7 @@ static void test_a_tree_that_moves(void **state)
     sw_below_close(&real);
 }
 
-static void test_own(void **state)
+TEST_WITH(own, setup, teardown)
 {
     static const struct {
         const char *name, *says; /* NULL = it is ours */
@@ -193,7 +182,6 @@ static void test_own(void **state)
     bool missing;
     int fd;
 
-    (void)state;
     put("in/one", "");
     put("in/theirs", "");
     assert_int_equal(link(at("in/one"), at("in/twice")) | mkfifo(at("in/fifo"), 0666), 0);
@@ -220,14 +208,13 @@ static void test_own(void **state)
     assert_true(missing && fd == -1);
 }
 
-static void test_make_and_remove(void **state)
+TEST_WITH(make_and_remove, setup, teardown)
 {
     sw_path_kind kind;
     struct stat s;
     sw_dir names;
     bool made;
 
-    (void)state;
     OK(sw_below_mkdirs_for(&dir, "a/b/c/f", st));
     OK(sw_below_write(&dir, "a/b/c/f", "four", 4, true, st));
     FAILS(sw_below_write(&dir, "a/b/c/f", "", 0, false, st), at("in/a/b/c/f"), "cannot create: File exists");
@@ -256,9 +243,8 @@ static void test_make_and_remove(void **state)
     sw_dir_release(&names);
 }
 
-static void test_rename(void **state)
+TEST_WITH(rename, setup, teardown)
 {
-    (void)state;
     FAILS(sw_below_rename(&dir, "none", &dir, "real/g", st), at("in/real/g"), "none to it: No such file");
     FAILS(sw_below_rename(&dir, "real/f", &dir, "none/f", st), at("in/none/f"), "No such file");
     rename_twice = true;
@@ -266,12 +252,11 @@ static void test_rename(void **state)
     assert_true(exists("in/g"));
 }
 
-static void test_open(void **state)
+TEST_WITH(open, setup, teardown)
 {
     sw_below b;
     bool missing;
 
-    (void)state;
     OK(sw_below_open(at("in/link"), &b, NULL, st)); /* what the user names is followed */
     sw_below_close(&b);
     OK(sw_below_open(at("none"), &b, &missing, st));
@@ -285,18 +270,12 @@ static void test_open(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const int absent[] = { 0, ENOSYS, EPERM };
-    const struct CMUnitTest tests[] = {
-        TEST(test_names), TEST(test_no_link_is_followed), TEST(test_a_tree_that_moves),
-        TEST(test_own),   TEST(test_make_and_remove),     TEST(test_rename),
-        TEST(test_open),
-    };
     int failed = 0;
 
-    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
+    for (size_t i = 0; i < COUNT(absent); i++) {
         no_openat2 = absent[i];
-        failed += cmocka_run_group_tests(tests, NULL, NULL);
+        failed += unit_run();
     }
     return failed;
 }

@@ -45,13 +45,12 @@ static void check_tree(const char *want, const char *got)
 }
 
 /* Every number of processes writes the same bytes. */
-static void test_bytes(void **state)
+TEST(bytes)
 {
     char top[] = "/tmp/shardweld-unit-XXXXXX", in[64], want[64], out[64];
     outcome o[RANKS_MAX];
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     for (size_t t = 0; t < sizeof themes / sizeof *themes; t++) {
         snprintf(in, sizeof in, "tests/golden/%s/in", themes[t]);
@@ -74,12 +73,11 @@ static void test_bytes(void **state)
 }
 
 /* Whichever rank stops, all learn of it, and nothing is left. */
-static void test_one_stops(void **state)
+TEST(one_stops)
 {
     char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
     outcome o[RANKS_MAX];
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/out", top);
     for (int stops = 0; stops < 3; stops++) {
@@ -96,26 +94,15 @@ static void test_one_stops(void **state)
 }
 
 /* What only MPI can do is refused on every rank. */
-static void test_needs_mpi(void **state)
+TEST(needs_mpi)
 {
     outcome o[RANKS_MAX];
     job j = { "tests/golden/rows/in", "/nonexistent/out", SW_OPTIONS_INIT, -1 };
 
-    (void)state;
     j.opt.node_local = true;
     run_group(2, &j, o);
     for (int r = 0; r < 2; r++) {
         assert_int_equal(o[r].code, SW_EUSAGE);
         assert_non_null(strstr(o[r].message, "MPI"));
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_one_stops),
-        cmocka_unit_test(test_needs_mpi),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

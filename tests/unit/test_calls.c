@@ -1,9 +1,8 @@
 /* Ranks that do not do the same: one saves another way than the others, or reads, or fails alone.
  * Every rank is told, and none waits for ever (an alarm ends those that do). */
-#include "group_help.h"
-
 #include "base/path.h"
-#include "tree_help.h"
+#include "group_help.h"
+#include "top_help.h"
 
 #define RANKS 3
 
@@ -24,8 +23,6 @@ typedef struct scene {
     const char *in, *out;
     const deed *deeds; /* one for each rank */
 } scene;
-
-static char top[] = "/tmp/shardweld-unit-XXXXXX";
 
 static const uint64_t shape[2] = { 3, 4 };
 static const float values[12] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 };
@@ -102,7 +99,7 @@ static sw_checkpoint *make_input(char *path, size_t n)
     return cp;
 }
 
-static void test_calls(void **state)
+TEST_IN_TOP(calls)
 {
     static const struct {
         deed deeds[RANKS];
@@ -124,7 +121,6 @@ static void test_calls(void **state)
     char in[64], out[64];
     sw_checkpoint *cp = make_input(in, sizeof in);
 
-    (void)state;
     snprintf(out, sizeof out, "%s/out", top);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         scene s = { cp, in, out, cases[i].deeds };
@@ -143,12 +139,11 @@ static void test_calls(void **state)
 }
 
 /* What is missing altogether. */
-static void test_nulls(void **state)
+TEST_IN_TOP(nulls)
 {
     sw_comm self = sw_comm_self();
     sw_status st;
 
-    (void)state;
     assert_int_equal(sw_save_shards(&self, NULL, NULL, 0, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "no output directory"));
     assert_int_equal(sw_save_consolidated(&self, NULL, NULL, 0, NULL, NULL, &st), SW_EUSAGE);
@@ -169,7 +164,7 @@ static void keep_warning(void *user, const char *text)
 }
 
 /* Shards beside a consolidated checkpoint: a word of warning, and it stays. */
-static void test_beside(void **state)
+TEST_IN_TOP(beside)
 {
     const uint64_t offsets[2] = { 0, 0 };
     const sw_item item = { .name = "t",
@@ -185,7 +180,6 @@ static void test_beside(void **state)
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     snprintf(out, sizeof out, "%s/beside", top);
     snprintf(file, sizeof file, "%s/model.safetensors.index.json", out);
     assert_int_equal(sw_save_shards(&self, out, &item, 1, &opt, NULL, &st), SW_OK);
@@ -196,26 +190,4 @@ static void test_beside(void **state)
     assert_non_null(strstr(said, "model.safetensors.index.json is there too, and stays as it is"));
     assert_int_equal(sw_path_lstat(file, &kind, NULL, &st), SW_OK);
     assert_int_equal(kind, SW_PATH_FILE);
-}
-
-static int make_top(void **state)
-{
-    (void)state;
-    return mkdtemp(top) ? 0 : -1;
-}
-
-static int remove_top(void **state)
-{
-    sw_status st = SW_STATUS_INIT;
-
-    (void)state;
-    return remove_tree(top, &st) ? -1 : 0;
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_calls), cmocka_unit_test(test_nulls),
-                                        cmocka_unit_test(test_beside) };
-
-    return cmocka_run_group_tests(tests, make_top, remove_top);
 }

@@ -1,20 +1,11 @@
 /* Floating-point conversions, by every path that this CPU can go: against torch's tables, against
  * conversion by the book, at every address and count, whatever the floating-point mode. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "float_help.h"
 #include "tables/cast.inc"
+#include "unit.h"
 #include "value/cast.h"
 #include "value/fpmode.h"
-
-#define N(array) (sizeof array / sizeof array[0])
 
 static const sw_dtype floating[] = { SW_F64, SW_F32, SW_BF16, SW_F16 };
 
@@ -43,9 +34,8 @@ static void *memory_of(const uint64_t *bits, uint64_t n, sw_dtype dtype)
     return p;
 }
 
-static void paths(void **state)
+TEST(paths)
 {
-    (void)state;
     assert_true(sw_cast_path_usable(SW_CAST_PORTABLE));
     assert_true(sw_cast_path_usable(sw_cast_path_best()));
     assert_false(sw_cast_path_usable(SW_CAST_NPATHS));
@@ -65,7 +55,7 @@ static void check_torch_values(sw_cast_path path)
         CAST_VALUES(CASE)
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         unsigned char x[8], y[8];
 
         help_put(x, 0, width(cases[i].from), cases[i].x);
@@ -78,9 +68,8 @@ static void check_torch_values(sw_cast_path path)
     }
 }
 
-static void torch_values(void **state)
+TEST(torch_values)
 {
-    (void)state;
     on_all_paths(check_torch_values);
 }
 
@@ -155,7 +144,7 @@ static void check_torch_sets(sw_cast_path path)
         CAST_SETS(SET)
     };
 
-    for (size_t c = 0; c < N(cases); c++) {
+    for (size_t c = 0; c < COUNT(cases); c++) {
         uint64_t n = set_size(cases[c].from), hash = 0;
         void *src = set_memory(cases[c].from), *dst = malloc(n * width(cases[c].to));
 
@@ -171,9 +160,8 @@ static void check_torch_sets(sw_cast_path path)
     }
 }
 
-static void torch_sets(void **state)
+TEST(torch_sets)
 {
-    (void)state;
     on_all_paths(check_torch_sets);
 }
 
@@ -198,18 +186,17 @@ static void check_book(sw_cast_path path, sw_dtype from, sw_dtype to, const void
 
 static void check_sets_by_the_book(sw_cast_path path)
 {
-    for (size_t f = 0; f < N(floating); f++) {
+    for (size_t f = 0; f < COUNT(floating); f++) {
         void *src = set_memory(floating[f]);
 
-        for (size_t t = 0; t < N(floating); t++)
+        for (size_t t = 0; t < COUNT(floating); t++)
             check_book(path, floating[f], floating[t], src, set_size(floating[f]));
         free(src);
     }
 }
 
-static void sets_by_the_book(void **state)
+TEST(sets_by_the_book)
 {
-    (void)state;
     on_all_paths(check_sets_by_the_book);
 }
 
@@ -239,16 +226,15 @@ static void check_edges(sw_cast_path path)
         assert_non_null(bits);
         n = edges_of(floating[f], bits);
         src = memory_of(bits, n, floating[f]);
-        for (size_t t = 0; t < N(floating); t++)
+        for (size_t t = 0; t < COUNT(floating); t++)
             check_book(path, floating[f], floating[t], src, n);
         free(src);
         free(bits);
     }
 }
 
-static void edges(void **state)
+TEST(edges)
 {
-    (void)state;
     on_all_paths(check_edges);
 }
 
@@ -265,8 +251,8 @@ static void check_nans(sw_cast_path path)
         { SW_F16, 0x7e00, 0x7c01 },
     };
 
-    for (size_t f = 0; f < N(nans); f++)
-        for (size_t t = 0; t < N(nans); t++) {
+    for (size_t f = 0; f < COUNT(nans); f++)
+        for (size_t t = 0; t < COUNT(nans); t++) {
             unsigned from = width(nans[f].dtype), to = width(nans[t].dtype);
             unsigned char src[80 * 8], dst[80 * 8];
 
@@ -279,9 +265,8 @@ static void check_nans(sw_cast_path path)
         }
 }
 
-static void nans(void **state)
+TEST(nans)
 {
-    (void)state;
     on_all_paths(check_nans);
 }
 
@@ -311,32 +296,30 @@ static void check_place(sw_cast_path path, sw_dtype from, sw_dtype to, const uns
 
 static void check_places(sw_cast_path path)
 {
-    for (size_t f = 0; f < N(floating); f++) {
+    for (size_t f = 0; f < COUNT(floating); f++) {
         unsigned char src[COUNTS * 8];
 
         for (unsigned i = 0; i < COUNTS; i++)
             help_put(src, i, width(floating[f]), set_bits(floating[f], i * 797));
-        for (size_t t = 0; t < N(floating); t++)
+        for (size_t t = 0; t < COUNT(floating); t++)
             for (unsigned at = 0; at < PLACES; at++)
                 for (unsigned n = 0; n < COUNTS; n++)
                     check_place(path, floating[f], floating[t], src, at, n);
     }
 }
 
-static void places(void **state)
+TEST(places)
 {
-    (void)state;
     on_all_paths(check_places);
 }
 
 #if defined(__SSE2__)
-static void modes(void **state)
+TEST(modes)
 {
     /* Subnormals flushed; rounded up; the same, truncated; with traps. */
     static const unsigned controls[] = { 0x9fc0, 0x5f80, 0xffc0, 0x1000 };
 
-    (void)state;
-    for (size_t i = 0; i < N(controls); i++) {
+    for (size_t i = 0; i < COUNT(controls); i++) {
         sw_fpmode saved = _mm_getcsr();
         unsigned after;
 
@@ -351,9 +334,10 @@ static void modes(void **state)
 #else
 #include <fenv.h>
 
-static void modes(void **state)
+#include "unit.h"
+
+TEST(modes)
 {
-    (void)state;
     assert_int_equal(fesetround(FE_UPWARD), 0);
     on_all_paths(check_places);
     on_all_paths(check_torch_values);
@@ -363,12 +347,11 @@ static void modes(void **state)
 #endif
 
 /* The one that all others call takes a path by itself. */
-static void by_itself(void **state)
+TEST(by_itself)
 {
     uint64_t n = set_size(SW_F32);
     void *src = set_memory(SW_F32), *a = malloc(2 * n), *b = malloc(2 * n);
 
-    (void)state;
     assert_non_null(a);
     assert_non_null(b);
     sw_cast(SW_F32, SW_F16, src, a, n);
@@ -379,17 +362,4 @@ static void by_itself(void **state)
     free(src);
     free(a);
     free(b);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths),      cmocka_unit_test(torch_values),
-        cmocka_unit_test(torch_sets), cmocka_unit_test(sets_by_the_book),
-        cmocka_unit_test(edges),      cmocka_unit_test(nans),
-        cmocka_unit_test(places),     cmocka_unit_test(modes),
-        cmocka_unit_test(by_itself),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* Coverage of tensors: gaps, overlaps, replicas, shapes; against a table and against marking
  * elements. */
-#include "plan_help.h"
-
 #include <time.h>
+
+#include "plan_help.h"
 
 #define B(f, ...)                                                                                            \
     {                                                                                                        \
@@ -164,9 +164,8 @@ static const struct {
       0 },
 };
 
-static void test_table(void **state)
+TEST(table)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int nranks = 1; nranks <= 3; nranks++) {
             sw_status st = SW_STATUS_INIT;
@@ -186,13 +185,12 @@ static void test_table(void **state)
 }
 
 /* The used copy of a replica is the one in the file whose name comes first. */
-static void test_first_replica(void **state)
+TEST(first_replica)
 {
     static const test_box boxes[] = { B(3, 1, { 0 }, { 4 }), B(1, 1, { 0 }, { 4 }), B(2, 1, { 0 }, { 4 }) };
     sw_status st = SW_STATUS_INIT;
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 3, 4, 2, &c, &st), SW_OK);
     assert_int_equal(c.boxes[0].file, 1);
     assert_int_equal(c.boxes[1].file, 2);
@@ -246,11 +244,10 @@ static void find_end(const test_box *boxes, size_t n, uint64_t *end)
                 end[d] = boxes[i].offsets[d] + boxes[i].shape[d];
 }
 
-static void test_random_cuts(void **state)
+TEST(random_cuts)
 {
     test_box boxes[40];
 
-    (void)state;
     for (uint64_t seed = 1; seed <= 400; seed++) {
         uint64_t s = seed,
                  shape[3] = { 1 + test_random(&s, 9), 1 + test_random(&s, 9), 1 + test_random(&s, 9) };
@@ -300,14 +297,13 @@ static void test_random_cuts(void **state)
 }
 
 /* A thousand rows, a grid of 64 x 64, and a hostile diagonal of boxes: none takes long. */
-static void test_cost(void **state)
+TEST(cost)
 {
     size_t n = 64 * 64;
     test_box *boxes = calloc(n, sizeof *boxes);
     clock_t begin = clock();
     sw_catalog c;
 
-    (void)state;
     for (int what = 0; what < 3; what++) {
         sw_status st = SW_STATUS_INIT;
 
@@ -327,15 +323,4 @@ static void test_cost(void **state)
     }
     assert_true(clock() - begin < 2 * CLOCKS_PER_SEC);
     free(boxes);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_first_replica),
-        cmocka_unit_test(test_random_cuts),
-        cmocka_unit_test(test_cost),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,6 @@
 /* config.json as text: what is changed, that nothing else is, and what counts as JSON. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "format/config.h"
+#include "unit.h"
 
 #define Q(what) "\"quantization_config\": " what
 
@@ -214,9 +206,8 @@ static bool is_same(const sw_buf *b, const char *text, size_t len)
     return b->len == len && (len == 0 || memcmp(b->data, text, len) == 0);
 }
 
-static void test_table(void **state)
+TEST(table)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *want = cases[i].out ? cases[i].out : cases[i].in;
         sw_buf out = SW_BUF_INIT;
@@ -229,11 +220,10 @@ static void test_table(void **state)
     }
 }
 
-static void test_faults(void **state)
+TEST(faults)
 {
     static const sw_config_rule rule = { SW_BF16, true };
 
-    (void)state;
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         sw_buf out = SW_BUF_INIT;
         sw_config_fault fault;
@@ -248,7 +238,7 @@ static void test_faults(void **state)
 }
 
 /* Whatever was cut off, the text is either edited or as it was. */
-static void test_every_end(void **state)
+TEST(every_end)
 {
     static const char text[] = "\xef\xbb\xbf{\"dtype\": \"auto\", " Q(
         "{\"a\": [1, -2.5e3, NaN]}") ", \"a_config\": "
@@ -257,7 +247,6 @@ static void test_every_end(void **state)
     sw_buf out = SW_BUF_INIT;
     sw_config_fault fault;
 
-    (void)state;
     for (size_t n = 0; n < sizeof text - 1; n++) {
         edit(text, n, &rule, &out, &fault);
         assert_non_null(fault.what);
@@ -269,7 +258,7 @@ static void test_every_end(void **state)
 }
 
 /* A NUL is a character like any other that has no place here. */
-static void test_nul(void **state)
+TEST(nul)
 {
     static const char *const texts[] = { "{\"a\": \0}",  "{\"a\"\0: 1}", "{\0}",
                                          "{\"a\": 1\0}", "{\"a\": 1}\0", "{\"a\": -\0}" };
@@ -277,7 +266,6 @@ static void test_nul(void **state)
     sw_buf out = SW_BUF_INIT;
     sw_config_fault fault;
 
-    (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         edit(texts[i], strlen(texts[i]) + 1, &rule, &out, &fault);
         assert_non_null(fault.what);
@@ -310,9 +298,8 @@ static void deep(const char *open, const char *close, size_t depth, bool good)
     sw_buf_release(&in);
 }
 
-static void test_depth(void **state)
+TEST(depth)
 {
-    (void)state;
     deep("{\"a_config\":", "}", 500, true);
     deep("{\"a_config\":", "}", 501, false);
     deep("{\"a\":", "}", 500, true);
@@ -321,7 +308,7 @@ static void test_depth(void **state)
 }
 
 /* found: rows and columns; 0 = the text does not say. */
-static void test_block_size(void **state)
+TEST(block_size)
 {
     static const struct {
         const char *text;
@@ -344,7 +331,6 @@ static void test_block_size(void **state)
         { "", 0, 0 },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *text = strdup(sizes[i].text);
         uint64_t block[2] = { 0 };
@@ -354,14 +340,4 @@ static void test_block_size(void **state)
             fail_msg("%s: %dx%d", sizes[i].text, (int)block[0], (int)block[1]);
         free(text);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table), cmocka_unit_test(test_faults), cmocka_unit_test(test_every_end),
-        cmocka_unit_test(test_nul),   cmocka_unit_test(test_depth),  cmocka_unit_test(test_block_size),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

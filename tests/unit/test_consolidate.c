@@ -1,16 +1,9 @@
 /* The library without MPI: one process, its own communicator, and no MPI_Init anywhere. Run from
  * the top directory. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/path.h"
 #include "shardweld.h"
 #include "tree_help.h"
+#include "unit.h"
 
 #define GOLDEN "tests/golden/rows"
 
@@ -30,14 +23,13 @@ static void same_file(const char *dir_a, const char *dir_b, const char *name)
     free(path_b);
 }
 
-static void test_self(void **state)
+TEST(self)
 {
     char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
     sw_comm comm = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
     sw_result result;
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/out", top);
     if (sw_consolidate(&comm, GOLDEN "/in", out, NULL, &result, &st))
@@ -74,13 +66,12 @@ static int twin(void *ctx, const void *mine, void *all, const size_t *counts)
 
 /* A group of several that brings no MPI is refused before anything is touched; what it must not use
  * cannot be agreed upon either. */
-static void test_needs_mpi(void **state)
+TEST(needs_mpi)
 {
     sw_options owner = SW_OPTIONS_INIT;
     sw_comm comm = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     owner.assign = SW_ASSIGN_OWNER;
     comm.size = 2;
     comm.allgather = twin;
@@ -88,13 +79,4 @@ static void test_needs_mpi(void **state)
     assert_non_null(strstr(st.reason, "MPI"));
     comm.bcast = refuse;
     assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", "/nonexistent/out", &owner, NULL, &st), SW_ECOMM);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_self),
-        cmocka_unit_test(test_needs_mpi),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

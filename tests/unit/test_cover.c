@@ -1,13 +1,11 @@
 /* How much boxes hold that overlap: against marking elements. */
-#include "plan_help.h"
-
 #include "plan/cover.h"
+#include "plan_help.h"
 
 #define BOXES 12
 
-static void test_random_boxes(void **state)
+TEST(random_boxes)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= 600; seed++) {
         uint64_t s = seed, shape[3], dims[BOXES * 6], first[3] = { 0 }, held = 0, missing = UINT64_MAX;
         uint64_t n = test_random(&s, BOXES + 1);
@@ -43,39 +41,27 @@ static void test_random_boxes(void **state)
     }
 }
 
-static void test_scalar(void **state)
+TEST(scalar)
 {
     sw_cover cover = { .first = NULL };
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_int_equal(sw_boxes_count(&(sw_boxes){ NULL, 2, 0 }, NULL, &cover, &st), SW_OK);
     assert_int_equal(cover.held, 1);
     assert_false(cover.open);
 }
 
 /* Thousands of boxes that all lie over one another take no time, but are not counted. */
-static void test_too_many(void **state)
+TEST(too_many)
 {
     uint64_t n = 4000, shape[3] = { 8000, 8000, 8000 }, first[3];
     uint64_t *dims = calloc(n * 6, sizeof *dims);
     sw_cover cover = { .first = first };
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     for (uint64_t i = 0; i < 6 * n; i++)
         dims[i] = i % 6 < 3 ? i / 6 : 4000;
     assert_int_equal(sw_boxes_count(&(sw_boxes){ dims, n, 3 }, shape, &cover, &st), SW_OK);
     assert_false(cover.counted);
     free(dims);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_boxes),
-        cmocka_unit_test(test_scalar),
-        cmocka_unit_test(test_too_many),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

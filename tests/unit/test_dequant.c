@@ -1,17 +1,10 @@
 /* Dequantization, by every path that this CPU can go: against torch's tables and against the
  * product by the book. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "float_help.h"
 #include "tables/dequant.inc"
+#include "unit.h"
 #include "value/dequant.h"
 #include "value/fpmode.h"
 
@@ -69,12 +62,11 @@ static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const 
 
 /* ---- scales ---------------------------------------------------------------------------------- */
 
-static void scales(void **state)
+TEST(scales)
 {
     unsigned char all[257];
     float got[256];
 
-    (void)state;
     for (unsigned i = 0; i < 256; i++)
         all[i + 1] = (unsigned char)i;
     sw_dequant_numbers(SW_F8_E8M0, all + 1, got, 256);
@@ -90,9 +82,8 @@ static void scales(void **state)
     assert_true(got[2] == got[1]);
 }
 
-static void kinds(void **state)
+TEST(kinds)
 {
-    (void)state;
     for (unsigned d = 0; d < SW_NDTYPES; d++) {
         assert_int_equal(sw_dequant_is_target((sw_dtype)d), d == SW_F32 || d == SW_BF16 || d == SW_F16);
     }
@@ -167,9 +158,8 @@ static void check_fp8_values(sw_cast_path path)
 #undef SET
 }
 
-static void fp8_values(void **state)
+TEST(fp8_values)
 {
-    (void)state;
     on_all_paths(check_fp8_values);
 }
 
@@ -252,9 +242,8 @@ static void check_matrices(sw_cast_path path)
         check_matrix(path, &all[i]);
 }
 
-static void matrices(void **state)
+TEST(matrices)
 {
-    (void)state;
     on_all_paths(check_matrices);
 }
 
@@ -285,9 +274,8 @@ static void check_row(sw_cast_path path)
     dequant_by(path, SW_F8_E4M3, NULL, NULL, 5, SW_F32, NULL, 0);
 }
 
-static void fp8_row(void **state)
+TEST(fp8_row)
 {
-    (void)state;
     on_all_paths(check_row);
 }
 
@@ -358,9 +346,8 @@ static void check_fp4_values(sw_cast_path path)
     }
 }
 
-static void fp4_values(void **state)
+TEST(fp4_values)
 {
-    (void)state;
     on_all_paths(check_fp4_values);
 }
 
@@ -425,9 +412,8 @@ static void check_turned(sw_cast_path path)
                        cases[i].nrows);
 }
 
-static void fp4_turned(void **state)
+TEST(fp4_turned)
 {
-    (void)state;
     on_all_paths(check_turned);
 }
 
@@ -451,20 +437,18 @@ static void check_straight(sw_cast_path path)
         }
 }
 
-static void fp4_straight(void **state)
+TEST(fp4_straight)
 {
-    (void)state;
     on_all_paths(check_straight);
 }
 
 /* ---- any mode -------------------------------------------------------------------------------- */
 
 #if defined(__SSE2__)
-static void modes(void **state)
+TEST(modes)
 {
     static const unsigned controls[] = { 0x9fc0, 0x5f80, 0x1000 };
 
-    (void)state;
     for (size_t i = 0; i < N(controls); i++) {
         sw_fpmode saved = _mm_getcsr();
         unsigned char turned[256 * 32 * 4], plain[sizeof turned], products[2][256 * 4], weights[256];
@@ -485,13 +469,12 @@ static void modes(void **state)
 #endif
 
 /* Those that all others call take a path by themselves. */
-static void by_themselves(void **state)
+TEST(by_themselves)
 {
     static unsigned char a[ELEMENTS * 4], b[ELEMENTS * 4];
     const float scale[] = { 0.5f, 3 };
     sw_mxfp4_run run = { blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, 1, 32 };
 
-    (void)state;
     make_model();
     sw_dequant_mxfp4(&run, SW_BF16, a);
     sw_dequant_mxfp4_by(SW_CAST_PORTABLE, &run, SW_BF16, b);
@@ -499,24 +482,4 @@ static void by_themselves(void **state)
     sw_dequant_row(&(sw_scaled_row){ SW_F8_E4M3, SW_F16, 128, scale }, blocks, 0, a, 256);
     dequant_by(SW_CAST_PORTABLE, SW_F8_E4M3, blocks, scale, 0, SW_F16, b, 256);
     assert_memory_equal(a, b, 512);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scales),
-        cmocka_unit_test(kinds),
-        cmocka_unit_test(fp8_values),
-        cmocka_unit_test(matrices),
-        cmocka_unit_test(fp8_row),
-        cmocka_unit_test(fp4_values),
-        cmocka_unit_test(fp4_turned),
-        cmocka_unit_test(fp4_straight),
-        cmocka_unit_test(by_themselves),
-#if defined(__SSE2__)
-        cmocka_unit_test(modes),
-#endif
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,7 @@
 /* Elements that differ: counted whatever their width and wherever a range is cut, and told in
  * words. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdlib.h>
-#include <string.h>
-
 #include "plan/difference.h"
+#include "unit.h"
 
 #define BYTES (SW_ELEMENTS_UNIT * 100u)
 
@@ -35,12 +26,11 @@ static void compare(sw_differences *d, sw_dtype dtype, const unsigned char *is, 
 static const sw_dtype widths[] = { SW_F64, SW_F32, SW_BF16, SW_I8, SW_F6_E2M3, SW_F4 };
 
 /* First, last, and neighbours across every kind of cut. */
-static void test_count_and_place(void **state)
+TEST(count_and_place)
 {
     static const uint64_t pieces[] = { BYTES, SW_ELEMENTS_UNIT, SW_ELEMENTS_UNIT * 7 };
     unsigned char is[BYTES], want[BYTES];
 
-    (void)state;
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
         unsigned bits = sw_dtype_bits(widths[w]);
         uint64_t n = BYTES * UINT64_C(8) / bits, cut = SW_ELEMENTS_UNIT * UINT64_C(8) / bits;
@@ -68,12 +58,11 @@ static void test_count_and_place(void **state)
 }
 
 /* An element of 6 bits that lies in two bytes, one bit of each changed, is one element. */
-static void test_element_in_two_bytes(void **state)
+TEST(element_in_two_bytes)
 {
     unsigned char is[BYTES] = { 0 }, want[BYTES] = { 0 };
     sw_differences d = SW_DIFFERENCES_INIT;
 
-    (void)state;
     is[0] = 0x80; /* element 1: bits 6 to 11 */
     is[1] = 0x01;
     compare(&d, SW_F6_E3M2, is, want, BYTES);
@@ -85,7 +74,7 @@ static void test_element_in_two_bytes(void **state)
 }
 
 /* What several ranks found comes in any order. */
-static void test_join(void **state)
+TEST(join)
 {
     sw_difference items[] = { { 3, 0, 2, 70, 1, 0 },
                               { 1, 2, 1, 4, 9, 8 },
@@ -94,7 +83,6 @@ static void test_join(void **state)
                               { 3, 0, 1, 90, 0, 0 } };
     sw_differences d = SW_DIFFERENCES_INIT;
 
-    (void)state;
     d.items = items;
     d.n = sizeof items / sizeof *items;
     sw_differences_join(&d);
@@ -106,12 +94,11 @@ static void test_join(void **state)
     assert_int_equal(d.items[2].is, 7);
 }
 
-static void test_index(void **state)
+TEST(index)
 {
     static const uint64_t shape[] = { 4, 3, 5 };
     uint64_t index[3];
 
-    (void)state;
     sw_element_index(0, shape, 3, index);
     assert_true(index[0] == 0 && index[1] == 0 && index[2] == 0);
     sw_element_index(59, shape, 3, index);
@@ -148,24 +135,10 @@ static const struct {
     { SW_F4, 0xf, 1, "0xf, expected 0x1" },
 };
 
-static void test_words(void **state)
+TEST(words)
 {
     char text[SW_VALUES_TEXT];
 
-    (void)state;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         assert_string_equal(sw_values_text(words[i].dtype, words[i].is, words[i].want, text), words[i].text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_count_and_place),
-        cmocka_unit_test(test_element_in_two_bytes),
-        cmocka_unit_test(test_join),
-        cmocka_unit_test(test_index),
-        cmocka_unit_test(test_words),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,6 @@
 /* The dtypes: names, widths, order. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "format/dtype.h"
+#include "unit.h"
 
 #define N(array) (sizeof array / sizeof array[0])
 
@@ -25,9 +18,8 @@ static const struct {
     { "F4", 4, 0 },          { "BOOL", 8, 0 },
 };
 
-static void table(void **state)
+TEST(table)
 {
-    (void)state;
     assert_int_equal(N(known), SW_NDTYPES);
     for (size_t i = 0; i < N(known); i++) {
         sw_dtype d = SW_NDTYPES;
@@ -42,13 +34,12 @@ static void table(void **state)
     }
 }
 
-static void unknown(void **state)
+TEST(unknown)
 {
     static const char *const names[] = { "",     "F",     "f32",     "F320", "F3",
                                          "F128", "BF16 ", "float32", "F8",   "bool" };
     sw_dtype d;
 
-    (void)state;
     for (size_t i = 0; i < N(names); i++)
         assert_false(sw_dtype_parse(names[i], strlen(names[i]), &d));
     assert_false(sw_dtype_parse("F32\0", 4, &d));
@@ -58,7 +49,7 @@ static void unknown(void **state)
     assert_false(sw_dtype_parse_any("complex128", 10, &d));
 }
 
-static void torch_spelling(void **state)
+TEST(torch_spelling)
 {
     static const struct {
         const char *name;
@@ -81,19 +72,10 @@ static void torch_spelling(void **state)
         { "complex64", SW_C64 },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         sw_dtype d = SW_NDTYPES;
 
         assert_true(sw_dtype_parse_any(cases[i].name, strlen(cases[i].name), &d));
         assert_int_equal(d, cases[i].want);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(table), cmocka_unit_test(unknown),
-                                        cmocka_unit_test(torch_spelling) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,6 @@
 /* File names of checkpoints: which are whose. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "format/filenames.h"
+#include "unit.h"
 
 static const struct {
     const char *name;
@@ -124,9 +118,8 @@ static void assert_same(sw_shard_name got, sw_shard_name want)
     assert_int_equal(got.of, want.of);
 }
 
-static void test_shards(void **state)
+TEST(shards)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof shards / sizeof shards[0]; i++) {
         sw_shard_name got = { 7, 7, 7 };
         bool ok = sw_shard_name_parse(shards[i].name, &got);
@@ -137,9 +130,8 @@ static void test_shards(void **state)
     }
 }
 
-static void test_looks(void **state)
+TEST(looks)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
         sw_shard_name got = { 7, 7, 7 };
 
@@ -150,9 +142,8 @@ static void test_looks(void **state)
     }
 }
 
-static void test_models(void **state)
+TEST(models)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         sw_shard_name got = { 7, 7, 7 };
         bool ok = sw_model_name_parse(models[i].name, &got);
@@ -163,16 +154,15 @@ static void test_models(void **state)
     }
 }
 
-static void test_consolidated(void **state)
+TEST(consolidated)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof consolidated / sizeof consolidated[0]; i++) {
         print_message("%s\n", consolidated[i].name);
         assert_int_equal(sw_name_is_consolidated(consolidated[i].name), consolidated[i].want);
     }
 }
 
-static void test_lone(void **state)
+TEST(lone)
 {
     static const char *const others[] = { "model-00001-of-00001.safetensors",
                                           "model-a-of-b.safetensors",
@@ -181,29 +171,17 @@ static void test_lone(void **state)
                                           "model",
                                           "" };
 
-    (void)state;
     assert_true(sw_name_is_lone("model.safetensors"));
     assert_true(sw_name_is_lone("diffusion_pytorch_model.safetensors"));
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         assert_false(sw_name_is_lone(others[i]));
 }
 
-static void test_ends_with(void **state)
+TEST(ends_with)
 {
-    (void)state;
     assert_true(sw_name_ends_with("a.b", ".b"));
     assert_true(sw_name_ends_with(".b", ".b"));
     assert_true(sw_name_ends_with("a", ""));
     assert_false(sw_name_ends_with("b", ".b"));
     assert_false(sw_name_ends_with("a.b ", ".b"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shards),       cmocka_unit_test(test_looks), cmocka_unit_test(test_models),
-        cmocka_unit_test(test_consolidated), cmocka_unit_test(test_lone),  cmocka_unit_test(test_ends_with),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

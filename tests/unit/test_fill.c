@@ -1,12 +1,10 @@
 /* Bands of shard files, broken down to runs of whole tensors: any cut of any file is the same bytes
  * as a whole tensor gives; each once. */
-#include "plan_help.h"
-
 #include "plan/layout_cut.h"
 #include "plan/layout_whole.h"
+#include "plan_help.h"
 #include "read/fill.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define TENSORS 4
 #define ROOM (1u << 14)
 
@@ -136,14 +134,13 @@ static void check_files(world *w, uint64_t *s, uint64_t seed)
     }
 }
 
-static void test_random_meshes(void **state)
+TEST(random_meshes)
 {
     static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
     static const char *const places[] = { "shard0", "shard1", "replicate", "shard2", "shard3" };
     static const char *const names[TENSORS] = { "a", "b", "c", "d" };
     world *w = malloc(sizeof *w);
 
-    (void)state;
     for (uint64_t seed = 1; seed <= 400; seed++) {
         char placements[64], mesh[16];
         test_box boxes[TENSORS];
@@ -166,7 +163,7 @@ static void test_random_meshes(void **state)
 }
 
 /* Two elements in a byte: rows are whole bytes, and bands may begin at any. */
-static void test_narrow(void **state)
+TEST(narrow)
 {
     static const struct {
         test_box t;
@@ -180,7 +177,6 @@ static void test_narrow(void **state)
     };
     world *w = malloc(sizeof *w);
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint64_t s = i;
 
@@ -193,7 +189,7 @@ static void test_narrow(void **state)
 
 /* A row of the box that lies together in the tensor is one run, and so are all of them where they
  * do. */
-static void test_number_of_runs(void **state)
+TEST(number_of_runs)
 {
     static const struct {
         test_box t;
@@ -208,7 +204,6 @@ static void test_number_of_runs(void **state)
     };
     world *w = malloc(sizeof *w);
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         make(w, &cases[i].t, 1, "2", cases[i].placements, i);
         w->n = w->l.files[0].size;
@@ -219,15 +214,4 @@ static void test_number_of_runs(void **state)
         release(w);
     }
     free(w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_meshes),
-        cmocka_unit_test(test_narrow),
-        cmocka_unit_test(test_number_of_runs),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,6 @@
 /* The list of findings: what is taken, what stays, the order, and the way over the wire. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "base/findings.h"
+#include "unit.h"
 
 static void check_item(const sw_findings *f, size_t i, const char *file, const char *tensor,
                        const char *reason, const char *hint)
@@ -18,12 +12,11 @@ static void check_item(const sw_findings *f, size_t i, const char *file, const c
     assert_string_equal(f->items[i].hint, hint);
 }
 
-static void added_texts_are_clean(void **state)
+TEST(added_texts_are_clean)
 {
     sw_findings f = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_int_equal(sw_findings_add(&f, "a\nb", NULL, "\x1b[2J", &st), SW_OK);
     assert_int_equal(sw_findings_add_hint(&f, NULL, "w", "r", "h", &st), SW_OK);
     check_item(&f, 0, "a?b", "", "?[2J", "");
@@ -32,13 +25,12 @@ static void added_texts_are_clean(void **state)
     sw_findings_release(&f);
 }
 
-static void only_bad_input_is_taken(void **state)
+TEST(only_bad_input_is_taken)
 {
     static const sw_code stays[] = { SW_EIO, SW_ENOMEM, SW_ECOMM, SW_EUSAGE, SW_EINTERNAL, SW_ECANCEL };
     sw_findings f = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_int_equal(sw_findings_take(&f, &st), SW_OK);
     assert_int_equal(f.n, 0);
     for (size_t i = 0; i < sizeof stays / sizeof stays[0]; i++) {
@@ -80,11 +72,10 @@ static void check_sorted(const sw_findings *f)
     check_item(f, 3, "b", "x", "r", "");
 }
 
-static void sorting_joins_equal_ones(void **state)
+TEST(sorting_joins_equal_ones)
 {
     sw_findings f = SW_FINDINGS_INIT;
 
-    (void)state;
     sw_findings_sort(&f);
     fill(&f);
     sw_findings_sort(&f);
@@ -92,13 +83,12 @@ static void sorting_joins_equal_ones(void **state)
     sw_findings_release(&f);
 }
 
-static void there_and_back(void **state)
+TEST(there_and_back)
 {
     sw_findings f = SW_FINDINGS_INIT, g = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
     sw_buf bytes = SW_BUF_INIT;
 
-    (void)state;
     fill(&f);
     assert_int_equal(sw_findings_pack(&f, &bytes, &st), SW_OK);
     assert_int_equal(sw_findings_unpack(&g, bytes.data, bytes.len, &st), SW_OK);
@@ -111,13 +101,12 @@ static void there_and_back(void **state)
     sw_findings_release(&f);
 }
 
-static void handed_over(void **state)
+TEST(handed_over)
 {
     sw_findings f = SW_FINDINGS_INIT;
     sw_finding *items;
     uint64_t n;
 
-    (void)state;
     fill(&f);
     items = sw_findings_hand_over(&f, &n);
     assert_int_equal(n, 6);
@@ -126,7 +115,7 @@ static void handed_over(void **state)
     sw_findings_free(items, n);
 }
 
-static void as_lines(void **state)
+TEST(as_lines)
 {
     static const char want[] = "f: tensor 't': r\nf: r\ntensor 't': r\nr\n";
     static const char *const texts[][2] = { { "f", "t" }, { "f", NULL }, { NULL, "t" }, { NULL, NULL } };
@@ -134,7 +123,6 @@ static void as_lines(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_buf lines = SW_BUF_INIT;
 
-    (void)state;
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(sw_findings_add_hint(&f, texts[i][0], texts[i][1], "r", "h", &st), SW_OK);
         assert_int_equal(sw_finding_add_line(&f.items[i], &lines, &st), SW_OK);
@@ -143,18 +131,4 @@ static void as_lines(void **state)
     assert_memory_equal(lines.data, want, lines.len);
     sw_buf_release(&lines);
     sw_findings_release(&f);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(added_texts_are_clean),
-        cmocka_unit_test(only_bad_input_is_taken),
-        cmocka_unit_test(sorting_joins_equal_ones),
-        cmocka_unit_test(there_and_back),
-        cmocka_unit_test(handed_over),
-        cmocka_unit_test(as_lines),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,9 @@
 /* The header parser: each rule with the message that breaking it gives, and jansson as a second
  * opinion on what was read. In the texts ' stands for ", ` for \" within sharding info. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <jansson.h>
 
 #include "format/header.h"
+#include "unit.h"
 
 #define N(array) (sizeof array / sizeof array[0])
 
@@ -128,7 +120,7 @@ static const char *parse(const char *s, uint64_t data_len, char message[2048])
     return st.code ? message : NULL;
 }
 
-static void accepted(void **state)
+TEST(accepted)
 {
     static const struct {
         const char *text;
@@ -194,13 +186,12 @@ static void accepted(void **state)
     };
     char message[2048];
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++)
         if (parse(cases[i].text, cases[i].data_len, message))
             fail_msg("%s: %s", cases[i].text, message);
 }
 
-static void refused(void **state)
+TEST(refused)
 {
     static const struct {
         const char *text;
@@ -344,7 +335,6 @@ static void refused(void **state)
     };
     char message[2048];
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         if (!parse(cases[i].text, cases[i].data_len, message))
             fail_msg("accepted: %s", cases[i].text);
@@ -353,7 +343,7 @@ static void refused(void **state)
     }
 }
 
-static void contents(void **state)
+TEST(contents)
 {
     sw_status st = SW_STATUS_INIT;
     sw_header h;
@@ -365,7 +355,6 @@ static void contents(void **state)
                   "'w\\u00e9':{'dtype':'BF16','shape':[2,3],'data_offsets':[0,12]}}",
                   &len);
 
-    (void)state;
     assert_int_equal(sw_header_parse(text, len, 13, "f", &h, &st), SW_OK);
     assert_true(h.sharded && h.format_pt);
     assert_int_equal(h.nentries, 2);
@@ -385,7 +374,7 @@ static void contents(void **state)
     free(text);
 }
 
-static void length(void **state)
+TEST(length)
 {
     static const struct {
         unsigned char first[8];
@@ -404,7 +393,6 @@ static void length(void **state)
         { { 255, 255, 255, 255, 255, 255, 255, 255 }, 10, 0, "18446744073709551615 is over the limit" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t len = 0;
@@ -417,14 +405,13 @@ static void length(void **state)
     }
 }
 
-static void too_long(void **state)
+TEST(too_long)
 {
     sw_status st = SW_STATUS_INIT;
     sw_header h;
     size_t len = (size_t)SW_HEADER_MAX + 1;
     char *text = malloc(len);
 
-    (void)state;
     assert_non_null(text);
     assert_int_equal(sw_header_parse(text, len, 0, "f", &h, &st), SW_EINPUT);
     assert_non_null(strstr(st.reason, "over the limit"));
@@ -432,23 +419,21 @@ static void too_long(void **state)
 }
 
 /* What an empty buffer looks like. */
-static void no_text(void **state)
+TEST(no_text)
 {
     sw_status st = SW_STATUS_INIT;
     sw_header h;
 
-    (void)state;
     assert_int_equal(sw_header_parse(NULL, 0, 0, "f", &h, &st), SW_EINPUT);
     assert_string_equal(st.reason, "header: invalid at byte 0: unexpected end of the text");
 }
 
 /* Thousands of entries whose boxes stand in another order, and one of them spoilt. */
-static void many(void **state)
+TEST(many)
 {
     enum { COUNT = 5000, ROOM = 400 };
     char *text = malloc((size_t)COUNT * ROOM), *end = text, message[2048];
 
-    (void)state;
     assert_non_null(text);
     for (int spoilt = 0; spoilt < 2; spoilt++) {
         end = text + sprintf(text, "{'__metadata__':{'DCP_SHARDING_INFO':'{");
@@ -464,14 +449,4 @@ static void many(void **state)
     }
     assert_non_null(strstr(message, "duplicate key"));
     free(text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(accepted), cmocka_unit_test(refused),
-                                        cmocka_unit_test(contents), cmocka_unit_test(length),
-                                        cmocka_unit_test(too_long), cmocka_unit_test(no_text),
-                                        cmocka_unit_test(many) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,13 @@
 /* The front matter of shard files: the text that torch writes, and what our own parser makes of
  * it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "format/filenames.h"
 #include "format/header.h"
+#include "unit.h"
 
 static const uint64_t row[] = { 8, 0 }, row_shape[] = { 4, 3 }, one[] = { 7 }, one_shape[] = { 2 },
                       row_of[] = { 16, 3 }, one_of[] = { 9 };
 
-static void test_text(void **state)
+TEST(text)
 {
     sw_header_box boxes[] = {
         { "z\"\xc3\xa9", SW_BF16, 2, row, row_shape, row_of, 0, 0 },
@@ -36,7 +29,6 @@ static void test_text(void **state)
     uint32_t order[3];
     uint64_t len;
 
-    (void)state;
     assert_int_equal(sw_header_of_shard(boxes, 3, "1:1-4 3:9-9", order, &text, &st), SW_OK);
     assert_int_equal(text.len % 8, 0);
     memcpy(&len, text.data, 8);
@@ -59,7 +51,7 @@ static void test_text(void **state)
 }
 
 /* Names so long that nobody could read the file. */
-static void test_too_long(void **state)
+TEST(too_long)
 {
     size_t n = SW_HEADER_MAX / 2;
     char *name = malloc(n + 1);
@@ -68,7 +60,6 @@ static void test_too_long(void **state)
     sw_buf text = SW_BUF_INIT;
     uint32_t order;
 
-    (void)state;
     assert_non_null(name);
     memset(name, 'n', n);
     name[n] = '\0';
@@ -78,24 +69,13 @@ static void test_too_long(void **state)
     free(name);
 }
 
-static void test_names(void **state)
+TEST(names)
 {
     char text[SW_SHARD_NAME_SIZE];
     sw_shard_name n = { 2, 1, 3 }, parsed;
 
-    (void)state;
     assert_string_equal(sw_shard_name_text(&n, text), "shard-00002-model-00001-of-00003.safetensors");
     n = (sw_shard_name){ 1234567, 99999999, 99999999 };
     assert_true(sw_shard_name_parse(sw_shard_name_text(&n, text), &parsed));
     assert_memory_equal(&n, &parsed, sizeof n);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_names),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

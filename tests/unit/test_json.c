@@ -1,15 +1,7 @@
 /* The strict JSON parser: what it takes, what it refuses and how it says so. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/json.h"
 #include "base/utf8.h"
+#include "unit.h"
 
 #define N(array) (sizeof array / sizeof array[0])
 
@@ -38,7 +30,7 @@ static const char *skip_error(const char *s, size_t len)
     return error;
 }
 
-static void good_values(void **state)
+TEST(good_values)
 {
     static const char *const texts[] = {
         "0",
@@ -71,13 +63,12 @@ static void good_values(void **state)
         "\"\x7f\xc3\xa9\"",
     };
 
-    (void)state;
     for (size_t i = 0; i < N(texts); i++)
         if (skip_error(texts[i], strlen(texts[i])))
             fail_msg("%s: %s", texts[i], skip_error(texts[i], strlen(texts[i])));
 }
 
-static void bad_values(void **state)
+TEST(bad_values)
 {
     static const struct {
         const char *text, *says;
@@ -148,7 +139,6 @@ static void bad_values(void **state)
         { "\"\\n\x01\"", "control character" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         const char *error = skip_error(cases[i].text, strlen(cases[i].text));
 
@@ -160,11 +150,10 @@ static void bad_values(void **state)
     assert_non_null(skip_error("\"\\\0\"", 4));
 }
 
-static void depth(void **state)
+TEST(depth)
 {
     char text[512];
 
-    (void)state;
     for (size_t n = 120; n < 130; n++) {
         memset(text, '[', n);
         memset(text + n, ']', n);
@@ -173,12 +162,11 @@ static void depth(void **state)
 }
 
 /* A text of many brackets must not cost a stack. */
-static void hostile_depth(void **state)
+TEST(hostile_depth)
 {
     size_t n = 10 << 20;
     char *text = malloc(n);
 
-    (void)state;
     assert_non_null(text);
     memset(text, '[', n);
     assert_non_null(skip_error(text, n));
@@ -204,7 +192,7 @@ static void string_is(const char *text, const char *want, size_t want_len)
     free(c);
 }
 
-static void strings(void **state)
+TEST(strings)
 {
     static const struct {
         const char *text, *want;
@@ -219,7 +207,6 @@ static void strings(void **state)
         { "\"\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\"", "\\\\\\\\\\\\\\\\" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++)
         string_is(cases[i].text, cases[i].want, strlen(cases[i].want));
     string_is("\"a\\u0000b\"", "a\0b", 3);
@@ -242,11 +229,10 @@ static void make_string(size_t len, size_t a, size_t b, char *text, char *want)
 }
 
 /* Every length and place of an escape, for the part that goes by eight bytes. */
-static void string_places(void **state)
+TEST(string_places)
 {
     char text[128], want[128];
 
-    (void)state;
     for (size_t len = 1; len < 40; len++)
         for (size_t a = 0; a < len; a++)
             for (size_t b = a; b < len; b++) {
@@ -255,7 +241,7 @@ static void string_places(void **state)
             }
 }
 
-static void numbers(void **state)
+TEST(numbers)
 {
     static const struct {
         const char *text;
@@ -282,7 +268,6 @@ static void numbers(void **state)
         { "", 0, "whole number" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         char *c = copy(cases[i].text, strlen(cases[i].text));
         uint64_t n = 1;
@@ -298,7 +283,7 @@ static void numbers(void **state)
     }
 }
 
-static void members(void **state)
+TEST(members)
 {
     char text[] = " { \"a\" : [ 1 , 2 ] , \"b\" : 3 } x", *key;
     bool first = true, inner = true;
@@ -306,7 +291,6 @@ static void members(void **state)
     size_t len;
     sw_json j;
 
-    (void)state;
     sw_json_init(&j, text, strlen(text));
     assert_true(sw_json_open(&j, '{'));
     while (sw_json_next(&j, '}', &first)) {
@@ -344,12 +328,11 @@ static bool note_key(void *ctx, uint32_t object, const char *s, size_t len)
     return *s != '!';
 }
 
-static void skipped_keys(void **state)
+TEST(skipped_keys)
 {
     char text[] = "[{\"a\":{\"b\":1,\"\\u0063\":{}},\"d\":[{\"e\":0}]},{\"!\":1,\"f\":1}]", notes[64] = "";
     sw_json j;
 
-    (void)state;
     sw_json_init(&j, text, strlen(text));
     j.key = note_key;
     j.ctx = notes;
@@ -358,7 +341,7 @@ static void skipped_keys(void **state)
     assert_string_equal(notes, "2a3b3c2d5e6!");
 }
 
-static void utf8(void **state)
+TEST(utf8)
 {
     static const struct {
         const char *text;
@@ -392,7 +375,6 @@ static void utf8(void **state)
           51 },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         size_t len = strlen(cases[i].text);
         char *c = copy(cases[i].text, len);
@@ -402,16 +384,4 @@ static void utf8(void **state)
             fail_msg("case %zu: %d", i, bad ? (int)(bad - c) : -1);
         free(c);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_values),   cmocka_unit_test(bad_values), cmocka_unit_test(depth),
-        cmocka_unit_test(hostile_depth), cmocka_unit_test(strings),    cmocka_unit_test(string_places),
-        cmocka_unit_test(numbers),       cmocka_unit_test(members),    cmocka_unit_test(skipped_keys),
-        cmocka_unit_test(utf8),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

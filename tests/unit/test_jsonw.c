@@ -1,13 +1,6 @@
 /* JSON strings as the two reference writers write them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/json.h"
+#include "unit.h"
 
 /* python NULL: refused, not UTF-8 (the other writer passes it on: what comes from a header has been
  * checked). */
@@ -46,9 +39,8 @@ static void assert_buf(const sw_buf *b, const char *want)
     assert_memory_equal(b->data, want, b->len);
 }
 
-static void test_cases(void **state)
+TEST(cases)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf serde = SW_BUF_INIT, python = SW_BUF_INIT;
@@ -69,24 +61,13 @@ static void test_cases(void **state)
 }
 
 /* NUL is a character like others, and what is there already stays. */
-static void test_appends(void **state)
+TEST(appends)
 {
     sw_status st = SW_STATUS_INIT;
     sw_buf b = SW_BUF_INIT;
 
-    (void)state;
     assert_int_equal(sw_json_add_serde(&b, "a\0b", 3, &st), SW_OK);
     assert_int_equal(sw_json_add_python(&b, "\0", 1, &st), SW_OK);
     assert_buf(&b, "\"a\\u0000b\"\"\\u0000\"");
     sw_buf_release(&b);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_appends),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

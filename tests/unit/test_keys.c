@@ -1,16 +1,7 @@
 /* Gathered keys: found again, twins noticed, also when every hash is the same. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/hash.h"
 #include "format/keys.h"
+#include "unit.h"
 
 #define LEN 16u
 
@@ -28,11 +19,10 @@ static void sort(sw_keys *k)
     assert_int_equal(sw_keys_sort(k, &st), SW_OK);
 }
 
-static void nothing(void **state)
+TEST(nothing)
 {
     sw_keys k;
 
-    (void)state;
     sw_keys_init(&k, "text");
     sort(&k);
     assert_null(sw_keys_duplicate(&k));
@@ -71,12 +61,11 @@ static void check(const char *text, uint32_t n)
     sw_keys_release(&k);
 }
 
-static void many(void **state)
+TEST(many)
 {
     static const uint32_t counts[] = { 1, 2, 3, 7, 8, 9, 47, 48, 49, 1000, 50000 };
     char *text = malloc(50000 * LEN + 1);
 
-    (void)state;
     assert_non_null(text);
     for (uint32_t i = 0; i < 50000; i++)
         snprintf(text + i * LEN, LEN + 1, "layer.%05u.norm", i);
@@ -86,13 +75,12 @@ static void many(void **state)
 }
 
 /* Two words each, the second chosen so that the hash forgets the first. */
-static void equal_hashes(void **state)
+TEST(equal_hashes)
 {
     const uint32_t n = 100000;
     char *text = malloc((size_t)n * LEN);
     sw_keys k;
 
-    (void)state;
     assert_non_null(text);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t word[2] = { i, 0 };
@@ -110,12 +98,4 @@ static void equal_hashes(void **state)
         assert_int_equal(sw_keys_find(&k, 7, text + (size_t)i * LEN, LEN)->value, i);
     sw_keys_release(&k);
     free(text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(nothing), cmocka_unit_test(many),
-                                        cmocka_unit_test(equal_hashes) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,21 +1,12 @@
 /* The layout, on catalogues made by hand. Header and index texts are those of safetensors 0.8.0 and
  * Python's json, the distribution by size that of huggingface_hub's
  * split_state_dict_into_shards_factory. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/layout_whole.h"
 #include "plan/outmaps.h"
+#include "unit.h"
 
 #define MAX_TENSORS 128
 #define MAX_DIMS 4
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct row {
     const char *name;
@@ -220,14 +211,13 @@ static const char empty_index[] =
     "{\n  \"metadata\": {\n    \"total_parameters\": 0,\n    \"total_size\": 0\n  },\n"
     "  \"weight_map\": {}\n}\n";
 
-static void test_dtypes(void **state)
+TEST(dtypes)
 {
     const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
     fixture f;
     const sw_catalog *c = make(&f, dtype_rows, COUNT(dtype_rows));
     sw_layout l;
 
-    (void)state;
     build(c, &rule, &l);
     assert_int_equal(l.nfiles, 1);
     assert_string_equal(l.files[0].name, "model.safetensors");
@@ -238,14 +228,13 @@ static void test_dtypes(void **state)
     sw_layout_release(&l);
 }
 
-static void test_hostile_names(void **state)
+TEST(hostile_names)
 {
     const sw_layout_rule rule = { .kind = SW_LAYOUT_MODELS };
     fixture f;
     const sw_catalog *c = make(&f, hostile_rows, COUNT(hostile_rows));
     sw_layout l;
 
-    (void)state;
     build(c, &rule, &l);
     assert_int_equal(l.nfiles, 1);
     assert_int_equal(l.files[0].size, 854);
@@ -256,7 +245,7 @@ static void test_hostile_names(void **state)
 }
 
 /* 4 and 6 bits: the reference library reads such headers but has no way to write the 6-bit ones. */
-static void test_small_elements(void **state)
+TEST(small_elements)
 {
     static const row rows[] = {
         { "a", SW_F4, 2, { 3, 2 }, 1 },
@@ -268,7 +257,6 @@ static void test_small_elements(void **state)
     const sw_catalog *c = make(&f, rows, COUNT(rows));
     sw_layout l;
 
-    (void)state;
     build(c, &rule, &l);
     assert_header(c, &l, 0,
                   "{\"__metadata__\":{\"format\":\"pt\"},"
@@ -281,7 +269,7 @@ static void test_small_elements(void **state)
 }
 
 /* Any range of a header is that part of the whole. */
-static void test_windows(void **state)
+TEST(windows)
 {
     static const uint64_t sizes[] = { 0, 1, 2, 7, 8, 9, 31, 32, 100, 333, 1000 };
     const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
@@ -292,7 +280,6 @@ static void test_windows(void **state)
     uint64_t total;
     sw_layout l;
 
-    (void)state;
     build(c, &rule, &l);
     total = 8 + l.files[0].header_len;
     assert_int_equal(sw_layout_header(c, &l, 0, 0, total, whole, &st), SW_OK);
@@ -306,7 +293,7 @@ static void test_windows(void **state)
     sw_layout_release(&l);
 }
 
-static void test_no_tensors(void **state)
+TEST(no_tensors)
 {
     static const struct {
         sw_layout_kind kind;
@@ -319,7 +306,6 @@ static void test_no_tensors(void **state)
     fixture f;
     const sw_catalog *c = make(&f, NULL, 0);
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         const sw_layout_rule rule = { .kind = cases[i].kind, .map = &map, .map_file = "m" };
         sw_layout l;
@@ -353,7 +339,7 @@ static void parse_map(const char *json, bool names, sw_map *map)
                      SW_OK);
 }
 
-static void test_numbers(void **state)
+TEST(numbers)
 {
     sw_map map;
     sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
@@ -361,7 +347,6 @@ static void test_numbers(void **state)
     const sw_catalog *c = make(&f, abc, COUNT(abc));
     sw_layout l;
 
-    (void)state;
     /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is the n
      * of all names. */
     parse_map("{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}", false, &map);
@@ -393,7 +378,7 @@ static void test_numbers(void **state)
     sw_map_release(&map);
 }
 
-static void test_large_numbers(void **state)
+TEST(large_numbers)
 {
     sw_map map;
     sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
@@ -401,7 +386,6 @@ static void test_large_numbers(void **state)
     const sw_catalog *c = make(&f, abc, COUNT(abc));
     sw_layout l;
 
-    (void)state;
     parse_map("{\"c\": 99999999, \"a\": 100000, \"b\": 9}", false, &map);
     build(c, &rule, &l);
     assert_string_equal(l.files[0].name, "model-00009-of-99999999.safetensors");
@@ -411,7 +395,7 @@ static void test_large_numbers(void **state)
     sw_map_release(&map);
 }
 
-static void test_missing_in_map(void **state)
+TEST(missing_in_map)
 {
     static const char *const maps[] = { "{}", "{\"a\": 1}", "{\"a\": 1, \"bb\": 1, \"c\": 1}",
                                         "{\"a\": 1, \"c\": 1}" };
@@ -422,7 +406,6 @@ static void test_missing_in_map(void **state)
     fixture f;
     const sw_catalog *c = make(&f, abc, COUNT(abc));
 
-    (void)state;
     for (size_t i = 0; i < COUNT(maps); i++) {
         parse_map(maps[i], false, &map);
         refuse(c, &rule, missing[i]);
@@ -430,7 +413,7 @@ static void test_missing_in_map(void **state)
     }
 }
 
-static void test_unused_names(void **state)
+TEST(unused_names)
 {
     sw_map map;
     sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
@@ -438,7 +421,6 @@ static void test_unused_names(void **state)
     const sw_catalog *c = make(&f, abc, 1);
     sw_layout l;
 
-    (void)state;
     parse_map("{\"a\":1,\"0\":1,\"1\":1,\"2\":1,\"3\":1,\"4\":1,\"5\":1,\"6\":1,\"7\":1,\"8\":1,\"9\":1,"
               "\"b\":1,\"c\":1}",
               false, &map);
@@ -449,7 +431,7 @@ static void test_unused_names(void **state)
     sw_map_release(&map);
 }
 
-static void test_names(void **state)
+TEST(names)
 {
     sw_map map;
     sw_layout_rule rule = {
@@ -459,7 +441,6 @@ static void test_names(void **state)
     const sw_catalog *c = make(&f, abc, COUNT(abc));
     sw_layout l;
 
-    (void)state;
     parse_map(
         "{\"c\": \"a.safetensors\", \"a\": \"b/c.safetensors\", \"b\": \"a.safetensors\", \"d\": \"../e\"}",
         true, &map);
@@ -502,12 +483,11 @@ static const struct {
     { "a.safetensors", "b.safetensors", "../i.json", "'../i.json' would leave the output directory" },
 };
 
-static void test_bad_names(void **state)
+TEST(bad_names)
 {
     fixture f;
     const sw_catalog *c = make(&f, abc, 2);
 
-    (void)state;
     for (size_t i = 0; i < COUNT(bad_names); i++) {
         /* Texts are borrowed here: the map is not released. */
         union {
@@ -526,7 +506,7 @@ static void test_bad_names(void **state)
 }
 
 /* Names that look alike but can stand side by side. */
-static void test_near_names(void **state)
+TEST(near_names)
 {
     sw_map map;
     sw_layout_rule rule = { .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m" };
@@ -534,7 +514,6 @@ static void test_near_names(void **state)
     const sw_catalog *c = make(&f, abc, COUNT(abc));
     sw_layout l;
 
-    (void)state;
     parse_map(
         "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors-y/z.safetensors\", \"c\": \"x/x.safetensors\"}",
         true, &map);
@@ -546,14 +525,13 @@ static void test_near_names(void **state)
 
 /* ---- models, sizes --------------------------------------------------------------------------- */
 
-static void test_models(void **state)
+TEST(models)
 {
     const sw_layout_rule rule = { .kind = SW_LAYOUT_MODELS };
     sw_file files[2] = { { .number = { 1, 1, 5 } }, { .number = { 1, 3, 5 } } };
     fixture f;
     sw_layout l;
 
-    (void)state;
     make(&f, abc, COUNT(abc));
     build(&f.catalog, &rule, &l);
     assert_string_equal(l.files[1].name, "model-00003-of-00003.safetensors");
@@ -594,9 +572,8 @@ static const struct {
     { UINT64_MAX, { 1000000, 1 }, 2, { 1, 1 }, 1 },
 };
 
-static void test_by_size(void **state)
+TEST(by_size)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(by_size); i++) {
         const sw_layout_rule rule = { .kind = SW_LAYOUT_SIZE, .max_size = by_size[i].limit };
         char names[8][2];
@@ -625,7 +602,7 @@ static void test_by_size(void **state)
 }
 
 /* One byte each and a limit of one byte: the files show the natural order. */
-static void test_natural_order(void **state)
+TEST(natural_order)
 {
     static const char *const natural[] = {
         "",
@@ -659,7 +636,6 @@ static void test_natural_order(void **state)
     fixture f;
     sw_layout l;
 
-    (void)state;
     memcpy(bytewise, natural, sizeof natural);
     for (size_t i = 0; i < COUNT(natural); i++) /* insertion sort */
         for (size_t k = i; k > 0 && strcmp(bytewise[k - 1], bytewise[k]) > 0; k--) {
@@ -681,7 +657,7 @@ static void test_natural_order(void **state)
 
 /* A header of exactly the largest size is made, one byte more is refused. Names share one long
  * text. */
-static void test_header_limit(void **state)
+TEST(header_limit)
 {
     enum { N = 100, OVERHEAD = sizeof ",\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" - 1 };
     const size_t json = sizeof empty_header - 1;
@@ -694,7 +670,6 @@ static void test_header_limit(void **state)
     fixture f;
     sw_layout l;
 
-    (void)state;
     assert_non_null(text);
     memset(text, 'x', longest);
     text[longest] = '\0';
@@ -711,7 +686,7 @@ static void test_header_limit(void **state)
     free(text);
 }
 
-static void test_sizes_overflow(void **state)
+TEST(sizes_overflow)
 {
     static const row whole[] = { { "a", SW_F64, 2, { UINT64_C(1) << 40, UINT64_C(1) << 40 }, 1 } };
     static const row sum[] = { { "a", SW_U8, 1, { UINT64_C(1) << 62 }, 1 },
@@ -722,7 +697,6 @@ static void test_sizes_overflow(void **state)
     fixture f;
     sw_layout l;
 
-    (void)state;
     refuse(make(&f, whole, 1), &rule, "model.safetensors: tensor 'a': sizes add up to more");
     assert_int_equal(sw_tensor_out_bytes(&f.catalog, f.tensors), UINT64_MAX);
     refuse(make(&f, sum, 2), &rule, "model.safetensors: tensor 'b': sizes add up to more");
@@ -739,13 +713,12 @@ static void test_sizes_overflow(void **state)
 }
 
 /* Sizes, order and text are those of the dtype that is written. */
-static void test_out_dtype(void **state)
+TEST(out_dtype)
 {
     const sw_layout_rule rule = { .kind = SW_LAYOUT_SINGLE };
     fixture f;
     sw_layout l;
 
-    (void)state;
     make(&f, abc, 2);
     f.tensors[0].out_dtype = SW_BF16;
     f.tensors[1].out_dtype = SW_F64;
@@ -760,7 +733,7 @@ static void test_out_dtype(void **state)
 
 /* diffusers' names are the usual ones with another stem; file names that a map gives are the
  * map's. */
-static void test_diffusers(void **state)
+TEST(diffusers)
 {
     static const struct {
         sw_layout_rule rule;
@@ -802,7 +775,6 @@ static void test_diffusers(void **state)
     fixture f;
     const sw_catalog *c = make(&f, abc, COUNT(abc));
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_layout_rule rule = cases[i].rule;
         sw_map map = SW_MAP_INIT;
@@ -829,7 +801,7 @@ static void test_diffusers(void **state)
 }
 
 /* A map may have held larger numbers, of tensors that are not written. */
-static void test_largest(void **state)
+TEST(largest)
 {
     static const struct {
         uint64_t largest;
@@ -845,7 +817,6 @@ static void test_largest(void **state)
     sw_map map;
     sw_layout l;
 
-    (void)state;
     parse_map("{\"a\": 2, \"b\": 2, \"c\": 2}", false, &map);
     rule.map = &map;
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -856,22 +827,4 @@ static void test_largest(void **state)
         sw_layout_release(&l);
     }
     sw_map_release(&map);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dtypes),         cmocka_unit_test(test_hostile_names),
-        cmocka_unit_test(test_small_elements), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_no_tensors),     cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_large_numbers),  cmocka_unit_test(test_missing_in_map),
-        cmocka_unit_test(test_unused_names),   cmocka_unit_test(test_names),
-        cmocka_unit_test(test_bad_names),      cmocka_unit_test(test_near_names),
-        cmocka_unit_test(test_models),         cmocka_unit_test(test_by_size),
-        cmocka_unit_test(test_natural_order),  cmocka_unit_test(test_header_limit),
-        cmocka_unit_test(test_sizes_overflow), cmocka_unit_test(test_out_dtype),
-        cmocka_unit_test(test_diffusers),      cmocka_unit_test(test_largest),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

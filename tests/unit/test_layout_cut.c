@@ -1,16 +1,14 @@
 /* The layout of shard files: numbers of models, which box stands in which file, headers, rules. */
-#include "plan_help.h"
-
 #include "format/header.h"
 #include "plan/layout_cut.h"
 #include "plan/layout_whole.h"
+#include "plan_help.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define NAMES_MAX 40
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-static void test_models(void **state)
+TEST(models)
 {
     static const struct {
         const char *names[4];
@@ -34,7 +32,6 @@ static void test_models(void **state)
         { { NULL }, { 0 }, 1 },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         char text[4][64] = { { 0 } };
         sw_layout_file files[4] = { { .name = NULL } };
@@ -202,7 +199,7 @@ static const test_box many[] = {
     { "tiny", 0, SW_U8, 2, { 0 }, { 1, 2 } },
 };
 
-static void test_files(void **state)
+TEST(files)
 {
     static const char two[] = "{\"big\": 2, \"bias\": 1, \"none\": 2, \"one\": 2, \"tiny\": 1}";
     static const char gap[] = "{\"big\": 4, \"bias\": 2, \"none\": 2, \"one\": 2, \"tiny\": 4, \"tied\": 7}";
@@ -231,7 +228,6 @@ static void test_files(void **state)
           "shard-00002-model-00004-of-00007: big[0+5,2+2] tiny[0+1,1+1]" },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         fixture f;
 
@@ -250,7 +246,7 @@ static void test_files(void **state)
 }
 
 /* Names that JSON, and JSON within JSON, spells in its own way. */
-static void test_odd_names(void **state)
+TEST(odd_names)
 {
     static const test_box odd[] = {
         { "a\"b\\c", 0, SW_U8, 2, { 0 }, { 4, 3 } },
@@ -260,7 +256,6 @@ static void test_odd_names(void **state)
     };
     fixture f;
 
-    (void)state;
     make(&f, odd, COUNT(odd), NULL, "");
     assert_int_equal(cut(&f, "2x2", "shard0,shard1", NULL), SW_OK);
     assert_int_equal(f.l.nfiles, 4);
@@ -268,11 +263,10 @@ static void test_odd_names(void **state)
     release(&f);
 }
 
-static void test_no_tensors(void **state)
+TEST(no_tensors)
 {
     fixture f;
 
-    (void)state;
     make(&f, NULL, 0, "{}", "");
     assert_int_equal(cut(&f, "4", NULL, NULL), SW_OK);
     assert_int_equal(f.l.nfiles, 0);
@@ -281,7 +275,7 @@ static void test_no_tensors(void **state)
 
 /* ---- rules ----------------------------------------------------------------------------------- */
 
-static void test_rules(void **state)
+TEST(rules)
 {
     static const test_box three[] = {
         { "a.w", 0, SW_U8, 2, { 0 }, { 2, 2 } },
@@ -313,7 +307,6 @@ static void test_rules(void **state)
           "--rule 'new.*=shard1' matches no tensor that is left to it" },
     };
 
-    (void)state;
     for (size_t prefix = 0; prefix < 2; prefix++)
         for (size_t i = 0; i < COUNT(cases); i++) {
             fixture f;
@@ -333,7 +326,7 @@ static void test_rules(void **state)
         }
 }
 
-static void test_no_rules(void **state)
+TEST(no_rules)
 {
     static const struct {
         const char *mesh, *placements, *rules[3], *says;
@@ -348,7 +341,6 @@ static void test_no_rules(void **state)
         { "2x2", NULL, { "a=shard0" }, "has 1 placement, the mesh 2 dimensions" },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_shard_rules r;
@@ -362,7 +354,7 @@ static void test_no_rules(void **state)
 
 /* ---- elements of less than a byte ------------------------------------------------------------ */
 
-static void test_narrow(void **state)
+TEST(narrow)
 {
     static const struct {
         test_box t;
@@ -391,7 +383,6 @@ static void test_narrow(void **state)
         { { "t", 0, SW_BOOL, 1, { 0 }, { 3 } }, "3", "shard0", false },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         fixture f;
 
@@ -414,9 +405,8 @@ static void test_narrow(void **state)
 /* ---- many ------------------------------------------------------------------------------------ */
 
 /* Random meshes: every box of a tensor once, each at its rank, and places without gaps. */
-static void test_random_meshes(void **state)
+TEST(random_meshes)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
         static const char *const places[] = { "shard0", "shard1", "replicate", "shard2" };
@@ -455,16 +445,4 @@ static void test_random_meshes(void **state)
         assert_int_equal(total, f.whole.bytes);
         release(&f);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),    cmocka_unit_test(test_files),
-        cmocka_unit_test(test_odd_names), cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_no_rules),  cmocka_unit_test(test_no_tensors),
-        cmocka_unit_test(test_narrow),    cmocka_unit_test(test_random_meshes),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,20 +2,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/path.h"
 #include "read/mapped.h"
+#include "unit.h"
 
 #define SIZE 100000
 
@@ -84,12 +78,11 @@ static bool is_free(const world *w)
     return fd >= 0;
 }
 
-static void test_safe(void **state)
+TEST(safe)
 {
     world w = open_world(SW_READ_MAP_SAFE);
     const char *base = sw_mapped_file(&w.m, 3, w.fd, SIZE);
 
-    (void)state;
     check_bytes(&w, base);
     assert_true(sw_mapped_ready(&w.m, 0, SIZE));
     sw_mapped_done(&w.m, SIZE);
@@ -117,13 +110,12 @@ static void on_signal(int signal)
 }
 
 /* No signal comes of a lease, and no descriptor is left. */
-static void test_nobody_is_told(void **state)
+TEST(nobody_is_told)
 {
     world w = open_world(SW_READ_MAP_SAFE);
     struct sigaction action = { .sa_handler = on_signal }, urg, io;
     int next = dup(w.fd);
 
-    (void)state;
     close(next);
     assert_int_equal(sigaction(SIGURG, &action, &urg), 0);
     assert_int_equal(sigaction(SIGIO, &action, &io), 0);
@@ -148,14 +140,13 @@ static void *cut_short(void *arg)
     return truncate(w->path, 10) ? arg : NULL;
 }
 
-static void test_who_cuts_it_short_waits(void **state)
+TEST(who_cuts_it_short_waits)
 {
     world w = open_world(SW_READ_MAP_SAFE);
     const char *base = sw_mapped_file(&w.m, 0, w.fd, SIZE);
     pthread_t thread;
     void *failed;
 
-    (void)state;
     assert_int_equal(pthread_create(&thread, NULL, cut_short, &w), 0);
     for (int i = 0; i < 10000 && sw_mapped_ready(&w.m, 0, SIZE); i++) {
         usleep(1000);
@@ -169,12 +160,11 @@ static void test_who_cuts_it_short_waits(void **state)
     close_world(&w);
 }
 
-static void test_files_that_are_not_safe(void **state)
+TEST(files_that_are_not_safe)
 {
     world w = open_world(SW_READ_MAP_SAFE);
     int writer = open(w.path, O_WRONLY);
 
-    (void)state;
     assert_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
     close(writer);
     assert_null(sw_mapped_file(&w.m, 1, w.fd, SIZE + 1));
@@ -185,13 +175,12 @@ static void test_files_that_are_not_safe(void **state)
 }
 
 /* Root can be anybody. */
-static void test_the_files_of_others(void **state)
+TEST(the_files_of_others)
 {
     world w = open_world(SW_READ_MAP_SAFE);
     int status = 0;
     pid_t child;
 
-    (void)state;
     if (geteuid() != 0) {
         close_world(&w);
         skip();
@@ -205,12 +194,11 @@ static void test_the_files_of_others(void **state)
     close_world(&w);
 }
 
-static void test_always(void **state)
+TEST(always)
 {
     world w = open_world(SW_READ_MAP_ALWAYS);
     int writer = open(w.path, O_WRONLY);
 
-    (void)state;
     check_bytes(&w, sw_mapped_file(&w.m, 0, w.fd, SIZE));
     assert_true(sw_mapped_ready(&w.m, 0, SIZE));
     assert_int_equal(ftruncate(writer, 5000), 0);
@@ -221,27 +209,11 @@ static void test_always(void **state)
     close_world(&w);
 }
 
-static void test_never(void **state)
+TEST(never)
 {
     world w = open_world(SW_READ_MAP_NEVER);
 
-    (void)state;
     assert_null(sw_mapped_file(&w.m, 0, w.fd, SIZE));
     sw_mapped_yield(&w.m);
     close_world(&w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_safe),
-        cmocka_unit_test(test_nobody_is_told),
-        cmocka_unit_test(test_who_cuts_it_short_waits),
-        cmocka_unit_test(test_files_that_are_not_safe),
-        cmocka_unit_test(test_the_files_of_others),
-        cmocka_unit_test(test_always),
-        cmocka_unit_test(test_never),
-    };
-
-    return cmocka_run_group_tests_name("mapped", tests, NULL, NULL);
 }

@@ -1,11 +1,9 @@
 /* What the mappings of .hf_metadata say of shards that were written again. Texts are those of
  * Python's json.dumps(..., indent=2). */
-#include "plan_help.h"
-
 #include "plan/layout_whole.h"
 #include "plan/outmaps.h"
+#include "plan_help.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX 6
 #define NO SW_NDTYPES
 
@@ -86,7 +84,7 @@ static void assert_text(const fixture *f, const char *what, const char *want)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static void test_files(void **state)
+TEST(files)
 {
     static const struct {
         const char *what, *tensors[MAX], *rule, *was, *want;
@@ -143,7 +141,6 @@ static void test_files(void **state)
         { "a map of nothing", { "F32 a" }, "{\"a\":1}", "{}", "{\"a\":1}", true },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         static const sw_value_rule values = { SW_NDTYPES, SW_NDTYPES, NULL, NULL };
         sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map_file = "m" };
@@ -163,7 +160,7 @@ static void test_files(void **state)
 
 /* ---- dtypes ---------------------------------------------------------------------------------- */
 
-static void test_dtypes(void **state)
+TEST(dtypes)
 {
     static const struct {
         const char *what, *tensors[MAX];
@@ -241,7 +238,6 @@ static void test_dtypes(void **state)
         { "a map of nothing", { "F32 a" }, SW_F16, NO, "{}", "{}" },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_value_rule rule = { cases[i].cast, cases[i].dequantize, NULL, "m" };
         sw_status st = SW_STATUS_INIT;
@@ -259,7 +255,7 @@ static void test_dtypes(void **state)
     }
 }
 
-static void test_text(void **state)
+TEST(text)
 {
     static const char *const tensors[] = { "F32 b\"\xc3\xa4", "F32 a", NULL };
     static const char json[] = "{\"b\\\"\\u00e4\": \"F32\", \"a\": \"F16\"}";
@@ -267,22 +263,10 @@ static void test_text(void **state)
     static const sw_value_rule values = { SW_NDTYPES, SW_NDTYPES, NULL, NULL };
     fixture f;
 
-    (void)state;
     make(&f, tensors, &values);
     assert_int_equal(sw_map_parse_texts(json, strlen(json), "m", &f.was, &f.st), SW_OK);
     assert_int_equal(sw_mapping_of_dtypes(&f.o, &f.was, false, &f.out, &f.st), SW_OK);
     assert_int_equal(f.out.len, strlen(want));
     assert_memory_equal(f.out.data, want, f.out.len);
     release(&f);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_dtypes),
-        cmocka_unit_test(test_text),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

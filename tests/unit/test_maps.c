@@ -1,13 +1,6 @@
 /* Maps and index files: what is read from them, and what is refused with which words. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "format/maps.h"
+#include "unit.h"
 
 typedef sw_code (*parse)(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
@@ -59,9 +52,8 @@ static const struct {
     { sw_index_parse, "[]", "found an array, expected an object" },
 };
 
-static void test_cases(void **state)
+TEST(cases)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_map map = { (sw_map_item *)&st, 7 };
@@ -81,18 +73,17 @@ static void test_cases(void **state)
 }
 
 /* Only len bytes count, whatever lies behind them. */
-static void test_length(void **state)
+TEST(length)
 {
     sw_status st = SW_STATUS_INIT;
     sw_map map = SW_MAP_INIT;
 
-    (void)state;
     assert_int_equal(sw_map_parse_numbers("{\"a\":1}garbage", 7, "m.json", &map, &st), SW_OK);
     assert_int_equal(map.n, 1);
     sw_map_release(&map);
 }
 
-static void test_sorted_and_found(void **state)
+TEST(sorted_and_found)
 {
     static const char json[] =
         "{\"b\": 2, \"a.10\": 3, \"a.9\": 4, \"\": 5, \"\xc3\xa9\": 6, \"\\ud83d\\ude00\": 7, \"z\": 8}";
@@ -101,7 +92,6 @@ static void test_sorted_and_found(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_map map = SW_MAP_INIT;
 
-    (void)state;
     assert_null(sw_map_find(&map, "a"));
     assert_int_equal(sw_map_parse_numbers(json, strlen(json), "m.json", &map, &st), SW_OK);
     assert_int_equal(map.n, sizeof order / sizeof order[0]);
@@ -119,13 +109,12 @@ static void test_sorted_and_found(void **state)
     sw_map_release(&map);
 }
 
-static void test_index(void **state)
+TEST(index)
 {
     static const char json[] = "{\"weight_map\": {\"b\": \"two\", \"a\": \"sub/one\"}}";
     sw_status st = SW_STATUS_INIT;
     sw_map map = SW_MAP_INIT;
 
-    (void)state;
     assert_int_equal(sw_index_parse(json, strlen(json), "m.json", &map, &st), SW_OK);
     assert_int_equal(map.n, 2);
     assert_string_equal(map.items[0].key, "a");
@@ -135,7 +124,7 @@ static void test_index(void **state)
 }
 
 /* What is said of all tensors together, however large the number. */
-static void test_totals(void **state)
+TEST(totals)
 {
     static const char json[] =
         "{\"metadata\": {\"total_size\": 99999999999999999999, \"total_parameters\": 12}, "
@@ -146,7 +135,6 @@ static void test_totals(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_map map;
 
-    (void)state;
     assert_int_equal(sw_index_parse_totals(json, strlen(json), "m.json", &map, &t, &st), SW_OK);
     assert_true(map.n == 1 && t.there && t.has_size && t.has_parameters);
     assert_true(t.size > 9.9e19 && t.size < 1.1e20 && t.parameters > 11 && t.parameters < 13);
@@ -158,7 +146,7 @@ static void test_totals(void **state)
     assert_true(!t.there && !t.has_size && !t.has_parameters && map.n == 0);
 }
 
-static void test_below(void **state)
+TEST(below)
 {
     static const char *const below[] = { "a",   "a/b",     "a/b/c.d", "..a",      "a..",
                                          "...", ".hidden", "a b",     "\xc3\xa9", "-" };
@@ -167,7 +155,6 @@ static void test_below(void **state)
         "a/.", "a/..", "../a", "a/../b", "a\nb", "\x7f", "a/\x01", "a/./b"
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof below / sizeof below[0]; i++) {
         print_message("%s\n", below[i]);
         assert_true(sw_name_is_below(below[i]));
@@ -176,14 +163,4 @@ static void test_below(void **state)
         print_message("%s\n", outside[i]);
         assert_false(sw_name_is_below(outside[i]));
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases), cmocka_unit_test(test_length), cmocka_unit_test(test_sorted_and_found),
-        cmocka_unit_test(test_index), cmocka_unit_test(test_totals), cmocka_unit_test(test_below),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,7 @@
 /* Boxes in memory: how few loops their strides make, and any range of them, read as if they were
  * packed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/memboxes.h"
+#include "unit.h"
 
 #define DIMS 4
 #define ROOM 4096
@@ -17,7 +10,7 @@
 
 static const uint64_t zeros[DIMS], large[DIMS] = { 100, 100, 100, 100 };
 
-static void test_loops(void **state)
+TEST(loops)
 {
     static const struct {
         const char *name;
@@ -42,7 +35,6 @@ static void test_loops(void **state)
     };
     static char memory[ROOM];
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_item item = {
             "a",   "BF16",         cases[i].ndim,     large,
@@ -88,7 +80,7 @@ static size_t pack(const sw_item *it, size_t size, char *to)
     return n * size;
 }
 
-static void test_ranges(void **state)
+TEST(ranges)
 {
     static const struct {
         const char *name;
@@ -97,7 +89,6 @@ static void test_ranges(void **state)
     static char memory[1 << 16], want[ROOM * 8], got[ROOM * 8];
     unsigned seed = 11;
 
-    (void)state;
     for (size_t i = 0; i < sizeof memory; i++)
         memory[i] = (char)next_random(&seed, 256);
     for (int round = 0; round < 2000; round++) {
@@ -137,7 +128,7 @@ static void test_ranges(void **state)
     }
 }
 
-static void test_find(void **state)
+TEST(find)
 {
     static const uint64_t shapes[][1] = { { 0 }, { 3 }, { 0 }, { 0 }, { 5 }, { 1 }, { 0 } };
     static const uint64_t places[][1] = { { 0 }, { 10 }, { 20 }, { 30 }, { 40 }, { 50 }, { 60 } };
@@ -146,7 +137,6 @@ static void test_find(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_memboxes h;
 
-    (void)state;
     for (size_t i = 0; i < 7; i++)
         items[i] = (sw_item){ "a", "I8", 1, large, places[i], shapes[i], memory, NULL };
     assert_int_equal(sw_memboxes_init(items, 7, "rank", &h, &st), SW_OK);
@@ -154,14 +144,4 @@ static void test_find(void **state)
     for (uint64_t at = 0; at < 9; at++)
         assert_int_equal(sw_memboxes_find(&h, at) - h.boxes, at < 3 ? 1 : at < 8 ? 4 : 5);
     sw_memboxes_release(&h);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loops),
-        cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_find),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

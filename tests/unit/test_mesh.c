@@ -1,23 +1,13 @@
 /* Meshes and placements: their words, and the boxes, which are those that a rank by itself would
  * work out. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/mesh.h"
 #include "plan_help.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define R SW_REPLICATE
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-static void test_meshes(void **state)
+TEST(meshes)
 {
     static const struct {
         const char *text;
@@ -34,7 +24,6 @@ static void test_meshes(void **state)
         { "007", 1, { 7 }, 7 },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_mesh m;
@@ -47,7 +36,7 @@ static void test_meshes(void **state)
     }
 }
 
-static void test_no_meshes(void **state)
+TEST(no_meshes)
 {
     static const struct {
         const char *text, *says;
@@ -80,7 +69,6 @@ static void test_no_meshes(void **state)
         { "1x1x1x1x1x1x1x1x1", "is too large" },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_mesh m;
@@ -91,7 +79,7 @@ static void test_no_meshes(void **state)
     }
 }
 
-static void test_placements(void **state)
+TEST(placements)
 {
     static const struct {
         const char *mesh, *text;
@@ -113,7 +101,6 @@ static void test_placements(void **state)
         { "2x3x4", "shard2,replicate,shard(1)", { 2, R, 1 } },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_placements p;
@@ -126,7 +113,7 @@ static void test_placements(void **state)
     }
 }
 
-static void test_no_placements(void **state)
+TEST(no_placements)
 {
     static const struct {
         const char *mesh, *text, *says;
@@ -163,7 +150,6 @@ static void test_no_placements(void **state)
         { "4", "shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0", "has 10 placements" },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_placements p;
@@ -294,9 +280,8 @@ static void compare(const sw_mesh *m, const sw_placements *p, unsigned ndim, con
     assert_int_equal(volume(&got), all);
 }
 
-static void test_random_boxes(void **state)
+TEST(random_boxes)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= 20000; seed++) {
         uint64_t s = seed, shape[DIMS_MAX] = { 0 };
         sw_mesh m = { .ndim = 1 + (unsigned)test_random(&s, 4), .ranks = 1 };
@@ -317,7 +302,7 @@ static void test_random_boxes(void **state)
 }
 
 /* Some by hand, as torch places them. */
-static void test_known_boxes(void **state)
+TEST(known_boxes)
 {
     static const struct {
         const char *mesh, *placements;
@@ -366,7 +351,6 @@ static void test_known_boxes(void **state)
         { "2x2", "shard0,shard0", 1, { 1 }, 1, { { 0, { 0 }, { 1 } } } },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         list got = { .ndim = cases[i].ndim, .limit = SIZE_MAX };
         sw_status st = SW_STATUS_INIT;
@@ -383,14 +367,13 @@ static void test_known_boxes(void **state)
 }
 
 /* Ranks without a box cost nothing, and numbers may be as large as they get. */
-static void test_large(void **state)
+TEST(large)
 {
     static const uint64_t few[] = { 10 }, huge[] = { UINT64_C(1) << 62 };
     sw_mesh m = { .ndim = 2, .sizes = { 1000, 1000 }, .ranks = 1000000 };
     sw_placements nested = { { 0, 0 } }, inner = { { R, 0 } };
     list got = { .ndim = 1, .limit = SIZE_MAX };
 
-    (void)state;
     assert_true(sw_mesh_boxes_each(&m, &nested, 1, few, take, &got));
     assert_int_equal(got.n, 10);
     assert_int_equal(got.items[9].rank, 9000);
@@ -406,13 +389,12 @@ static void test_large(void **state)
 }
 
 /* Whoever is told has the last word. */
-static void test_stopped(void **state)
+TEST(stopped)
 {
     static const uint64_t shape[] = { 6, 6 }, none[] = { 0, 6 };
     sw_mesh m = { .ndim = 2, .sizes = { 3, 2 }, .ranks = 6 };
     sw_placements p = { { 0, 1 } };
 
-    (void)state;
     for (size_t limit = 1; limit <= 6; limit++) {
         list got = { .ndim = 2, .limit = limit };
 
@@ -420,16 +402,4 @@ static void test_stopped(void **state)
         assert_int_equal(got.n, limit);
     }
     assert_false(sw_mesh_boxes_each(&m, &p, 2, none, take, &(list){ .ndim = 2, .limit = 1 }));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_meshes),       cmocka_unit_test(test_no_meshes),
-        cmocka_unit_test(test_placements),   cmocka_unit_test(test_no_placements),
-        cmocka_unit_test(test_random_boxes), cmocka_unit_test(test_known_boxes),
-        cmocka_unit_test(test_large),        cmocka_unit_test(test_stopped),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

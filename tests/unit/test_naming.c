@@ -1,16 +1,7 @@
 /* Which tensors come along and under which names: globs, prefixes, collisions, and what is told of
  * them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/naming.h"
+#include "unit.h"
 
 #define MOST 8
 
@@ -301,9 +292,8 @@ static void check_names(const sw_naming *n, const char *const *want, const char 
     assert_int_equal(n->kept, kept);
 }
 
-static void test_table(void **state)
+TEST(table)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_name_options o = { cases[i].include, cases[i].exclude, cases[i].rules, 0 };
         sw_status st = SW_STATUS_INIT;
@@ -333,7 +323,7 @@ static void test_table(void **state)
 }
 
 /* The error names the tensor it is about. */
-static void test_tensor(void **state)
+TEST(tensor)
 {
     static const char *const names[MOST] = { "m.x", "x" };
     static const sw_name_rule strip[] = { STRIP("m.") }, all[] = { STRIP("m.x") };
@@ -343,7 +333,6 @@ static void test_tensor(void **state)
     sw_catalog c;
     sw_naming n;
 
-    (void)state;
     make(names, &c, tensors);
     sw_naming_build(&c, &(sw_name_options){ .rules = strip, .nrules = 1 }, &warnings, &n, &st);
     assert_string_equal(st.tensor, "x");
@@ -353,7 +342,7 @@ static void test_tensor(void **state)
     sw_buf_release(&warnings);
 }
 
-static void test_no_options(void **state)
+TEST(no_options)
 {
     static const char *const names[MOST] = { "a", "b" };
     sw_status st = SW_STATUS_INIT;
@@ -362,7 +351,6 @@ static void test_no_options(void **state)
     sw_catalog c;
     sw_naming n;
 
-    (void)state;
     make(names, &c, tensors);
     assert_int_equal(sw_naming_build(&c, NULL, &warnings, &n, &st), SW_OK);
     check_names(&n, names, "no options");
@@ -371,7 +359,7 @@ static void test_no_options(void **state)
     sw_buf_release(&warnings);
 }
 
-static void test_wrapper(void **state)
+TEST(wrapper)
 {
     static const struct {
         const char *names[MOST], *prefix;
@@ -390,7 +378,6 @@ static void test_wrapper(void **state)
         { { "module.module.", "module.module.a" }, "module." },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *names[2 * MOST + 1] = { NULL };
         sw_naming n = { .names = names, .n = 1 };
@@ -410,7 +397,7 @@ static void test_wrapper(void **state)
 }
 
 /* Many names that end alike, two of which become one. */
-static void test_many(void **state)
+TEST(many)
 {
     enum { N = 200000 };
     static const sw_name_rule rules[] = { RENAME("a", ""), STRIP("layer.") };
@@ -422,7 +409,6 @@ static void test_many(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_naming n;
 
-    (void)state;
     assert_true(names && tensors);
     for (uint32_t i = 0; i < N; i++) {
         snprintf(names[i], sizeof *names, "layer.%06u.weight", i);
@@ -442,14 +428,4 @@ static void test_many(void **state)
     sw_buf_release(&warnings);
     free(tensors);
     free(names);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),   cmocka_unit_test(test_tensor), cmocka_unit_test(test_no_options),
-        cmocka_unit_test(test_wrapper), cmocka_unit_test(test_many),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

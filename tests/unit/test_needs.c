@@ -1,14 +1,12 @@
 /* Conversions of ranges: any range, made of exactly what it is said to need, is that part of the
  * whole; and the whole is what comes of converting one element at a time, by the book. */
-#include "plan_help.h"
-
 #include <math.h>
 
 #include "float_help.h"
+#include "plan_help.h"
 #include "read/convert.h"
 #include "value/dequant.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define NO SW_NDTYPES
 #define TENSORS_MAX 2
 
@@ -155,13 +153,12 @@ static void check_all(const fixture *f, one_fn *one, unsigned ranges, uint64_t *
 /* ---- copies ---------------------------------------------------------------------------------- */
 
 /* A copy needs its own range, of bytes, and no place of its own. */
-static void test_copies(void **state)
+TEST(copies)
 {
     static const test_box boxes[] = { { "a", 0, SW_F4, 2, { 0 }, { 9, 6 } } };
     uint64_t seed = 1;
     fixture f;
 
-    (void)state;
     make(&f, boxes, 1, SW_BF16, SW_BF16, &seed);
     assert_int_equal(f.o.how[0].op, SW_OP_COPY);
     assert_int_equal(output_of(&f)->bytes, 27);
@@ -192,11 +189,10 @@ static uint64_t cast_one(const fixture *f, uint64_t i)
                         help_get(f->data[0], i, sw_dtype_bits(from) / 8));
 }
 
-static void test_casts(void **state)
+TEST(casts)
 {
     uint64_t seed = 2;
 
-    (void)state;
     for (size_t a = 0; a < COUNT(floats); a++) {
         for (size_t b = 0; b < COUNT(floats); b++) {
             for (unsigned round = 0; a != b && round < 3; round++) {
@@ -213,13 +209,12 @@ static void test_casts(void **state)
     }
 }
 
-static void test_scalar(void **state)
+TEST(scalar)
 {
     const test_box box = { "a", 0, SW_F32, 0, { 0 }, { 0 } };
     uint64_t seed = 3;
     fixture f;
 
-    (void)state;
     make(&f, &box, 1, SW_F16, NO, &seed);
     check_all(&f, cast_one, 3, &seed);
     assert_int_equal(sw_needs_size(&f.o, 0, 0, 2), 4);
@@ -284,7 +279,7 @@ static void check_scaled(uint64_t rows, uint64_t columns, unsigned kind, unsigne
     drop(&f);
 }
 
-static void test_scaled(void **state)
+TEST(scaled)
 {
     static const uint64_t shapes[][2] = { { 1, 1 },     { 5, 1 },   { 300, 1 },   { 1, 300 },   { 3, 127 },
                                           { 3, 128 },   { 3, 129 }, { 127, 129 }, { 128, 128 }, { 129, 129 },
@@ -292,7 +287,6 @@ static void test_scaled(void **state)
                                           { 1, 20000 }, { 0, 5 },   { 5, 0 },     { 130, 8321 } };
     uint64_t seed = 4;
 
-    (void)state;
     for (unsigned i = 0; i < COUNT(shapes); i++)
         check_scaled(shapes[i][0], shapes[i][1], i * 3, 20, &seed);
     for (unsigned kind = 0; kind < 2 * COUNT(scaled_kinds); kind++)
@@ -302,12 +296,11 @@ static void test_scaled(void **state)
 }
 
 /* A run is a piece of a row, whole rows, a piece of a row: three parts, and no more. */
-static void test_scaled_parts(void **state)
+TEST(scaled_parts)
 {
     uint64_t seed = 5;
     fixture f;
 
-    (void)state;
     make_scaled(&f, 261, 130, &scaled_kinds[0], &seed);
     for (unsigned round = 0; round < 500; round++) {
         uint64_t total = output_of(&f)->elements, x = test_random(&seed, total);
@@ -367,11 +360,10 @@ static void check_mxfp4(uint64_t experts, uint64_t rows, uint64_t groups, sw_dty
     drop(&f);
 }
 
-static void test_mxfp4(void **state)
+TEST(mxfp4)
 {
     uint64_t seed = 6;
 
-    (void)state;
     for (uint64_t e = 0; e <= 3; e++)
         for (uint64_t r = 0; r <= 4; r++)
             for (uint64_t g = 0; g <= 3; g++)
@@ -384,12 +376,11 @@ static void test_mxfp4(void **state)
 
 /* A part is of one expert: a piece of one line, or lines that are at least as much as one whole
  * line. */
-static void test_mxfp4_parts(void **state)
+TEST(mxfp4_parts)
 {
     const sw_mxfp4 m = { 3, 2, 5 };
     const uint64_t total = 3 * 2 * 32 * 5;
 
-    (void)state;
     for (uint64_t begin = 0; begin < total; begin += 3) {
         for (uint64_t end = begin + 1; end <= total; end += 7) {
             uint64_t x = begin, n = end - begin;
@@ -414,7 +405,7 @@ static void test_mxfp4_parts(void **state)
 }
 
 /* Rows of a part by and by, from blocks and scales as they were saved. */
-static void test_mxfp4_by_rows(void **state)
+TEST(mxfp4_by_rows)
 {
     enum { E = 2, R = 37, G = 3, SIZE = 2 };
     uint64_t seed = 7, total = E * G * 32 * R;
@@ -423,7 +414,6 @@ static void test_mxfp4_by_rows(void **state)
     sw_mxfp4 m;
     fixture f;
 
-    (void)state;
     make_mxfp4(&f, E, R, G, SW_F16, &seed);
     sw_mxfp4_shape(&f.o, 0, &m);
     assert_true(m.experts == E && m.rows == R && m.groups == G);
@@ -451,12 +441,11 @@ static void test_mxfp4_by_rows(void **state)
 /* ---- any ------------------------------------------------------------------------------------- */
 
 /* False from the visitor ends the visit. */
-static void test_stop(void **state)
+TEST(stop)
 {
     uint64_t seed = 8;
     fixture f;
 
-    (void)state;
     make_mxfp4(&f, 1, 5, 2, SW_F32, &seed);
     for (unsigned stop = 1; stop <= 10; stop++) {
         gather g = { .f = &f, .stop_at = stop };
@@ -476,12 +465,11 @@ static void test_stop(void **state)
 }
 
 /* What one element needs: the bound that any buffer must hold. */
-static void test_one_element(void **state)
+TEST(one_element)
 {
     uint64_t seed = 9;
     fixture f;
 
-    (void)state;
     make_mxfp4(&f, 1, 3, 2, SW_F32, &seed);
     for (uint64_t from = 0; from < output_of(&f)->bytes; from += 4)
         assert_int_equal(sw_needs_size(&f.o, 0, from, 4), 17);
@@ -492,17 +480,4 @@ static void test_one_element(void **state)
     assert_int_equal(sw_needs_size(&f.o, 0, 127 * 2, 4), 2 + 2 * 4);
     assert_int_equal(sw_needs_size(&f.o, 0, 0, output_of(&f)->bytes), 130 * 130 + 4 * 4);
     drop(&f);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_copies),       cmocka_unit_test(test_casts),
-        cmocka_unit_test(test_scalar),       cmocka_unit_test(test_scaled),
-        cmocka_unit_test(test_scaled_parts), cmocka_unit_test(test_mxfp4),
-        cmocka_unit_test(test_mxfp4_parts),  cmocka_unit_test(test_mxfp4_by_rows),
-        cmocka_unit_test(test_stop),         cmocka_unit_test(test_one_element),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

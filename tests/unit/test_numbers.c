@@ -1,13 +1,6 @@
 /* Which shard numbers are there, and what is said of those that are not. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "plan/numbers.h"
+#include "unit.h"
 
 #define FILES_MAX 12
 
@@ -59,9 +52,8 @@ static const struct {
     { "0/1 0/2", NULL, 1, "" },
 };
 
-static void test_gaps(void **state)
+TEST(gaps)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof gaps / sizeof gaps[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf words = SW_BUF_INIT;
@@ -93,9 +85,8 @@ static const struct {
     { "1/1 2/3", 3, "of 3 model files, number 2 has no shard at all" },
 };
 
-static void test_holes(void **state)
+TEST(holes)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf lines = SW_BUF_INIT;
@@ -130,9 +121,8 @@ static const struct {
     { "", UINT64_MAX, "no file has shard numbers 1 to 18446744073709551615", NULL },
 };
 
-static void test_expected(void **state)
+TEST(expected)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf lines = SW_BUF_INIT;
@@ -151,7 +141,7 @@ static void test_expected(void **state)
 }
 
 /* What a set says of itself, and what is missed then. */
-static void test_list(void **state)
+TEST(list)
 {
     static const sw_shard_name names[] = { { 3, 1, 2 }, { 1, 2, 2 }, { 1, 1, 2 },
                                            { 2, 1, 2 }, { 5, 1, 2 }, { 2, 2, 2 } };
@@ -162,7 +152,6 @@ static void test_list(void **state)
     sw_buf text = SW_BUF_INIT;
     set s;
 
-    (void)state;
     assert_int_equal(sw_numbers_list(names, sizeof names / sizeof names[0], &text, &st), SW_OK);
     assert_string_equal(text.data, "1:1-3 1:5-5 2:1-2");
     make(&s, "1/1 2/1 3/1 5/1 1/2 2/2", 2);
@@ -185,16 +174,4 @@ static void test_list(void **state)
     }
     free(s.c.listed);
     sw_buf_release(&text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_holes),
-        cmocka_unit_test(test_expected),
-        cmocka_unit_test(test_list),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,6 @@
 /* The table of options: what ranks compare, what is given, what a call refuses; by member. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <string.h>
-
 #include "api/options.h"
+#include "unit.h"
 
 static const char *const list[] = { "a=b", NULL };
 static const sw_name_rule rules[] = { { SW_NAME_STRIP, "a", "" } };
@@ -53,13 +45,12 @@ static void give(sw_options *o, const sw_option *row)
 }
 
 /* Whatever an option is, ranks that do not agree on it find out. */
-static void test_each_is_compared(void **state)
+TEST(each_is_compared)
 {
     const sw_options none = SW_OPTIONS_INIT;
     uint64_t hashes[64] = { sw_options_hash(0, &none) };
     size_t n = 1;
 
-    (void)state;
     for (size_t i = 0; sw_option_at(i); i++) {
         sw_options o = SW_OPTIONS_INIT;
 
@@ -76,20 +67,19 @@ static void test_each_is_compared(void **state)
 }
 
 /* What is the caller's own may differ. */
-static void test_callers_own(void **state)
+TEST(callers_own)
 {
     const sw_options none = SW_OPTIONS_INIT;
     sw_options o = SW_OPTIONS_INIT;
     int cancel = 0;
 
-    (void)state;
     o.cancel = &cancel;
     o.user = &cancel;
     assert_int_equal(sw_options_hash(0, &o), sw_options_hash(0, &none));
 }
 
 /* The names of the members that a call refuses when they are given alone. */
-static void test_refused(void **state)
+TEST(refused)
 {
     static const struct {
         sw_call call;
@@ -107,7 +97,6 @@ static void test_refused(void **state)
     };
     const sw_comm alone = sw_comm_self();
 
-    (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         char refused[512] = "";
 
@@ -127,7 +116,7 @@ static void test_refused(void **state)
     }
 }
 
-static void test_given(void **state)
+TEST(given)
 {
     static const struct {
         sw_options o;
@@ -146,20 +135,7 @@ static void test_given(void **state)
         { { .user = (void *)1 }, 0 },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (unsigned bit = 1; bit <= SW_CHANGES_OTHER; bit *= 2)
             assert_int_equal(sw_options_given(&cases[i].o, bit), cases[i].changes == bit);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_is_compared),
-        cmocka_unit_test(test_callers_own),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_given),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

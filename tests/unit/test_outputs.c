@@ -1,10 +1,8 @@
 /* What is written: dtypes by mapping and cast, quantized tensors and their scales, names and
  * shapes. Each case is a list of tensors, and all that comes of them as one text. */
+#include "plan/outputs.h"
 #include "plan_help.h"
 
-#include "plan/outputs.h"
-
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX 8
 #define NO SW_NDTYPES
 #define OUT "-" /* as what a tensor that is left out is written */
@@ -303,9 +301,8 @@ static const test_case cast_cases[] = {
       .code = SW_EINPUT },
 };
 
-static void test_casts(void **state)
+TEST(casts)
 {
-    (void)state;
     run_cases(cast_cases, COUNT(cast_cases));
 }
 
@@ -510,15 +507,14 @@ static const test_case fp8_cases[] = {
       .code = SW_EINPUT },
 };
 
-static void test_fp8(void **state)
+TEST(fp8)
 {
-    (void)state;
     run_cases(fp8_cases, COUNT(fp8_cases));
 }
 
 /* Scales of other schemes: nobody gets what they belong to without a word, unless it is left
  * out. */
-static void test_other_scales(void **state)
+TEST(other_scales)
 {
     static const struct {
         const char *tensor, *scale;
@@ -541,7 +537,6 @@ static void test_other_scales(void **state)
         { "a.bias", "a.weight_scale", SW_F8_E8M0, false },
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(pairs); i++) {
         test_case k = { .what = pairs[i].scale,
                         .cast = NO,
@@ -738,9 +733,8 @@ static const test_case mxfp4_cases[] = {
       .code = SW_EINPUT },
 };
 
-static void test_mxfp4(void **state)
+TEST(mxfp4)
 {
-    (void)state;
     run_cases(mxfp4_cases, COUNT(mxfp4_cases));
 }
 
@@ -814,14 +808,13 @@ static const test_case name_cases[] = {
       .warnings = "" },
 };
 
-static void test_names(void **state)
+TEST(names)
 {
-    (void)state;
     run_cases(name_cases, COUNT(name_cases));
 }
 
 /* A layout by the numbers in file names looks at the files and at each tensor's number. */
-static void test_files_and_models(void **state)
+TEST(files_and_models)
 {
     static const test_box boxes[] = { { "a", 0, SW_F32, 1, { 0 }, { 2 } },
                                       { "b", 1, SW_F32, 1, { 0 }, { 3 } } };
@@ -833,7 +826,6 @@ static void test_files_and_models(void **state)
     sw_outputs o;
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     c.tensors[0].model = 7;
     c.tensors[1].model = 5;
@@ -848,14 +840,4 @@ static void test_files_and_models(void **state)
     sw_outputs_release(&o);
     sw_buf_release(&warnings);
     sw_catalog_release(&c);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_casts), cmocka_unit_test(test_fp8),   cmocka_unit_test(test_other_scales),
-        cmocka_unit_test(test_mxfp4), cmocka_unit_test(test_names), cmocka_unit_test(test_files_and_models),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

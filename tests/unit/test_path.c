@@ -1,44 +1,12 @@
 /* Files and directories: what is there, what is made, and what each failure says. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tree_help.h"
-
-static char top[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(top, sizeof top, "/tmp/test_path.XXXXXX");
-    return mkdtemp(top) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    sw_status st = SW_STATUS_INIT;
-
-    (void)state;
-    return remove_tree(top, &st) == SW_OK ? 0 : -1;
-}
-
-static char *at(const char *name)
-{
-    return path_at(top, name);
-}
+#include "top_help.h"
 
 /* It fails with this code, naming path, in these words. */
 #define FAILS(call, want, path, says)                                                                        \
@@ -56,7 +24,7 @@ static void put(const char *path, const char *text)
     put_file(path, text, strlen(text));
 }
 
-static void test_join(void **state)
+TEST_IN_TOP(join)
 {
     static const struct {
         const char *dir, *name, *want;
@@ -65,7 +33,6 @@ static void test_join(void **state)
     };
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *path = sw_path_join(cases[i].dir, cases[i].name, &st);
 
@@ -74,13 +41,12 @@ static void test_join(void **state)
     }
 }
 
-static void test_read_and_write(void **state)
+TEST_IN_TOP(read_and_write)
 {
     sw_buf b = SW_BUF_INIT;
     bool missing;
     char *big = malloc(300000);
 
-    (void)state;
     assert_non_null(big);
     memset(big, 'x', 300000);
     put_file(at("f"), big, 300000);
@@ -103,7 +69,7 @@ static void test_read_and_write(void **state)
 }
 
 /* Nobody waits for a pipe but who asks for it, and then not for ever. */
-static void test_pipes(void **state)
+TEST_IN_TOP(pipes)
 {
     static char text[200000];
     volatile int cancel = 1;
@@ -111,7 +77,6 @@ static void test_pipes(void **state)
     bool missing;
     int fd, end;
 
-    (void)state;
     assert_int_equal(mkfifo(at("fifo"), 0666), 0);
     FAILS(sw_path_read(at("fifo"), NULL, 10, &b, &missing, st), SW_EINPUT, at("fifo"), "is no regular file");
     FAILS(sw_fd_open(at("fifo"), NULL, &fd, st), SW_EINPUT, at("fifo"), "is no regular file");
@@ -137,12 +102,11 @@ static void test_pipes(void **state)
     sw_buf_release(&b);
 }
 
-static void test_modes(void **state)
+TEST_IN_TOP(modes)
 {
     mode_t was = umask(027);
     struct stat s;
 
-    (void)state;
     put(at("f"), "");
     OK(sw_path_mkdirs(at("d/e"), NULL, st));
     umask(was);
@@ -161,12 +125,11 @@ static int make(const char *path)
     return fd;
 }
 
-static void test_at_offsets(void **state)
+TEST_IN_TOP(at_offsets)
 {
     char got[8];
     int fd;
 
-    (void)state;
     fd = make(at("f"));
     OK(sw_fd_write_at(fd, "f", "end", 3, UINT64_C(5000000000), st));
     OK(sw_fd_read_at(fd, "f", got, 3, UINT64_C(5000000000), st));
@@ -185,13 +148,12 @@ static void test_at_offsets(void **state)
     assert_int_equal(fd, -1);
 }
 
-static void test_reserve(void **state)
+TEST_IN_TOP(reserve)
 {
     struct rlimit was, small = { 1 << 20, 1 << 20 };
     struct stat s;
     int fd;
 
-    (void)state;
     fd = make(at("f"));
     OK(sw_path_reserve(fd, "f", 0, st));
     OK(sw_path_reserve(fd, "f", 100000, st));
@@ -211,12 +173,11 @@ static void test_reserve(void **state)
     assert_true(sw_fs_reserves(0x01021994));  /* tmpfs */
 }
 
-static void test_mkdirs(void **state)
+TEST_IN_TOP(mkdirs)
 {
     size_t kept;
     bool made;
 
-    (void)state;
     OK(sw_path_mkdirs(at("a//b/c/"), &made, st));
     assert_true(made);
     OK(sw_path_mkdirs(at("a/b/c"), &made, st));
@@ -238,7 +199,7 @@ static void test_mkdirs(void **state)
     assert_int_equal(access(at("p/q/file"), F_OK), 0);
 }
 
-static void test_stat(void **state)
+TEST_IN_TOP(stat)
 {
     static const struct {
         const char *name;
@@ -252,7 +213,6 @@ static void test_stat(void **state)
     };
     struct stat s;
 
-    (void)state;
     put(at("file"), "four");
     OK(sw_path_mkdirs(at("dir"), NULL, st));
     assert_int_equal(mkfifo(at("fifo"), 0666), 0);
@@ -271,12 +231,11 @@ static void test_stat(void **state)
     }
 }
 
-static void test_list(void **state)
+TEST_IN_TOP(list)
 {
     static const char *const want[] = { ".hidden", "B", "a", "\xc3\xa4", "\xff" };
     sw_dir d;
 
-    (void)state;
     for (size_t i = sizeof want / sizeof *want; i-- > 0;)
         put(at(want[i]), "");
     OK(sw_dir_list(top, &d, st));
@@ -289,12 +248,11 @@ static void test_list(void **state)
     sw_dir_release(&d);
 }
 
-static void test_file_system(void **state)
+TEST_IN_TOP(file_system)
 {
     uint64_t bytes = 0;
     sw_fs fs;
 
-    (void)state;
     OK(sw_path_space(top, &bytes, st));
     assert_true(bytes > 0);
     FAILS(sw_path_space(at("none"), &bytes, st), SW_EIO, at("none"), "free space");
@@ -309,24 +267,22 @@ static void test_file_system(void **state)
 }
 
 /* Cleaning up after an error does its work and leaves the message alone. */
-static void test_first_error_stays(void **state)
+TEST_IN_TOP(first_error_stays)
 {
     sw_status status = SW_STATUS_INIT;
 
-    (void)state;
     sw_fail(&status, SW_EINPUT, "first", NULL, "why");
     assert_int_equal(sw_path_mkdirs(at("d"), NULL, &status), SW_OK);
     assert_int_equal(sw_path_sync_dir(at("no"), &status), SW_EINPUT);
     assert_string_equal(status.file, "first");
 }
 
-static void test_parts(void **state)
+TEST_IN_TOP(parts)
 {
     static const char *const cases[][3] = { { "a", ".", "a" },  { "a/b", "a", "b" },
                                             { "/a", "/", "a" }, { "/a/b.c", "/a", "b.c" },
                                             { "a/", "a", "" },  { "", ".", "" } };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_status st = SW_STATUS_INIT;
         char *dir = sw_path_dir(cases[i][0], &st);
@@ -336,16 +292,4 @@ static void test_parts(void **state)
         assert_string_equal(sw_path_name(cases[i][0]), cases[i][2]);
         free(dir);
     }
-}
-
-int main(void)
-{
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(test_join),  TEST(test_parts),      TEST(test_read_and_write), TEST(test_modes),
-        TEST(test_pipes), TEST(test_at_offsets), TEST(test_reserve),        TEST(test_mkdirs),
-        TEST(test_stat),  TEST(test_list),       TEST(test_file_system),    TEST(test_first_error_stays),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,7 @@
 #include "dir/journal.h"
 #include "dir/publish.h"
 #include "format/maps.h"
+#define UNIT_OWN_MAIN
 #include "tree_help.h"
 
 /* ---- system calls ---------------------------------------------------------------------------- */
@@ -1345,6 +1346,7 @@ static void test_wrong_size(void **state)
 
 int main(void)
 {
+#undef TEST
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_plain),

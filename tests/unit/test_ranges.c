@@ -1,12 +1,6 @@
 /* Sets of numbers in words. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/ranges.h"
+#include "unit.h"
 
 /* Numbers, a 0 behind them. */
 static const struct {
@@ -39,9 +33,8 @@ static void assert_words(const sw_ranges *r, const char *want)
     sw_buf_release(&words);
 }
 
-static void test_words(void **state)
+TEST(words)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_ranges r = SW_RANGES_INIT, lacking = SW_RANGES_INIT;
         sw_status st = SW_STATUS_INIT;
@@ -61,13 +54,4 @@ static void test_words(void **state)
         sw_ranges_release(&lacking);
         sw_ranges_release(&r);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,5 @@
 /* Any sharding to any box: what sw_checkpoint_read() brings is what the whole tensors hold there,
  * cast or dequantized element by element; and requests that cannot be met say why. */
-#include "plan_help.h"
-
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -10,6 +8,7 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "plan_help.h"
 #include "shardweld.h"
 #include "tree_help.h"
 #include "value/cast.h"
@@ -454,12 +453,11 @@ static size_t make_tensors(whole *out, uint64_t *s)
     return sizeof tensors / sizeof *tensors;
 }
 
-static void test_random_reads(void **state)
+TEST(random_reads)
 {
     uint64_t first = from_environment("SEED", 1), rounds = from_environment("ROUNDS", 40);
     char *memory = malloc(MEMORY);
 
-    (void)state;
     memset(memory, UNTOUCHED, MEMORY);
     for (uint64_t seed = first; seed < first + rounds; seed++) {
         uint64_t s = seed;
@@ -604,12 +602,11 @@ static void load_on_mesh(const world *w, const mesh *m, uint64_t *seed, char *me
 }
 
 /* Any mesh to any mesh. */
-static void test_meshes(void **state)
+TEST(meshes)
 {
     uint64_t first = from_environment("SEED", 1), rounds = from_environment("ROUNDS", 30);
     char *memory = malloc(MEMORY);
 
-    (void)state;
     memset(memory, UNTOUCHED, MEMORY);
     for (uint64_t seed = first; seed < first + rounds; seed++) {
         uint64_t s = seed * 977;
@@ -665,7 +662,7 @@ static void check_no_lease(const char *dir)
 
 /* Rows that are read straight, with gaps of every kind, and parts of several MiB. Nothing is left
  * open. */
-static void test_long_rows(void **state)
+TEST(long_rows)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 700, 6000 } } };
     char *memory = malloc(700 * 6000 * 4);
@@ -673,7 +670,6 @@ static void test_long_rows(void **state)
     unsigned nopen;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, true);
     nopen = count_open();
     for (uint64_t columns = 100; columns <= 6000; columns = columns * 3 + 1) {
@@ -747,14 +743,13 @@ static void *use(void *arg)
 }
 
 /* Several threads read from one checkpoint, each by several more. */
-static void test_threads(void **state)
+TEST(threads)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 60, 300 } } };
     user users[4];
     uint64_t seed = 8;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, true);
     for (unsigned i = 0; i < 4; i++) {
         users[i] = (user){ .cp = w.cp, .t = tensors, .threads = 1 + i % 3 };
@@ -791,14 +786,13 @@ static void *use_alone(void *arg)
 }
 
 /* Threads that each open the same checkpoint, and others that share a handle at the same time. */
-static void test_handles(void **state)
+TEST(handles)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 20, 100 } } };
     user users[6];
     uint64_t seed = 9;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, true);
     for (unsigned i = 0; i < 6; i++) {
         users[i] = (user){ .cp = w.cp, .t = tensors, .threads = 1 + i % 2, .dir = w.dir };
@@ -813,7 +807,7 @@ static void test_handles(void **state)
 
 /* ---- less than a byte ------------------------------------------------------------------------ */
 
-static void test_narrow(void **state)
+TEST(narrow)
 {
     const char text[] = "{\"t\": {\"dtype\": \"F4\", \"shape\": [4, 6], \"data_offsets\": [0, 12]}}",
                data[] = "abcdefghijkl";
@@ -837,7 +831,6 @@ static void test_narrow(void **state)
     uint64_t len = sizeof text - 1;
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/m.safetensors", dir);
     memcpy(bytes, &len, 8);
@@ -861,7 +854,7 @@ static void test_narrow(void **state)
 
 /* ---- requests that cannot be met ------------------------------------------------------------- */
 
-static void test_refused(void **state)
+TEST(refused)
 {
     static const uint64_t zero[4] = { 0 }, one[4] = { 1, 1, 1, 1 }, far[4] = { 4, 0 }, wide[4] = { 1, 7 };
     static const uint64_t huge[4] = { UINT64_MAX, 1 };
@@ -939,7 +932,6 @@ static void test_refused(void **state)
     sw_status st;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, sizeof tensors / sizeof tensors[0], true);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         /* a good read before it does not hide it, and is not begun */
@@ -963,7 +955,7 @@ static void test_refused(void **state)
 
 /* Columns of one matrix, side by side, are no two reads of the same memory; nor are empty ones, nor
  * neighbours. */
-static void test_apart(void **state)
+TEST(apart)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 8, 2 } } };
     const uint64_t offsets[2][2] = { { 0, 0 }, { 0, 1 } }, column[2] = { 8, 1 }, none[2] = { 0, 2 };
@@ -979,7 +971,6 @@ static void test_apart(void **state)
     sw_read halves[2] = { { "t", lower_at, upper, memory + 32, NULL, 32, NULL },
                           { "t", offsets[0], upper, memory, NULL, 32, NULL } };
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, true);
     assert_int_equal(sw_checkpoint_read(w.cp, columns, 3, NULL, &st), SW_OK);
     assert_memory_equal(memory, tensors[0].data, 64);
@@ -996,7 +987,7 @@ static void test_apart(void **state)
     close_world(&w);
 }
 
-static void test_options(void **state)
+TEST(options)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 4 } } };
     char memory[16];
@@ -1009,7 +1000,6 @@ static void test_options(void **state)
     sw_status st;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, false);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &small, &st), SW_EUSAGE);
     assert_int_equal(sw_checkpoint_read(w.cp, &read, 1, &many, &st), SW_EUSAGE);
@@ -1023,7 +1013,7 @@ static void test_options(void **state)
 
 /* ---- files that change ----------------------------------------------------------------------- */
 
-static void test_changed_file(void **state)
+TEST(changed_file)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 400 } } };
     char memory[1600], path[128];
@@ -1034,7 +1024,6 @@ static void test_changed_file(void **state)
     sw_status st = SW_STATUS_INIT;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, false);
     assert_int_equal(sw_dir_list(w.dir, &names, &st), SW_OK);
     snprintf(path, sizeof path, "%s/%s", w.dir, names.names[0]);
@@ -1053,7 +1042,7 @@ static void test_changed_file(void **state)
 /* ---- part of a checkpoint -------------------------------------------------------------------- */
 
 /* One shard by itself, and a checkpoint that lacks one, looked at with tolerance. */
-static void test_lost_shards(void **state)
+TEST(lost_shards)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 2, 6 } } };
     const uint64_t first[2] = { 0, 0 }, second[2] = { 1, 0 }, row[2] = { 1, 6 };
@@ -1066,7 +1055,6 @@ static void test_lost_shards(void **state)
     sw_status st;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 1, false);
     snprintf(path, sizeof path, "%s", w.dir);
     w.nboxes = 2;
@@ -1097,7 +1085,7 @@ static void test_lost_shards(void **state)
 
 /* ---- what a tensor becomes ------------------------------------------------------------------- */
 
-static void test_shapes(void **state)
+TEST(shapes)
 {
     whole tensors[] = {
         { .name = "x_blocks", .dtype = SW_U8, .ndim = 4, .shape = { 2, 3, 4, 16 } },
@@ -1109,7 +1097,6 @@ static void test_shapes(void **state)
     sw_status st;
     world w;
 
-    (void)state;
     open_world(&w, &seed, tensors, 3, true);
     assert_int_equal(sw_checkpoint_read_shape(w.cp, "x_blocks", NULL, &s, &st), SW_OK);
     assert_int_equal(s.ndim, 4);
@@ -1124,17 +1111,4 @@ static void test_shapes(void **state)
     assert_int_equal(sw_checkpoint_read_shape(w.cp, "x_scales", "F32", &s, &st), SW_EUSAGE);
     assert_int_equal(sw_checkpoint_read_shape(w.cp, "z", NULL, &s, &st), SW_EUSAGE);
     close_world(&w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_reads), cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_meshes),       cmocka_unit_test(test_handles),
-        cmocka_unit_test(test_apart),        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_narrow),       cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options),      cmocka_unit_test(test_changed_file),
-        cmocka_unit_test(test_lost_shards),  cmocka_unit_test(test_shapes),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

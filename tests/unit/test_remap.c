@@ -1,10 +1,8 @@
 /* Maps of the input or of the output, made to speak of what is written: renamed, left out and
  * joined tensors, names that no shard holds, and the file names of diffusers. */
+#include "plan/outmaps.h"
 #include "plan_help.h"
 
-#include "plan/outmaps.h"
-
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX 8
 #define OUT "-"
 
@@ -204,9 +202,8 @@ static const test_case name_cases[] = {
     { .what = "no tensors", .map = "{\"b\":2,\"a\":1}", .want = "a=1, b=2", .largest = 2, .by_input = true },
 };
 
-static void test_names(void **state)
+TEST(names)
 {
-    (void)state;
     run_cases(name_cases, COUNT(name_cases));
 }
 
@@ -305,9 +302,8 @@ static const test_case quantized_cases[] = {
       .dequantize = true },
 };
 
-static void test_quantized(void **state)
+TEST(quantized)
 {
-    (void)state;
     run_cases(quantized_cases, COUNT(quantized_cases));
 }
 
@@ -353,19 +349,7 @@ static const test_case text_cases[] = {
       .diffusers = true },
 };
 
-static void test_texts(void **state)
+TEST(texts)
 {
-    (void)state;
     run_cases(text_cases, COUNT(text_cases));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_quantized),
-        cmocka_unit_test(test_texts),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

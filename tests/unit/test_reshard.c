@@ -4,8 +4,6 @@
 #include "group_help.h"
 #include "tree_help.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
 typedef struct job {
     const char *in, *out;
     sw_options opt;
@@ -43,7 +41,7 @@ static void same_tree(const char *want, const char *got)
 
 /* Every number of processes writes the same shards, and welding them gives what welding the input
  * gives. */
-static void test_bytes(void **state)
+TEST(bytes)
 {
     static const struct {
         const char *theme, *mesh, *placements;
@@ -57,7 +55,6 @@ static void test_bytes(void **state)
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     for (size_t i = 0; i < COUNT(cases); i++) {
         snprintf(in, sizeof in, "tests/golden/%s/in", cases[i].theme);
@@ -82,14 +79,13 @@ static void test_bytes(void **state)
 }
 
 /* No options, no result. */
-static void test_defaults(void **state)
+TEST(defaults)
 {
     const sw_sharding sharding = { .mesh = "2" };
     char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/a/b/out", top);
     if (sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st))
@@ -100,7 +96,7 @@ static void test_defaults(void **state)
     assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
-static void test_refused(void **state)
+TEST(refused)
 {
     static const char *const bad_rules[] = { "*", NULL };
     static const struct {
@@ -124,7 +120,6 @@ static void test_refused(void **state)
     };
     char top[] = "/tmp/shardweld-unit-XXXXXX", above[64], out[80];
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     snprintf(above, sizeof above, "%s/none", top);
     snprintf(out, sizeof out, "%s/out", above);
@@ -143,7 +138,7 @@ static void test_refused(void **state)
 }
 
 /* Whichever rank stops, or asks for something else, all learn of it, and nothing is left. */
-static void test_one_is_different(void **state)
+TEST(one_is_different)
 {
     static const struct {
         const char *mesh;
@@ -157,7 +152,6 @@ static void test_one_is_different(void **state)
     char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
     outcome o[RANKS_MAX];
 
-    (void)state;
     assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/out", top);
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -173,16 +167,4 @@ static void test_one_is_different(void **state)
         assert_int_not_equal(access(out, F_OK), 0);
     }
     assert_int_equal(rmdir(top), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_one_is_different),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

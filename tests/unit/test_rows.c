@@ -1,14 +1,7 @@
 /* Rows at equal distances: what arrives is what was there, whatever the sizes, steps and addresses,
  * and nothing else is touched. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/rows.h"
+#include "unit.h"
 
 #define SIZE (1 << 17)
 #define UNTOUCHED 0x5a
@@ -38,14 +31,13 @@ static void check(copy_fn *copy, const sw_rows *r, uint64_t from_at, uint64_t to
                  (unsigned)r->from_step, (int)r->to_step, (unsigned)from_at, (unsigned)to_at);
 }
 
-static void test_all(void **state)
+TEST(all)
 {
     static const uint64_t rows[] = { 1, 2, 3, 4, 8, 63, 511, 512, 513, 575, 640, 1024, 2000 };
     static const uint64_t counts[] = { 0, 1, 2, 7, 8, 9, 17 };
     static const int64_t more[] = { 0, 1, 8, 64, 1000 };
     char *from = malloc(SIZE), *got = malloc(SIZE), *want = malloc(SIZE);
 
-    (void)state;
     for (size_t i = 0; i < SIZE; i++)
         from[i] = (char)(i * 7 + i / 251);
     for (size_t a = 0; a < sizeof rows / sizeof *rows; a++) {
@@ -65,11 +57,4 @@ static void test_all(void **state)
     free(from);
     free(got);
     free(want);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_all) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

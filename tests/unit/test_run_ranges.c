@@ -1,7 +1,6 @@
 /* Any range of any tensor, put together from its runs, is the same bytes; each byte once. */
-#include "plan_help.h"
-
 #include "plan/runs.h"
+#include "plan_help.h"
 
 /* What files hold: byte i of a tensor is a function of i, so boxes can be written and ranges
  * checked. */
@@ -71,14 +70,13 @@ static void check_range(world *w, const sw_tensor *t, uint64_t from, uint64_t n,
             fail_msg("seed %d: byte %d of range %d+%d", (int)seed, (int)i, (int)from, (int)n);
 }
 
-static void test_random_ranges(void **state)
+TEST(random_ranges)
 {
     static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
     enum { ROOM = 1 << 16 };
     test_box boxes[40];
     world w = { 0 };
 
-    (void)state;
     w.band = malloc(ROOM);
     for (int f = 0; f < 8; f++)
         w.files[f] = malloc(ROOM);
@@ -126,7 +124,7 @@ static bool count_run(void *ctx, const sw_run *s)
 
 /* Rows are one run each, whatever the number of rows in a box; a band of few rows does not look
  * at all boxes. */
-static void test_rows_are_whole(void **state)
+TEST(rows_are_whole)
 {
     enum { N = 1000 };
     test_box *boxes = calloc(N, sizeof *boxes);
@@ -134,7 +132,6 @@ static void test_rows_are_whole(void **state)
     world w = { 0 };
     sw_catalog c;
 
-    (void)state;
     for (uint64_t i = 0; i < N; i++) {
         boxes[i] = (test_box){ "t", (uint32_t)(i % 10), SW_F32, 2, { 0 }, { 64, 128 } };
         boxes[i].offsets[0] = i * 64;
@@ -148,7 +145,7 @@ static void test_rows_are_whole(void **state)
 }
 
 /* Numbers beyond 2^32 in dimensions, offsets and positions. */
-static void test_large(void **state)
+TEST(large)
 {
     const uint64_t rows = UINT64_C(5) << 32;
     const test_box boxes[] = {
@@ -159,21 +156,10 @@ static void test_large(void **state)
     world w = { 0 };
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     assert_int_equal(c.tensors[0].bytes, rows * 12);
     assert_true(sw_runs_each(&c, c.tensors, rows * 12 - 24, 24, count_run, &w));
     assert_int_equal(w.runs, 2);
     assert_int_equal(w.covered, 24);
     sw_catalog_release(&c);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_ranges),
-        cmocka_unit_test(test_rows_are_whole),
-        cmocka_unit_test(test_large),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 /* Any box of any tensor, from any cut into source boxes, to memory at any strides: each byte once,
  * to its place, and none beside it. */
-#include "plan_help.h"
-
 #include "plan/runs.h"
+#include "plan_help.h"
 
 #define FILES 8
 #define ROOM (1 << 16)
@@ -219,11 +218,10 @@ static void check_scatter(world *w, uint64_t *seed, uint64_t name)
     check_memory(w, name);
 }
 
-static void test_random_boxes(void **state)
+TEST(random_boxes)
 {
     world w = { 0 };
 
-    (void)state;
     w.memory = malloc(ROOM);
     memset(w.memory, UNTOUCHED, ROOM);
     for (int f = 0; f < FILES; f++)
@@ -244,7 +242,7 @@ static void test_random_boxes(void **state)
 
 /* ---- rows are as long as they can be --------------------------------------------------------- */
 
-static void test_joined(void **state)
+TEST(joined)
 {
     /* Rows over two files; asked for: offsets, shape; the run of file 1 */
     static const struct {
@@ -271,7 +269,6 @@ static void test_joined(void **state)
     sw_status st = SW_STATUS_INIT;
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int64_t bits[3] = { cases[i].strides[0] * 8, cases[i].strides[1] * 8, cases[i].strides[2] * 8 };
@@ -295,7 +292,7 @@ static void test_joined(void **state)
 
 /* ---- less than a byte ------------------------------------------------------------------------ */
 
-static void test_narrow(void **state)
+TEST(narrow)
 {
     static const struct {
         sw_dtype dtype;
@@ -325,7 +322,6 @@ static void test_narrow(void **state)
         { SW_F6_E2M3, { 2, 8 }, { 0, 0 }, { 2, 2 }, SW_RUN_UNEVEN, 0, 0, 0 },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         test_box box = { "t", 0, cases[i].dtype, 2, { 0 }, { cases[i].whole[0], cases[i].whole[1] } };
         sw_run_target target = { cases[i].offsets, cases[i].shape, NULL };
@@ -346,7 +342,7 @@ static void test_narrow(void **state)
 }
 
 /* Numbers beyond 2^32 in dimensions and positions. */
-static void test_large(void **state)
+TEST(large)
 {
     const uint64_t rows = UINT64_C(5) << 32, offsets[2] = { rows - 6, 2 }, shape[2] = { 6, 1 };
     const test_box boxes[] = {
@@ -358,7 +354,6 @@ static void test_large(void **state)
     sw_catalog c;
     sw_run s;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
     assert_int_equal(sw_run_make(&c, c.tensors, 0, &target, &s), SW_RUN_NONE);
     assert_int_equal(sw_run_make(&c, c.tensors, 1, &target, &s), SW_RUN_SHARED);
@@ -397,11 +392,10 @@ static void check_chunks(unsigned ndim, const uint64_t *offsets, const uint64_t 
     assert_true(limit < total || w.n == 1);
 }
 
-static void test_chunks(void **state)
+TEST(chunks)
 {
     uint64_t seed = 5, offsets[4], shape[4];
 
-    (void)state;
     for (int i = 0; i < 2000; i++) {
         for (unsigned d = 0; d < 4; d++) {
             offsets[d] = test_random(&seed, 9);
@@ -410,13 +404,4 @@ static void test_chunks(void **state)
         check_chunks((unsigned)test_random(&seed, 5), offsets, shape, 1 + test_random(&seed, 300));
     }
     check_chunks(4, offsets, shape, UINT64_MAX);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_boxes), cmocka_unit_test(test_joined), cmocka_unit_test(test_narrow),
-        cmocka_unit_test(test_large),        cmocka_unit_test(test_chunks),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 /* Groups, regions and bands: every byte of every file is written once, in rank order, by ranks of
  * one group. */
-#include "plan_help.h"
-
 #include "plan/schedule.h"
+#include "plan_help.h"
 
 static void check_file(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t nranks)
 {
@@ -32,11 +31,10 @@ static void check_file(const sw_schedule *s, const sw_layout *l, uint32_t f, uin
     assert_int_equal(at, l->files[f].size);
 }
 
-static void test_random_plans(void **state)
+TEST(random_plans)
 {
     sw_layout_file files[12];
 
-    (void)state;
     for (uint64_t seed = 1; seed <= 500; seed++) {
         uint64_t s = seed;
         sw_layout l = { .files = files, .nfiles = 1 + (uint32_t)test_random(&s, 12) };
@@ -65,14 +63,13 @@ static void test_random_plans(void **state)
     }
 }
 
-static void test_groups(void **state)
+TEST(groups)
 {
     sw_layout_file three[] = { { .size = 100 << 20 }, { .size = 300 << 20 }, { .size = 20 << 20 } };
     sw_layout l = { .files = three, .nfiles = 3 };
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    (void)state;
     /* more ranks than files: in proportion */
     assert_int_equal(sw_schedule_build(&l, 9, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
     assert_int_equal(s.groups[0].nranks, 2);
@@ -89,42 +86,29 @@ static void test_groups(void **state)
 }
 
 /* A checkpoint without tensors, laid out by a map, has no files. */
-static void test_no_files(void **state)
+TEST(no_files)
 {
     sw_layout l = { 0 };
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    (void)state;
     assert_int_equal(sw_schedule_build(&l, 3, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
     assert_int_equal(s.nfiles, 0);
     sw_schedule_release(&s);
 }
 
 /* A petabyte in one file: regions stay countable in blocks. */
-static void test_large(void **state)
+TEST(large)
 {
     sw_layout_file one = { .size = UINT64_C(1) << 50 };
     sw_layout l = { .files = &one, .nfiles = 1 };
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    (void)state;
     assert_int_equal(sw_schedule_build(&l, 7, 64 << 20, 4096, false, &s, &st), SW_OK);
     assert_true(one.size / s.block < INT32_MAX);
     for (uint32_t r = 0; r + 1 < 7; r++)
         assert_int_equal(sw_schedule_region(&s, &l, 0, r).end, sw_schedule_region(&s, &l, 0, r + 1).begin);
     assert_int_equal(sw_schedule_region(&s, &l, 0, 6).end, one.size);
     sw_schedule_release(&s);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_plans),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_no_files),
-        cmocka_unit_test(test_large),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

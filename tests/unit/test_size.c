@@ -1,17 +1,10 @@
 /* Sizes as people write and read them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/status.h"
+#include "unit.h"
 
 #define N(array) (sizeof array / sizeof array[0])
 
-static void good(void **state)
+TEST(good)
 {
     static const struct {
         const char *text;
@@ -47,7 +40,6 @@ static void good(void **state)
         { "16777215.99999999999TiB", UINT64_C(18446744073709551605) },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t n = 1;
@@ -57,7 +49,7 @@ static void good(void **state)
     }
 }
 
-static void bad(void **state)
+TEST(bad)
 {
     static const struct {
         const char *text, *says;
@@ -86,7 +78,6 @@ static void bad(void **state)
         { "18446744073709551615KB", "64 bits" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t n = 77;
@@ -97,7 +88,7 @@ static void bad(void **state)
     }
 }
 
-static void text(void **state)
+TEST(text)
 {
     static const struct {
         uint64_t bytes;
@@ -118,18 +109,9 @@ static void text(void **state)
         { UINT64_MAX, "18.45 EB" },
     };
 
-    (void)state;
     for (size_t i = 0; i < N(cases); i++) {
         char t[SW_SIZE_TEXT];
 
         assert_string_equal(sw_size_text(cases[i].bytes, t), cases[i].want);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(good), cmocka_unit_test(bad),
-                                        cmocka_unit_test(text) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,9 +195,8 @@ static sw_code check(const char *config, const char *tensors, sw_findings *findi
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
-static void test_cases(void **state)
+TEST(cases)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *says = cases[i].says, *bar = says ? strchr(says, '|') : NULL;
         sw_status st = SW_STATUS_INIT;
@@ -215,14 +214,13 @@ static void test_cases(void **state)
 }
 
 /* All that is wrong, but of the norms the first. */
-static void test_findings(void **state)
+TEST(findings)
 {
     static const char *const want[] = { "", "lm_head.weight", "model.embed_tokens.weight",
                                         "model.embed_tokens.weight", "model.norm.weight" };
     sw_findings found = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    (void)state;
     assert_int_equal(check("\"vocab_size\": 97, \"hidden_size\": 33, \"num_hidden_layers\": 3",
                            MODEL("96", "2", "model.") "lm_head.weight 96 32\n", &found, &st),
                      SW_OK);
@@ -237,12 +235,11 @@ static void test_findings(void **state)
 }
 
 /* A text that is no object, and one of nothing. */
-static void test_no_object(void **state)
+TEST(no_object)
 {
     static const char *const texts[] = { "", "[]", "{", "0", "null", "{\"vocab_size\": 1", "\xff" };
     sw_config_sizes sizes;
 
-    (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         sw_status st = SW_STATUS_INIT;
 
@@ -251,15 +248,4 @@ static void test_no_object(void **state)
             assert_int_equal(sizes.said[k], 0);
         sw_config_sizes_release(&sizes);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_findings),
-        cmocka_unit_test(test_no_object),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

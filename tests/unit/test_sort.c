@@ -1,14 +1,7 @@
 /* Sorting slots: against the order that counting smaller ones gives, for sizes around the switch of
  * methods. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include "base/sort.h"
+#include "unit.h"
 
 static uint64_t next(uint64_t *seed)
 {
@@ -37,22 +30,14 @@ static void check(size_t n, uint64_t mask, uint64_t *seed)
     free(keys);
 }
 
-static void sizes_and_widths(void **state)
+TEST(sizes_and_widths)
 {
     static const uint64_t masks[] = { 0, 1, 0xff, 0xff00, 0xffff, UINT64_C(0xff000000000000ff), UINT64_MAX };
     uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
 
-    (void)state;
     for (size_t m = 0; m < sizeof masks / sizeof masks[0]; m++) {
         for (size_t n = 0; n < 120; n++)
             check(n, masks[m], &seed);
         check(10000, masks[m], &seed);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(sizes_and_widths) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

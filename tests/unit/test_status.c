@@ -1,18 +1,11 @@
 /* Errors as values: the first cause stays, the first who signs it stays, and a message tells
  * both. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/status.h"
+#include "unit.h"
 
-static void messages(void **state)
+TEST(messages)
 {
     static const struct {
         sw_status st;
@@ -26,18 +19,16 @@ static void messages(void **state)
     };
     char text[256], cut[8];
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_string_equal(sw_status_message(&cases[i].st, text, sizeof text), cases[i].want);
     assert_string_equal(sw_status_message(&cases[3].st, cut, sizeof cut), "f: why ");
 }
 
-static void signing(void **state)
+TEST(signing)
 {
     sw_status st = SW_STATUS_INIT;
     char host[64], want[128], text[128];
 
-    (void)state;
     sw_status_sign(&st, 3);
     assert_string_equal(st.host, "");
     sw_fail(&st, SW_EIO, "f", NULL, "why");
@@ -52,20 +43,11 @@ static void signing(void **state)
 }
 
 /* A name that is too long is cut; gethostname() may say so as an error. */
-static void host_names(void **state)
+TEST(host_names)
 {
     char host[64], cut[3];
 
-    (void)state;
     sw_host_name(host, sizeof host);
     sw_host_name(cut, sizeof cut);
     assert_true(strlen(host) > 0 && strlen(cut) < sizeof cut && strncmp(host, cut, strlen(cut)) == 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(messages), cmocka_unit_test(signing),
-                                        cmocka_unit_test(host_names) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,21 +1,13 @@
 /* Which settings of Open MPI bring aggregation back. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <string.h>
-
 #include "par/transport.h"
+#include "unit.h"
 
 /* As MPI_T tells them; ROMIO is there or not. */
 #define OMPIO "io_ompio_priority=1 "
 #define ROMIO OMPIO "io_romio321_priority=10 "
 #define FCOLL "fcoll_dynamic_priority=10 fcoll_vulcan_priority=10 fcoll_individual_priority="
 
-static void test_aggregates(void **state)
+TEST(aggregates)
 {
     static const struct {
         const char *words, *why; /* NULL = it does not */
@@ -45,7 +37,6 @@ static void test_aggregates(void **state)
         { "io_ompio_priority=30 io_romio321_priority=10 " FCOLL "90 fcoll=vulcan", "fcoll=vulcan" },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char why[128] = "";
         bool is = sw_transport_aggregates(cases[i].words, why, sizeof why);
@@ -53,12 +44,4 @@ static void test_aggregates(void **state)
         if (is != (cases[i].why != NULL) || (is && strcmp(why, cases[i].why) != 0))
             fail_msg("%s: %d '%s'", cases[i].words, is, why);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_aggregates),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

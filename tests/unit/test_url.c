@@ -1,14 +1,8 @@
 /* Operands: paths, and what looks like a URL. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "shardweld.h"
+#include "unit.h"
 
-static void test_operands(void **state)
+TEST(operands)
 {
     static const struct {
         const char *operand, *path; /* NULL = refused */
@@ -40,7 +34,6 @@ static void test_operands(void **state)
     };
     char path[64], in_place[64];
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
         const char *want = cases[i].path ? cases[i].path : cases[i].operand;
@@ -57,7 +50,7 @@ static void test_operands(void **state)
 }
 
 /* Every function that takes a path says so, before it does anything. */
-static void test_functions(void **state)
+TEST(functions)
 {
     static const char *const url = "s3://bucket/x";
     static const sw_sharding sharding = { .mesh = "2" };
@@ -69,7 +62,6 @@ static void test_functions(void **state)
     sw_checkpoint *cp;
     sw_save *save;
 
-    (void)state;
     sw_consolidate(&self, url, "out", NULL, NULL, &st[0]);
     sw_consolidate(&self, "in", url, NULL, NULL, &st[1]);
     sw_reshard(&self, "in", url, &sharding, NULL, NULL, &st[2]);
@@ -85,13 +77,4 @@ static void test_functions(void **state)
         assert_string_equal(st[i].file, url);
         assert_non_null(strstr(st[i].reason, "upload from there"));
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_functions),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

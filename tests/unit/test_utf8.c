@@ -1,15 +1,6 @@
 /* Characters of names that others chose: which may be shown, and what becomes of the others. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <string.h>
-
 #include "base/buf.h"
+#include "unit.h"
 
 static const struct {
     const char *name, *want;
@@ -31,9 +22,8 @@ static const struct {
 };
 
 /* The same wherever it happens: by itself, in a status, in a line. */
-static void test_clean(void **state)
+TEST(clean)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT, err = SW_STATUS_INIT;
         sw_buf line = SW_BUF_INIT;
@@ -54,9 +44,8 @@ static void test_clean(void **state)
 }
 
 /* Every code point there is, and every one that is none. */
-static void test_harmless(void **state)
+TEST(harmless)
 {
-    (void)state;
     for (uint32_t c = 0; c < 0x110100; c++) {
         bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
         bool turns = c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
@@ -69,7 +58,7 @@ static void test_harmless(void **state)
     }
 }
 
-static void test_char(void **state)
+TEST(char)
 {
     static const struct {
         const char *text;
@@ -88,22 +77,10 @@ static void test_char(void **state)
         { "\x80", 1, 0, 0 },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof chars / sizeof *chars; i++) {
         uint32_t code = 0;
 
         assert_int_equal(sw_text_char(chars[i].text, chars[i].n, &code), chars[i].len);
         assert_int_equal(code, chars[i].code);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clean),
-        cmocka_unit_test(test_harmless),
-        cmocka_unit_test(test_char),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,14 +39,13 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
 }
 
 /* Every rank has what was found until then. */
-static void test_findings_of_what_was_stopped(void **state)
+TEST(findings_of_what_was_stopped)
 {
     static const char stray[] = "model.safetensors";
     char top[] = "/tmp/shardweld-unit-XXXXXX", command[512];
     job j = { top, mmap(NULL, sizeof *j.raised, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) };
     outcome o[RANKS_MAX];
 
-    (void)state;
     assert_ptr_not_equal(j.raised, MAP_FAILED);
     assert_non_null(mkdtemp(top));
     snprintf(command, sizeof command,
@@ -64,11 +63,4 @@ static void test_findings_of_what_was_stopped(void **state)
     munmap(j.raised, sizeof *j.raised);
     snprintf(command, sizeof command, "rm -r '%s'", top);
     assert_int_equal(system(command), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_findings_of_what_was_stopped) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,9 @@
 /* Who stands still, and what is said of it: a process alone, and three without MPI. Times are
  * tenths of those of a real run. */
-#include "group_help.h"
-
 #include <time.h>
 
 #include "base/step.h"
+#include "group_help.h"
 
 /* What the watchdog's thread had to say last; read when it has ended. */
 typedef struct heard {
@@ -48,13 +47,12 @@ static sw_watchdog *begin(const sw_comm *comm, heard *h, double seconds, double 
     return w;
 }
 
-static void alone(void **state)
+TEST(alone)
 {
     const sw_comm self = sw_comm_self();
     heard h = { "", "", 0, false };
     sw_watchdog *w = begin(&self, &h, 0.4, 0);
 
-    (void)state;
     for (int i = 0; i < 10; i++) {
         sw_step("reading", "a/file");
         rest(0.1);
@@ -94,12 +92,11 @@ static void rank_1_stands_still(const sw_comm *comm, const void *arg, outcome *o
     snprintf(o->message, sizeof o->message, "%s", h.ended ? h.expired : h.stalled);
 }
 
-static void of_three(void **state)
+TEST(of_three)
 {
     const double never = 0, soon = 1.5;
     outcome o[3];
 
-    (void)state;
     group_run(3, rank_1_stands_still, &never, o);
     assert_true(o[0].written > 0 && strstr(o[0].message, ": waiting for rank 1 on "));
     assert_true(strstr(o[0].message, " (reading shard-00002)") && !strstr(o[0].message, "rank 2"));
@@ -132,20 +129,11 @@ static void leave_early(const sw_comm *comm, const void *arg, outcome *o)
     o->written = (uint64_t)h.nstalled;
 }
 
-static void who_is_through(void **state)
+TEST(who_is_through)
 {
     outcome o[3];
 
-    (void)state;
     group_run(3, leave_early, NULL, o);
     for (int r = 0; r < 3; r++)
         assert_int_equal(o[r].written, 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = { cmocka_unit_test(alone), cmocka_unit_test(of_three),
-                                        cmocka_unit_test(who_is_through) };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 /* Words for shardings, and the catalogue of what is broken: every mistake is found, whoever
  * looked. */
-#include "plan_help.h"
-
 #include "plan/words.h"
+#include "plan_help.h"
 
 #define B(f, ...)                                                                                            \
     {                                                                                                        \
@@ -40,9 +39,8 @@ static const struct {
     { 2, { B(0, 2, { 0, 0 }, { 1, 2 }), B(1, 2, { 1, 1 }, { 1, 1 }) }, "2 boxes, with holes" },
 };
 
-static void words(void **state)
+TEST(words)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sw_findings findings = SW_FINDINGS_INIT;
         sw_status st = SW_STATUS_INIT;
@@ -57,14 +55,13 @@ static void words(void **state)
     }
 }
 
-static void a_part_is_not_missed(void **state)
+TEST(a_part_is_not_missed)
 {
     const test_box box = B(0, 2, { 4, 0 }, { 2, 3 });
     sw_status st = SW_STATUS_INIT;
     char text[SW_SHARDING_TEXT];
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(&box, 1, 1, 1, &c, &st), SW_EINPUT);
     sw_status_clear(&st);
     c.part = true;
@@ -84,13 +81,12 @@ static const test_box broken[] = {
     { "rank", 1, SW_U8, 2, { 0, 0 }, { 1, 1 } }, { "rank", 2, SW_U8, 1, { 0 }, { 2 } },
 };
 
-static void all_mistakes_are_found(void **state)
+TEST(all_mistakes_are_found)
 {
     /* by file: "", f1, f2, f3 */
     static const char *const tensors[] = { "gap", "kind", "rank", "overlap" };
     const size_t n = sizeof broken / sizeof broken[0];
 
-    (void)state;
     for (int ranks = 1; ranks <= 4; ranks++) {
         sw_findings findings = SW_FINDINGS_INIT;
         sw_status st = SW_STATUS_INIT;
@@ -115,7 +111,7 @@ static void all_mistakes_are_found(void **state)
     }
 }
 
-static void cuts_are_sorted_and_each_once(void **state)
+TEST(cuts_are_sorted_and_each_once)
 {
     static const test_box boxes[] = { B(0, 2, { 4, 0 }, { 2, 3 }), B(1, 2, { 0, 0 }, { 4, 2 }),
                                       B(2, 2, { 0, 2 }, { 4, 1 }) };
@@ -124,23 +120,10 @@ static void cuts_are_sorted_and_each_once(void **state)
     uint64_t cuts[2 * 3 + 2];
     sw_catalog c;
 
-    (void)state;
     assert_int_equal(test_catalog(boxes, 3, 3, 1, &c, &st), SW_OK);
     assert_int_equal(sw_sharding_cuts(&c, &c.tensors[0], 0, cuts), 3);
     assert_memory_equal(cuts, rows, sizeof rows);
     assert_int_equal(sw_sharding_cuts(&c, &c.tensors[0], 1, cuts), 3);
     assert_memory_equal(cuts, columns, sizeof columns);
     sw_catalog_release(&c);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words),
-        cmocka_unit_test(a_part_is_not_missed),
-        cmocka_unit_test(cuts_are_sorted_and_each_once),
-        cmocka_unit_test(all_mistakes_are_found),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

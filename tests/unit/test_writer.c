@@ -5,7 +5,7 @@
 #include "base/path.h"
 #include "format/dtype.h"
 #include "group_help.h"
-#include "tree_help.h"
+#include "top_help.h"
 #include "value/cast.h"
 
 /* ---- random cases ---------------------------------------------------------------------------- */
@@ -322,23 +322,6 @@ static void save_rank(const sw_comm *comm, const void *arg, outcome *o)
     let_go(&m);
 }
 
-static char top[] = "/tmp/shardweld-unit-XXXXXX";
-
-static int make_top(void **state)
-{
-    (void)state;
-    strcpy(top + sizeof top - 7, "XXXXXX");
-    return mkdtemp(top) ? 0 : -1;
-}
-
-static int remove_top(void **state)
-{
-    sw_status st = SW_STATUS_INIT;
-
-    (void)state;
-    return remove_tree(top, &st) ? -1 : 0;
-}
-
 static void run_well(int size, const job *j)
 {
     outcome o[RANKS_MAX];
@@ -379,13 +362,12 @@ static void run_badly(int size, const job *j, sw_code code, const char *says)
 
 /* ---- consolidated ---------------------------------------------------------------------------- */
 
-static void test_bytes(void **state)
+TEST_IN_TOP(bytes)
 {
     static const sw_dtype casts[] = { SW_NDTYPES, SW_NDTYPES, SW_BF16, SW_F64 };
     char out[64], file[128];
     checkpoint c;
 
-    (void)state;
     for (unsigned seed = 1; seed <= 60; seed++) {
         int size = 1 + (int)seed % RANKS_MAX;
         sw_dtype cast = casts[seed / 5 % 4];
@@ -406,14 +388,13 @@ static void test_bytes(void **state)
 
 /* What is there is replaced only if that is asked for, also by what has the same names and
  * shapes. */
-static void test_overwrite(void **state)
+TEST_IN_TOP(overwrite)
 {
     char out[64], file[128];
     checkpoint c;
     job j = { .c = &c, .out = out, .stops = -1 };
     outcome o[RANKS_MAX];
 
-    (void)state;
     snprintf(out, sizeof out, "%s/again", top);
     snprintf(file, sizeof file, "%s/model-00001-of-00001.safetensors", out);
     make_checkpoint(&c, 5, 2);
@@ -430,12 +411,11 @@ static void test_overwrite(void **state)
     free_checkpoint(&c);
 }
 
-static void test_one_stops(void **state)
+TEST_IN_TOP(one_stops)
 {
     char out[64];
     checkpoint c;
 
-    (void)state;
     snprintf(out, sizeof out, "%s/stopped", top);
     make_checkpoint(&c, 9, 3);
     for (int stops = 0; stops < 3; stops++)
@@ -465,13 +445,12 @@ static void check_welded(const checkpoint *c, const char *shards, const char *we
 
 /* What is saved as shards and welded is what was in memory; and a set replaces another one of more
  * or fewer files. */
-static void test_shards(void **state)
+TEST_IN_TOP(shards)
 {
     char out[64], there[64], welded[64];
     sw_status st = SW_STATUS_INIT;
     checkpoint c;
 
-    (void)state;
     snprintf(there, sizeof there, "%s/there", top);
     assert_int_equal(sw_path_mkdirs(there, NULL, &st), SW_OK);
     for (unsigned seed = 1; seed <= 40; seed++) {
@@ -499,7 +478,7 @@ static void test_shards(void **state)
 
 /* Shard files that are there are not replaced unasked; what a killed run left beside goes with the
  * next one. */
-static void test_shards_there(void **state)
+TEST_IN_TOP(shards_there)
 {
     char out[64], beside[96];
     sw_status st = SW_STATUS_INIT;
@@ -507,7 +486,6 @@ static void test_shards_there(void **state)
     outcome o[RANKS_MAX];
     job j = { .c = &c, .out = out, .stops = -1, .shards = true };
 
-    (void)state;
     snprintf(out, sizeof out, "%s/twice", top);
     snprintf(beside, sizeof beside, "%s/.twice.shardweld-new/.shardweld-staging/new/left", top);
     make_checkpoint(&c, 4, 3);
@@ -536,13 +514,12 @@ static void hold_nothing(memory *m, int rank)
     m->n = 0;
 }
 
-static void test_nothing(void **state)
+TEST_IN_TOP(nothing)
 {
     char out[64];
     checkpoint c;
     job j = { .c = &c, .out = out, .stops = -1, .shards = true, .spoil = hold_nothing };
 
-    (void)state;
     snprintf(out, sizeof out, "%s/nothing", top);
     make_checkpoint(&c, 4, 3);
     run_badly(3, &j, SW_EUSAGE, "no rank has anything to save");
@@ -621,13 +598,12 @@ static void check_same_trees(const char *a, const char *b, unsigned seed)
 }
 
 /* The same files, from ranks that only know their orders. */
-static void test_steps(void **state)
+TEST_IN_TOP(steps)
 {
     static const char *const casts[] = { NULL, NULL, "bf16", "fp64" };
     char together[64], apart[64];
     checkpoint c;
 
-    (void)state;
     for (unsigned seed = 1; seed <= 60; seed++) {
         int size = 1 + (int)seed % RANKS_MAX;
         job j = { .c = &c, .out = together, .stops = -1, .shards = seed % 2 };
@@ -652,7 +628,7 @@ static void test_steps(void **state)
 
 /* A save that was begun and not published leaves nothing; in the meantime nobody else can begin
  * one. A dry run has orders that ask for nothing. */
-static void test_steps_given_up(void **state)
+TEST_IN_TOP(steps_given_up)
 {
     static const int raised = 1;
     static ensemble e;
@@ -663,7 +639,6 @@ static void test_steps_given_up(void **state)
     checkpoint c;
     size_t n;
 
-    (void)state;
     snprintf(out, sizeof out, "%s/given up", top);
     make_checkpoint(&c, 9, 3);
     hold_everywhere(&e, &c, 3);
@@ -820,7 +795,7 @@ static void twice(memory *m, int rank)
     }
 }
 
-static void test_errors(void **state)
+TEST_IN_TOP(errors)
 {
     static const struct {
         void (*spoil)(memory *m, int rank);
@@ -847,7 +822,6 @@ static void test_errors(void **state)
     char out[64];
     checkpoint c;
 
-    (void)state;
     snprintf(out, sizeof out, "%s/bad", top);
     make_plain(&c);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -860,12 +834,11 @@ static void test_errors(void **state)
 }
 
 /* Calls and options that cannot be. */
-static void test_usage(void **state)
+TEST_IN_TOP(usage)
 {
     char out[64], other[64];
     checkpoint c;
 
-    (void)state;
     snprintf(out, sizeof out, "%s/usage", top);
     snprintf(other, sizeof other, "%s/other", top);
     make_plain(&c);
@@ -891,16 +864,4 @@ static void test_usage(void **state)
         run_badly(2, &j, SW_EUSAGE, "no such file");
     }
     free_checkpoint(&c);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),        cmocka_unit_test(test_overwrite),
-        cmocka_unit_test(test_one_stops),    cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_shards_there), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_errors),       cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_steps),        cmocka_unit_test(test_steps_given_up),
-    };
-    return cmocka_run_group_tests(tests, make_top, remove_top);
 }

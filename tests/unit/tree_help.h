@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/below.h"
+#include "unit.h"
 
 #define OK(call)                                                                                             \
     do {                                                                                                     \
