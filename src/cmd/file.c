@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "say.h"
-
 /* Names that are tried for the file that is written first. */
 #define TEMPORARY_TRIES 100
 
@@ -29,22 +27,9 @@ static sw_code fail_errno(const job *j)
 /* Everything into an open file, which is closed; -1 = it could not be opened. */
 static sw_code write_file(const job *j, int fd)
 {
-    const char *data = j->data;
-    size_t n = j->n;
-
-    if (fd < 0)
-        return fail_errno(j);
-    while (n > 0 && !j->st->code) {
-        ssize_t k = write(fd, data, n);
-
-        if (k < 0 && errno != EINTR)
-            fail_errno(j);
-        if (k > 0) {
-            data += k;
-            n -= (size_t)k;
-        }
-    }
-    if (close(fd) && errno != EINTR)
+    if (fd < 0 || !sw_write_all(fd, j->data, j->n))
+        fail_errno(j);
+    if (fd >= 0 && close(fd) && errno != EINTR)
         fail_errno(j);
     return j->st->code;
 }
@@ -127,13 +112,33 @@ static sw_code check_link(const job *j)
     return j->st->code;
 }
 
-sw_code sw_file_put(const char *path, const char *what, const char *data, size_t n, sw_status *st)
+static sw_code put(const job *j)
 {
-    job j = { path, what, data, n, st };
+    if (replaceable(j->path))
+        return replace_file(j);
+    return check_link(j) ? j->st->code : write_through(j);
+}
 
-    if (replaceable(path))
-        return replace_file(&j);
-    return check_link(&j) ? st->code : write_through(&j);
+sw_code sw_file_print(const char *path, const char *what, sw_printer *print, const void *about, sw_status *st)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+
+    bool bad;
+
+    if (to)
+        print(to, about);
+    bad = !to || ferror(to);
+    if ((to && fclose(to)) || bad) {
+        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+    } else if (!st->code) {
+        const job j = { path, what, text, n, st };
+
+        put(&j);
+    }
+    free(text);
+    return st->code;
 }
 
 sw_code sw_file_discard(const char *path, const char *what, sw_status *st)

@@ -2,13 +2,14 @@
 #ifndef SW_CMD_FILE_H
 #define SW_CMD_FILE_H
 
-#include "shardweld.h"
+#include "say.h"
 
-/* Write n bytes to path. A regular file appears whole under its name or not at all; a link, pipe or
- * device is written to.
+/* Write what print makes to path. A regular file appears whole under its name or not at all; a
+ * link, pipe or device is written to.
  *   what  names the file in the message: "the report"
  * Errors: SW_EIO, SW_ENOMEM. */
-sw_code sw_file_put(const char *path, const char *what, const char *data, size_t n, sw_status *st);
+sw_code sw_file_print(const char *path, const char *what, sw_printer *print, const void *about,
+                      sw_status *st);
 
 /* Remove a regular file that an earlier run has left at path; what is none, and what is not there,
  * stays as it is.

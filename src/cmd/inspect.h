@@ -6,28 +6,40 @@
 
 #include "run.h"
 
+/* What there is of one dtype. */
+typedef struct sw_dtype_sum {
+    const char *dtype;
+    uint64_t tensors, elements, bytes;
+} sw_dtype_sum;
+
+#define SW_DTYPES_MAX 64
+
 /* A checkpoint and what of it was asked for. Borrowed but for chosen. */
 typedef struct sw_look {
     const sw_run *run;
-    const sw_checkpoint *cp;
+    const sw_args *args;
+    const sw_status *st;     /* how the run ended */
+    const sw_checkpoint *cp; /* NULL = it could not be opened: for JSON only */
     sw_checkpoint_info info;
     uint64_t *chosen; /* indices of the tensors that --tensor chooses; owned */
     uint64_t nchosen;
+    sw_dtype_sum dtypes[SW_DTYPES_MAX]; /* of all tensors, by the first of each */
+    size_t ndtypes;
     const sw_finding *findings;
     uint64_t nfindings;
+    sw_status *err; /* takes what goes wrong while it is shown: SW_ENOMEM */
 } sw_look;
 
-/* All of these are local. They write what they can; the caller looks at ferror(). A false answer
- * means that memory is short. */
+/* Local. The one walk over all tensors: fill in what follows cp, from the checkpoint and args. */
+void sw_look_survey(sw_look *look);
 
-/* Tables for people, in lines of at most width columns (0 = any). */
-bool sw_look_tables(const sw_look *look, size_t width, FILE *to);
+/* Local. Tables for people; one JSON object (docs/inspect.md); a picture of how the shards tile the
+ * tensors. Each is an sw_printer, about an sw_look. */
+void sw_look_tables(FILE *to, const void *look);
+void sw_look_json(FILE *to, const void *look);
+void sw_look_svg(FILE *to, const void *look);
 
-/* One JSON object (docs/inspect.md). look->cp may be NULL where the checkpoint could not be
- * opened. */
-bool sw_look_json(const sw_look *look, const sw_status *st, FILE *to);
-
-/* An SVG picture of how the shards tile the tensors. */
-bool sw_look_svg(const sw_look *look, FILE *to);
+/* Local. How a tensor is sharded; and whether it is broken, where the words do not tell. */
+void sw_look_words(const sw_look *look, uint64_t tensor, char words[SW_SHARDING_TEXT + 16]);
 
 #endif

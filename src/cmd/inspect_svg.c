@@ -1,9 +1,12 @@
-/* A picture of a checkpoint: a panel for each tensor (tile.c), and a legend of the files. */
+/* A picture of a checkpoint: a panel for each tensor (tile.c), and a legend of the files. How
+ * everything looks is told by the style sheet in it. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "inspect.h"
+#include "say.h"
 #include "text.h"
 #include "tile.h"
 
@@ -16,6 +19,30 @@
 #define WIDTH_MIN 640.0
 #define PATH_MAX_SHOWN 90u
 
+static const char style[] =
+    "<style>\n"
+    "text { font-family: Helvetica, Arial, sans-serif; font-size: 11px; fill: #222 }\n"
+    ".page { fill: #fff } .path { font-size: 17px; font-weight: bold } .facts { font-size: 12px }\n"
+    ".name { font-size: 13px; font-weight: bold } .words { font-size: 12px } .wrong { fill: #b00020 }\n"
+    ".note { font-size: 10px; fill: #777 } .label { font-size: 10px; text-anchor: middle }\n"
+    ".cut { font-size: 9px; fill: #555; text-anchor: middle } .down { text-anchor: end }\n"
+    /* no box is seen through the seams of its neighbours */
+    ".box { shape-rendering: crispEdges } .frame { fill: none; stroke: #444 }\n"
+    ".hole { fill: url(#missing) } .overlap { fill: url(#twice) } .elsewhere { fill: url(#unknown) }\n"
+    "</style>\n"
+    "<defs>\n"
+    "<pattern id=\"missing\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\" "
+    "patternTransform=\"rotate(45)\">"
+    "<rect width=\"8\" height=\"8\" fill=\"#ffd5d5\"/><rect width=\"4\" height=\"8\" "
+    "fill=\"#e00020\"/></pattern>\n"
+    "<pattern id=\"twice\" width=\"7\" height=\"7\" patternUnits=\"userSpaceOnUse\">"
+    "<path d=\"M0 0L7 7M7 0L0 7\" stroke=\"#000\" stroke-width=\"1.2\"/></pattern>\n"
+    "<pattern id=\"unknown\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\">"
+    "<rect width=\"8\" height=\"8\" fill=\"#f0f0f0\"/><circle cx=\"4\" cy=\"4\" r=\"1\" "
+    "fill=\"#aaa\"/></pattern>\n"
+    "</defs>\n"
+    "<rect class=\"page\" width=\"100%\" height=\"100%\"/>\n";
+
 typedef struct page {
     const sw_look *look;
     sw_tile *tiles;
@@ -24,33 +51,56 @@ typedef struct page {
     uint64_t *number;   /* of each file in the legend; 0 = not in it */
     uint64_t nfiles;    /* in the legend */
     bool holes, overlaps, replicas, parts;
-    unsigned across;         /* columns of panels */
-    double ends[ACROSS_MAX]; /* how far each of them reaches */
     double width, panels_height;
 } page;
 
+/* ---- the pencil ------------------------------------------------------------------------------ */
+
+void sw_draw_rect(FILE *to, const char *class, const sw_rect *r)
+{
+    fprintf(to, "<rect class=\"%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"", class, r->x, r->y,
+            r->w, r->h);
+}
+
+void sw_draw_text(FILE *to, const char *class, double x, double y)
+{
+    fprintf(to, "<text class=\"%s\" x=\"%.2f\" y=\"%.2f\">", class, x, y);
+}
+
+void sw_draw_name(FILE *to, const char *name, size_t width, sw_status *err)
+{
+    char *clean = sw_clean_copy(name);
+
+    if (clean) {
+        sw_text_shorten(clean, width);
+        sw_text_put(to, clean, SW_TEXT_XML);
+    } else {
+        sw_refuse(err, SW_ENOMEM, NULL, "out of memory");
+    }
+    free(clean);
+}
+
+void sw_draw_colour(FILE *to, uint64_t number)
+{
+    /* The hue goes on by the golden angle, so that neighbours differ most: from blue on, and round
+     * without red, which says that something is missing. Dark text stays readable on it. */
+    double turn = fmod((double)number * 0.6180339887498949, 1);
+
+    fprintf(to, " fill=\"hsl(%.1f,62%%,%u%%)\"", 25 + 310 * turn, 66 + 6 * (unsigned)(number % 3));
+}
+
 /* ---- which tensors --------------------------------------------------------------------------- */
 
-/* 2 = broken, 1 = sharded, 0 = whole. */
-static int interest(const sw_look *look, uint64_t tensor)
-{
-    sw_tensor_info t;
-
-    sw_checkpoint_tensor(look->cp, tensor, &t);
-    return t.broken ? 2 : t.nboxes + t.nreplicas > 1;
-}
-
-static bool add_tile(page *p, uint64_t tensor)
-{
-    return sw_tile_init(&p->tiles[p->ntiles++], p->look, tensor);
-}
-
-static bool add_all(page *p, int least, int most, size_t max)
+/* Those that are broken, sharded, or neither, as long as there is room for more. */
+static bool add_tiles(page *p, bool broken, bool sharded, size_t max)
 {
     for (uint64_t i = 0; i < p->look->nchosen && p->ntiles < max; i++) {
-        int is = interest(p->look, p->look->chosen[i]);
+        sw_tensor_info t;
 
-        if (is >= least && is <= most && !add_tile(p, p->look->chosen[i]))
+        sw_checkpoint_tensor(p->look->cp, p->look->chosen[i], &t);
+        if (max != PANELS_MAX && (t.broken != broken || (!broken && (t.nboxes + t.nreplicas > 1) != sharded)))
+            continue;
+        if (!sw_tile_init(&p->tiles[p->ntiles++], p->look, p->look->chosen[i]))
             return false;
     }
     return true;
@@ -64,34 +114,32 @@ static bool choose_tiles(page *p)
     if (!p->tiles)
         return false;
     p->choice = "those that --tensor chooses";
-    if (p->look->run->args->tensors)
-        return add_all(p, 0, 2, PANELS_MAX);
-    p->choice = "the first that are sharded; --tensor GLOB chooses others";
-    if (!add_all(p, 2, 2, PANELS_DEFAULT))
+    if (p->look->args->tensors)
+        return add_tiles(p, true, true, PANELS_MAX);
+    if (!add_tiles(p, true, true, PANELS_DEFAULT))
         return false;
-    if (p->ntiles)
-        p->choice = "those that are broken, then those that are sharded; --tensor GLOB chooses others";
-    if (!add_all(p, 1, 1, PANELS_DEFAULT))
+    p->choice = p->ntiles ? "those that are broken, then those that are sharded; --tensor GLOB chooses others"
+                          : "the first that are sharded; --tensor GLOB chooses others";
+    if (!add_tiles(p, false, true, PANELS_DEFAULT))
         return false;
     if (p->ntiles)
         return true;
     p->choice = "no tensor is sharded; --tensor GLOB chooses others";
-    return add_all(p, 0, 0, PANELS_DEFAULT);
+    return add_tiles(p, false, false, PANELS_DEFAULT);
 }
 
 /* Files are numbered in the order of their names, those that hold a part of what is drawn. */
 static bool number_files(page *p)
 {
     p->number = calloc(p->look->info.nfiles + 1, sizeof *p->number);
-    for (size_t i = 0; p->number && i < p->ntiles; i++) {
-        const sw_tile *t = &p->tiles[i];
-
+    for (sw_tile *t = p->tiles; p->number && t < p->tiles + p->ntiles; t++) {
         for (uint64_t k = 0; k < t->info.nboxes + t->info.nreplicas; k++) {
             sw_box_info b;
 
             sw_checkpoint_box(p->look->cp, t->tensor, k, &b);
             p->number[b.file] = 1;
         }
+        t->number = p->number;
         p->holes = p->holes || t->info.holes;
         p->overlaps = p->overlaps || t->info.overlaps;
         p->replicas = p->replicas || t->info.nreplicas;
@@ -105,38 +153,29 @@ static bool number_files(page *p)
 
 /* ---- where ----------------------------------------------------------------------------------- */
 
-/* The next panel goes below the shortest column. Returns the column; *y is where. */
-static unsigned place_tile(page *p, const sw_tile *t, double *y)
-{
-    unsigned best = 0;
-
-    for (unsigned i = 1; i < p->across; i++)
-        if (p->ends[i] < p->ends[best])
-            best = i;
-    *y = p->ends[best];
-    p->ends[best] += t->panel_height + MARGIN;
-    if (p->ends[best] > p->panels_height)
-        p->panels_height = p->ends[best];
-    return best;
-}
-
+/* Each panel goes below the shortest column. */
 static void lay_out(page *p)
 {
-    p->across = p->ntiles < ACROSS_MAX ? (unsigned)p->ntiles : ACROSS_MAX;
-    p->across = p->across ? p->across : 1;
-    p->width = MARGIN + p->across * (SW_TILE_WIDTH + MARGIN);
-    p->width = p->width > WIDTH_MIN ? p->width : WIDTH_MIN;
-    for (size_t i = 0; i < p->ntiles; i++) {
-        sw_tile *t = &p->tiles[i];
+    unsigned across = p->ntiles < ACROSS_MAX ? (unsigned)p->ntiles : ACROSS_MAX;
+    double ends[ACROSS_MAX] = { 0 };
 
-        t->x = MARGIN + place_tile(p, t, &t->y) * (SW_TILE_WIDTH + MARGIN);
-        t->y += HEAD;
+    p->width = fmax(MARGIN + across * (SW_TILE_WIDTH + MARGIN), WIDTH_MIN);
+    for (sw_tile *t = p->tiles; t < p->tiles + p->ntiles; t++) {
+        unsigned best = 0;
+
+        for (unsigned i = 1; i < across; i++)
+            best = ends[i] < ends[best] ? i : best;
+        t->x = MARGIN + best * (SW_TILE_WIDTH + MARGIN);
+        t->y = HEAD + ends[best];
+        ends[best] += t->panel_height + MARGIN;
+        p->panels_height = fmax(p->panels_height, ends[best]);
     }
 }
 
 /* ---- the legend ------------------------------------------------------------------------------ */
 
-static size_t widest_name(const page *p)
+/* Files that fit beside each other. */
+static uint64_t legend_columns(const page *p)
 {
     size_t widest = 20;
 
@@ -147,156 +186,107 @@ static size_t widest_name(const page *p)
         if (p->number[f] && sw_text_width(info.name) > widest)
             widest = sw_text_width(info.name);
     }
-    return widest;
+    return (uint64_t)fmax(1, (p->width - MARGIN) / (52 + 6.6 * (double)widest));
 }
 
-/* Files that fit beside each other. */
-static uint64_t legend_columns(const page *p)
+static void draw_files(const page *p, uint64_t columns, double y, FILE *to)
 {
-    double one = 52 + 6.6 * (double)widest_name(p), columns = (p->width - MARGIN) / one;
+    uint64_t i = 0;
 
-    return columns < 1 ? 1 : (uint64_t)columns;
-}
-
-static uint64_t legend_lines(const page *p)
-{
-    uint64_t columns = legend_columns(p);
-
-    return (p->nfiles + columns - 1) / columns;
-}
-
-/* Words about patterns below the files. */
-static unsigned legend_notes(const page *p)
-{
-    return (unsigned)(p->holes + p->overlaps + p->replicas + p->parts);
-}
-
-static void put_swatch(double x, double y, const char *fill, FILE *to)
-{
-    fprintf(to,
-            "<rect x=\"%.2f\" y=\"%.2f\" width=\"16\" height=\"12\" fill=\"%s\" stroke=\"#888\" "
-            "stroke-width=\"0.5\"/>\n",
-            x, y - 10, fill);
-}
-
-static bool draw_files(const page *p, double y, FILE *to)
-{
-    uint64_t columns = legend_columns(p);
-    double step = (p->width - MARGIN) / (double)columns;
-    char colour[SW_COLOUR_TEXT];
-    bool good = true;
-
-    for (uint64_t f = 0; good && f < p->look->info.nfiles; f++) {
-        uint64_t i = p->number[f] ? p->number[f] - 1 : 0;
-        double x = MARGIN + step * (double)(i % columns), at = y + LINE * (double)(i / columns);
+    for (uint64_t f = 0; f < p->look->info.nfiles; f++) {
+        sw_rect swatch = { MARGIN + (p->width - MARGIN) / (double)columns * (double)(i % columns),
+                           y + LINE * (double)(i / columns) - 10, 16, 12 };
         sw_file_info info;
 
         if (!p->number[f])
             continue;
         sw_checkpoint_file(p->look->cp, f, &info);
-        put_swatch(x, at, sw_colour_text(p->number[f], colour), to);
-        fprintf(to, "<text x=\"%.2f\" y=\"%.2f\" font-size=\"11\" fill=\"#222\">%" PRIu64 "  ", x + 22, at,
-                p->number[f]);
-        good = sw_svg_text(info.name, 0, to);
+        sw_draw_rect(to, "file", &swatch);
+        sw_draw_colour(to, p->number[f]);
+        fputs("/>\n", to);
+        sw_draw_text(to, "file", swatch.x + 22, swatch.y + 10);
+        fprintf(to, "%" PRIu64 "  ", p->number[f]);
+        sw_text_put(to, info.name, SW_TEXT_XML);
         fputs("</text>\n", to);
+        i++;
     }
-    return good;
 }
 
+/* Words about patterns below the files. */
 static void draw_notes(const page *p, double y, FILE *to)
 {
     const struct {
         bool there;
-        const char *fill, *words;
+        const char *class, *words;
     } notes[] = {
-        { p->holes, "url(#hole)", "missing: no shard file holds this part" },
-        { p->overlaps, "url(#overlap)", "overlap: several boxes claim this part" },
-        { p->parts, "url(#elsewhere)", "not in this file" },
-        { p->replicas, "none", "3 +7: file 7 repeats what file 3 holds; 3 x4: so do four files in all" },
+        { p->holes, "hole", "missing: no shard file holds this part" },
+        { p->overlaps, "overlap", "overlap: several boxes claim this part" },
+        { p->parts, "elsewhere", "not in this file" },
+        { p->replicas, "frame", "3 +7: file 7 repeats what file 3 holds; 3 x4: so do four files in all" },
     };
 
-    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
+    for (size_t i = 0; i < SW_COUNT(notes); i++) {
+        const sw_rect swatch = { MARGIN, y - 10, 16, 12 };
+
         if (!notes[i].there)
             continue;
-        put_swatch(MARGIN, y, notes[i].fill, to);
-        fprintf(to, "<text x=\"%.2f\" y=\"%.2f\" font-size=\"11\" fill=\"#222\">%s</text>\n", MARGIN + 22, y,
-                notes[i].words);
+        sw_draw_rect(to, notes[i].class, &swatch);
+        fputs("/>\n", to);
+        sw_draw_text(to, "file", MARGIN + 22, y);
+        fprintf(to, "%s</text>\n", notes[i].words);
         y += LINE;
     }
 }
 
 /* ---- the page -------------------------------------------------------------------------------- */
 
-static const char patterns[] =
-    "<defs>\n"
-    "<pattern id=\"hole\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\" "
-    "patternTransform=\"rotate(45)\">"
-    "<rect width=\"8\" height=\"8\" fill=\"#ffd5d5\"/><rect width=\"4\" height=\"8\" "
-    "fill=\"#e00020\"/></pattern>\n"
-    "<pattern id=\"overlap\" width=\"7\" height=\"7\" patternUnits=\"userSpaceOnUse\">"
-    "<path d=\"M0 0L7 7M7 0L0 7\" stroke=\"#000\" stroke-width=\"1.2\"/></pattern>\n"
-    "<pattern id=\"elsewhere\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\">"
-    "<rect width=\"8\" height=\"8\" fill=\"#f0f0f0\"/><circle cx=\"4\" cy=\"4\" r=\"1\" "
-    "fill=\"#aaa\"/></pattern>\n"
-    "</defs>\n";
-
-static bool draw_head(const page *p, FILE *to)
+static void draw_head(const page *p, FILE *to)
 {
     const sw_checkpoint_info *info = &p->look->info;
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT], c[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
-    bool good;
 
-    fprintf(to, "<text x=\"%.2f\" y=\"34\" font-size=\"17\" font-weight=\"bold\" fill=\"#111\">", MARGIN);
-    good = sw_svg_text(p->look->run->args->input, PATH_MAX_SHOWN, to);
-    fprintf(to,
-            "</text>\n<text x=\"%.2f\" y=\"54\" font-size=\"12\" fill=\"#444\">%s files, %s, %s tensors, ",
-            MARGIN, sw_number_text(info->nfiles, a), sw_size_text(info->file_bytes, size),
-            sw_number_text(info->ntensors, b));
-    fprintf(to, "%s parameters. Shown: %zu (%s)</text>\n", sw_count_text(info->parameters, c), p->ntiles,
-            p->choice);
-    return good;
+    sw_draw_text(to, "path", MARGIN, 34);
+    sw_draw_name(to, p->look->args->input, PATH_MAX_SHOWN, p->look->err);
+    fputs("</text>\n", to);
+    sw_draw_text(to, "facts", MARGIN, 54);
+    fprintf(to, "%s files, %s, %s tensors, %s parameters. Shown: %zu (%s)</text>\n",
+            sw_number_text(info->nfiles, a), sw_size_text(info->file_bytes, size),
+            sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c), p->ntiles, p->choice);
 }
 
-static bool draw_page(const page *p, FILE *to)
+static void draw_page(const page *p, FILE *to)
 {
+    uint64_t columns = legend_columns(p);
     double legend = HEAD + p->panels_height + LINE;
-    double below = legend + LINE * (double)(legend_lines(p) + 1);
-    double height = below + LINE * legend_notes(p) + MARGIN;
+    double below = legend + LINE * (double)((p->nfiles + columns - 1) / columns + 1);
+    double height = below + LINE * (p->holes + p->overlaps + p->replicas + p->parts) + MARGIN;
 
-    fprintf(
-        to,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-        "font-family=\"Helvetica, Arial, sans-serif\">\n",
-        p->width, height, p->width, height);
-    fputs(patterns, to);
-    fputs("<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n", to);
-    if (!draw_head(p, to))
-        return false;
-    for (size_t i = 0; i < p->ntiles; i++)
-        if (!sw_tile_draw(&p->tiles[i], p->number, to))
-            return false;
     fprintf(to,
-            "<text x=\"%.2f\" y=\"%.2f\" font-size=\"13\" font-weight=\"bold\" fill=\"#111\">files</text>\n",
-            MARGIN, legend);
-    if (!draw_files(p, legend + LINE, to))
-        return false;
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
+            "viewBox=\"0 0 %.0f %.0f\">\n%s",
+            p->width, height, p->width, height, style);
+    draw_head(p, to);
+    for (size_t i = 0; i < p->ntiles; i++)
+        sw_tile_draw(&p->tiles[i], to);
+    sw_draw_text(to, "name", MARGIN, legend);
+    fputs("files</text>\n", to);
+    draw_files(p, columns, legend + LINE, to);
     draw_notes(p, below, to);
     fputs("</svg>\n", to);
-    return true;
 }
 
-bool sw_look_svg(const sw_look *look, FILE *to)
+void sw_look_svg(FILE *to, const void *about)
 {
-    page p = { .look = look };
-    bool good = choose_tiles(&p) && number_files(&p);
+    page p = { .look = about };
 
-    if (good) {
+    if (choose_tiles(&p) && number_files(&p)) {
         lay_out(&p);
-        good = draw_page(&p, to);
+        draw_page(&p, to);
+    } else {
+        sw_refuse(p.look->err, SW_ENOMEM, NULL, "out of memory");
     }
     for (size_t i = 0; p.tiles && i < p.ntiles; i++)
         sw_tile_release(&p.tiles[i]);
     free(p.tiles);
     free(p.number);
-    return good;
 }

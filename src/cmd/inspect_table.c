@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "inspect.h"
+#include "say.h"
 #include "text.h"
 
 #define CELLS_MAX 5
@@ -14,114 +15,91 @@
 
 /* ---- a table --------------------------------------------------------------------------------- */
 
-typedef struct column {
-    const char *title;
-    bool right;   /* numbers */
-    bool shrinks; /* it is the one to be shortened */
-    size_t width;
-} column;
-
+/* Rows as they are written into `to`: a line each, tabs between the cells, the titles first. What
+ * is clean has no tabs. */
 typedef struct table {
-    column columns[CELLS_MAX];
-    size_t ncolumns;
-    char **cells; /* row by row; owned */
-    size_t n, cap;
-    bool failed; /* memory is short */
+    const char *columns; /* a letter each: (l)eft, (r)ight, (s)hortened where lines are long */
+    FILE *to;            /* NULL: memory is short */
+    char *text;
+    size_t n;
 } table;
 
-/* Takes the text. */
-static void add_cell(table *t, char *text)
+static void open_table(table *t, const char *columns, const char *titles)
 {
-    column *c = &t->columns[t->n % t->ncolumns];
-    size_t width;
-
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? 2 * t->cap : 256;
-        char **cells = realloc(t->cells, cap * sizeof *cells);
-
-        if (cells) {
-            t->cells = cells;
-            t->cap = cap;
-        }
-    }
-    if (!text || t->n == t->cap) {
-        t->failed = true;
-        free(text);
-        return;
-    }
-    t->cells[t->n++] = text;
-    width = sw_text_width(text);
-    c->width = width > c->width ? width : c->width;
+    *t = (table){ .columns = columns };
+    t->to = open_memstream(&t->text, &t->n);
+    if (t->to)
+        fputs(titles, t->to);
 }
 
-static void add_copy(table *t, const char *text)
+/* Separate the cells, and tell how wide each column is. */
+static void measure(table *t, size_t *widths)
 {
-    add_cell(t, strdup(text));
+    size_t i = 0, len;
+
+    for (char *cell = t->text; cell < t->text + t->n; cell += len + 1) {
+        size_t width;
+
+        len = strcspn(cell, "\t\n");
+        cell[len] = '\0';
+        width = sw_text_width(cell);
+        widths[i] = width > widths[i] ? width : widths[i];
+        i = t->columns[i + 1] ? i + 1 : 0;
+    }
 }
 
 /* Make the columns fit: names give way, as far as they still tell something. */
-static void fit(table *t, size_t width)
+static void fit(const table *t, size_t *widths, size_t width)
 {
     size_t all = 0, least = width > SHORT_LINE ? NAME_MIN : NAME_LEAST;
 
-    for (size_t i = 0; i < t->ncolumns; i++) {
-        size_t title = strlen(t->columns[i].title);
+    for (size_t i = 0; t->columns[i]; i++)
+        all += widths[i] + (i ? GAP : 0);
+    for (size_t i = 0; width && t->columns[i] && all > width; i++) {
+        size_t room = t->columns[i] == 's' && widths[i] > least ? widths[i] - least : 0;
 
-        t->columns[i].width = t->columns[i].width > title ? t->columns[i].width : title;
-        all += t->columns[i].width + (i ? GAP : 0);
-    }
-    for (size_t i = 0; width && i < t->ncolumns && all > width; i++) {
-        column *c = &t->columns[i];
-        size_t room = c->width > least ? c->width - least : 0;
-
-        if (!c->shrinks)
-            continue;
         room = room < all - width ? room : all - width;
-        c->width -= room;
+        widths[i] -= room;
         all -= room;
     }
 }
 
-static void print_cell(const column *c, char *text, bool last, FILE *to)
+static void print_cells(table *t, const size_t *widths, FILE *to)
 {
-    size_t n;
+    size_t i = 0, len;
 
-    if (c->shrinks)
-        sw_text_shorten(text, c->width);
-    n = sw_text_width(text);
-    for (size_t i = n; c->right && i < c->width; i++)
-        fputc(' ', to);
-    fputs(text, to);
-    for (size_t i = n; !c->right && !last && i < c->width; i++)
-        fputc(' ', to);
-}
+    for (char *cell = t->text; cell < t->text + t->n; cell += len + 1) {
+        bool last = !t->columns[i + 1], right = t->columns[i] == 'r';
+        int pad;
 
-static void print_table(table *t, size_t width, FILE *to)
-{
-    char title[16];
-
-    fit(t, width);
-    for (size_t i = 0; i < t->ncolumns; i++) {
-        snprintf(title, sizeof title, "%s", t->columns[i].title);
-        fprintf(to, "%*s", i ? GAP : 0, "");
-        print_cell(&t->columns[i], title, i + 1 == t->ncolumns, to);
-    }
-    fputc('\n', to);
-    for (size_t k = 0; k < t->n; k++) {
-        size_t i = k % t->ncolumns;
-
-        fprintf(to, "%*s", i ? GAP : 0, "");
-        print_cell(&t->columns[i], t->cells[k], i + 1 == t->ncolumns, to);
-        if (i + 1 == t->ncolumns)
+        len = strlen(cell);
+        if (t->columns[i] == 's')
+            sw_text_shorten(cell, widths[i]);
+        pad = (int)(widths[i] - sw_text_width(cell));
+        fprintf(to, "%*s%*s%s", i ? GAP : 0, "", right ? pad : 0, "", cell);
+        if (last)
             fputc('\n', to);
+        else
+            fprintf(to, "%*s", right ? 0 : pad, "");
+        i = last ? 0 : i + 1;
     }
 }
 
-static void release_table(table *t)
+/* Print it, if there are rows. */
+static void close_table(table *t, const sw_look *look, size_t width, FILE *to)
 {
-    for (size_t i = 0; i < t->n; i++)
-        free(t->cells[i]);
-    free(t->cells);
+    size_t widths[CELLS_MAX] = { 0 };
+    bool bad = !t->to || ferror(t->to);
+
+    if ((t->to && fclose(t->to)) || bad) {
+        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
+    } else if (strchr(t->text, '\n')[1]) {
+        measure(t, widths);
+        fit(t, widths, width);
+        fputc('\n', to);
+        print_cells(t, widths, to);
+    }
+    free(t->text);
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */
@@ -139,49 +117,13 @@ static const char *kind_text(const sw_checkpoint_info *info)
     return info->sharded ? "one shard file" : "one safetensors file";
 }
 
-/* What there is of one dtype. */
-typedef struct dtype_sum {
-    const char *dtype;
-    uint64_t tensors, elements, bytes;
-} dtype_sum;
-
-static void print_dtypes(const sw_look *look, FILE *to)
-{
-    dtype_sum sums[64] = { { NULL, 0, 0, 0 } };
-    char size[SW_SIZE_TEXT], count[SW_NUMBER_TEXT], tensors[SW_NUMBER_TEXT];
-    size_t n = 0;
-
-    for (uint64_t i = 0; i < look->info.ntensors; i++) {
-        sw_tensor_info t;
-        size_t k = 0;
-
-        sw_checkpoint_tensor(look->cp, i, &t);
-        while (k < n && strcmp(sums[k].dtype, t.dtype) != 0)
-            k++;
-        if (k == sizeof sums / sizeof *sums)
-            continue;
-        n = k == n ? n + 1 : n;
-        sums[k].dtype = t.dtype;
-        sums[k].tensors++;
-        sums[k].elements = sw_sum(sums[k].elements, t.elements);
-        sums[k].bytes = sw_sum(sums[k].bytes, t.bytes);
-    }
-    for (size_t k = 0; k < n; k++)
-        fprintf(to, "%-11s %s: %s tensor%s, %s element%s, %s\n", k ? "" : "dtypes", sums[k].dtype,
-                sw_number_text(sums[k].tensors, tensors), sw_plural(sums[k].tensors),
-                sw_count_text(sums[k].elements, count), sw_plural(sums[k].elements),
-                sw_size_text(sums[k].bytes, size));
-}
-
-static bool print_head(const sw_look *look, FILE *to)
+static void print_head(const sw_look *look, FILE *to)
 {
     const sw_checkpoint_info *info = &look->info;
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
-    char *path = sw_clean_copy(look->run->args->input);
 
-    if (!path)
-        return false;
-    fprintf(to, "%s: %s\n", path, kind_text(info));
+    sw_text_put(to, look->args->input, SW_TEXT_PLAIN);
+    fprintf(to, ": %s\n", kind_text(info));
     fprintf(to, "%-11s %s, %s\n", "files", sw_number_text(info->nfiles, a),
             sw_size_text(info->file_bytes, size));
     if (info->shards)
@@ -197,165 +139,116 @@ static bool print_head(const sw_look *look, FILE *to)
     if (info->bytes >= 1000)
         fprintf(to, " (%s)", sw_size_text(info->bytes, size));
     fputc('\n', to);
-    print_dtypes(look, to);
-    free(path);
-    return true;
+    for (const sw_dtype_sum *d = look->dtypes; d < look->dtypes + look->ndtypes; d++)
+        fprintf(to, "%-11s %s: %s tensor%s, %s element%s, %s\n", d == look->dtypes ? "dtypes" : "", d->dtype,
+                sw_number_text(d->tensors, a), sw_plural(d->tensors), sw_count_text(d->elements, b),
+                sw_plural(d->elements), sw_size_text(d->bytes, size));
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- files, tensors, boxes ------------------------------------------------------------------- */
 
-static bool print_files(const sw_look *look, size_t width, FILE *to)
+static void print_files(const sw_look *look, size_t width, FILE *to)
 {
-    table t = {
-        .columns = { { "file", false, true, 0 }, { "size", true, false, 0 }, { "tensors", true, false, 0 } },
-        .ncolumns = 3
-    };
-    char text[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
+    char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
+    table t;
 
-    for (uint64_t i = 0; i < look->info.nfiles && !t.failed; i++) {
+    open_table(&t, "srr", "file\tsize\ttensors\n");
+    for (uint64_t i = 0; t.to && i < look->info.nfiles; i++) {
         sw_file_info f;
 
         sw_checkpoint_file(look->cp, i, &f);
-        add_cell(&t, sw_clean_copy(f.name));
-        add_copy(&t, sw_size_text(f.size, size));
-        add_copy(&t, f.broken ? "broken" : sw_number_text(f.tensors, text));
+        sw_text_put(t.to, f.name, SW_TEXT_PLAIN);
+        fprintf(t.to, "\t%s\t%s\n", sw_size_text(f.size, size),
+                f.broken ? "broken" : sw_number_text(f.tensors, tensors));
     }
-    if (!t.failed && look->info.nfiles) {
-        fputc('\n', to);
-        print_table(&t, width, to);
-    }
-    release_table(&t);
-    return !t.failed;
+    close_table(&t, look, width, to);
 }
 
-/* ---- tensors --------------------------------------------------------------------------------- */
-
-static char *words_of(const sw_look *look, uint64_t tensor, const sw_tensor_info *info)
+static void print_tensors(const sw_look *look, size_t width, FILE *to)
 {
-    char words[SW_SHARDING_TEXT + 16];
-    sw_status st = SW_STATUS_INIT;
+    char words[SW_SHARDING_TEXT + 16], size[SW_SIZE_TEXT], a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
+    table t;
 
-    if (sw_checkpoint_sharding_text(look->cp, tensor, words, &st))
-        return NULL;
-    if (info->broken && !info->holes && !info->overlaps)
-        strcat(words, ", broken");
-    return strdup(words);
-}
-
-static void add_tensor(table *t, const sw_look *look, uint64_t tensor)
-{
-    char size[SW_SIZE_TEXT];
-    sw_tensor_info info;
-
-    sw_checkpoint_tensor(look->cp, tensor, &info);
-    add_cell(t, sw_clean_copy(info.name));
-    add_copy(t, info.dtype);
-    add_cell(t, sw_shape_text(info.shape, info.ndim));
-    add_copy(t, sw_size_text(info.bytes, size));
-    add_cell(t, words_of(look, tensor, &info));
-}
-
-static bool print_tensors(const sw_look *look, size_t width, FILE *to)
-{
-    table t = { .columns = { { "tensor", false, true, 0 },
-                             { "dtype", false, false, 0 },
-                             { "shape", false, false, 0 },
-                             { "size", true, false, 0 },
-                             { "sharding", false, true, 0 } },
-                .ncolumns = 5 };
-    char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
-
-    for (uint64_t i = 0; i < look->nchosen && !t.failed; i++)
-        add_tensor(&t, look, look->chosen[i]);
-    if (!t.failed && look->nchosen) {
-        fputc('\n', to);
-        print_table(&t, width, to);
-    }
-    if (!t.failed && look->run->args->tensors)
-        fprintf(to, "\n%s of %s tensors\n", sw_number_text(look->nchosen, a),
-                sw_number_text(look->info.ntensors, b));
-    release_table(&t);
-    return !t.failed;
-}
-
-/* ---- boxes ----------------------------------------------------------------------------------- */
-
-static void add_box(table *t, const sw_look *look, uint64_t tensor, const sw_tensor_info *info, uint64_t box)
-{
-    char at[SW_NUMBER_TEXT];
-    sw_box_info b;
-    sw_file_info f;
-
-    sw_checkpoint_box(look->cp, tensor, box, &b);
-    sw_checkpoint_file(look->cp, b.file, &f);
-    add_cell(t, sw_clean_copy(info->name));
-    add_cell(t, sw_shape_text(b.offsets, info->ndim));
-    add_cell(t, sw_shape_text(b.shape, info->ndim));
-    add_cell(t, sw_clean_copy(f.name));
-    snprintf(at, sizeof at, "%" PRIu64, b.at);
-    add_copy(t, at);
-}
-
-/* Verbose: every box, replicas too. */
-static bool print_boxes(const sw_look *look, size_t width, FILE *to)
-{
-    table t = { .columns = { { "tensor", false, true, 0 },
-                             { "offsets", false, false, 0 },
-                             { "box", false, false, 0 },
-                             { "file", false, true, 0 },
-                             { "byte", true, false, 0 } },
-                .ncolumns = 5 };
-
-    for (uint64_t i = 0; i < look->nchosen && !t.failed; i++) {
+    open_table(&t, "sllrs", "tensor\tdtype\tshape\tsize\tsharding\n");
+    for (uint64_t i = 0; t.to && i < look->nchosen; i++) {
         sw_tensor_info info;
 
         sw_checkpoint_tensor(look->cp, look->chosen[i], &info);
-        for (uint64_t k = 0; k < info.nboxes + info.nreplicas && !t.failed; k++)
-            add_box(&t, look, look->chosen[i], &info, k);
+        sw_look_words(look, look->chosen[i], words);
+        sw_text_put(t.to, info.name, SW_TEXT_PLAIN);
+        fprintf(t.to, "\t%s\t", info.dtype);
+        sw_dims_put(t.to, info.shape, info.ndim);
+        fprintf(t.to, "\t%s\t%s\n", sw_size_text(info.bytes, size), words);
     }
-    if (!t.failed && t.n) {
-        fputc('\n', to);
-        print_table(&t, width, to);
+    close_table(&t, look, width, to);
+    if (look->args->tensors)
+        fprintf(to, "\n%s of %s tensors\n", sw_number_text(look->nchosen, a),
+                sw_number_text(look->info.ntensors, b));
+}
+
+/* Verbose: every box, replicas too. */
+static void print_boxes(const sw_look *look, size_t width, FILE *to)
+{
+    table t;
+
+    open_table(&t, "sllsr", "tensor\toffsets\tbox\tfile\tbyte\n");
+    for (uint64_t i = 0; t.to && i < look->nchosen; i++) {
+        sw_tensor_info info;
+
+        sw_checkpoint_tensor(look->cp, look->chosen[i], &info);
+        for (uint64_t k = 0; k < info.nboxes + info.nreplicas; k++) {
+            sw_box_info b;
+            sw_file_info f;
+
+            sw_checkpoint_box(look->cp, look->chosen[i], k, &b);
+            sw_checkpoint_file(look->cp, b.file, &f);
+            sw_text_put(t.to, info.name, SW_TEXT_PLAIN);
+            fputc('\t', t.to);
+            sw_dims_put(t.to, b.offsets, info.ndim);
+            fputc('\t', t.to);
+            sw_dims_put(t.to, b.shape, info.ndim);
+            fputc('\t', t.to);
+            sw_text_put(t.to, f.name, SW_TEXT_PLAIN);
+            fprintf(t.to, "\t%" PRIu64 "\n", b.at);
+        }
     }
-    release_table(&t);
-    return !t.failed;
+    close_table(&t, look, width, to);
 }
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
-static bool print_finding(const sw_finding *f, size_t width, FILE *to)
-{
-    char *text = sw_finding_text(f);
-
-    if (text)
-        sw_text_wrap(to, text, "  ", "    ", width);
-    free(text);
-    return text != NULL;
-}
-
 /* Findings in a row that have the same cause share its hint. */
-static bool print_findings(const sw_look *look, size_t width, FILE *to)
+static void print_findings(const sw_look *look, size_t width, FILE *to)
 {
     if (look->nfindings)
         fprintf(to, "\nfindings: %" PRIu64 "\n", look->nfindings);
     for (uint64_t i = 0; i < look->nfindings; i++) {
         const sw_finding *f = &look->findings[i];
-        bool last = i + 1 == look->nfindings || strcmp(f->hint, look->findings[i + 1].hint) != 0;
+        bool last = i + 1 == look->nfindings || strcmp(f->hint, f[1].hint) != 0;
+        char *text = sw_finding_text(f);
 
-        if (!print_finding(f, width, to))
-            return false;
+        if (text)
+            sw_text_wrap(to, text, "  ", "    ", width);
+        else
+            sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
+        free(text);
         if (f->hint[0] && last)
             sw_text_wrap(to, f->hint, "    hint: ", "          ", width);
     }
-    return true;
 }
 
-bool sw_look_tables(const sw_look *look, size_t width, FILE *to)
+void sw_look_tables(FILE *to, const void *about)
 {
-    bool whole = !look->run->args->summary;
+    const sw_look *look = about;
+    bool whole = !look->args->summary;
+    size_t width = sw_text_columns();
 
-    return print_head(look, to) && (!whole || look->run->args->tensors || print_files(look, width, to)) &&
-           (!whole || print_tensors(look, width, to)) &&
-           (!whole || !look->run->args->verbose || print_boxes(look, width, to)) &&
-           print_findings(look, width, to);
+    print_head(look, to);
+    if (whole && !look->args->tensors)
+        print_files(look, width, to);
+    if (whole)
+        print_tensors(look, width, to);
+    if (whole && look->args->verbose)
+        print_boxes(look, width, to);
+    print_findings(look, width, to);
 }

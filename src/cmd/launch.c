@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "say.h"
+#include "text.h"
 
 /* Who numbers processes, by which variables. */
 typedef struct launcher {
@@ -51,8 +52,6 @@ static const family *mine(void)
 static const char pmix_rank[] = "PMIX_RANK";
 static const launcher pmix_step = { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun --mpi=pmix" };
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 /* The number in a variable, or -1. */
 static long number(const char *name)
 {
@@ -90,7 +89,7 @@ static sw_code refuse_others(sw_status *st)
     const launcher *first = NULL;
     char vars[256] = "";
 
-    for (size_t i = 0; i < COUNT(mine()->others); i++) {
+    for (size_t i = 0; i < SW_COUNT(mine()->others); i++) {
         const launcher *l = &mine()->others[i];
         size_t len = strlen(vars);
 
@@ -152,7 +151,7 @@ void sw_signals_catch(void)
     sigaction(SIGXFSZ, &act, NULL);
     act.sa_handler = note;
     act.sa_flags = SA_RESTART | (int)SA_RESETHAND; /* MPI libraries do not expect EINTR */
-    for (size_t i = 0; i < COUNT(ends); i++)
+    for (size_t i = 0; i < SW_COUNT(ends); i++)
         if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(ends[i], &act, NULL);
 }

@@ -9,7 +9,7 @@
 #include "say.h"
 #include "version.h"
 
-static bool print_answer(FILE *to, const void *about)
+static void print_answer(FILE *to, const void *about)
 {
     const sw_args *args = about;
 
@@ -17,7 +17,6 @@ static bool print_answer(FILE *to, const void *about)
         sw_version_print(to);
     else
         sw_help(to, sw_commands, args->command);
-    return !ferror(to);
 }
 
 /* --help and --version: always answered, by one rank. */

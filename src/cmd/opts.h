@@ -11,7 +11,7 @@
 
 struct sw_run;
 struct sw_command;
-struct json_t; /* of jansson */
+struct sw_emit;
 
 typedef enum sw_answer { SW_ANSWER_RUN, SW_ANSWER_HELP, SW_ANSWER_VERSION } sw_answer;
 
@@ -86,7 +86,7 @@ typedef struct sw_command {
      * held. */
     sw_code (*tell)(const struct sw_run *run, sw_status *st);
     /* Local, for rank 0. Add what the command has to say to the report. */
-    void (*report)(const struct sw_run *run, struct json_t *object);
+    void (*report)(const struct sw_run *run, struct sw_emit *j);
 } sw_command;
 
 /* All commands, ended by one without a name. */

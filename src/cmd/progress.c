@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "say.h"
+#include "text.h"
 
 #define BAR_SECONDS 0.1
 #define HOLD_SECONDS 0.3 /* what we said gets to the terminal by way of the launcher */
@@ -35,7 +36,7 @@ static void make_words(words *w, uint64_t done, uint64_t total, double seconds)
 
     sw_size_text(done, w->done);
     sw_size_text(total, w->total);
-    sw_size_text(rate < 1e18 ? (uint64_t)rate : 0, w->rate);
+    sw_rate_text(done, seconds, w->rate);
     w->percent = total > done ? (unsigned)(100 * (double)done / (double)total) : 100;
     if (total > done && w->percent > 99)
         w->percent = 99; /* 100 only when it is all there */
@@ -207,8 +208,7 @@ void sw_progress_end(sw_progress *p, bool success, const char *shards)
     sw_progress_pause(p);
     if (show)
         fprintf(stderr, "shardweld: %s %s in %.1f s, %s/s%s%s\n", success ? "done," : "stopped after",
-                sw_size_text(p->done, bytes), seconds,
-                sw_size_text(seconds > 0 ? (uint64_t)((double)p->done / seconds) : 0, rate),
+                sw_size_text(p->done, bytes), seconds, sw_rate_text(p->done, seconds, rate),
                 shards ? ", from shards " : "", shards ? shards : "");
     if (p->beyond)
         close(p->to);

@@ -1,79 +1,17 @@
-/* The report; see report.h. A JSON value that could not be made is left out rather than losing the
- * rest: jansson's setters take NULL and say no. */
+/* The report; see report.h. */
 #include "report.h"
 
-#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "emit.h"
 #include "file.h"
 #include "say.h"
-
-json_t *sw_report_integer(uint64_t n)
-{
-    return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
-}
-
-json_t *sw_report_text(const char *s)
-{
-    json_t *value;
-    char *copy;
-
-    if (!s || !s[0])
-        return json_null();
-    value = json_string(s);
-    if (value)
-        return value;
-    copy = strdup(s);
-    if (!copy)
-        return NULL;
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c >= 0x80)
-            *c = '?';
-    value = json_string(copy);
-    free(copy);
-    return value;
-}
-
-bool sw_report_dump(const json_t *value, size_t flags, FILE *to)
-{
-    char *text = json_dumps(value, flags);
-    size_t n = text ? strlen(text) : 0, len;
-
-    for (size_t at = 0; at < n; at += len) {
-        uint32_t code = 0;
-
-        len = sw_text_char(text + at, n - at, &code);
-        len += len == 0; /* never: jansson takes UTF-8 only */
-        /* Below DEL stands what JSON needs: its line ends are jansson's own, those in strings it
-         * has escaped. */
-        if (code < 0x7f || sw_text_harmless(code))
-            fwrite(text + at, 1, len, to);
-        else
-            fprintf(to, "\\u%04x", (unsigned)code);
-    }
-    free(text);
-    return text != NULL;
-}
-
-json_t *sw_report_assign(sw_assign assign)
-{
-    return assign == SW_ASSIGN_AUTO ? json_null() : json_string(assign == SW_ASSIGN_OWNER ? "owner" : "band");
-}
-
-static json_t *text_list(const char *const *list, size_t n)
-{
-    json_t *array = json_array();
-
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(array, sw_report_text(list[i]));
-    return array;
-}
+#include "text.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static json_t *option_list(const void *from)
+static void put_option_list(sw_emit *j, const char *key, const void *from)
 {
     const char *const *list;
     size_t n = 0;
@@ -81,27 +19,28 @@ static json_t *option_list(const void *from)
     memcpy(&list, from, sizeof list);
     while (list && list[n])
         n++;
-    return text_list(list, n);
+    sw_emit_texts(j, key, list, n);
 }
 
 /* All changes of names, in their order: both options show the same list. */
-static json_t *name_rules(const sw_args *args)
+static void put_name_rules(sw_emit *j, const char *key, const sw_options *opt)
 {
-    json_t *array = json_array();
+    sw_emit_list(j, key, true);
+    for (size_t i = 0; i < opt->nname_rules; i++) {
+        const sw_name_rule *rule = &opt->name_rules[i];
+        bool strip = rule->kind == SW_NAME_STRIP;
 
-    for (size_t i = 0; i < args->opt.nname_rules; i++) {
-        const sw_name_rule *rule = &args->opt.name_rules[i];
-
-        if (rule->kind == SW_NAME_STRIP)
-            json_array_append_new(array, json_pack("{s:s}", "strip-prefix", rule->from));
-        else
-            json_array_append_new(array, json_pack("{s:s,s:s}", "from", rule->from, "to", rule->to));
+        sw_emit_object(j, NULL, true);
+        sw_emit_name(j, strip ? "strip-prefix" : "from", rule->from);
+        if (!strip)
+            sw_emit_name(j, "to", rule->to);
+        sw_emit_end(j);
     }
-    return array;
+    sw_emit_end(j);
 }
 
 /* What a row's member holds; null for a value that was not given. */
-static json_t *option_value(const sw_args *args, const sw_opt *row)
+static void put_option(sw_emit *j, const sw_args *args, const sw_opt *row)
 {
     const char *from = (const char *)args + row->at;
     const char *word;
@@ -110,34 +49,38 @@ static json_t *option_value(const sw_args *args, const sw_opt *row)
     int choice;
 
     switch (row->kind) {
-    case SW_OPT_HELP:
-    case SW_OPT_VERSION:
-        break;
     case SW_OPTION_FLAG:
     case SW_OPT_CLEAR:
         memcpy(&flag, from, sizeof flag);
-        return json_boolean(flag == (row->kind == SW_OPTION_FLAG));
+        sw_emit_bool(j, row->name, flag == (row->kind == SW_OPTION_FLAG));
+        break;
     case SW_OPTION_TEXT:
     case SW_OPTION_CAST:
     case SW_OPTION_PATH:
         memcpy(&word, from, sizeof word);
-        return sw_report_text(word);
+        sw_emit_text(j, row->name, word);
+        break;
     case SW_OPTION_SIZE:
     case SW_OPTION_COUNT:
     case SW_OPT_TIME:
         memcpy(&n, from, sizeof n);
-        return n ? sw_report_integer(n) : json_null();
+        sw_emit_optional(j, row->name, n);
+        break;
     case SW_OPTION_CHOICE:
         memcpy(&choice, from, sizeof choice);
-        return json_string(row->words[choice]);
+        sw_emit_text(j, row->name, row->words[choice]);
+        break;
     case SW_OPTION_LIST:
     case SW_OPTION_PAIRS:
-        return option_list(from);
+        put_option_list(j, row->name, from);
+        break;
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:
-        return name_rules(args);
+        put_name_rules(j, row->name, &args->opt);
+        break;
+    default: /* --help and --version */
+        break;
     }
-    return json_null();
 }
 
 /* "no-sync" is told by "sync": both set one member. */
@@ -152,15 +95,154 @@ static bool is_told_by_another(const sw_command *command, const sw_opt *row)
 }
 
 /* By option name. */
-static json_t *options_object(const sw_args *args)
+static void put_options(sw_emit *j, const sw_args *args)
 {
-    json_t *object = json_object();
     sw_opt row;
 
+    sw_emit_object(j, "options", false);
     for (size_t i = 0; args->command && sw_opt_get(args->command, i, &row); i++)
-        if (row.kind != SW_OPT_HELP && row.kind != SW_OPT_VERSION && !is_told_by_another(args->command, &row))
-            json_object_set_new(object, row.name, option_value(args, &row));
-    return object;
+        if (!is_told_by_another(args->command, &row))
+            put_option(j, args, &row);
+    sw_emit_end(j);
+}
+
+/* ---- what the library tells of a run --------------------------------------------------------- */
+
+/* A key, and the member of sw_result or sw_verification that it shows. */
+typedef struct field {
+    const char *key;
+    enum { NUMBER, SECONDS, FLAG, TEXT, WORD, ASSIGN } type; /* WORD: text in the struct itself */
+    size_t at;
+} field;
+
+static void put_fields(sw_emit *j, const void *from, const field *fields, size_t n)
+{
+    for (const field *f = fields; f < fields + n; f++) {
+        const void *at = (const char *)from + f->at;
+        sw_assign assign;
+        const char *text;
+        uint64_t number;
+        double seconds;
+        bool flag;
+
+        switch (f->type) {
+        case NUMBER:
+            memcpy(&number, at, sizeof number);
+            sw_emit_number(j, f->key, number);
+            break;
+        case SECONDS:
+            memcpy(&seconds, at, sizeof seconds);
+            sw_emit_real(j, f->key, seconds);
+            break;
+        case FLAG:
+            memcpy(&flag, at, sizeof flag);
+            sw_emit_bool(j, f->key, flag);
+            break;
+        case TEXT:
+            memcpy(&text, at, sizeof text);
+            sw_emit_text(j, f->key, text);
+            break;
+        case WORD:
+            sw_emit_text(j, f->key, at);
+            break;
+        case ASSIGN:
+            memcpy(&assign, at, sizeof assign);
+            sw_emit_text(j, f->key, assign == SW_ASSIGN_AUTO ? NULL : sw_assign_text(assign));
+            break;
+        }
+    }
+}
+
+/* "name=value" words as an object. */
+static void put_transport(sw_emit *j, const sw_result *r)
+{
+    char words[sizeof r->transport], *rest = words, *word;
+
+    memcpy(words, r->transport, sizeof words);
+    sw_emit_object(j, "transport", true);
+    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+        char *equals = strchr(word, '=');
+
+        if (!equals)
+            continue;
+        *equals = '\0';
+        sw_emit_name(j, word, equals + 1);
+    }
+    sw_emit_end(j);
+}
+
+static void put_files(sw_emit *j, const sw_result *r)
+{
+    sw_emit_list(j, "files", false);
+    for (uint64_t i = 0; r->files && i < r->nfiles; i++) {
+        sw_emit_object(j, NULL, true);
+        sw_emit_text(j, "name", r->files[i].name);
+        sw_emit_number(j, "tensors", r->files[i].tensors);
+        sw_emit_number(j, "size", r->files[i].size);
+        sw_emit_end(j);
+    }
+    sw_emit_end(j);
+}
+
+void sw_report_result(const sw_run *run, sw_emit *j)
+{
+#define OF(type, member)                                                                                     \
+    {                                                                                                        \
+#member, type, offsetof(sw_result, member)                                                           \
+    }
+    static const field fields[] = {
+        OF(ASSIGN, assign),
+        OF(WORD, io),
+        OF(NUMBER, shard_files),
+        OF(NUMBER, boxes),
+        OF(NUMBER, tensors),
+        OF(NUMBER, parameters),
+        OF(NUMBER, bytes),
+        OF(NUMBER, bytes_written),
+        OF(NUMBER, buffer_size),
+        OF(NUMBER, band_size),
+        OF(NUMBER, rounds),
+        OF(NUMBER, peak_memory),
+        OF(TEXT, shards),
+        OF(TEXT, index),
+        OF(FLAG, recovered),
+        OF(SECONDS, seconds_parse),
+        OF(SECONDS, seconds_plan),
+        OF(SECONDS, seconds_write),
+        OF(SECONDS, seconds_verify),
+        OF(SECONDS, seconds_publish),
+    };
+#undef OF
+
+    put_fields(j, &run->result, fields, SW_COUNT(fields));
+    put_transport(j, &run->result);
+    put_files(j, &run->result);
+    sw_emit_texts(j, "assets", (const char *const *)run->result.assets, run->result.nassets);
+}
+
+void sw_report_verification(const sw_run *run, sw_emit *j)
+{
+#define OF(type, member)                                                                                     \
+    {                                                                                                        \
+#member, type, offsetof(sw_verification, member)                                                     \
+    }
+    static const field fields[] = {
+        OF(ASSIGN, assign),
+        OF(NUMBER, files),
+        OF(NUMBER, tensors),
+        OF(NUMBER, bytes),
+        OF(NUMBER, replicas),
+        OF(NUMBER, shard_files),
+        OF(TEXT, shards),
+        OF(NUMBER, buffer_size),
+        OF(NUMBER, peak_memory),
+        OF(SECONDS, seconds_plan),
+        OF(SECONDS, seconds_compare),
+    };
+#undef OF
+
+    put_fields(j, &run->verification, fields, SW_COUNT(fields));
+    sw_emit_findings(j, run->verification.findings, run->verification.nfindings);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -176,61 +258,58 @@ static const char *code_name(sw_code code)
 }
 
 /* The message of a process alone does not tell where it ran; this does. */
-static void put_status(json_t *object, const sw_status *st)
+static void put_status(sw_emit *j, const sw_status *st)
 {
-    char message[sizeof(sw_status) + 64];
+    char message[SW_MESSAGE_TEXT];
     sw_status who = *st;
 
-    json_object_set_new(object, "status", json_integer(sw_code_exit_status(st->code)));
-    json_object_set_new(object, "code", json_string(code_name(st->code)));
-    json_object_set_new(object, "message",
-                        st->code ? sw_report_text(sw_status_message(st, message, sizeof message))
-                                 : json_null());
-    json_object_set_new(object, "file", sw_report_text(st->code ? st->file : NULL));
-    json_object_set_new(object, "tensor", sw_report_text(st->code ? st->tensor : NULL));
-    json_object_set_new(object, "reason", sw_report_text(st->code ? st->reason : NULL));
     sw_status_sign(&who, 0);
-    json_object_set_new(object, "rank", st->code ? json_integer(who.rank) : json_null());
-    json_object_set_new(object, "host", sw_report_text(who.host));
+    sw_emit_number(j, "status", (uint64_t)sw_code_exit_status(st->code));
+    sw_emit_text(j, "code", code_name(st->code));
+    sw_emit_text(j, "message", st->code ? sw_status_message(st, message, sizeof message) : NULL);
+    sw_emit_text(j, "file", st->code ? st->file : NULL);
+    sw_emit_text(j, "tensor", st->code ? st->tensor : NULL);
+    sw_emit_text(j, "reason", st->code ? st->reason : NULL);
+    if (st->code)
+        sw_emit_number(j, "rank", (uint64_t)who.rank);
+    else
+        sw_emit_text(j, "rank", NULL);
+    sw_emit_text(j, "host", who.host);
 }
 
-static json_t *report_object(const sw_run *run, const sw_status *st)
+typedef struct subject {
+    const sw_run *run;
+    const sw_status *st;
+} subject;
+
+static void print_report(FILE *to, const void *about)
 {
+    const subject *s = about;
+    const sw_run *run = s->run;
     const sw_args *args = run->args;
-    json_t *o = json_object();
+    sw_emit j = { .to = to };
 
-    json_object_set_new(o, "schema", json_integer(1));
-    json_object_set_new(o, "version", json_string(SW_VERSION));
-    json_object_set_new(o, "command", sw_report_text(args->command ? args->command->name : NULL));
-    put_status(o, st);
-    json_object_set_new(o, "input", sw_report_text(args->input));
-    json_object_set_new(o, "output", sw_report_text(args->output));
-    json_object_set_new(o, "options", options_object(args));
-    json_object_set_new(o, "ranks", json_integer(run->comm.size));
-    json_object_set_new(o, "seconds_start", json_real(run->seconds_start));
-    json_object_set_new(o, "seconds_total", json_real(run->seconds));
-    json_object_set_new(o, "warnings", text_list((const char *const *)run->warnings, run->nwarnings));
+    sw_emit_object(&j, NULL, false);
+    sw_emit_number(&j, "schema", 1);
+    sw_emit_text(&j, "version", SW_VERSION);
+    sw_emit_text(&j, "command", args->command ? args->command->name : NULL);
+    put_status(&j, s->st);
+    sw_emit_text(&j, "input", args->input);
+    sw_emit_text(&j, "output", args->output);
+    put_options(&j, args);
+    sw_emit_number(&j, "ranks", (uint64_t)run->comm.size);
+    sw_emit_real(&j, "seconds_start", run->seconds_start);
+    sw_emit_real(&j, "seconds_total", run->seconds);
+    sw_emit_texts(&j, "warnings", (const char *const *)run->warnings, run->nwarnings);
     if (args->command)
-        args->command->report(run, o);
-    return o;
+        args->command->report(run, &j);
+    sw_emit_end(&j);
+    fputc('\n', to);
 }
-
-/* ---- file ------------------------------------------------------------------------------------ */
 
 sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err)
 {
-    json_t *object = report_object(run, st);
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-    bool made =
-        to && sw_report_dump(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6), to) && fputc('\n', to) >= 0;
+    const subject s = { run, st };
 
-    if (!to || fclose(to) || !made)
-        sw_refuse(err, SW_ENOMEM, NULL, "out of memory");
-    else
-        sw_file_put(run->args->report, "the report", text, n, err);
-    free(text);
-    json_decref(object);
-    return err->code;
+    return sw_file_print(run->args->report, "the report", print_report, &s, err);
 }

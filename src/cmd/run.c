@@ -151,7 +151,7 @@ static sw_code watch(sw_run *run, sw_status *st)
 static void tell(sw_run *run, sw_status *st)
 {
     sw_status err = SW_STATUS_INIT;
-    char text[sizeof(sw_status) + 64];
+    char text[SW_MESSAGE_TEXT];
 
     sw_progress_end(&run->progress, st->code == SW_OK, run->result.shards);
     if (run->args->command)

@@ -28,15 +28,16 @@ typedef struct sw_run {
 /* The commands; see sw_command.run, tell and report. */
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st);
 sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st);
-void sw_cmd_consolidate_report(const sw_run *run, struct json_t *object);
 /* of consolidate and reshard, verbose: before the work */
 void sw_cmd_planned(const sw_result *result);
 sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
-void sw_cmd_verify_report(const sw_run *run, struct json_t *object);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
+/* what consolidate and reshard, and verify, add to the report */
+void sw_report_result(const sw_run *run, struct sw_emit *j);
+void sw_report_verification(const sw_run *run, struct sw_emit *j);
 
 /* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command
  * line already: then nothing is done but to tell it once. On return st is the same on every rank,

@@ -12,9 +12,6 @@
 
 #include "text.h"
 
-/* Room for the longest message that an sw_status can make. */
-#define LINE_MAX_BYTES (sizeof(sw_status) + 64)
-
 sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...)
 {
     va_list ap;
@@ -43,7 +40,7 @@ static void put_line(const char *what, const char *text)
 
 void sw_say_error(const sw_status *st)
 {
-    char text[LINE_MAX_BYTES];
+    char text[SW_MESSAGE_TEXT];
 
     put_line("error", sw_status_message(st, text, sizeof text));
 }
@@ -65,40 +62,44 @@ void sw_say(const char *fmt, ...)
     fprintf(stderr, "%s\n", text);
 }
 
-sw_code sw_stdout_write(const char *text, size_t n, sw_status *st)
+bool sw_write_all(int fd, const char *data, size_t n)
 {
-    int copy;
-
     while (n > 0) {
-        ssize_t k = write(STDOUT_FILENO, text, n);
+        ssize_t k = write(fd, data, n);
 
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
-            return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
-        text += k;
-        n -= (size_t)k;
+        if (k < 0 && errno != EINTR)
+            return false;
+        data += k > 0 ? k : 0;
+        n -= k > 0 ? (size_t)k : 0;
     }
-    /* On network file systems only close tells of a full disk; closing a copy leaves the descriptor
-     * taken. */
-    copy = dup(STDOUT_FILENO);
-    if (copy < 0 || (close(copy) && errno != EINTR))
-        return sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
-    return SW_OK;
+    return true;
 }
 
-sw_code sw_stdout_print(bool (*print)(FILE *to, const void *about), const void *about, sw_status *st)
+/* Standard output as a stream that keeps the first error. */
+static ssize_t to_stdout(void *cookie, const char *data, size_t n)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-    bool made = to && print(to, about);
+    sw_status *st = cookie;
+    int copy;
 
-    if (!to || fclose(to) || !made)
+    /* On network file systems only close tells of a full disk; closing a copy leaves the descriptor
+     * taken. */
+    if (!st->code && (!sw_write_all(STDOUT_FILENO, data, n) || (copy = dup(STDOUT_FILENO)) < 0 ||
+                      (close(copy) && errno != EINTR)))
+        sw_refuse(st, SW_EIO, "standard output", "cannot write: %s", strerror(errno));
+    return st->code ? 0 : (ssize_t)n;
+}
+
+sw_code sw_stdout_print(sw_printer *print, const void *about, sw_status *st)
+{
+    const cookie_io_functions_t functions = { .write = to_stdout };
+    FILE *to = fopencookie(st, "w", functions);
+
+    if (!to || setvbuf(to, NULL, _IOFBF, 1 << 16))
         sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
     else
-        sw_stdout_write(text, n, st);
-    free(text);
+        print(to, about);
+    if (to && fclose(to))
+        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
     return st->code;
 }
 

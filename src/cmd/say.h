@@ -19,6 +19,9 @@
  * terminal. */
 sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...) SW_SAY_PRINTF(4, 5);
 
+/* Room for the longest message that an sw_status can make. */
+#define SW_MESSAGE_TEXT (sizeof(sw_status) + 64)
+
 /* "shardweld: error: ..." and "shardweld: warning: ..." */
 void sw_say_error(const sw_status *st);
 void sw_say_warning(const char *text);
@@ -26,12 +29,16 @@ void sw_say_warning(const char *text);
 /* A plain line; the newline is added. */
 void sw_say(const char *fmt, ...) SW_SAY_PRINTF(1, 2);
 
-/* Write n bytes to standard output, and notice when they did not get there (SW_EIO). */
-sw_code sw_stdout_write(const char *text, size_t n, sw_status *st);
+/* Writes what it is about. Who prints looks at ferror(); an error of another kind may be put into
+ * the status that the printing gets. */
+typedef void sw_printer(FILE *to, const void *about);
 
-/* Write to standard output what print makes of what it is about, whole or not at all (SW_ENOMEM,
- * SW_EIO). print returns false when memory is short. */
-sw_code sw_stdout_print(bool (*print)(FILE *to, const void *about), const void *about, sw_status *st);
+/* Write to standard output what print makes, in pieces: there may be millions of lines. Errors:
+ * SW_ENOMEM, SW_EIO (it did not get there). */
+sw_code sw_stdout_print(sw_printer *print, const void *about, sw_status *st);
+
+/* Write n bytes to a descriptor. False: errno tells why. */
+bool sw_write_all(int fd, const char *data, size_t n);
 
 /* Take the places of standard descriptors that are closed, so that no data file gets the number of
  * standard error and messages in it. Writing to such a place still fails. */

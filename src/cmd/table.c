@@ -227,7 +227,7 @@ const sw_command sw_commands[] = {
       consolidate_sections,
       sw_cmd_consolidate,
       sw_cmd_consolidate_tell,
-      sw_cmd_consolidate_report },
+      sw_report_result },
     { "verify",
       "compare a consolidated checkpoint with its shards",
       "Compare the consolidated checkpoint in OUTPUT_DIR with the shards in INPUT_DIR,\n"
@@ -239,7 +239,7 @@ const sw_command sw_commands[] = {
       verify_sections,
       sw_cmd_verify,
       sw_cmd_verify_tell,
-      sw_cmd_verify_report },
+      sw_report_verification },
     { "inspect",
       "show what a checkpoint or one file holds",
       "Show the files and tensors of a checkpoint, sharded or consolidated, or of one\n"
@@ -259,6 +259,6 @@ const sw_command sw_commands[] = {
       reshard_sections,
       sw_cmd_reshard,
       sw_cmd_consolidate_tell,
-      sw_cmd_consolidate_report },
+      sw_report_result },
     { NULL, NULL, NULL, { NULL, NULL }, NULL, NULL, NULL, NULL },
 };

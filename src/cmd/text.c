@@ -16,14 +16,88 @@ typedef struct code_range {
     uint32_t first, last;
 } code_range;
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 static bool is_in(uint32_t value, const code_range *ranges, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (value >= ranges[i].first && value <= ranges[i].last)
             return true;
     return false;
+}
+
+/* What stands for a character that JSON or XML takes for its own; NULL = the character itself. */
+static const char *escape_of(char c, sw_text_form form)
+{
+    bool json = form == SW_TEXT_JSON;
+
+    switch (form == SW_TEXT_PLAIN ? '\0' : c) {
+    case '"':
+        return json ? "\\\"" : "&quot;";
+    case '\\':
+        return json ? "\\\\" : NULL;
+    case '\n':
+        return json ? "\\n" : NULL;
+    case '\t':
+        return json ? "\\t" : NULL;
+    case '&':
+        return json ? NULL : "&amp;";
+    case '<':
+        return json ? NULL : "&lt;";
+    case '>':
+        return json ? NULL : "&gt;";
+    default:
+        return NULL;
+    }
+}
+
+void sw_text_put(FILE *to, const char *text, sw_text_form form)
+{
+    for (size_t len; *text; text += len ? len : 1) {
+        const char *escape = escape_of(*text, form);
+        uint32_t code = 0;
+
+        len = sw_text_char(text, strnlen(text, 4), &code);
+        if (escape)
+            fputs(escape, to);
+        else if (len && sw_text_harmless(code))
+            fwrite(text, 1, len, to);
+        else if (len && form == SW_TEXT_JSON)
+            fprintf(to, "\\u%04x", (unsigned)code);
+        else
+            fputc('?', to);
+    }
+}
+
+void sw_dims_put(FILE *to, const uint64_t *dims, unsigned n)
+{
+    fputc('[', to);
+    for (unsigned i = 0; i < n; i++)
+        fprintf(to, "%s%" PRIu64, i ? ", " : "", dims[i]);
+    fputc(']', to);
+}
+
+void sw_finding_put(FILE *to, const sw_finding *f)
+{
+    bool tensor = f->tensor[0] != '\0';
+
+    fprintf(to, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
+            tensor ? "': " : "", f->reason);
+}
+
+char *sw_finding_text(const sw_finding *f)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    bool bad;
+
+    if (!to)
+        return NULL;
+    sw_finding_put(to, f);
+    bad = ferror(to);
+    if (fclose(to) == 0 && !bad)
+        return text;
+    free(text);
+    return NULL;
 }
 
 char *sw_clean_copy(const char *name)
@@ -33,18 +107,6 @@ char *sw_clean_copy(const char *name)
     if (copy)
         sw_text_clean(copy, strlen(copy));
     return copy;
-}
-
-char *sw_finding_text(const sw_finding *f)
-{
-    bool tensor = f->tensor[0] != '\0';
-    char *text = NULL;
-
-    if (asprintf(&text, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
-                 tensor ? "': " : "", f->reason) < 0)
-        return NULL;
-    sw_text_clean(text, strlen(text));
-    return text;
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
@@ -75,7 +137,7 @@ static size_t one_width(const char *text, size_t *len)
     *len = n ? n : 1;
     if (value < 0x300)
         return 1;
-    return is_in(value, wide, COUNT(wide)) ? 2 : !is_in(value, narrow, COUNT(narrow));
+    return is_in(value, wide, SW_COUNT(wide)) ? 2 : !is_in(value, narrow, SW_COUNT(narrow));
 }
 
 static size_t width_of(const char *text, size_t bytes)
@@ -161,7 +223,7 @@ char *sw_count_text(uint64_t n, char text[SW_NUMBER_TEXT])
     size_t unit = 0;
 
     /* 999.95 would be printed as 1000.0 */
-    for (; x >= 999.5 && unit + 1 < sizeof units / sizeof *units; unit++)
+    for (; x >= 999.5 && unit + 1 < SW_COUNT(units); unit++)
         x /= 1000;
     if (unit == 0)
         snprintf(text, SW_NUMBER_TEXT, "%" PRIu64, n);
@@ -170,28 +232,21 @@ char *sw_count_text(uint64_t n, char text[SW_NUMBER_TEXT])
     return text;
 }
 
-uint64_t sw_sum(uint64_t a, uint64_t b)
+char *sw_rate_text(uint64_t bytes, double seconds, char text[SW_SIZE_TEXT])
 {
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+    double rate = seconds > 0 ? (double)bytes / seconds : 0;
+
+    return sw_size_text(rate < 1e18 ? (uint64_t)rate : 0, text);
+}
+
+const char *sw_assign_text(sw_assign assign)
+{
+    return assign == SW_ASSIGN_OWNER ? "owner" : "band";
 }
 
 const char *sw_plural(uint64_t n)
 {
     return n == 1 ? "" : "s";
-}
-
-char *sw_shape_text(const uint64_t *dims, unsigned n)
-{
-    size_t room = 3 + (size_t)n * 22, at = 1;
-    char *text = malloc(room);
-
-    if (!text)
-        return NULL;
-    strcpy(text, "[");
-    for (unsigned i = 0; i < n; i++)
-        at += (size_t)snprintf(text + at, room - at, "%s%" PRIu64, i ? ", " : "", dims[i]);
-    strcpy(text + at, "]");
-    return text;
 }
 
 /* ---- lines ----------------------------------------------------------------------------------- */

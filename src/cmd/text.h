@@ -7,8 +7,24 @@
 
 #include "shardweld.h"
 
-/* A copy of a name that a terminal and an XML file can take: see sw_text_clean(). Free it. NULL
- * when memory is short. */
+#define SW_COUNT(array) (sizeof(array) / sizeof *(array))
+
+typedef enum sw_text_form { SW_TEXT_PLAIN, SW_TEXT_JSON, SW_TEXT_XML } sw_text_form;
+
+/* Write a name as sw_text_clean() makes it, so that a terminal can take it; for JSON (between
+ * quotes) and XML (content or attribute) with what these escape. JSON escapes what is harmful, too,
+ * in place of '?'. */
+void sw_text_put(FILE *to, const char *text, sw_text_form form);
+
+/* Write "[4096, 11008]". */
+void sw_dims_put(FILE *to, const uint64_t *dims, unsigned n);
+
+/* "file: tensor 'x': reason", written; and as a text: free it, NULL when memory is short. */
+void sw_finding_put(FILE *to, const sw_finding *f);
+char *sw_finding_text(const sw_finding *f);
+
+/* A copy of a name that a terminal can take: see sw_text_clean(). Free it. NULL when memory is
+ * short. */
 char *sw_clean_copy(const char *name);
 
 /* Columns that a clean text takes on a terminal: two for a character of full width (CJK, kana,
@@ -26,18 +42,14 @@ char *sw_number_text(uint64_t n, char text[SW_NUMBER_TEXT]);
 /* "6.74 B", "13.1 M"; the number itself below a thousand. Returns text. */
 char *sw_count_text(uint64_t n, char text[SW_NUMBER_TEXT]);
 
-/* a + b, or the largest number where that does not fit. */
-uint64_t sw_sum(uint64_t a, uint64_t b);
+/* "1.10 GB", to be read as per second. Returns text. */
+char *sw_rate_text(uint64_t bytes, double seconds, char text[SW_SIZE_TEXT]);
+
+/* "band" or "owner": what ran. */
+const char *sw_assign_text(sw_assign assign);
 
 /* "s" but for one. */
 const char *sw_plural(uint64_t n);
-
-/* "file: tensor 'x': reason", clean as sw_text_clean() makes it; free it. NULL when memory is
- * short. */
-char *sw_finding_text(const sw_finding *f);
-
-/* "[4096, 11008]", newly allocated; NULL when memory is short. */
-char *sw_shape_text(const uint64_t *dims, unsigned n);
 
 /* Write text in lines of at most width columns (0 = any), each with these words before it: first,
  * then the rest. Words longer than a line are not broken. */
