@@ -90,8 +90,9 @@ static sw_code schedule(sw_job *r, sw_status *st)
     if (r->opt->verify &&
         sw_job_take_memory(r, &sw_memory_of_compare, sw_memory_of_compare.local, &ignored, st))
         return st->code;
-    if (sw_schedule_build(&r->layout, (uint32_t)r->comm->size, r->memory.band, sizes[1], r->by_owner,
-                          &r->sched, st))
+    if (sw_schedule_build(
+            &r->layout, &(sw_schedule_rule){ (uint32_t)r->comm->size, r->memory.band, sizes[1], r->by_owner },
+            &r->sched, st))
         return st->code;
     r->result->buffer_size = r->memory.buffer;
     r->result->band_size = r->sched.band;

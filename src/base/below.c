@@ -35,12 +35,8 @@ bool sw_below_is_name(const char *name)
 
 static int open_mode(int at, const char *name, int flags, mode_t mode)
 {
-    int fd;
-
-    do {
-        fd = openat(at, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, mode);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
+    return (int)TEMP_FAILURE_RETRY(
+        openat(at, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, mode));
 }
 
 static int open_part(int at, const char *name, int flags)
@@ -252,7 +248,7 @@ sw_code sw_below_stat(const sw_below *b, const char *name, sw_path_kind *kind, s
         r = fstatat(parent, last, s, AT_SYMLINK_NOFOLLOW);
     leave(b, parent);
     if (r == 0)
-        *kind = S_ISREG(s->st_mode) ? SW_PATH_FILE : S_ISDIR(s->st_mode) ? SW_PATH_DIR : SW_PATH_OTHER;
+        *kind = sw_path_kind_of(s);
     else if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
         *kind = SW_PATH_MISSING; /* a link on the way: nothing lies below it for us */
     else
@@ -454,18 +450,17 @@ sw_code sw_below_list(const sw_below *b, sw_dir *out, sw_status *st)
 
 sw_code sw_below_sync(const sw_below *b, const char *name, sw_status *st)
 {
-    int fd = name ? sw_below_fd(b, name, O_RDONLY | O_DIRECTORY) : b->fd, r;
-    sw_code code = SW_OK;
+    int fd = name ? sw_below_fd(b, name, O_RDONLY | O_DIRECTORY) : b->fd;
+    sw_code code;
+    char *path;
 
     if (fd < 0)
         return fail_at(b, name, "cannot open", st);
-    sw_step("syncing", name ? name : b->path);
-    do {
-        r = SW_FAULT("fsync") ? -1 : fsync(fd);
-    } while (r != 0 && errno == EINTR);
-    if (r != 0 && errno != EINVAL && errno != ENOTSUP)
-        code = fail_at(b, name, "cannot sync", st);
-    if (name)
+    path = name ? sw_path_join(b->path, name, st) : b->path;
+    code = path ? sw_fd_sync_dir(fd, path, st) : st->code;
+    if (name) {
         close(fd);
+        free(path);
+    }
     return code;
 }

@@ -23,7 +23,7 @@ sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, co
 sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
                              const char *hint, sw_status *st);
 
-/* Local. The same; the reason is made as by printf. */
+/* Local. The same; the reason is made as by printf, and fmt is the seventh parameter. */
 sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, const char *hint,
                          sw_status *st, const char *fmt, ...) SW_PRINTF(6, 7);
 

@@ -49,14 +49,10 @@ bool sw_path_same(const struct stat *a, const struct stat *b)
 
 /* ---- open files ------------------------------------------------------------------------------ */
 
-static int open_retry(const char *path, int flags, mode_t mode)
+/* open(2), close-on-exec. */
+static int open_retry(const char *path, int flags)
 {
-    int fd;
-
-    do {
-        fd = SW_FAULT("open") ? -1 : open(path, flags | O_CLOEXEC, mode);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
+    return (int)TEMP_FAILURE_RETRY(SW_FAULT("open") ? -1 : open(path, flags | O_CLOEXEC));
 }
 
 /* The one way to open what is there for reading. What has become a pipe since it was looked at must
@@ -68,7 +64,7 @@ static sw_code open_to_read(const char *path, const char *show, bool any, bool *
     struct stat s;
 
     sw_step("opening", show);
-    *fd = open_retry(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    *fd = open_retry(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (missing)
         *missing = *fd < 0 && (errno == ENOENT || errno == ENOTDIR);
     if (*fd < 0)
@@ -96,11 +92,10 @@ sw_code sw_fd_read_at(int fd, const char *show, void *to, uint64_t n, uint64_t a
 
     sw_step("reading", show);
     while (done < n) {
-        got = SW_FAULT("read")
-                  ? -1
-                  : pread(fd, (char *)to + done, (size_t)sw_min(n - done, CALL_MAX), (off_t)(at + done));
-        if (got < 0 && errno == EINTR)
-            continue;
+        got = TEMP_FAILURE_RETRY(
+            SW_FAULT("read")
+                ? -1
+                : pread(fd, (char *)to + done, (size_t)sw_min(n - done, CALL_MAX), (off_t)(at + done)));
         if (got < 0)
             return sw_fail_errno(st, show, errno, "cannot read");
         if (got == 0)
@@ -120,11 +115,10 @@ sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, u
 
     sw_step("writing", show);
     while (done < n) {
-        put = SW_FAULT("write") ? -1
-                                : pwrite(fd, (const char *)from + done, (size_t)sw_min(n - done, CALL_MAX),
-                                         (off_t)(at + done));
-        if (put < 0 && errno == EINTR)
-            continue;
+        put = TEMP_FAILURE_RETRY(SW_FAULT("write")
+                                     ? -1
+                                     : pwrite(fd, (const char *)from + done,
+                                              (size_t)sw_min(n - done, CALL_MAX), (off_t)(at + done)));
         if (put == 0)
             errno = ENOSPC;
         if (put <= 0)
@@ -156,9 +150,7 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
     if (size > INT64_MAX)
         return sw_fail(st, SW_EIO, show, NULL, "%" PRIu64 " bytes are more than a file can hold", size);
     sw_step("reserving room for", show);
-    do {
-        r = SW_FAULT("fallocate") ? -1 : fallocate(fd, 0, 0, (off_t)size);
-    } while (r != 0 && errno == EINTR);
+    r = (int)TEMP_FAILURE_RETRY(SW_FAULT("fallocate") ? -1 : fallocate(fd, 0, 0, (off_t)size));
     err = errno;
     if (r == 0 || err == EOPNOTSUPP || err == EINVAL || err == ENOSYS)
         return SW_OK;
@@ -167,18 +159,21 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
 
 static int fsync_retry(int fd)
 {
-    int r;
-
-    do {
-        r = SW_FAULT("fsync") ? -1 : fsync(fd);
-    } while (r != 0 && errno == EINTR);
-    return r;
+    return (int)TEMP_FAILURE_RETRY(SW_FAULT("fsync") ? -1 : fsync(fd));
 }
 
 sw_code sw_fd_sync(int fd, const char *show, sw_status *st)
 {
     sw_step("syncing", show);
     return fsync_retry(fd) ? sw_fail_errno(st, show, errno, "cannot sync") : SW_OK;
+}
+
+sw_code sw_fd_sync_dir(int fd, const char *show, sw_status *st)
+{
+    sw_step("syncing", show);
+    return fsync_retry(fd) && errno != EINVAL && errno != ENOTSUP
+               ? sw_fail_errno(st, show, errno, "cannot sync")
+               : SW_OK;
 }
 
 /* The descriptor is gone whatever close says, so it is never called twice; EINTR tells of no lost
@@ -296,11 +291,6 @@ sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *can
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-static sw_path_kind kind_of(const struct stat *s)
-{
-    return S_ISREG(s->st_mode) ? SW_PATH_FILE : S_ISDIR(s->st_mode) ? SW_PATH_DIR : SW_PATH_OTHER;
-}
-
 static bool is_absence(int err)
 {
     return err == ENOENT || err == ENOTDIR;
@@ -314,7 +304,7 @@ sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_s
         s = &own;
     sw_step("looking at", path);
     if ((SW_FAULT("stat") ? -1 : lstat(path, s)) == 0)
-        *kind = kind_of(s);
+        *kind = sw_path_kind_of(s);
     else if (is_absence(errno))
         *kind = SW_PATH_MISSING;
     else
@@ -330,7 +320,7 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
         s = &own;
     sw_step("looking at", path);
     if ((SW_FAULT("stat") ? -1 : stat(path, s)) == 0) {
-        *kind = kind_of(s);
+        *kind = sw_path_kind_of(s);
         return SW_OK;
     }
     if (!is_absence(errno) && errno != ELOOP)
@@ -435,14 +425,16 @@ static size_t part_end(const char *path, size_t from)
     return path[from] ? from + strcspn(path + from, "/") : 0;
 }
 
-sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st)
+sw_code sw_path_mkdirs(const char *path, size_t *kept, sw_status *st)
 {
     char *part = sw_strdup(path, st);
     sw_code code = part ? SW_OK : st->code;
     size_t end = 0, last = 0;
     bool made, any = false;
+    size_t own;
     char was;
 
+    kept = kept ? kept : &own;
     *kept = strlen(path);
     if (part && !*path)
         code = sw_fail_errno(st, path, ENOENT, "cannot make the directory");
@@ -457,16 +449,6 @@ sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st)
         last = end;
     }
     free(part);
-    return code;
-}
-
-sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st)
-{
-    size_t kept;
-    sw_code code = sw_path_mkdirs_kept(path, &kept, st);
-
-    if (made)
-        *made = !code && kept < strlen(path);
     return code;
 }
 
@@ -489,13 +471,12 @@ void sw_path_rmdirs(const char *path, size_t kept)
 
 sw_code sw_path_sync_dir(const char *path, sw_status *st)
 {
-    int fd = open_retry(path, O_RDONLY | O_DIRECTORY, 0);
-    sw_code code = SW_OK;
+    int fd = open_retry(path, O_RDONLY | O_DIRECTORY);
+    sw_code code;
 
     if (fd < 0)
         return sw_fail_errno(st, path, errno, "cannot open");
-    if (fsync_retry(fd) && errno != EINVAL && errno != ENOTSUP)
-        code = sw_fail_errno(st, path, errno, "cannot sync");
+    code = sw_fd_sync_dir(fd, path, st);
     close(fd);
     return code;
 }
@@ -508,9 +489,7 @@ sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st)
     int r;
 
     *bytes = UINT64_MAX;
-    do {
-        r = SW_FAULT("statfs") ? -1 : statvfs(path, &v);
-    } while (r != 0 && errno == EINTR);
+    r = (int)TEMP_FAILURE_RETRY(SW_FAULT("statfs") ? -1 : statvfs(path, &v));
     if (r != 0 && (errno == ENOSYS || errno == EOPNOTSUPP))
         return SW_OK;
     if (r != 0)
@@ -565,9 +544,7 @@ bool sw_fd_is_local(int fd)
     struct statfs f;
     int r;
 
-    do {
-        r = SW_FAULT("statfs") ? -1 : fstatfs(fd, &f);
-    } while (r != 0 && errno == EINTR);
+    r = (int)TEMP_FAILURE_RETRY(SW_FAULT("statfs") ? -1 : fstatfs(fd, &f));
     return r == 0 && !shared_fs_name((uint32_t)f.f_type) && !is_stacked((uint32_t)f.f_type);
 }
 
@@ -580,9 +557,7 @@ sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
 
     memset(out, 0, sizeof *out);
     out->name = "local";
-    do {
-        r = SW_FAULT("statfs") ? -1 : statfs(path, &f);
-    } while (r != 0 && errno == EINTR);
+    r = (int)TEMP_FAILURE_RETRY(SW_FAULT("statfs") ? -1 : statfs(path, &f));
     if (r != 0 || stat(path, &s) != 0)
         return sw_fail_errno(st, path, errno, "cannot ask for its file system");
     name = shared_fs_name((uint32_t)f.f_type);

@@ -69,27 +69,26 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st);
  * is never compressed: data of zeros took 30 times the space. */
 bool sw_fs_reserves(uint32_t magic);
 
-/* fsync an open file. */
+/* fsync an open file. / A directory: EINVAL and ENOTSUP are no error. */
 sw_code sw_fd_sync(int fd, const char *show, sw_status *st);
+sw_code sw_fd_sync_dir(int fd, const char *show, sw_status *st);
 
 /* Close; an error counts (it can be the only word of a lost write). fd < 0 is fine. */
 sw_code sw_fd_close(int fd, const char *show, sw_status *st);
 
 /* ---- changing directories -------------------------------------------------------------------- */
 
-/* mkdir -p with mode 0777 & ~umask. *made (may be NULL) tells whether the last part was made. */
-sw_code sw_path_mkdirs(const char *path, bool *made, sw_status *st);
-
-/* The same; *kept: so many leading characters of path name what was there before (strlen(path): all
- * of it). Set, as far as it got, also on an error. */
-sw_code sw_path_mkdirs_kept(const char *path, size_t *kept, sw_status *st);
+/* mkdir -p with mode 0777 & ~umask.
+ *   kept  so many leading characters of path name what was there before (strlen(path): all of it).
+ *         Set, as far as it got, also on an error; NULL = not wanted */
+sw_code sw_path_mkdirs(const char *path, size_t *kept, sw_status *st);
 
 /* Remove the directories that make up the tail of path, the last one first, down to (and without)
  * the one that the first kept characters name. Those that are not empty, or cannot be removed,
  * stay: there is no error. */
 void sw_path_rmdirs(const char *path, size_t kept);
 
-/* fsync a directory; EINVAL and ENOTSUP from it are no error. */
+/* The same of a directory by its path. */
 sw_code sw_path_sync_dir(const char *path, sw_status *st);
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -101,6 +100,11 @@ typedef enum sw_path_kind {
     SW_PATH_OTHER,
     SW_PATH_DANGLING
 } sw_path_kind;
+
+static inline sw_path_kind sw_path_kind_of(const struct stat *s)
+{
+    return S_ISREG(s->st_mode) ? SW_PATH_FILE : S_ISDIR(s->st_mode) ? SW_PATH_DIR : SW_PATH_OTHER;
+}
 
 /* What is there, links followed; s (may be NULL) is filled for FILE and DIR. */
 sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);

@@ -120,7 +120,7 @@ static char *split(const char *path, const char **name, sw_status *st)
 static sw_code enter_named(sw_stage *s, const char *output_dir, bool *gone, sw_status *st)
 {
     size_t kept;
-    sw_code code = sw_path_mkdirs_kept(output_dir, &kept, st);
+    sw_code code = sw_path_mkdirs(output_dir, &kept, st);
 
     s->kept = (size_t)sw_min(s->kept, kept);
     return code ? code : sw_below_open(output_dir, &s->out, gone, st);
@@ -134,7 +134,7 @@ static sw_code enter_hidden(sw_stage *s, const char *dir, bool *gone, sw_status 
     sw_below parent = SW_BELOW_INIT;
     size_t kept = 0;
     bool made = false;
-    sw_code code = above ? sw_path_mkdirs_kept(above, &kept, st) : st->code;
+    sw_code code = above ? sw_path_mkdirs(above, &kept, st) : st->code;
 
     if (above && kept < strlen(above))
         s->kept = (size_t)sw_min(s->kept, kept);

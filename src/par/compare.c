@@ -104,7 +104,8 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
  * may be. */
 static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedule *s, sw_status *st)
 {
-    if (sw_schedule_build(l, (uint32_t)k->work.world->size, BLOCK, BLOCK, k->by_owner, s, st))
+    if (sw_schedule_build(l, &(sw_schedule_rule){ (uint32_t)k->work.world->size, BLOCK, BLOCK, k->by_owner },
+                          s, st))
         return st->code;
     s->band = s->unit = k->work.memory.band;
     return SW_OK;
@@ -177,14 +178,17 @@ static bool compare_part(void *ctx, const sw_part *part)
 
     for (uint64_t done = 0, n; done < part->n && !k->changed[box->file]; done += n) {
         uint64_t from = part->from + done;
+        sw_copies two;
 
         n = sw_min(k->work.memory.chunk, part->n - done);
         if (!read_target(c, box->file, box->at + from, n, v->st))
             return false;
         if (k->changed[box->file])
             break;
-        if (sw_differences_compare(&k->found, part->output, 0, (sw_dtype)t->dtype, from, c->chunk,
-                                   c->bands.band + part->at + done, n, v->st))
+        two = (sw_copies){
+            part->output, 0, (sw_dtype)t->dtype, from, n, c->chunk, c->bands.band + part->at + done
+        };
+        if (sw_differences_compare(&k->found, &two, v->st))
             return false;
         k->compared += n;
     }

@@ -179,7 +179,7 @@ sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_entries *found, s
     /* The largest things first: what was sent is not needed any more. */
     sw_entries_release(found);
     sw_buf_release(&packed);
-    if (!sw_catalog_merge(c, &names, starts, &boxes, starts + n, comm->size, findings, st))
+    if (!sw_catalog_merge(c, &(sw_gathered){ comm->size, &names, starts, &boxes, starts + n }, findings, st))
         sw_catalog_check(c, findings, st);
     sw_agree(comm, st);
 out:

@@ -74,8 +74,15 @@ static sw_code read_chunk(replica_reader *r, const sw_box *box, uint64_t from, u
 
 static sw_code note(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t n, sw_status *st)
 {
-    return sw_differences_compare(&r->k->found, (uint64_t)(p->tensor - r->k->c->tensors), p->replica,
-                                  (sw_dtype)p->tensor->dtype, from, r->is, r->want, n, st);
+    const sw_copies k = { (uint64_t)(p->tensor - r->k->c->tensors),
+                          p->replica,
+                          (sw_dtype)p->tensor->dtype,
+                          from,
+                          n,
+                          r->is,
+                          r->want };
+
+    return sw_differences_compare(&r->k->found, &k, st);
 }
 
 /* Local. Bytes [from, end) of both. */

@@ -17,6 +17,23 @@ typedef struct name_ref {
 
 #define NO_TENSOR UINT32_MAX
 
+/* The merging of what all ranks found. Records are numbered by rank, then as met. */
+typedef struct merging {
+    sw_catalog *c;
+    const sw_gathered *from;
+    sw_findings *findings;
+    name_ref *refs; /* by name */
+    uint64_t nrefs;
+    size_t cap_refs;
+    uint64_t *rank_refs; /* the first record of each rank */
+    uint32_t *tensor_of; /* of each record; NO_TENSOR = its boxes are left out */
+    uint8_t *ndims;      /* of each record */
+    uint64_t *filled;    /* boxes of each tensor that have their place */
+    /* the arrays that grow while tensors are made */
+    size_t cap_tensors, cap_shapes, cap_names;
+    uint64_t nshapes, nnames;
+} merging;
+
 static const char hint_other[] =
     "files of two saves, or of two training jobs, in one directory: remove those that do not belong";
 
@@ -30,36 +47,33 @@ static int by_name(const void *a, const void *b)
     return cmp ? cmp : (i > j) - (i < j);
 }
 
-/* All name records of all ranks, in stream order. rank_refs[r]: where those of rank r begin. */
-static sw_code list_names(const sw_buf *names, const uint64_t *starts, int nranks, name_ref **out,
-                          uint64_t *nout, uint64_t *rank_refs, sw_status *st)
+/* All name records of all ranks, sorted by name. */
+static sw_code list_names(merging *m, sw_status *st)
 {
-    name_ref *refs = NULL;
-    size_t cap = 0;
-    uint64_t n = 0;
+    const sw_gathered *from = m->from;
 
-    for (int r = 0; r < nranks; r++) {
-        rank_refs[r] = n;
-        for (uint64_t at = starts[r]; at < starts[r + 1]; n++) {
-            const sw_name_record *rec = (const void *)(names->data + at);
+    m->rank_refs = sw_calloc((uint64_t)from->nranks, sizeof *m->rank_refs, st);
+    for (int r = 0; m->rank_refs && r < from->nranks; r++) {
+        m->rank_refs[r] = m->nrefs;
+        for (uint64_t at = from->name_starts[r]; at < from->name_starts[r + 1]; m->nrefs++) {
+            const sw_name_record *rec = (const void *)(from->names->data + at);
             const uint64_t *global = rec->has_global ? (const void *)(rec + 1) : NULL;
 
-            if (sw_grow(&refs, &cap, n + 1, sizeof *refs, st)) {
-                free(refs);
+            if (sw_grow(&m->refs, &m->cap_refs, m->nrefs + 1, sizeof *m->refs, st))
                 return st->code;
-            }
             at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
-            refs[n] = (name_ref){ rec, names->data + at, global, n };
+            m->refs[m->nrefs] = (name_ref){ rec, from->names->data + at, global, m->nrefs };
             at += sw_name_room(rec->name_len);
         }
     }
-    *out = refs;
-    *nout = n;
-    return SW_OK;
+    if (m->nrefs > 1)
+        qsort(m->refs, m->nrefs, sizeof *m->refs, by_name);
+    return st->code;
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
+/* A record that is not of the kind of the first one of its name. */
 static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
 {
     const sw_name_record *a = first->record, *b = ref->record;
@@ -72,31 +86,25 @@ static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name
                    first_file);
 }
 
-/* The arrays that grow while tensors are made. */
-typedef struct room {
-    size_t cap_tensors, cap_shapes, cap_names;
-    uint64_t nshapes, nnames;
-} room;
-
-static sw_code add_tensor(sw_catalog *c, room *at, const name_ref *ref, sw_status *st)
+/* A tensor of the name, dtype and number of dimensions of a record. */
+static sw_code add_tensor(merging *m, const name_ref *ref, sw_status *st)
 {
     const sw_name_record *r = ref->record;
+    sw_catalog *c = m->c;
 
     if (c->ntensors == UINT32_MAX - 1)
         return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
-    if (sw_grow(&c->tensors, &at->cap_tensors, c->ntensors + UINT64_C(1), sizeof *c->tensors, st) ||
-        sw_grow(&c->shapes, &at->cap_shapes, at->nshapes + r->ndim + 1, sizeof *c->shapes, st) ||
-        sw_grow(&c->names, &at->cap_names, at->nnames + r->name_len + 1, 1, st))
+    if (sw_grow(&c->tensors, &m->cap_tensors, c->ntensors + UINT64_C(1), sizeof *c->tensors, st) ||
+        sw_grow(&c->shapes, &m->cap_shapes, m->nshapes + r->ndim + 1, sizeof *c->shapes, st) ||
+        sw_grow(&c->names, &m->cap_names, m->nnames + r->name_len + 1, 1, st))
         return st->code;
     /* The pool of names may still move: the place for now, the pointer at the end. */
-    c->tensors[c->ntensors++] = (sw_tensor){ .dtype = r->dtype,
-                                             .out_dtype = r->dtype,
-                                             .ndim = r->ndim,
-                                             .dims0 = at->nshapes,
-                                             .box_dims0 = at->nnames };
-    memcpy(c->names + at->nnames, ref->name, (size_t)r->name_len + 1);
-    at->nnames += r->name_len + UINT64_C(1);
-    at->nshapes += r->ndim;
+    c->tensors[c->ntensors++] = (sw_tensor){
+        .dtype = r->dtype, .out_dtype = r->dtype, .ndim = r->ndim, .dims0 = m->nshapes, .box_dims0 = m->nnames
+    };
+    memcpy(c->names + m->nnames, ref->name, (size_t)r->name_len + 1);
+    m->nnames += r->name_len + UINT64_C(1);
+    m->nshapes += r->ndim;
     return SW_OK;
 }
 
@@ -119,15 +127,15 @@ static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref 
 
 /* All records of one name: one tensor. What is not of the first one's kind is told of, once for
  * each kind; boxes of another number of dimensions are left out. */
-static sw_code make_tensor(sw_catalog *c, room *at, const name_ref *refs, uint64_t n, uint32_t *tensor_of,
-                           sw_findings *findings, sw_status *st)
+static sw_code make_tensor(merging *m, const name_ref *refs, uint64_t n, sw_status *st)
 {
+    sw_catalog *c = m->c;
     uint64_t told[SW_NDTYPES] = { 0 }; /* numbers of dimensions, a bit each */
     const name_ref *given = NULL;
     bool global_told = false;
     sw_tensor *t;
 
-    if (add_tensor(c, at, &refs[0], st))
+    if (add_tensor(m, &refs[0], st))
         return st->code;
     t = &c->tensors[c->ntensors - 1];
     told[t->dtype] = UINT64_C(1) << t->ndim;
@@ -144,36 +152,40 @@ static sw_code make_tensor(sw_catalog *c, room *at, const name_ref *refs, uint64
             global_told = st->code != SW_OK;
         }
         t->broken = t->broken || st->code;
-        if (sw_findings_take_hint(findings, hint_other, st))
+        if (sw_findings_take_hint(m->findings, hint_other, st))
             return st->code;
         t->nboxes += fits ? r->count : 0;
-        tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;
+        m->tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;
     }
     return SW_OK;
 }
 
-/* Tensors from the sorted records: one for each name. tensor_of[order of record] = tensor. */
-static sw_code make_tensors(sw_catalog *c, const name_ref *refs, uint64_t nrefs, uint32_t *tensor_of,
-                            sw_findings *findings, sw_status *st)
+/* Tensors from the sorted records: one for each name. */
+static sw_code make_tensors(merging *m, sw_status *st)
 {
-    room at = { 0 };
+    const name_ref *refs = m->refs;
+    sw_catalog *c = m->c;
 
-    for (uint64_t i = 0, n; i < nrefs; i += n) {
-        for (n = 1; i + n < nrefs && strcmp(refs[i].name, refs[i + n].name) == 0;)
+    m->tensor_of = sw_calloc(m->nrefs, sizeof *m->tensor_of, st);
+    m->ndims = sw_calloc(m->nrefs, sizeof *m->ndims, st);
+    for (uint64_t i = 0, n; i < m->nrefs && !st->code; i += n) {
+        for (n = 1; i + n < m->nrefs && strcmp(refs[i].name, refs[i + n].name) == 0;)
             n++;
-        if (make_tensor(c, &at, refs + i, n, tensor_of, findings, st))
-            return st->code;
+        make_tensor(m, refs + i, n, st);
     }
+    for (uint64_t i = 0; i < m->nrefs && !st->code; i++)
+        m->ndims[refs[i].order] = refs[i].record->ndim;
     for (uint32_t i = 0; i < c->ntensors; i++)
         c->tensors[i].name = c->names + c->tensors[i].box_dims0;
-    return SW_OK;
+    return st->code;
 }
 
 /* ---- boxes ----------------------------------------------------------------------------------- */
 
 /* Where each tensor's boxes and their dimensions go. */
-static sw_code place_boxes(sw_catalog *c, sw_status *st)
+static sw_code place_boxes(merging *m, sw_status *st)
 {
+    sw_catalog *c = m->c;
     uint64_t dims = 0, n = 0;
 
     for (uint32_t i = 0; i < c->ntensors; i++) {
@@ -188,24 +200,26 @@ static sw_code place_boxes(sw_catalog *c, sw_status *st)
     c->boxes = sw_calloc(n, sizeof *c->boxes, st);
     if (c->boxes)
         c->box_dims = sw_calloc(dims, sizeof *c->box_dims, st);
+    m->filled = sw_calloc(c->ntensors, sizeof *m->filled, st);
     return st->code;
 }
 
 /* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that
  * order. */
-static void scatter_boxes(sw_catalog *c, const sw_buf *boxes, const uint64_t *starts, int nranks,
-                          const uint64_t *rank_refs, const uint32_t *tensor_of, const uint8_t *ndims,
-                          uint64_t *filled)
+static void scatter_boxes(const merging *m)
 {
-    for (int r = 0; r < nranks; r++) {
-        for (uint64_t at = starts[r]; at < starts[r + 1];) {
-            const sw_box_record *rec = (const void *)(boxes->data + at);
-            uint64_t ref = rank_refs[r] + rec->name, dims = 2u * ndims[ref];
-            uint32_t id = tensor_of[ref];
+    const sw_gathered *from = m->from;
+    sw_catalog *c = m->c;
+
+    for (int r = 0; r < from->nranks; r++) {
+        for (uint64_t at = from->box_starts[r]; at < from->box_starts[r + 1];) {
+            const sw_box_record *rec = (const void *)(from->boxes->data + at);
+            uint64_t ref = m->rank_refs[r] + rec->name, dims = 2u * m->ndims[ref];
+            uint32_t id = m->tensor_of[ref];
 
             if (id != NO_TENSOR) {
                 const sw_tensor *t = &c->tensors[id];
-                uint64_t k = filled[id]++;
+                uint64_t k = m->filled[id]++;
 
                 c->boxes[t->box0 + k] = (sw_box){ rec->at, rec->file };
                 memcpy(c->box_dims + t->box_dims0 + k * dims, rec + 1, dims * sizeof *c->box_dims);
@@ -215,34 +229,18 @@ static void scatter_boxes(sw_catalog *c, const sw_buf *boxes, const uint64_t *st
     }
 }
 
-sw_code sw_catalog_merge(sw_catalog *c, const sw_buf *names, const uint64_t *name_starts, sw_buf *boxes,
-                         const uint64_t *box_starts, int nranks, sw_findings *findings, sw_status *st)
+sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *findings, sw_status *st)
 {
-    uint64_t *rank_refs = sw_calloc((uint64_t)nranks, sizeof *rank_refs, st), *filled = NULL, nrefs = 0;
-    uint32_t *tensor_of = NULL;
-    uint8_t *ndims = NULL;
-    name_ref *refs = NULL;
+    merging m = { .c = c, .from = from, .findings = findings };
 
-    if (!rank_refs || list_names(names, name_starts, nranks, &refs, &nrefs, rank_refs, st))
-        goto out;
-    if (nrefs > 1)
-        qsort(refs, nrefs, sizeof *refs, by_name);
-    tensor_of = sw_calloc(nrefs, sizeof *tensor_of, st);
-    ndims = tensor_of ? sw_calloc(nrefs, sizeof *ndims, st) : NULL;
-    if (!ndims || make_tensors(c, refs, nrefs, tensor_of, findings, st) || place_boxes(c, st))
-        goto out;
-    for (uint64_t i = 0; i < nrefs; i++)
-        ndims[refs[i].order] = refs[i].record->ndim;
-    filled = sw_calloc(c->ntensors, sizeof *filled, st);
-    if (filled)
-        scatter_boxes(c, boxes, box_starts, nranks, rank_refs, tensor_of, ndims, filled);
-out:
-    sw_buf_release(boxes);
-    free(filled);
-    free(ndims);
-    free(tensor_of);
-    free(refs);
-    free(rank_refs);
+    if (!list_names(&m, st) && !make_tensors(&m, st) && !place_boxes(&m, st))
+        scatter_boxes(&m);
+    sw_buf_release(from->boxes);
+    free(m.filled);
+    free(m.ndims);
+    free(m.tensor_of);
+    free(m.refs);
+    free(m.rank_refs);
     return st->code;
 }
 

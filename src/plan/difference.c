@@ -32,15 +32,16 @@ static uint64_t element(const unsigned char *data, uint64_t i, unsigned bits)
     return value >> at % 8 & ((UINT64_C(1) << bits) - 1);
 }
 
-static sw_difference *item_of(sw_differences *d, uint64_t tensor, uint64_t box, sw_status *st)
+/* The item of a thing: the last one, or a new one; NULL on failure. */
+static sw_difference *item_of(sw_differences *d, const sw_copies *k, sw_status *st)
 {
     sw_difference *last = d->n ? &d->items[d->n - 1] : NULL;
 
-    if (last && last->tensor == tensor && last->box == box)
+    if (last && last->tensor == k->tensor && last->box == k->box)
         return last;
     if (sw_grow(&d->items, &d->cap, d->n + UINT64_C(1), sizeof *d->items, st))
         return NULL;
-    d->items[d->n] = (sw_difference){ .tensor = tensor, .box = box };
+    d->items[d->n] = (sw_difference){ .tensor = k->tensor, .box = k->box };
     return &d->items[d->n++];
 }
 
@@ -61,26 +62,25 @@ static void count(sw_difference *item, unsigned bits, uint64_t first, const unsi
     }
 }
 
-sw_code sw_differences_compare(sw_differences *d, uint64_t tensor, uint64_t box, sw_dtype dtype,
-                               uint64_t from, const void *is, const void *want, uint64_t n, sw_status *st)
+sw_code sw_differences_compare(sw_differences *d, const sw_copies *k, sw_status *st)
 {
-    const unsigned char *a = is, *b = want;
-    unsigned bits = sw_dtype_bits(dtype);
+    const unsigned char *a = k->is, *b = k->want;
+    unsigned bits = sw_dtype_bits(k->dtype);
 
-    assert(from % SW_ELEMENTS_UNIT == 0);
-    if (memcmp(a, b, (size_t)n) == 0)
+    assert(k->from % SW_ELEMENTS_UNIT == 0);
+    if (memcmp(a, b, (size_t)k->n) == 0)
         return SW_OK;
-    for (uint64_t at = 0, now; at < n; at += now) {
+    for (uint64_t at = 0, now; at < k->n; at += now) {
+        uint64_t first = (k->from + at) / SW_ELEMENTS_UNIT * (SW_ELEMENTS_UNIT * 8 / bits);
         sw_difference *item;
 
-        now = sw_min(n - at, STRIDE);
+        now = sw_min(k->n - at, STRIDE);
         if (memcmp(a + at, b + at, (size_t)now) == 0)
             continue;
-        item = item_of(d, tensor, box, st);
+        item = item_of(d, k, st);
         if (!item)
             return st->code;
-        count(item, bits, (from + at) / SW_ELEMENTS_UNIT * (SW_ELEMENTS_UNIT * 8 / bits), a + at, b + at,
-              now * 8 / bits);
+        count(item, bits, first, a + at, b + at, now * 8 / bits);
     }
     return SW_OK;
 }

@@ -31,11 +31,18 @@ typedef struct sw_differences {
  * data: so no element, of whatever width, is cut. */
 #define SW_ELEMENTS_UNIT 24u
 
-/* Local. Compare n bytes of the thing (tensor, box) that begin at its byte `from`, a multiple of
- * SW_ELEMENTS_UNIT. What differs is added to the last item if that is the same thing, else a new
- * one is made. */
-sw_code sw_differences_compare(sw_differences *d, uint64_t tensor, uint64_t box, sw_dtype dtype,
-                               uint64_t from, const void *is, const void *want, uint64_t n, sw_status *st);
+/* Two copies of n bytes of a thing, which begin at its byte from, a multiple of
+ * SW_ELEMENTS_UNIT. */
+typedef struct sw_copies {
+    uint64_t tensor, box;
+    sw_dtype dtype;
+    uint64_t from, n;
+    const void *is, *want;
+} sw_copies;
+
+/* Local. Compare them. What differs is added to the last item if that is the same thing, else a new
+ * one is made. Errors: SW_ENOMEM. */
+sw_code sw_differences_compare(sw_differences *d, const sw_copies *k, sw_status *st);
 
 /* Local. Sort by thing, and join what was found of one thing in several parts. */
 void sw_differences_join(sw_differences *d);

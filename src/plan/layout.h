@@ -47,7 +47,8 @@ typedef struct sw_layout {
 
 /* Local. Bytes [from, from + n) of file f's front matter (8 bytes of length + header JSON +
  * padding) into to; from + n <= 8 + header_len. Cost: O(log tensors + n), and at most two entries
- * more than the range needs; of a shard file also its whole head, if the range meets that. */
+ * more than the range needs; of a shard file also its whole head, if the range meets that.
+ * Seven parameters: of what, where in it, where to. */
 sw_code sw_layout_header(const sw_catalog *c, const sw_layout *l, uint32_t f, uint64_t from, uint64_t n,
                          char *to, sw_status *st);
 

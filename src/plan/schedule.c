@@ -136,23 +136,22 @@ static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
     return block;
 }
 
-sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, uint64_t block, bool shared,
-                          sw_schedule *out, sw_status *st)
+sw_code sw_schedule_build(const sw_layout *l, const sw_schedule_rule *rule, sw_schedule *out, sw_status *st)
 {
-    *out = (sw_schedule){ .nfiles = l->nfiles, .shared = shared };
-    out->block = choose_block(l, band, block);
-    out->band = band >= out->block ? sw_round_down(band, out->block) : power_below(band);
+    *out = (sw_schedule){ .nfiles = l->nfiles, .shared = rule->shared };
+    out->block = choose_block(l, rule->band, rule->block);
+    out->band = rule->band >= out->block ? sw_round_down(rule->band, out->block) : power_below(rule->band);
     out->unit = sw_min(out->band, out->block);
     out->groups = sw_calloc(l->nfiles, sizeof *out->groups, st);
     if (!out->groups)
         return st->code;
-    if (shared)
+    if (rule->shared)
         for (uint32_t f = 0; f < l->nfiles; f++)
-            out->groups[f] = (sw_group){ 0, nranks };
-    else if (l->nfiles == 0 || l->nfiles >= nranks)
-        whole_files(l, nranks, out, st);
+            out->groups[f] = (sw_group){ 0, rule->nranks };
+    else if (l->nfiles == 0 || l->nfiles >= rule->nranks)
+        whole_files(l, rule->nranks, out, st);
     else
-        ranks_by_size(l, nranks, out, st);
+        ranks_by_size(l, rule->nranks, out, st);
     if (st->code)
         sw_schedule_release(out);
     return st->code;

@@ -29,13 +29,16 @@ typedef struct sw_region {
     uint64_t begin, end; /* bytes of the output file; may be empty */
 } sw_region;
 
-/* Local.
- *   band    bytes, > 0
- *   block   preferred cut: stripe or block size of the file system, bytes
- *   shared  all ranks on every file
- * Errors: SW_ENOMEM. */
-sw_code sw_schedule_build(const sw_layout *l, uint32_t nranks, uint64_t band, uint64_t block, bool shared,
-                          sw_schedule *out, sw_status *st);
+/* What a schedule goes by. */
+typedef struct sw_schedule_rule {
+    uint32_t nranks;
+    uint64_t band;  /* bytes, > 0 */
+    uint64_t block; /* preferred cut: stripe or block size of the file system, bytes */
+    bool shared;    /* all ranks on every file */
+} sw_schedule_rule;
+
+/* Local. Errors: SW_ENOMEM. */
+sw_code sw_schedule_build(const sw_layout *l, const sw_schedule_rule *rule, sw_schedule *out, sw_status *st);
 
 /* Local. The part of file f that rank writes. */
 sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t f, uint32_t rank);

@@ -87,7 +87,8 @@ static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_
         box_starts[r + 1] = all.len;
         sw_entries_release(&found);
     }
-    if (!st->code && !sw_catalog_merge(c, &names, starts, &all, box_starts, nranks, findings, st))
+    if (!st->code &&
+        !sw_catalog_merge(c, &(sw_gathered){ nranks, &names, starts, &all, box_starts }, findings, st))
         sw_catalog_check(c, findings, st);
     sw_buf_release(&all);
     sw_buf_release(&names);

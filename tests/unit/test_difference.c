@@ -18,7 +18,8 @@ static void compare(sw_differences *d, sw_dtype dtype, const unsigned char *is, 
 
     for (uint64_t at = 0, n; at < BYTES; at += n) {
         n = BYTES - at < piece ? BYTES - at : piece;
-        assert_int_equal(sw_differences_compare(d, 5, 0, dtype, at, is + at, want + at, n, &st), SW_OK);
+        assert_int_equal(
+            sw_differences_compare(d, &(sw_copies){ 5, 0, dtype, at, n, is + at, want + at }, &st), SW_OK);
     }
     sw_differences_join(d);
 }

@@ -176,23 +176,22 @@ TEST_IN_TOP(reserve)
 TEST_IN_TOP(mkdirs)
 {
     size_t kept;
-    bool made;
 
-    OK(sw_path_mkdirs(at("a//b/c/"), &made, st));
-    assert_true(made);
-    OK(sw_path_mkdirs(at("a/b/c"), &made, st));
-    assert_false(made);
-    OK(sw_path_mkdirs_kept(at("a/b/d/e/"), &kept, st));
+    OK(sw_path_mkdirs(at("a//b/c/"), &kept, st));
+    assert_int_equal(kept, strlen(top));
+    OK(sw_path_mkdirs(at("a/b/c"), &kept, st));
+    assert_int_equal(kept, strlen(at("a/b/c")));
+    OK(sw_path_mkdirs(at("a/b/d/e/"), &kept, st));
     assert_int_equal(kept, strlen(at("a/b")));
     sw_path_rmdirs(at("a/b/d/e/"), kept);
     assert_int_equal(access(at("a/b/d"), F_OK), -1);
     assert_int_equal(access(at("a/b/c"), F_OK), 0);
     put(at("a/f"), "");
-    FAILS(sw_path_mkdirs(at("a/f"), &made, st), SW_EIO, at("a/f"), "Not a directory");
-    FAILS(sw_path_mkdirs(at("a/f/g"), &made, st), SW_EIO, at("a/f"), "Not a directory");
-    FAILS(sw_path_mkdirs("", &made, st), SW_EIO, "", "cannot make the directory");
-    OK(sw_path_mkdirs("/", &made, st));
-    assert_false(made);
+    FAILS(sw_path_mkdirs(at("a/f"), NULL, st), SW_EIO, at("a/f"), "Not a directory");
+    FAILS(sw_path_mkdirs(at("a/f/g"), NULL, st), SW_EIO, at("a/f"), "Not a directory");
+    FAILS(sw_path_mkdirs("", NULL, st), SW_EIO, "", "cannot make the directory");
+    OK(sw_path_mkdirs("/", &kept, st));
+    assert_int_equal(kept, 1);
     /* Not empty: stays, and so do its parents. */
     put(at("p/q/file"), "");
     sw_path_rmdirs(at("p/q"), strlen(top));

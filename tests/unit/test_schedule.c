@@ -41,13 +41,14 @@ TEST(random_plans)
         uint32_t nranks = 1 + (uint32_t)test_random(&s, 24), used[24] = { 0 };
         bool shared = test_random(&s, 4) == 0;
         sw_status st = SW_STATUS_INIT;
+        sw_schedule_rule rule;
         sw_schedule sched;
 
         for (uint32_t f = 0; f < l.nfiles; f++)
             files[f] = (sw_layout_file){ .size = 10 + test_random(&s, 2000000) };
-        assert_int_equal(sw_schedule_build(&l, nranks, 1500 + test_random(&s, 100000),
-                                           1 << (12 + test_random(&s, 6)), shared, &sched, &st),
-                         SW_OK);
+        rule = (sw_schedule_rule){ nranks, 1500 + test_random(&s, 100000), 1 << (12 + test_random(&s, 6)),
+                                   shared };
+        assert_int_equal(sw_schedule_build(&l, &rule, &sched, &st), SW_OK);
         for (uint32_t f = 0; f < l.nfiles; f++) {
             check_file(&sched, &l, f, nranks);
             for (uint32_t i = 0; i < sched.groups[f].nranks; i++)
@@ -71,14 +72,16 @@ TEST(groups)
     sw_schedule s;
 
     /* more ranks than files: in proportion */
-    assert_int_equal(sw_schedule_build(&l, 9, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 9, 4 << 20, 1 << 20, false }, &s, &st),
+                     SW_OK);
     assert_int_equal(s.groups[0].nranks, 2);
     assert_int_equal(s.groups[1].nranks, 6);
     assert_int_equal(s.groups[2].nranks, 1);
     assert_int_equal(s.groups[1].rank0, 2);
     sw_schedule_release(&s);
     /* more files than ranks: the large one alone */
-    assert_int_equal(sw_schedule_build(&l, 2, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 2, 4 << 20, 1 << 20, false }, &s, &st),
+                     SW_OK);
     assert_int_equal(s.groups[1].rank0, 0);
     assert_int_equal(s.groups[0].rank0, 1);
     assert_int_equal(s.groups[2].rank0, 1);
@@ -92,7 +95,8 @@ TEST(no_files)
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    assert_int_equal(sw_schedule_build(&l, 3, 4 << 20, 1 << 20, false, &s, &st), SW_OK);
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 3, 4 << 20, 1 << 20, false }, &s, &st),
+                     SW_OK);
     assert_int_equal(s.nfiles, 0);
     sw_schedule_release(&s);
 }
@@ -105,7 +109,7 @@ TEST(large)
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    assert_int_equal(sw_schedule_build(&l, 7, 64 << 20, 4096, false, &s, &st), SW_OK);
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 7, 64 << 20, 4096, false }, &s, &st), SW_OK);
     assert_true(one.size / s.block < INT32_MAX);
     for (uint32_t r = 0; r + 1 < 7; r++)
         assert_int_equal(sw_schedule_region(&s, &l, 0, r).end, sw_schedule_region(&s, &l, 0, r + 1).begin);
