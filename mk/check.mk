@@ -7,8 +7,8 @@ TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD=
            $(if $(SAN),ASAN_OPTIONS='detect_leaks=1:fast_unwind_on_malloc=0' UBSAN_OPTIONS='print_stacktrace=1' \
            LSAN_OPTIONS='suppressions=$(abspath tests/lsan.supp):print_suppressions=0')
 PYTEST = -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
-# Much of a test is waiting for a launcher: two files at a time.
-PYTEST_FILES = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(PYTHON) $(PYTEST)
+# Much of a test is waiting for a launcher, or asleep: so many programs or files at a time. $(1): they; $(2): what runs each.
+PARALLEL = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(2)
 
 #: check         unit tests, then the program under mpirun; installs what is missing
 #: check-san     the same with the address and undefined-behaviour sanitizers
@@ -66,22 +66,15 @@ $(SCRIPTED): check-%:
 check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
 	@$(MAKE) check-e2e
 
-# $(1): programs; $(2): what they are started by.
-run_units = @set -e; for t in $(1); do \
-	    echo "== $${t\#\#*/}"; \
-	    $(TEST_ENV) timeout 300 $(2) $$t >$$t.log 2>&1 || { cat $$t.log; echo "$${t\#\#*/} failed"; exit 1; }; \
-	    sed -n 's/^\[  PASSED  \] /   passed: /p' $$t.log; \
-	done
-
 check-unit: all $(UNIT_PROGRAMS)
-	$(call run_units,$(UNIT_PROGRAMS))
+	@$(call PARALLEL,$(UNIT_PROGRAMS),timeout 300)
 
 # Pages and completion: whole, and without faults of form.
 check-pages: all
 	@$(TEST_ENV) timeout 60 tests/pages.sh
 
 check-e2e: all $(SAVE_ITEMS) $(READER_CHECK) $(EXAMPLES)
-	$(call PYTEST_FILES,$(E2E))
+	@$(call PARALLEL,$(E2E),$(PYTHON) $(PYTEST))
 
 VENV = build/venv
 VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES))
@@ -94,23 +87,26 @@ $(VENV_READY):
 	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TORCH_PACKAGES)
 	touch '$@'
 
+# Each of these has many processes of its own.
+check-torch-run check-slurm-run: JOBS = 2
+
 check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
-	$(TEST_ENV) $(VENV)/bin/python $(PYTEST) tests/torch
+	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)),$(VENV)/bin/python $(PYTEST))
 
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
-	$(call PYTEST_FILES,$(sort $(wildcard tests/faults/test_*.py)))
+	@$(call PARALLEL,$(sort $(wildcard tests/faults/test_*.py)),$(PYTHON) $(PYTEST))
 
 # The sanitizer of older compilers knows only memory that is not spread too far.
 TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)
 check-tsan-run: export ROUNDS ?= 15
 check-tsan-run: $(TSAN_PROGRAMS)
-	$(call run_units,$(TSAN_PROGRAMS),$(shell setarch -R true 2>/dev/null && echo setarch -R))
+	@$(call PARALLEL,$(TSAN_PROGRAMS),timeout 300 $(shell setarch -R true 2>/dev/null && echo setarch -R))
 
 check-valgrind-run: all $(READER_CHECK)
 	timeout 300 tests/valgrind.sh '$(abspath $(PROGRAM))' '$(abspath $(READER_CHECK))'
 
 check-slurm-run: all
-	$(call PYTEST_FILES,$(sort $(wildcard tests/slurm/test_*.py)))
+	@$(call PARALLEL,$(sort $(wildcard tests/slurm/test_*.py)),$(PYTHON) $(PYTEST))
 
 check-mpich-run: check-unit
 	$(TEST_ENV) $(PYTHON) $(PYTEST) tests/mpich

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run a command once for each file of tests, several at a time: parallel.sh JOBS FILE... -- COMMAND...
-# The largest file first. Each run has a directory of its own for temporary files (launchers do not like to share theirs), and its output is
-# printed when it is done. Status 1 if any run failed.
+# The largest file first. Each run has a directory of its own for temporary files (launchers do not like to share theirs). When it is done
+# its output is printed, of a run that passed only the counts at its end. Status 1 if any run failed.
 set -u
 jobs=$1
 shift
@@ -18,6 +18,7 @@ one() {
     tmp=$(mktemp -d) && chmod 1777 "$tmp" || return 1 # some tests are another user for a while
     TMPDIR=$tmp "$@" "$file" >"$tmp/output" 2>&1
     status=$?
+    [ $status != 0 ] || sed -i -n '/^\[  PASSED\|^[0-9]* passed/p' "$tmp/output"
     printf '== %s (%s s)\n%s\n' "$file" $((SECONDS - begin)) "$(cat "$tmp/output")"
     rm -rf "$tmp"
     [ $status = 0 ]
