@@ -10,6 +10,7 @@
 
 #include "file.h"
 #include "say.h"
+#include "text.h"
 
 #define ROWS_MAX 64
 /* What getopt_long returns for row i: above all letters. */
@@ -125,7 +126,7 @@ static bool parse_time(const char *text, uint64_t *seconds)
 
     if (text[0] < '0' || text[0] > '9' || n > 999999999)
         return false;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    for (size_t i = 0; i < SW_COUNT(units); i++) {
         if (strcmp(end, units[i].unit) != 0)
             continue;
         *seconds = n * units[i].seconds;
@@ -202,25 +203,22 @@ static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to
 }
 
 /* Strips and renames share one list: they are done in the order in which they were given. */
-static sw_code put_name_rule(parse *p, const sw_opt *row, const char *value)
+static sw_code put_name_rule(parse *p, const sw_opt *row, char *value)
 {
-    const char *end = row->kind == SW_OPT_RENAME ? strchr(value, '=') : value + strlen(value);
+    bool rename = row->kind == SW_OPT_RENAME;
+    char *end = rename ? strchr(value, '=') : value + strlen(value);
     sw_args *args = p->args;
-    size_t n = args->opt.nname_rules;
+    sw_name_rule *rules = args->name_rules;
 
-    if (!end || (row->kind == SW_OPT_STRIP && end == value))
+    if (!end || (!rename && end == value))
         return refuse_value(p, row, value, row->arg);
-    if (!args->name_rules)
-        args->name_rules = calloc(p->nwords, sizeof *args->name_rules);
-    if (!args->prefixes)
-        args->prefixes = calloc(p->nwords, sizeof *args->prefixes);
-    if (!args->name_rules || !args->prefixes || !(args->prefixes[n] = strndup(value, (size_t)(end - value))))
+    if (!rules && !(rules = calloc(p->nwords, sizeof *rules)))
         return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
-    args->name_rules[n] = row->kind == SW_OPT_RENAME
-                              ? (sw_name_rule){ SW_NAME_RENAME, args->prefixes[n], end + 1 }
-                              : (sw_name_rule){ SW_NAME_STRIP, args->prefixes[n], "" };
-    args->opt.name_rules = args->name_rules;
-    args->opt.nname_rules++;
+    args->name_rules = rules;
+    args->opt.name_rules = rules;
+    rules += args->opt.nname_rules++;
+    *rules = (sw_name_rule){ rename ? SW_NAME_RENAME : SW_NAME_STRIP, value, rename ? end + 1 : "" };
+    *end = '\0';
     return SW_OK;
 }
 
@@ -398,11 +396,7 @@ void sw_args_release(sw_args *args)
         free(list);
         memset(to, 0, sizeof list);
     }
-    for (size_t i = 0; args->prefixes && i < args->opt.nname_rules; i++)
-        free(args->prefixes[i]);
-    free(args->prefixes);
     free(args->name_rules);
-    args->prefixes = NULL;
     args->name_rules = NULL;
     args->opt.name_rules = NULL;
     args->opt.nname_rules = 0;
@@ -413,45 +407,21 @@ void sw_args_release(sw_args *args)
 #define HELP_WIDTH 80
 #define HELP_COLUMN 25
 
-/* Words from column HELP_COLUMN on; at = where the line stands already. */
-static void help_wrap(FILE *to, size_t at, const char *text)
-{
-    size_t column = at;
-
-    if (at + 2 > HELP_COLUMN) {
-        fputc('\n', to);
-        column = 0;
-    }
-    fprintf(to, "%*s", (int)(HELP_COLUMN - column), "");
-    column = HELP_COLUMN;
-    while (*text) {
-        size_t len = strcspn(text, " ");
-
-        if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
-            fprintf(to, "\n%*s", HELP_COLUMN, "");
-            column = HELP_COLUMN;
-        } else if (column > HELP_COLUMN) {
-            fputc(' ', to);
-            column++;
-        }
-        fprintf(to, "%.*s", (int)len, text);
-        column += len;
-        text += len + (text[len] == ' ');
-    }
-    fputc('\n', to);
-}
-
+/* The words of an option beside it or, where it is too long for that, below. */
 static void help_row(FILE *to, const sw_opt *row)
 {
-    char left[64];
-    int n;
+    char left[64], blank[HELP_COLUMN + 1];
+    int n = row->letter ? snprintf(left, sizeof left, "  -%c, --%s", row->letter, row->name)
+                        : snprintf(left, sizeof left, "      --%s", row->name);
 
-    n = row->letter ? snprintf(left, sizeof left, "  -%c, --%s", row->letter, row->name)
-                    : snprintf(left, sizeof left, "      --%s", row->name);
     if (row->arg)
         n += snprintf(left + n, sizeof left - (size_t)n, " %s", row->arg);
-    fputs(left, to);
-    help_wrap(to, (size_t)n, row->help);
+    snprintf(blank, sizeof blank, "%*s", HELP_COLUMN, "");
+    if (n + 2 > HELP_COLUMN)
+        fprintf(to, "%s\n", left);
+    else
+        snprintf(left + n, sizeof left - (size_t)n, "%*s", HELP_COLUMN - n, "");
+    sw_text_wrap(to, row->help, n + 2 > HELP_COLUMN ? blank : left, blank, HELP_WIDTH);
 }
 
 static void help_command(FILE *to, const sw_command *c)

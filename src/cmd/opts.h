@@ -23,8 +23,7 @@ typedef struct sw_args {
     /* the operands; NULL when their number was wrong, output also where a command takes one */
     const char *input;
     const char *output;
-    sw_name_rule *name_rules; /* what opt.name_rules points at, and */
-    char **prefixes;          /* what their `from` points at; owned */
+    sw_name_rule *name_rules; /* what opt.name_rules points at; owned */
     const char *report;
     uint64_t timeout; /* seconds; 0 = never */
     sw_when progress;
@@ -97,8 +96,7 @@ bool sw_opt_get(const sw_command *c, size_t i, sw_opt *row);
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
-        NULL, SW_ANSWER_RUN, SW_OPTIONS_INIT, NULL, NULL, NULL, NULL, NULL, 0, SW_WHEN_AUTO, false, false,   \
-            { NULL, NULL, NULL }, 0, NULL, NULL, false, false                                                \
+        .answer = SW_ANSWER_RUN                                                                              \
     }
 
 /* Read a command line. The first error is kept and the rest is read all the same, so that a report

@@ -18,7 +18,6 @@
 #define HOLD_SECONDS 0.3 /* what we said gets to the terminal by way of the launcher */
 #define LINE_SECONDS 30.0
 #define WIDTH_MAX 200
-#define WIDTH_USUAL 80
 /* A narrower bar says nothing. */
 #define BAR_MIN 10
 
@@ -140,16 +139,6 @@ void sw_progress_begin(sw_progress *p, sw_when when, bool quiet, bool launched)
     p->begun = p->shown = sw_clock();
 }
 
-static size_t terminal_width(int tty)
-{
-    struct winsize size;
-
-    /* The last column stays free: some terminals begin a new line when it is written. */
-    if (ioctl(tty, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
-        return size.ws_col - 1u;
-    return WIDTH_USUAL - 1;
-}
-
 static void draw(sw_progress *p, double now)
 {
     char text[WIDTH_MAX + 64];
@@ -157,7 +146,8 @@ static void draw(sw_progress *p, double now)
 
     if (p->beyond && !has_launcher(p->to))
         return;
-    sw_progress_text(text, sizeof text, terminal_width(p->to), p->done, p->total, now - p->begun);
+    /* The last column stays free: some terminals begin a new line when it is written. */
+    sw_progress_text(text, sizeof text, sw_terminal_columns(p->to) - 1, p->done, p->total, now - p->begun);
     len = strlen(text);
     dprintf(p->to, "\r%s%*s", text, p->drawn > len ? (int)(p->drawn - len) : 0, "");
     p->drawn = len;

@@ -108,51 +108,6 @@ static void put_options(sw_emit *j, const sw_args *args)
 
 /* ---- what the library tells of a run --------------------------------------------------------- */
 
-/* A key, and the member of sw_result or sw_verification that it shows. */
-typedef struct field {
-    const char *key;
-    enum { NUMBER, SECONDS, FLAG, TEXT, WORD, ASSIGN } type; /* WORD: text in the struct itself */
-    size_t at;
-} field;
-
-static void put_fields(sw_emit *j, const void *from, const field *fields, size_t n)
-{
-    for (const field *f = fields; f < fields + n; f++) {
-        const void *at = (const char *)from + f->at;
-        sw_assign assign;
-        const char *text;
-        uint64_t number;
-        double seconds;
-        bool flag;
-
-        switch (f->type) {
-        case NUMBER:
-            memcpy(&number, at, sizeof number);
-            sw_emit_number(j, f->key, number);
-            break;
-        case SECONDS:
-            memcpy(&seconds, at, sizeof seconds);
-            sw_emit_real(j, f->key, seconds);
-            break;
-        case FLAG:
-            memcpy(&flag, at, sizeof flag);
-            sw_emit_bool(j, f->key, flag);
-            break;
-        case TEXT:
-            memcpy(&text, at, sizeof text);
-            sw_emit_text(j, f->key, text);
-            break;
-        case WORD:
-            sw_emit_text(j, f->key, at);
-            break;
-        case ASSIGN:
-            memcpy(&assign, at, sizeof assign);
-            sw_emit_text(j, f->key, assign == SW_ASSIGN_AUTO ? NULL : sw_assign_text(assign));
-            break;
-        }
-    }
-}
-
 /* "name=value" words as an object. */
 static void put_transport(sw_emit *j, const sw_result *r)
 {
@@ -184,65 +139,57 @@ static void put_files(sw_emit *j, const sw_result *r)
     sw_emit_end(j);
 }
 
+/* What ran; null where nothing did. */
+static void put_assign(sw_emit *j, sw_assign assign)
+{
+    sw_emit_text(j, "assign", assign == SW_ASSIGN_AUTO ? NULL : sw_assign_text(assign));
+}
+
 void sw_report_result(const sw_run *run, sw_emit *j)
 {
-#define OF(type, member)                                                                                     \
-    {                                                                                                        \
-#member, type, offsetof(sw_result, member)                                                           \
-    }
-    static const field fields[] = {
-        OF(ASSIGN, assign),
-        OF(WORD, io),
-        OF(NUMBER, shard_files),
-        OF(NUMBER, boxes),
-        OF(NUMBER, tensors),
-        OF(NUMBER, parameters),
-        OF(NUMBER, bytes),
-        OF(NUMBER, bytes_written),
-        OF(NUMBER, buffer_size),
-        OF(NUMBER, band_size),
-        OF(NUMBER, rounds),
-        OF(NUMBER, peak_memory),
-        OF(TEXT, shards),
-        OF(TEXT, index),
-        OF(FLAG, recovered),
-        OF(SECONDS, seconds_parse),
-        OF(SECONDS, seconds_plan),
-        OF(SECONDS, seconds_write),
-        OF(SECONDS, seconds_verify),
-        OF(SECONDS, seconds_publish),
-    };
-#undef OF
+    const sw_result *r = &run->result;
 
-    put_fields(j, &run->result, fields, SW_COUNT(fields));
-    put_transport(j, &run->result);
-    put_files(j, &run->result);
-    sw_emit_texts(j, "assets", (const char *const *)run->result.assets, run->result.nassets);
+    put_assign(j, r->assign);
+    sw_emit_text(j, "io", r->io);
+    put_transport(j, r);
+    sw_emit_number(j, "shard_files", r->shard_files);
+    sw_emit_text(j, "shards", r->shards);
+    sw_emit_number(j, "boxes", r->boxes);
+    sw_emit_number(j, "tensors", r->tensors);
+    sw_emit_number(j, "parameters", r->parameters);
+    sw_emit_number(j, "bytes", r->bytes);
+    sw_emit_number(j, "bytes_written", r->bytes_written);
+    sw_emit_number(j, "buffer_size", r->buffer_size);
+    sw_emit_number(j, "band_size", r->band_size);
+    sw_emit_number(j, "rounds", r->rounds);
+    sw_emit_number(j, "peak_memory", r->peak_memory);
+    put_files(j, r);
+    sw_emit_text(j, "index", r->index);
+    sw_emit_texts(j, "assets", (const char *const *)r->assets, r->nassets);
+    sw_emit_bool(j, "recovered", r->recovered);
+    sw_emit_real(j, "seconds_parse", r->seconds_parse);
+    sw_emit_real(j, "seconds_plan", r->seconds_plan);
+    sw_emit_real(j, "seconds_write", r->seconds_write);
+    sw_emit_real(j, "seconds_verify", r->seconds_verify);
+    sw_emit_real(j, "seconds_publish", r->seconds_publish);
 }
 
 void sw_report_verification(const sw_run *run, sw_emit *j)
 {
-#define OF(type, member)                                                                                     \
-    {                                                                                                        \
-#member, type, offsetof(sw_verification, member)                                                     \
-    }
-    static const field fields[] = {
-        OF(ASSIGN, assign),
-        OF(NUMBER, files),
-        OF(NUMBER, tensors),
-        OF(NUMBER, bytes),
-        OF(NUMBER, replicas),
-        OF(NUMBER, shard_files),
-        OF(TEXT, shards),
-        OF(NUMBER, buffer_size),
-        OF(NUMBER, peak_memory),
-        OF(SECONDS, seconds_plan),
-        OF(SECONDS, seconds_compare),
-    };
-#undef OF
+    const sw_verification *r = &run->verification;
 
-    put_fields(j, &run->verification, fields, SW_COUNT(fields));
-    sw_emit_findings(j, run->verification.findings, run->verification.nfindings);
+    put_assign(j, r->assign);
+    sw_emit_number(j, "files", r->files);
+    sw_emit_number(j, "tensors", r->tensors);
+    sw_emit_number(j, "bytes", r->bytes);
+    sw_emit_number(j, "replicas", r->replicas);
+    sw_emit_number(j, "shard_files", r->shard_files);
+    sw_emit_text(j, "shards", r->shards);
+    sw_emit_number(j, "buffer_size", r->buffer_size);
+    sw_emit_number(j, "peak_memory", r->peak_memory);
+    sw_emit_findings(j, r->findings, r->nfindings);
+    sw_emit_real(j, "seconds_plan", r->seconds_plan);
+    sw_emit_real(j, "seconds_compare", r->seconds_compare);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -267,9 +214,9 @@ static void put_status(sw_emit *j, const sw_status *st)
     sw_emit_number(j, "status", (uint64_t)sw_code_exit_status(st->code));
     sw_emit_text(j, "code", code_name(st->code));
     sw_emit_text(j, "message", st->code ? sw_status_message(st, message, sizeof message) : NULL);
-    sw_emit_text(j, "file", st->code ? st->file : NULL);
-    sw_emit_text(j, "tensor", st->code ? st->tensor : NULL);
-    sw_emit_text(j, "reason", st->code ? st->reason : NULL);
+    sw_emit_text(j, "file", st->file);
+    sw_emit_text(j, "tensor", st->tensor);
+    sw_emit_text(j, "reason", st->reason);
     if (st->code)
         sw_emit_number(j, "rank", (uint64_t)who.rank);
     else

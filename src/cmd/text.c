@@ -274,10 +274,16 @@ void sw_text_wrap(FILE *to, const char *text, const char *first, const char *res
     fputc('\n', to);
 }
 
+size_t sw_terminal_columns(int fd)
+{
+    struct winsize size;
+
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : COLUMNS_UNKNOWN;
+}
+
 size_t sw_text_columns(void)
 {
     const char *said = getenv("COLUMNS");
-    struct winsize size;
     char *end;
     long n = said ? strtol(said, &end, 10) : 0;
 
@@ -286,7 +292,5 @@ size_t sw_text_columns(void)
     /* A launcher puts a terminal of its own between the ranks and whatever it writes to. */
     if (!isatty(STDOUT_FILENO) || getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK"))
         return 0;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-        return size.ws_col;
-    return COLUMNS_UNKNOWN;
+    return sw_terminal_columns(STDOUT_FILENO);
 }

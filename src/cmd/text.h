@@ -55,6 +55,9 @@ const char *sw_plural(uint64_t n);
  * then the rest. Words longer than a line are not broken. */
 void sw_text_wrap(FILE *to, const char *text, const char *first, const char *rest, size_t width);
 
+/* Columns of a terminal; 80 where it does not say. */
+size_t sw_terminal_columns(int fd);
+
 /* How wide lines on standard output may be: COLUMNS, the terminal's width, 80 where that is not
  * known; 0 = any, for a file or pipe. */
 size_t sw_text_columns(void);
