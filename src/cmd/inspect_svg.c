@@ -15,9 +15,10 @@
 #define LINE 18.0 /* of the legend */
 #define PANELS_DEFAULT 24u
 #define PANELS_MAX 1000u
+#define ACROSS_MIN 2u /* the legend wants that */
 #define ACROSS_MAX 3u
-#define WIDTH_MIN 640.0
 #define PATH_MAX_SHOWN 90u
+#define FILE_MAX_SHOWN 56u
 
 static const char style[] =
     "<style>\n"
@@ -45,13 +46,13 @@ static const char style[] =
 
 typedef struct page {
     const sw_look *look;
-    sw_tile *tiles;
-    size_t ntiles;
-    const char *choice; /* how the tensors were chosen, in words */
+    uint64_t *tensors; /* that are drawn */
+    size_t ntensors;
+    const char *choice; /* how they were chosen, in words */
     uint64_t *number;   /* of each file in the legend; 0 = not in it */
     uint64_t nfiles;    /* in the legend */
-    bool holes, overlaps, replicas, parts;
-    double width, panels_height;
+    bool holes, overlaps, replicas, part;
+    uint64_t across; /* panels beside each other */
 } page;
 
 /* ---- the pencil ------------------------------------------------------------------------------ */
@@ -89,113 +90,76 @@ void sw_draw_colour(FILE *to, uint64_t number)
     fprintf(to, " fill=\"hsl(%.1f,62%%,%u%%)\"", 25 + 310 * turn, 66 + 6 * (unsigned)(number % 3));
 }
 
-/* ---- which tensors --------------------------------------------------------------------------- */
-
-/* Those that are broken, sharded, or neither, as long as there is room for more. */
-static bool add_tiles(page *p, bool broken, bool sharded, size_t max)
-{
-    for (uint64_t i = 0; i < p->look->nchosen && p->ntiles < max; i++) {
-        sw_tensor_info t;
-
-        sw_checkpoint_tensor(p->look->cp, p->look->chosen[i], &t);
-        if (max != PANELS_MAX && (t.broken != broken || (!broken && (t.nboxes + t.nreplicas > 1) != sharded)))
-            continue;
-        if (!sw_tile_init(&p->tiles[p->ntiles++], p->look, p->look->chosen[i]))
-            return false;
-    }
-    return true;
-}
+/* ---- what is drawn --------------------------------------------------------------------------- */
 
 /* --tensor chooses; else what is broken comes first, then what is sharded, and whole tensors only
  * where there is nothing else. */
-static bool choose_tiles(page *p)
+static void choose(page *p)
 {
-    p->tiles = calloc(PANELS_MAX, sizeof *p->tiles);
-    if (!p->tiles)
-        return false;
-    p->choice = "those that --tensor chooses";
-    if (p->look->args->tensors)
-        return add_tiles(p, true, true, PANELS_MAX);
-    if (!add_tiles(p, true, true, PANELS_DEFAULT))
-        return false;
-    p->choice = p->ntiles ? "those that are broken, then those that are sharded; --tensor GLOB chooses others"
-                          : "the first that are sharded; --tensor GLOB chooses others";
-    if (!add_tiles(p, false, true, PANELS_DEFAULT))
-        return false;
-    if (p->ntiles)
-        return true;
-    p->choice = "no tensor is sharded; --tensor GLOB chooses others";
-    return add_tiles(p, false, false, PANELS_DEFAULT);
+    enum { BROKEN, SHARDED, WHOLE, NKINDS };
+    const sw_look *look = p->look;
+    bool all = look->args->tensors != NULL;
+    size_t max = all ? PANELS_MAX : PANELS_DEFAULT;
+
+    p->choice = all ? "those that --tensor chooses" : "no tensor is sharded; --tensor GLOB chooses others";
+    for (int kind = BROKEN; kind < (all ? 1 : NKINDS) && (kind < WHOLE || !p->ntensors); kind++) {
+        for (uint64_t i = 0; i < look->nchosen && p->ntensors < max; i++) {
+            sw_tensor_info t;
+
+            sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
+            if (all || kind == (t.broken ? BROKEN : t.nboxes + t.nreplicas > 1 ? SHARDED : WHOLE))
+                p->tensors[p->ntensors++] = look->chosen[i];
+        }
+        if (kind == BROKEN && p->ntensors && !all)
+            p->choice = "those that are broken, then those that are sharded; --tensor GLOB chooses others";
+        else if (kind == SHARDED && p->ntensors && p->choice[0] == 'n')
+            p->choice = "the first that are sharded; --tensor GLOB chooses others";
+    }
 }
 
-/* Files are numbered in the order of their names, those that hold a part of what is drawn. */
-static bool number_files(page *p)
+/* What is in the legend. Files are numbered in the order of their names, those that hold a part of
+ * what is drawn. */
+static void number_files(page *p)
 {
-    p->number = calloc(p->look->info.nfiles + 1, sizeof *p->number);
-    for (sw_tile *t = p->tiles; p->number && t < p->tiles + p->ntiles; t++) {
-        for (uint64_t k = 0; k < t->info.nboxes + t->info.nreplicas; k++) {
+    const sw_look *look = p->look;
+
+    for (size_t i = 0; i < p->ntensors; i++) {
+        sw_tensor_info t;
+
+        sw_checkpoint_tensor(look->cp, p->tensors[i], &t);
+        for (uint64_t k = 0; k < t.nboxes + t.nreplicas; k++) {
             sw_box_info b;
 
-            sw_checkpoint_box(p->look->cp, t->tensor, k, &b);
+            sw_checkpoint_box(look->cp, p->tensors[i], k, &b);
             p->number[b.file] = 1;
         }
-        t->number = p->number;
-        p->holes = p->holes || t->info.holes;
-        p->overlaps = p->overlaps || t->info.overlaps;
-        p->replicas = p->replicas || t->info.nreplicas;
-        p->parts = p->parts || t->part;
+        p->holes = p->holes || t.holes;
+        p->overlaps = p->overlaps || t.overlaps;
+        p->replicas = p->replicas || t.nreplicas;
     }
-    for (uint64_t f = 0; p->number && f < p->look->info.nfiles; f++)
+    p->part = look->info.kind == SW_KIND_FILE && look->info.sharded;
+    for (uint64_t f = 0; f < look->info.nfiles; f++)
         if (p->number[f])
             p->number[f] = ++p->nfiles;
-    return p->number != NULL;
 }
 
-/* ---- where ----------------------------------------------------------------------------------- */
-
-/* Each panel goes below the shortest column. */
-static void lay_out(page *p)
+/* The left edge of the i-th of what stands in columns. */
+static double left_of(const page *p, uint64_t i)
 {
-    unsigned across = p->ntiles < ACROSS_MAX ? (unsigned)p->ntiles : ACROSS_MAX;
-    double ends[ACROSS_MAX] = { 0 };
+    return MARGIN + (double)(i % p->across) * (SW_TILE_WIDTH + MARGIN);
+}
 
-    p->width = fmax(MARGIN + across * (SW_TILE_WIDTH + MARGIN), WIDTH_MIN);
-    for (sw_tile *t = p->tiles; t < p->tiles + p->ntiles; t++) {
-        unsigned best = 0;
-
-        for (unsigned i = 1; i < across; i++)
-            best = ends[i] < ends[best] ? i : best;
-        t->x = MARGIN + best * (SW_TILE_WIDTH + MARGIN);
-        t->y = HEAD + ends[best];
-        ends[best] += t->panel_height + MARGIN;
-        p->panels_height = fmax(p->panels_height, ends[best]);
-    }
+static double lines_of(const page *p, uint64_t n)
+{
+    return (double)((n + p->across - 1) / p->across);
 }
 
 /* ---- the legend ------------------------------------------------------------------------------ */
 
-/* Files that fit beside each other. */
-static uint64_t legend_columns(const page *p)
+static void draw_files(const page *p, double y, FILE *to)
 {
-    size_t widest = 20;
-
-    for (uint64_t f = 0; f < p->look->info.nfiles; f++) {
-        sw_file_info info;
-
-        sw_checkpoint_file(p->look->cp, f, &info);
-        if (p->number[f] && sw_text_width(info.name) > widest)
-            widest = sw_text_width(info.name);
-    }
-    return (uint64_t)fmax(1, (p->width - MARGIN) / (52 + 6.6 * (double)widest));
-}
-
-static void draw_files(const page *p, uint64_t columns, double y, FILE *to)
-{
-    uint64_t i = 0;
-
-    for (uint64_t f = 0; f < p->look->info.nfiles; f++) {
-        sw_rect swatch = { MARGIN + (p->width - MARGIN) / (double)columns * (double)(i % columns),
-                           y + LINE * (double)(i / columns) - 10, 16, 12 };
+    for (uint64_t f = 0, i = 0; f < p->look->info.nfiles; f++) {
+        sw_rect swatch = { left_of(p, i), y + LINE * (double)(i / p->across) - 10, 16, 12 };
         sw_file_info info;
 
         if (!p->number[f])
@@ -206,7 +170,7 @@ static void draw_files(const page *p, uint64_t columns, double y, FILE *to)
         fputs("/>\n", to);
         sw_draw_text(to, "file", swatch.x + 22, swatch.y + 10);
         fprintf(to, "%" PRIu64 "  ", p->number[f]);
-        sw_text_put(to, info.name, SW_TEXT_XML);
+        sw_draw_name(to, info.name, FILE_MAX_SHOWN, p->look->err);
         fputs("</text>\n", to);
         i++;
     }
@@ -221,7 +185,7 @@ static void draw_notes(const page *p, double y, FILE *to)
     } notes[] = {
         { p->holes, "hole", "missing: no shard file holds this part" },
         { p->overlaps, "overlap", "overlap: several boxes claim this part" },
-        { p->parts, "elsewhere", "not in this file" },
+        { p->part, "elsewhere", "not in this file" },
         { p->replicas, "frame", "3 +7: file 7 repeats what file 3 holds; 3 x4: so do four files in all" },
     };
 
@@ -251,42 +215,47 @@ static void draw_head(const page *p, FILE *to)
     sw_draw_text(to, "facts", MARGIN, 54);
     fprintf(to, "%s files, %s, %s tensors, %s parameters. Shown: %zu (%s)</text>\n",
             sw_number_text(info->nfiles, a), sw_size_text(info->file_bytes, size),
-            sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c), p->ntiles, p->choice);
+            sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c), p->ntensors, p->choice);
 }
 
 static void draw_page(const page *p, FILE *to)
 {
-    uint64_t columns = legend_columns(p);
-    double legend = HEAD + p->panels_height + LINE;
-    double below = legend + LINE * (double)((p->nfiles + columns - 1) / columns + 1);
-    double height = below + LINE * (p->holes + p->overlaps + p->replicas + p->parts) + MARGIN;
+    double line = SW_TILE_HEIGHT + MARGIN;
+    double legend = HEAD + line * lines_of(p, p->ntensors) + LINE;
+    double below = legend + LINE * (lines_of(p, p->nfiles) + 1);
+    double width = left_of(p, p->across - 1) + SW_TILE_WIDTH + MARGIN;
+    double height = below + LINE * (p->holes + p->overlaps + p->replicas + p->part) + MARGIN;
 
     fprintf(to,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
             "viewBox=\"0 0 %.0f %.0f\">\n%s",
-            p->width, height, p->width, height, style);
+            width, height, width, height, style);
     draw_head(p, to);
-    for (size_t i = 0; i < p->ntiles; i++)
-        sw_tile_draw(&p->tiles[i], to);
+    for (uint64_t i = 0; i < p->ntensors; i++)
+        sw_tile_draw(p->look, p->tensors[i], p->number, left_of(p, i), HEAD + line * (double)(i / p->across),
+                     to);
     sw_draw_text(to, "name", MARGIN, legend);
     fputs("files</text>\n", to);
-    draw_files(p, columns, legend + LINE, to);
+    draw_files(p, legend + LINE, to);
     draw_notes(p, below, to);
     fputs("</svg>\n", to);
 }
 
 void sw_look_svg(FILE *to, const void *about)
 {
-    page p = { .look = about };
+    const sw_look *look = about;
+    page p = { .look = look };
 
-    if (choose_tiles(&p) && number_files(&p)) {
-        lay_out(&p);
+    p.tensors = calloc(PANELS_MAX, sizeof *p.tensors);
+    p.number = calloc(look->info.nfiles + 1, sizeof *p.number);
+    if (p.tensors && p.number) {
+        choose(&p);
+        number_files(&p);
+        p.across = p.ntensors < ACROSS_MAX ? ACROSS_MIN : ACROSS_MAX;
         draw_page(&p, to);
     } else {
-        sw_refuse(p.look->err, SW_ENOMEM, NULL, "out of memory");
+        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
     }
-    for (size_t i = 0; p.tiles && i < p.ntiles; i++)
-        sw_tile_release(&p.tiles[i]);
-    free(p.tiles);
+    free(p.tensors);
     free(p.number);
 }

@@ -8,33 +8,13 @@
 
 #include "inspect.h"
 
-#define SW_TILE_WIDTH 400.0 /* of a panel, in the picture's units */
-#define SW_NO_DIM SW_READ_DIMS
+/* Of a panel, in the picture's units: what would go beyond is cut off. */
+#define SW_TILE_WIDTH 400.0
+#define SW_TILE_HEIGHT 360.0
 
-typedef struct sw_tile {
-    const sw_look *look;
-    uint64_t tensor;
-    sw_tensor_info info;
-    bool part; /* of a shard file by itself: the rest is unknown, not missing */
-    /* where boxes begin or end along each dimension, its edges among them; owned */
-    uint64_t *cuts[SW_READ_DIMS];
-    uint64_t ncuts[SW_READ_DIMS];
-    unsigned down, across;   /* the dimensions that are drawn; SW_NO_DIM = none */
-    uint64_t nslices, shown; /* drawings beside each other */
-    unsigned columns;        /* of them */
-    double width, height;    /* of one */
-    bool to_scale;           /* its sides */
-    double panel_height;
-    double x, y;            /* the panel's upper left corner: the caller's */
-    const uint64_t *number; /* of each file in the legend, from 1: the caller's */
-} sw_tile;
-
-/* Local. What to draw, and how large it will be. Release it in any case. False: memory is short. */
-bool sw_tile_init(sw_tile *t, const sw_look *look, uint64_t tensor);
-void sw_tile_release(sw_tile *t);
-
-/* Local. Write the panel's SVG. */
-void sw_tile_draw(const sw_tile *t, FILE *to);
+/* Local. Write the panel's SVG at the place given.
+ *   number  of each file in the legend, from 1 */
+void sw_tile_draw(const sw_look *look, uint64_t tensor, const uint64_t *number, double x, double y, FILE *to);
 
 /* ---- the pencil (inspect_svg.c) -------------------------------------------------------------- */
 

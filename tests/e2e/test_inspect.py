@@ -259,7 +259,7 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path, rng):
     # JSON keeps what it escapes, and the rest as it is.
     assert sorted(t["name"] for t in json.loads(json_text)["tensors"]) == sorted(names) and "模型" in json_text
     assert json.loads(report.read_text("utf-8"))["options"]["rename"] == [{"from": "\u202e\x9b", "to": "\u2066\x7f"}]
-    assert len(ElementTree.fromstring(picture).findall(f"{SVG}g")) == len(names)
+    assert len(ElementTree.fromstring(picture).findall(f"{SVG}svg")) == len(names)
 
 
 # ---- broken ones -----------------------------------------------------------------------------------
@@ -666,7 +666,7 @@ def frame(panel):
 
 def picture(path, *options, status=0):
     root = ElementTree.fromstring(look("--svg", "-", path, *options, status=status).stdout)
-    return root, root.findall(f"{SVG}g")
+    return root, root.findall(f"{SVG}svg")
 
 
 @pytest.mark.parametrize(
@@ -710,7 +710,7 @@ def test_pictures(make, tmp_path):
     text = look("--svg", out, src).stdout
     assert "model.norm" in text and os.listdir(tmp_path).count("p.svg") == 1 and len(os.listdir(tmp_path)) == 2
     root = ElementTree.parse(out).getroot()
-    assert len(root.findall(f"{SVG}g")) == len([n for n, t in made.tensors.items() if t.shape and t.shape[0]])
+    assert len(root.findall(f"{SVG}svg")) == len([n for n, t in made.tensors.items() if t.shape and t.shape[0]])
     words = "".join(root.itertext())
     assert oracle.shard_name(2) in words and "the first that are sharded" in words
     _, panels = picture(src, "--tensor", "model.norm", "--tensor", "model.empty")
