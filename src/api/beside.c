@@ -136,7 +136,7 @@ sw_code sw_beside_list(sw_beside *b, sw_status *st)
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
-sw_code sw_beside_stage(const sw_beside *b, const sw_stage *stage, sw_status *st)
+sw_code sw_beside_stage(const sw_beside *b, const sw_place *stage, sw_status *st)
 {
     sw_job *r = b->job;
 

@@ -20,7 +20,7 @@ sw_code sw_beside_list(sw_beside *b, sw_status *st);
 
 /* Local. Stage all of it; sizes become those of the copies. Errors: as sw_asset_stage(),
  * SW_ECANCEL. */
-sw_code sw_beside_stage(const sw_beside *b, const sw_stage *stage, sw_status *st);
+sw_code sw_beside_stage(const sw_beside *b, const sw_place *stage, sw_status *st);
 
 void sw_beside_release(sw_beside *b);
 

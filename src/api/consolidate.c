@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "dir/existing.h"
 #include "par/gather.h"
 #include "par/io.h"
 #include "par/weld.h"
@@ -377,7 +378,7 @@ sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st)
     sw_job_begin(r, result ? result : &unwanted, st);
     steps(r, st);
     if (sw_job_is_root(r))
-        sw_stage_close(r->stage, &r->result->staging, st);
+        sw_place_close(r->stage, &r->result->staging, st);
     sw_tell_staging(r->opt, r->result);
     sw_job_end(r, st);
     if (!result)

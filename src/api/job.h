@@ -6,7 +6,7 @@
 #include "api/options.h"
 #include "base/path.h"
 #include "dir/assets.h"
-#include "dir/publish.h"
+#include "dir/place.h"
 #include "format/maps.h"
 #include "par/scan.h"
 #include "par/weld.h"
@@ -27,7 +27,7 @@ typedef struct sw_job {
     sw_result *result;
     double started;
 
-    sw_stage *stage;    /* rank 0 */
+    sw_place *stage;    /* rank 0 */
     uint64_t recovered; /* fingerprint of a publication that was completed, 0 = none */
     bool same_dir;      /* INPUT_DIR is OUTPUT_DIR */
     bool as_saved;      /* what .hf_metadata says of dtypes is not restored */
@@ -191,7 +191,7 @@ sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st);
 
 /* Rank 0. Stage the model's other files, as they are to be; sizes become those of the copies.
  * Errors: as sw_asset_stage(), SW_ECANCEL. */
-sw_code sw_job_stage_assets(sw_job *r, const sw_stage *stage, sw_status *st);
+sw_code sw_job_stage_assets(sw_job *r, const sw_place *stage, sw_status *st);
 
 /* Local. Warn of a staging directory that stays. */
 void sw_tell_staging(const sw_options *opt, const sw_result *result);

@@ -10,7 +10,8 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
-#include "dir/publish.h"
+#include "dir/existing.h"
+#include "dir/place.h"
 #include "par/gather.h"
 #include "par/samedir.h"
 #include "plan/outmaps.h"
@@ -43,17 +44,16 @@ sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st)
 static sw_code take_output(sw_job *r, sw_status *st)
 {
     sw_path_kind in_kind, out_kind;
+    const sw_place_rule rule = { r->out, false, !r->opt->no_sync, r->opt->cancel };
     struct stat in, out;
     bool staging;
 
     if (!r->in)
-        return r->opt->dry_run
-                   ? SW_OK
-                   : sw_stage_open(r->out, !r->opt->no_sync, r->opt->cancel, &r->stage, &r->recovered, st);
+        return r->opt->dry_run ? SW_OK : sw_place_open(&rule, &r->stage, &r->recovered, st);
     if (sw_path_stat(r->in, &in_kind, &in, st) || has_staging(r, &staging, st))
         return st->code;
     if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
-        sw_stage_open(r->out, !r->opt->no_sync, r->opt->cancel, &r->stage, &r->recovered, st))
+        sw_place_open(&rule, &r->stage, &r->recovered, st))
         return st->code;
     if (sw_job_check_input(r, in_kind, st))
         return st->code;
@@ -428,7 +428,7 @@ sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
     return st->code;
 }
 
-sw_code sw_job_stage_assets(sw_job *r, const sw_stage *stage, sw_status *st)
+sw_code sw_job_stage_assets(sw_job *r, const sw_place *stage, sw_status *st)
 {
     sw_config_rule rule;
 
@@ -437,8 +437,8 @@ sw_code sw_job_stage_assets(sw_job *r, const sw_stage *stage, sw_status *st)
     for (size_t i = 0; i < r->assets.n && !st->code; i++) {
         sw_asset *a = &r->assets.items[i];
 
-        if (!sw_stage_make_room(stage, a->name, st) && !sw_check_cancel(r->opt->cancel, st))
-            sw_asset_stage(a, sw_stage_fresh(stage), rule.dtype == SW_NDTYPES ? NULL : &rule,
+        if (!sw_place_make_room(stage, a->name, st) && !sw_check_cancel(r->opt->cancel, st))
+            sw_asset_stage(a, sw_place_fresh(stage), rule.dtype == SW_NDTYPES ? NULL : &rule,
                            r->result->band_size, !r->opt->no_sync, &r->warnings, st);
     }
     return st->code;
@@ -467,9 +467,9 @@ sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
         return st->code;
     p = list_publications(r, &n, st);
     if (p && !check_names_apart(p, n, st) && !check_inputs_safe(r, p, n, st))
-        sw_publication_check(r->out, p, n, r->old, r->nold, st);
+        sw_change_check(r->out, &(sw_change){ p, n, r->old, r->nold, 0 }, st);
     for (uint32_t f = 0; f < r->layout.nfiles && !st->code; f++)
-        sw_stage_make_room(r->stage, r->layout.files[f].name, st);
+        sw_place_make_room(r->stage, r->layout.files[f].name, st);
     free(p);
     if (!st->code)
         sw_job_stage_assets(r, r->stage, st);
@@ -486,12 +486,12 @@ sw_code sw_job_publish(sw_job *r, sw_status *st)
     size_t n;
 
     if (index &&
-        (sw_stage_make_room(r->stage, index, st) ||
-         sw_below_write(sw_stage_fresh(r->stage), index, r->index.data, r->index.len, !r->opt->no_sync, st)))
+        (sw_place_make_room(r->stage, index, st) ||
+         sw_below_write(sw_place_fresh(r->stage), index, r->index.data, r->index.len, !r->opt->no_sync, st)))
         return st->code;
     p = list_publications(r, &n, st);
     if (p && !sw_check_cancel(r->opt->cancel, st))
-        sw_stage_publish(r->stage, p, n, r->old, r->nold, r->fingerprint, st);
+        sw_place_publish(r->stage, &(sw_change){ p, n, r->old, r->nold, r->fingerprint }, st);
     free(p);
     return st->code;
 }

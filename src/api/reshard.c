@@ -10,7 +10,8 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
-#include "dir/shardset.h"
+#include "dir/existing.h"
+#include "dir/place.h"
 #include "par/gather.h"
 #include "par/samedir.h"
 #include "plan/layout_cut.h"
@@ -23,7 +24,7 @@ typedef struct reshard {
     sw_layout whole; /* what a consolidated checkpoint would look like */
     /* of the outputs, which have others while that is decided; NULL = they have not */
     uint8_t *dtypes;
-    sw_shardset *set; /* rank 0 */
+    sw_place *set; /* rank 0 */
     /* rank 0: what is published, the lowest shard last; names are the job's */
     sw_publication *files;
     size_t nfiles;
@@ -86,11 +87,10 @@ static sw_code look_at_output(reshard *s, sw_status *st)
 static sw_code open_output(reshard *s, sw_status *st)
 {
     sw_job *r = &s->job;
+    const sw_place_rule rule = { r->out, true, !r->opt->no_sync, r->opt->cancel };
 
-    if (check_dirs(r, st) ||
-        (!r->opt->dry_run &&
-         sw_shardset_open(r->out, !r->opt->no_sync, r->opt->cancel, &s->set, &r->recovered, st)) ||
-        sw_shardset_existing(r->out, &r->old, &r->nold, st) ||
+    if (check_dirs(r, st) || (!r->opt->dry_run && sw_place_open(&rule, &s->set, &r->recovered, st)) ||
+        sw_existing_shards(r->out, &r->old, &r->nold, st) ||
         sw_warn_of_consolidated(r->out, &r->warnings, st))
         return st->code;
     return r->recovered ? SW_OK : look_at_output(s, st);
@@ -220,7 +220,7 @@ static sw_code check_space(const reshard *s, sw_status *st)
     for (size_t i = 0; i < s->nfiles; i++)
         if (!sw_add(need, s->files[i].size, &need))
             need = UINT64_MAX;
-    return sw_path_check_space(sw_shardset_dir(s->set), s->job.out, need, st);
+    return sw_path_check_space(sw_place_fresh(s->set)->path, s->job.out, need, st);
 }
 
 /* Side files, then the shards from the highest number down. */
@@ -247,8 +247,8 @@ static sw_code prepare_output(reshard *s, sw_status *st)
         return sw_fail(st, SW_EUSAGE, r->in, NULL, "there are no tensors to shard");
     if (list_publications(s, st) || check_space(s, st) || check_old(r, st) ||
         sw_job_add_replaced_assets(r, st) ||
-        sw_publication_check(r->out, s->files, s->nfiles, r->old, r->nold, st) ||
-        sw_beside_stage(&s->beside, sw_shardset_stage(s->set), st))
+        sw_change_check(r->out, &(sw_change){ s->files, s->nfiles, r->old, r->nold, 0 }, st) ||
+        sw_beside_stage(&s->beside, s->set, st))
         return st->code;
     return list_publications(s, st); /* sizes of what was edited */
 }
@@ -260,7 +260,7 @@ static sw_code write_files(reshard *s, sw_status *st)
     sw_buf dir = SW_BUF_INIT;
 
     if (sw_job_is_root(r))
-        sw_buf_add(&dir, sw_shardset_dir(s->set), strlen(sw_shardset_dir(s->set)) + 1, st);
+        sw_buf_add(&dir, sw_place_fresh(s->set)->path, strlen(sw_place_fresh(s->set)->path) + 1, st);
     if (!sw_agree(r->comm, st) && !sw_comm_bcast_buf(r->comm, &dir, 0, st))
         sw_job_write_files(r, dir.data, st);
     sw_buf_release(&dir);
@@ -274,7 +274,7 @@ static sw_code steps(reshard *s, sw_status *st)
     sw_shard_rules_parse(s->sharding->mesh, s->sharding->placements, s->sharding->rules, &s->rules, st);
     if (!st->code && sw_job_is_root(r))
         open_output(s, st);
-    if (sw_check_same_dir(r->comm, s->set ? sw_shardset_dir(s->set) : NULL, r->out, st) || plan(s, st))
+    if (sw_check_same_dir(r->comm, s->set ? sw_place_fresh(s->set)->path : NULL, r->out, st) || plan(s, st))
         return st->code;
     sw_job_tell_plan(r);
     if (r->done || r->opt->dry_run)
@@ -285,7 +285,7 @@ static sw_code steps(reshard *s, sw_status *st)
         return st->code;
     r->result->seconds_write = sw_now() - r->started - r->result->seconds_plan;
     if (sw_job_is_root(r) && !sw_check_cancel(r->opt->cancel, st))
-        sw_shardset_publish(s->set, s->files, s->nfiles, r->old, r->nold, r->fingerprint, st);
+        sw_place_publish(s->set, &(sw_change){ s->files, s->nfiles, r->old, r->nold, r->fingerprint }, st);
     return sw_agree(r->comm, st);
 }
 
@@ -296,7 +296,7 @@ static void run(reshard *s, const sw_given *g, sw_status *st)
         return;
     steps(s, st);
     if (sw_job_is_root(&s->job))
-        sw_shardset_close(s->set, &s->job.result->staging, st);
+        sw_place_close(s->set, &s->job.result->staging, st);
     sw_tell_staging(s->job.opt, s->job.result);
     sw_job_end(&s->job, st);
 }

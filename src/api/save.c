@@ -192,7 +192,7 @@ static sw_code begin_shards(sw_save *s, const described *d, sw_buf *choices, sw_
     for (size_t r = 0; r < s->nranks && !st->code; r++) {
         order o = { .head = head_of(s, d, r, s->idle ? 0 : choices[r].len / sizeof(sw_choice)),
                     .records = choices[r].data,
-                    .dir = s->idle ? "" : sw_shardset_dir(s->set.set),
+                    .dir = s->idle ? "" : sw_place_fresh(s->set.set)->path,
                     .set = s->set.set_text };
 
         o.head.buffer = s->result.buffer_size;
@@ -312,7 +312,7 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
     if (s->shards) {
         sw_shard_save_end(&s->set, st);
     } else {
-        sw_stage_close(s->job.stage, &s->result.staging, st);
+        sw_place_close(s->job.stage, &s->result.staging, st);
         sw_tell_staging(s->job.opt, &s->result);
         sw_job_end(&s->job, st);
     }

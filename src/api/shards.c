@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "dir/existing.h"
 #include "par/gather.h"
 #include "par/samedir.h"
 #include "par/scan.h"
@@ -167,7 +168,7 @@ static sw_code warn_of_consolidated(const sw_shard_save *s, sw_status *st)
 /* Rank 0. */
 static sw_code look_at_output(sw_shard_save *s, sw_status *st)
 {
-    if (sw_shardset_existing(s->out, &s->old, &s->nold, st) || warn_of_consolidated(s, st))
+    if (sw_existing_shards(s->out, &s->old, &s->nold, st) || warn_of_consolidated(s, st))
         return st->code;
     if (s->nold && s->opt->dry_run && !s->opt->overwrite && s->opt->warn)
         s->opt->warn(s->opt->user,
@@ -181,9 +182,10 @@ static sw_code look_at_output(sw_shard_save *s, sw_status *st)
 /* Rank 0. A dry run changes nothing, not even what a dead run left. */
 static sw_code open_output(sw_shard_save *s, sw_status *st)
 {
+    const sw_place_rule rule = { s->out, true, !s->opt->no_sync, s->opt->cancel };
     uint64_t ignored; /* what is in memory may have other values by now */
 
-    if (!s->opt->dry_run && sw_shardset_open(s->out, !s->opt->no_sync, s->opt->cancel, &s->set, &ignored, st))
+    if (!s->opt->dry_run && sw_place_open(&rule, &s->set, &ignored, st))
         return st->code;
     return look_at_output(s, st);
 }
@@ -194,7 +196,7 @@ static sw_code prepare_output(sw_shard_save *s, sw_status *st)
 {
     if (s->result->nfiles == 0)
         return sw_fail(st, SW_EUSAGE, s->out, NULL, "no rank has anything to save");
-    return s->opt->dry_run ? SW_OK : sw_path_check_space(sw_shardset_dir(s->set), s->out, s->total, st);
+    return s->opt->dry_run ? SW_OK : sw_path_check_space(sw_place_fresh(s->set)->path, s->out, s->total, st);
 }
 
 /* ---- the steps ------------------------------------------------------------------------------- */
@@ -231,7 +233,7 @@ sw_code sw_shard_save_sync(const sw_shard_save *s, bool *sync, sw_status *st)
 {
     sw_fs fs = { 0 };
 
-    sw_path_fs(sw_shardset_dir(s->set), &fs, st);
+    sw_path_fs(sw_place_fresh(s->set)->path, &fs, st);
     *sync = !s->opt->no_sync || fs.shared;
     return st->code;
 }
@@ -247,7 +249,7 @@ static sw_code write_files(sw_shard_save *s, sw_status *st)
     };
 
     if (is_root(s) && !sw_shard_save_sync(s, &w.sync, st))
-        sw_buf_add(&dir, sw_shardset_dir(s->set), strlen(sw_shardset_dir(s->set)) + 1, st);
+        sw_buf_add(&dir, sw_place_fresh(s->set)->path, strlen(sw_place_fresh(s->set)->path) + 1, st);
     if (!sw_agree(s->comm, st) && !sw_comm_bcast(s->comm, &w.sync, sizeof w.sync, 0, st) &&
         !sw_comm_bcast_buf(s->comm, &dir, 0, st)) {
         w.dir = dir.data;
@@ -262,14 +264,15 @@ sw_code sw_shard_save_publish(sw_shard_save *s, sw_status *st)
 {
     if (sw_check_cancel(s->opt->cancel, st))
         return st->code;
-    return sw_shardset_publish(s->set, s->files, (size_t)s->result->nfiles, s->old, s->nold, 1, st);
+    return sw_place_publish(s->set, &(sw_change){ s->files, (size_t)s->result->nfiles, s->old, s->nold, 1 },
+                            st);
 }
 
 static sw_code steps(sw_shard_save *s, sw_status *st)
 {
     if (is_root(s))
         open_output(s, st);
-    if (sw_check_same_dir(s->comm, s->set ? sw_shardset_dir(s->set) : NULL, s->out, st) || plan(s, st))
+    if (sw_check_same_dir(s->comm, s->set ? sw_place_fresh(s->set)->path : NULL, s->out, st) || plan(s, st))
         return st->code;
     if (is_root(s))
         prepare_output(s, st);
@@ -313,7 +316,7 @@ static void release(sw_shard_save *s)
 
 void sw_shard_save_end(sw_shard_save *s, sw_status *st)
 {
-    sw_shardset_close(s->set, &s->result->staging, st);
+    sw_place_close(s->set, &s->result->staging, st);
     sw_tell_staging(s->opt, s->result);
     release(s);
 }
@@ -333,7 +336,7 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
     if (sw_writer_begin(comm, &g, items, n, &s.held, st))
         goto out;
     steps(&s, st);
-    sw_shardset_close(s.set, &s.result->staging, st);
+    sw_place_close(s.set, &s.result->staging, st);
     sw_tell_staging(s.opt, s.result);
     if (st->code != SW_ECOMM) {
         sw_agree(comm, st);

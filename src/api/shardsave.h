@@ -2,7 +2,7 @@
 #ifndef SW_API_SHARDSAVE_H
 #define SW_API_SHARDSAVE_H
 
-#include "dir/shardset.h"
+#include "dir/place.h"
 #include "format/maps.h"
 #include "par/shards.h"
 
@@ -17,8 +17,8 @@ typedef struct sw_shard_save {
     sw_catalog c;
     sw_map map;
     sw_shards shards;
-    sw_shardset *set; /* rank 0 */
-    char **old;       /* rank 0: the shard files that are replaced */
+    sw_place *set; /* rank 0 */
+    char **old;    /* rank 0: the shard files that are replaced */
     size_t nold;
     /* all ranks' files, as they are published: their names are the result's */
     sw_publication *files;

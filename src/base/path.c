@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -330,6 +331,17 @@ sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_st
     if (*kind != SW_PATH_MISSING)
         *kind = SW_PATH_DANGLING;
     return SW_OK;
+}
+
+bool sw_path_wait(int tries, int seconds)
+{
+    const struct timespec moment = { 0, 100000000 };
+
+    if (tries >= seconds * 10)
+        return false;
+    if (tries > 0)
+        nanosleep(&moment, NULL);
+    return true;
 }
 
 sw_code sw_path_gone(const char *path, const char *name, sw_status *st)

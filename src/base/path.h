@@ -117,6 +117,12 @@ sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_s
  * removed meanwhile, and SW_EIO in st becomes SW_EINPUT. name is for messages. */
 sw_code sw_path_gone(const char *path, const char *name, sw_status *st);
 
+/* What another machine has made may stay invisible for a moment (lookup caches of network file
+ * systems). Is there time for one more try, after so many? Every try but the first is preceded by a
+ * tenth of a second. */
+#define SW_PATH_SECONDS 2 /* for what is known to be there */
+bool sw_path_wait(int tries, int seconds);
+
 /* Names in a directory without "." and "..", sorted by bytes; all NUL-terminated in names, n of
  * them. */
 typedef struct sw_dir {

@@ -23,6 +23,7 @@
 #include "base/hash.h"
 #include "base/sort.h"
 #include "dir/assets.h"
+#include "dir/existing.h"
 #include "format/filenames.h"
 #include "format/maps.h"
 
@@ -31,26 +32,11 @@
 #define DRAFT_NAME SW_JOURNAL_NAME ".tmp"
 #define JOURNAL_MAX ((uint64_t)1 << 30)
 
-bool sw_journal_is_index(const char *name)
-{
-    return sw_name_is_index(name);
-}
-
 /* ---- filling --------------------------------------------------------------------------------- */
-
-static bool has(char *const *names, size_t n, const char *name)
-{
-    return n > 0 && bsearch(&name, names, n, sizeof *names, sw_by_bytes);
-}
 
 bool sw_journal_is_new(const sw_journal *j, const char *name)
 {
-    return has(j->sorted, j->nfiles, name);
-}
-
-bool sw_journal_is_old(const sw_journal *j, const char *name)
-{
-    return has(j->old, j->nold, name);
+    return sw_names_have(j->sorted, j->nfiles, name);
 }
 
 static void sort_names(char **names, size_t n)
@@ -83,37 +69,31 @@ bool sw_journal_is_shards(const sw_journal *j)
 static bool decide_clash(const sw_journal *j)
 {
     const char *key = j->nfiles ? j->files[j->nfiles - 1].name : "";
-    bool key_is_weights = !sw_journal_is_index(key), old_index = false, clash = false;
+    bool key_is_weights = !sw_name_is_index(key), old_index = false, clash = false;
 
     for (size_t i = 0; i < j->nold; i++)
-        old_index = old_index || sw_journal_is_index(j->old[i]);
+        old_index = old_index || sw_name_is_index(j->old[i]);
     for (size_t i = 0; i + 1 < j->nfiles && !clash; i++)
-        clash = sw_journal_is_old(j, j->files[i].name);
+        clash = sw_names_have(j->old, j->nold, j->files[i].name);
     /* Readers take all shard files that are there: those of two sets must not stand side by
      * side. */
-    return clash || (key_is_weights && old_index && sw_journal_is_old(j, key)) ||
+    return clash || (key_is_weights && old_index && sw_names_have(j->old, j->nold, key)) ||
            (sw_journal_is_shards(j) && j->nold > 0);
 }
 
-sw_code sw_journal_fill(sw_journal *j, const sw_publication *files, size_t nfiles, char *const *old,
-                        size_t nold, uint64_t fingerprint, sw_status *st)
+sw_code sw_journal_fill(sw_journal *j, const sw_change *c, sw_status *st)
 {
-    j->fingerprint = fingerprint;
-    if (!(j->files = sw_calloc(nfiles, sizeof *j->files, st)) ||
-        !(j->old = sw_calloc(nold, sizeof *j->old, st)))
-        return st->code;
-    for (; j->nfiles < nfiles; j->nfiles++) {
-        if (!(j->files[j->nfiles].name = sw_strdup(files[j->nfiles].name, st)))
-            return st->code;
-        j->files[j->nfiles].size = files[j->nfiles].size;
-    }
-    for (; j->nold < nold; j->nold++)
-        if (!(j->old[j->nold] = sw_strdup(old[j->nold], st)))
-            return st->code;
-    if (finish(j, st))
-        return st->code;
-    j->clash = decide_clash(j);
-    return SW_OK;
+    j->fingerprint = c->fingerprint;
+    j->files = sw_calloc(c->nfiles, sizeof *j->files, st);
+    j->old = sw_calloc(c->nold, sizeof *j->old, st);
+    for (; j->nfiles < c->nfiles && !st->code; j->nfiles++)
+        j->files[j->nfiles] =
+            (sw_journal_file){ sw_strdup(c->files[j->nfiles].name, st), c->files[j->nfiles].size, 0 };
+    for (; j->nold < c->nold && !st->code; j->nold++)
+        j->old[j->nold] = sw_strdup(c->old[j->nold], st);
+    if (!st->code && !finish(j, st))
+        j->clash = decide_clash(j);
+    return st->code;
 }
 
 void sw_journal_release(sw_journal *j)
@@ -132,13 +112,6 @@ void sw_journal_release(sw_journal *j)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static const char *last_part(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-
-    return slash ? slash + 1 : name;
-}
-
 static bool is_staging(const char *name)
 {
     size_t n = strlen(SW_STAGING_NAME);
@@ -149,7 +122,7 @@ static bool is_staging(const char *name)
 /* Weights or an index, by the last part. */
 static bool is_checkpoint(const char *name)
 {
-    return sw_name_ends_with(last_part(name), ".safetensors") || sw_name_is_index(last_part(name));
+    return sw_name_ends_with(sw_path_name(name), ".safetensors") || sw_name_is_index(sw_path_name(name));
 }
 
 /* Nothing hidden but .hf_metadata at the top, and no weights of other kinds. */
@@ -161,7 +134,7 @@ static bool is_side_file(const char *name)
     for (const char *part = name + n; part; part = (part = strchr(part, '/')) ? part + 1 : NULL)
         if (*part == '.')
             return false;
-    return !sw_asset_is_never(last_part(name));
+    return !sw_asset_is_never(sw_path_name(name));
 }
 
 bool sw_journal_may_be_new(const char *name)
@@ -180,34 +153,27 @@ bool sw_journal_may_be_old(const sw_journal *j, const char *name)
 
 static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
 {
-    if (sw_buf_addf(b, st,
-                    FIRST_LINE "home %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64
-                               "\nfingerprint %016" PRIx64 "\nclash %d\n",
-                    j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint, j->clash))
-        return st->code;
-    for (size_t i = 0; i < j->nfiles; i++)
-        if (sw_buf_addf(b, st, "new %" PRIu64 " %" PRIu64 " %zu:%s\n", j->files[i].size, j->files[i].ino,
-                        strlen(j->files[i].name), j->files[i].name))
-            return st->code;
-    for (size_t i = 0; i < j->nold; i++)
-        if (sw_buf_addf(b, st, "old %zu:%s\n", strlen(j->old[i]), j->old[i]))
-            return st->code;
-    return sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
+    sw_buf_addf(b, st,
+                FIRST_LINE "home %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64 "\nfingerprint %016" PRIx64
+                           "\nclash %d\n",
+                j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint, j->clash);
+    for (size_t i = 0; i < j->nfiles && !st->code; i++)
+        sw_buf_addf(b, st, "new %" PRIu64 " %" PRIu64 " %zu:%s\n", j->files[i].size, j->files[i].ino,
+                    strlen(j->files[i].name), j->files[i].name);
+    for (size_t i = 0; i < j->nold && !st->code; i++)
+        sw_buf_addf(b, st, "old %zu:%s\n", strlen(j->old[i]), j->old[i]);
+    return st->code ? st->code : sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
 }
 
 sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
-    sw_code code = compose(j, &text, st);
 
-    if (!code)
-        code = sw_below_write(staging, DRAFT_NAME, text.data, text.len, sync, st);
-    if (!code)
-        code = sw_below_rename(staging, DRAFT_NAME, staging, SW_JOURNAL_NAME, st);
-    if (!code && sync)
-        code = sw_below_sync(staging, NULL, st);
+    if (!compose(j, &text, st) && !sw_below_write(staging, DRAFT_NAME, text.data, text.len, sync, st) &&
+        !sw_below_rename(staging, DRAFT_NAME, staging, SW_JOURNAL_NAME, st) && sync)
+        sw_below_sync(staging, NULL, st);
     sw_buf_release(&text);
-    return code;
+    return st->code;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -255,31 +221,26 @@ static char *take_name(reader *r, sw_status *st)
     return name;
 }
 
-static sw_code take_new(reader *r, sw_journal *j, sw_status *st)
+/* SIZE " " INODE " " and a name. */
+static void take_new(reader *r, sw_journal *j, sw_status *st)
 {
-    uint64_t size = take_number(r, 10, " "), ino = take_number(r, 10, " ");
-    char *name = take_name(r, st);
+    sw_journal_file f = { NULL, take_number(r, 10, " "), 0 };
 
-    if (!name || sw_grow(&j->files, &r->files_cap, (uint64_t)j->nfiles + 1, sizeof *j->files, st)) {
-        free(name);
-        return st->code;
-    }
-    j->files[j->nfiles].name = name;
-    j->files[j->nfiles].ino = ino;
-    j->files[j->nfiles++].size = size;
-    return SW_OK;
+    f.ino = take_number(r, 10, " ");
+    if (!(f.name = take_name(r, st)) || sw_grow(&j->files, &r->files_cap, j->nfiles + 1, sizeof f, st))
+        free(f.name);
+    else
+        j->files[j->nfiles++] = f;
 }
 
-static sw_code take_old(reader *r, sw_journal *j, sw_status *st)
+static void take_old(reader *r, sw_journal *j, sw_status *st)
 {
     char *name = take_name(r, st);
 
-    if (!name || sw_grow(&j->old, &r->old_cap, (uint64_t)j->nold + 1, sizeof *j->old, st)) {
+    if (!name || sw_grow(&j->old, &r->old_cap, j->nold + 1, sizeof *j->old, st))
         free(name);
-        return st->code;
-    }
-    j->old[j->nold++] = name;
-    return SW_OK;
+    else
+        j->old[j->nold++] = name;
 }
 
 /* Whoever reads such a journal must find out what became of his files before anything of them
@@ -324,7 +285,6 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
 {
     reader r = { text->data, text->data + text->len, false, 0, 0 };
     const char *sum;
-    sw_code code = SW_OK;
 
     if (!take_word(&r, FIRST_LINE) && take_word(&r, FIRST_WORDS))
         return refuse(path, "it is of another version of this program", st);
@@ -334,17 +294,16 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
     r.bad = r.bad || !take_word(&r, "fingerprint ");
     j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
     j->clash = !r.bad && take_number(&r, 10, "\n") != 0;
-    while (!r.bad && !code && take_word(&r, "new "))
-        code = take_new(&r, j, st);
-    while (!r.bad && !code && take_word(&r, "old "))
-        code = take_old(&r, j, st);
+    while (!r.bad && !st->code && take_word(&r, "new "))
+        take_new(&r, j, st);
+    while (!r.bad && !st->code && take_word(&r, "old "))
+        take_old(&r, j, st);
     sum = r.at;
     r.bad = r.bad || !take_word(&r, "sum ");
     r.bad = r.bad || take_number(&r, 16, "\n") != sw_hash(0, text->data, (size_t)(sum - text->data));
-    r.bad = r.bad || r.at != r.end || j->nfiles == 0;
-    if (!code && r.bad)
-        code = refuse(path, "it is damaged", st);
-    return code ? code : finish(j, st);
+    if (r.bad || r.at != r.end || j->nfiles == 0)
+        refuse(path, "it is damaged", st);
+    return st->code ? st->code : finish(j, st);
 }
 
 sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
@@ -353,23 +312,21 @@ sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal
     sw_buf text = SW_BUF_INIT;
     char *path = sw_path_join(staging->path, SW_JOURNAL_NAME, st);
     int fd = -1;
-    sw_code code = path ? sw_below_open_own(staging, SW_JOURNAL_NAME, O_RDONLY, &fd, missing, st) : st->code;
 
-    if (code || *missing)
+    if (!path || sw_below_open_own(staging, SW_JOURNAL_NAME, O_RDONLY, &fd, missing, st) || *missing)
         goto out;
-    if (!(code = sw_fd_read_all(fd, path, JOURNAL_MAX, &text, st)) &&
-        !(code = sw_buf_add(&text, "", 1, st))) {
+    if (!sw_fd_read_all(fd, path, JOURNAL_MAX, &text, st) && !sw_buf_add(&text, "", 1, st)) {
         text.len--;
-        code = parse(j, &text, path, st);
+        parse(j, &text, path, st);
     }
-    if (!code && !is_home(&j->home, home))
-        code = refuse(
-            path, "it was written in another directory, of which this is a copy, or came from elsewhere", st);
-    if (!code && !names_are_ours(j))
-        code = refuse(path, "it names files that no publication makes or replaces", st);
+    if (!st->code && !is_home(&j->home, home))
+        refuse(path, "it was written in another directory, of which this is a copy, or came from elsewhere",
+               st);
+    if (!st->code && !names_are_ours(j))
+        refuse(path, "it names files that no publication makes or replaces", st);
     close(fd);
 out:
     sw_buf_release(&text);
     free(path);
-    return code;
+    return st->code;
 }

@@ -3,7 +3,7 @@
 #define SW_DIR_JOURNAL_H
 
 #include "base/below.h"
-#include "dir/publish.h"
+#include "dir/place.h"
 
 #define SW_JOURNAL_NAME "journal"
 
@@ -39,10 +39,9 @@ typedef struct sw_journal {
         { 0 }, 0, false, NULL, 0, NULL, 0, NULL                                                              \
     }
 
-/* Local. Fill an empty journal with copies of what sw_stage_publish() was given, but for the
- * inodes; decides clash. Release it also on an error. */
-sw_code sw_journal_fill(sw_journal *j, const sw_publication *files, size_t nfiles, char *const *old,
-                        size_t nold, uint64_t fingerprint, sw_status *st);
+/* Local. Fill an empty journal with copies of what is to change, but for the inodes; decides clash.
+ * Release it also on an error. */
+sw_code sw_journal_fill(sw_journal *j, const sw_change *change, sw_status *st);
 
 /* Local. May a journal name it as new / as old? What a publication of ours makes are files of
  * weights, indices and side files; what it takes away are weights, indices, the side files that it
@@ -62,15 +61,11 @@ sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync
 sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
                         sw_status *st);
 
-/* Local. Is it the name of a new / of an old file? O(log n). */
+/* Local. Is it the name of a new file? O(log n). */
 bool sw_journal_is_new(const sw_journal *j, const char *name);
-bool sw_journal_is_old(const sw_journal *j, const char *name);
 
 /* Local. Are the new files a shard set, which has no index? Its key file is its lowest shard. */
 bool sw_journal_is_shards(const sw_journal *j);
-
-/* Local. Is it an index: a file that names others? */
-bool sw_journal_is_index(const char *name);
 
 void sw_journal_release(sw_journal *j);
 

@@ -10,17 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/step.h"
-
-/* How long a file that another rank made may stay invisible (lookup caches of network file
- * systems). */
-#define OPEN_TRIES 20
-#define OPEN_WAIT_NS 100000000L
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -37,16 +31,11 @@ static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
  * somebody else's. */
 static sw_code open_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
-    const struct timespec wait = { 0, OPEN_WAIT_NS };
     struct stat s;
 
     sw_step("opening", o->show);
-    for (int i = 0; i < OPEN_TRIES; i++) {
+    for (int i = 0; o->fd < 0 && (i == 0 || errno == ENOENT) && sw_path_wait(i, SW_PATH_SECONDS); i++)
         o->fd = SW_FAULT("open_out") ? -1 : sw_below_fd(dir, o->show, O_RDWR);
-        if (o->fd >= 0 || errno != ENOENT)
-            break;
-        nanosleep(&wait, NULL);
-    }
     if (o->fd < 0)
         return sw_fail_errno(st, o->show, errno, "cannot open what another rank created");
     if (fstat(o->fd, &s) != 0)

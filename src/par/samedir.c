@@ -5,15 +5,12 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/path.h"
 #include "dir/lock.h"
 
 #define LOCK_MAX 4096
-#define WAIT_NS 100000000L
-#define TRIES (SW_LOOKUP_SECONDS * 10)
 
 /* What rank 0 tells the others, as it lies: its machine, and two strings behind it: the lock file's
  * path and text. */
@@ -65,13 +62,10 @@ static void refresh(const char *file)
 /* Does this rank see that text there? */
 static sw_code look(const char *path, const char *text, size_t n, bool *same, sw_status *st)
 {
-    const struct timespec wait = { 0, WAIT_NS };
     sw_buf mine = SW_BUF_INIT;
     bool missing = true;
 
-    for (int i = 0; i < TRIES && missing && !st->code; i++) {
-        if (i)
-            nanosleep(&wait, NULL);
+    for (int i = 0; missing && !st->code && sw_path_wait(i, SW_LOOKUP_SECONDS); i++) {
         refresh(path);
         sw_path_read(path, NULL, LOCK_MAX, &mine, &missing, st);
     }

@@ -5,7 +5,7 @@
 #ifndef SW_PAR_SCATTER_H
 #define SW_PAR_SCATTER_H
 
-#include "dir/publish.h"
+#include "dir/place.h"
 #include "par/weld.h"
 
 /* A box, and where its tensor is written. It can be sent as it lies. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
-#include "dir/publish.h"
+#include "dir/place.h"
 #include "par/scatter.h"
 
 /* The status of a group that ends because another has failed: told within the group, never

@@ -26,8 +26,9 @@
 #include <unistd.h>
 
 #include "base/path.h"
+#include "dir/existing.h"
 #include "dir/journal.h"
-#include "dir/publish.h"
+#include "dir/place.h"
 #include "format/maps.h"
 #define UNIT_OWN_MAIN
 #include "tree_help.h"
@@ -382,7 +383,7 @@ static void put_scene(const struct scene *s)
 
 #define PRINT 4711u
 
-static sw_code publish(sw_stage *s, const struct scene *scene, sw_status *st)
+static sw_code publish(sw_place *s, const struct scene *scene, sw_status *st)
 {
     sw_publication files[MAX_FILES + 1];
     char text[1024], **old = NULL;
@@ -396,38 +397,43 @@ static sw_code publish(sw_stage *s, const struct scene *scene, sw_status *st)
             weights(name, true, text, sizeof text);
         else
             index_text(c, true, text, sizeof text);
-        if (!sw_stage_make_room(s, name, st))
-            sw_below_write(sw_stage_fresh(s), name, text, strlen(text), true, st);
+        if (!sw_place_make_room(s, name, st))
+            sw_below_write(sw_place_fresh(s), name, text, strlen(text), true, st);
         files[n].name = name;
         files[n++].size = strlen(text);
         if (!c->files[i])
             break;
     }
     if (!st->code && !sw_existing_checkpoint(out_dir, NULL, NULL, 0, &old, &nold, st))
-        sw_stage_publish(s, files, n, old, nold, PRINT, st);
+        sw_place_publish(s, &(sw_change){ files, n, old, nold, PRINT }, st);
     sw_names_free(old, nold);
     return st->code;
+}
+
+static sw_code open_place(const char *dir, bool sync, sw_place **s, uint64_t *recovered, sw_status *st)
+{
+    return sw_place_open(&(sw_place_rule){ .dir = dir, .sync = sync }, s, recovered, st);
 }
 
 /* A whole run. Returns the code. */
 static sw_code run(const struct scene *scene, sw_status *st)
 {
-    sw_stage *s = NULL;
+    sw_place *s = NULL;
     uint64_t recovered;
 
-    if (!sw_stage_open(out_dir, true, NULL, &s, &recovered, st))
+    if (!open_place(out_dir, true, &s, &recovered, st))
         publish(s, scene, st);
-    sw_stage_close(s, NULL, st);
+    sw_place_close(s, NULL, st);
     return st->code;
 }
 
 /* What the next run does first. */
 static sw_code visit(uint64_t *recovered, sw_status *st)
 {
-    sw_stage *s = NULL;
+    sw_place *s = NULL;
 
-    sw_stage_open(out_dir, true, NULL, &s, recovered, st);
-    sw_stage_close(s, NULL, st);
+    open_place(out_dir, true, &s, recovered, st);
+    sw_place_close(s, NULL, st);
     return st->code;
 }
 
@@ -603,13 +609,13 @@ static void test_disk_dies_anywhere(void **state)
 
 /* ---- the lock -------------------------------------------------------------------------------- */
 
-static sw_stage *must_open(void)
+static sw_place *must_open(void)
 {
     sw_status st = SW_STATUS_INIT;
     uint64_t recovered;
-    sw_stage *s;
+    sw_place *s;
 
-    if (sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
+    if (open_place(out_dir, false, &s, &recovered, &st))
         fail_msg("%s: %s", st.file, st.reason);
     return s;
 }
@@ -618,27 +624,27 @@ static void must_refuse(const char *says)
 {
     sw_status st = SW_STATUS_INIT;
     uint64_t recovered;
-    sw_stage *s;
+    sw_place *s;
 
-    assert_int_equal(sw_stage_open(out_dir, false, NULL, &s, &recovered, &st), SW_EUSAGE);
+    assert_int_equal(open_place(out_dir, false, &s, &recovered, &st), SW_EUSAGE);
     assert_null(s);
     assert_string_equal(st.file, out_dir);
     if (!strstr(st.reason, says))
         fail_msg("'%s' does not say '%s'", st.reason, says);
 }
 
-static void must_close(sw_stage *s)
+static void must_close(sw_place *s)
 {
     sw_status st = SW_STATUS_INIT;
 
-    sw_stage_close(s, NULL, &st);
+    sw_place_close(s, NULL, &st);
     assert_string_equal(st.reason, "");
 }
 
 static void test_one_at_a_time(void **state)
 {
     char says[64];
-    sw_stage *s;
+    sw_place *s;
 
     (void)state;
     setenv("SLURM_JOB_ID", "4242", 1);
@@ -721,7 +727,7 @@ static void test_dead_runs_lock(void **state)
             must_refuse(cases[i].says);
             assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
         } else {
-            sw_stage *s = must_open();
+            sw_place *s = must_open();
 
             assert_false(exists(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors")));
             must_close(s);
@@ -751,10 +757,10 @@ static int crowd_member(void)
     const struct timespec moment = { 0, 2000000 };
     sw_status st = SW_STATUS_INIT;
     uint64_t recovered;
-    sw_stage *s;
+    sw_place *s;
     int fd;
 
-    if (sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
+    if (open_place(out_dir, false, &s, &recovered, &st))
         return st.code == SW_EUSAGE ? 2 : (fprintf(stderr, "%s: %s\n", st.file, st.reason), 3);
     fd = open(path_at(top, "inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
     if (fd < 0)
@@ -762,7 +768,7 @@ static int crowd_member(void)
     syscall(SYS_nanosleep, &moment, NULL);
     if (unlink(path_at(top, "inside")) != 0)
         return 5;
-    sw_stage_close(s, NULL, &st);
+    sw_place_close(s, NULL, &st);
     return st.code ? 6 : 1;
 }
 
@@ -793,7 +799,7 @@ static void test_crowd(void **state)
 static void test_lost_lock(void **state)
 {
     sw_status st = SW_STATUS_INIT;
-    sw_stage *s;
+    sw_place *s;
 
     (void)state;
     put_scene(&scenes[2]);
@@ -801,7 +807,7 @@ static void test_lost_lock(void **state)
     put(path_at(out_dir, SW_STAGING_NAME "/lock"), "host b\npid 2\n");
     assert_int_equal(publish(s, &scenes[2], &st), SW_EIO);
     assert_non_null(strstr(st.reason, "another run has taken the place"));
-    sw_stage_close(s, NULL, &st);
+    sw_place_close(s, NULL, &st);
     assert_true(exists(path_at(out_dir, SW_STAGING_NAME "/lock")));
     assert_true(is_readable(&scenes[2].old, false));
 }
@@ -810,7 +816,7 @@ static void test_lost_lock(void **state)
 static void test_keeper_takes_no_signals(void **state)
 {
     sw_status st = SW_STATUS_INIT;
-    sw_stage *s = must_open();
+    sw_place *s = must_open();
     sw_dir tasks;
     char text[4096];
     int blocked = 0;
@@ -837,12 +843,12 @@ static void test_made_directories(void **state)
     sw_status st = SW_STATUS_INIT;
     char deep[200];
     uint64_t recovered;
-    sw_stage *s;
+    sw_place *s;
 
     (void)state;
     snprintf(deep, sizeof deep, "%s/a/b//c/", top);
     for (int ends = 0; ends < 2; ends++) {
-        assert_int_equal(sw_stage_open(deep, true, NULL, &s, &recovered, &st), SW_OK);
+        assert_int_equal(open_place(deep, true, &s, &recovered, &st), SW_OK);
         assert_true(exists(path_at(deep, SW_STAGING_NAME)));
         if (ends == 1)
             put(path_at(deep, "somebody's"), "");
@@ -866,7 +872,7 @@ static void test_trial_rename(void **state)
     sw_status st = SW_STATUS_INIT;
     uint64_t recovered;
     bool seen = false;
-    sw_stage *s;
+    sw_place *s;
 
     (void)state;
     for (long nth = 1; nth < 30 && !seen; nth++) {
@@ -874,7 +880,7 @@ static void test_trial_rename(void **state)
         hook.at = nth;
         hook.err = EXDEV;
         sw_status_clear(&st);
-        if (!sw_stage_open(out_dir, false, NULL, &s, &recovered, &st))
+        if (!open_place(out_dir, false, &s, &recovered, &st))
             must_close(s);
         hook.at = 0;
         seen = strstr(st.reason, "cannot rename") && strstr(st.reason, "link");
@@ -889,13 +895,13 @@ static void test_staging_is_a_link(void **state)
 {
     sw_status st = SW_STATUS_INIT;
     uint64_t recovered;
-    sw_stage *s;
+    sw_place *s;
 
     (void)state;
     put(path_at(top, "elsewhere/precious"), "");
     assert_int_equal(mkdir(out_dir, 0777), 0);
     assert_int_equal(symlink("../elsewhere", path_at(out_dir, SW_STAGING_NAME)), 0);
-    assert_int_equal(sw_stage_open(out_dir, false, NULL, &s, &recovered, &st), SW_EIO);
+    assert_int_equal(open_place(out_dir, false, &s, &recovered, &st), SW_EIO);
     assert_true(exists(path_at(top, "elsewhere/precious")));
     assert_false(exists(path_at(top, "elsewhere/lock")));
 }
@@ -904,15 +910,15 @@ static void test_room_for_a_file(void **state)
 {
     static const char *const bad[] = { "", "/etc/x", "../x", "a/../x", "a//x", "./x", "x/", "a\nb" };
     sw_status st = SW_STATUS_INIT;
-    sw_stage *s = must_open();
+    sw_place *s = must_open();
 
     (void)state;
-    assert_string_equal(sw_stage_fresh(s)->path, path_at(out_dir, SW_STAGING_NAME "/new"));
-    assert_int_equal(sw_stage_make_room(s, "a/b/x", &st), SW_OK);
+    assert_string_equal(sw_place_fresh(s)->path, path_at(out_dir, SW_STAGING_NAME "/new"));
+    assert_int_equal(sw_place_make_room(s, "a/b/x", &st), SW_OK);
     put(path_at(out_dir, SW_STAGING_NAME "/new/a/b/x"), "");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sw_status_clear(&st);
-        assert_int_equal(sw_stage_make_room(s, bad[i], &st), SW_EINPUT);
+        assert_int_equal(sw_place_make_room(s, bad[i], &st), SW_EINPUT);
     }
     must_close(s);
 }
@@ -991,7 +997,8 @@ static void forge(const char *new_name, const char *old_name, uint64_t number)
 
     snprintf(lock, sizeof lock, "free\nnumber %016" PRIx64 "\n", number);
     put(path_at(out_dir, SW_STAGING_NAME "/lock"), lock);
-    assert_int_equal(sw_journal_fill(&j, files, 2, old, *old_name ? 1 : 0, PRINT, &st), SW_OK);
+    assert_int_equal(sw_journal_fill(&j, &(sw_change){ files, 2, old, *old_name ? 1 : 0, PRINT }, &st),
+                     SW_OK);
     for (size_t i = 0; i < 2; i++) {
         char name[200];
 
@@ -1323,7 +1330,8 @@ static void test_publication_check(void **state)
         sw_publication file = { cases[i].name, 1 };
         char *old[1] = { strdup(cases[i].old ? cases[i].old : "") };
 
-        if (sw_publication_check(out_dir, &file, 1, old, cases[i].old ? 1 : 0, &st) != cases[i].want)
+        if (sw_change_check(out_dir, &(sw_change){ &file, 1, old, cases[i].old ? 1 : 0, 0 }, &st) !=
+            cases[i].want)
             fail_msg("%s: %d: %s", cases[i].name, (int)st.code, st.reason);
         free(old[0]);
     }
@@ -1334,11 +1342,11 @@ static void test_wrong_size(void **state)
 {
     sw_status st = SW_STATUS_INIT;
     sw_publication file = { "model.safetensors", 5 };
-    sw_stage *s = must_open();
+    sw_place *s = must_open();
 
     (void)state;
     put(path_at(out_dir, SW_STAGING_NAME "/new/model.safetensors"), "four");
-    assert_int_equal(sw_stage_publish(s, &file, 1, NULL, 0, 1, &st), SW_EINTERNAL);
+    assert_int_equal(sw_place_publish(s, &(sw_change){ &file, 1, NULL, 0, 1 }, &st), SW_EINTERNAL);
     sw_status_clear(&st);
     must_close(s);
     assert_false(exists(out_dir));
