@@ -580,27 +580,16 @@ def _name_rule(rule: Sequence[str]) -> NameRule:
     raise UsageError(f"a rule for names is {rule!r}, expected ('strip', P) or ('rename', FROM, TO)")
 
 
-# As torch spells dtypes, and NeMo Automodel; lower case, without "torch.", "_" and "-".
-_CAST_NAMES = {
-    **{name: name for name in ("bf16", "fp16", "fp32", "fp64")},
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "half": "fp16",
-    "float32": "fp32",
-    "float": "fp32",
-    "float64": "fp64",
-    "double": "fp64",
-    "": None,
-    "none": None,
-}
-
-
 def cast_name(dtype: Any) -> str | None:
-    """A dtype to cast to, as the library has it: "bf16" from torch.bfloat16, "torch.bfloat16", "BFloat16"; None from "none" and None."""
-    if dtype is None:
+    """A dtype to cast to, as the library has it: from torch.bfloat16, "torch.bfloat16", "BFloat16", "b-float-16"; None from "none" and None."""
+    word = "none" if dtype is None else str(dtype).lower().removeprefix("torch.").replace("_", "").replace("-", "")
+    if word in ("", "none"):
         return None
-    word = str(dtype).lower().removeprefix("torch.").replace("_", "").replace("-", "")
-    return _CAST_NAMES.get(word, str(dtype))
+    return word if word in _CASTS else str(dtype)
+
+
+# As safetensors' users, torch and NeMo Automodel spell them.
+_CASTS = "bf16 fp16 fp32 fp64 bfloat16 float16 half float32 float float64 double".split()
 
 
 def _encode_cast(dtype: Any) -> bytes | None:

@@ -101,7 +101,7 @@ bool sw_opt_get(const sw_command *c, size_t i, sw_opt *row);
 
 /* Read a command line. The first error is kept and the rest is read all the same, so that a report
  * that was asked for can tell of it.
- *   argv  may be permuted; lives as long as args
+ *   argv  may be permuted, and its words cut; lives as long as args
  *   args  SW_ARGS_INIT; release with sw_args_release(), after an error too
  * Errors: SW_EUSAGE, with a hint at --help; SW_ENOMEM. */
 sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st);
