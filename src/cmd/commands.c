@@ -115,6 +115,7 @@ sw_code sw_cmd_verify(sw_run *run, sw_status *st)
     return sw_verify(&run->comm, args->input, args->output, &args->opt, &run->verification, st);
 }
 
+/* Verbose: what was compared, by whom, how fast. */
 static void say_verification(const sw_verification *r)
 {
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
@@ -131,6 +132,7 @@ static void say_verification(const sw_verification *r)
            sw_size_text(r->peak_memory, b));
 }
 
+/* All that differs: a line each. */
 static void print_findings(FILE *to, const void *about)
 {
     const sw_verification *r = about;

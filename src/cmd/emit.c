@@ -35,6 +35,7 @@ static void begin(sw_emit *e, const char *key)
     e->more = true;
 }
 
+/* The members of what is opened stand on lines of their own, or all on one. */
 static void open_one(sw_emit *e, const char *key, const char *brackets, bool flat)
 {
     assert(e->depth < SW_EMIT_DEPTH);

@@ -73,6 +73,7 @@ static char *make_temporary(const job *j, int *fd)
     return name;
 }
 
+/* Beside it first, then in its place: nobody ever reads half of it. */
 static sw_code replace_file(const job *j)
 {
     int fd;

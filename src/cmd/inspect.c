@@ -17,6 +17,7 @@ static bool to_stdout(const sw_args *args)
     return args->svg && strcmp(args->svg, "-") == 0;
 }
 
+/* A picture must cost no file of the checkpoint, and only one can have standard output. */
 static sw_code check_svg(const sw_args *args, sw_status *st)
 {
     if (args->svg && sw_file_is_taboo(args->svg))
@@ -83,6 +84,7 @@ static uint64_t sum(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
+/* One more tensor of its dtype. */
 static void add_dtype(sw_look *look, const sw_tensor_info *t)
 {
     sw_dtype_sum *d = look->dtypes;
@@ -95,6 +97,7 @@ static void add_dtype(sw_look *look, const sw_tensor_info *t)
     *d = (sw_dtype_sum){ t->dtype, d->tensors + 1, sum(d->elements, t->elements), sum(d->bytes, t->bytes) };
 }
 
+/* By any of the globs; all are where none is given. */
 static bool is_chosen(const char *const *globs, const char *name)
 {
     if (!globs)

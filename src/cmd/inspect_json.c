@@ -29,6 +29,7 @@ static void put_head(sw_emit *j, const sw_look *look)
     sw_emit_end(j);
 }
 
+/* What there is of each dtype. */
 static void put_dtypes(sw_emit *j, const sw_look *look)
 {
     sw_emit_object(j, "dtypes", true);
@@ -42,6 +43,7 @@ static void put_dtypes(sw_emit *j, const sw_look *look)
     sw_emit_end(j);
 }
 
+/* Boxes name a file by its place in this list. */
 static void put_files(sw_emit *j, const sw_look *look)
 {
     sw_emit_list(j, "files", false);
@@ -64,6 +66,7 @@ static void put_files(sw_emit *j, const sw_look *look)
     sw_emit_end(j);
 }
 
+/* Replicas stand behind the boxes that they repeat. */
 static void put_boxes(sw_emit *j, const sw_look *look, uint64_t tensor, const sw_tensor_info *t)
 {
     sw_emit_list(j, "boxes", false);
@@ -83,6 +86,7 @@ static void put_boxes(sw_emit *j, const sw_look *look, uint64_t tensor, const sw
     sw_emit_end(j);
 }
 
+/* Those that --tensor chooses. */
 static void put_tensors(sw_emit *j, const sw_look *look)
 {
     char words[SW_SHARDING_TEXT];

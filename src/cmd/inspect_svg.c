@@ -156,6 +156,7 @@ static double lines_of(const page *p, uint64_t n)
 
 /* ---- the legend ------------------------------------------------------------------------------ */
 
+/* Which colour and number is which file. */
 static void draw_files(const page *p, double y, FILE *to)
 {
     for (uint64_t f = 0, i = 0; f < p->look->info.nfiles; f++) {
@@ -204,6 +205,7 @@ static void draw_notes(const page *p, double y, FILE *to)
 
 /* ---- the page -------------------------------------------------------------------------------- */
 
+/* What the checkpoint is, and how what is shown of it was chosen. */
 static void draw_head(const page *p, FILE *to)
 {
     const sw_checkpoint_info *info = &p->look->info;
@@ -218,6 +220,7 @@ static void draw_head(const page *p, FILE *to)
             sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c), p->ntensors, p->choice);
 }
 
+/* Panels in lines, the legend below them. */
 static void draw_page(const page *p, FILE *to)
 {
     double line = SW_TILE_HEIGHT + MARGIN;

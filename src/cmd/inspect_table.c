@@ -64,6 +64,7 @@ static void fit(const table *t, size_t *widths, size_t width)
     }
 }
 
+/* Line by line, each cell on its side of the column. */
 static void print_cells(table *t, const size_t *widths, FILE *to)
 {
     size_t i = 0, len;
@@ -117,6 +118,7 @@ static const char *kind_text(const sw_checkpoint_info *info)
     return info->sharded ? "one shard file" : "one safetensors file";
 }
 
+/* The sums of the whole checkpoint. */
 static void print_head(const sw_look *look, FILE *to)
 {
     const sw_checkpoint_info *info = &look->info;
@@ -147,6 +149,7 @@ static void print_head(const sw_look *look, FILE *to)
 
 /* ---- files, tensors, boxes ------------------------------------------------------------------- */
 
+/* How large each file is, and of how many tensors it holds a part. */
 static void print_files(const sw_look *look, size_t width, FILE *to)
 {
     char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
@@ -164,6 +167,7 @@ static void print_files(const sw_look *look, size_t width, FILE *to)
     close_table(&t, look, width, to);
 }
 
+/* How each tensor that was chosen is sharded. */
 static void print_tensors(const sw_look *look, size_t width, FILE *to)
 {
     char words[SW_SHARDING_TEXT + 16], size[SW_SIZE_TEXT], a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];

@@ -129,6 +129,7 @@ sw_code sw_launch_confirm(int ranks, sw_status *st)
 static volatile sig_atomic_t caught;
 static char announcement[1024]; /* "" = none */
 
+/* The handler: what it does must be safe at any moment. */
 static void note(int sig)
 {
     int err = errno;

@@ -9,6 +9,7 @@
 #include "say.h"
 #include "version.h"
 
+/* What --version and --help say. */
 static void print_answer(FILE *to, const void *about)
 {
     const sw_args *args = about;

@@ -135,6 +135,7 @@ static bool parse_time(const char *text, uint64_t *seconds)
     return false;
 }
 
+/* Sizes, counts and times; not below the least that the row allows. */
 static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *to)
 {
     uint64_t n = 0;
@@ -162,6 +163,7 @@ static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *
     return SW_OK;
 }
 
+/* One of the words of a row, as its number. */
 static sw_code put_choice(parse *p, const sw_opt *row, const char *value, void *to)
 {
     char want[128] = "";
@@ -177,6 +179,7 @@ static sw_code put_choice(parse *p, const sw_opt *row, const char *value, void *
     return refuse_value(p, row, value, want);
 }
 
+/* One more of a list that grows in place. */
 static sw_code append(parse *p, const char *value, void *to)
 {
     const char **list;
@@ -302,6 +305,7 @@ static sw_code refuse_option(parse *p, int c, int opt, const char *word)
     return refuse(p, "unknown option '%s'", word ? word : "");
 }
 
+/* What is left when all options are taken: as many as the command wants. */
 static sw_code take_operands(parse *p, int n, char **words)
 {
     const char *const *names = p->command->operands;
@@ -424,6 +428,7 @@ static void help_row(FILE *to, const sw_opt *row)
     sw_text_wrap(to, row->help, n + 2 > HELP_COLUMN ? blank : left, blank, HELP_WIDTH);
 }
 
+/* One command: its options under their headings. */
 static void help_command(FILE *to, const sw_command *c)
 {
     bool sizes = false;

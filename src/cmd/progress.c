@@ -21,34 +21,17 @@
 /* A narrower bar says nothing. */
 #define BAR_MIN 10
 
-/* "4.10 GB" twice, "1.10 GB/s" and the time left, "0:12" or "1:02:03"; '-' where nothing is
- * known. */
-typedef struct words {
-    char done[SW_SIZE_TEXT], total[SW_SIZE_TEXT], rate[SW_SIZE_TEXT], left[32];
-    unsigned percent;
-} words;
-
-static void make_words(words *w, uint64_t done, uint64_t total, double seconds)
+/* The time left, "0:12" or "1:02:03"; '-' where nothing is known. */
+static void time_text(double rest, double rate, char *text, size_t n)
 {
-    double rate = seconds > 0 ? (double)done / seconds : 0;
-    double rest = total > done ? (double)(total - done) : 0;
+    unsigned s = rest > 0 && rate > 0 && rest / rate <= 360000 ? (unsigned)(rest / rate + 0.5) : 0;
 
-    sw_size_text(done, w->done);
-    sw_size_text(total, w->total);
-    sw_rate_text(done, seconds, w->rate);
-    w->percent = total > done ? (unsigned)(100 * (double)done / (double)total) : 100;
-    if (total > done && w->percent > 99)
-        w->percent = 99; /* 100 only when it is all there */
-    if (rest > 0 && (rate <= 0 || rest / rate > 360000)) {
-        snprintf(w->left, sizeof w->left, "-");
-    } else {
-        unsigned s = rest > 0 ? (unsigned)(rest / rate + 0.5) : 0;
-
-        if (s < 3600)
-            snprintf(w->left, sizeof w->left, "%u:%02u", s / 60, s % 60);
-        else
-            snprintf(w->left, sizeof w->left, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
-    }
+    if (rest > 0 && (rate <= 0 || rest / rate > 360000))
+        snprintf(text, n, "-");
+    else if (s < 3600)
+        snprintf(text, n, "%u:%02u", s / 60, s % 60);
+    else
+        snprintf(text, n, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
 }
 
 /* [#####-----] in front of what is in text, if there is room for it in width columns. */
@@ -76,15 +59,22 @@ static void put_bar(char *text, size_t n, size_t width, uint64_t done, uint64_t 
 
 void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_t total, double seconds)
 {
-    words w;
+    char have[SW_SIZE_TEXT], all[SW_SIZE_TEXT], rate[SW_SIZE_TEXT], left[32];
+    double percent = total > done ? 100 * (double)done / (double)total : 100;
 
-    make_words(&w, done, total, seconds);
+    if (total > done && percent > 99)
+        percent = 99; /* 100 only when it is all there */
+    sw_size_text(done, have);
+    sw_size_text(total, all);
+    sw_rate_text(done, seconds, rate);
+    time_text(total > done ? (double)(total - done) : 0, seconds > 0 ? (double)done / seconds : 0, left,
+              sizeof left);
     if (width == 0) {
-        snprintf(text, n, "shardweld: %u %%, %s of %s, %s/s, %s left", w.percent, w.done, w.total, w.rate,
-                 w.left);
+        snprintf(text, n, "shardweld: %u %%, %s of %s, %s/s, %s left", (unsigned)percent, have, all, rate,
+                 left);
     } else {
         /* Fixed places, so that the numbers do not dance. */
-        snprintf(text, n, "%3u %%  %9s of %9s  %9s/s  %4s left", w.percent, w.done, w.total, w.rate, w.left);
+        snprintf(text, n, "%3u %%  %9s of %9s  %9s/s  %4s left", (unsigned)percent, have, all, rate, left);
         put_bar(text, n, width, done, total);
     }
 }
@@ -139,6 +129,7 @@ void sw_progress_begin(sw_progress *p, sw_when when, bool quiet, bool launched)
     p->begun = p->shown = sw_clock();
 }
 
+/* The bar, over the one before. A launcher that has left the foreground gets none. */
 static void draw(sw_progress *p, double now)
 {
     char text[WIDTH_MAX + 64];

@@ -11,6 +11,7 @@
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* The words of an option that may be repeated. */
 static void put_option_list(sw_emit *j, const char *key, const void *from)
 {
     const char *const *list;
@@ -126,6 +127,7 @@ static void put_transport(sw_emit *j, const sw_result *r)
     sw_emit_end(j);
 }
 
+/* What was written, or would be. */
 static void put_files(sw_emit *j, const sw_result *r)
 {
     sw_emit_list(j, "files", false);
@@ -229,6 +231,7 @@ typedef struct subject {
     const sw_status *st;
 } subject;
 
+/* The whole report; what a failed run did not get to is 0 or null. */
 static void print_report(FILE *to, const void *about)
 {
     const subject *s = about;

@@ -46,6 +46,7 @@ static void keep_warning(sw_run *run, const char *text)
         run->nwarnings++;
 }
 
+/* Also from the thread of the watchdog. */
 static void on_warning(void *user, const char *text)
 {
     sw_run *run = user;
@@ -86,6 +87,7 @@ typedef struct obituary {
     sw_status st;
 } obituary;
 
+/* A thread of its own: it may never come back. */
 static void *write_obituary(void *arg)
 {
     const obituary *o = arg;
@@ -109,8 +111,7 @@ static void try_report(const sw_run *run, const sw_status *st)
 }
 
 /* From the watchdog's thread: nobody gets on. The calls that stand still can be ended in no other
- * way; the launcher ends the other ranks. text
- * NULL: rank 0 tells why. */
+ * way; the launcher ends the other ranks. text NULL: rank 0 tells why. */
 static void on_expired(void *user, const char *text)
 {
     sw_run *run = user;
@@ -121,9 +122,8 @@ static void on_expired(void *user, const char *text)
     if (run->comm.size > 1)
         sw_status_sign(&st, run->comm.rank);
     if (!text) {
-        sleep(
-            /* who leaves first has the launcher end rank 0 in the midst of its words */
-            LAST_WORDS_SECONDS);
+        /* Who leaves first has the launcher end rank 0 in the midst of its words. */
+        sleep(LAST_WORDS_SECONDS);
     } else {
         take_voice(run);
         sw_progress_pause(&run->progress);

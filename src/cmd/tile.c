@@ -214,6 +214,7 @@ static void draw_label(const tile *t, const sw_box_info *b, const sw_rect *r, FI
     fprintf(to, "%s</text>\n", label);
 }
 
+/* One box in the colour of its file; pointing at it tells which file, and where. */
 static void draw_box(const slice *s, uint64_t box, FILE *to)
 {
     const tile *t = s->t;
@@ -306,6 +307,7 @@ static void draw_slice_title(const slice *s, FILE *to)
     fputs("]</text>\n", to);
 }
 
+/* From the ground up: what is missing, the boxes, what several hold, numbers at the cuts. */
 static void draw_slice(const slice *s, FILE *to)
 {
     const tile *t = s->t;
@@ -350,6 +352,7 @@ static slice slice_of(const tile *t, uint64_t i)
 
 /* ---- the panel ------------------------------------------------------------------------------- */
 
+/* The name, and how it is sharded. */
 static void draw_title(const tile *t, FILE *to)
 {
     char words[SW_SHARDING_TEXT + 16];
