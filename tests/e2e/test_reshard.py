@@ -97,16 +97,6 @@ def test_ranks(plain, tmp_path):
     together(one, [["--ranks", str(n)] for n in (1, 2, 3, 5, 16, 24)] + [["--mesh", "5"], ["--mesh", "5", "--placements", "Shard(0)"]])
 
 
-def test_replicas_stand_in_the_lowest_ranks_file(tmp_path, rng):
-    tensors = {n: oracle.random_tensor(rng, "F32", s) for n, s in {"a": (4, 4), "b": (4,), "c": ()}.items()}
-    oracle.write_plain(str(tmp_path / "in"), tensors, {n: SINGLE for n in tensors})
-    done(tmp_path / "in", tmp_path / "rows", mesh=(2, 3), placements=(0, None))
-    assert sorted(shard_files(tmp_path / "rows")) == [shard_name(1), shard_name(4)]
-    done(tmp_path / "in", tmp_path / "columns", mesh=(2, 3), placements=(None, 1))
-    assert sorted(shard_files(tmp_path / "columns")) == [shard_name(1), shard_name(2)]
-    same(tmp_path / "columns", shards(tensors, (2, 3), (None, 1)))
-
-
 def test_narrow_dtypes(tmp_path, rng):
     """Elements of less than a byte are cut between bytes, or not at all."""
     tensors = {f"t.{d}": oracle.random_tensor(rng, d, (6, 3, 4)) for d in ("F4", "F6_E2M3", "F6_E3M2")}
@@ -230,12 +220,6 @@ def test_wrong_usage(make, dirs):
     assert not dirs[1].exists()
 
 
-def test_wrong_usage_under_the_launcher_is_said_once(make, dirs):
-    make(dirs[0])
-    fails(reshard(*dirs, mesh=(2,), placements=(0, 0), np=3), 2, "placements")
-    assert not dirs[1].exists()
-
-
 # ---- input ----------------------------------------------------------------------------------------
 
 
@@ -266,14 +250,6 @@ def test_models_of_shards_are_kept(make, tmp_path, rng):
     done(tmp_path / "in", tmp_path / "out", mesh=(4,))
     same(tmp_path / "out", shards(ckpt.tensors, (4,), None, models))
     assert oracle.difference(weld(tmp_path / "out", tmp_path / "b"), weld(tmp_path / "in", tmp_path / "a")) == ""
-
-
-def test_replicas_of_the_input(tmp_path, rng):
-    tensors = small_tensors(rng)
-    boxes = {n: oracle.boxes_of(t.shape, (2, 2), [None, 0 if t.shape else None]) for n, t in tensors.items()}
-    oracle.write_sharded(str(tmp_path / "in"), tensors, boxes, replicas=True)
-    done(tmp_path / "in", tmp_path / "out", mesh=(3,))
-    same(tmp_path / "out", shards(tensors, (3,)))
 
 
 def damage(kind, src):
@@ -796,10 +772,3 @@ def test_many_ranks(tmp_path, rng):
         assert (tmp_path / "want").read_bytes() == (tmp_path / "out" / names[rank]).read_bytes()
     # Five times what Python takes to write and read each of them.
     assert seconds <= 5 * (time.monotonic() - begin) * 4000 / len(checked)
-
-
-def test_one_message(make, dirs):
-    make(dirs[0])
-    (dirs[0] / shard_name(2)).write_bytes(b"short")
-    result = reshard(*dirs, np=3)
-    assert result.status == 3 and len(errors(result)) == 1, show(result)

@@ -101,9 +101,9 @@ TEST_WITH(names, setup, teardown)
     static const char *const good[] = { "a", "a/b", "...", ".a/..b", "a\nb" };
     static const char *const bad[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b" };
 
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+    for (size_t i = 0; i < COUNT(good); i++)
         assert_true(sw_below_is_name(good[i]));
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         assert_false(sw_below_is_name(bad[i]));
         assert_int_equal(sw_below_fd(&dir, bad[i], O_RDONLY), -1);
         assert_int_equal(errno, EXDEV);
@@ -119,7 +119,7 @@ TEST_WITH(no_link_is_followed, setup, teardown)
     bool made, missing;
     int fd;
 
-    for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
+    for (size_t i = 0; i < COUNT(behind); i++) {
         const char *name = behind[i];
         sw_status st = SW_STATUS_INIT;
 
@@ -185,7 +185,7 @@ TEST_WITH(own, setup, teardown)
     put("in/one", "");
     put("in/theirs", "");
     assert_int_equal(link(at("in/one"), at("in/twice")) | mkfifo(at("in/fifo"), 0666), 0);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         for (int rw = 0; rw < 2; rw++) {
             if (strcmp(cases[i].name, "theirs") == 0 && chown(at("in/theirs"), 1, 1) != 0)
                 continue;

@@ -1,7 +1,7 @@
 /* Welding over a communicator that the caller brings. Run from the top directory. */
 #include "base/path.h"
 #include "group_help.h"
-#include "tree_help.h"
+#include "top_help.h"
 
 /* ---- running --------------------------------------------------------------------------------- */
 
@@ -45,14 +45,12 @@ static void check_tree(const char *want, const char *got)
 }
 
 /* Every number of processes writes the same bytes. */
-TEST(bytes)
+TEST_IN_TOP(bytes)
 {
-    char top[] = "/tmp/shardweld-unit-XXXXXX", in[64], want[64], out[64];
+    char in[64], want[64], out[64];
     outcome o[RANKS_MAX];
-    sw_status st = SW_STATUS_INIT;
 
-    assert_non_null(mkdtemp(top));
-    for (size_t t = 0; t < sizeof themes / sizeof *themes; t++) {
+    for (size_t t = 0; t < COUNT(themes); t++) {
         snprintf(in, sizeof in, "tests/golden/%s/in", themes[t]);
         snprintf(want, sizeof want, "tests/golden/%s/out", themes[t]);
         if (access(in, R_OK))
@@ -69,16 +67,14 @@ TEST(bytes)
             check_tree(want, out);
         }
     }
-    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 /* Whichever rank stops, all learn of it, and nothing is left. */
-TEST(one_stops)
+TEST_IN_TOP(one_stops)
 {
-    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    char out[64];
     outcome o[RANKS_MAX];
 
-    assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/out", top);
     for (int stops = 0; stops < 3; stops++) {
         job j = { "tests/golden/rows/in", out, SW_OPTIONS_INIT, stops };
@@ -90,7 +86,6 @@ TEST(one_stops)
         }
         assert_int_not_equal(access(out, F_OK), 0);
     }
-    assert_int_equal(rmdir(top), 0);
 }
 
 /* What only MPI can do is refused on every rank. */

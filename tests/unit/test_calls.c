@@ -122,7 +122,7 @@ TEST_IN_TOP(calls)
     sw_checkpoint *cp = make_input(in, sizeof in);
 
     snprintf(out, sizeof out, "%s/out", top);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         scene s = { cp, in, out, cases[i].deeds };
         sw_path_kind kind = SW_PATH_FILE;
         sw_status st = SW_STATUS_INIT;

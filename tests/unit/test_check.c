@@ -166,7 +166,7 @@ static const struct {
 
 TEST(table)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         for (int nranks = 1; nranks <= 3; nranks++) {
             sw_status st = SW_STATUS_INIT;
             sw_catalog c;

@@ -208,7 +208,7 @@ static bool is_same(const sw_buf *b, const char *text, size_t len)
 
 TEST(table)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         const char *want = cases[i].out ? cases[i].out : cases[i].in;
         sw_buf out = SW_BUF_INIT;
         sw_config_fault fault;
@@ -224,7 +224,7 @@ TEST(faults)
 {
     static const sw_config_rule rule = { SW_BF16, true };
 
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+    for (size_t i = 0; i < COUNT(faults); i++) {
         sw_buf out = SW_BUF_INIT;
         sw_config_fault fault;
 
@@ -266,7 +266,7 @@ TEST(nul)
     sw_buf out = SW_BUF_INIT;
     sw_config_fault fault;
 
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    for (size_t i = 0; i < COUNT(texts); i++) {
         edit(texts[i], strlen(texts[i]) + 1, &rule, &out, &fault);
         assert_non_null(fault.what);
     }
@@ -331,7 +331,7 @@ TEST(block_size)
         { "", 0, 0 },
     };
 
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    for (size_t i = 0; i < COUNT(sizes); i++) {
         char *text = strdup(sizes[i].text);
         uint64_t block[2] = { 0 };
 

@@ -8,7 +8,7 @@
 #include "value/dequant.h"
 #include "value/fpmode.h"
 
-#define N(array) (sizeof array / sizeof array[0])
+#define N(array) (COUNT(array))
 #define GUARD 0xa5
 
 static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2, SW_F8_E4M3FNUZ, SW_F8_E5M2FNUZ };
@@ -128,7 +128,7 @@ static const uint32_t torch_scales[] = { FP8_SCALES };
 /* In whole blocks, and in pieces too small for the fast way. */
 static void check_fp8_set(sw_cast_path path, sw_dtype fp8, sw_dtype to, uint64_t want)
 {
-    enum { NSCALES = sizeof torch_scales / sizeof torch_scales[0] };
+    enum { NSCALES = COUNT(torch_scales) };
     unsigned char weights[256], whole[NSCALES * 256 * 4], pieces[sizeof whole];
 
     for (unsigned i = 0; i < 256; i++)

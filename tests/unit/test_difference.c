@@ -32,19 +32,19 @@ TEST(count_and_place)
     static const uint64_t pieces[] = { BYTES, SW_ELEMENTS_UNIT, SW_ELEMENTS_UNIT * 7 };
     unsigned char is[BYTES], want[BYTES];
 
-    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+    for (size_t w = 0; w < COUNT(widths); w++) {
         unsigned bits = sw_dtype_bits(widths[w]);
         uint64_t n = BYTES * UINT64_C(8) / bits, cut = SW_ELEMENTS_UNIT * UINT64_C(8) / bits;
         const uint64_t changed[] = { 1, cut - 1, cut, n / 2, n - 1 };
 
-        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+        for (size_t p = 0; p < COUNT(pieces); p++) {
             sw_differences d = SW_DIFFERENCES_INIT;
 
             memset(is, 0, sizeof is);
             memset(want, 0, sizeof want);
             compare(&d, widths[w], is, want, pieces[p]);
             assert_int_equal(d.n, 0);
-            for (size_t i = 0; i < sizeof changed / sizeof *changed; i++)
+            for (size_t i = 0; i < COUNT(changed); i++)
                 change(is, changed[i], bits);
             compare(&d, widths[w], is, want, pieces[p]);
             assert_int_equal(d.n, 1);
@@ -85,7 +85,7 @@ TEST(join)
     sw_differences d = SW_DIFFERENCES_INIT;
 
     d.items = items;
-    d.n = sizeof items / sizeof *items;
+    d.n = COUNT(items);
     sw_differences_join(&d);
     assert_int_equal(d.n, 3);
     assert_int_equal(d.items[0].box, 1);
@@ -140,6 +140,6 @@ TEST(words)
 {
     char text[SW_VALUES_TEXT];
 
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    for (size_t i = 0; i < COUNT(words); i++)
         assert_string_equal(sw_values_text(words[i].dtype, words[i].is, words[i].want, text), words[i].text);
 }

@@ -2,7 +2,7 @@
 #include "format/dtype.h"
 #include "unit.h"
 
-#define N(array) (sizeof array / sizeof array[0])
+#define N(array) (COUNT(array))
 
 /* As the reference library orders a file, written down a second time. */
 static const struct {

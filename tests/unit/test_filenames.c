@@ -120,7 +120,7 @@ static void assert_same(sw_shard_name got, sw_shard_name want)
 
 TEST(shards)
 {
-    for (size_t i = 0; i < sizeof shards / sizeof shards[0]; i++) {
+    for (size_t i = 0; i < COUNT(shards); i++) {
         sw_shard_name got = { 7, 7, 7 };
         bool ok = sw_shard_name_parse(shards[i].name, &got);
 
@@ -132,7 +132,7 @@ TEST(shards)
 
 TEST(looks)
 {
-    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
+    for (size_t i = 0; i < COUNT(looks); i++) {
         sw_shard_name got = { 7, 7, 7 };
 
         print_message("%s\n", looks[i].name);
@@ -144,7 +144,7 @@ TEST(looks)
 
 TEST(models)
 {
-    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+    for (size_t i = 0; i < COUNT(models); i++) {
         sw_shard_name got = { 7, 7, 7 };
         bool ok = sw_model_name_parse(models[i].name, &got);
 
@@ -156,7 +156,7 @@ TEST(models)
 
 TEST(consolidated)
 {
-    for (size_t i = 0; i < sizeof consolidated / sizeof consolidated[0]; i++) {
+    for (size_t i = 0; i < COUNT(consolidated); i++) {
         print_message("%s\n", consolidated[i].name);
         assert_int_equal(sw_name_is_consolidated(consolidated[i].name), consolidated[i].want);
     }
@@ -173,7 +173,7 @@ TEST(lone)
 
     assert_true(sw_name_is_lone("model.safetensors"));
     assert_true(sw_name_is_lone("diffusion_pytorch_model.safetensors"));
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+    for (size_t i = 0; i < COUNT(others); i++)
         assert_false(sw_name_is_lone(others[i]));
 }
 

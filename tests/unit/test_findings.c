@@ -33,7 +33,7 @@ TEST(only_bad_input_is_taken)
 
     assert_int_equal(sw_findings_take(&f, &st), SW_OK);
     assert_int_equal(f.n, 0);
-    for (size_t i = 0; i < sizeof stays / sizeof stays[0]; i++) {
+    for (size_t i = 0; i < COUNT(stays); i++) {
         sw_status_clear(&st);
         sw_fail(&st, stays[i], "f", NULL, "x");
         assert_int_equal(sw_findings_take(&f, &st), stays[i]);
@@ -58,7 +58,7 @@ static void fill(sw_findings *f)
     };
     sw_status st = SW_STATUS_INIT;
 
-    for (size_t i = 0; i < sizeof items / sizeof items[0]; i++)
+    for (size_t i = 0; i < COUNT(items); i++)
         assert_int_equal(sw_findings_add_hint(f, items[i][0], items[i][1], items[i][2], items[i][3], &st),
                          SW_OK);
 }

@@ -5,7 +5,7 @@
 #include "format/header.h"
 #include "unit.h"
 
-#define N(array) (sizeof array / sizeof array[0])
+#define N(array) (COUNT(array))
 
 /* An entry of one byte at 0. */
 #define BYTE "'dtype':'U8','shape':[1],'data_offsets':[0,1]"

@@ -3,7 +3,7 @@
 #include "base/utf8.h"
 #include "unit.h"
 
-#define N(array) (sizeof array / sizeof array[0])
+#define N(array) (COUNT(array))
 
 /* A copy without a NUL behind it, so that the address sanitizer sees a step too far. */
 static char *copy(const char *s, size_t len)

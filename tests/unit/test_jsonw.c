@@ -41,7 +41,7 @@ static void assert_buf(const sw_buf *b, const char *want)
 
 TEST(cases)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf serde = SW_BUF_INIT, python = SW_BUF_INIT;
         size_t len = strlen(cases[i].text);

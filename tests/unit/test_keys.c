@@ -69,7 +69,7 @@ TEST(many)
     assert_non_null(text);
     for (uint32_t i = 0; i < 50000; i++)
         snprintf(text + i * LEN, LEN + 1, "layer.%05u.norm", i);
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+    for (size_t i = 0; i < COUNT(counts); i++)
         check(text, counts[i]);
     free(text);
 }

@@ -54,7 +54,7 @@ static const struct {
 
 TEST(cases)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_map map = { (sw_map_item *)&st, 7 };
         char text[2048];
@@ -94,7 +94,7 @@ TEST(sorted_and_found)
 
     assert_null(sw_map_find(&map, "a"));
     assert_int_equal(sw_map_parse_numbers(json, strlen(json), "m.json", &map, &st), SW_OK);
-    assert_int_equal(map.n, sizeof order / sizeof order[0]);
+    assert_int_equal(map.n, COUNT(order));
     for (size_t i = 0; i < map.n; i++) {
         assert_string_equal(map.items[i].key, order[i]);
         assert_ptr_equal(sw_map_find(&map, order[i]), &map.items[i]);
@@ -155,11 +155,11 @@ TEST(below)
         "a/.", "a/..", "../a", "a/../b", "a\nb", "\x7f", "a/\x01", "a/./b"
     };
 
-    for (size_t i = 0; i < sizeof below / sizeof below[0]; i++) {
+    for (size_t i = 0; i < COUNT(below); i++) {
         print_message("%s\n", below[i]);
         assert_true(sw_name_is_below(below[i]));
     }
-    for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++) {
+    for (size_t i = 0; i < COUNT(outside); i++) {
         print_message("%s\n", outside[i]);
         assert_false(sw_name_is_below(outside[i]));
     }

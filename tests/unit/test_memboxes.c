@@ -35,7 +35,7 @@ TEST(loops)
     };
     static char memory[ROOM];
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_item item = {
             "a",   "BF16",         cases[i].ndim,     large,
             zeros, cases[i].shape, memory + ROOM / 2, cases[i].packed ? NULL : cases[i].strides

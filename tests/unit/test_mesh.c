@@ -1,5 +1,5 @@
-/* Meshes and placements: their words, and the boxes, which are those that a rank by itself would
- * work out. */
+/* Meshes and placements: their words, and boxes that are known. Those of any mesh are held against
+ * the oracle's in tests/e2e/test_reshard.py, and against torch's own in tests/torch. */
 #include "plan/mesh.h"
 #include "plan_help.h"
 
@@ -187,118 +187,6 @@ static bool take(void *ctx, uint64_t rank, const uint64_t *offsets, const uint64
     memcpy(b->offsets, offsets, l->ndim * sizeof *offsets);
     memcpy(b->shape, shape, l->ndim * sizeof *shape);
     return ++l->n != l->limit;
-}
-
-/* What torch.chunk gives, of a list of so many elements: the part that one of n gets. */
-static void chunk(uint64_t *offset, uint64_t *size, uint64_t n, uint64_t which)
-{
-    uint64_t each = (*size + n - 1) / n, begin = which * each, end = begin + each;
-
-    begin = begin < *size ? begin : *size;
-    end = end < *size ? end : *size;
-    *offset += begin;
-    *size = end - begin;
-}
-
-/* The box of one rank, from its own place in the mesh. False when it is empty. */
-static bool box_of(const sw_mesh *m, const sw_placements *p, const list *l, const uint64_t *shape,
-                   uint64_t rank, box *b)
-{
-    uint64_t rest = rank, below = m->ranks;
-    bool any = true;
-
-    *b = (box){ .rank = rank };
-    memcpy(b->shape, shape, l->ndim * sizeof *shape);
-    for (unsigned d = 0; d < m->ndim; d++) {
-        below /= m->sizes[d];
-        if (p->dims[d] < l->ndim)
-            chunk(&b->offsets[p->dims[d]], &b->shape[p->dims[d]], m->sizes[d], rest / below);
-        rest %= below;
-    }
-    for (unsigned d = 0; d < l->ndim; d++)
-        any = any && b->shape[d] > 0;
-    return any;
-}
-
-static bool is_in(const list *l, const box *b)
-{
-    for (size_t i = 0; i < l->n; i++)
-        if (memcmp(l->items[i].offsets, b->offsets, sizeof b->offsets) == 0 &&
-            memcmp(l->items[i].shape, b->shape, sizeof b->shape) == 0)
-            return true;
-    return false;
-}
-
-/* Rank by rank: what it holds, if no lower rank does. */
-static void work_out(const sw_mesh *m, const sw_placements *p, const uint64_t *shape, list *l)
-{
-    bool empty = false;
-
-    for (unsigned d = 0; d < l->ndim; d++)
-        empty = empty || shape[d] == 0;
-    for (uint64_t rank = 0; rank < m->ranks && !empty; rank++)
-        if (box_of(m, p, l, shape, rank, &l->items[l->n]) && !is_in(l, &l->items[l->n]))
-            l->n++;
-    if (!empty)
-        return;
-    l->items[0] = (box){ .rank = 0 };
-    memcpy(l->items[0].shape, shape, l->ndim * sizeof *shape);
-    l->n = 1;
-}
-
-static uint64_t volume(const list *l)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < l->n; i++) {
-        uint64_t n = 1;
-
-        for (unsigned d = 0; d < l->ndim; d++)
-            n *= l->items[i].shape[d];
-        sum += n;
-    }
-    return sum;
-}
-
-static void compare(const sw_mesh *m, const sw_placements *p, unsigned ndim, const uint64_t *shape,
-                    uint64_t seed)
-{
-    list want = { .ndim = ndim }, got = { .ndim = ndim, .limit = SIZE_MAX };
-    uint64_t all = 1;
-
-    work_out(m, p, shape, &want);
-    assert_true(sw_mesh_boxes_each(m, p, ndim, shape, take, &got));
-    if (got.n != want.n)
-        fail_msg("seed %d: %zu boxes, expected %zu", (int)seed, got.n, want.n);
-    for (size_t i = 0; i < got.n; i++) {
-        if (memcmp(&got.items[i], &want.items[i], sizeof(box)) != 0)
-            fail_msg("seed %d: box %zu of rank %d", (int)seed, i, (int)got.items[i].rank);
-        assert_true(i == 0 || got.items[i - 1].rank < got.items[i].rank);
-    }
-    for (unsigned d = 0; d < ndim; d++)
-        all *= shape[d];
-    assert_int_equal(volume(&got), all);
-}
-
-TEST(random_boxes)
-{
-    for (uint64_t seed = 1; seed <= 20000; seed++) {
-        uint64_t s = seed, shape[DIMS_MAX] = { 0 };
-        sw_mesh m = { .ndim = 1 + (unsigned)test_random(&s, 4), .ranks = 1 };
-        unsigned ndim = (unsigned)test_random(&s, DIMS_MAX);
-        sw_placements p = { { 0 } };
-
-        for (unsigned d = 0; d < m.ndim; d++) {
-            m.sizes[d] = 1 + test_random(&s, 4);
-            m.ranks *= m.sizes[d];
-            p.dims[d] = test_random(&s, DIMS_MAX + 1);
-            if (p.dims[d] == DIMS_MAX)
-                p.dims[d] = R;
-        }
-        for (unsigned d = 0; d < ndim; d++)
-            shape[d] = test_random(&s, 12) ? 1 + test_random(&s, 9) : 0;
-        compare(&m, &p, ndim, shape, seed);
-    }
 }
 
 /* Some by hand, as torch places them. */

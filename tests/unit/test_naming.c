@@ -294,7 +294,7 @@ static void check_names(const sw_naming *n, const char *const *want, const char 
 
 TEST(table)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_name_options o = { cases[i].include, cases[i].exclude, cases[i].rules, 0 };
         sw_status st = SW_STATUS_INIT;
         sw_buf warnings = SW_BUF_INIT;
@@ -378,7 +378,7 @@ TEST(wrapper)
         { { "module.module.", "module.module.a" }, "module." },
     };
 
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         char *names[2 * MOST + 1] = { NULL };
         sw_naming n = { .names = names, .n = 1 };
         const char *prefix = NULL;

@@ -54,7 +54,7 @@ static const struct {
 
 TEST(gaps)
 {
-    for (size_t i = 0; i < sizeof gaps / sizeof gaps[0]; i++) {
+    for (size_t i = 0; i < COUNT(gaps); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf words = SW_BUF_INIT;
         set s;
@@ -87,7 +87,7 @@ static const struct {
 
 TEST(holes)
 {
-    for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++) {
+    for (size_t i = 0; i < COUNT(holes); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf lines = SW_BUF_INIT;
         set s;
@@ -123,7 +123,7 @@ static const struct {
 
 TEST(expected)
 {
-    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+    for (size_t i = 0; i < COUNT(expected); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_buf lines = SW_BUF_INIT;
         set s;
@@ -152,7 +152,7 @@ TEST(list)
     sw_buf text = SW_BUF_INIT;
     set s;
 
-    assert_int_equal(sw_numbers_list(names, sizeof names / sizeof names[0], &text, &st), SW_OK);
+    assert_int_equal(sw_numbers_list(names, COUNT(names), &text, &st), SW_OK);
     assert_string_equal(text.data, "1:1-3 1:5-5 2:1-2");
     make(&s, "1/1 2/1 3/1 5/1 1/2 2/2", 2);
     assert_int_equal(sw_numbers_take(&s.c, text.data, "f", &st), SW_OK);
@@ -166,7 +166,7 @@ TEST(list)
     s.c.nfiles = 1;
     assert_int_equal(sw_numbers_check_listed(&s.c, NULL, &st), SW_EINPUT);
     assert_non_null(strstr(st.reason, "shards 2, 3, 5 of model 1 are missing"));
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         sw_status_clear(&st);
         print_message("'%s'\n", bad[i]);
         assert_int_equal(sw_numbers_take(&s.c, bad[i], "f", &st), SW_EINPUT);

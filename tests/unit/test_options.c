@@ -97,7 +97,7 @@ TEST(refused)
     };
     const sw_comm alone = sw_comm_self();
 
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    for (size_t c = 0; c < COUNT(cases); c++) {
         char refused[512] = "";
 
         for (size_t i = 0; sw_option_at(i); i++) {
@@ -135,7 +135,7 @@ TEST(given)
         { { .user = (void *)1 }, 0 },
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         for (unsigned bit = 1; bit <= SW_CHANGES_OTHER; bit *= 2)
             assert_int_equal(sw_options_given(&cases[i].o, bit), cases[i].changes == bit);
 }

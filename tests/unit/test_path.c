@@ -33,7 +33,7 @@ TEST_IN_TOP(join)
     };
     sw_status st = SW_STATUS_INIT;
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         char *path = sw_path_join(cases[i].dir, cases[i].name, &st);
 
         assert_string_equal(path, cases[i].want);
@@ -218,7 +218,7 @@ TEST_IN_TOP(stat)
     assert_int_equal(symlink("file", at("to_file")) | symlink("dir", at("to_dir")) |
                          symlink("none", at("to_none")) | symlink("to_self", at("to_self")),
                      0);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_path_kind kind;
 
         OK(sw_path_stat(at(cases[i].name), &kind, &s, st));
@@ -235,10 +235,10 @@ TEST_IN_TOP(list)
     static const char *const want[] = { ".hidden", "B", "a", "\xc3\xa4", "\xff" };
     sw_dir d;
 
-    for (size_t i = sizeof want / sizeof *want; i-- > 0;)
+    for (size_t i = COUNT(want); i-- > 0;)
         put(at(want[i]), "");
     OK(sw_dir_list(top, &d, st));
-    assert_int_equal(d.n, sizeof want / sizeof *want);
+    assert_int_equal(d.n, COUNT(want));
     for (size_t i = 0; i < d.n; i++)
         assert_string_equal(d.names[i], want[i]);
     sw_dir_release(&d);
@@ -282,7 +282,7 @@ TEST_IN_TOP(parts)
                                             { "/a", "/", "a" }, { "/a/b.c", "/a", "b.c" },
                                             { "a/", "a", "" },  { "", ".", "" } };
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         char *dir = sw_path_dir(cases[i][0], &st);
 

@@ -35,7 +35,7 @@ static void assert_words(const sw_ranges *r, const char *want)
 
 TEST(words)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_ranges r = SW_RANGES_INIT, lacking = SW_RANGES_INIT;
         sw_status st = SW_STATUS_INIT;
         uint64_t n = 0, last = 0;

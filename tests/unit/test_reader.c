@@ -450,7 +450,7 @@ static size_t make_tensors(whole *out, uint64_t *s)
     };
 
     memcpy(out, tensors, sizeof tensors);
-    return sizeof tensors / sizeof *tensors;
+    return COUNT(tensors);
 }
 
 TEST(random_reads)
@@ -838,7 +838,7 @@ TEST(narrow)
     memcpy(bytes + 8 + len, data, 12);
     put_file(path, bytes, 8 + len + 12);
     assert_int_equal(sw_checkpoint_open(&comm, path, NULL, &cp, &st), SW_OK);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_read read = { "t", cases[i].offsets, cases[i].shape, out, cases[i].strides ? strides : NULL, 12,
                          NULL };
 
@@ -932,8 +932,8 @@ TEST(refused)
     sw_status st;
     world w;
 
-    open_world(&w, &seed, tensors, sizeof tensors / sizeof tensors[0], true);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    open_world(&w, &seed, tensors, COUNT(tensors), true);
+    for (size_t i = 0; i < COUNT(cases); i++) {
         /* a good read before it does not hide it, and is not begun */
         sw_read reads[2] = { { "i", NULL, NULL, memory + 96, NULL, 96, NULL }, cases[i].read };
         bool scales = strstr(cases[i].says, "does not scale") || strstr(cases[i].says, "dequantized by");

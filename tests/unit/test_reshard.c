@@ -2,7 +2,7 @@
  * the top directory. */
 #include "base/path.h"
 #include "group_help.h"
-#include "tree_help.h"
+#include "top_help.h"
 
 typedef struct job {
     const char *in, *out;
@@ -41,7 +41,7 @@ static void same_tree(const char *want, const char *got)
 
 /* Every number of processes writes the same shards, and welding them gives what welding the input
  * gives. */
-TEST(bytes)
+TEST_IN_TOP(bytes)
 {
     static const struct {
         const char *theme, *mesh, *placements;
@@ -50,12 +50,11 @@ TEST(bytes)
         { "models", "2x2", "replicate,shard1" }, { "empty", "5", "shard(0)" },
         { "plain", "2x3", "shard0,shard0" },
     };
-    char top[] = "/tmp/shardweld-unit-XXXXXX", in[64], want[64], out[64], first[64], welded[80];
+    char in[64], want[64], out[64], first[64], welded[80];
     outcome o[RANKS_MAX];
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    assert_non_null(mkdtemp(top));
     for (size_t i = 0; i < COUNT(cases); i++) {
         snprintf(in, sizeof in, "tests/golden/%s/in", cases[i].theme);
         snprintf(want, sizeof want, "tests/golden/%s/out", cases[i].theme);
@@ -75,28 +74,25 @@ TEST(bytes)
         assert_int_equal(sw_consolidate(&self, first, welded, NULL, NULL, &st), SW_OK);
         same_tree(want, welded);
     }
-    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
 /* No options, no result. */
-TEST(defaults)
+TEST_IN_TOP(defaults)
 {
     const sw_sharding sharding = { .mesh = "2" };
-    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    char out[64];
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
 
-    assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/a/b/out", top);
     if (sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st))
         fail_msg("%s: %s", st.file, st.reason);
     assert_int_equal(sw_reshard(&self, "tests/golden/rows/in", out, &sharding, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "holds shard files already"));
     sw_status_clear(&st);
-    assert_int_equal(remove_tree(top, &st), SW_OK);
 }
 
-TEST(refused)
+TEST_IN_TOP(refused)
 {
     static const char *const bad_rules[] = { "*", NULL };
     static const struct {
@@ -118,9 +114,8 @@ TEST(refused)
         { { .buffer_size = 1 }, { "2", NULL, NULL }, "4096" },
         { { .fqn_map_text = "{" }, { "2", NULL, NULL }, "JSON" },
     };
-    char top[] = "/tmp/shardweld-unit-XXXXXX", above[64], out[80];
+    char above[64], out[80];
 
-    assert_non_null(mkdtemp(top));
     snprintf(above, sizeof above, "%s/none", top);
     snprintf(out, sizeof out, "%s/out", above);
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -134,11 +129,10 @@ TEST(refused)
         if (access(above, F_OK) == 0)
             fail_msg("case %zu: something is left", i);
     }
-    assert_int_equal(rmdir(top), 0);
 }
 
 /* Whichever rank stops, or asks for something else, all learn of it, and nothing is left. */
-TEST(one_is_different)
+TEST_IN_TOP(one_is_different)
 {
     static const struct {
         const char *mesh;
@@ -149,10 +143,9 @@ TEST(one_is_different)
                   { NULL, 2, SW_ECANCEL },
                   { "7", -1, SW_EUSAGE },
                   { "what", -1, SW_EUSAGE } };
-    char top[] = "/tmp/shardweld-unit-XXXXXX", out[64];
+    char out[64];
     outcome o[RANKS_MAX];
 
-    assert_non_null(mkdtemp(top));
     snprintf(out, sizeof out, "%s/out", top);
     for (size_t i = 0; i < COUNT(cases); i++) {
         job j = { "tests/golden/rows/in", out,           SW_OPTIONS_INIT,
@@ -166,5 +159,4 @@ TEST(one_is_different)
         }
         assert_int_not_equal(access(out, F_OK), 0);
     }
-    assert_int_equal(rmdir(top), 0);
 }

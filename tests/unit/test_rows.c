@@ -40,9 +40,9 @@ TEST(all)
 
     for (size_t i = 0; i < SIZE; i++)
         from[i] = (char)(i * 7 + i / 251);
-    for (size_t a = 0; a < sizeof rows / sizeof *rows; a++) {
-        for (size_t b = 0; b < sizeof counts / sizeof *counts; b++) {
-            for (size_t c = 0; c < sizeof more / sizeof *more; c++) {
+    for (size_t a = 0; a < COUNT(rows); a++) {
+        for (size_t b = 0; b < COUNT(counts); b++) {
+            for (size_t c = 0; c < COUNT(more); c++) {
                 int64_t step = (int64_t)rows[a] + more[c];
                 sw_rows r = { rows[a], counts[b], rows[a] + (uint64_t)more[(c + 2) % 5],
                               c % 2 ? -step : step };

@@ -270,7 +270,7 @@ TEST(joined)
     sw_catalog c;
 
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         int64_t bits[3] = { cases[i].strides[0] * 8, cases[i].strides[1] * 8, cases[i].strides[2] * 8 };
         sw_run_target target = { cases[i].offsets, cases[i].shape, bits[0] ? bits : NULL };
         sw_run s;
@@ -322,7 +322,7 @@ TEST(narrow)
         { SW_F6_E2M3, { 2, 8 }, { 0, 0 }, { 2, 2 }, SW_RUN_UNEVEN, 0, 0, 0 },
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         test_box box = { "t", 0, cases[i].dtype, 2, { 0 }, { cases[i].whole[0], cases[i].whole[1] } };
         sw_run_target target = { cases[i].offsets, cases[i].shape, NULL };
         sw_status st = SW_STATUS_INIT;

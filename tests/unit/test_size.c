@@ -2,7 +2,7 @@
 #include "base/status.h"
 #include "unit.h"
 
-#define N(array) (sizeof array / sizeof array[0])
+#define N(array) (COUNT(array))
 
 TEST(good)
 {

@@ -197,7 +197,7 @@ static sw_code check(const char *config, const char *tensors, sw_findings *findi
 
 TEST(cases)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         const char *says = cases[i].says, *bar = says ? strchr(says, '|') : NULL;
         sw_status st = SW_STATUS_INIT;
         sw_code code = check(cases[i].config, cases[i].tensors, NULL, &st);
@@ -225,7 +225,7 @@ TEST(findings)
                            MODEL("96", "2", "model.") "lm_head.weight 96 32\n", &found, &st),
                      SW_OK);
     sw_findings_sort(&found);
-    assert_int_equal(found.n, sizeof want / sizeof *want);
+    assert_int_equal(found.n, COUNT(want));
     for (size_t i = 0; i < found.n; i++) {
         assert_string_equal(found.items[i].file, "config.json");
         assert_string_equal(found.items[i].tensor, want[i]);
@@ -240,7 +240,7 @@ TEST(no_object)
     static const char *const texts[] = { "", "[]", "{", "0", "null", "{\"vocab_size\": 1", "\xff" };
     sw_config_sizes sizes;
 
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    for (size_t i = 0; i < COUNT(texts); i++) {
         sw_status st = SW_STATUS_INIT;
 
         assert_int_equal(sw_config_read_sizes(texts[i], strlen(texts[i]), &sizes, &st), SW_OK);

@@ -35,7 +35,7 @@ TEST(sizes_and_widths)
     static const uint64_t masks[] = { 0, 1, 0xff, 0xff00, 0xffff, UINT64_C(0xff000000000000ff), UINT64_MAX };
     uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
 
-    for (size_t m = 0; m < sizeof masks / sizeof masks[0]; m++) {
+    for (size_t m = 0; m < COUNT(masks); m++) {
         for (size_t n = 0; n < 120; n++)
             check(n, masks[m], &seed);
         check(10000, masks[m], &seed);

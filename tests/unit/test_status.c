@@ -19,7 +19,7 @@ TEST(messages)
     };
     char text[256], cut[8];
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         assert_string_equal(sw_status_message(&cases[i].st, text, sizeof text), cases[i].want);
     assert_string_equal(sw_status_message(&cases[3].st, cut, sizeof cut), "f: why ");
 }

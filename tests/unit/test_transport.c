@@ -37,7 +37,7 @@ TEST(aggregates)
         { "io_ompio_priority=30 io_romio321_priority=10 " FCOLL "90 fcoll=vulcan", "fcoll=vulcan" },
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         char why[128] = "";
         bool is = sw_transport_aggregates(cases[i].words, why, sizeof why);
 

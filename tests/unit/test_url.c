@@ -34,7 +34,7 @@ TEST(operands)
     };
     char path[64], in_place[64];
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         const char *want = cases[i].path ? cases[i].path : cases[i].operand;
 
@@ -72,7 +72,7 @@ TEST(functions)
     sw_save_begin(url, false, none, n, 1, NULL, &save, &st[7]);
     opt.assets = url;
     sw_consolidate(&self, "in", "out", &opt, NULL, &st[8]);
-    for (size_t i = 0; i < sizeof st / sizeof *st; i++) {
+    for (size_t i = 0; i < COUNT(st); i++) {
         assert_int_equal(st[i].code, SW_EUSAGE);
         assert_string_equal(st[i].file, url);
         assert_non_null(strstr(st[i].reason, "upload from there"));

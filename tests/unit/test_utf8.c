@@ -24,7 +24,7 @@ static const struct {
 /* The same wherever it happens: by itself, in a status, in a line. */
 TEST(clean)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT, err = SW_STATUS_INIT;
         sw_buf line = SW_BUF_INIT;
         char text[64];
@@ -77,7 +77,7 @@ TEST(char)
         { "\x80", 1, 0, 0 },
     };
 
-    for (size_t i = 0; i < sizeof chars / sizeof *chars; i++) {
+    for (size_t i = 0; i < COUNT(chars); i++) {
         uint32_t code = 0;
 
         assert_int_equal(sw_text_char(chars[i].text, chars[i].n, &code), chars[i].len);

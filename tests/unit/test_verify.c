@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include "group_help.h"
+#include "top_help.h"
 
 #define CASE "tests/golden/fqn_map/"
 
@@ -39,15 +40,14 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
 }
 
 /* Every rank has what was found until then. */
-TEST(findings_of_what_was_stopped)
+TEST_IN_TOP(findings_of_what_was_stopped)
 {
     static const char stray[] = "model.safetensors";
-    char top[] = "/tmp/shardweld-unit-XXXXXX", command[512];
+    char command[512];
     job j = { top, mmap(NULL, sizeof *j.raised, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) };
     outcome o[RANKS_MAX];
 
     assert_ptr_not_equal(j.raised, MAP_FAILED);
-    assert_non_null(mkdtemp(top));
     snprintf(command, sizeof command,
              "cp " CASE "out/* '%s' && cp " CASE "out/model-00002-*.safetensors '%s/%s'", top, top, stray);
     assert_int_equal(system(command), 0);

@@ -41,7 +41,7 @@ static const struct {
 
 TEST(words)
 {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_findings findings = SW_FINDINGS_INIT;
         sw_status st = SW_STATUS_INIT;
         char text[SW_SHARDING_TEXT];
@@ -85,7 +85,7 @@ TEST(all_mistakes_are_found)
 {
     /* by file: "", f1, f2, f3 */
     static const char *const tensors[] = { "gap", "kind", "rank", "overlap" };
-    const size_t n = sizeof broken / sizeof broken[0];
+    const size_t n = COUNT(broken);
 
     for (int ranks = 1; ranks <= 4; ranks++) {
         sw_findings findings = SW_FINDINGS_INIT;

@@ -81,7 +81,7 @@ static void make_tensor(tensor *t, unsigned i, int ranks, unsigned *seed)
     cut whole = { { 0 }, { 0 }, 0, -1 };
 
     snprintf(t->name, sizeof t->name, "%c.%u.weight", 'a' + (char)next_random(seed, 26), i);
-    t->dtype = dtypes[next_random(seed, sizeof dtypes / sizeof *dtypes)];
+    t->dtype = dtypes[next_random(seed, COUNT(dtypes))];
     t->ndim = i == 0 ? 0 : 1 + next_random(seed, DIMS);
     for (unsigned d = 0; d < t->ndim; d++)
         t->shape[d] = next_random(seed, 20) ? 1 + next_random(seed, 9) : 0;
@@ -824,7 +824,7 @@ TEST_IN_TOP(errors)
 
     snprintf(out, sizeof out, "%s/bad", top);
     make_plain(&c);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         for (int shards = 0; shards < 2; shards++) {
             job j = { .c = &c, .out = out, .stops = -1, .shards = shards, .spoil = cases[i].spoil };
 
