@@ -161,6 +161,7 @@ typedef struct sw_watchdog_options {
 
 /* Collective. Watch over what the calling thread does in functions of this library until
  * sw_watchdog_stop().
+ *   st   an error that it holds is agreed upon, and nothing is begun
  *   out  NULL on error
  * Errors: SW_EIO (no thread can be made), SW_ENOMEM; agreed upon. */
 sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, sw_watchdog **out,

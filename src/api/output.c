@@ -66,17 +66,18 @@ static sw_code take_output(sw_job *r, sw_status *st)
 sw_code sw_job_open_output(sw_job *r, sw_status *st)
 {
     char *staged = sw_job_staged_dir(r, st);
+    uint64_t seen[2];
 
     /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
     if (sw_job_is_root(r) && !st->code)
         take_output(r, st);
-    sw_check_same_dir(r->comm, sw_job_is_root(r) && !r->stage ? NULL : staged, r->out, st);
+    seen[0] = r->recovered;
+    seen[1] = r->same_dir;
+    sw_check_same_dir(r->comm, sw_job_is_root(r) && !r->stage ? NULL : staged, r->out, seen, sizeof seen, st);
+    r->recovered = seen[0];
+    r->same_dir = seen[1] != 0;
     free(staged);
-    if (st->code)
-        return st->code;
-    if (sw_comm_bcast(r->comm, &r->recovered, sizeof r->recovered, 0, st))
-        return st->code;
-    return sw_comm_bcast(r->comm, &r->same_dir, sizeof r->same_dir, 0, st);
+    return st->code;
 }
 
 /* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL
@@ -124,13 +125,12 @@ static sw_code list_own_keep(const sw_job *r, sw_buf *names, sw_status *st)
 /* Collective. Node-local, each rank's INPUT_DIR may lie in OUTPUT_DIR. */
 sw_code sw_job_list_keep(sw_job *r, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)r->comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
     size_t cap = 0;
 
     if (!st->code && (sw_job_is_root(r) || r->opt->node_local))
         list_own_keep(r, &mine, st);
-    if (!sw_agree(r->comm, st) && !sw_comm_gather(r->comm, &mine, &all, starts, st)) {
+    if (!sw_comm_gather(r->comm, &mine, &all, st)) {
         for (size_t at = 0; at < all.len && !st->code; at += strlen(all.data + at) + 1)
             if (!sw_grow(&r->keep, &cap, r->nkeep + 1, sizeof *r->keep, st) &&
                 (r->keep[r->nkeep] = sw_strdup(all.data + at, st)))
@@ -139,7 +139,6 @@ sw_code sw_job_list_keep(sw_job *r, sw_status *st)
     sw_agree(r->comm, st);
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
     return st->code;
 }
 

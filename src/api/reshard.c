@@ -261,7 +261,7 @@ static sw_code write_files(reshard *s, sw_status *st)
 
     if (sw_job_is_root(r))
         sw_buf_add(&dir, sw_place_fresh(s->set)->path, strlen(sw_place_fresh(s->set)->path) + 1, st);
-    if (!sw_agree(r->comm, st) && !sw_comm_bcast_buf(r->comm, &dir, 0, st))
+    if (!sw_comm_bcast_buf(r->comm, &dir, 0, st))
         sw_job_write_files(r, dir.data, st);
     sw_buf_release(&dir);
     return st->code;
@@ -274,7 +274,8 @@ static sw_code steps(reshard *s, sw_status *st)
     sw_shard_rules_parse(s->sharding->mesh, s->sharding->placements, s->sharding->rules, &s->rules, st);
     if (!st->code && sw_job_is_root(r))
         open_output(s, st);
-    if (sw_check_same_dir(r->comm, s->set ? sw_place_fresh(s->set)->path : NULL, r->out, st) || plan(s, st))
+    if (sw_check_same_dir(r->comm, s->set ? sw_place_fresh(s->set)->path : NULL, r->out, NULL, 0, st) ||
+        plan(s, st))
         return st->code;
     sw_job_tell_plan(r);
     if (r->done || r->opt->dry_run)

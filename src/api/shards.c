@@ -98,18 +98,16 @@ static sw_code add_records(const sw_shards *shards, sw_buf *out, sw_status *st)
 /* Collective. */
 static sw_code gather_files(sw_shard_save *s, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)s->comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
     if (!st->code)
         add_records(&s->shards, &mine, st);
-    if (!sw_agree(s->comm, st) && !sw_comm_gather(s->comm, &mine, &all, starts, st)) {
+    if (!sw_comm_gather(s->comm, &mine, &all, st)) {
         take_records(s, (void *)all.data, all.len / sizeof(file_record), sw_map_largest(&s->map), st);
         sw_agree(s->comm, st);
     }
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
     return st->code;
 }
 
@@ -250,8 +248,7 @@ static sw_code write_files(sw_shard_save *s, sw_status *st)
 
     if (is_root(s) && !sw_shard_save_sync(s, &w.sync, st))
         sw_buf_add(&dir, sw_place_fresh(s->set)->path, strlen(sw_place_fresh(s->set)->path) + 1, st);
-    if (!sw_agree(s->comm, st) && !sw_comm_bcast(s->comm, &w.sync, sizeof w.sync, 0, st) &&
-        !sw_comm_bcast_buf(s->comm, &dir, 0, st)) {
+    if (!sw_agree_share(s->comm, &w.sync, sizeof w.sync, st) && !sw_comm_bcast_buf(s->comm, &dir, 0, st)) {
         w.dir = dir.data;
         sw_shards_write_files(s->comm, &s->shards, &w, st);
     }
@@ -272,7 +269,8 @@ static sw_code steps(sw_shard_save *s, sw_status *st)
 {
     if (is_root(s))
         open_output(s, st);
-    if (sw_check_same_dir(s->comm, s->set ? sw_place_fresh(s->set)->path : NULL, s->out, st) || plan(s, st))
+    if (sw_check_same_dir(s->comm, s->set ? sw_place_fresh(s->set)->path : NULL, s->out, NULL, 0, st) ||
+        plan(s, st))
         return st->code;
     if (is_root(s))
         prepare_output(s, st);

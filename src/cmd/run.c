@@ -134,7 +134,7 @@ static void on_expired(void *user, const char *text)
     _exit(sw_code_exit_status(st.code));
 }
 
-/* Collective. */
+/* Collective. What is wrong with a rank's command line is agreed upon with it. */
 static sw_code watch(sw_run *run, sw_status *st)
 {
     const sw_watchdog_options opt = {
@@ -202,14 +202,15 @@ static void work(sw_run *run, double begun, sw_status *st)
 {
     double ready = sw_clock();
 
+    if (watch(run, st))
+        return;
     run->seconds_start = ready - begun;
     if (run->comm.rank == 0)
         sw_progress_begin(&run->progress, run->args->progress, run->args->quiet, sw_comm_launched());
     name_staging(run);
     if (run->comm.rank == 0 && sw_comm_launched())
         sw_signals_announce(run->staging);
-    if (watch(run, st) == SW_OK)
-        run->args->command->run(run, st);
+    run->args->command->run(run, st);
     /* What is left is for rank 0 to do. */
     if (run->comm.rank != 0)
         end_watch(run);
@@ -232,15 +233,14 @@ int sw_run_alone(const sw_args *args, double begun, sw_status *st)
     sw_run run = { .args = &mine, .comm = sw_comm_self(), .voice = PTHREAD_MUTEX_INITIALIZER };
 
     listen(&run, &mine);
-    if (st->code == SW_OK)
-        work(&run, begun, st);
+    work(&run, begun, st);
     tell(&run, st);
     end_watch(&run);
     release(&run);
     return sw_code_exit_status(st->code);
 }
 
-/* The others cannot be told: say why, and end them all. Returns only where MPI has not begun. */
+/* The others cannot be told: say why, and end them all. */
 static void give_up(const sw_comm *comm, sw_status *st)
 {
     if (comm->size > 1)
@@ -255,17 +255,18 @@ int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
     sw_args mine = *args;
     sw_run run = { .args = &mine, .voice = PTHREAD_MUTEX_INITIALIZER };
     sw_status start = SW_STATUS_INIT;
+    int status;
 
     sw_transport_defaults(args->output);
     if (sw_comm_world(&run.comm, &start)) {
-        give_up(&run.comm, &start);
-        return sw_run_alone(args, begun, &start);
+        status = sw_run_alone(args, begun, &start);
+        sw_comm_abort(status);
+        return status;
     }
     if (st->code == SW_OK)
         sw_launch_confirm(run.comm.size, st);
     listen(&run, &mine);
-    if (sw_agree(&run.comm, st) == SW_OK)
-        work(&run, begun, st);
+    work(&run, begun, st);
     if (st->code == SW_ECOMM)
         give_up(&run.comm, st);
     if (run.comm.rank == 0)

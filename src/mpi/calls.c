@@ -152,14 +152,14 @@ static int allgather_equal(sw_handle comm, const void *mine, int n, void *all)
     return MPI_Allgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, (MPI_Comm)comm);
 }
 
-static int least(sw_handle comm, const int *mine, int *out, sw_handle *request)
+static int most(sw_handle comm, const uint64_t *mine, uint64_t *out, int n, sw_handle *request)
 {
     MPI_Request r = MPI_REQUEST_NULL;
     int err;
 
     if (!request)
-        return MPI_Allreduce(mine, out, 1, MPI_INT, MPI_MIN, (MPI_Comm)comm);
-    err = MPI_Iallreduce(mine, out, 1, MPI_INT, MPI_MIN, (MPI_Comm)comm, &r);
+        return MPI_Allreduce(mine, out, n, MPI_UINT64_T, MPI_MAX, (MPI_Comm)comm);
+    err = MPI_Iallreduce(mine, out, n, MPI_UINT64_T, MPI_MAX, (MPI_Comm)comm, &r);
     *request = err == MPI_SUCCESS ? (sw_handle)r : 0;
     return err;
 }
@@ -223,7 +223,7 @@ const sw_layer sw_layer_mpi = {
     .bcast = bcast,
     .allgather = allgather,
     .allgather_equal = allgather_equal,
-    .least = least,
+    .most = most,
     .send = send,
     .receive = receive,
     .probe = probe,

@@ -1,6 +1,7 @@
 /* Groups of ranks; see comm.h. */
 #include "par/comm.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #define BCAST_PART (UINT64_C(1) << 30)
 #define TAG_STOP 77
+#define KINDS_MAX 4 /* gathered at once */
 
 /* ---- one process ----------------------------------------------------------------------------- */
 
@@ -98,10 +100,10 @@ static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *c
 static int mpi_barrier(void *ctx)
 {
     const ranks *c = ctx;
-    int mine = 0, least;
+    uint64_t mine = 0, most;
 
     sw_step_wait();
-    return sw_comm_waited(sw_layer_here()->least(c->comm.handle, &mine, &least, NULL));
+    return sw_comm_waited(sw_layer_here()->most(c->comm.handle, &mine, &most, 1, NULL));
 }
 
 sw_code sw_layer_adopt(const sw_layer_comm *comm, int err, const char *what, sw_comm *out, sw_status *st)
@@ -254,41 +256,106 @@ sw_code sw_comm_broken(const sw_comm *comm, sw_status *st)
     return st->code;
 }
 
-/* The lowest rank with a code that is not SW_OK; size = none; -1 = the group is broken. */
-static int first_failed(const sw_comm *comm, sw_code code)
+/* ---- agreeing -------------------------------------------------------------------------------- */
+
+/* The largest of all ranks' words, for each of n. False = the group is broken. Without MPI those
+ * few bytes must be there: else the others cannot be told. */
+static bool find_most(const sw_comm *comm, const uint64_t *mine, uint64_t *most, size_t n)
 {
-    int mine = code ? comm->rank : comm->size, first = comm->size;
     const sw_layer *layer = sw_comm_layer(comm);
-    int *all;
+    sw_status st = SW_STATUS_INIT;
+    uint64_t *all;
 
     if (layer) {
         sw_step_wait();
-        if (sw_comm_waited(layer->least(sw_comm_handle(comm), &mine, &first, NULL)))
-            first = -1;
-    } else {
-        sw_status st = SW_STATUS_INIT;
-
-        all = sw_calloc((uint64_t)comm->size, sizeof *all, &st);
-        if (!all || sw_comm_allgather(comm, &mine, sizeof mine, all, &st))
-            first = -1;
-        for (int r = 0; first >= 0 && r < comm->size; r++)
-            first = all[r] < first ? all[r] : first;
-        free(all);
+        return !sw_comm_waited(layer->most(sw_comm_handle(comm), mine, most, (int)n, NULL));
     }
-    return first;
+    all = calloc((size_t)comm->size, n * sizeof *all);
+    memset(most, 0, n * sizeof *most);
+    if (!all || sw_comm_allgather(comm, mine, n * sizeof *mine, all, &st)) {
+        free(all);
+        return false;
+    }
+    for (size_t i = 0; i < n * (size_t)comm->size; i++)
+        most[i % n] = sw_max(most[i % n], all[i]);
+    free(all);
+    return true;
+}
+
+/* A failing rank's word: of several, the lowest rank's is the largest. */
+static uint64_t word_of(const sw_comm *comm, const sw_status *st)
+{
+    return st->code ? (uint64_t)(comm->size - comm->rank) : 0;
+}
+
+/* Such a word has been seen: its rank tells. */
+static sw_code hear_failed(const sw_comm *comm, uint64_t word, sw_status *st)
+{
+    if (word && comm->bcast(comm->ctx, st, sizeof *st, comm->size - (int)word))
+        return sw_comm_broken(comm, st);
+    return st->code;
+}
+
+sw_code sw_agree_most(const sw_comm *comm, uint64_t *words, size_t n, sw_status *st)
+{
+    uint64_t mine[1 + SW_AGREE_WORDS], most[1 + SW_AGREE_WORDS];
+
+    assert(n <= SW_AGREE_WORDS);
+    sign(comm, st);
+    mine[0] = word_of(comm, st);
+    if (n)
+        memcpy(mine + 1, words, n * sizeof *words);
+    if (st->code == SW_ECOMM || !find_most(comm, mine, most, n + 1))
+        return sw_comm_broken(comm, st);
+    if (n)
+        memcpy(words, most + 1, n * sizeof *words);
+    return hear_failed(comm, most[0], st);
 }
 
 sw_code sw_agree(const sw_comm *comm, sw_status *st)
 {
-    int first;
+    return sw_agree_most(comm, NULL, 0, st);
+}
 
-    sign(comm, st);
-    if (st->code == SW_ECOMM || (first = first_failed(comm, st->code)) < 0)
-        return sw_comm_broken(comm, st);
-    if (first < comm->size && comm->bcast(comm->ctx, st, sizeof *st, first))
-        return sw_comm_broken(comm, st);
+/* The others' words are 0, so that rank 0's are the largest. */
+sw_code sw_agree_share(const sw_comm *comm, void *data, size_t n, sw_status *st)
+{
+    uint64_t words[SW_AGREE_WORDS] = { 0 };
+
+    assert(n <= sizeof words);
+    if (n && comm->rank == 0)
+        memcpy(words, data, n);
+    if (!sw_agree_most(comm, words, (n + 7) / 8, st) && n)
+        memcpy(data, words, n);
     return st->code;
 }
+
+/* Numbers are all the same where the largest one is the least one, too. Which rank's is another one
+ * is asked only where they are not. */
+sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st)
+{
+    uint64_t words[3] = { mine, ~mine, comm->rank == 0 ? mine : 0 }, word;
+    sw_status told = *st;
+
+    *other = 0;
+    sw_agree_most(comm, words, 3, &told);
+    if (told.code != SW_ECOMM && words[0] != ~words[1]) {
+        word = mine != words[2] ? (uint64_t)(comm->size - comm->rank) : 0;
+        if (!find_most(comm, &word, words, 1))
+            return sw_comm_broken(comm, st);
+        *other = comm->size - (int)words[0];
+    }
+    *st = told;
+    return st->code;
+}
+
+sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st)
+{
+    *most = mine;
+    return sw_agree_most(comm, most, 1, st);
+}
+
+/* ---- sending and gathering ------------------------------------------------------------------- */
 
 sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st)
 {
@@ -298,20 +365,37 @@ sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_s
     return SW_OK;
 }
 
+/* Room that each rank takes before it is known how much will come: where that is enough, nobody can
+ * fail any more, and nothing is to be agreed upon. */
+#define SMALL (UINT64_C(64) << 10)
+
 sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *st)
 {
-    uint64_t n = b->len;
+    uint64_t words[SW_AGREE_WORDS] = { 0 }, n;
+    const size_t room = sizeof words - sizeof *words;
 
-    if (sw_comm_bcast(comm, &n, sizeof n, root, st))
-        return st->code;
-    if (comm->rank != root) {
+    if (comm->rank != root)
         b->len = 0;
-        if (!sw_buf_reserve(b, n, st))
-            b->len = (size_t)n;
-    }
-    if (sw_agree(comm, st))
+    if (comm->rank != root && !st->code)
+        sw_buf_reserve(b, SMALL, st);
+    words[0] = b->len;
+    if (b->len && b->len <= room)
+        memcpy(words + 1, b->data, b->len);
+    if (sw_agree_most(comm, words, SW_AGREE_WORDS, st))
         return st->code;
-    return sw_comm_bcast(comm, b->data, n, root, st);
+    n = words[0];
+    if (n > SMALL) {
+        if (comm->rank != root)
+            sw_buf_reserve(b, n, st);
+        if (sw_agree(comm, st))
+            return st->code;
+    }
+    if (n > room)
+        sw_comm_bcast(comm, b->data, n, root, st);
+    else if (n)
+        memcpy(b->data, words + 1, n);
+    b->len = (size_t)n;
+    return st->code;
 }
 
 sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st)
@@ -337,57 +421,6 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
     return st->code;
 }
 
-/* What a rank brings to a step that all take together: how it fares, and a number. */
-typedef struct vote {
-    uint64_t number;
-    int64_t code;
-} vote;
-
-/* Collective. Every rank's vote; the lowest failing rank's status becomes everybody's. Without
- * these few bytes no message can be sent, so the others cannot be told. NULL = the group is
- * broken. */
-static vote *vote_together(const sw_comm *comm, uint64_t number, sw_status *st)
-{
-    vote mine = { number, st->code }, *all = NULL;
-    int first = 0;
-
-    sign(comm, st);
-    if (st->code != SW_ECOMM)
-        all = calloc((size_t)comm->size, sizeof *all);
-    if (!all || sw_comm_allgather(comm, &mine, sizeof mine, all, st) == SW_ECOMM) {
-        sw_comm_broken(comm, st);
-        free(all);
-        return NULL;
-    }
-    while (first < comm->size && !all[first].code)
-        first++;
-    if (first < comm->size)
-        sw_comm_bcast(comm, st, sizeof *st, first, st);
-    return all;
-}
-
-sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st)
-{
-    vote *all = vote_together(comm, mine, st);
-
-    *other = 0;
-    for (int r = comm->size - 1; all && r > 0; r--)
-        *other = all[r].number != all[0].number ? r : *other;
-    free(all);
-    return st->code;
-}
-
-sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st)
-{
-    vote *all = vote_together(comm, mine, st);
-
-    *most = 0;
-    for (int r = 0; all && r < comm->size; r++)
-        *most = sw_max(*most, all[r].number);
-    free(all);
-    return st->code;
-}
-
 void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
 {
     sw_status st = SW_STATUS_INIT;
@@ -404,45 +437,110 @@ void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
     free(all);
 }
 
-/* One call for the bytes [from, to) of all parts joined. */
-static sw_code gather_part(const sw_comm *comm, const sw_buf *mine, char *all, const uint64_t *starts,
-                           uint64_t from, uint64_t to, size_t *counts, sw_status *st)
+/* One call for a part of what is joined, from a byte of it on. */
+static sw_code gather_part(const sw_comm *comm, sw_gathering *g, uint64_t from, size_t *counts, sw_status *st)
 {
-    uint64_t own = starts[comm->rank];
-    uint64_t skip = from > own ? sw_min(from - own, mine->len) : 0;
+    const uint64_t *starts = g->starts;
+    uint64_t own = starts[comm->rank], to = sw_min(from + SW_GATHER_PART, g->all.len);
+    uint64_t skip = from > own ? sw_min(from - own, g->mine->len) : 0;
 
     for (int r = 0; r < comm->size; r++) {
         uint64_t lo = sw_max(from, starts[r]), hi = sw_min(to, starts[r + 1]);
 
         counts[r] = hi > lo ? (size_t)(hi - lo) : 0;
     }
-    if (comm->allgather(comm->ctx, mine->data ? mine->data + skip : NULL, all + from, counts))
+    if (comm->allgather(comm->ctx, g->mine->data ? g->mine->data + skip : NULL, g->all.data + from, counts))
         return sw_comm_broken(comm, st);
     return SW_OK;
 }
 
-sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st)
+/* Where each rank's bytes begin. lengths: n of each rank. */
+static sw_code find_starts(const sw_comm *comm, sw_gathering *g, const uint64_t *lengths, size_t n,
+                           sw_status *st)
 {
-    size_t *counts = sw_calloc((uint64_t)comm->size, sizeof *counts, st);
-    uint64_t n = mine->len;
+    for (size_t i = 0; i < n; i++)
+        for (int r = 0; r < comm->size; r++)
+            if (!sw_add(g[i].starts[r], lengths[(size_t)r * n + i], &g[i].starts[r + 1]))
+                sw_fail_nomem(st, UINT64_MAX);
+    return st->code;
+}
 
-    all->len = 0;
-    if (sw_agree(comm, st) || sw_comm_allgather(comm, &n, sizeof n, starts + 1, st))
-        goto out;
-    starts[0] = 0;
-    for (int r = 0; r < comm->size; r++)
-        if (!sw_add(starts[r], starts[r + 1], &starts[r + 1]))
-            sw_fail_nomem(st, UINT64_MAX);
-    if (!st->code && !sw_buf_reserve(all, starts[comm->size], st))
-        all->len = (size_t)starts[comm->size];
-    if (sw_agree(comm, st))
-        goto out;
-    for (uint64_t at = 0; at < all->len && !st->code; at += SW_GATHER_PART)
-        gather_part(comm, mine, all->data, starts, at, sw_min(at + SW_GATHER_PART, all->len), counts, st);
-out:
+/* The lengths, and that somebody has failed: what has no length says so. */
+static sw_code gather_lengths(const sw_comm *comm, sw_gathering *g, size_t n, uint64_t *lengths,
+                              sw_status *st)
+{
+    uint64_t mine[KINDS_MAX];
+    int failed = 0;
+
+    assert(n <= KINDS_MAX);
+    for (size_t i = 0; i < n; i++)
+        mine[i] = st->code ? UINT64_MAX : g[i].mine->len;
+    sign(comm, st);
+    if (st->code == SW_ECOMM || !lengths ||
+        sw_comm_allgather(comm, mine, n * sizeof *mine, lengths, st) == SW_ECOMM)
+        return sw_comm_broken(comm, st);
+    while (failed < comm->size && lengths[(size_t)failed * n] != UINT64_MAX)
+        failed++;
+    return hear_failed(comm, (uint64_t)(comm->size - failed), st);
+}
+
+/* Room for all of it. What is small has been taken already, and needs no agreement. */
+static sw_code take_room(const sw_comm *comm, sw_gathering *g, size_t n, sw_status *st)
+{
+    bool small = true;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t total = g[i].starts[comm->size];
+
+        small = small && total <= SMALL;
+        if (!sw_buf_reserve(&g[i].all, total, st))
+            g[i].all.len = (size_t)total;
+    }
+    return small ? st->code : sw_agree(comm, st);
+}
+
+sw_code sw_comm_gather_kinds(const sw_comm *comm, sw_gathering *g, size_t n, sw_status *st)
+{
+    size_t size = (size_t)comm->size;
+    /* without these few bytes no message can be sent */
+    uint64_t *lengths = calloc(size * n, sizeof *lengths);
+    size_t *counts = sw_calloc(size, sizeof *counts, st);
+
+    for (size_t i = 0; i < n; i++) {
+        g[i].all = (sw_buf)SW_BUF_INIT;
+        g[i].starts = sw_calloc(size + 1, sizeof *g[i].starts, st);
+        if (!st->code)
+            sw_buf_reserve(&g[i].all, SMALL, st);
+    }
+    if (!gather_lengths(comm, g, n, lengths, st) && !find_starts(comm, g, lengths, n, st))
+        take_room(comm, g, n, st);
+    for (size_t i = 0; i < n; i++)
+        for (uint64_t at = 0; !st->code && at < g[i].all.len; at += SW_GATHER_PART)
+            gather_part(comm, &g[i], at, counts, st);
+    free(lengths);
     free(counts);
-    if (st->code)
-        sw_buf_release(all);
+    return st->code;
+}
+
+void sw_gathering_release(sw_gathering *g, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sw_buf_release(&g[i].all);
+        free(g[i].starts);
+        g[i].starts = NULL;
+    }
+}
+
+sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, sw_status *st)
+{
+    sw_gathering g = { .mine = mine };
+
+    sw_buf_release(all);
+    if (!sw_comm_gather_kinds(comm, &g, 1, st)) {
+        *all = g.all;
+        g.all = (sw_buf)SW_BUF_INIT;
+    }
+    sw_gathering_release(&g, 1);
     return st->code;
 }
 
@@ -458,10 +556,10 @@ void sw_watch_begin(sw_watch *w, sw_status *st)
     const sw_layer *layer = sw_comm_layer(w->comm);
     unsigned i = w->begun++ % SW_WATCH_LAG;
 
-    w->mine[i] = w->first[i] = st->code ? w->comm->rank : w->comm->size;
+    w->mine[i] = w->any[i] = word_of(w->comm, st);
     w->requests[i] = 0;
     if (w->comm->size > 1 && layer &&
-        layer->least(sw_comm_handle(w->comm), &w->mine[i], &w->first[i], &w->requests[i]))
+        layer->most(sw_comm_handle(w->comm), &w->mine[i], &w->any[i], 1, &w->requests[i]))
         sw_comm_broken(w->comm, st);
 }
 
@@ -490,7 +588,7 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
 
         if (wait_idle(&w->requests[i]))
             sw_comm_broken(w->comm, st);
-        w->failed = w->failed || w->first[i] < w->comm->size;
+        w->failed = w->failed || w->any[i];
     }
     return w->failed;
 }

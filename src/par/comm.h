@@ -15,27 +15,43 @@ sw_code sw_comm_broken(const sw_comm *comm, sw_status *st);
 /* Collective. n bytes from rank root to all. Fails with SW_ECOMM alone. */
 sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st);
 
-/* Collective. A buffer of any length from rank root to all; the others' is replaced. All ranks
- * return the same. */
+/* Collective. sw_agree(), and in the same step for each of n words the largest of all ranks' / n
+ * bytes of rank 0 to all, where nobody has failed. */
+#define SW_AGREE_WORDS 96
+sw_code sw_agree_most(const sw_comm *comm, uint64_t *words, size_t n, sw_status *st);
+sw_code sw_agree_share(const sw_comm *comm, void *data, size_t n, sw_status *st);
+
+/* Collective. A buffer of any length from rank root to all; the others' is replaced. An error that
+ * st holds is agreed upon with it, so that nothing needs to be before. All ranks return the
+ * same. */
 sw_code sw_comm_bcast_buf(const sw_comm *comm, sw_buf *b, int root, sw_status *st);
 
 /* Collective. One fixed-size block of n bytes of each rank, in rank order, into all (size * n
  * bytes). */
 sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, void *all, sw_status *st);
 
-/* Collective. Every rank's bytes on every rank, one after the other in rank order, in calls of at
- * most SW_GATHER_PART bytes.
- *   all     replaced; released on error
- *   starts  size + 1 byte positions in all: rank r's part is [starts[r], starts[r + 1])
- * All ranks return the same. */
+/* What each rank has, and then all of it. */
+typedef struct sw_gathering {
+    const sw_buf *mine; /* borrowed */
+    sw_buf all;         /* one after the other in rank order */
+    uint64_t *starts;   /* rank r's part is [starts[r], starts[r + 1]) */
+} sw_gathering;
+
+/* Collective. Every rank's bytes on every rank, of n kinds, in calls of at most SW_GATHER_PART
+ * bytes. / Of one kind, where it does not matter whose they are; all is replaced, and released on
+ * an error.
+ * An error that st holds is agreed upon with the lengths, so that nothing needs to be before. All
+ * ranks return the same. Release g in any case. */
 #define SW_GATHER_PART (UINT64_C(256) << 20)
-sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, uint64_t *starts, sw_status *st);
+sw_code sw_comm_gather_kinds(const sw_comm *comm, sw_gathering *g, size_t n, sw_status *st);
+void sw_gathering_release(sw_gathering *g, size_t n);
+sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, sw_status *st);
 
 /* Collective. Have all ranks the same number? *other: the first rank whose number is not rank 0's;
  * 0 = all have. An error that st holds is agreed upon with it. All ranks return the same. */
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
 
-/* Collective. The largest of all ranks' numbers. All ranks return the same. */
+/* Collective. sw_agree(), and the largest of all ranks' numbers. All ranks return the same. */
 sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st);
 
 /* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak
@@ -66,7 +82,7 @@ sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, cons
 typedef struct sw_watch {
     const sw_comm *comm;
     sw_handle requests[SW_WATCH_LAG];
-    int mine[SW_WATCH_LAG], first[SW_WATCH_LAG]; /* lowest failing rank; size = none */
+    uint64_t mine[SW_WATCH_LAG], any[SW_WATCH_LAG]; /* has failed: not 0 */
     unsigned begun, ended;
     bool failed; /* some rank failed in a round that has been waited for */
 } sw_watch;

@@ -13,12 +13,11 @@
 /* What was found is sent as it lies. */
 sw_code sw_differences_gather(const sw_comm *comm, sw_differences *d, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
-    if (starts)
+    if (!st->code)
         sw_buf_add(&mine, d->items, d->n * sizeof *d->items, st);
-    if (sw_agree(comm, st) || sw_comm_gather(comm, &mine, &all, starts, st))
+    if (sw_comm_gather(comm, &mine, &all, st))
         goto out;
     d->n = 0;
     if (!sw_grow(&d->items, &d->cap, all.len / sizeof *d->items + 1, sizeof *d->items, st) && all.len) {
@@ -30,7 +29,6 @@ sw_code sw_differences_gather(const sw_comm *comm, sw_differences *d, sw_status 
 out:
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
     return st->code;
 }
 

@@ -87,72 +87,56 @@ static sw_code parse_own(const sw_comm *comm, sw_catalog *c, const char *dir, co
 
 /* ---- everybody's ----------------------------------------------------------------------------- */
 
-static sw_code gather_files(const sw_comm *comm, sw_catalog *c, const sw_buf *records, uint64_t *starts,
-                            sw_status *st)
+/* What is not told of could not be read. */
+static void take_files(sw_catalog *c, const sw_buf *records)
 {
-    sw_buf all = SW_BUF_INIT;
-
     for (uint32_t i = 0; i < c->nfiles; i++)
         c->files[i].broken = true;
-    if (!sw_comm_gather(comm, records, &all, starts, st)) {
-        for (uint64_t at = 0; at < all.len; at += sizeof(file_record)) {
-            const file_record *r = (const void *)(all.data + at);
-            sw_file *f = &c->files[r->file];
+    for (uint64_t at = 0; at < records->len; at += sizeof(file_record)) {
+        const file_record *r = (const void *)(records->data + at);
+        sw_file *f = &c->files[r->file];
 
-            f->broken = false;
-            f->data_start = r->data_start;
-            f->hash = r->hash;
-            f->entries = r->entries;
-            f->sharded = r->sharded != 0;
-            f->format_pt = r->format_pt != 0;
-        }
+        f->broken = false;
+        f->data_start = r->data_start;
+        f->hash = r->hash;
+        f->entries = r->entries;
+        f->sharded = r->sharded != 0;
+        f->format_pt = r->format_pt != 0;
     }
-    sw_buf_release(&all);
-    return st->code;
 }
 
-/* Collective. What the files of all ranks say of the set. */
-static sw_code gather_sets(const sw_comm *comm, sw_catalog *c, const sw_buf *sets, uint64_t *starts,
-                           sw_findings *findings, sw_status *st)
+/* What the files of all ranks say of the set. */
+static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *findings, sw_status *st)
 {
-    sw_buf all = SW_BUF_INIT;
-
-    if (sw_comm_gather(comm, sets, &all, starts, st))
-        goto out;
-    for (uint64_t at = 0; at < all.len && !st->code;) {
-        const uint64_t *file = (const void *)(all.data + at);
+    for (uint64_t at = 0; at < sets->len && !st->code;) {
+        const uint64_t *file = (const void *)(sets->data + at);
         const char *text = (const char *)(file + 1);
 
         sw_numbers_take(c, text, c->files[*file].name, st);
         sw_findings_take(findings, st);
         at += sizeof *file + sw_round_up(strlen(text) + 1, 8);
     }
-    sw_agree(comm, st);
-out:
-    sw_buf_release(&all);
     return st->code;
 }
 
-/* Collective. The largest of the ranks' seconds. */
-static sw_code slowest(const sw_comm *comm, double *seconds, sw_status *st)
+/* Join the names and boxes of all ranks, and check the catalogue. */
+static sw_code join(const sw_comm *comm, sw_gathering *names, sw_gathering *boxes, sw_catalog *c,
+                    sw_findings *findings, sw_status *st)
 {
-    double *all = sw_calloc((uint64_t)comm->size, sizeof *all, st);
+    const sw_gathered all = { comm->size, &names->all, names->starts, &boxes->all, boxes->starts };
 
-    if (!sw_agree(comm, st) && !sw_comm_allgather(comm, seconds, sizeof *seconds, all, st))
-        for (int r = 0; r < comm->size; r++)
-            *seconds = all[r] > *seconds ? all[r] : *seconds;
-    free(all);
+    if (!sw_catalog_merge(c, &all, findings, st))
+        sw_catalog_check(c, findings, st);
     return st->code;
 }
 
 sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
-    if (starts)
+    if (!st->code)
         sw_findings_pack(f, &mine, st);
-    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
+    if (!sw_comm_gather(comm, &mine, &all, st)) {
         sw_findings_release(f);
         sw_findings_unpack(f, all.data, all.len, st);
         sw_findings_sort(f);
@@ -160,59 +144,41 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
     }
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
-    return st->code;
-}
-
-sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_entries *found, sw_findings *findings,
-                        sw_status *st)
-{
-    sw_buf packed = SW_BUF_INIT, names = SW_BUF_INIT, boxes = SW_BUF_INIT;
-    uint64_t n = (uint64_t)comm->size + 1;
-    uint64_t *starts = sw_calloc(2 * n, sizeof *starts, st);
-
-    if (!st->code)
-        sw_entries_pack(found, &packed, st);
-    if (sw_agree(comm, st) || sw_comm_gather(comm, &packed, &names, starts, st) ||
-        sw_comm_gather(comm, &found->boxes, &boxes, starts + n, st))
-        goto out;
-    /* The largest things first: what was sent is not needed any more. */
-    sw_entries_release(found);
-    sw_buf_release(&packed);
-    if (!sw_catalog_merge(c, &(sw_gathered){ comm->size, &names, starts, &boxes, starts + n }, findings, st))
-        sw_catalog_check(c, findings, st);
-    sw_agree(comm, st);
-out:
-    sw_entries_release(found);
-    sw_buf_release(&boxes);
-    sw_buf_release(&names);
-    sw_buf_release(&packed);
-    free(starts);
     return st->code;
 }
 
 sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
                           double *seconds, sw_findings *findings, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     harvest own = { .found = SW_ENTRIES_INIT };
+    sw_buf packed = SW_BUF_INIT;
+    sw_gathering g[] = {
+        { .mine = &own.records }, { .mine = &own.sets }, { .mine = &packed }, { .mine = &own.found.boxes }
+    };
     double begin = sw_now();
+    uint64_t word;
 
-    if (!st->code)
-        parse_own(comm, c, dir, cancel, &own, findings, st);
+    if (!st->code && !parse_own(comm, c, dir, cancel, &own, findings, st))
+        sw_entries_pack(&own.found, &packed, st);
     *seconds = sw_now() - begin;
-    if (sw_agree(comm, st) || slowest(comm, seconds, st) || gather_files(comm, c, &own.records, starts, st) ||
-        gather_sets(comm, c, &own.sets, starts, findings, st))
-        goto out;
-    if (!sw_join_catalog(comm, c, &own.found, findings, st))
-        sw_numbers_check_listed(c, findings, st);
-    if (!sw_agree(comm, st) && findings)
-        sw_findings_gather(comm, findings, st);
-out:
+    sw_comm_gather_kinds(comm, g, 4, st);
+    /* The largest things first: what was sent is not needed any more. */
     sw_entries_release(&own.found);
+    sw_buf_release(&packed);
+    if (!st->code) {
+        take_files(c, &g[0].all);
+        if (!take_sets(c, &g[1].all, findings, st) && !join(comm, &g[2], &g[3], c, findings, st))
+            sw_numbers_check_listed(c, findings, st);
+        /* Numbers that are not negative are in the order of their bits. */
+        memcpy(&word, seconds, sizeof word);
+        if (!sw_agree_most(comm, &word, 1, st))
+            memcpy(seconds, &word, sizeof word);
+    }
+    sw_gathering_release(g, 4);
     sw_buf_release(&own.sets);
     sw_buf_release(&own.records);
-    free(starts);
+    if (!st->code && findings)
+        sw_findings_gather(comm, findings, st);
     return st->code;
 }
 
@@ -238,27 +204,45 @@ static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
     return SW_OK;
 }
 
+/* Collective. Join what the ranks found in memory. Found is released. */
+static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *size, sw_catalog *c,
+                          sw_status *st)
+{
+    sw_buf packed = SW_BUF_INIT;
+    sw_gathering g[] = { { .mine = &packed }, { .mine = &found->boxes }, { .mine = size } };
+
+    if (!st->code)
+        sw_entries_pack(found, &packed, st);
+    sw_comm_gather_kinds(comm, g, 3, st);
+    sw_entries_release(found);
+    sw_buf_release(&packed);
+    if (!st->code) {
+        for (size_t r = 0; r < g[2].all.len / sizeof c->files->size; r++)
+            memcpy(&c->files[r].size, g[2].all.data + r * sizeof c->files->size, sizeof c->files->size);
+        join(comm, &g[0], &g[1], c, NULL, st);
+        sw_agree(comm, st);
+    }
+    sw_gathering_release(g, 3);
+    return st->code;
+}
+
 sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st)
 {
-    uint64_t *sizes = sw_calloc((uint64_t)comm->size, sizeof *sizes, st);
     sw_entries found = SW_ENTRIES_INIT;
+    sw_buf size = SW_BUF_INIT;
 
-    if (sizes && !make_rank_files((uint32_t)comm->size, c, st))
-        sw_memboxes_found(held, c->files, (uint32_t)comm->rank, &found, st);
-    if (sw_agree(comm, st) || sw_comm_allgather(comm, &held->bytes, sizeof held->bytes, sizes, st))
-        goto out;
-    for (int r = 0; r < comm->size; r++)
-        c->files[r].size = sizes[r];
-    sw_join_catalog(comm, c, &found, NULL, st);
-out:
-    sw_entries_release(&found);
-    free(sizes);
+    if (!st->code && !make_rank_files((uint32_t)comm->size, c, st) &&
+        !sw_memboxes_found(held, c->files, (uint32_t)comm->rank, &found, st))
+        sw_buf_add(&size, &held->bytes, sizeof held->bytes, st);
+    join_found(comm, &found, &size, c, st);
+    sw_buf_release(&size);
     return st->code;
 }
 
 sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
+    const sw_buf known = SW_BUF_INIT;
     sw_entries found = SW_ENTRIES_INIT;
 
     make_rank_files(n, c, st);
@@ -266,8 +250,5 @@ sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw
         c->files[r].size = held[r].bytes;
         sw_memboxes_found(&held[r], c->files, r, &found, st);
     }
-    if (!st->code)
-        sw_join_catalog(&alone, c, &found, NULL, st);
-    sw_entries_release(&found);
-    return st->code;
+    return join_found(&alone, &found, &known, c, st);
 }

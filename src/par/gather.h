@@ -18,11 +18,6 @@
 sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
                           double *seconds, sw_findings *findings, sw_status *st);
 
-/* Collective. The second half of it: join what the ranks found, and check it. c has its files;
- * found is released. All ranks return the same. */
-sw_code sw_join_catalog(const sw_comm *comm, sw_catalog *c, sw_entries *found, sw_findings *findings,
-                        sw_status *st);
-
 /* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks
  * return the same.
  * Errors: as sw_catalog_merge() and sw_catalog_check(). */

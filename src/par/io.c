@@ -102,61 +102,67 @@ static char *path_for_mpi(const sw_out *o, const sw_below *dir, int parent, cons
     return sw_path_join(dir->path, o->show, st);
 }
 
+/* The directory of the file, held open, and the path that MPI-IO gets. */
+typedef struct way {
+    int parent;
+    char *path;
+} way;
+
+static sw_code find_way(const sw_out *o, const sw_below *dir, way *w, sw_status *st)
+{
+    const char *last;
+
+    w->parent = sw_below_parent(dir, o->show, &last);
+    if (w->parent < 0)
+        return sw_fail_errno(st, o->show, errno, "cannot open its directory");
+    w->path = path_for_mpi(o, dir, w->parent, last, st);
+    if (w->path && !leads_to(w->path, o->fd))
+        sw_fail(st, SW_EIO, w->path, NULL, "somebody has put something else in its place");
+    return st->code;
+}
+
 /* All ranks have opened the file by POSIX, so that this will not fail on one of them alone. */
-static sw_code open_mpi(sw_out *o, const sw_below *dir, sw_transport *how, sw_status *st)
+static sw_code open_mpi(sw_out *o, const way *w, sw_transport *how, sw_status *st)
 {
     const char *const *const hints[] = { sw_transport_ours, how->hints, NULL };
-    const char *last;
-    int parent = sw_below_parent(dir, o->show, &last), err;
-    char *path = NULL;
+    int err;
 
-    if (parent < 0)
-        sw_fail_errno(st, o->show, errno, "cannot open its directory");
-    else
-        path = path_for_mpi(o, dir, parent, last, st);
-    if (path && !leads_to(path, o->fd))
-        sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
-    if (!sw_agree(o->group, st)) {
-        sw_step_joint("opening", o->show);
-        err = sw_layer_here()->file_open(sw_comm_handle(o->group), path, hints, &o->file);
-        if (SW_FAULT("mpi_open"))
-            err = SW_LAYER_FAULT;
-        if (err)
-            sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot open");
-        else if (!leads_to(path, o->fd))
-            sw_fail(st, SW_EIO, path, NULL, "somebody has put something else in its place");
-        if (!sw_agree(o->group, st))
-            keep_from_aggregating(o, how, st);
-    }
-    free(path);
-    if (parent >= 0)
-        close(parent);
-    return st->code;
+    sw_step_joint("opening", o->show);
+    err = sw_layer_here()->file_open(sw_comm_handle(o->group), w->path, hints, &o->file);
+    if (SW_FAULT("mpi_open"))
+        err = SW_LAYER_FAULT;
+    if (err)
+        sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot open");
+    else if (!leads_to(w->path, o->fd))
+        sw_fail(st, SW_EIO, w->path, NULL, "somebody has put something else in its place");
+    if (!sw_agree(o->group, st))
+        keep_from_aggregating(o, how, st);
+    return sw_agree(o->group, st);
 }
 
 sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
                     bool durable, sw_transport *how, sw_status *st)
 {
+    /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written
+     * by POSIX. */
+    bool mpi = sw_comm_layer(group) && !how->aggregates[0] && !strchr(name, ':');
+    way w = { -1, NULL };
+
     *o = (sw_out){ .group = group, .show = name, .size = size, .durable = durable, .fd = -1 };
     if (group->rank == 0 && !st->code)
         create_file(o, dir, st);
-    if (sw_agree(group, st))
-        goto failed;
-    if (group->rank != 0)
-        open_file(o, dir, st);
-    if (sw_agree(group, st))
-        goto failed;
-    /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written
-     * by POSIX. */
-    if (sw_comm_layer(group) && !how->aggregates[0] && !strchr(name, ':')) {
-        open_mpi(o, dir, how, st);
-        if (sw_agree(group, st))
-            goto failed;
+    if (!sw_agree(group, st)) {
+        if (group->rank != 0)
+            open_file(o, dir, st);
+        if (mpi && !st->code)
+            find_way(o, dir, &w, st);
+        if (!sw_agree(group, st) && mpi)
+            open_mpi(o, &w, how, st);
     }
-    return SW_OK;
-failed:
-    sw_out_close(o, st);
-    return st->code;
+    free(w.path);
+    if (w.parent >= 0)
+        close(w.parent);
+    return st->code ? sw_out_close(o, st) : SW_OK;
 }
 
 sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st)

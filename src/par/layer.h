@@ -69,8 +69,9 @@ typedef struct sw_layer {
                      const int *places);
     /* the same number of bytes from each */
     int (*allgather_equal)(sw_handle comm, const void *mine, int n, void *all);
-    /* the least of all ranks' numbers; both must stay until it is finished. request: NULL = now */
-    int (*least)(sw_handle comm, const int *mine, int *least, sw_handle *request);
+    /* for each of n words the largest of all ranks'; both must stay until it is finished. request:
+     * NULL = now */
+    int (*most)(sw_handle comm, const uint64_t *mine, uint64_t *most, int n, sw_handle *request);
     /* local: n bytes to a rank, at buf until it is finished / from a rank, at most n bytes, *got of
      * them; waits / has one come that waits to be received? */
     int (*send)(sw_handle comm, const void *buf, int n, int to, int tag, sw_handle *request);

@@ -96,18 +96,19 @@ static sw_code compare(const sw_buf *b, const char *staged, const char *show, in
         w->host, rank, host);
 }
 
-sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, sw_status *st)
+sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, void *share, size_t n,
+                          sw_status *st)
 {
     sw_buf b = SW_BUF_INIT;
 
     if (comm->size == 1)
         return st->code;
-    if (comm->rank == 0 && staged)
+    if (comm->rank == 0 && staged && !st->code)
         make_word(staged, &b, st);
-    if (!sw_agree(comm, st) && !sw_comm_bcast_buf(comm, &b, 0, st) && b.len) {
-        if (comm->rank != 0)
+    if (!sw_comm_bcast_buf(comm, &b, 0, st)) {
+        if (b.len && comm->rank != 0)
             compare(&b, staged, show, comm->rank, st);
-        sw_agree(comm, st);
+        sw_agree_share(comm, share, n, st);
     }
     sw_buf_release(&b);
     return st->code;

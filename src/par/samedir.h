@@ -10,8 +10,10 @@
  *   staged  where this rank's files are staged: OUTPUT_DIR/.shardweld-staging/new. NULL on rank 0 =
  *           nothing is, and there is nothing to look at; on another rank = where rank 0's are
  *   show    OUTPUT_DIR
+ *   share   n bytes of rank 0's that all get to know with it (sw_agree_share())
  * Errors: SW_EUSAGE, naming both machines; SW_EIO. All ranks return the same. */
 #define SW_LOOKUP_SECONDS 10
-sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, sw_status *st);
+sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, void *share, size_t n,
+                          sw_status *st);
 
 #endif

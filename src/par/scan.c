@@ -33,25 +33,28 @@ static sw_code warn_blind(const sw_comm *comm, const uint64_t *starts, sw_buf *w
     return st->code;
 }
 
-/* Collective. c->files from what each rank has seen, or rank 0 alone (warnings is NULL then). */
-static sw_code join_seen(const sw_comm *comm, sw_buf *seen, sw_buf *warnings, sw_catalog *c, sw_status *st)
+/* Collective. c->files from what each rank has seen. */
+static sw_code join_seen(const sw_comm *comm, const sw_buf *seen, sw_buf *warnings, sw_catalog *c,
+                         sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
-    sw_buf all = SW_BUF_INIT;
+    sw_gathering g = { .mine = seen };
 
-    if (sw_agree(comm, st))
-        goto out;
-    if (warnings)
-        sw_comm_gather(comm, seen, &all, starts, st);
-    else if (!sw_comm_bcast_buf(comm, seen, 0, st))
+    if (!sw_comm_gather_kinds(comm, &g, 1, st) && !sw_find_files(&g.all, g.starts, comm->size, c, st) &&
+        c->nfiles)
+        warn_blind(comm, g.starts, warnings, st);
+    sw_gathering_release(&g, 1);
+    return st->code;
+}
+
+/* Collective. The same from what rank 0 has seen. */
+static sw_code take_seen(const sw_comm *comm, sw_buf *seen, sw_catalog *c, sw_status *st)
+{
+    uint64_t starts[2] = { 0 };
+
+    if (!sw_comm_bcast_buf(comm, seen, 0, st)) {
         starts[1] = seen->len;
-    if (!st->code && !sw_find_files(warnings ? &all : seen, starts, warnings ? comm->size : 1, c, st) &&
-        warnings && c->nfiles)
-        warn_blind(comm, starts, warnings, st);
-    sw_agree(comm, st);
-out:
-    sw_buf_release(&all);
-    free(starts);
+        sw_find_files(seen, starts, 1, c, st);
+    }
     return st->code;
 }
 
@@ -83,11 +86,10 @@ static sw_code share_shards(const sw_comm *comm, sw_find *f, sw_status *st)
     return st->code;
 }
 
-/* A text as it is sent: this, and its bytes behind it. */
+/* A text as it is sent: this, and behind it what is wrong with it, or its bytes. */
 typedef struct text_head {
-    sw_status st;
     uint64_t len;
-    bool there, by_shards;
+    bool there, by_shards, wrong;
 } text_head;
 
 static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
@@ -97,12 +99,12 @@ static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
         text_head h;
 
         memset(&h, 0, sizeof h);
-        h.st = t->st;
-        h.len = t->text.len;
+        h.wrong = t->st.code != SW_OK;
+        h.len = h.wrong ? sizeof t->st : t->text.len;
         h.there = t->there;
         h.by_shards = f->by_shards;
         if (!sw_buf_add(b, &h, sizeof h, st))
-            sw_buf_add(b, t->text.data, t->text.len, st);
+            sw_buf_add(b, h.wrong ? (const void *)&t->st : t->text.data, h.len, st);
     }
     return st->code;
 }
@@ -113,15 +115,18 @@ static sw_code unpack_texts(sw_find *f, const sw_buf *b, sw_status *st)
 
     for (size_t i = 0; i < SW_NTEXTS && !st->code; i++) {
         sw_side *t = &f->texts[i];
+        const char *bytes;
         text_head h;
 
         memcpy(&h, b->data + at, sizeof h);
-        t->st = h.st;
+        bytes = b->data + at + sizeof h;
         t->there = h.there;
         f->by_shards = h.by_shards;
+        if (h.wrong)
+            memcpy(&t->st, bytes, sizeof t->st);
         /* An empty file is a text, too. */
-        if (h.there && !sw_buf_reserve(&t->text, h.len + 1, st))
-            sw_buf_add(&t->text, b->data + at + sizeof h, h.len, st);
+        else if (h.there && !sw_buf_reserve(&t->text, h.len + 1, st))
+            sw_buf_add(&t->text, bytes, h.len, st);
         at += sizeof h + h.len;
     }
     return st->code;
@@ -134,7 +139,7 @@ static sw_code share_texts(const sw_comm *comm, sw_find *f, sw_status *st)
 
     if (comm->rank == 0 && comm->size > 1 && !st->code)
         pack_texts(f, &b, st);
-    if (!sw_agree(comm, st) && comm->size > 1 && !sw_comm_bcast_buf(comm, &b, 0, st) && comm->rank != 0)
+    if (!sw_comm_bcast_buf(comm, &b, 0, st) && comm->rank != 0)
         unpack_texts(f, &b, st);
     sw_buf_release(&b);
     return st->code;
@@ -148,7 +153,9 @@ static sw_code check_strays(const sw_comm *comm, const sw_where *where, const sw
 
     if (!st->code && !f->by_index)
         sw_strays_judge(f, where->dir, c, &soft, findings, st);
-    if (!sw_agree(comm, st) && (!where->node_local || !sw_findings_gather(comm, &soft, st)))
+    if (where->node_local)
+        sw_findings_gather(comm, &soft, st);
+    if (!st->code)
         sw_strays_tell(&soft, &f->warnings, st);
     sw_findings_release(&soft);
     return st->code;
@@ -170,13 +177,14 @@ sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, s
         goto out;
     if (!sw_find_take_index(out, findings, st) && looks)
         sw_find_choose(out, where->dir, each, &seen, findings, st);
-    if (join_seen(comm, &seen, each ? &out->warnings : NULL, c, st))
-        goto out;
-    if (!sw_find_check(out, where->dir, looks, c, findings, st) && !each)
+    if (each)
+        join_seen(comm, &seen, &out->warnings, c, st);
+    else
+        take_seen(comm, &seen, c, st);
+    if (!st->code && !sw_find_check(out, where->dir, looks, c, findings, st) && !each)
         assign(c, comm->size, st);
-    if (check_strays(comm, where, c, out, findings, st))
-        goto out;
-    sw_find_take_maps(out, findings, st);
+    if (!check_strays(comm, where, c, out, findings, st))
+        sw_find_take_maps(out, findings, st);
     if (!sw_agree(comm, st) && findings)
         sw_findings_gather(comm, findings, st);
 out:
@@ -194,7 +202,8 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
     if (comm->rank == 0 && path && !sw_find_see(dir, name, false, &seen, &kind, st) && kind != SW_PATH_FILE)
         sw_fail(st, SW_EINPUT, path, NULL, "%s",
                 kind == SW_PATH_MISSING ? "no such file or directory" : sw_find_not_a_file(kind));
-    if (!join_seen(comm, &seen, NULL, c, st))
+    take_seen(comm, &seen, c, st);
+    if (!sw_agree(comm, st))
         c->part = true;
     sw_buf_release(&seen);
     free(path);
@@ -221,7 +230,7 @@ sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatil
 {
     if (comm->rank == 0)
         read_option_file(path, cancel, text, st);
-    if (!sw_agree(comm, st) && !sw_comm_bcast_buf(comm, text, 0, st))
+    if (!sw_comm_bcast_buf(comm, text, 0, st))
         sw_buf_reserve(text, 1, st); /* an empty file is a text, too */
     return sw_agree(comm, st);
 }
@@ -234,15 +243,13 @@ static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_fin
 {
     double seconds;
 
-    if (join_seen(comm, seen, NULL, &p->c, st))
-        return st->code;
+    take_seen(comm, seen, &p->c, st);
     /* Whatever an index may name: these are no shards. */
     for (uint32_t i = 0; i < p->c.nfiles; i++)
         sw_model_name_parse(p->c.files[i].name, &p->c.files[i].number);
-    assign(&p->c, comm->size, st);
-    if (!sw_agree(comm, st))
-        sw_gather_catalog(comm, p->dir, p->cancel, &p->c, &seconds, findings, st);
-    return st->code;
+    if (!st->code)
+        assign(&p->c, comm->size, st);
+    return sw_gather_catalog(comm, p->dir, p->cancel, &p->c, &seconds, findings, st);
 }
 
 sw_code sw_scan_plain(const sw_comm *comm, sw_plain *p, const sw_plain_rule *rule, sw_findings *findings,

@@ -126,18 +126,16 @@ out:
 /* Collective. The catalogue knows no empty boxes, but torch writes them: of each place one. */
 static sw_code choose_empty(plan *p, const sw_comm *comm, sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
     for (uint32_t k = 0; k < p->n && !st->code; k++)
         pack_empty(p, k, &mine, st);
-    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
+    if (!sw_comm_gather(comm, &mine, &all, st)) {
         judge_empty(p, &all, st);
         sw_agree(comm, st);
     }
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
     return st->code;
 }
 
@@ -304,18 +302,16 @@ sw_code sw_shards_choose(const sw_catalog *c, const sw_memboxes *held, uint32_t 
 static sw_code list_set(const sw_comm *comm, const sw_buf *choices, const sw_shards_role *role, sw_buf *text,
                         sw_status *st)
 {
-    uint64_t *starts = sw_calloc((uint64_t)comm->size + 1, sizeof *starts, st);
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
     if (!st->code)
         sw_shards_numbers((const void *)choices->data, choices->len / sizeof(sw_choice), role, &mine, st);
-    if (!sw_agree(comm, st) && !sw_comm_gather(comm, &mine, &all, starts, st)) {
+    if (!sw_comm_gather(comm, &mine, &all, st)) {
         sw_numbers_list((const void *)all.data, all.len / sizeof(sw_shard_name), text, st);
         sw_agree(comm, st);
     }
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    free(starts);
     return st->code;
 }
 

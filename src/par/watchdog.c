@@ -530,6 +530,7 @@ static void *watch(void *arg)
     return NULL;
 }
 
+/* It stands still as long as w->steps is locked: until all ranks are ready. */
 static sw_code start_thread(sw_watchdog *w, sw_status *st)
 {
     int err = sw_thread_start(&w->thread, watch, w);
@@ -572,26 +573,32 @@ sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, s
                           sw_status *st)
 {
     sw_watchdog *w = make(comm, opt, st);
+    place root = { 0 };
 
     *out = NULL;
-    if (sw_agree(comm, st))
-        goto out;
-    if (w->size > 1)
-        open_socket(w);
-    if (w->rank == 0 && w->size > 1)
-        listen_here(w);
-    if (sw_comm_bcast(comm, &w->root, sizeof w->root, 0, st))
-        goto out;
-    w->mine.token = w->root.token;
-    start_thread(w, st);
-    if (sw_agree(comm, st))
-        goto out;
+    if (w)
+        pthread_mutex_lock(&w->steps.mutex);
+    if (w && !st->code) {
+        if (w->size > 1)
+            open_socket(w);
+        if (w->rank == 0 && w->size > 1)
+            listen_here(w);
+        root = w->root;
+        start_thread(w, st);
+    }
+    if (!sw_agree_share(comm, &root, sizeof root, st)) {
+        w->root = root;
+        w->mine.token = root.token;
+    }
+    if (w)
+        pthread_mutex_unlock(&w->steps.mutex);
+    if (st->code) {
+        sw_watchdog_stop(w);
+        return st->code;
+    }
     sw_step_follow(&w->steps);
     *out = w;
-    w = NULL;
-out:
-    sw_watchdog_stop(w);
-    return st->code;
+    return SW_OK;
 }
 
 void sw_watchdog_stop(sw_watchdog *w)
