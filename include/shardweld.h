@@ -3,8 +3,9 @@
  * Everything the command line does, as functions over a communicator. Nothing here prints, exits or
  * aborts; each function that can fail returns a code and fills an sw_status with file, tensor and
  * reason. "Collective" functions are called by every rank of the communicator with equal arguments;
- * they return the same code on every rank. "Local" ones are not. Include shardweld_mpi.h for an MPI
- * communicator.
+ * they return the same code on every rank. "Local" ones are not. What a call works on, how, and
+ * what takes its outcome are arguments of their own (eight at most): no struct need be filled for a
+ * plain call. Include shardweld_mpi.h for an MPI communicator.
  * SPEC n is section n of docs/spec.md. */
 #ifndef SHARDWELD_H
 #define SHARDWELD_H
@@ -357,7 +358,8 @@ void sw_transport_describe(const sw_comm *comm, sw_result *result);
 /* Collective. Weld the shards in input_dir into a consolidated checkpoint in output_dir (made if
  * missing).
  *   comm    every rank of it works; borrowed
- *   opt     NULL = defaults; equal on every rank (with node_local input_dir may differ)
+ *   opt     NULL = defaults; equal on every rank but for callbacks, here and below (with node_local
+ *           input_dir may differ)
  *   result  emptied first; release with sw_result_release(); NULL = not wanted
  *   st      emptied first; equal on every rank on return
  * Until the end nothing in output_dir changes under its final name; on an error staged files are
@@ -392,10 +394,8 @@ typedef struct sw_sharding {
  *   opt     layout (it gives the model number of each tensor; without one of them it is as in the
  *           input), names, values, input, overwrite, no_sync, dry_run, no_assets, transport and
  *           callbacks count; NULL = defaults. Dtypes that .hf_metadata names are restored only with
- *           cast_dtype. Not verify, assets, diffusers, dtype_map_text. All but callbacks must be
- *           the same on every rank
- *   result  emptied first; release with sw_result_release(); NULL = not wanted
- *   st      emptied first; equal on every rank on return
+ *           cast_dtype. Not verify, assets, diffusers, dtype_map_text
+ *   result, st  as above
  * Side files at the top of input_dir, and .hf_metadata, come along; what .hf_metadata maps is
  * brought up to date where the options change names, dtypes or files. output_dir is published as
  * sw_save_shards() does.
@@ -430,8 +430,7 @@ typedef struct sw_item {
  *   opt     layout, names, values, output, transport and callbacks count, equal on every rank; the
  *           model's other files come from assets only. Without an option for the layout it is
  *           model-00001-of-00001 and its index. Not verify, node_local, expect_shards
- *   result  emptied first; release with sw_result_release(); NULL = not wanted
- *   st      emptied first; equal on every rank on return
+ *   result, st  as above
  * Over MPI the ranks exchange what they hold and write contiguous parts, within buffer_size; ranks
  * without MPI between them each write their boxes' rows to their places, and cannot dequantize:
  * network file systems that mix up the pages which two machines write at once are no place for
@@ -620,7 +619,8 @@ typedef struct sw_box_info {
  * all of it, with the usual causes, and the tensors and files that are concerned are marked as
  * broken.
  * Errors: SW_EINPUT (path is missing; without tolerant: the first thing that is wrong), SW_EUSAGE
- * (like is missing), SW_EIO, SW_ENOMEM, SW_ECANCEL. All ranks return the same. Source: SPEC 2. */
+ * (like is missing; ranks that were called with different options), SW_EIO, SW_ENOMEM, SW_ECANCEL.
+ * All ranks return the same. Source: SPEC 2. */
 sw_code sw_checkpoint_open(const sw_comm *comm, const char *path, const sw_options *opt, sw_checkpoint **out,
                            sw_status *st);
 

@@ -143,19 +143,13 @@ static bool is_given(const sw_options *o, const option *row)
     return row->is.kind != SW_OPTION_RULES || o->nname_rules > 0;
 }
 
-/* How many members are given that change one of these. */
-static size_t count_given(const sw_options *o, unsigned changes)
+size_t sw_options_given(const sw_options *o, unsigned changes)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < NOPTIONS; i++)
         n += (table[i].changes & changes) && is_given(o, &table[i]);
     return n;
-}
-
-bool sw_options_given(const sw_options *o, unsigned changes)
-{
-    return count_given(o, changes) > 0;
 }
 
 void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS])
@@ -277,7 +271,7 @@ static sw_code refuse_layouts(sw_status *st)
 
 static sw_code check_pairs(const sw_options *o, sw_status *st)
 {
-    if (count_given(o, SW_CHANGES_LAYOUT) > 1)
+    if (sw_options_given(o, SW_CHANGES_LAYOUT) > 1)
         return refuse_layouts(st);
     if (o->assets && o->no_assets)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");

@@ -28,8 +28,8 @@ typedef enum sw_call {
     SW_CALL_SAVE_SHARDS, /* also by sw_save_begin() */
 } sw_call;
 
-/* Is anything given that changes one of these? */
-bool sw_options_given(const sw_options *o, unsigned changes);
+/* How many members are given that change one of these. */
+size_t sw_options_given(const sw_options *o, unsigned changes);
 
 /* Can the call take them, do they go together, with the communicator, and does each make sense by
  * itself? Errors: SW_EUSAGE. */
