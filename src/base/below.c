@@ -331,6 +331,7 @@ void sw_below_rmdirs_for(const sw_below *b, const char *name)
     free(part);
 }
 
+/* A rename did not happen: names both ends. */
 static sw_code fail_rename(const sw_below *from, const char *from_name, const sw_below *to,
                            const char *to_name, int err, sw_status *st)
 {

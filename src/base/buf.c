@@ -46,6 +46,7 @@ sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st)
 
 static sw_code add_formatted(sw_buf *b, sw_status *st, const char *fmt, va_list ap) SW_PRINTF(3, 0);
 
+/* Twice through the format: how long it is, then the text. */
 static sw_code add_formatted(sw_buf *b, sw_status *st, const char *fmt, va_list ap)
 {
     va_list again;

@@ -21,6 +21,7 @@ typedef struct fault_spec {
     bool onwards;
 } fault_spec;
 
+/* As the launcher tells it: MPI may not have begun. */
 static long my_rank(void)
 {
     const char *r = getenv("OMPI_COMM_WORLD_RANK");
@@ -32,6 +33,7 @@ static long my_rank(void)
     return r ? atol(r) : 0;
 }
 
+/* SITE:RANK:NTH[+][:ACTION] */
 static bool parse_spec(const char *text, fault_spec *f)
 {
     char nth[16] = "", *end;
@@ -61,6 +63,7 @@ static void list_call(const char *site)
     close(fd);
 }
 
+/* Do what the spec says. True: the call fails, errno says how. */
 static int strike(const char *action)
 {
     const struct timespec moment = { 0, 50000000 }, longer = { 3, 0 };

@@ -8,6 +8,7 @@
 
 #define TEXTS 4 /* in a finding */
 
+/* The texts of a finding. */
 static void free_item(sw_finding *item)
 {
     free(item->file);
@@ -16,6 +17,7 @@ static void free_item(sw_finding *item)
     free(item->hint);
 }
 
+/* A copy that may be shown; NULL on failure. */
 static char *clean_copy(const char *text, sw_status *st)
 {
     char *copy = sw_strdup(text ? text : "", st);
@@ -90,6 +92,7 @@ sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st)
                            tensor ? "tensor '" : "", f->tensor, tensor ? "': " : "", f->reason);
 }
 
+/* By file, tensor, reason; for qsort. */
 static int by_place(const void *a, const void *b)
 {
     const sw_finding *x = a, *y = b;

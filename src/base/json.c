@@ -174,6 +174,7 @@ static char *skip_plain(char *s, const char *end)
     return s;
 }
 
+/* -1 = it is none. */
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
@@ -199,6 +200,7 @@ static bool take_hex(sw_json *j, uint32_t *unit)
     return true;
 }
 
+/* Write a character behind to; returns where the next one goes. */
 static char *put_utf8(char *to, uint32_t code)
 {
     if (code < 0x80) {
@@ -369,6 +371,7 @@ static bool take_digits(sw_json *j, number *n, bool fraction)
     return j->at > start;
 }
 
+/* The exponent of a number, its sign included. True when there is one. */
 static bool take_exponent(sw_json *j, number *n)
 {
     /* beyond any exponent that digits of a header could balance */
@@ -400,6 +403,7 @@ static bool is_finite(const number *n)
 
 /* ---- values that nobody asked for ------------------------------------------------------------ */
 
+/* true, false, null and the like. */
 static bool skip_word(sw_json *j, const char *word)
 {
     size_t n = strlen(word);
@@ -410,6 +414,7 @@ static bool skip_word(sw_json *j, const char *word)
     return true;
 }
 
+/* A number, checked. */
 static bool skip_number(sw_json *j)
 {
     number n = { 0, 0 };
@@ -437,6 +442,7 @@ static bool skip_number(sw_json *j)
     return j->python || is_finite(&n) || sw_json_fail(j, "a number beyond the range of a double");
 }
 
+/* An object: each key is shown to who wants to see it. */
 static bool skip_object(sw_json *j)
 {
     uint32_t object = j->objects++;
@@ -457,6 +463,7 @@ static bool skip_object(sw_json *j)
     return !j->error;
 }
 
+/* An array. */
 static bool skip_array(sw_json *j)
 {
     bool first = true;

@@ -26,6 +26,7 @@ static char short_escape(unsigned char c)
     }
 }
 
+/* uXXXX behind a backslash. */
 static sw_code add_u16(sw_buf *b, unsigned unit, sw_status *st)
 {
     static const char hex[] = "0123456789abcdef";
@@ -35,6 +36,7 @@ static sw_code add_u16(sw_buf *b, unsigned unit, sw_status *st)
     return sw_buf_add(b, text, sizeof text, st);
 }
 
+/* A character below 0x80, in its short form if it has one. */
 static sw_code add_escaped(sw_buf *b, unsigned char c, sw_status *st)
 {
     const char text[2] = { '\\', short_escape(c) };
@@ -42,16 +44,7 @@ static sw_code add_escaped(sw_buf *b, unsigned char c, sw_status *st)
     return text[1] ? sw_buf_add(b, text, sizeof text, st) : add_u16(b, c, st);
 }
 
-static bool serde_is_plain(unsigned char c)
-{
-    return c >= 0x20 && c != '"' && c != '\\';
-}
-
-static bool python_is_plain(unsigned char c)
-{
-    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-}
-
+/* A character that Python escapes. *used: its bytes. */
 static sw_code add_python_char(sw_buf *b, const char *s, size_t len, size_t *used, sw_status *st)
 {
     uint32_t code;
@@ -64,22 +57,11 @@ static sw_code add_python_char(sw_buf *b, const char *s, size_t len, size_t *use
     if (code < 0x10000)
         return add_u16(b, code, st);
     code -= 0x10000;
-    if (add_u16(b, 0xd800 | code >> 10, st))
-        return st->code;
-    return add_u16(b, 0xdc00 | (code & 0x3ff), st);
+    return add_u16(b, 0xd800 | code >> 10, st) ? st->code : add_u16(b, 0xdc00 | (code & 0x3ff), st);
 }
 
-/* Bytes from s[i] on that need no escape. */
-static size_t plain_run(const unsigned char *s, size_t i, size_t len, bool (*is_plain)(unsigned char))
-{
-    size_t end = i;
-
-    while (end < len && is_plain(s[end]))
-        end++;
-    return end - i;
-}
-
-sw_code sw_json_add_serde(sw_buf *b, const char *s, size_t len, sw_status *st)
+/* A string in quotes; bytes from `end` on are escaped as Python does. */
+static sw_code add_string(sw_buf *b, const char *s, size_t len, unsigned end, sw_status *st)
 {
     const unsigned char *u = (const unsigned char *)s;
     size_t run;
@@ -87,25 +69,21 @@ sw_code sw_json_add_serde(sw_buf *b, const char *s, size_t len, sw_status *st)
     if (sw_buf_add(b, "\"", 1, st))
         return st->code;
     for (size_t i = 0; i < len; i += run) {
-        run = plain_run(u, i, len, serde_is_plain);
-        if (run ? sw_buf_add(b, s + i, run, st) : add_escaped(b, u[i], st))
-            return st->code;
-        run += run == 0;
-    }
-    return sw_buf_add(b, "\"", 1, st);
-}
-
-sw_code sw_json_add_python(sw_buf *b, const char *s, size_t len, sw_status *st)
-{
-    const unsigned char *u = (const unsigned char *)s;
-    size_t run;
-
-    if (sw_buf_add(b, "\"", 1, st))
-        return st->code;
-    for (size_t i = 0; i < len; i += run) {
-        run = plain_run(u, i, len, python_is_plain);
+        for (run = 0; i + run < len && u[i + run] >= 0x20 && u[i + run] < end && u[i + run] != '"' &&
+                      u[i + run] != '\\';)
+            run++;
         if (run ? sw_buf_add(b, s + i, run, st) : add_python_char(b, s + i, len - i, &run, st))
             return st->code;
     }
     return sw_buf_add(b, "\"", 1, st);
+}
+
+sw_code sw_json_add_serde(sw_buf *b, const char *s, size_t len, sw_status *st)
+{
+    return add_string(b, s, len, 0x100, st);
+}
+
+sw_code sw_json_add_python(sw_buf *b, const char *s, size_t len, sw_status *st)
+{
+    return add_string(b, s, len, 0x7f, st);
 }

@@ -25,6 +25,17 @@ static inline uint64_t sw_max(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* The digits at *at as a number, past which *at is moved: there is at least one, and they fit. */
+static inline bool sw_take_decimal(const char **at, uint64_t *n)
+{
+    const char *begin = *at;
+
+    for (*n = 0; **at >= '0' && **at <= '9'; ++*at)
+        if (!sw_mul(*n, 10, n) || !sw_add(*n, (uint64_t)(**at - '0'), n))
+            return false;
+    return *at > begin;
+}
+
 /* a rounded up to a multiple of unit (> 0); a + unit must fit. */
 static inline uint64_t sw_round_up(uint64_t a, uint64_t unit)
 {

@@ -265,15 +265,15 @@ sw_code sw_fd_read_all(int fd, const char *show, uint64_t max, sw_buf *b, sw_sta
     return read_all(fd, show, max, NULL, b, st);
 }
 
-static sw_code read_whole(const char *path, const char *show, uint64_t max, bool any,
-                          const volatile int *cancel, sw_buf *b, bool *missing, sw_status *st)
+/* The rest of an open file, which is closed; fd < 0: there is none. */
+static sw_code read_and_close(int fd, const char *show, uint64_t max, const volatile int *cancel, sw_buf *b,
+                              sw_status *st)
 {
-    int fd;
-    sw_code code = open_to_read(path, show, any, missing, &fd, st);
+    sw_code code;
 
     b->len = 0;
-    if (code || fd < 0)
-        return code;
+    if (fd < 0)
+        return SW_OK;
     code = read_all(fd, show, max, cancel, b, st);
     close(fd); /* nothing was written: what it says does not matter */
     return code;
@@ -282,12 +282,20 @@ static sw_code read_whole(const char *path, const char *show, uint64_t max, bool
 sw_code sw_path_read(const char *path, const char *show, uint64_t max, sw_buf *b, bool *missing,
                      sw_status *st)
 {
-    return read_whole(path, shown(show, path), max, false, NULL, b, missing, st);
+    int fd;
+    sw_code code = open_to_read(path, shown(show, path), false, missing, &fd, st),
+            read = read_and_close(fd, shown(show, path), max, NULL, b, st);
+
+    return code ? code : read;
 }
 
 sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *cancel, sw_buf *b, sw_status *st)
 {
-    return read_whole(path, path, max, true, cancel, b, NULL, st);
+    int fd;
+    sw_code code = open_to_read(path, path, true, NULL, &fd, st),
+            read = read_and_close(fd, path, max, cancel, b, st);
+
+    return code ? code : read;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -356,6 +364,7 @@ sw_code sw_path_gone(const char *path, const char *name, sw_status *st)
     return st->code;
 }
 
+/* Every name but the directory itself and its parent. */
 static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
 {
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)

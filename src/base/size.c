@@ -37,16 +37,6 @@ static size_t digits(const char *s)
     return strspn(s, "0123456789");
 }
 
-/* n digits as a number times unit. */
-static bool whole_part(const char *s, size_t n, uint64_t unit, uint64_t *bytes)
-{
-    *bytes = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!sw_mul(*bytes, 10, bytes) || !sw_add(*bytes, (uint64_t)(s[i] - '0'), bytes))
-            return false;
-    return sw_mul(*bytes, unit, bytes);
-}
-
 /* The n digits behind a point times unit, rounded down. From the last digit on: dropping the
  * remainder at each step gives the same as dropping it once. */
 static uint64_t fraction_part(const char *s, size_t n, uint64_t unit)
@@ -61,7 +51,7 @@ static uint64_t fraction_part(const char *s, size_t n, uint64_t unit)
 sw_code sw_size_parse(const char *text, uint64_t *bytes, sw_status *st)
 {
     size_t whole = digits(text), fraction = 0;
-    const char *rest = text + whole;
+    const char *rest = text + whole, *at = text;
     uint64_t unit, sum;
 
     if (*rest == '.') {
@@ -72,7 +62,7 @@ sw_code sw_size_parse(const char *text, uint64_t *bytes, sw_status *st)
     if (whole == 0 || unit == 0 || (fraction == 0 && text[whole] == '.'))
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "'%.100s' is not a size, expected a number such as 4096, 64MiB or 1.5GB", text);
-    if (!whole_part(text, whole, unit, &sum) ||
+    if (!sw_take_decimal(&at, &sum) || !sw_mul(sum, unit, &sum) ||
         !sw_add(sum, fraction_part(text + whole + 1, fraction, unit), &sum))
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "size '%.100s' does not fit 64 bits", text);
     *bytes = sum;

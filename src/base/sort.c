@@ -11,6 +11,7 @@
 #define VALUES 256
 #define FEW 48 /* below this the counting costs more than it saves */
 
+/* Keeps the order of equal keys, as the other one does. */
 static void insertion_sort(sw_sort_item *items, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
@@ -51,6 +52,7 @@ static bool make_starts(size_t counts[VALUES], size_t n)
     return true;
 }
 
+/* One pass a digit, from one array into the other. */
 static void radix_sort(sw_sort_item *items, sw_sort_item *spare, size_t n, size_t counts[DIGITS][VALUES])
 {
     sw_sort_item *from = items, *to = spare;

@@ -32,6 +32,7 @@ const char *sw_code_text(sw_code code)
     return codes[code].text;
 }
 
+/* As much of a text as fits, made harmless; NULL is "". */
 static void copy_clean(char *to, size_t n, const char *from)
 {
     size_t len = from ? strnlen(from, n - 1) : 0;

@@ -1,4 +1,13 @@
-/* Errors as values: the first cause is kept, with file, tensor and reason. */
+/* Errors as values: the first cause is kept, with file, tensor and reason.
+ *
+ * One status goes through all calls of a job, and what it holds first stays (sw_fail()). So a
+ * callee may meet one that already holds an error, and there are two kinds:
+ * - most do their part only where all went well before: their callers look (`if (a(st) || b(st))`,
+ *   `while (... && !st->code)`), and what they return is st->code;
+ * - what lets go or tidies up (release, close, unlink, sync) does its work whatever st holds, and
+ *   returns its own code, SW_OK when that went well: so do all functions of base/path.h and
+ *   base/below.h, and what allocates (base/buf.h).
+ * On an error whatever a function was to fill is empty, so that releasing it is fine. */
 #ifndef SW_BASE_STATUS_H
 #define SW_BASE_STATUS_H
 

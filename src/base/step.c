@@ -12,6 +12,7 @@ void sw_step_follow(sw_steps *steps)
     followed = steps;
 }
 
+/* A text into n bytes of room. */
 static void copy(char *to, size_t n, const char *from)
 {
     size_t len = from ? strlen(from) : 0, skip = len < n ? 0 : len - (n - 1);
@@ -22,6 +23,7 @@ static void copy(char *to, size_t n, const char *from)
     to[len - skip] = '\0';
 }
 
+/* Tell whoever follows this thread what it begins. */
 static void tell(const char *doing, const char *what, bool joint)
 {
     if (!followed)
@@ -45,6 +47,7 @@ void sw_step_joint(const char *doing, const char *what)
     tell(doing, what, true);
 }
 
+/* The same of waiting for other ranks. */
 static void tell_waiting(bool waiting)
 {
     if (!followed)

@@ -19,6 +19,7 @@ static size_t scheme_of(const char *text)
     return strncmp(text + n, "://", 3) == 0 ? n : 0;
 }
 
+/* -1 = it is no hexadecimal digit. */
 static int digit_of(char c)
 {
     const char *digits = "0123456789abcdef", *at = c ? strchr(digits, is_letter(c) ? c | 0x20 : c) : NULL;
@@ -34,6 +35,7 @@ static int byte_of(const char *text)
     return low < 0 || (high | low) == 0 ? -1 : high * 16 + low;
 }
 
+/* Does every percent sign begin a byte? */
 static bool is_encoded(const char *text)
 {
     while ((text = strchr(text, '%')) && byte_of(text) >= 0)

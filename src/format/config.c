@@ -49,6 +49,7 @@ static bool is_text(const char *s, size_t len, const char *known)
     return len == strlen(known) && memcmp(s, known, len) == 0;
 }
 
+/* Members of this kind are looked into. */
 static bool ends_with_config(const char *s, size_t len)
 {
     static const char suffix[] = "_config";
@@ -145,6 +146,7 @@ static bool edit_object(editor *e)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* The line of a position, from 1. */
 static uint64_t line_of(const char *text, uint64_t pos)
 {
     uint64_t line = 1;
@@ -195,6 +197,7 @@ const char *sw_config_size_name(sw_config_size size)
     return size_names[size];
 }
 
+/* known ends with NULL. */
 static bool is_one_of(const char *name, const char *const *known)
 {
     while (*known && strcmp(name, *known) != 0)
@@ -238,6 +241,7 @@ static bool may_be(const char *name, sw_config_size size)
     }
 }
 
+/* What a number of a configuration tells of: maybe a size, maybe a second stack. */
 static bool note_number(reader *r, whose of, const char *name, uint64_t n)
 {
     static const char *const decoders[] = { "decoder_layers", "num_decoder_layers", NULL };
@@ -275,6 +279,7 @@ static bool read_number(sw_json *j, uint64_t *n)
 
 static bool read_object(reader *r, whose of);
 
+/* At a member's value. */
 static bool read_member(reader *r, whose of, const char *name)
 {
     sw_config_sizes *own = of == ANY_OTHERS ? NULL : &r->found[of];
@@ -297,6 +302,7 @@ static bool read_member(reader *r, whose of, const char *name)
     return sw_json_skip(&r->j);
 }
 
+/* All members of an object. */
 static bool read_object(reader *r, whose of)
 {
     sw_json *j = &r->j;

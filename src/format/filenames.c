@@ -32,11 +32,7 @@ static bool take_number(const char **at, uint64_t *number)
 {
     const char *begin = *at;
 
-    *number = 0;
-    for (; **at >= '0' && **at <= '9'; ++*at)
-        if (!sw_mul(*number, 10, number) || !sw_add(*number, (uint64_t)(**at - '0'), number))
-            return false;
-    return *at - begin >= MIN_DIGITS && *number > 0;
+    return sw_take_decimal(at, number) && *at - begin >= MIN_DIGITS && *number > 0;
 }
 
 /* tail = "-" number "-of-" number ".safetensors" */
@@ -85,16 +81,11 @@ bool sw_model_name_parse(const char *name, sw_shard_name *out)
 static bool take_any(const char **at, const char *word, uint64_t *number)
 {
     size_t n = strlen(word);
-    const char *begin;
 
     if (strncasecmp(*at, word, n) != 0)
         return false;
     *at += n;
-    begin = *at;
-    for (*number = 0; **at >= '0' && **at <= '9'; ++*at)
-        if (!sw_mul(*number, 10, number) || !sw_add(*number, (uint64_t)(**at - '0'), number))
-            return false;
-    return *at > begin;
+    return sw_take_decimal(at, number);
 }
 
 /* The first "shard-" in a name, in any case. */

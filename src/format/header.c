@@ -74,6 +74,7 @@ static bool refuse(parser *p, const char *fmt, ...)
 
 /* ---- parts that occur in several rules ------------------------------------------------------- */
 
+/* For sw_json.key and for our own objects. */
 static bool take_key(void *ctx, uint32_t object, const char *s, size_t len)
 {
     parser *p = ctx;
@@ -158,6 +159,7 @@ static bool parse_dtype(parser *p, uint8_t *out)
 
 enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4, HAS_ALL = 7 };
 
+/* 0 = none that is known. */
 static unsigned which_member(const char *key, size_t len)
 {
     return IS_TEXT(key, len, "dtype")          ? HAS_DTYPE
@@ -166,6 +168,7 @@ static unsigned which_member(const char *key, size_t len)
                                                : 0;
 }
 
+/* The value of a member that every entry has. */
 static bool parse_known_member(parser *p, sw_entry *e, unsigned member)
 {
     switch (member) {
@@ -263,6 +266,7 @@ static bool parse_entry(parser *p, const char *name, size_t len)
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
+/* key: string, of which a few are remembered. */
 static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
 {
     char *value;
@@ -482,6 +486,7 @@ static bool check_keys(parser *p)
     return refuse(p, "%s: duplicate key '%.200s'%s", p->where, name, of);
 }
 
+/* Begin to parse a text. */
 static void start(parser *p, char *s, size_t len, const char *where)
 {
     sw_json_init(&p->json, s, len);
@@ -555,6 +560,7 @@ static bool cover(parser *p, const sw_sort_item *order, uint64_t data_len)
     return true;
 }
 
+/* The entries cover the data, each byte once. */
 static bool check_coverage(parser *p, uint64_t data_len)
 {
     const sw_header *h = p->h;
@@ -594,6 +600,7 @@ sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const
     return SW_OK;
 }
 
+/* What the parser takes for granted. */
 static bool check_text(parser *p, const char *s, size_t len)
 {
     const char *bad;

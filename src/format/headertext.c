@@ -18,6 +18,7 @@ static sw_code add_text(sw_buf *b, const char *text, sw_status *st)
     return sw_buf_add(b, text, strlen(text), st);
 }
 
+/* A number in decimal. */
 static sw_code add_decimal(sw_buf *b, uint64_t n, sw_status *st)
 {
     char digits[DECIMAL_MAX], *at = digits + sizeof digits;
@@ -102,6 +103,7 @@ sw_code sw_header_check_length(uint64_t length, sw_status *st)
 
 /* ---- a shard file ---------------------------------------------------------------------------- */
 
+/* The order of the reference serializer, for qsort_r. */
 static int by_file_order(const void *a, const void *b, void *boxes)
 {
     const sw_header_box *x = (const sw_header_box *)boxes + *(const uint32_t *)a;

@@ -32,6 +32,7 @@ sw_code sw_keys_add(sw_keys *k, uint32_t object, const char *s, size_t len, uint
     return SW_OK;
 }
 
+/* By object, length, bytes: any order will do. */
 static int compare(const char *a, const sw_key *ka, const char *b, const sw_key *kb)
 {
     if (ka->object != kb->object)
@@ -46,6 +47,7 @@ static int compare_keys(const sw_keys *k, const sw_key *a, const sw_key *b)
     return compare(k->text + a->at, a, k->text + b->at, b);
 }
 
+/* For qsort_r; equal keys by when they came. */
 static int compare_slots(const void *a, const void *b, void *keys)
 {
     const sw_keys *k = keys;

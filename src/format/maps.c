@@ -35,6 +35,7 @@ static const char *type_name(const json_t *value)
     }
 }
 
+/* {fqn: 1..99999999} */
 static sw_code read_number(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     json_int_t n = json_integer_value(value);
@@ -49,6 +50,7 @@ static sw_code read_number(const json_t *value, const char *file, sw_map_item *i
     return SW_OK;
 }
 
+/* {fqn: text} */
 static sw_code read_text(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (!json_is_string(value))
@@ -79,6 +81,7 @@ static void tidy_path(char *path)
         *to = '\0';
 }
 
+/* {fqn: file name}, of whatever kind. */
 static sw_code read_any_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (read_text(value, file, item, st))
@@ -87,6 +90,7 @@ static sw_code read_any_name(const json_t *value, const char *file, sw_map_item 
     return SW_OK;
 }
 
+/* {fqn: file name below the directory} */
 static sw_code read_file_name(const json_t *value, const char *file, sw_map_item *item, sw_status *st)
 {
     if (read_any_name(value, file, item, st))
@@ -97,21 +101,28 @@ static sw_code read_file_name(const json_t *value, const char *file, sw_map_item
     return SW_OK;
 }
 
+/* A text, and its name for messages. */
+typedef struct map_text {
+    const char *json;
+    size_t len;
+    const char *file;
+} map_text;
+
 /* The object that the text holds; NULL on failure. flags: more of jansson's. The caller calls
  * json_decref(). */
-static json_t *load_object(const char *json, size_t len, size_t flags, const char *file, sw_status *st)
+static json_t *load_object(const map_text *t, size_t flags, sw_status *st)
 {
     json_error_t error;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &error);
+    json_t *root = json_loadb(t->json, t->len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &error);
 
     /* jansson knows no place in the text where it runs out of memory. */
     if (!root && (json_error_code(&error) == json_error_out_of_memory || error.line < 0)) {
-        sw_fail_nomem(st, len);
+        sw_fail_nomem(st, t->len);
     } else if (!root) {
-        sw_fail(st, SW_EINPUT, file, NULL, "not valid JSON: line %d, column %d: %s", error.line, error.column,
-                error.text);
+        sw_fail(st, SW_EINPUT, t->file, NULL, "not valid JSON: line %d, column %d: %s", error.line,
+                error.column, error.text);
     } else if (!json_is_object(root)) {
-        sw_fail(st, SW_EINPUT, file, NULL, "found %s, expected an object", type_name(root));
+        sw_fail(st, SW_EINPUT, t->file, NULL, "found %s, expected an object", type_name(root));
         json_decref(root);
         root = NULL;
     }
@@ -150,28 +161,29 @@ static sw_code map_from_object(json_t *object, const char *file, read_value read
     return st->code;
 }
 
-static sw_code parse_map(const char *json, size_t len, const char *file, read_value read, sw_map *out,
-                         sw_status *st)
+/* A text that is nothing but the map. */
+static sw_code parse_map(map_text t, read_value read, sw_map *out, sw_status *st)
 {
-    json_t *root = load_object(json, len, 0, file, st);
+    json_t *root = load_object(&t, 0, st);
 
     *out = (sw_map)SW_MAP_INIT;
     if (root)
-        map_from_object(root, file, read, out, st);
+        map_from_object(root, t.file, read, out, st);
     json_decref(root);
     return st->code;
 }
 
 sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
 {
-    return parse_map(json, len, file, read_number, out, st);
+    return parse_map((map_text){ json, len, file }, read_number, out, st);
 }
 
 sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
 {
-    return parse_map(json, len, file, read_text, out, st);
+    return parse_map((map_text){ json, len, file }, read_text, out, st);
 }
 
+/* *odd: there is something, but no number. */
 static void get_total(const json_t *metadata, const char *key, double *n, bool *has, bool *odd)
 {
     const json_t *value = json_object_get(metadata, key);
@@ -181,6 +193,7 @@ static void get_total(const json_t *metadata, const char *key, double *n, bool *
     *odd = value && !*has;
 }
 
+/* The member metadata of an index. */
 static void read_totals(const json_t *index, sw_index_totals *totals)
 {
     const json_t *metadata = json_object_get(index, "metadata");
@@ -193,17 +206,18 @@ static void read_totals(const json_t *index, sw_index_totals *totals)
 
 /* Numbers in an index may be larger than 64 bits: jansson takes them as reals. totals: NULL = not
  * wanted. */
-static sw_code parse_index(const char *json, size_t len, const char *file, read_value read, sw_map *out,
-                           sw_index_totals *totals, sw_status *st)
+static sw_code parse_index(map_text t, read_value read, sw_map *out, sw_index_totals *totals, sw_status *st)
 {
-    json_t *root = load_object(json, len, JSON_DECODE_INT_AS_REAL, file, st);
+    json_t *root = load_object(&t, JSON_DECODE_INT_AS_REAL, st);
     json_t *weights = json_object_get(root, "weight_map");
 
     *out = (sw_map)SW_MAP_INIT;
+    if (totals)
+        *totals = (sw_index_totals){ 0 };
     if (weights && !json_is_object(weights))
-        sw_fail(st, SW_EINPUT, file, NULL, "weight_map: found %s, expected an object", type_name(weights));
+        sw_fail(st, SW_EINPUT, t.file, NULL, "weight_map: found %s, expected an object", type_name(weights));
     else if (weights)
-        map_from_object(weights, file, read, out, st);
+        map_from_object(weights, t.file, read, out, st);
     if (totals && !st->code)
         read_totals(root, totals);
     json_decref(root);
@@ -212,22 +226,19 @@ static sw_code parse_index(const char *json, size_t len, const char *file, read_
 
 sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
 {
-    return parse_index(json, len, file, read_file_name, out, NULL, st);
+    return parse_index((map_text){ json, len, file }, read_file_name, out, NULL, st);
 }
 
 sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
                               sw_index_totals *totals, sw_status *st)
 {
-    *totals = (sw_index_totals){ 0 };
-    return parse_index(json, len, file, read_file_name, out, totals, st);
+    return parse_index((map_text){ json, len, file }, read_file_name, out, totals, st);
 }
 
 sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out,
                            sw_index_totals *totals, sw_status *st)
 {
-    if (totals)
-        *totals = (sw_index_totals){ 0 };
-    return parse_index(json, len, file, read_any_name, out, totals, st);
+    return parse_index((map_text){ json, len, file }, read_any_name, out, totals, st);
 }
 
 static int compare_key(const void *key, const void *item)

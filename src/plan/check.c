@@ -65,6 +65,7 @@ static const char *file_of(const lens *l, uint32_t box)
 
 /* ---- order ----------------------------------------------------------------------------------- */
 
+/* By offsets, then shape. */
 static int compare_regions(const lens *l, uint32_t a, uint32_t b)
 {
     const uint64_t *x = l->b.dims + (uint64_t)a * 2 * l->ndim, *y = l->b.dims + (uint64_t)b * 2 * l->ndim;
@@ -75,6 +76,7 @@ static int compare_regions(const lens *l, uint32_t a, uint32_t b)
     return 0;
 }
 
+/* Does the box hold no element? */
 static bool is_empty(const lens *l, uint32_t box)
 {
     for (unsigned d = 0; d < l->ndim; d++)
@@ -292,6 +294,7 @@ static uint32_t farthest(const lens *l, const uint64_t *shape)
     return l->t->file;
 }
 
+/* Elements and bytes of the tensor, if they can be counted. */
 static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 {
     sw_tensor *t = l->t;
@@ -429,6 +432,7 @@ static sw_code check_holes(lens *l, sw_findings *findings, sw_status *st)
     return l->t->overlaps ? check_cover(l, st) : check_volume(l, findings != NULL, st);
 }
 
+/* All that can be wrong with the boxes of the tensor under the lens. */
 static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
 {
     sw_tensor *t = l->t;
@@ -485,6 +489,7 @@ static void find_model(sw_catalog *c, sw_tensor *t)
     }
 }
 
+/* Files with sharding info and files without do not go together. */
 static sw_code check_files(sw_catalog *c, sw_findings *findings, sw_status *st)
 {
     const sw_file *with = NULL;

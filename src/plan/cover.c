@@ -26,6 +26,7 @@ typedef struct by_low_ctx {
     unsigned dim;
 } by_low_ctx;
 
+/* For qsort_r; by number where both begin at one place. */
 static int by_low(const void *a, const void *b, void *ctx)
 {
     const by_low_ctx *k = ctx;
@@ -55,6 +56,7 @@ static void number_ids(uint32_t *ids, uint64_t n)
 
 /* ---- overlaps -------------------------------------------------------------------------------- */
 
+/* Do two boxes share an element? */
 static bool overlap(const sw_boxes *b, uint32_t i, uint32_t j)
 {
     for (unsigned d = 0; d < b->ndim; d++)

@@ -87,6 +87,7 @@ sw_code sw_differences_compare(sw_differences *d, const sw_copies *k, sw_status 
 
 /* ---- joining --------------------------------------------------------------------------------- */
 
+/* For qsort; the first difference of each thing first. */
 static int by_thing(const void *a, const void *b)
 {
     const sw_difference *x = a, *y = b;
@@ -131,6 +132,7 @@ void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *i
     }
 }
 
+/* What the bits of an F16 stand for. */
 static double half_value(uint64_t bits)
 {
     int exponent = (int)(bits >> 10 & 31);
@@ -141,6 +143,7 @@ static double half_value(uint64_t bits)
     return exponent == 0 ? sign * ldexp(fraction, -24) : sign * ldexp(1024 + fraction, exponent - 25);
 }
 
+/* The same of an F32. */
 static double float_value(uint64_t bits)
 {
     uint32_t word = (uint32_t)bits;
@@ -150,6 +153,7 @@ static double float_value(uint64_t bits)
     return (double)f;
 }
 
+/* The same of an F64. */
 static double double_value(uint64_t bits)
 {
     double d;
@@ -178,6 +182,7 @@ static void hex_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
     (void)n;
 }
 
+/* A value as people write it. */
 static void value_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
 {
     switch (dtype) {

@@ -16,6 +16,7 @@ static size_t hash_name(const sw_entries *f, const char *name, uint32_t len, siz
     return (size_t)sw_hash_keyed(f->key, name, len) & (table_size - 1);
 }
 
+/* Twice as many places, all names put in anew. */
 static sw_code grow_table(sw_entries *f, sw_status *st)
 {
     size_t size = f->table_size ? f->table_size * 2 : 1024;

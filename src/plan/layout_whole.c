@@ -34,6 +34,7 @@ static const char *usual_index(const placement *p)
 
 /* ---- place ----------------------------------------------------------------------------------- */
 
+/* The map names what no shard holds. */
 static sw_code note_unused(sw_layout *l, const char *fqn, sw_status *st)
 {
     if (l->unused++ >= UNUSED_SHOWN)
@@ -143,6 +144,7 @@ static sw_code check_parents(const placement *p, const char *name, const char *m
     return SW_OK;
 }
 
+/* File names of a map: fit, and none in the way of another one. */
 static sw_code check_names(const placement *p, const char *map_file, sw_status *st)
 {
     uint32_t same = find_name(p->names, p->nnames, p->index, strlen(p->index));

@@ -1,7 +1,6 @@
 /* Meshes and placements; see mesh.h. */
 #include "plan/mesh.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -14,15 +13,9 @@
 /* Decimal digits up to end, at most 18 of them; false when that is not what stands there. */
 static bool parse_number(const char *text, const char *end, uint64_t *out)
 {
-    *out = 0;
-    if (text == end || end - text > 18)
-        return false;
-    for (; text < end; text++) {
-        if (!isdigit((unsigned char)*text))
-            return false;
-        *out = *out * 10 + (uint64_t)(*text - '0');
-    }
-    return true;
+    const char *at = text;
+
+    return end - text <= 18 && sw_take_decimal(&at, out) && at == end;
 }
 
 sw_code sw_mesh_parse(const char *text, sw_mesh *out, sw_status *st)

@@ -31,6 +31,7 @@ typedef struct work {
 
 /* ---- what was asked for ---------------------------------------------------------------------- */
 
+/* Count the globs of an option. */
 static sw_code globs_init(globs *g, const char *option, const char *const *list, sw_status *st)
 {
     *g = (globs){ .option = option, .list = list };
@@ -64,6 +65,7 @@ static sw_code check_rule(const sw_name_rule *r, sw_status *st)
     return SW_OK;
 }
 
+/* Take what was asked for, once it is checked. */
 static sw_code work_init(work *w, const sw_catalog *c, const sw_name_options *o, sw_status *st)
 {
     *w = (work){ .c = c, .rules = o->rules, .nrules = o->nrules };
@@ -78,6 +80,7 @@ static sw_code work_init(work *w, const sw_catalog *c, const sw_name_options *o,
     return st->code;
 }
 
+/* All but what sw_naming takes over. */
 static void work_release(work *w)
 {
     free(w->include.hit);
@@ -107,6 +110,7 @@ static sw_code match_any(globs *g, const char *name, bool *any, sw_status *st)
     return SW_OK;
 }
 
+/* Included, and not excluded. */
 static sw_code is_chosen(work *w, const char *name, bool *chosen, sw_status *st)
 {
     bool in, out;
@@ -134,6 +138,7 @@ static sw_code apply_rule(const sw_name_rule *r, sw_buf *name, bool *hit, sw_sta
     return SW_OK;
 }
 
+/* A name that a tensor may have. */
 static sw_code check_new_name(const sw_buf *name, const char *was, sw_status *st)
 {
     if (name->len == 0)
@@ -168,6 +173,7 @@ static sw_code add_name(work *w, const char *was, sw_status *st)
     return sw_buf_add(&w->pool, "", 1, st);
 }
 
+/* Output names of all tensors that are chosen. */
 static sw_code name_all(work *w, sw_naming *out, sw_status *st)
 {
     bool chosen = false;
@@ -196,6 +202,7 @@ typedef struct named {
     uint32_t tensor;
 } named;
 
+/* For qsort; equal names by tensor. */
 static int by_name(const void *a, const void *b)
 {
     const named *x = a, *y = b;
@@ -204,6 +211,7 @@ static int by_name(const void *a, const void *b)
     return order ? order : (x->tensor > y->tensor) - (x->tensor < y->tensor);
 }
 
+/* No two tensors get one name. */
 static sw_code check_collisions(const sw_catalog *c, const sw_naming *n, sw_status *st)
 {
     named *all = sw_calloc(n->kept, sizeof *all, st);
@@ -249,6 +257,7 @@ size_t sw_naming_wrapper(const sw_naming *n, const char **prefix)
     return len;
 }
 
+/* Globs that are of no use. */
 static sw_code warn_globs(const globs *g, sw_buf *warnings, sw_status *st)
 {
     for (size_t i = 0; i < g->n && !st->code; i++)
@@ -257,6 +266,7 @@ static sw_code warn_globs(const globs *g, sw_buf *warnings, sw_status *st)
     return st->code;
 }
 
+/* What was asked for in vain, and what was probably forgotten. */
 static sw_code warn(const work *w, const sw_naming *n, sw_buf *warnings, sw_status *st)
 {
     const char *prefix;

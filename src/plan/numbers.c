@@ -29,6 +29,7 @@ typedef struct choice {
     uint64_t low, high;
 } choice;
 
+/* Is it one of those files? */
 static bool is_chosen(const choice *k, const sw_shard_name *n)
 {
     if (k->model == 0 || n->model == k->model)
@@ -97,6 +98,7 @@ static sw_code lacking_words(const sw_ranges *there, uint64_t n, sw_buf *words, 
 
 /* ---- the list that a set carries ------------------------------------------------------------- */
 
+/* By model, then shard; for qsort. */
 static int by_model(const void *a, const void *b)
 {
     const sw_shard_name *x = a, *y = b;
@@ -131,12 +133,7 @@ sw_code sw_numbers_list(const sw_shard_name *names, size_t n, sw_buf *text, sw_s
 /* number, from 1 on, and the character behind it. */
 static bool take_number(const char **at, char end, uint64_t *number)
 {
-    const char *begin = *at;
-
-    for (*number = 0; **at >= '0' && **at <= '9'; ++*at)
-        if (!sw_mul(*number, 10, number) || !sw_add(*number, (uint64_t)(**at - '0'), number))
-            return false;
-    if (*at == begin || *number == 0 || **at != end)
+    if (!sw_take_decimal(at, number) || *number == 0 || **at != end)
         return false;
     *at += end != '\0';
     return true;
@@ -159,6 +156,7 @@ static bool take_range(const char **at, sw_listed *r, bool *more)
     return r->from <= r->to;
 }
 
+/* By model, then where the range begins and ends. */
 static int compare_listed(const sw_listed *x, const sw_listed *y)
 {
     if (x->model != y->model)
@@ -373,6 +371,7 @@ static sw_code check_numbers(const sw_ranges *there, uint64_t n, sw_findings *fi
     return st->code;
 }
 
+/* Numbers of 1..n that a model file lacks. */
 static sw_code warn_model(const sw_catalog *c, uint64_t model, uint64_t n, sw_buf *warnings, sw_status *st)
 {
     sw_ranges there = SW_RANGES_INIT;
@@ -387,6 +386,7 @@ static sw_code warn_model(const sw_catalog *c, uint64_t model, uint64_t n, sw_bu
     return st->code;
 }
 
+/* Numbers of all files, then of each model. */
 static sw_code expect_numbers(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
                               sw_status *st)
 {

@@ -190,24 +190,12 @@ static sw_code end_with_unused(const sw_outputs *o, const sw_map *was, sw_map_te
     return sw_map_text_end(w, st) ? st->code : sw_buf_add(w->out, "\n", 1, st);
 }
 
-/* The model of each output, newly allocated; NULL on failure. */
-static uint64_t *models_of_outputs(const sw_outputs *o, const sw_layout *whole, uint64_t *of, sw_status *st)
-{
-    uint64_t *models = sw_shard_models(whole, of, st);
-    uint64_t *out = models ? sw_calloc(o->view.ntensors, sizeof *out, st) : NULL;
-
-    for (uint32_t f = 0; out && f < whole->nfiles; f++)
-        for (uint32_t i = 0; i < whole->files[f].count; i++)
-            out[whole->order[whole->files[f].first + i].tensor] = models[f];
-    free(models);
-    return out;
-}
-
 /* Whoever reads the mapping takes the largest number for n. */
-static bool tells_n(const sw_outputs *o, const uint64_t *models, uint64_t of, const sw_map *unused)
+static bool tells_n(const sw_outputs *o, const sw_layout *whole, const uint64_t *models, uint64_t of,
+                    const sw_map *unused)
 {
-    for (uint32_t i = 0; i < o->view.ntensors; i++)
-        if (models[i] == of)
+    for (uint32_t f = 0; f < whole->nfiles; f++)
+        if (models[f] == of && whole->files[f].count)
             return true;
     for (size_t i = 0; i < unused->n; i++)
         if (unused->items[i].number == of && is_unused(o, &unused->items[i]))
@@ -218,19 +206,21 @@ static bool tells_n(const sw_outputs *o, const uint64_t *models, uint64_t of, co
 sw_code sw_mapping_of_files(const sw_outputs *o, const sw_layout *whole, const sw_map *was, bool unused,
                             sw_buf *out, sw_status *st)
 {
-    uint64_t of, *models = models_of_outputs(o, whole, &of, st);
+    uint64_t of, *models = sw_shard_models(whole, &of, st);
+    uint32_t *file_of = files_by_tensor(whole, st);
     sw_map none = SW_MAP_INIT;
     sw_map_text w = { .out = out };
 
     if (!unused)
         was = &none;
-    if (!models || !tells_n(o, models, of, was))
+    if (st->code || !tells_n(o, whole, models, of, was))
         goto out;
     for (uint32_t i = 0; i < o->view.ntensors && !st->code; i++)
-        sw_map_text_add(&w, o->view.tensors[i].name, NULL, models[i], st);
+        sw_map_text_add(&w, o->view.tensors[i].name, NULL, models[file_of[i]], st);
     if (!st->code)
         end_with_unused(o, was, &w, st);
 out:
+    free(file_of);
     free(models);
     return st->code;
 }

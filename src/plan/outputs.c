@@ -77,6 +77,7 @@ static void note_bare(builder *b, uint32_t i)
         b->first_blocks = t->name;
 }
 
+/* Quantized tensors and their scales, and what only looks like them. */
 static sw_code decide_quantized(builder *b, sw_status *st)
 {
     for (uint32_t i = 0; i < b->c->ntensors && !st->code; i++) {
@@ -119,6 +120,7 @@ static sw_code all_mapped_to_f32(const builder *b, bool *all, sw_status *st)
     return SW_OK;
 }
 
+/* The output dtype of a tensor that is not dequantized. */
 static sw_code decide_cast(builder *b, uint32_t i, bool all_f32, sw_status *st)
 {
     const sw_tensor *t = &b->c->tensors[i];
@@ -143,6 +145,7 @@ static sw_code decide_cast(builder *b, uint32_t i, bool all_f32, sw_status *st)
     return SW_OK;
 }
 
+/* What becomes of each tensor. */
 static sw_code decide(builder *b, sw_status *st)
 {
     bool all_f32 = false;
@@ -158,6 +161,7 @@ static sw_code decide(builder *b, sw_status *st)
     return st->code;
 }
 
+/* What is not as somebody may have meant it. */
 static sw_code warn(const builder *b, sw_buf *warnings, sw_status *st)
 {
     if (b->kept)
@@ -196,6 +200,7 @@ typedef struct named {
     uint32_t source;
 } named;
 
+/* For qsort; equal names by tensor. */
 static int by_name(const void *a, const void *b)
 {
     const named *x = a, *y = b;
@@ -220,6 +225,7 @@ static bool is_reserved(const named *one)
     return one->len == strlen(SW_METADATA_KEY) && memcmp(one->name, SW_METADATA_KEY, one->len) == 0;
 }
 
+/* All outputs by name, none twice; *out is the caller's to free, after an error too. */
 static sw_code list_named(const builder *b, char *const *names, named **out, uint32_t *n, sw_status *st)
 {
     named *list = sw_calloc(b->c->ntensors, sizeof *list, st);
@@ -286,6 +292,7 @@ static sw_code add_output(const builder *b, sw_outputs *o, const named *from, ch
     return SW_OK;
 }
 
+/* The outputs and their texts and shapes, each in one block. */
 static sw_code fill_outputs(const builder *b, char *const *names, sw_outputs *o, sw_status *st)
 {
     uint64_t dims = 0, text = 0;

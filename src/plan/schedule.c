@@ -28,6 +28,7 @@ static int larger_first(const void *a, const void *b)
     return (x->file > y->file) - (x->file < y->file);
 }
 
+/* Files, the largest first; NULL on failure. */
 static by_size *files_by_size(const sw_layout *l, sw_status *st)
 {
     by_size *files = sw_calloc(l->nfiles, sizeof *files, st);
@@ -45,6 +46,7 @@ static bool less(const uint64_t *load, uint32_t a, uint32_t b)
     return load[a] != load[b] ? load[a] < load[b] : a < b;
 }
 
+/* The top of the heap has changed: put it where it belongs. */
 static void sift(uint32_t *heap, uint32_t n, const uint64_t *load)
 {
     for (uint32_t i = 0, child; (child = 2 * i + 1) < n; i = child) {
@@ -200,6 +202,7 @@ sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t roun
 
 /* ---- agreement ------------------------------------------------------------------------------- */
 
+/* Name, shape, dtype. */
 static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t, sw_dtype dtype)
 {
     h = sw_hash(h, t->name, strlen(t->name));
@@ -207,6 +210,7 @@ static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t,
     return sw_hash_word(h, (uint64_t)dtype);
 }
 
+/* Files and boxes that are read. */
 static uint64_t hash_input(uint64_t h, const sw_catalog *c)
 {
     for (uint32_t i = 0; i < c->nfiles; i++) {
@@ -226,6 +230,7 @@ static uint64_t hash_input(uint64_t h, const sw_catalog *c)
     return h;
 }
 
+/* What is made of them. */
 static uint64_t hash_outputs(uint64_t h, const sw_outputs *o)
 {
     h = sw_hash(h, o->c->block, sizeof o->c->block);
@@ -237,6 +242,7 @@ static uint64_t hash_outputs(uint64_t h, const sw_outputs *o)
     return h;
 }
 
+/* What is written where. */
 static uint64_t hash_layout(uint64_t h, const sw_layout *l)
 {
     for (uint32_t f = 0; f < l->nfiles; f++) {
@@ -249,6 +255,7 @@ static uint64_t hash_layout(uint64_t h, const sw_layout *l)
     return l->index_name ? sw_hash(h, l->index_name, strlen(l->index_name)) : h;
 }
 
+/* Who does it. */
 static uint64_t hash_work(uint64_t h, const sw_catalog *c, const sw_schedule *s)
 {
     for (uint32_t i = 0; i < c->nfiles; i++)

@@ -55,6 +55,7 @@ static size_t root_of(const char *name, const char *last)
     return n - k;
 }
 
+/* Bytes before the name of an embedding; SIZE_MAX = it is none. */
 static size_t embedding_root(const text_model *m, const char *name)
 {
     static const char *const ends[] = { "embed_tokens.weight", "wte.weight", "word_embeddings.weight",
@@ -69,18 +70,7 @@ static size_t embedding_root(const text_model *m, const char *name)
     return root;
 }
 
-/* Digits between the beginning and a dot; at most nine. */
-static bool is_number(const char *s, size_t len, uint64_t *n)
-{
-    *n = 0;
-    for (size_t i = 0; i < len && len <= 9; i++) {
-        if (s[i] < '0' || s[i] > '9')
-            return false;
-        *n = 10 * *n + (uint64_t)(s[i] - '0');
-    }
-    return len > 0 && len <= 9;
-}
-
+/* Do these bytes name a list of layers? */
 static bool is_list(const char *part, size_t len)
 {
     static const char *const lists[] = { "layers", "h", "layer", "blocks", "block" };
@@ -97,8 +87,10 @@ static bool find_layer(const char *name, size_t *root, size_t *len, uint64_t *nu
 {
     for (const char *part = name, *dot; (dot = strchr(part, '.')); part = dot + 1) {
         size_t n = strcspn(dot + 1, ".");
+        const char *at = dot + 1;
 
-        if (!is_list(part, (size_t)(dot - part)) || dot[1 + n] != '.' || !is_number(dot + 1, n, number))
+        if (!is_list(part, (size_t)(dot - part)) || dot[1 + n] != '.' || n > 9 ||
+            !sw_take_decimal(&at, number) || at != dot + 1 + n)
             continue;
         *root = (size_t)(part - name);
         *len = (size_t)(dot + 1 - name);
@@ -109,6 +101,7 @@ static bool find_layer(const char *name, size_t *root, size_t *len, uint64_t *nu
 
 /* ---- which tensors --------------------------------------------------------------------------- */
 
+/* One more tensor of a stack, or the first one of another. */
 static sw_code note_layer(text_model *m, uint32_t i, sw_status *st)
 {
     const char *name = m->c->tensors[i].name;
@@ -129,6 +122,7 @@ static sw_code note_layer(text_model *m, uint32_t i, sw_status *st)
     return SW_OK;
 }
 
+/* Is it a head, an embedding, part of a layer? */
 static sw_code note_tensor(text_model *m, uint32_t i, sw_status *st)
 {
     const sw_tensor *t = &m->c->tensors[i];
@@ -199,6 +193,7 @@ static sw_code check_size(const text_model *m, const sw_tensor *t, sw_config_siz
     return sw_findings_take_hint(m->findings, hint_lost, st);
 }
 
+/* Rows and columns of the embedding. */
 static sw_code check_embedding(const text_model *m, sw_status *st)
 {
     const sw_tensor *t = m->embedding;
@@ -210,6 +205,7 @@ static sw_code check_embedding(const text_model *m, sw_status *st)
     return check_size(m, t, SW_CONFIG_WIDTH, sw_tensor_shape(m->c, t)[1], "column", st);
 }
 
+/* Rows of the one head. */
 static sw_code check_head(const text_model *m, sw_status *st)
 {
     if (m->nheads != 1 || !has_shape(m->head, 2))
@@ -217,6 +213,7 @@ static sw_code check_head(const text_model *m, sw_status *st)
     return check_size(m, m->head, SW_CONFIG_VOCAB, sw_tensor_shape(m->c, m->head)[0], "row", st);
 }
 
+/* Elements of a norm; t NULL = there is none. */
 static sw_code check_norm(const text_model *m, const sw_tensor *t, sw_status *st)
 {
     if (!t || !has_shape(t, 1))
@@ -274,6 +271,7 @@ static sw_code first_missing(const text_model *m, uint64_t said, uint64_t *first
     return st->code;
 }
 
+/* Are there as many layers as the configuration says? */
 static sw_code check_layers(const text_model *m, sw_status *st)
 {
     const stack *s = m->layers;
@@ -294,6 +292,7 @@ static sw_code check_layers(const text_model *m, sw_status *st)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* Is a file among them that cannot be read? */
 static bool any_broken(const sw_catalog *c)
 {
     for (uint32_t i = 0; i < c->nfiles; i++)

@@ -23,6 +23,7 @@ typedef struct words {
 
 static void say(words *w, const char *fmt, ...) SW_PRINTF(2, 3);
 
+/* Append, as printf. */
 static void say(words *w, const char *fmt, ...)
 {
     size_t room = SW_SHARDING_TEXT - w->len;
@@ -74,6 +75,7 @@ static bool fills_cells(const sw_catalog *c, const sw_tensor *t, unsigned dim, c
     return true;
 }
 
+/* Are the boxes cells of a grid, and of which? */
 static sw_code find_grid(const sw_catalog *c, const sw_tensor *t, grid *g, sw_status *st)
 {
     uint64_t *cuts = sw_calloc(2 * t->nboxes + 2, sizeof *cuts, st);
@@ -132,6 +134,7 @@ static void say_grid(words *w, const sw_tensor *t, const grid *g, uint64_t times
         say(w, " replicated x%" PRIu64, times);
 }
 
+/* A grid by how many dimensions are cut. */
 static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t times)
 {
     unsigned cut = 0, dim = 0;
@@ -150,6 +153,7 @@ static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t time
         say_grid(w, t, g, times);
 }
 
+/* Of a shard file by itself. */
 static void say_part(words *w, const sw_catalog *c, const sw_tensor *t)
 {
     char dims[SW_DIMS_TEXT];
