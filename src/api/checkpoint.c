@@ -11,7 +11,7 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "dir/assets.h"
-#include "dir/loadable.h"
+#include "dir/pitfalls.h"
 #include "par/gather.h"
 #include "par/like.h"
 #include "par/scan.h"
@@ -124,33 +124,18 @@ out:
 
 /* ---- what loaders want ----------------------------------------------------------------------- */
 
-/* What only some loaders mind is a warning. */
-static sw_code warn_soft(opening *o, const sw_findings *soft, sw_status *st)
-{
-    for (size_t i = 0; i < soft->n && !st->code; i++)
-        sw_finding_add_line(&soft->items[i], &o->warnings, st);
-    return st->code;
-}
-
-/* Rank 0 knows what else lies in the directory. */
+/* Rank 0 knows what else lies in the directory. What only some loaders mind is a warning. */
 static sw_code check_loaders(opening *o, sw_status *st)
 {
-    sw_findings mine = SW_FINDINGS_INIT, soft = SW_FINDINGS_INIT;
+    sw_findings soft = SW_FINDINGS_INIT;
     sw_checkpoint *cp = o->cp;
-    sw_loadable_view view = { &cp->c, cp->scan.index_name, &cp->scan.weight_map,
-                              cp->scan.index_name && !cp->scan.index_broken ? &cp->scan.totals : NULL, NULL };
     sw_dir names = { 0 };
 
-    if (o->comm->rank == 0 && !sw_dir_list(cp->dir, &names, st)) {
-        /* Without an index all of them were taken. */
-        view.names = cp->scan.by_index ? &names : NULL;
-        if (!sw_loadable_check(&view, &mine, &soft, st))
-            warn_soft(o, &soft, st);
-        for (size_t i = 0; i < mine.n && !st->code; i++)
-            sw_findings_add_hint(o->findings, mine.items[i].file, mine.items[i].tensor, mine.items[i].reason,
-                                 mine.items[i].hint, st);
-    }
-    sw_findings_release(&mine);
+    /* Without an index all of them were taken. */
+    if (o->comm->rank == 0 && !sw_dir_list(cp->dir, &names, st) &&
+        !sw_pitfalls_find(&cp->c, &cp->scan, cp->scan.by_index ? &names : NULL, o->findings, &soft, st))
+        for (size_t i = 0; i < soft.n && !st->code; i++)
+            sw_finding_add_line(&soft.items[i], &o->warnings, st);
     sw_findings_release(&soft);
     sw_dir_release(&names);
     return sw_agree(o->comm, st);

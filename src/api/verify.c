@@ -11,9 +11,9 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
+#include "dir/match.h"
 #include "par/compare.h"
 #include "par/gather.h"
-#include "par/match.h"
 #include "plan/dims.h"
 
 /* One comparison: the job plans what should be there. */
@@ -245,16 +245,16 @@ static sw_code match(verifier *v, sw_status *st)
 {
     const sw_job *r = v->r;
     sw_match m = { .o = &r->outputs,
-                   .target = &v->target,
+                   .there = &v->target.c,
+                   .found = &v->target.found,
                    .layout = asks_for_layout(r->opt) ? &r->layout : NULL };
     sw_dir names = { 0 };
 
     v->partners = sw_calloc(r->outputs.view.ntensors, sizeof *v->partners, st);
     if (v->partners && (!sw_job_is_root(r) || !compare_dirs(v, st)) && !list_others(v, &names, st)) {
         m.partners = v->partners;
-        m.names = sw_job_is_root(r) ? &names : NULL;
-        if (!sw_match_tensors(&m, &v->findings, st))
-            sw_match_loaders(&m, &v->findings, st);
+        if (!sw_match_tensors(&m, &v->findings, st) && sw_job_is_root(r))
+            sw_match_loaders(&m, &names, &v->findings, st);
     }
     free(names.names);
     v->result->files = v->target.c.nfiles;
@@ -438,7 +438,7 @@ static sw_code match_staged(verifier *v, sw_status *st)
 {
     sw_job *r = v->r;
     const char **names = sw_calloc(r->layout.nfiles, sizeof *names, st);
-    sw_match m = { .o = &r->outputs, .target = &v->target, .layout = &r->layout };
+    sw_match m = { .o = &r->outputs, .there = &v->target.c, .found = &v->target.found, .layout = &r->layout };
 
     v->partners = sw_calloc(r->outputs.view.ntensors, sizeof *v->partners, st);
     for (uint32_t f = 0; names && f < r->layout.nfiles; f++)

@@ -489,7 +489,7 @@ static sw_code list_plain(const sw_find *f, const char *dir, bool diffusers, lis
     return st->code;
 }
 
-/* An index beside a lone file of weights. Other weights there are for loadable.h to find. */
+/* An index beside a lone file of weights. Other weights there are for pitfalls.h to find. */
 static sw_code find_spare_index(const sw_find *f, sw_findings *findings, sw_status *st)
 {
     for (size_t i = 0; !f->index_name && i < f->names.n && !st->code; i++) {

@@ -7,8 +7,8 @@
 #ifndef SW_PAR_COMPARE_H
 #define SW_PAR_COMPARE_H
 
+#include "dir/match.h"
 #include "par/bands.h"
-#include "par/match.h"
 #include "plan/difference.h"
 
 typedef struct sw_compare {

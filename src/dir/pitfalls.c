@@ -1,15 +1,11 @@
-/* The rules of loaders; see loader.h. */
-#include "dir/loadable.h"
+/* The rules of loaders; see pitfalls.h. */
+#include "dir/pitfalls.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
-
-/* Room for a reason that names two files. */
-#define REASON_MAX 768
 
 static const char hint_other_index[] =
     "the index of another save, or files that were replaced without it: write both anew by welding the files";
@@ -41,38 +37,23 @@ static bool holds(const sw_catalog *c, const sw_tensor *t, const char *file)
     return t->nboxes == 0 && strcmp(first_file(c, t), file) == 0;
 }
 
-/* A name in the index: is the tensor where it says? */
-static sw_code check_item(const sw_loadable_view *v, const sw_map_item *item, sw_findings *hard,
-                          sw_status *st)
+/* Is each tensor in the file that the index names, and each tensor named? */
+static sw_code check_index(const sw_catalog *c, const sw_find *f, sw_findings *hard, sw_status *st)
 {
-    const sw_tensor *t = sw_catalog_find_tensor(v->c, item->key);
-    const sw_file *f = sw_catalog_find_file(v->c, item->text);
-    char reason[REASON_MAX];
+    for (size_t i = 0; i < f->weight_map.n && !st->code; i++) {
+        const sw_map_item *item = &f->weight_map.items[i];
+        const sw_tensor *t = sw_catalog_find_tensor(c, item->key);
+        const sw_file *file = sw_catalog_find_file(c, item->text);
 
-    if (!f || f->broken || (t && holds(v->c, t, item->text)))
-        return SW_OK;
-    if (t)
-        snprintf(reason, sizeof reason, "%s says that it is here, but it is in %s", v->index_name,
-                 first_file(v->c, t));
-    else
-        snprintf(reason, sizeof reason, "%s says that it is here, but no file holds it", v->index_name);
-    return sw_findings_add_hint(hard, item->text, item->key, reason, hint_other_index, st);
-}
-
-static sw_code check_index(const sw_loadable_view *v, sw_findings *hard, sw_status *st)
-{
-    char reason[REASON_MAX];
-
-    for (size_t i = 0; i < v->weight_map->n && !st->code; i++)
-        check_item(v, &v->weight_map->items[i], hard, st);
-    for (uint32_t i = 0; i < v->c->ntensors && !st->code; i++) {
-        const sw_tensor *t = &v->c->tensors[i];
-
-        if (sw_map_find(v->weight_map, t->name))
-            continue;
-        snprintf(reason, sizeof reason, "%s does not name it, so that loaders leave it out", v->index_name);
-        sw_findings_add_hint(hard, first_file(v->c, t), t->name, reason, hint_other_index, st);
+        if (file && !file->broken && !(t && holds(c, t, item->text)))
+            sw_findings_addf(hard, item->text, item->key, hint_other_index, st,
+                             "%s says that it is here, but %s%s", f->index_name,
+                             t ? "it is in " : "no file holds it", t ? first_file(c, t) : "");
     }
+    for (uint32_t i = 0; i < c->ntensors && !st->code; i++)
+        if (!sw_map_find(&f->weight_map, c->tensors[i].name))
+            sw_findings_addf(hard, first_file(c, &c->tensors[i]), c->tensors[i].name, hint_other_index, st,
+                             "%s does not name it, so that loaders leave it out", f->index_name);
     return st->code;
 }
 
@@ -107,21 +88,20 @@ static const char *stray_reason(const char *name, bool mapped)
 /* Named, but no regular file: told of already. */
 static bool is_named(const sw_map *map, const char *name)
 {
-    for (size_t k = 0; map && k < map->n; k++)
+    for (size_t k = 0; k < map->n; k++)
         if (strcmp(map->items[k].text, name) == 0)
             return true;
     return false;
 }
 
-static sw_code check_strays(const sw_loadable_view *v, bool mapped, sw_findings *hard, sw_findings *soft,
-                            sw_status *st)
+static sw_code check_strays(const sw_catalog *c, const sw_map *map, const sw_dir *names, sw_findings *hard,
+                            sw_findings *soft, sw_status *st)
 {
-    for (size_t i = 0; v->names && i < v->names->n && !st->code; i++) {
-        const char *name = v->names->names[i], *reason = stray_reason(name, mapped);
-        sw_findings *list = is_looked_for(name) ? hard : soft;
+    for (size_t i = 0; i < names->n && !st->code; i++) {
+        const char *name = names->names[i], *reason = stray_reason(name, map->n > 0);
 
-        if (reason && list && !sw_catalog_find_file(v->c, name) && !is_named(v->weight_map, name))
-            sw_findings_add_hint(list, name, NULL, reason, hint_stray, st);
+        if (reason && !sw_catalog_find_file(c, name) && !is_named(map, name))
+            sw_findings_add_hint(is_looked_for(name) ? hard : soft, name, NULL, reason, hint_stray, st);
     }
     return st->code;
 }
@@ -130,53 +110,52 @@ static sw_code check_strays(const sw_loadable_view *v, bool mapped, sw_findings 
 
 /* Sums of what was read; false: not all of it could be, or the sums overflow, and something else
  * tells of that. */
-static bool sum_up(const sw_loadable_view *v, uint64_t *size, uint64_t *parameters)
+static bool sum_up(const sw_catalog *c, const sw_map *map, uint64_t *size, uint64_t *parameters)
 {
     *size = *parameters = 0;
-    for (uint32_t f = 0; f < v->c->nfiles; f++)
-        if (v->c->files[f].broken)
+    for (uint32_t f = 0; f < c->nfiles; f++)
+        if (c->files[f].broken)
             return false;
-    for (size_t i = 0; i < v->weight_map->n; i++)
-        if (!sw_catalog_find_file(v->c, v->weight_map->items[i].text))
+    for (size_t i = 0; i < map->n; i++)
+        if (!sw_catalog_find_file(c, map->items[i].text))
             return false;
-    for (uint32_t i = 0; i < v->c->ntensors; i++)
-        if (!sw_add(*size, v->c->tensors[i].bytes, size) ||
-            !sw_add(*parameters, v->c->tensors[i].elements, parameters))
+    for (uint32_t i = 0; i < c->ntensors; i++)
+        if (!sw_add(*size, c->tensors[i].bytes, size) ||
+            !sw_add(*parameters, c->tensors[i].elements, parameters))
             return false;
     return true;
 }
 
 /* A total against what it should be; what: its key. */
-static sw_code check_total(const sw_loadable_view *v, const char *what, bool odd, double said, uint64_t is,
-                           sw_findings *soft, sw_status *st)
+static void check_total(const char *index, const char *what, double said, uint64_t is, sw_findings *soft,
+                        sw_status *st)
 {
-    char reason[REASON_MAX];
-
-    if (odd)
-        snprintf(reason, sizeof reason, "%s is no number", what);
-    else if (said >= (double)is && said <= (double)is)
-        return SW_OK;
-    else
-        snprintf(reason, sizeof reason, "%s is %.17g, but the files hold %" PRIu64, what, said, is);
-    return sw_findings_add_hint(soft, v->index_name, NULL, reason, hint_totals, st);
+    if (said < (double)is || said > (double)is)
+        sw_findings_addf(soft, index, NULL, hint_totals, st, "%s is %.17g, but the files hold %" PRIu64, what,
+                         said, is);
 }
 
-static sw_code check_totals(const sw_loadable_view *v, sw_findings *soft, sw_status *st)
+static sw_code check_totals(const sw_catalog *c, const sw_find *f, sw_findings *soft, sw_status *st)
 {
-    const sw_index_totals *t = v->totals;
+    const sw_index_totals *t = &f->totals;
+    const char *index = f->index_name;
     uint64_t size, parameters;
-    bool known = sum_up(v, &size, &parameters);
+    bool known = sum_up(c, &f->weight_map, &size, &parameters);
 
-    if (v->weight_map->n == 0 && v->c->ntensors)
-        sw_findings_add(soft, v->index_name, NULL, "names no tensors", st);
+    if (f->weight_map.n == 0 && c->ntensors)
+        sw_findings_add(soft, index, NULL, "names no tensors", st);
     if (!t->there)
-        sw_findings_add(soft, v->index_name, NULL, "has no metadata, which some loaders look up", st);
+        sw_findings_add(soft, index, NULL, "has no metadata, which some loaders look up", st);
     else if (!t->has_size && !t->odd_size)
-        sw_findings_add(soft, v->index_name, NULL, "has no total_size, which some loaders look up", st);
-    if (!st->code && (t->odd_size || (known && t->has_size)))
-        check_total(v, "total_size", t->odd_size, t->size, size, soft, st);
-    if (!st->code && (t->odd_parameters || (known && t->has_parameters)))
-        check_total(v, "total_parameters", t->odd_parameters, t->parameters, parameters, soft, st);
+        sw_findings_add(soft, index, NULL, "has no total_size, which some loaders look up", st);
+    if (t->odd_size)
+        sw_findings_add_hint(soft, index, NULL, "total_size is no number", hint_totals, st);
+    else if (known && t->has_size)
+        check_total(index, "total_size", t->size, size, soft, st);
+    if (t->odd_parameters)
+        sw_findings_add_hint(soft, index, NULL, "total_parameters is no number", hint_totals, st);
+    else if (known && t->has_parameters)
+        check_total(index, "total_parameters", t->parameters, parameters, soft, st);
     return st->code;
 }
 
@@ -207,7 +186,6 @@ static uint64_t first_lack(const sw_shard_name *numbers, uint32_t n)
 static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings *soft, sw_status *st)
 {
     sw_shard_name *numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
-    char reason[REASON_MAX];
     uint32_t n = 0;
     uint64_t lack;
 
@@ -218,12 +196,11 @@ static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings
         goto out;
     qsort(numbers, n, sizeof *numbers, by_model);
     lack = first_lack(numbers, n);
-    snprintf(reason, sizeof reason, "no file has number %" PRIu64 " of %" PRIu64 ", and there is no index",
-             lack, numbers[0].of);
     if (lack)
-        sw_findings_add_hint(hard, NULL, NULL, reason, hint_no_index, st);
-    /* One of one has a number, too: only an index leads to it. */
-    if (soft && !lack)
+        sw_findings_addf(hard, NULL, NULL, hint_no_index, st,
+                         "no file has number %" PRIu64 " of %" PRIu64 ", and there is no index", lack,
+                         numbers[0].of);
+    else /* One of one has a number, too: only an index leads to it. */
         sw_findings_add_hint(soft, NULL, NULL, "numbered files, but no index: loaders do not find them",
                              hint_no_index, st);
 out:
@@ -244,16 +221,14 @@ static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status
 
         for (uint64_t k = 0; unit > 1 && k < t->nboxes && !st->code; k++) {
             const sw_box *b = &c->boxes[t->box0 + k];
-            char reason[REASON_MAX];
 
             if (b->at % unit == 0 || told[b->file])
                 continue;
             told[b->file] = true;
-            snprintf(reason, sizeof reason,
-                     "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
-                     " bytes of its elements",
-                     b->at, unit);
-            sw_findings_add_hint(soft, c->files[b->file].name, t->name, reason, hint_aligned, st);
+            sw_findings_addf(soft, c->files[b->file].name, t->name, hint_aligned, st,
+                             "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
+                             " bytes of its elements",
+                             b->at, unit);
         }
     }
     free(told);
@@ -269,19 +244,15 @@ static sw_code check_format(const sw_catalog *c, sw_findings *soft, sw_status *s
     return st->code;
 }
 
-sw_code sw_loadable_check(const sw_loadable_view *v, sw_findings *hard, sw_findings *soft, sw_status *st)
+sw_code sw_pitfalls_find(const sw_catalog *c, const sw_find *f, const sw_dir *names, sw_findings *hard,
+                         sw_findings *soft, sw_status *st)
 {
-    bool mapped = v->weight_map && v->weight_map->n;
+    bool mapped = f->weight_map.n > 0;
 
-    if (mapped && check_index(v, hard, st))
+    if ((mapped && check_index(c, f, hard, st)) ||
+        ((mapped || !f->index_name) && names && check_strays(c, &f->weight_map, names, hard, soft, st)) ||
+        (f->index_name && !f->index_broken && check_totals(c, f, soft, st)) ||
+        (!f->index_name && check_numbers(c, hard, soft, st)) || check_alignment(c, soft, st))
         return st->code;
-    if ((mapped || !v->index_name) && check_strays(v, mapped, hard, soft, st))
-        return st->code;
-    if (soft && v->totals && check_totals(v, soft, st))
-        return st->code;
-    if (!v->index_name && check_numbers(v->c, hard, soft, st))
-        return st->code;
-    if (soft && !check_alignment(v->c, soft, st))
-        check_format(v->c, soft, st);
-    return st->code;
+    return check_format(c, soft, st);
 }

@@ -1,0 +1,130 @@
+/* A checkpoint's headers and index against what should be there; see match.h. */
+#include "dir/match.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "dir/pitfalls.h"
+#include "plan/dims.h"
+
+#define KIND_TEXT (SW_DIMS_TEXT + 32)
+
+/* "BF16 of shape [3, 4]" */
+static const char *kind_text(const sw_catalog *c, const sw_tensor *t, char text[KIND_TEXT])
+{
+    char dims[SW_DIMS_TEXT];
+
+    snprintf(text, KIND_TEXT, "%s of shape %s", sw_dtype_name((sw_dtype)t->dtype),
+             sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims, sizeof dims));
+    return text;
+}
+
+/* The name of the file that holds a tensor that is there. The box of an empty one was given up. */
+static const char *file_of(const sw_match *m, const sw_tensor *t)
+{
+    return m->there->files[t->nboxes ? m->there->boxes[t->box0].file : t->file].name;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* May a tensor that is missed be in a file that cannot be read? There is a finding for that file
+ * already; and of one that the index names more will be said. */
+static bool is_told_of(const sw_match *m, const char *tensor)
+{
+    if (sw_map_find(&m->found->weight_map, tensor))
+        return true;
+    for (uint32_t f = 0; !m->found->weight_map.n && f < m->there->nfiles; f++)
+        if (m->there->files[f].broken)
+            return true;
+    return false;
+}
+
+static bool same_kind(const sw_catalog *a, const sw_tensor *t, const sw_catalog *b, const sw_tensor *u)
+{
+    return t->dtype == u->dtype && t->ndim == u->ndim &&
+           memcmp(sw_tensor_shape(a, t), sw_tensor_shape(b, u), t->ndim * sizeof(uint64_t)) == 0;
+}
+
+/* Empty tensors are in a box of a file, but their boxes were given up. */
+static bool is_whole(const sw_tensor *t)
+{
+    return !t->broken && t->nreplicas == 0 && (t->nboxes == 1 || t->bytes == 0);
+}
+
+static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_status *st)
+{
+    const sw_catalog *view = &m->o->view;
+    const sw_tensor *t = &view->tensors[i], *u = sw_catalog_find_tensor(m->there, t->name);
+    char is[KIND_TEXT], want[KIND_TEXT];
+
+    m->partners[i] = SW_NO_PARTNER;
+    if (!u) {
+        if (!is_told_of(m, t->name))
+            sw_findings_addf(findings, NULL, t->name, NULL, st, "is missing, the shards make it %s",
+                             kind_text(view, t, want));
+    } else if (!is_whole(u)) {
+        return; /* why has been said */
+    } else if (!same_kind(view, t, m->there, u)) {
+        sw_findings_addf(findings, file_of(m, u), t->name, NULL, st, "%s, expected %s",
+                         kind_text(m->there, u, is), kind_text(view, t, want));
+    } else {
+        m->partners[i] = (uint32_t)(u - m->there->tensors);
+        m->matched++;
+    }
+}
+
+/* Nothing is spared: what the shards do not make (a tied weight, a scale that was consumed, a name
+ * before it was changed) is not written either, whatever map names it. */
+static void find_extra(const sw_match *m, sw_findings *findings, sw_status *st)
+{
+    for (uint32_t i = 0; i < m->there->ntensors && !st->code; i++) {
+        const sw_tensor *u = &m->there->tensors[i];
+
+        if (!sw_catalog_find_tensor(&m->o->view, u->name))
+            sw_findings_add(findings, file_of(m, u), u->name, "is not among the tensors that the shards make",
+                            st);
+    }
+}
+
+/* Is each tensor in the file that the layout says? */
+static void check_layout(const sw_match *m, sw_findings *findings, sw_status *st)
+{
+    const sw_layout *l = m->layout;
+    const char *index = m->found->index_name;
+
+    if (l->index_name && index && strcmp(l->index_name, index) != 0)
+        sw_findings_addf(findings, index, NULL, NULL, st, "is the index, expected %s", l->index_name);
+    for (uint32_t f = 0; f < l->nfiles; f++) {
+        for (uint32_t i = l->files[f].first; i < l->files[f].first + l->files[f].count && !st->code; i++) {
+            const char *name = m->o->view.tensors[l->order[i].tensor].name;
+            const sw_tensor *u = sw_catalog_find_tensor(m->there, name);
+
+            if (u && strcmp(file_of(m, u), l->files[f].name) != 0)
+                sw_findings_addf(findings, file_of(m, u), name, NULL, st, "is in this file, expected in %s",
+                                 l->files[f].name);
+        }
+    }
+}
+
+sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
+{
+    for (uint32_t i = 0; i < m->o->view.ntensors && !st->code; i++)
+        pair_output(m, i, findings, st);
+    find_extra(m, findings, st);
+    if (m->layout && !st->code)
+        check_layout(m, findings, st);
+    return st->code;
+}
+
+/* ---- loaders --------------------------------------------------------------------------------- */
+
+sw_code sw_match_loaders(const sw_match *m, const sw_dir *names, sw_findings *findings, sw_status *st)
+{
+    if (!m->found->index_name && m->layout && m->layout->index_name)
+        sw_findings_add(findings, m->layout->index_name, NULL, "the index is missing", st);
+    for (uint32_t f = 0; f < m->there->nfiles && !st->code; f++)
+        if (m->there->files[f].sharded)
+            sw_findings_add(findings, m->there->files[f].name, NULL,
+                            "carries DCP_SHARDING_INFO, as shards do", st);
+    return st->code ? st->code : sw_pitfalls_find(m->there, m->found, names, findings, findings, st);
+}
