@@ -69,6 +69,7 @@ SONAME = libshardweld.so.0
 SHARED = $(BUILD)/libshardweld.so.$(VERSION)
 # Programs of the tests: one saves what a test says, the others tell what a header or a reader says.
 SAVE_ITEMS = $(BUILD)/tests/save_items
+COLLECTIVES = $(BUILD)/tests/collectives.so
 HEADER_CHECK = $(BUILD)/tests/header_check
 READER_CHECK = $(BUILD)/tests/reader_check
 
@@ -153,6 +154,11 @@ $(HEADER_CHECK) $(READER_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o 
 	$(link)
 
 $(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) $(LIBRARY)
+	$(link)
+
+# To be preloaded: counts what all ranks do together.
+$(COLLECTIVES): private LINK_FLAGS = -shared
+$(COLLECTIVES): $(BUILD)/obj/tests/mpi/collectives.o
 	$(link)
 
 # As users build them: with the public headers and the shared library.

@@ -1,7 +1,7 @@
-/* Counts what all ranks do together before the first byte goes out: to be preloaded into a program
- * that uses MPI (LD_PRELOAD). Each rank appends a line to the file SHARDWELD_COUNT when it first
- * opens a file by MPI-IO, and when it ends: "RANK COLLECTIVES", then how many there were of each
- * kind. Duplicating and splitting a communicator count as one each; so does what only begins. */
+/* Counts what all ranks do together: to be preloaded into a program that uses MPI (LD_PRELOAD).
+ * Each rank appends a line to the file SHARDWELD_COLLECTIVES when it first opens a file by MPI-IO,
+ * and when it ends: "open" or "end", its rank, how many there were, and how many of each kind. To
+ * duplicate or to split a communicator counts as one, and so does what only begins. */
 #include <fcntl.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static int counts[KINDS];
 
 static void tell(const char *when)
 {
-    const char *path = getenv("SHARDWELD_COUNT");
+    const char *path = getenv("SHARDWELD_COLLECTIVES");
     char line[512];
     int rank = 0, total = 0, fd, n;
 
