@@ -419,7 +419,7 @@ sw_code sw_checkpoint_read_shape(const sw_checkpoint *cp, const char *name, cons
     *out = (sw_read_shape){ .dtype = "" };
     if (sw_request_tensor(&cp->c, name, dtype, &w, st))
         return st->code;
-    out->dtype = sw_dtype_name(w.to);
+    out->dtype = sw_dtype_name(w.how.to);
     out->ndim = w.ndim;
     memcpy(out->shape, w.whole, w.ndim * sizeof *w.whole);
     out->bytes = w.whole_bytes;

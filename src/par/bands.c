@@ -83,9 +83,9 @@ static sw_code take_memory(sw_bands *b, sw_status *st)
     b->band = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
     if (!b->band)
         return sw_fail_nomem(st, size);
-    b->filler = (sw_filler){ .o = w->o, .l = w->l, .room = w->memory.input };
+    b->filler = (sw_filler){ .maker.room = w->memory.input, .o = w->o, .l = w->l };
     if (w->memory.input)
-        b->filler.input = b->band + w->sched->band;
+        b->filler.maker.memory = b->band + w->sched->band;
     return SW_OK;
 }
 
@@ -97,7 +97,7 @@ sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_st
     if (w->held ? sw_source_init_memory(&b->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&b->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
-    b->filler.pull = sw_pull_of(&b->source);
+    b->filler.maker.pull = sw_pull_of(&b->source);
     if (w->sched->shared)
         b->exchange = sw_exchange_new(group, &b->filler, w->sched, w->memory.send, st);
     if (w->world->rank == 0)

@@ -12,7 +12,7 @@
 #include "read/convert.h"
 
 /* More runs than this in one part would cost more memory for their description than they hold. */
-#define STRIPS_MAX 16384
+#define RUNS_MAX 16384
 
 /* What this rank will receive from one other: boxes of its band. */
 typedef struct inbox {
@@ -78,7 +78,7 @@ void sw_exchange_free(sw_exchange *x)
     free(x);
 }
 
-/* ---- runs of a part ------------------------------------------------------------------------ */
+/* ---- runs of a part -------------------------------------------------------------------------- */
 
 /* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are
  * multiples of 8 bytes, or the band's. */
@@ -86,7 +86,7 @@ static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int r
 {
     sw_region r = sw_schedule_region(x->sched, x->filler->l, f, (uint32_t)rank);
     sw_region band = sw_schedule_band(x->sched, r, round);
-    uint64_t n = band.end - band.begin, unit = x->filler->input ? 8 : 1;
+    uint64_t n = band.end - band.begin, unit = x->filler->maker.memory ? 8 : 1;
 
     return (sw_region){ band.begin + (i < k ? sw_round_down(n * i / k, unit) : n),
                         band.begin + (i + 1 < k ? sw_round_down(n * (i + 1) / k, unit) : n) };
@@ -96,7 +96,7 @@ typedef struct visit {
     sw_exchange *x;
     sw_run_fn fn;
     uint64_t at;    /* where the region begins in the band */
-    uint64_t input; /* where the next need of a conversion goes, counted from the band */
+    uint64_t input; /* where the next input of a conversion goes, counted from the band */
     uint64_t base;  /* of the runs that are being visited, counted from the band */
     char *band;
     int rank;             /* whose band it is */
@@ -104,35 +104,33 @@ typedef struct visit {
     sw_status *st;
 } visit;
 
-static bool visit_need(void *ctx, const sw_need *need)
+/* A copy goes straight to its place; what is converted, to the filler's memory. */
+static bool visit_box(void *ctx, const sw_making *g)
 {
     visit *v = ctx;
-    uint64_t base = v->base;
-    bool go_on;
+    sw_run_target target = { g->offsets, g->shape, g->strides };
+    sw_ingredient in[2];
+    unsigned n;
 
-    v->base = base + need->at;
-    go_on = sw_runs_each(v->x->filler->o->c, need->tensor, need->from, need->n, v->fn, v);
-    v->base = base;
-    return go_on;
-}
-
-static bool visit_part(void *ctx, const sw_part *part)
-{
-    visit *v = ctx;
-    const sw_outputs *o = v->x->filler->o;
-    bool copy = o->how[part->output].op == SW_OP_COPY;
-
-    v->base = copy ? v->at + part->at : v->input;
-    if (!sw_needs_each(o, part->output, part->from, part->n, visit_need, v))
-        return false;
-    v->input += sw_needs_size(o, part->output, part->from, part->n);
+    if (g->how->op == SW_OP_COPY) {
+        v->base = v->at + (uint64_t)g->to;
+        return sw_runs_each(&g->how->view, &target, v->fn, v);
+    }
+    n = sw_ingredients(g, in);
+    for (unsigned i = 0; i < n; i++) {
+        target = (sw_run_target){ in[i].offsets, in[i].shape, NULL };
+        v->base = v->input + in[i].at;
+        if (!sw_runs_each(&in[i].view, &target, v->fn, v))
+            return false;
+    }
+    v->input += in[n - 1].at + in[n - 1].bytes;
     return true;
 }
 
 /* Call v->fn for all runs of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
-    sw_part_rows_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_part, v);
+    sw_band_boxes_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_box, v);
 }
 
 static int owner_of(const visit *v, const sw_run *s)
@@ -167,7 +165,7 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
         visit_region(&v, f, r);
         if (v.rank != x->comm->rank)
             continue;
-        if (v.input > x->filler->room || (v.runs > STRIPS_MAX && r.end - r.begin > STRIPS_MAX))
+        if (v.input > x->filler->maker.room || (v.runs > RUNS_MAX && r.end - r.begin > RUNS_MAX))
             return false;
     }
     return v.bytes <= x->send_size;
@@ -176,7 +174,7 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
 /* Collective. A power of two of parts that suits every rank, as small as it goes; 0 when a rank has
  * failed, and all know. What fits in larger parts need not fit in smaller ones, because a
  * conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a
- * few elements, or of STRIPS_MAX bytes, always fit, so that this ends. */
+ * few elements, or of RUNS_MAX bytes, always fit, so that this ends. */
 static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round, sw_status *st)
 {
     uint64_t k = 1, tried = 1;
@@ -204,11 +202,13 @@ static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round, sw_statu
 static bool send_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
+    sw_run packed;
 
     if (owner_of(v, s) != v->x->comm->rank)
         return true;
     assert(v->bytes + s->n <= v->x->send_size);
-    if (sw_pull_bytes(&v->x->filler->pull, s->file, s->at, s->n, v->x->send + v->bytes, v->st))
+    packed = sw_run_packed(s);
+    if (sw_pull_run(&v->x->filler->maker.pull, &packed, v->x->send + v->bytes, v->st))
         return false;
     v->bytes += s->n;
     return true;
@@ -265,7 +265,7 @@ static bool receive_run(void *ctx, const sw_run *s)
     int owner = owner_of(v, s);
 
     if (owner == v->x->comm->rank)
-        return sw_pull_run(&v->x->filler->pull, s, v->band + v->base, v->st) == SW_OK;
+        return sw_pull_run(&v->x->filler->maker.pull, s, v->band + v->base, v->st) == SW_OK;
     return add_to_inbox(&v->x->inboxes[owner], s, v->base, v->st) == SW_OK;
 }
 
@@ -284,15 +284,14 @@ static sw_code expect_all(sw_exchange *x, sw_status *st)
 
 /* ---- a part ---------------------------------------------------------------------------------- */
 
-static bool convert_part(void *ctx, const sw_part *part)
+static bool convert_box(void *ctx, const sw_making *g)
 {
     visit *v = ctx;
-    const sw_outputs *o = v->x->filler->o;
 
-    if (o->how[part->output].op == SW_OP_COPY)
+    if (g->how->op == SW_OP_COPY)
         return true;
-    sw_convert(o, part->output, part->from, part->n, v->band + v->input, v->band + v->at + part->at);
-    v->input += sw_needs_size(o, part->output, part->from, part->n);
+    sw_convert(g, v->band + v->input, v->band + (int64_t)v->at + g->to);
+    v->input += sw_ingredients_size(g);
     return true;
 }
 
@@ -302,7 +301,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     const sw_filler *filler = x->filler;
     sw_region mine = part_of(x, f, round, x->comm->rank, i, k);
     sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
-    uint64_t input = filler->input ? (uint64_t)(filler->input - band) : 0;
+    uint64_t input = filler->maker.memory ? (uint64_t)(filler->maker.memory - band) : 0;
     visit v = {
         .x = x, .fn = receive_run, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
     };
@@ -324,7 +323,7 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     }
     v.input = input;
     if (!st->code)
-        sw_part_rows_each(filler->o, filler->l, f, mine.begin, mine.end, convert_part, &v);
+        sw_band_boxes_each(filler->o, filler->l, f, mine.begin, mine.end, convert_box, &v);
     return st->code;
 }
 

@@ -26,12 +26,12 @@ static sw_code check_sound(const sw_tensor *t, sw_status *st)
 
 static sw_code cannot_become(const sw_request *w, sw_status *st)
 {
-    const sw_tensor *t = w->tensor;
+    const sw_tensor *t = w->how.view.t;
     bool lacks = !t->scale && ((sw_is_fp8(t) && sw_name_ends_with(t->name, SW_END_WEIGHT)) ||
                                sw_name_ends_with(t->name, SW_END_BLOCKS));
 
     return sw_fail(st, SW_EUSAGE, NULL, t->name, "%s cannot be read as %s%s",
-                   sw_dtype_name((sw_dtype)t->dtype), sw_dtype_name(w->to),
+                   sw_dtype_name((sw_dtype)t->dtype), sw_dtype_name(w->how.to),
                    lacks      ? ": it has no scales"
                    : t->scale ? ": by its scales it becomes F32, BF16 or F16"
                               : "");
@@ -40,32 +40,32 @@ static sw_code cannot_become(const sw_request *w, sw_status *st)
 /* A tensor that has scales, as numbers. */
 static sw_code find_scaled(const sw_catalog *c, sw_request *w, sw_status *st)
 {
-    const sw_tensor *t = w->tensor;
+    const sw_tensor *t = w->how.view.t;
 
-    if (w->to == SW_F64)
+    if (w->how.to == SW_F64)
         return cannot_become(w, st);
-    w->scale = &c->tensors[t->scale - 1];
-    return check_sound(w->scale, st) ? st->code : sw_find_dequantizer(c, t, &w->op, st);
+    w->how.scale = &c->tensors[t->scale - 1];
+    return check_sound(w->how.scale, st) ? st->code : sw_find_dequantizer(c, t, &w->how.op, st);
 }
 
 /* Who asks for a dtype of numbers never gets those of a tensor without its scales, even where it is
  * saved as such. */
 static sw_code find_op(const sw_catalog *c, const char *dtype, sw_request *w, sw_status *st)
 {
-    sw_dtype from = (sw_dtype)w->tensor->dtype;
+    sw_dtype from = (sw_dtype)w->how.view.t->dtype;
 
-    w->to = from;
-    w->op = SW_OP_COPY;
+    w->how.to = from;
+    w->how.op = SW_OP_COPY;
     if (!dtype)
         return SW_OK;
-    if (!sw_dtype_parse_any(dtype, strlen(dtype), &w->to))
-        return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "'%.64s' is not a dtype", dtype);
-    if (w->tensor->scale && sw_dtype_is_floating(w->to))
+    if (!sw_dtype_parse_any(dtype, strlen(dtype), &w->how.to))
+        return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name, "'%.64s' is not a dtype", dtype);
+    if (w->how.view.t->scale && sw_dtype_is_floating(w->how.to))
         return find_scaled(c, w, st);
-    if (w->to == from)
+    if (w->how.to == from)
         return SW_OK;
-    w->op = SW_OP_CAST;
-    return sw_dtype_is_floating(from) && sw_dtype_is_floating(w->to) ? SW_OK : cannot_become(w, st);
+    w->how.op = SW_OP_CAST;
+    return sw_dtype_is_floating(from) && sw_dtype_is_floating(w->how.to) ? SW_OK : cannot_become(w, st);
 }
 
 /* Bytes of a packed box as it is read; *bytes is unchanged when they are too many. */
@@ -73,7 +73,7 @@ static bool packed_bytes(const sw_request *w, const uint64_t *shape, uint64_t *b
 {
     uint64_t bits;
 
-    if (!sw_dims_product(shape, w->ndim, &bits) || !sw_mul(bits, sw_dtype_bits(w->to), &bits) ||
+    if (!sw_dims_product(shape, w->ndim, &bits) || !sw_mul(bits, sw_dtype_bits(w->how.to), &bits) ||
         bits / 8 > REACH_MAX)
         return false;
     *bytes = bits / 8;
@@ -86,17 +86,18 @@ sw_code sw_request_tensor(const sw_catalog *c, const char *name, const char *dty
     const sw_tensor *t = sw_catalog_find_tensor(c, name);
     size_t size;
 
-    *out = (sw_request){ .tensor = t };
+    *out = (sw_request){ .how.op = SW_OP_COPY };
     if (!t)
         return sw_fail(st, SW_EUSAGE, NULL, name, "no such tensor");
+    out->how.view = sw_view_elements(c, t);
     if (check_sound(t, st) || find_op(c, dtype, out, st))
         return st->code;
-    out->ndim = out->op == SW_OP_MXFP4 ? t->ndim - 1u : t->ndim;
+    out->ndim = out->how.op == SW_OP_MXFP4 ? t->ndim - 1u : t->ndim;
     size = out->ndim * sizeof *out->shape;
     memcpy(out->whole, sw_tensor_shape(c, t), size);
-    if ((out->op == SW_OP_MXFP4 && !sw_mul(out->whole[2], SW_MXFP4_BLOCK, &out->whole[2])) ||
+    if ((out->how.op == SW_OP_MXFP4 && !sw_mul(out->whole[2], SW_MXFP4_BLOCK, &out->whole[2])) ||
         !packed_bytes(out, out->whole, &out->whole_bytes))
-        return sw_fail(st, SW_EINPUT, NULL, name, "its size as %s overflows", sw_dtype_name(out->to));
+        return sw_fail(st, SW_EINPUT, NULL, name, "its size as %s overflows", sw_dtype_name(out->how.to));
     memcpy(out->shape, out->whole, size);
     out->bytes = out->whole_bytes;
     return SW_OK;
@@ -111,7 +112,7 @@ static sw_code check_inside(const sw_request *w, sw_status *st)
     for (unsigned d = 0; d < w->ndim; d++)
         if (w->offsets[d] > w->whole[d] || w->shape[d] > w->whole[d] - w->offsets[d])
             return sw_fail(
-                st, SW_EUSAGE, NULL, w->tensor->name, "a box of %s at %s is not inside its shape %s",
+                st, SW_EUSAGE, NULL, w->how.view.t->name, "a box of %s at %s is not inside its shape %s",
                 sw_dims_text(w->shape, w->ndim, a, sizeof a), sw_dims_text(w->offsets, w->ndim, b, sizeof b),
                 sw_dims_text(w->whole, w->ndim, c, sizeof c));
     return SW_OK;
@@ -121,11 +122,11 @@ static sw_code check_inside(const sw_request *w, sw_status *st)
  * anything. */
 static sw_code take_strides(sw_request *w, const int64_t *strides, sw_status *st)
 {
-    uint64_t width = sw_dtype_bits(w->to) / 8, reach = width, span;
+    uint64_t width = sw_dtype_bits(w->how.to) / 8, reach = width, span;
 
-    if (sw_dtype_bits(w->to) < 8)
-        return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "%s has no strides in bytes: read it packed",
-                       sw_dtype_name(w->to));
+    if (sw_dtype_bits(w->how.to) < 8)
+        return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name, "%s has no strides in bytes: read it packed",
+                       sw_dtype_name(w->how.to));
     for (unsigned d = 0; d < w->ndim; d++) {
         uint64_t step = strides[d] < 0 ? 0 - (uint64_t)strides[d] : (uint64_t)strides[d];
 
@@ -133,10 +134,10 @@ static sw_code take_strides(sw_request *w, const int64_t *strides, sw_status *st
         if (w->shape[d] < 2)
             continue;
         if (!sw_mul(w->shape[d] - 1, step, &span) || !sw_add(reach, span, &reach) || reach > REACH_MAX)
-            return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "a stride of %" PRId64 " bytes is too large",
-                           strides[d]);
+            return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name,
+                           "a stride of %" PRId64 " bytes is too large", strides[d]);
         if (step < width)
-            return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name,
+            return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name,
                            "a stride of %" PRId64 " bytes puts its elements, of %" PRIu64
                            " bytes, on top of one another",
                            strides[d], width);
@@ -156,7 +157,7 @@ static sw_code take_memory(sw_request *w, const sw_read *read, sw_status *st)
     if (read->size < w->bytes)
         return sw_fail(st, SW_EUSAGE, NULL, read->name,
                        "there is room for %" PRIu64 " bytes, but the box has %" PRIu64, read->size, w->bytes);
-    sw_strides_packed(w->ndim, w->shape, sw_dtype_bits(w->to), w->strides);
+    sw_strides_packed(w->ndim, w->shape, sw_dtype_bits(w->how.to), w->strides);
     return SW_OK;
 }
 
@@ -166,10 +167,10 @@ static sw_code check_whole_bytes(const sw_request *w, sw_status *st)
 {
     uint64_t elements;
 
-    if (sw_dims_product(w->shape, w->ndim, &elements) && elements * sw_dtype_bits(w->to) % 8 == 0)
+    if (sw_dims_product(w->shape, w->ndim, &elements) && elements * sw_dtype_bits(w->how.to) % 8 == 0)
         return SW_OK;
-    return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name, "the box does not end on a whole byte of %s",
-                   sw_dtype_name(w->to));
+    return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name, "the box does not end on a whole byte of %s",
+                   sw_dtype_name(w->how.to));
 }
 
 sw_code sw_request_box(const sw_catalog *c, const sw_read *read, sw_request *out, sw_status *st)
@@ -208,7 +209,7 @@ static int by_begin(const void *a, const void *b)
 /* False when there are holes in it, or nothing: others may lie there. */
 static bool find_extent(const sw_request *w, extent *out)
 {
-    uint64_t below = 0, above = sw_max(sw_dtype_bits(w->to) / 8, 1);
+    uint64_t below = 0, above = sw_max(sw_dtype_bits(w->how.to) / 8, 1);
 
     for (unsigned d = 0; d < w->ndim && w->bytes; d++) {
         int64_t span = w->strides[d] / 8 * (int64_t)(w->shape[d] - 1);
@@ -218,7 +219,7 @@ static bool find_extent(const sw_request *w, extent *out)
         else
             above += (uint64_t)span;
     }
-    if (sw_dtype_bits(w->to) < 8)
+    if (sw_dtype_bits(w->how.to) < 8)
         above = w->bytes; /* packed */
     *out = (extent){ (uintptr_t)w->data - below, (uintptr_t)w->data + above, w };
     return w->bytes && below + above == w->bytes;
@@ -235,21 +236,8 @@ sw_code sw_requests_apart(const sw_request *wants, size_t n, sw_status *st)
         qsort(all, used, sizeof *all, by_begin);
     for (size_t i = 1; i < used && !st->code; i++)
         if (all[i].begin < all[i - 1].end)
-            sw_fail(st, SW_EUSAGE, NULL, all[i].want->tensor->name,
-                    "it goes to the same memory as a read of '%.256s'", all[i - 1].want->tensor->name);
+            sw_fail(st, SW_EUSAGE, NULL, all[i].want->how.view.t->name,
+                    "it goes to the same memory as a read of '%.256s'", all[i - 1].want->how.view.t->name);
     free(all);
     return st->code;
-}
-
-void sw_request_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
-                       uint64_t *block_shape)
-{
-    uint64_t last = offsets[2] + shape[2] - 1;
-
-    memcpy(block_offsets, offsets, 2 * sizeof *offsets);
-    memcpy(block_shape, shape, 2 * sizeof *shape);
-    block_offsets[2] = offsets[2] / SW_MXFP4_BLOCK;
-    block_shape[2] = last / SW_MXFP4_BLOCK + 1 - block_offsets[2];
-    block_offsets[3] = 0;
-    block_shape[3] = SW_MXFP4_BYTES;
 }

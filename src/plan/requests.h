@@ -2,13 +2,10 @@
 #ifndef SW_PLAN_REQUESTS_H
 #define SW_PLAN_REQUESTS_H
 
-#include "plan/outputs.h"
+#include "plan/recipe.h"
 
 typedef struct sw_request {
-    const sw_tensor *tensor;
-    const sw_tensor *scale; /* SCALED, MXFP4 only */
-    sw_op op;
-    sw_dtype to;          /* in memory */
+    sw_recipe how;        /* element by element */
     unsigned ndim;        /* as it is read: of MXFP4 one less than saved */
     char *data;           /* where the first element of the box goes */
     uint64_t bytes;       /* of the box, as it is read */
@@ -31,10 +28,5 @@ sw_code sw_request_box(const sw_catalog *c, const sw_read *read, sw_request *out
  * theirs to the last byte. O(n log n).
  * Errors: SW_EUSAGE, SW_ENOMEM. */
 sw_code sw_requests_apart(const sw_request *wants, size_t n, sw_status *st);
-
-/* Local. A want of MXFP4 is of values [E, R, G * 32]: the box of blocks [E, R, G, 16] that holds a
- * box of them. Offsets and shape take 4 numbers; of the scales they are the first 3. */
-void sw_request_blocks(const uint64_t *offsets, const uint64_t *shape, uint64_t *block_offsets,
-                       uint64_t *block_shape);
 
 #endif

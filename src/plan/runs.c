@@ -94,44 +94,43 @@ void sw_run_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets,
     out->to = (int64_t)(first / 8);
 }
 
-/* A tensor as runs see its boxes: element by element; or, for ranges of bytes, with the inner
- * dimensions along which no box is cut joined to the last one that is, which then counts bytes. */
-typedef struct view {
-    const sw_catalog *c;
-    const sw_tensor *t;
-    unsigned n;    /* dimensions */
-    unsigned bits; /* of one step along the last one */
-    uint64_t unit; /* bits that an element stands for along the last one */
-} view;
+/* ---- views ----------------------------------------------------------------------------------- */
 
-static view view_elements(const sw_catalog *c, const sw_tensor *t)
+sw_view sw_view_elements(const sw_catalog *c, const sw_tensor *t)
 {
     unsigned bits = sw_dtype_bits((sw_dtype)t->dtype);
 
-    return (view){ c, t, t->ndim, bits, bits };
+    return (sw_view){ c, t, t->ndim, bits, bits, false };
 }
 
-/* For tensors of which some dimension is cut. */
-static view view_bytes(const sw_catalog *c, const sw_tensor *t)
+sw_view sw_view_joined(const sw_catalog *c, const sw_tensor *t, unsigned cut, unsigned bits)
 {
     const uint64_t *shape = sw_tensor_shape(c, t);
-    view v = { c, t, t->split_dims, 8, sw_dtype_bits((sw_dtype)t->dtype) };
+    sw_view v = { c,    t, cut > t->split_dims ? cut : t->split_dims, bits, sw_dtype_bits((sw_dtype)t->dtype),
+                  false };
 
     for (unsigned d = v.n; d < t->ndim; d++)
         v.unit *= shape[d];
+    if (v.n == 0) {
+        v.n = 1;
+        v.flat = true;
+    }
     return v;
 }
 
-/* Elements along dimension d in steps of the view. Whole bytes: sw_catalog_check() has seen to
- * it. */
-static uint64_t steps(const view *v, unsigned d, uint64_t elements)
+/* Whole ones: sw_catalog_check() and sw_shard_layout_build() have seen to it. */
+uint64_t sw_view_steps(const sw_view *v, unsigned d, uint64_t elements)
 {
+    if (v->flat)
+        return v->unit / v->bits;
     if (d + 1 < v->n || v->unit == v->bits)
         return elements;
-    return v->unit % 8 ? elements * v->unit / 8 : elements * (v->unit / 8);
+    return v->unit % v->bits ? elements * v->unit / v->bits : elements * (v->unit / v->bits);
 }
 
-static sw_run_kind make(const view *v, uint64_t k, const sw_run_target *target, sw_run *out)
+/* ---- what a source box has ------------------------------------------------------------------- */
+
+sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *target, sw_run *out)
 {
     const uint64_t *offsets = sw_box_offsets(v->c, v->t, k), *extents = sw_box_shape(v->c, v->t, k);
     const sw_box *box = &v->c->boxes[v->t->box0 + k];
@@ -141,7 +140,8 @@ static sw_run_kind make(const view *v, uint64_t k, const sw_run_target *target, 
 
     begin(out, v->bits);
     for (unsigned d = v->n; d-- > 0;) {
-        uint64_t first = steps(v, d, offsets[d]), extent = steps(v, d, extents[d]);
+        uint64_t first = v->flat ? 0 : sw_view_steps(v, d, offsets[d]);
+        uint64_t extent = sw_view_steps(v, d, v->flat ? 0 : extents[d]);
         uint64_t lo = sw_max(first, target->offsets[d]);
         uint64_t hi = sw_min(first + extent, target->offsets[d] + target->shape[d]);
         int64_t to = target->strides ? target->strides[d] : packed;
@@ -160,25 +160,15 @@ static sw_run_kind make(const view *v, uint64_t k, const sw_run_target *target, 
     return kind;
 }
 
-sw_run_kind sw_run_make(const sw_catalog *c, const sw_tensor *t, uint64_t k, const sw_run_target *target,
-                        sw_run *out)
-{
-    view v = view_elements(c, t);
-
-    return make(&v, k, target, out);
-}
-
-/* ---- which boxes ----------------------------------------------------------------------------- */
-
 /* The first box of which beginning, with so many rows behind it, lies past x along dimension 0. */
-static uint64_t first_past(const view *v, uint64_t rows, uint64_t x)
+static uint64_t first_past(const sw_view *v, uint64_t rows, uint64_t x)
 {
-    uint64_t a = 0, b = v->t->nboxes, reach = steps(v, 0, rows);
+    uint64_t a = 0, b = v->t->nboxes, reach = sw_view_steps(v, 0, rows);
 
     while (a < b) {
         uint64_t mid = a + (b - a) / 2;
 
-        if (steps(v, 0, sw_box_offsets(v->c, v->t, mid)[0]) + reach <= x)
+        if (sw_view_steps(v, 0, sw_box_offsets(v->c, v->t, mid)[0]) + reach <= x)
             a = mid + 1;
         else
             b = mid;
@@ -187,65 +177,24 @@ static uint64_t first_past(const view *v, uint64_t rows, uint64_t x)
 }
 
 /* Boxes are sorted by their offsets, and none is longer than max_rows. */
-static void range(const view *v, const sw_run_target *wanted, uint64_t *first, uint64_t *end)
+void sw_run_range(const sw_view *v, const sw_run_target *target, uint64_t *first, uint64_t *end)
 {
     *first = 0;
     *end = v->t->nboxes;
-    if (v->n == 0)
+    if (v->n == 0 || v->flat)
         return;
-    *first = first_past(v, v->t->max_rows, wanted->offsets[0]);
-    *end = wanted->shape[0] ? first_past(v, 0, wanted->offsets[0] + wanted->shape[0] - 1) : *first;
+    *first = first_past(v, v->t->max_rows, target->offsets[0]);
+    *end = target->shape[0] ? first_past(v, 0, target->offsets[0] + target->shape[0] - 1) : *first;
 }
 
-void sw_run_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
-                  uint64_t *first, uint64_t *end)
+bool sw_runs_each(const sw_view *v, const sw_run_target *target, sw_run_fn fn, void *ctx)
 {
-    view v = view_elements(c, t);
-    sw_run_target wanted = { offsets, shape, NULL };
+    uint64_t k, end;
+    sw_run run;
 
-    range(&v, &wanted, first, end);
-}
-
-/* ---- ranges ---------------------------------------------------------------------------------- */
-
-/* A tensor that is in one piece. */
-static bool visit_whole(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn,
-                        void *ctx)
-{
-    const sw_box *box = &c->boxes[t->box0];
-    sw_run s;
-
-    begin(&s, 0);
-    s.file = box->file;
-    s.at = box->at + from;
-    s.row = s.n = n;
-    return fn(ctx, &s);
-}
-
-bool sw_runs_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn, void *ctx)
-{
-    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], whole[SW_MAX_DIMS], k, end;
-    sw_run_target wanted = { offsets, shape, NULL };
-    sw_run s;
-    view v;
-
-    if (t->split_dims == 0)
-        return n == 0 || visit_whole(c, t, from, n, fn, ctx);
-    v = view_bytes(c, t);
-    for (unsigned d = 0; d < v.n; d++)
-        whole[d] = steps(&v, d, sw_tensor_shape(c, t)[d]);
-    for (uint64_t done = 0; done < n;) {
-        uint64_t now = sw_first_box(v.n, whole, from + done, n - done, offsets, shape);
-
-        for (range(&v, &wanted, &k, &end); k < end; k++) {
-            if (make(&v, k, &wanted, &s) == SW_RUN_NONE)
-                continue;
-            s.to += (int64_t)done;
-            if (!fn(ctx, &s))
-                return false;
-        }
-        done += now;
-    }
+    for (sw_run_range(v, target, &k, &end); k < end; k++)
+        if (sw_run_make(v, k, target, &run) == SW_RUN_SHARED && !fn(ctx, &run))
+            return false;
     return true;
 }
 
@@ -292,67 +241,53 @@ void sw_run_row(const sw_run *s, uint64_t i, uint64_t *at, int64_t *to)
     }
 }
 
+bool sw_run_is_together(const sw_run *s)
+{
+    uint64_t run = s->row;
+
+    for (unsigned d = s->nloops; d > 0; d--) {
+        if (s->loops[d - 1].from != run)
+            return false;
+        run *= s->loops[d - 1].count;
+    }
+    return true;
+}
+
+sw_run sw_run_packed(const sw_run *s)
+{
+    sw_run packed = *s;
+    uint64_t step = s->row;
+
+    packed.to = 0;
+    for (unsigned d = s->nloops; d-- > 0; step *= s->loops[d].count)
+        packed.loops[d].to = (int64_t)step;
+    return packed;
+}
+
 /* ---- parts of boxes -------------------------------------------------------------------------- */
 
-uint64_t sw_first_box(unsigned ndim, const uint64_t *whole, uint64_t x, uint64_t n, uint64_t *offsets,
+uint64_t sw_first_box(const sw_run_target *box, unsigned ndim, uint64_t x, uint64_t n, uint64_t *offsets,
                       uint64_t *shape)
 {
+    const uint64_t *whole = box->shape;
     uint64_t inner = 1;
     unsigned d = ndim;
 
     while (d > 1 && x % (inner * whole[d - 1]) == 0 && n >= inner * whole[d - 1]) {
         inner *= whole[--d];
-        offsets[d] = 0;
+        offsets[d] = box->offsets[d];
         shape[d] = whole[d];
     }
     x /= inner;
     if (d == 0)
         return 1;
     d--;
-    offsets[d] = x % whole[d];
-    shape[d] = sw_min(n / inner, whole[d] - offsets[d]);
+    offsets[d] = box->offsets[d] + x % whole[d];
+    shape[d] = sw_min(n / inner, whole[d] - x % whole[d]);
     for (unsigned i = d; i-- > 0;) {
         x /= whole[i + 1];
-        offsets[i] = x % whole[i];
+        offsets[i] = box->offsets[i] + x % whole[i];
         shape[i] = 1;
     }
     return shape[d] * inner;
-}
-
-void sw_chunks_init(sw_chunks *w, unsigned ndim, const uint64_t *offsets, const uint64_t *shape,
-                    uint64_t limit)
-{
-    uint64_t inner = 1;
-    unsigned d = ndim;
-
-    /* As many whole inner dimensions as there is room for. */
-    while (d > 0 && shape[d - 1] <= limit / inner)
-        inner *= shape[--d];
-    *w = (sw_chunks){ .offsets = offsets, .shape = shape, .ndim = ndim, .ranges = 1, .n = 1 };
-    if (d == 0) {
-        w->step = ndim ? shape[0] : 1;
-        return;
-    }
-    w->along = d - 1;
-    w->step = limit / inner;
-    w->ranges = w->n = (shape[w->along] - 1) / w->step + 1;
-    for (d = 0; d < w->along; d++)
-        w->n *= shape[d];
-}
-
-void sw_chunks_get(const sw_chunks *w, uint64_t i, uint64_t *offsets, uint64_t *shape)
-{
-    uint64_t from = i % w->ranges * w->step;
-
-    memcpy(offsets, w->offsets, w->ndim * sizeof *offsets);
-    memcpy(shape, w->shape, w->ndim * sizeof *shape);
-    if (w->ndim == 0)
-        return;
-    offsets[w->along] += from;
-    shape[w->along] = sw_min(w->step, shape[w->along] - from);
-    i /= w->ranges;
-    for (unsigned d = w->along; d-- > 0; i /= w->shape[d]) {
-        offsets[d] += i % w->shape[d];
-        shape[d] = 1;
-    }
 }

@@ -1,5 +1,5 @@
-/* From a box, or a range of bytes, of a tensor that somebody wants to the bytes of the source boxes
- * that make it up. Pure.
+/* The one geometry: from a box of a tensor that somebody wants to the bytes of the source boxes that
+ * make it up. Pure.
  *
  * What a wanted box shares with one source box is a box again. On either side its elements stand at
  * strides: those of the source box in the file, the caller's in memory. A run is that, with all
@@ -11,10 +11,32 @@
 
 #include "plan/catalog.h"
 
+/* A tensor as runs see it: element by element; or with the inner dimensions along which nothing is
+ * cut joined to the last one that is, which then counts elements or bytes. Offsets and shapes of
+ * what is wanted are in steps of its view. */
+typedef struct sw_view {
+    const sw_catalog *c;
+    const sw_tensor *t;
+    unsigned n;    /* dimensions */
+    unsigned bits; /* of one step along the last one */
+    uint64_t unit; /* bits that an element stands for along the last one */
+    bool flat;     /* nothing is cut: one dimension, of all bits */
+} sw_view;
+
+/* Local. Element by element. */
+sw_view sw_view_elements(const sw_catalog *c, const sw_tensor *t);
+
+/* Local. Joined. What is wanted is whole along dimension cut and the inner ones, as its source boxes
+ * are from t->split_dims on; and its rows are whole bytes. bits: of a step: an element's, or 8. */
+sw_view sw_view_joined(const sw_catalog *c, const sw_tensor *t, unsigned cut, unsigned bits);
+
+/* Local. Elements along dimension d in steps of the view. */
+uint64_t sw_view_steps(const sw_view *v, unsigned d, uint64_t elements);
+
 /* What is wanted of a tensor, and where its elements go. Borrowed, one number a dimension. */
 typedef struct sw_run_target {
-    const uint64_t *offsets, *shape; /* elements */
-    /* bits of memory from one element to the next; may be negative; NULL = packed */
+    const uint64_t *offsets, *shape; /* steps of the view */
+    /* bits of memory from one step to the next; may be negative; NULL = packed */
     const int64_t *strides;
 } sw_run_target;
 
@@ -41,27 +63,19 @@ typedef enum sw_run_kind {
     SW_RUN_UNEVEN, /* it would begin or end within a byte (F4, F6) */
 } sw_run_kind;
 
-/* Local. What the target shares with source box k (below nboxes) of tensor t. The target lies in
+/* Local. What the target shares with source box k (below nboxes). The target lies in
  * the tensor, and its strides reach less than 2^62 bits. O(ndim). */
-sw_run_kind sw_run_make(const sw_catalog *c, const sw_tensor *t, uint64_t k, const sw_run_target *target,
-                        sw_run *out);
+sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *target, sw_run *out);
 
-/* Local. Only source boxes [*first, *end) can share anything with a box of these offsets and shape.
- * O(log boxes). */
-void sw_run_range(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets, const uint64_t *shape,
-                  uint64_t *first, uint64_t *end);
+/* Local. Only source boxes [*first, *end) can share anything with the target. O(log boxes). */
+void sw_run_range(const sw_view *v, const sw_run_target *target, uint64_t *first, uint64_t *end);
 
 /* Called for each run; false stops. */
 typedef bool (*sw_run_fn)(void *ctx, const sw_run *run);
 
-/* Local. Visit what makes up bytes [from, from + n) of tensor t as saved; from + n <= t->bytes. A
- * range is at most 2n - 1 boxes (a head, a middle, a tail along each dimension), each of which
- * fixes the outer dimensions, takes a range along one, and is whole along the inner ones: what such
- * a box shares with a source box is one run of the file. to counts from the beginning of the range.
- * False when fn did. Every byte of the range is in exactly one run. O(log boxes + boxes that are
- * met) for each of the boxes. */
-bool sw_runs_each(const sw_catalog *c, const sw_tensor *t, uint64_t from, uint64_t n, sw_run_fn fn,
-                  void *ctx);
+/* Local. Visit what makes up the target: every byte of it is in one run; where nothing is UNEVEN.
+ * False when fn did. O(log boxes + boxes that may share anything). */
+bool sw_runs_each(const sw_view *v, const sw_run_target *target, sw_run_fn fn, void *ctx);
 
 /* Local. From memory to memory: elements of a box of this shape that lie packed, to where strides
  * (as above) say. file, at and to are 0; loops[].from counts in the packed box. Same kinds, but for
@@ -95,29 +109,16 @@ bool sw_run_next(sw_run_walk *w, const sw_run *s, uint64_t *at, int64_t *to);
 /* Local. Where row i begins in the file and in memory. O(loops). */
 void sw_run_row(const sw_run *s, uint64_t i, uint64_t *at, int64_t *to);
 
-/* ---- parts of boxes -------------------------------------------------------------------------- */
+/* Local. Do the rows lie one after the other in the file? */
+bool sw_run_is_together(const sw_run *s);
 
-/* Local. The largest box that begins at element x of a box of shape whole, has at most n elements
- * (at least 1), and takes a range along one dimension and whole inner ones. offsets: in the whole
- * box. Returns its elements. */
-uint64_t sw_first_box(unsigned ndim, const uint64_t *whole, uint64_t x, uint64_t n, uint64_t *offsets,
+/* Local. The same rows, one after the other in memory, the first one at 0. */
+sw_run sw_run_packed(const sw_run *s);
+
+/* Local. The largest box inside a box that begins at its element x, has at most n elements (at least
+ * 1), and takes a range along one dimension and whole inner ones. Returns its elements. One after
+ * the other these cut a box, or a range of it, in the order of its elements. */
+uint64_t sw_first_box(const sw_run_target *box, unsigned ndim, uint64_t x, uint64_t n, uint64_t *offsets,
                       uint64_t *shape);
-
-/* A box cut into boxes of at most so many elements, in the order of its elements: outer dimensions
- * fixed, a range along one, whole inner ones. */
-typedef struct sw_chunks {
-    const uint64_t *offsets, *shape; /* of the box */
-    unsigned ndim, along;            /* along: the dimension that is cut into ranges */
-    uint64_t step;                   /* longest range */
-    uint64_t ranges;                 /* along it */
-    uint64_t n;                      /* chunks */
-} sw_chunks;
-
-/* Local. offsets and shape are borrowed; no size is 0. limit: elements, at least 1. */
-void sw_chunks_init(sw_chunks *w, unsigned ndim, const uint64_t *offsets, const uint64_t *shape,
-                    uint64_t limit);
-
-/* Local. Chunk i (below n). */
-void sw_chunks_get(const sw_chunks *w, uint64_t i, uint64_t *offsets, uint64_t *shape);
 
 #endif

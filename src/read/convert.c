@@ -1,4 +1,4 @@
-/* Conversions of one range; see convert.h. */
+/* Conversions of boxes; see convert.h. */
 #include "read/convert.h"
 
 #include "base/num.h"
@@ -14,147 +14,168 @@ typedef struct scaled {
     sw_scaled_row row;
     sw_dtype scale;
     uint64_t scale_size, in_size, out_size;
+    uint64_t begin, columns; /* of the box, counted from its first block */
 } scaled;
 
-/* One row of a part: src its elements, scales its blocks'. */
-static void convert_row(const scaled *k, const sw_scaled_part *p, const char *src, const char *scales,
-                        char *to)
+/* One row: src its elements, scales its blocks'. */
+static void convert_row(const scaled *k, const char *src, const char *scales, char *to)
 {
-    const uint64_t size = k->row.block;
-    uint64_t begin = p->column - p->block * size; /* columns from the first block on */
+    const uint64_t size = k->row.block, end = k->begin + k->columns;
     float factors[SCALES];
     sw_scaled_row row = k->row;
 
     row.scales = factors;
-    for (uint64_t block = 0; block < p->blocks; block += SCALES) {
-        uint64_t blocks = sw_min(SCALES, p->blocks - block);
-        uint64_t first = sw_max(begin, block * size);
-        uint64_t end = sw_min(begin + p->columns, (block + blocks) * size);
+    for (uint64_t block = 0; block * size < end; block += SCALES) {
+        uint64_t blocks = sw_min(SCALES, (end - 1) / size + 1 - block);
+        uint64_t first = sw_max(k->begin, block * size), until = sw_min(end, (block + blocks) * size);
 
         sw_dequant_numbers(k->scale, scales + block * k->scale_size, factors, blocks);
-        sw_dequant_row(&row, src + (first - begin) * k->in_size, first - block * size,
-                       to + (first - begin) * k->out_size, end - first);
+        sw_dequant_row(&row, src + (first - k->begin) * k->in_size, first - block * size,
+                       to + (first - k->begin) * k->out_size, until - first);
     }
 }
 
-static void convert_scaled(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, const char *input,
-                           char *to)
+static void convert_scaled(const sw_making *g, const char *input, char *to)
 {
-    const sw_output *how = &o->how[i];
-    const uint64_t *block = o->c->block;
-    scaled k = { { (sw_dtype)o->c->tensors[how->source].dtype, (sw_dtype)o->view.tensors[i].out_dtype,
-                   block[1], NULL },
-                 (sw_dtype)o->c->tensors[how->scale].dtype,
-                 0,
-                 0,
-                 sw_output_element(o, i) };
-    sw_scaled_part p;
+    const sw_recipe *how = g->how;
+    const sw_dtype from = (sw_dtype)how->view.t->dtype, scale = (sw_dtype)how->scale->dtype;
+    const uint64_t *block = how->view.c->block, rows = g->shape[0], columns = g->shape[1];
+    sw_ingredient in[2];
+    scaled k = { { from, how->to, block[1], NULL },
+                 scale,
+                 sw_dtype_bits(scale) / 8,
+                 sw_dtype_bits(from) / 8,
+                 sw_dtype_bits(how->to) / 8,
+                 g->offsets[1] % block[1],
+                 columns };
+    int64_t stride = g->strides ? g->strides[0] / 8 : (int64_t)(columns * k.out_size);
 
-    k.scale_size = sw_dtype_bits(k.scale) / 8;
-    k.in_size = sw_dtype_bits(k.row.from) / 8;
-    while (sw_scaled_segment(o, i, x, n, &p)) {
-        uint64_t elements = p.rows * p.columns;
-        const char *scales = input + elements * k.in_size;
+    sw_ingredients(g, in);
+    for (uint64_t r = 0; r < rows; r++) {
+        uint64_t row = (g->offsets[0] + r) / block[0] - in[1].offsets[0];
 
-        for (uint64_t r = 0; r < p.rows; r++)
-            convert_row(&k, &p, input + r * p.columns * k.in_size,
-                        scales + ((p.row + r) / block[0] - p.block_row) * p.blocks * k.scale_size,
-                        to + r * p.columns * k.out_size);
-        input = scales + p.block_rows * p.blocks * k.scale_size;
-        to += elements * k.out_size;
-        x += elements;
-        n -= elements;
+        convert_row(&k, input + r * columns * k.in_size,
+                    input + in[1].at + row * in[1].shape[1] * k.scale_size, to + (int64_t)r * stride);
     }
 }
 
 /* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
-/* Rows of the input box of a part, and where it goes. */
-typedef struct mxfp4_rows {
-    const sw_mxfp4 *m;
-    const sw_mxfp4_part *p;
-    const sw_mxfp4_input *in;
-    uint64_t first; /* of the rows that in has */
+/* Packed blocks and scales of a box, and where its values go. */
+typedef struct mxfp4 {
+    const char *blocks, *scales;
+    uint64_t rows, groups;      /* of the box */
+    uint64_t begin;             /* its first column, counted from its first group */
+    int64_t row_step, col_step; /* bytes of memory */
     sw_dtype dtype;
-    char *to;
-} mxfp4_rows;
+    char *to; /* of one expert */
+} mxfp4;
 
-/* Columns [column, end) of rows [row, stop). */
-static void convert_box(const mxfp4_rows *k, uint64_t column, uint64_t end, uint64_t row, uint64_t stop)
+/* Columns [column, end) of rows [row, stop). Where columns lie together, by rows; else by groups, of
+ * which one is a block in each row. */
+static void put(const mxfp4 *k, uint64_t column, uint64_t end, uint64_t row, uint64_t stop)
 {
-    const sw_mxfp4_part *p = k->p;
-    uint64_t size = sw_dtype_bits(k->dtype) / 8, until;
+    const uint64_t size = sw_dtype_bits(k->dtype) / 8;
+    const bool by_rows = k->col_step == (int64_t)size;
 
-    /* A group is one block in each row; its values go to as many columns. */
-    for (; row < stop && column < end; column = until) {
-        uint64_t group = column / SW_MXFP4_BLOCK, begin = group * SW_MXFP4_BLOCK;
-        sw_mxfp4_run run = { .block_step = k->in->block_stride,
-                             .scale_step = k->in->scale_stride,
-                             .nblocks = stop - row,
-                             .first = (unsigned)(column - begin),
-                             .value_step = k->m->rows,
-                             .out_step = 1 };
+    for (uint64_t r = row; r < stop; r += by_rows ? 1 : stop - row) {
+        for (uint64_t c = column, n; c < end; c += n) {
+            uint64_t at = k->begin + c, first = at % SW_MXFP4_BLOCK, block;
+            uint64_t whole = by_rows && first == 0 ? (end - c) / SW_MXFP4_BLOCK : 0;
+            sw_mxfp4_run run = { .block_step = SW_MXFP4_BYTES,
+                                 .scale_step = 1,
+                                 .nblocks = sw_max(whole, 1),
+                                 .first = (unsigned)first,
+                                 .value_step = (uint64_t)k->col_step / size };
 
-        until = sw_min(begin + SW_MXFP4_BLOCK, end);
-        run.nvalues = (unsigned)(until - column);
-        run.blocks = k->in->blocks + (row - k->first) * run.block_step + (group - p->group) * SW_MXFP4_BYTES;
-        run.scales = k->in->scales + (row - k->first) * run.scale_step + (group - p->group);
-        sw_dequant_mxfp4(&run, k->dtype, k->to + ((column - p->column) * k->m->rows + row - p->skip) * size);
+            n = whole ? whole * SW_MXFP4_BLOCK : sw_min(SW_MXFP4_BLOCK - first, end - c);
+            run.nvalues = (unsigned)(whole ? SW_MXFP4_BLOCK : n);
+            run.out_step = run.nvalues;
+            if (!by_rows) {
+                run.block_step = k->groups * SW_MXFP4_BYTES;
+                run.scale_step = k->groups;
+                run.nblocks = stop - row;
+                run.out_step = (uint64_t)k->row_step / size;
+            }
+            block = r * k->groups + at / SW_MXFP4_BLOCK;
+            run.blocks = k->blocks + block * SW_MXFP4_BYTES;
+            run.scales = k->scales + block;
+            sw_dequant_mxfp4(&run, k->dtype, k->to + (int64_t)c * k->col_step + (int64_t)r * k->row_step);
+        }
     }
 }
 
-void sw_convert_mxfp4(const sw_mxfp4 *m, const sw_mxfp4_part *p, uint64_t first, uint64_t rows,
-                      const sw_mxfp4_input *in, sw_dtype to_dtype, char *to)
+/* All that is wanted of one expert. */
+static void put_expert(const mxfp4 *k, const sw_making *g)
 {
-    mxfp4_rows k = { m, p, in, first, to_dtype, to };
-    uint64_t begin = p->column, end = p->column + p->columns, stop = first + rows;
+    uint64_t begin = 0, end = g->shape[2];
 
-    if (p->skip > 0) {
-        convert_box(&k, begin, begin + 1, sw_max(first, p->skip), stop);
-        begin++;
-    }
-    if (p->tail < p->rows) {
+    if (g->skip > 0)
+        put(k, begin++, 1, g->skip, k->rows);
+    if (g->tail < k->rows && begin < end) {
         end--;
-        convert_box(&k, end, end + 1, first, sw_min(stop, p->tail));
+        put(k, end, end + 1, 0, g->tail);
     }
-    convert_box(&k, begin, end, first, stop);
+    put(k, begin, end, 0, k->rows);
 }
 
-static void convert_mxfp4(const sw_outputs *o, uint32_t i, uint64_t x, uint64_t n, const char *input,
-                          char *to)
+static void convert_mxfp4(const sw_making *g, const char *input, char *to)
 {
-    uint64_t size = sw_output_element(o, i);
-    sw_mxfp4_part p;
-    sw_mxfp4 m;
+    const int64_t bits = (int64_t)sw_dtype_bits(g->how->to), columns = (int64_t)g->shape[2];
+    const int64_t packed[3] = { bits * columns * (int64_t)g->shape[1], bits * columns, bits };
+    const int64_t *strides = g->strides ? g->strides : packed;
+    sw_ingredient in[2];
+    mxfp4 k = { .rows = g->shape[1],
+                .begin = g->offsets[2] % SW_MXFP4_BLOCK,
+                .row_step = strides[1] / 8,
+                .col_step = strides[2] / 8,
+                .dtype = g->how->to };
 
-    for (sw_mxfp4_shape(o, i, &m); sw_mxfp4_segment(&m, x, n, &p); x += p.elements, n -= p.elements) {
-        uint64_t blocks = p.rows * p.groups;
-        sw_mxfp4_input in = { input, input + blocks * SW_MXFP4_BYTES, p.groups * SW_MXFP4_BYTES, p.groups };
-
-        sw_convert_mxfp4(&m, &p, 0, p.rows, &in, (sw_dtype)o->view.tensors[i].out_dtype, to);
-        input += blocks * (SW_MXFP4_BYTES + 1);
-        to += p.elements * size;
+    sw_ingredients(g, in);
+    k.groups = in[0].shape[2];
+    for (uint64_t e = 0; e < g->shape[0]; e++) {
+        k.blocks = input + e * k.rows * k.groups * SW_MXFP4_BYTES;
+        k.scales = input + in[1].at + e * k.rows * k.groups;
+        k.to = to + (int64_t)e * (strides[0] / 8);
+        put_expert(&k, g);
     }
 }
 
 /* ---- any ------------------------------------------------------------------------------------- */
 
-void sw_convert(const sw_outputs *o, uint32_t i, uint64_t from, uint64_t n, const char *input, char *to)
+/* Is a stride a number of elements, forwards? */
+static bool is_step(int64_t stride, unsigned bits)
 {
-    uint64_t size = sw_output_element(o, i);
+    return stride >= 0 && stride % (int64_t)bits == 0;
+}
 
-    switch (o->how[i].op) {
-    case SW_OP_CAST:
-        sw_cast((sw_dtype)o->c->tensors[o->how[i].source].dtype, (sw_dtype)o->view.tensors[i].out_dtype,
-                input, to, n / size);
-        break;
-    case SW_OP_SCALED:
-        convert_scaled(o, i, from / size, n / size, input, to);
-        break;
-    case SW_OP_MXFP4:
-        convert_mxfp4(o, i, from / size, n / size, input, to);
-        break;
-    case SW_OP_COPY:
-        break;
+bool sw_convert_can_place(const sw_making *g)
+{
+    unsigned bits = sw_dtype_bits(g->how->to);
+    sw_run run;
+
+    if (!g->strides)
+        return true;
+    if (g->how->op == SW_OP_SCALED)
+        return g->strides[1] == (int64_t)bits;
+    if (g->how->op == SW_OP_MXFP4)
+        return g->strides[2] == (int64_t)bits ||
+               (is_step(g->strides[1], bits) && is_step(g->strides[2], bits));
+    sw_run_scatter(g->how->view.n, g->shape, bits, g->strides, &run);
+    return run.nloops == 0;
+}
+
+void sw_convert(const sw_making *g, const char *input, char *to)
+{
+    uint64_t elements = 1;
+
+    if (g->how->op == SW_OP_SCALED) {
+        convert_scaled(g, input, to);
+    } else if (g->how->op == SW_OP_MXFP4) {
+        convert_mxfp4(g, input, to);
+    } else {
+        for (unsigned d = 0; d < g->how->view.n; d++)
+            elements *= g->shape[d];
+        sw_cast((sw_dtype)g->how->view.t->dtype, g->how->to, input, to, elements);
     }
 }

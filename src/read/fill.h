@@ -2,38 +2,14 @@
 #ifndef SW_READ_FILL_H
 #define SW_READ_FILL_H
 
-#include "plan/layout.h"
-#include "plan/needs.h"
-#include "read/pull.h"
-
-/* Where a band's bytes come from. Part of an output, or of a box of it: bytes [from, from + n) of
- * that stand at `at` in the band. */
-typedef struct sw_part {
-    uint32_t output; /* index into the outputs */
-    uint64_t from, n;
-    uint64_t at;
-    const uint64_t *box; /* offsets, then shape; NULL = all of the output */
-} sw_part;
-
-/* Called for each tensor that a band meets, in order; false stops. */
-typedef bool (*sw_part_fn)(void *ctx, const sw_part *part);
-
-/* Visit the parts of bytes [begin, end) of output file f. False when fn did. O(log tensors +
- * parts). */
-bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx);
-
-/* The same, with parts of boxes broken down to runs of the whole output (box = NULL): as many as a
- * box has rows. */
-bool sw_part_rows_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                       sw_part_fn fn, void *ctx);
+#include "plan/parts.h"
+#include "read/make.h"
 
 /* All that filling needs. */
 typedef struct sw_filler {
-    sw_pull pull; /* from the shards */
+    sw_maker maker; /* from the shards */
     const sw_outputs *o;
     const sw_layout *l;
-    char *input;   /* what conversions take; NULL when there are none */
-    uint64_t room; /* bytes of it; at least SW_NEED_MAX */
     /* of a shard file, which is made as a whole: the last one, kept for the next band; release it
      * with sw_buf_release() */
     sw_buf header;

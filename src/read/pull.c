@@ -269,26 +269,13 @@ static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd,
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-/* Do the rows lie one after the other in the file? */
-static bool is_run(const sw_run *s)
-{
-    uint64_t run = s->row;
-
-    for (unsigned d = s->nloops; d > 0; d--) {
-        if (s->loops[d - 1].from != run)
-            return false;
-        run *= s->loops[d - 1].count;
-    }
-    return true;
-}
-
 /* Where the pages come from a disk, gaps are read as well as rows. */
 static bool is_for_mapping(const sw_pull *p, const sw_run *s)
 {
     uint64_t gap = innermost(s)->from - s->row;
 
     return p->mapped && s->row <= MAP_ROW && gap <= sw_min(sw_max(MAP_GAP, 4 * s->row), MAP_MOST) &&
-           (s->row < ROW_DIRECT || !is_run(s));
+           (s->row < ROW_DIRECT || !sw_run_is_together(s));
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */

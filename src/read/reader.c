@@ -15,7 +15,7 @@
 
 #include "base/num.h"
 #include "base/thread.h"
-#include "read/recast.h"
+#include "read/make.h"
 
 #define PART (UINT64_C(4) << 20) /* bytes of a task: what is done between two looks at the flags */
 
@@ -24,8 +24,8 @@
 typedef struct task {
     uint64_t file, at; /* where it begins: for the order */
     uint64_t want;
-    uint64_t box; /* of the source, or SW_ANY_BOX */
-    uint64_t part;
+    uint64_t box;  /* of the source, or SW_ANY_BOX */
+    uint64_t part; /* the element of the shared box at which it begins */
 } task;
 
 typedef struct task_list {
@@ -58,10 +58,10 @@ static bool shared_box(const sw_catalog *c, const sw_request *w, uint64_t box, p
         uint64_t lo = w->offsets[d], hi = lo + w->shape[d];
 
         if (box != SW_ANY_BOX) {
-            uint64_t begin = sw_box_offsets(c, w->tensor, box)[d];
+            uint64_t begin = sw_box_offsets(c, w->how.view.t, box)[d];
 
             lo = sw_max(lo, begin);
-            hi = sw_min(hi, begin + sw_box_shape(c, w->tensor, box)[d]);
+            hi = sw_min(hi, begin + sw_box_shape(c, w->how.view.t, box)[d]);
         }
         if (lo >= hi)
             return false;
@@ -71,46 +71,58 @@ static bool shared_box(const sw_catalog *c, const sw_request *w, uint64_t box, p
     return true;
 }
 
-/* How a shared box is cut. Of dtypes narrower than a byte nobody knows where they may be. */
-static void cut(const sw_request *w, const part_box *box, sw_chunks *out)
+/* The part of a shared box that begins at element x; returns its elements. Of dtypes narrower than a
+ * byte nobody knows where they may be cut. */
+static uint64_t cut(const sw_request *w, const part_box *box, uint64_t x, part_box *out)
 {
-    unsigned bits = sw_dtype_bits(w->to);
+    const sw_run_target all = { box->offsets, box->shape, NULL };
+    unsigned bits = sw_dtype_bits(w->how.to);
+    uint64_t left = 1;
 
-    sw_chunks_init(out, w->ndim, box->offsets, box->shape, bits < 8 ? UINT64_MAX : PART / (bits / 8));
+    for (unsigned d = 0; d < w->ndim; d++)
+        left *= box->shape[d];
+    left -= x;
+    if (left == 0)
+        return 0;
+    return sw_first_box(&all, w->ndim, x, bits < 8 ? left : sw_min(left, PART / (bits / 8)), out->offsets,
+                        out->shape);
 }
 
-/* The box of saved elements behind a part: its own, but for MXFP4. */
-static void saved_box(const sw_request *w, const part_box *part, part_box *out)
+/* Part of a want, to be made. */
+static sw_making making_of(const sw_request *w, uint64_t source, const part_box *part)
 {
-    if (w->op == SW_OP_MXFP4)
-        sw_request_blocks(part->offsets, part->shape, out->offsets, out->shape);
-    else
-        *out = *part;
+    int64_t bits = 0;
+
+    for (unsigned d = 0; d < w->ndim; d++)
+        bits += (int64_t)(part->offsets[d] - w->offsets[d]) * w->strides[d];
+    return (sw_making){ &w->how, source, part->offsets, part->shape, w->strides, bits / 8, 0, SW_NO_TAIL };
+}
+
+static bool take_first(void *ctx, const sw_run *run)
+{
+    task *t = ctx;
+
+    t->file = run->file;
+    t->at = run->at;
+    return false;
 }
 
 /* Where a part of a want that takes from several source boxes begins. */
-static void first_place(const sw_catalog *c, const sw_request *w, const part_box *part, task *t)
+static void first_place(const sw_request *w, const part_box *part, task *t)
 {
-    uint64_t first, end;
-    part_box saved;
-    sw_run run;
-    sw_run_target target = { saved.offsets, saved.shape, NULL };
+    sw_making g = making_of(w, SW_ANY_BOX, part);
+    sw_ingredient in[2];
+    sw_run_target target = { in[0].offsets, in[0].shape, NULL };
 
-    saved_box(w, part, &saved);
-    sw_run_range(c, w->tensor, saved.offsets, saved.shape, &first, &end);
-    while (first < end && sw_run_make(c, w->tensor, first, &target, &run) == SW_RUN_NONE)
-        first++;
-    if (first < end) {
-        t->file = run.file;
-        t->at = run.at;
-    }
+    sw_ingredients(&g, in);
+    sw_runs_each(&in[0].view, &target, take_first, t);
 }
 
 static sw_code uneven(const sw_request *w, sw_status *st)
 {
-    return sw_fail(st, SW_EUSAGE, NULL, w->tensor->name,
+    return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name,
                    "the box does not begin and end on whole bytes of %s in every row",
-                   sw_dtype_name((sw_dtype)w->tensor->dtype));
+                   sw_dtype_name((sw_dtype)w->how.view.t->dtype));
 }
 
 /* The tasks of one source box. */
@@ -118,23 +130,21 @@ static sw_code add_tasks(const sw_reader *r, task_list *list, uint64_t want, uin
 {
     const sw_request *w = &r->wants[want];
     part_box shared, part;
-    sw_chunks chunks;
     sw_run run;
     sw_run_target target = { part.offsets, part.shape, w->strides };
 
     if (!shared_box(r->c, w, box, &shared))
         return SW_OK;
-    cut(w, &shared, &chunks);
-    if (sw_grow(&list->items, &list->cap, list->n + chunks.n, sizeof *list->items, st))
-        return st->code;
-    for (uint64_t i = 0; i < chunks.n; i++) {
-        task *t = &list->items[list->n++];
+    for (uint64_t x = 0, n; (n = cut(w, &shared, x, &part)) > 0; x += n) {
+        task *t;
 
-        *t = (task){ .want = want, .box = box, .part = i };
-        sw_chunks_get(&chunks, i, part.offsets, part.shape);
+        if (sw_grow(&list->items, &list->cap, list->n + 1, sizeof *list->items, st))
+            return st->code;
+        t = &list->items[list->n++];
+        *t = (task){ .want = want, .box = box, .part = x };
         if (box == SW_ANY_BOX) {
-            first_place(r->c, w, &part, t);
-        } else if (sw_run_make(r->c, w->tensor, box, &target, &run) == SW_RUN_UNEVEN) {
+            first_place(w, &part, t);
+        } else if (sw_run_make(&w->how.view, box, &target, &run) == SW_RUN_UNEVEN) {
             return uneven(w, st);
         } else {
             t->file = run.file;
@@ -145,62 +155,53 @@ static sw_code add_tasks(const sw_reader *r, task_list *list, uint64_t want, uin
 }
 
 /* In one file of several, what other files hold is not missed until somebody wants it. */
-static sw_code check_held(const sw_catalog *c, const sw_request *w, const sw_tensor *t, const part_box *box,
-                          sw_status *st)
+static sw_code check_there(const sw_ingredient *box, sw_status *st)
 {
+    const sw_view *v = &box->view;
     sw_run_target target = { box->offsets, box->shape, NULL };
-    uint64_t first, end, bits = sw_dtype_bits((sw_dtype)t->dtype);
+    uint64_t first, end, bits = v->bits;
     sw_run run;
 
-    if (!c->part || w->bytes == 0)
-        return SW_OK;
-    for (unsigned d = 0; d < t->ndim; d++)
+    for (unsigned d = 0; d < v->n; d++)
         bits *= box->shape[d];
-    sw_run_range(c, t, box->offsets, box->shape, &first, &end);
-    for (; first < end; first++) {
-        sw_run_kind kind = sw_run_make(c, t, first, &target, &run);
+    for (sw_run_range(v, &target, &first, &end); first < end; first++) {
+        sw_run_kind kind = sw_run_make(v, first, &target, &run);
 
         if (kind == SW_RUN_UNEVEN)
             return SW_OK; /* its task will tell */
         bits -= kind == SW_RUN_SHARED ? run.n * 8 : 0;
     }
     if (bits)
-        return sw_fail(st, SW_EINPUT, c->files[0].name, t->name, "parts of the box are not in this file");
+        return sw_fail(st, SW_EINPUT, v->c->files[0].name, v->t->name,
+                       "parts of the box are not in this file");
     return SW_OK;
 }
 
-static sw_code check_want_held(const sw_catalog *c, const sw_request *w, sw_status *st)
+static sw_code check_want_there(const sw_request *w, sw_status *st)
 {
-    part_box wanted, box;
+    sw_making g = { .how = &w->how, .offsets = w->offsets, .shape = w->shape };
+    sw_ingredient in[2];
+    unsigned n = w->how.view.c->part ? sw_ingredients(&g, in) : 0;
 
-    if (!shared_box(c, w, SW_ANY_BOX, &wanted))
-        return SW_OK;
-    saved_box(w, &wanted, &box);
-    if (check_held(c, w, w->tensor, &box, st) || w->op == SW_OP_COPY || w->op == SW_OP_CAST)
-        return st->code;
-    for (unsigned d = 0; d < 2 && w->op == SW_OP_SCALED; d++) {
-        uint64_t last = (box.offsets[d] + box.shape[d] - 1) / c->block[d];
-
-        box.offsets[d] /= c->block[d];
-        box.shape[d] = last + 1 - box.offsets[d];
-    }
-    return check_held(c, w, w->scale, &box, st);
+    for (unsigned i = 0; i < n && !st->code; i++)
+        check_there(&in[i], st);
+    return st->code;
 }
 
 static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
 {
     for (size_t i = 0; i < r->nwants && !st->code; i++) {
         const sw_request *w = &r->wants[i];
+        sw_run_target all = { w->offsets, w->shape, NULL };
         uint64_t box, end;
 
-        if (w->bytes == 0 || check_want_held(r->c, w, st))
+        if (w->bytes == 0 || check_want_there(w, st))
             continue;
-        if (w->op == SW_OP_SCALED || w->op == SW_OP_MXFP4) {
+        if (w->how.op == SW_OP_SCALED || w->how.op == SW_OP_MXFP4) {
             add_tasks(r, list, i, SW_ANY_BOX, st);
             continue;
         }
-        sw_run_range(r->c, w->tensor, w->offsets, w->shape, &box, &end);
-        for (; box < end && !st->code; box++)
+        for (sw_run_range(&w->how.view, &all, &box, &end); box < end && !st->code; box++)
             add_tasks(r, list, i, box, st);
     }
     if (list->n > 1)
@@ -229,21 +230,6 @@ typedef struct worker {
     bool started;
 } worker;
 
-static sw_code copy_part(const sw_reader *r, const sw_pull *pull, const task *t, const part_box *part,
-                         sw_status *st)
-{
-    const sw_request *w = &r->wants[t->want];
-    sw_run_target target = { part->offsets, part->shape, w->strides };
-    int64_t bits = 0;
-    sw_run run;
-
-    for (unsigned d = 0; d < w->ndim; d++)
-        bits += (int64_t)(part->offsets[d] - w->offsets[d]) * w->strides[d];
-    sw_run_make(r->c, w->tensor, t->box, &target, &run);
-    run.to += bits / 8;
-    return sw_pull_run(pull, &run, w->data, st);
-}
-
 /* Errors of files do not know what was read. */
 static void name_tensor(sw_status *st, const char *name)
 {
@@ -258,21 +244,19 @@ static sw_code do_task(worker *k, const task *t)
 {
     const sw_reader *r = k->crew->r;
     const sw_request *w = &r->wants[t->want];
-    bool copy = w->op == SW_OP_COPY;
+    bool copy = w->how.op == SW_OP_COPY;
     uint64_t sieve = copy ? r->buffer_size : sw_round_up(r->buffer_size / 4, 16);
-    sw_pull pull = { &k->source, k->memory, sieve, &k->mapped, copy };
-    sw_recast recast = { r->c, &pull, k->memory + sieve, r->buffer_size - sieve };
+    sw_maker maker = { { &k->source, k->memory, sieve, &k->mapped, copy },
+                       k->memory + sieve,
+                       r->buffer_size - sieve };
     part_box shared, part;
-    sw_chunks chunks;
+    sw_making g;
 
     shared_box(r->c, w, t->box, &shared);
-    cut(w, &shared, &chunks);
-    sw_chunks_get(&chunks, t->part, part.offsets, part.shape);
-    if (copy)
-        copy_part(r, &pull, t, &part, &k->st);
-    else
-        sw_recast_box(&recast, w, t->box, part.offsets, part.shape, &k->st);
-    name_tensor(&k->st, w->tensor->name);
+    cut(w, &shared, t->part, &part);
+    g = making_of(w, t->box, &part);
+    sw_make(&maker, &g, w->data, &k->st);
+    name_tensor(&k->st, w->how.view.t->name);
     return k->st.code;
 }
 

@@ -1,9 +1,9 @@
-/* Bands of shard files, broken down to runs of whole tensors: any cut of any file is the same bytes
+/* Bands of shard files, broken down to boxes, and these to runs of whole tensors: any cut of any file is the same bytes
  * as a whole tensor gives; each once. */
 #include "plan/layout_cut.h"
 #include "plan/layout_whole.h"
+#include "plan/parts.h"
 #include "plan_help.h"
-#include "read/fill.h"
 
 #define TENSORS 4
 #define ROOM (1u << 14)
@@ -20,7 +20,9 @@ typedef struct world {
     sw_layout whole, l;
     sw_shard_rules rules;
     char file[ROOM], band[ROOM];
-    uint64_t covered, n, calls, limit;
+    const sw_tensor *t; /* of the box that is looked at */
+    int64_t to;         /* and where it goes */
+    uint64_t covered, n, calls, rows, limit;
 } world;
 
 /* What the file holds behind its header, element by element; elements of less than a byte, byte by
@@ -57,16 +59,34 @@ static void write_file(world *w, const sw_layout_file *file)
     }
 }
 
-static bool take(void *ctx, const sw_part *p)
+/* Rows of the tensor, which is one box of a file. */
+static bool take_run(void *ctx, const sw_run *run)
 {
     world *w = ctx;
+    const sw_box *box = &w->c.boxes[w->t->box0];
+    uint64_t at;
+    int64_t to;
 
-    assert_null(p->box);
-    assert_true(p->n > 0 && p->at + p->n <= w->n);
-    assert_true(p->from + p->n <= w->o.view.tensors[p->output].bytes);
-    for (uint64_t i = 0; i < p->n; i++)
-        w->band[p->at + i] = pattern(p->output, p->from + i);
-    w->covered += p->n;
+    for (uint64_t row = 0; row < run->n / run->row; row++) {
+        sw_run_row(run, row, &at, &to);
+        assert_true(at - box->at + run->row <= w->t->bytes);
+        assert_true(w->to + to >= 0 && (uint64_t)(w->to + to) + run->row <= w->n);
+        for (uint64_t i = 0; i < run->row; i++)
+            w->band[w->to + to + (int64_t)i] = pattern((uint32_t)(w->t - w->c.tensors), at - box->at + i);
+    }
+    w->covered += run->n;
+    w->rows += run->n / run->row;
+    return true;
+}
+
+static bool take(void *ctx, const sw_making *g)
+{
+    world *w = ctx;
+    sw_run_target target = { g->offsets, g->shape, g->strides };
+
+    w->t = g->how->view.t;
+    w->to = g->to;
+    assert_true(sw_runs_each(&g->how->view, &target, take_run, w));
     return ++w->calls != w->limit;
 }
 
@@ -74,17 +94,17 @@ static void check_band(world *w, uint32_t f, uint64_t begin, uint64_t end, uint6
 {
     uint64_t data = 8 + w->l.files[f].header_len, lo = begin > data ? begin : data;
 
-    w->covered = w->calls = 0;
+    w->covered = w->calls = w->rows = 0;
     w->n = end - begin;
     w->limit = UINT64_MAX;
-    assert_true(sw_part_rows_each(&w->o, &w->l, f, begin, end, take, w));
+    assert_true(sw_band_boxes_each(&w->o, &w->l, f, begin, end, take, w));
     assert_int_equal(w->covered, end > lo ? end - lo : 0);
     if (end > lo && memcmp(w->band + (lo - begin), w->file + (lo - data), end - lo) != 0)
         fail_msg("seed %d: bytes %d to %d of file %d", (int)seed, (int)begin, (int)end, (int)f);
     if (w->calls > 1) {
         w->limit = w->calls - 1;
         w->calls = 0;
-        assert_false(sw_part_rows_each(&w->o, &w->l, f, begin, end, take, w));
+        assert_false(sw_band_boxes_each(&w->o, &w->l, f, begin, end, take, w));
         assert_int_equal(w->calls, w->limit);
     }
 }
@@ -187,14 +207,14 @@ TEST(narrow)
     free(w);
 }
 
-/* A row of the box that lies together in the tensor is one run, and so are all of them where they
+/* A row of the box that lies together in the tensor is copied as one, and so are all of them where they
  * do. */
-TEST(number_of_runs)
+TEST(number_of_rows)
 {
     static const struct {
         test_box t;
         const char *placements;
-        uint64_t runs; /* of the first file of two */
+        uint64_t rows; /* of the first file of two */
     } cases[] = {
         { { "t", 0, SW_U8, 2, { 0 }, { 8, 6 } }, "shard0", 1 },
         { { "t", 0, SW_U8, 2, { 0 }, { 8, 6 } }, "shard1", 8 },
@@ -207,10 +227,10 @@ TEST(number_of_runs)
     for (size_t i = 0; i < COUNT(cases); i++) {
         make(w, &cases[i].t, 1, "2", cases[i].placements, i);
         w->n = w->l.files[0].size;
-        w->calls = 0;
+        w->calls = w->rows = 0;
         w->limit = UINT64_MAX;
-        assert_true(sw_part_rows_each(&w->o, &w->l, 0, 0, w->n, take, w));
-        assert_int_equal(w->calls, cases[i].runs);
+        assert_true(sw_band_boxes_each(&w->o, &w->l, 0, 0, w->n, take, w));
+        assert_int_equal(w->rows, cases[i].rows);
         release(w);
     }
     free(w);

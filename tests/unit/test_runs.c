@@ -162,13 +162,14 @@ static void check_memory(world *w, uint64_t seed)
 /* All source boxes; the others than sw_run_range() says share nothing. */
 static uint64_t copy_box(const world *w, const int64_t *strides)
 {
+    sw_view v = sw_view_elements(&w->c, w->t);
     sw_run_target target = { w->offsets, w->shape, strides };
     uint64_t first, end, n = 0;
     sw_run s;
 
-    sw_run_range(&w->c, w->t, w->offsets, w->shape, &first, &end);
+    sw_run_range(&v, &target, &first, &end);
     for (uint64_t k = 0; k < w->t->nboxes; k++) {
-        sw_run_kind kind = sw_run_make(&w->c, w->t, k, &target, &s);
+        sw_run_kind kind = sw_run_make(&v, k, &target, &s);
 
         assert_int_not_equal(kind, SW_RUN_UNEVEN);
         assert_true(kind == SW_RUN_NONE || (k >= first && k < end));
@@ -273,9 +274,10 @@ TEST(joined)
     for (size_t i = 0; i < COUNT(cases); i++) {
         int64_t bits[3] = { cases[i].strides[0] * 8, cases[i].strides[1] * 8, cases[i].strides[2] * 8 };
         sw_run_target target = { cases[i].offsets, cases[i].shape, bits[0] ? bits : NULL };
+        sw_view v = sw_view_elements(&c, c.tensors);
         sw_run s;
 
-        assert_int_equal(sw_run_make(&c, c.tensors, 1, &target, &s), SW_RUN_SHARED);
+        assert_int_equal(sw_run_make(&v, 1, &target, &s), SW_RUN_SHARED);
         assert_int_equal(s.file, 1);
         assert_int_equal(s.at - c.boxes[1].at, cases[i].at);
         assert_int_equal(s.row, cases[i].row);
@@ -327,10 +329,12 @@ TEST(narrow)
         sw_run_target target = { cases[i].offsets, cases[i].shape, NULL };
         sw_status st = SW_STATUS_INIT;
         sw_catalog c;
+        sw_view v;
         sw_run s;
 
         assert_int_equal(test_catalog(&box, 1, 1, 1, &c, &st), SW_OK);
-        if (sw_run_make(&c, c.tensors, 0, &target, &s) != cases[i].kind)
+        v = sw_view_elements(&c, c.tensors);
+        if (sw_run_make(&v, 0, &target, &s) != cases[i].kind)
             fail_msg("case %d", (int)i);
         if (cases[i].kind == SW_RUN_SHARED) {
             assert_int_equal(s.at - c.boxes[0].at, cases[i].at);
@@ -352,34 +356,35 @@ TEST(large)
     sw_run_target target = { offsets, shape, NULL };
     sw_status st = SW_STATUS_INIT;
     sw_catalog c;
+    sw_view v;
     sw_run s;
 
     assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
-    assert_int_equal(sw_run_make(&c, c.tensors, 0, &target, &s), SW_RUN_NONE);
-    assert_int_equal(sw_run_make(&c, c.tensors, 1, &target, &s), SW_RUN_SHARED);
+    v = sw_view_elements(&c, c.tensors);
+    assert_int_equal(sw_run_make(&v, 0, &target, &s), SW_RUN_NONE);
+    assert_int_equal(sw_run_make(&v, 1, &target, &s), SW_RUN_SHARED);
     assert_int_equal(s.at - c.boxes[1].at, (rows - 6) * 8 + 4);
     assert_int_equal(s.n, 24);
     sw_catalog_release(&c);
 }
 
-/* ---- chunks ---------------------------------------------------------------------------------- */
+/* ---- parts of boxes -------------------------------------------------------------------------- */
 
-/* In order, without holes, none too large, none needlessly small. */
-static void check_chunks(unsigned ndim, const uint64_t *offsets, const uint64_t *shape, uint64_t limit)
+/* Elements [from, end) of a box cut into boxes: in order, without holes, none too large, all of it in
+ * one where there is room, and no more than a head and a tail for each dimension where it is not
+ * cut otherwise. */
+static void check_cuts(unsigned ndim, const uint64_t *offsets, const uint64_t *shape, uint64_t limit,
+                       uint64_t from, uint64_t end)
 {
-    uint64_t total = product(shape, ndim), next = 0, at[4], n[4], index[4];
-    sw_chunks w;
+    const sw_run_target box = { offsets, shape, NULL };
+    uint64_t next = from, at[4], n[4], index[4], boxes = 0;
 
-    sw_chunks_init(&w, ndim, offsets, shape, limit);
-    for (uint64_t i = 0; i < w.n; i++) {
-        uint64_t inside = 0;
+    for (uint64_t x = from, got; x < end; x += got, boxes++) {
+        uint64_t most = end - x < limit ? end - x : limit;
 
-        sw_chunks_get(&w, i, at, n);
-        assert_true(product(n, ndim) <= limit);
-        for (unsigned d = 0; d < ndim; d++)
-            inside = inside * shape[d] + at[d] - offsets[d];
-        assert_int_equal(inside, next);
-        for (uint64_t e = 0; e < product(n, ndim); e++) {
+        got = sw_first_box(&box, ndim, x, most, at, n);
+        assert_true(got > 0 && got <= most && got == product(n, ndim));
+        for (uint64_t e = 0; e < got; e++) {
             uint64_t flat = 0;
 
             unflatten(e, ndim, n, index);
@@ -388,11 +393,14 @@ static void check_chunks(unsigned ndim, const uint64_t *offsets, const uint64_t 
             assert_int_equal(flat, next++);
         }
     }
-    assert_int_equal(next, total);
-    assert_true(limit < total || w.n == 1);
+    assert_int_equal(next, end);
+    if (limit >= end - from && ndim)
+        assert_true(boxes <= 2 * ndim - 1);
+    if (from == 0 && end == product(shape, ndim) && limit >= end)
+        assert_int_equal(boxes, 1);
 }
 
-TEST(chunks)
+TEST(cuts)
 {
     uint64_t seed = 5, offsets[4], shape[4];
 
@@ -401,7 +409,11 @@ TEST(chunks)
             offsets[d] = test_random(&seed, 9);
             shape[d] = 1 + test_random(&seed, 6);
         }
-        check_chunks((unsigned)test_random(&seed, 5), offsets, shape, 1 + test_random(&seed, 300));
+        unsigned ndim = (unsigned)test_random(&seed, 5);
+        uint64_t total = product(shape, ndim), from = test_random(&seed, total);
+
+        check_cuts(ndim, offsets, shape, 1 + test_random(&seed, 300), 0, total);
+        check_cuts(ndim, offsets, shape, UINT64_MAX, 0, total);
+        check_cuts(ndim, offsets, shape, UINT64_MAX, from, from + 1 + test_random(&seed, total - from));
     }
-    check_chunks(4, offsets, shape, UINT64_MAX);
 }

@@ -1,10 +1,16 @@
-/* Conversions of ranges: any range, made of exactly what it is said to need, is that part of the
- * whole; and the whole is what comes of converting one element at a time, by the book. */
+/* Conversions of ranges: any range, made of exactly what it is said to be made of, is that part of
+ * the whole, and so is it by chunks, from a file; and the whole is what comes of converting one
+ * element at a time, by the book. */
 #include <math.h>
+#include <sys/stat.h>
 
+#include "base/path.h"
 #include "float_help.h"
+#include "plan/parts.h"
 #include "plan_help.h"
 #include "read/convert.h"
+#include "read/make.h"
+#include "top_help.h"
 #include "value/dequant.h"
 
 #define NO SW_NDTYPES
@@ -15,7 +21,34 @@ typedef struct fixture {
     sw_catalog c;
     sw_outputs o;
     char *data[TENSORS_MAX];
+    sw_source source; /* the file that has them */
 } fixture;
+
+/* Write the one shard file, and open it. */
+static void write_file(fixture *f)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_file *file = &f->c.files[0];
+    char *path = at("file");
+    struct stat s;
+    FILE *out;
+
+    assert_non_null(out = fopen(path, "w"));
+    for (uint32_t i = 0; i < f->c.ntensors; i++) {
+        const sw_tensor *t = &f->c.tensors[i];
+
+        if (t->nboxes) {
+            assert_int_equal(fseek(out, (long)f->c.boxes[t->box0].at, SEEK_SET), 0);
+            assert_int_equal(fwrite(f->data[i], 1, t->bytes, out), t->bytes);
+        }
+    }
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(stat(path, &s), 0);
+    file->name = "file";
+    file->size = (uint64_t)s.st_size;
+    file->mtime_ns = sw_path_ns(&s.st_mtim);
+    assert_int_equal(sw_source_init(&f->source, &f->c, top, 700, &st), SW_OK);
+}
 
 /* block: NULL = as it is. */
 static void make_by(fixture *f, const test_box *boxes, size_t n, const sw_value_rule *rule,
@@ -39,6 +72,7 @@ static void make_by(fixture *f, const test_box *boxes, size_t n, const sw_value_
         fail_msg("'%s': %s", st.tensor, st.reason);
     assert_int_equal(f->o.view.ntensors, 1);
     sw_buf_release(&warnings);
+    write_file(f);
 }
 
 static void make(fixture *f, const test_box *boxes, size_t n, sw_dtype cast, sw_dtype dequantize,
@@ -51,6 +85,7 @@ static void drop(fixture *f)
 {
     for (uint32_t i = 0; i < f->c.ntensors; i++)
         free(f->data[i]);
+    sw_source_release(&f->source);
     sw_outputs_release(&f->o);
     sw_catalog_release(&f->c);
 }
@@ -72,55 +107,119 @@ static const char *scales_of(const fixture *f)
 
 /* ---- a range --------------------------------------------------------------------------------- */
 
-typedef struct gather {
+typedef struct range {
     const fixture *f;
-    char *input; /* NULL = only look */
-    uint64_t sum;
+    char *to;
+    const sw_maker *maker;   /* NULL = of ingredients in memory */
+    char *input;             /* while a box is gathered */
+    uint64_t elements, size; /* wanted of all boxes; of their ingredients, bytes */
     unsigned calls, stop_at; /* 0 = never */
-} gather;
+} range;
 
-/* Check one need, and bring it. */
-static bool bring(void *ctx, const sw_need *need)
+static bool bring(void *ctx, const sw_run *run)
 {
-    gather *g = ctx;
-    uint64_t t = (uint64_t)(need->tensor - g->f->c.tensors);
+    const range *r = ctx;
+    const fixture *f = r->f;
+    uint32_t i = 0;
+    uint64_t at;
+    int64_t to;
 
-    assert_true(t < g->f->c.ntensors);
-    assert_true(need->n > 0);
-    assert_true(need->from <= need->tensor->bytes && need->n <= need->tensor->bytes - need->from);
-    assert_true(need->at == g->sum);
-    if (g->input)
-        memcpy(g->input + need->at, g->f->data[t] + need->from, need->n);
-    g->sum += need->n;
-    return ++g->calls != g->stop_at;
+    for (uint32_t k = 1; k < f->c.ntensors; k++)
+        if (run->at >= f->c.boxes[f->c.tensors[k].box0].at)
+            i = k;
+    for (uint64_t row = 0; row < run->n / run->row; row++) {
+        sw_run_row(run, row, &at, &to);
+        memcpy(r->input + to, f->data[i] + (at - f->c.boxes[f->c.tensors[i].box0].at), run->row);
+    }
+    return true;
 }
 
-/* The range in memory of exactly its size, made of input of exactly its size: what goes beyond
- * either is found by the address sanitizer. */
+/* Of input of exactly its size: what goes beyond it is found by the address sanitizer. */
+static bool make_box(void *ctx, const sw_making *g)
+{
+    range *r = ctx;
+    sw_status st = SW_STATUS_INIT;
+    sw_ingredient in[2];
+    unsigned n = sw_ingredients(g, in);
+    uint64_t sum = 0;
+    char *all;
+
+    if (r->maker) {
+        assert_int_equal(sw_make(r->maker, g, r->to, &st), SW_OK);
+        return true;
+    }
+    r->input = all = malloc(sw_ingredients_size(g));
+    for (unsigned i = 0; i < n; i++) {
+        sw_run_target target = { in[i].offsets, in[i].shape, NULL };
+
+        assert_true(in[i].bytes > 0 && in[i].at == sum);
+        r->input = all + in[i].at;
+        sum += in[i].bytes;
+        sw_runs_each(&in[i].view, &target, bring, r);
+    }
+    assert_int_equal(sum, sw_ingredients_size(g));
+    r->size += sum;
+    if (r->to && g->how->op != SW_OP_COPY)
+        sw_convert(g, all, r->to + g->to);
+    else if (r->to)
+        memcpy(r->to + g->to, all, sum);
+    free(all);
+    return ++r->calls != r->stop_at;
+}
+
+/* The range in memory of exactly its size. */
+static char *convert_by(const fixture *f, uint64_t from, uint64_t n, const sw_maker *maker)
+{
+    sw_part part = { .from = from, .n = n };
+    range r = { .f = f, .to = malloc(n), .maker = maker };
+
+    memset(r.to, 0x5a, n);
+    assert_true(sw_part_boxes_each(&f->o, &part, make_box, &r));
+    assert_true(maker || r.size <= n / sw_output_element(&f->o, 0) * SW_INPUT_MAX);
+    return r.to;
+}
+
 static char *convert(const fixture *f, uint64_t from, uint64_t n)
 {
-    uint64_t size = sw_needs_size(&f->o, 0, from, n);
-    gather g = { .f = f, .input = malloc(size) };
-    char *to = malloc(n);
+    return convert_by(f, from, n, NULL);
+}
 
-    memset(to, 0x5a, n);
-    assert_true(sw_needs_each(&f->o, 0, from, n, bring, &g));
-    assert_true(g.sum == size);
-    assert_true(size <= n / sw_output_element(&f->o, 0) * SW_NEED_MAX);
-    sw_convert(&f->o, 0, from, n, g.input, to);
-    free(g.input);
+/* By chunks, with as much scratch memory as comes. */
+static char *convert_file(const fixture *f, uint64_t from, uint64_t n)
+{
+    static uint64_t seed = 99;
+    sw_maker maker = { sw_pull_of((sw_source *)(uintptr_t)&f->source), NULL,
+                       SW_MAKE_ROOM_MIN + test_random(&seed, test_random(&seed, 3) ? 1000 : 100000) };
+    char *to;
+
+    maker.memory = malloc(maker.room);
+    to = convert_by(f, from, n, &maker);
+    free(maker.memory);
     return to;
+}
+
+static uint64_t input_size(const fixture *f, uint64_t from, uint64_t n)
+{
+    sw_part part = { .from = from, .n = n };
+    range r = { .f = f };
+
+    sw_part_boxes_each(&f->o, &part, make_box, &r);
+    return r.size;
 }
 
 static void check_range(const fixture *f, const char *whole, uint64_t from, uint64_t n)
 {
     uint64_t size = sw_output_element(&f->o, 0);
-    char *part = convert(f, from * size, n * size);
 
-    for (uint64_t k = 0; k < n; k++)
-        if (memcmp(part + k * size, whole + (from + k) * size, size) != 0)
-            fail_msg("%s: element %d of [%d, +%d) differs", output_of(f)->name, (int)k, (int)from, (int)n);
-    free(part);
+    for (int way = 0; way < 2; way++) {
+        char *part = (way ? convert_file : convert)(f, from * size, n * size);
+
+        for (uint64_t k = 0; k < n; k++)
+            if (memcmp(part + k * size, whole + (from + k) * size, size) != 0)
+                fail_msg("%s: element %d of [%d, +%d) differs", output_of(f)->name, (int)k, (int)from,
+                         (int)n);
+        free(part);
+    }
 }
 
 /* Bits of element i of the output, by the book. */
@@ -152,8 +251,8 @@ static void check_all(const fixture *f, one_fn *one, unsigned ranges, uint64_t *
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
-/* A copy needs its own range, of bytes, and no place of its own. */
-TEST(copies)
+/* A copy is made of its own range, of bytes. */
+TEST_IN_TOP(copies)
 {
     static const test_box boxes[] = { { "a", 0, SW_F4, 2, { 0 }, { 9, 6 } } };
     uint64_t seed = 1;
@@ -164,14 +263,14 @@ TEST(copies)
     assert_int_equal(output_of(&f)->bytes, 27);
     for (uint64_t from = 0; from <= 27; from++) {
         for (uint64_t n = 0; n <= 27 - from; n++) {
-            char got[27];
-            gather g = { .f = &f, .input = got };
+            sw_part part = { .from = from, .n = n };
+            range r = { .f = &f, .to = malloc(n) };
 
-            assert_true(sw_needs_each(&f.o, 0, from, n, bring, &g));
-            assert_int_equal(g.sum, n);
-            assert_int_equal(g.calls, n > 0);
-            assert_memory_equal(got, f.data[0] + from, n);
-            assert_int_equal(sw_needs_size(&f.o, 0, from, n), 0);
+            assert_true(sw_part_boxes_each(&f.o, &part, make_box, &r));
+            assert_int_equal(r.size, n);
+            assert_int_equal(r.calls, n > 0);
+            assert_memory_equal(r.to, f.data[0] + from, n);
+            free(r.to);
         }
     }
     drop(&f);
@@ -189,7 +288,7 @@ static uint64_t cast_one(const fixture *f, uint64_t i)
                         help_get(f->data[0], i, sw_dtype_bits(from) / 8));
 }
 
-TEST(casts)
+TEST_IN_TOP(casts)
 {
     uint64_t seed = 2;
 
@@ -209,7 +308,7 @@ TEST(casts)
     }
 }
 
-TEST(scalar)
+TEST_IN_TOP(scalar)
 {
     const test_box box = { "a", 0, SW_F32, 0, { 0 }, { 0 } };
     uint64_t seed = 3;
@@ -217,7 +316,7 @@ TEST(scalar)
 
     make(&f, &box, 1, SW_F16, NO, &seed);
     check_all(&f, cast_one, 3, &seed);
-    assert_int_equal(sw_needs_size(&f.o, 0, 0, 2), 4);
+    assert_int_equal(input_size(&f, 0, 2), 4);
     drop(&f);
 }
 
@@ -279,7 +378,7 @@ static void check_scaled(uint64_t rows, uint64_t columns, unsigned kind, unsigne
     drop(&f);
 }
 
-TEST(scaled)
+TEST_IN_TOP(scaled)
 {
     static const uint64_t shapes[][2] = { { 1, 1 },     { 5, 1 },   { 300, 1 },   { 1, 300 },   { 3, 127 },
                                           { 3, 128 },   { 3, 129 }, { 127, 129 }, { 128, 128 }, { 129, 129 },
@@ -295,29 +394,40 @@ TEST(scaled)
         check_scaled(1 + test_random(&seed, 8), 1 + test_random(&seed, 8), round, 0, &seed);
 }
 
-/* A run is a piece of a row, whole rows, a piece of a row: three parts, and no more. */
-TEST(scaled_parts)
+/* A range is a piece of a row, whole rows, a piece of a row: three boxes, and no more; each with the
+ * scales of its blocks. */
+static bool check_scaled_box(void *ctx, const sw_making *g)
 {
-    uint64_t seed = 5;
+    uint64_t *v = ctx; /* boxes; the next element */
+    sw_ingredient in[2];
+
+    assert_true(++v[0] <= 3);
+    assert_true(g->offsets[0] * 130 + g->offsets[1] == v[1]);
+    assert_true(g->shape[0] == 1 || (g->offsets[1] == 0 && g->shape[1] == 130));
+    assert_true(g->offsets[1] + g->shape[1] <= 130);
+    assert_int_equal(sw_ingredients(g, in), 2);
+    for (unsigned d = 0; d < 2; d++) {
+        assert_true(in[1].offsets[d] == g->offsets[d] / 128);
+        assert_true(in[1].offsets[d] + in[1].shape[d] == (g->offsets[d] + g->shape[d] - 1) / 128 + 1);
+    }
+    v[1] += g->shape[0] * g->shape[1];
+    return true;
+}
+
+TEST_IN_TOP(scaled_boxes)
+{
+    uint64_t seed = 5, size;
     fixture f;
 
     make_scaled(&f, 261, 130, &scaled_kinds[0], &seed);
+    size = sw_output_element(&f.o, 0);
     for (unsigned round = 0; round < 500; round++) {
-        uint64_t total = output_of(&f)->elements, x = test_random(&seed, total);
-        uint64_t n = 1 + test_random(&seed, total - x), end = x + n;
-        unsigned parts = 0;
-        sw_scaled_part p;
+        uint64_t total = output_of(&f)->elements, x = test_random(&seed, total), v[2] = { 0, x };
+        uint64_t n = 1 + test_random(&seed, total - x);
+        sw_part part = { .from = x * size, .n = n * size };
 
-        for (; sw_scaled_segment(&f.o, 0, x, n, &p); x += p.rows * p.columns, n -= p.rows * p.columns) {
-            assert_true(++parts <= 3);
-            assert_true(p.row * 130 + p.column == x);
-            assert_true(p.rows == 1 || (p.column == 0 && p.columns == 130));
-            assert_true(p.column + p.columns <= 130 && p.rows * p.columns <= n);
-            assert_true(p.block_row == p.row / 128 && p.block == p.column / 128);
-            assert_true(p.block_row + p.block_rows == (p.row + p.rows - 1) / 128 + 1);
-            assert_true(p.block + p.blocks == (p.column + p.columns - 1) / 128 + 1);
-        }
-        assert_true(x == end);
+        assert_true(sw_part_boxes_each(&f.o, &part, check_scaled_box, v));
+        assert_true(v[1] == x + n);
     }
     drop(&f);
 }
@@ -360,7 +470,7 @@ static void check_mxfp4(uint64_t experts, uint64_t rows, uint64_t groups, sw_dty
     drop(&f);
 }
 
-TEST(mxfp4)
+TEST_IN_TOP(mxfp4)
 {
     uint64_t seed = 6;
 
@@ -374,110 +484,91 @@ TEST(mxfp4)
     check_mxfp4(2, 700, 3, SW_BF16, 30, &seed);
 }
 
-/* A part is of one expert: a piece of one line, or lines that are at least as much as one whole
- * line. */
-TEST(mxfp4_parts)
+/* A box is of one expert: a piece of one line of the output, or lines that are at least as much as
+ * one whole line. */
+static bool check_mxfp4_box(void *ctx, const sw_making *g)
 {
-    const sw_mxfp4 m = { 3, 2, 5 };
-    const uint64_t total = 3 * 2 * 32 * 5;
+    uint64_t *v = ctx; /* boxes; the next element */
+    uint64_t rows = g->shape[1], columns = g->shape[2], tail = g->tail == SW_NO_TAIL ? rows : g->tail;
+    uint64_t elements = (columns - 1) * rows + tail - g->skip;
+    sw_ingredient in[2];
 
-    for (uint64_t begin = 0; begin < total; begin += 3) {
-        for (uint64_t end = begin + 1; end <= total; end += 7) {
-            uint64_t x = begin, n = end - begin;
-            unsigned parts = 0;
-            sw_mxfp4_part p;
-
-            for (; sw_mxfp4_segment(&m, x, n, &p); x += p.elements, n -= p.elements) {
-                assert_true(p.elements > 0 && p.elements <= n);
-                assert_true((p.expert * 64 + p.column) * 5 + p.row + p.skip == x);
-                assert_true(p.row + p.rows <= 5 && p.column + p.columns <= 64);
-                assert_true(p.columns == 1 || (p.rows == 5 && p.elements >= 5));
-                assert_true((p.columns - 1) * 5 + p.tail - p.skip == p.elements);
-                assert_true(p.skip < p.rows && p.tail > 0 && p.tail <= p.rows);
-                assert_true(p.group == p.column / 32);
-                assert_true(p.group + p.groups == (p.column + p.columns - 1) / 32 + 1);
-                parts++;
-            }
-            assert_true(x == end);
-            assert_true(parts <= m.experts + 1);
-        }
-    }
+    assert_true(g->shape[0] == 1 && g->strides[1] == 32 && g->strides[2] == 5 * 32);
+    assert_true((g->offsets[0] * 64 + g->offsets[2]) * 5 + g->offsets[1] + g->skip == v[1]);
+    assert_true(g->to == (int64_t)(v[1] - g->skip - v[2]) * 4);
+    assert_true(g->offsets[1] + rows <= 5 && g->offsets[2] + columns <= 64);
+    assert_true(columns == 1 || (rows == 5 && elements >= 5));
+    assert_true(g->skip < rows && tail > 0 && tail <= rows);
+    assert_int_equal(sw_ingredients(g, in), 2);
+    assert_true(in[0].offsets[2] == g->offsets[2] / 32 && in[1].offsets[2] == in[0].offsets[2]);
+    assert_true(in[0].offsets[2] + in[0].shape[2] == (g->offsets[2] + columns - 1) / 32 + 1);
+    v[0]++;
+    v[1] += elements;
+    return true;
 }
 
-/* Rows of a part by and by, from blocks and scales as they were saved. */
-TEST(mxfp4_by_rows)
+TEST_IN_TOP(mxfp4_boxes)
 {
-    enum { E = 2, R = 37, G = 3, SIZE = 2 };
-    uint64_t seed = 7, total = E * G * 32 * R;
-    sw_mxfp4_part p;
-    char *want, *got;
-    sw_mxfp4 m;
+    const uint64_t total = 3 * 2 * 32 * 5;
+    uint64_t seed = 7;
     fixture f;
 
-    make_mxfp4(&f, E, R, G, SW_F16, &seed);
-    sw_mxfp4_shape(&f.o, 0, &m);
-    assert_true(m.experts == E && m.rows == R && m.groups == G);
-    want = convert(&f, 0, total * SIZE);
-    for (unsigned round = 0; round < 60; round++) {
-        uint64_t from = test_random(&seed, total), n = 1 + test_random(&seed, total - from), rows;
+    make_mxfp4(&f, 3, 5, 2, SW_F32, &seed);
+    for (uint64_t begin = 0; begin < total; begin += 3) {
+        for (uint64_t end = begin + 1; end <= total; end += 7) {
+            sw_part part = { .from = begin * 4, .n = (end - begin) * 4 };
+            uint64_t v[3] = { 0, begin, begin };
 
-        for (; sw_mxfp4_segment(&m, from, n, &p); from += p.elements, n -= p.elements) {
-            got = malloc(p.elements * SIZE);
-            for (uint64_t first = 0; first < p.rows; first += rows) {
-                uint64_t block = (p.expert * R + p.row + first) * G + p.group;
-                const sw_mxfp4_input in = { source_of(&f) + block * 16, scales_of(&f) + block, G * 16, G };
-
-                rows = sw_min(p.rows - first, 1 + test_random(&seed, 16));
-                sw_convert_mxfp4(&m, &p, first, rows, &in, SW_F16, got);
-            }
-            assert_memory_equal(got, want + from * SIZE, p.elements * SIZE);
-            free(got);
+            assert_true(sw_part_boxes_each(&f.o, &part, check_mxfp4_box, v));
+            assert_true(v[1] == end);
+            assert_true(v[0] <= 3 + 1);
         }
     }
-    free(want);
     drop(&f);
 }
 
 /* ---- any ------------------------------------------------------------------------------------- */
 
 /* False from the visitor ends the visit. */
-TEST(stop)
+TEST_IN_TOP(stop)
 {
     uint64_t seed = 8;
     fixture f;
 
-    make_mxfp4(&f, 1, 5, 2, SW_F32, &seed);
-    for (unsigned stop = 1; stop <= 10; stop++) {
-        gather g = { .f = &f, .stop_at = stop };
+    make_mxfp4(&f, 2, 5, 2, SW_F32, &seed);
+    for (unsigned stop = 1; stop <= 2; stop++) {
+        range r = { .f = &f, .stop_at = stop };
+        sw_part part = { .from = 0, .n = 2 * 5 * 64 * 4 };
 
-        assert_false(sw_needs_each(&f.o, 0, 0, 5 * 32 * 4, bring, &g));
-        assert_int_equal(g.calls, stop);
+        assert_false(sw_part_boxes_each(&f.o, &part, make_box, &r));
+        assert_int_equal(r.calls, stop);
     }
     drop(&f);
     make_scaled(&f, 3, 3, &scaled_kinds[0], &seed);
-    for (unsigned stop = 1; stop <= 6; stop++) {
-        gather g = { .f = &f, .stop_at = stop };
+    for (unsigned stop = 1; stop <= 3; stop++) {
+        range r = { .f = &f, .stop_at = stop };
+        sw_part part = { .from = 4, .n = 28 };
 
-        assert_false(sw_needs_each(&f.o, 0, 4, 28, bring, &g));
-        assert_int_equal(g.calls, stop);
+        assert_false(sw_part_boxes_each(&f.o, &part, make_box, &r));
+        assert_int_equal(r.calls, stop);
     }
     drop(&f);
 }
 
 /* What one element needs: the bound that any buffer must hold. */
-TEST(one_element)
+TEST_IN_TOP(one_element)
 {
     uint64_t seed = 9;
     fixture f;
 
     make_mxfp4(&f, 1, 3, 2, SW_F32, &seed);
     for (uint64_t from = 0; from < output_of(&f)->bytes; from += 4)
-        assert_int_equal(sw_needs_size(&f.o, 0, from, 4), 17);
+        assert_int_equal(input_size(&f, from, 4), 17);
     drop(&f);
     make_scaled(&f, 130, 130, &scaled_kinds[3], &seed);
     for (uint64_t from = 0; from < output_of(&f)->bytes; from += 2)
-        assert_int_equal(sw_needs_size(&f.o, 0, from, 2), 5);
-    assert_int_equal(sw_needs_size(&f.o, 0, 127 * 2, 4), 2 + 2 * 4);
-    assert_int_equal(sw_needs_size(&f.o, 0, 0, output_of(&f)->bytes), 130 * 130 + 4 * 4);
+        assert_int_equal(input_size(&f, from, 2), 5);
+    assert_int_equal(input_size(&f, 127 * 2, 4), 2 + 2 * 4);
+    assert_int_equal(input_size(&f, 0, output_of(&f)->bytes), 130 * 130 + 4 * 4);
     drop(&f);
 }
