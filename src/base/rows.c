@@ -19,7 +19,7 @@
 static inline void copy_each(char *to, const char *from, uint64_t row, const sw_rows *r)
 {
     for (uint64_t i = 0; i < r->count; i++)
-        memcpy(to + (int64_t)i * r->to_step, from + i * r->from_step, (size_t)row);
+        memcpy(to + (int64_t)i * r->to_step, from + (int64_t)i * r->from_step, (size_t)row);
 }
 
 void sw_rows_copy(char *to, const char *from, const sw_rows *rows)
@@ -81,15 +81,16 @@ static void stream_some(char *to, const char *from, const sw_rows *r, unsigned c
 
         head[i] = (LINE - (uintptr_t)row % LINE) % LINE;
         lines = sw_min(lines, (r->row - head[i]) / LINE);
-        memcpy(row, from + i * r->from_step, head[i]);
+        memcpy(row, from + (int64_t)i * r->from_step, head[i]);
     }
     for (uint64_t k = 0; k < lines * LINE; k += LINE)
         for (unsigned i = 0; i < count; i++)
-            stream_line(to + (int64_t)i * r->to_step + head[i] + k, from + i * r->from_step + head[i] + k);
+            stream_line(to + (int64_t)i * r->to_step + head[i] + k,
+                        from + (int64_t)i * r->from_step + head[i] + k);
     for (unsigned i = 0; i < count; i++) {
         uint64_t done = head[i] + lines * LINE;
 
-        memcpy(to + (int64_t)i * r->to_step + done, from + i * r->from_step + done, r->row - done);
+        memcpy(to + (int64_t)i * r->to_step + done, from + (int64_t)i * r->from_step + done, r->row - done);
     }
 }
 
@@ -102,9 +103,9 @@ void sw_rows_stream(char *to, const char *from, const sw_rows *rows)
         return;
     }
     for (; i + TOGETHER <= rows->count; i += TOGETHER)
-        stream_some(to + (int64_t)i * rows->to_step, from + i * rows->from_step, rows, TOGETHER);
+        stream_some(to + (int64_t)i * rows->to_step, from + (int64_t)i * rows->from_step, rows, TOGETHER);
     if (i < rows->count)
-        stream_some(to + (int64_t)i * rows->to_step, from + i * rows->from_step, rows,
+        stream_some(to + (int64_t)i * rows->to_step, from + (int64_t)i * rows->from_step, rows,
                     (unsigned)(rows->count - i));
     _mm_sfence(); /* other threads see these bytes before whatever tells them so */
 }

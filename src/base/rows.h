@@ -7,8 +7,7 @@
 /* Rows that begin so many bytes apart. */
 typedef struct sw_rows {
     uint64_t row, count; /* bytes of a row; rows */
-    uint64_t from_step;
-    int64_t to_step;
+    int64_t from_step, to_step;
 } sw_rows;
 
 /* Local. Copy the rows at from to where they go, the first one to to. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/rows.h"
 #include "base/utf8.h"
 #include "plan/dims.h"
 
@@ -109,50 +110,26 @@ static sw_code check_twice(const sw_memboxes *h, const char *who, sw_status *st)
 
 /* ---- taking ---------------------------------------------------------------------------------- */
 
-/* Dimension d, seen from within: it makes the row longer, or the loop around it, or is one more
- * loop. */
-static void add_dimension(sw_membox *b, uint64_t count, int64_t stride)
-{
-    sw_membox_loop *last = b->nloops ? &b->loops[b->nloops - 1] : NULL;
-    int64_t whole;
-
-    if (count == 1)
-        return;
-    if (!last && stride > 0 && (uint64_t)stride == b->row)
-        b->row *= count;
-    else if (last && !__builtin_mul_overflow(last->stride, (int64_t)last->count, &whole) && stride == whole)
-        last->count *= count;
-    else
-        b->loops[b->nloops++] = (sw_membox_loop){ count, stride };
-}
-
-/* Join what lies together. Loops are found innermost first and turned round. */
-static void find_loops(sw_membox *b)
+/* A stride of a dimension of one element is never used, and may be anything. */
+void sw_membox_run(const sw_membox *b, sw_run *run)
 {
     const sw_item *it = b->item;
+    unsigned bits = sw_dtype_bits(b->dtype);
+    int64_t strides[SW_MAX_DIMS];
 
-    b->nloops = 0;
-    b->row = b->end - b->begin;
-    if (!it->strides || b->row == 0)
-        return;
-    b->row = sw_dtype_bits(b->dtype) / 8;
-    for (unsigned d = it->ndim; d-- > 0;)
-        add_dimension(b, it->shape[d], it->strides[d]);
-    for (unsigned i = 0; i < b->nloops / 2; i++) {
-        sw_membox_loop inner = b->loops[i];
-
-        b->loops[i] = b->loops[b->nloops - 1 - i];
-        b->loops[b->nloops - 1 - i] = inner;
-    }
+    sw_strides_packed(it->ndim, it->shape, bits, strides);
+    for (unsigned d = 0; it->strides && d < it->ndim; d++)
+        strides[d] = it->shape[d] > 1 ? (int64_t)((uint64_t)it->strides[d] * 8) : 0;
+    sw_run_scatter(it->ndim, it->shape, bits, strides, run);
 }
 
-static sw_code take_item(sw_memboxes *h, const sw_item *it, sw_membox_loop *loops, const char *who,
-                         sw_status *st)
+static sw_code take_item(sw_memboxes *h, const sw_item *it, const char *who, sw_status *st)
 {
     sw_membox *b = &h->boxes[h->n];
     uint64_t bytes = 0;
+    sw_run run;
 
-    *b = (sw_membox){ .item = it, .begin = h->bytes, .loops = loops };
+    *b = (sw_membox){ .item = it, .begin = h->bytes };
     if (check_name(it, h->n, who, st) || check_dims(it, who, st))
         return st->code;
     if (!it->dtype || !sw_dtype_parse_any(it->dtype, strlen(it->dtype), &b->dtype))
@@ -162,29 +139,23 @@ static sw_code take_item(sw_memboxes *h, const sw_item *it, sw_membox_loop *loop
     if (!sw_add(h->bytes, bytes, &h->bytes))
         return sw_fail(st, SW_EUSAGE, who, it->name, "the boxes of this rank overflow");
     b->end = h->bytes;
-    find_loops(b);
+    if (bytes)
+        sw_membox_run(b, &run);
+    b->together = !bytes || run.nloops == 0;
     h->n++;
     return SW_OK;
 }
 
 sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_memboxes *out, sw_status *st)
 {
-    uint64_t dims = 0;
-
     *out = (sw_memboxes)SW_MEMBOXES_INIT;
     if (n && !items)
         return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, but no list of them", n);
     if (n >= UINT32_MAX / SW_MAX_DIMS / 3)
         return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, too many for one rank", n);
-    for (size_t i = 0; i < n; i++)
-        dims += sw_min(items[i].ndim, SW_MAX_DIMS);
     out->boxes = sw_calloc(n, sizeof *out->boxes, st);
-    out->loops = sw_calloc(dims, sizeof *out->loops, st);
-    dims = 0;
-    for (size_t i = 0; i < n && !st->code; i++) {
-        take_item(out, &items[i], out->loops + dims, who, st);
-        dims += sw_min(items[i].ndim, SW_MAX_DIMS);
-    }
+    for (size_t i = 0; i < n && !st->code; i++)
+        take_item(out, &items[i], who, st);
     if (!st->code)
         check_twice(out, who, st);
     if (st->code)
@@ -195,7 +166,6 @@ sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_mem
 void sw_memboxes_release(sw_memboxes *h)
 {
     free(h->boxes);
-    free(h->loops);
     *h = (sw_memboxes)SW_MEMBOXES_INIT;
 }
 
@@ -219,96 +189,38 @@ const sw_membox *sw_memboxes_find(const sw_memboxes *h, uint64_t at)
 
 const char *sw_membox_direct(const sw_membox *b, uint64_t from)
 {
-    return b->nloops ? NULL : (const char *)b->item->data + from;
+    return b->together ? (const char *)b->item->data + from : NULL;
 }
 
-/* A place in the loops. */
-typedef struct walk {
-    uint64_t index[SW_MAX_DIMS];
-    const char *at;
-} walk;
-
-static void walk_begin(walk *w, const sw_membox *b, uint64_t row)
-{
-    w->at = b->item->data;
-    for (unsigned d = b->nloops; d-- > 0;) {
-        w->index[d] = row % b->loops[d].count;
-        row /= b->loops[d].count;
-        w->at += (int64_t)w->index[d] * b->loops[d].stride;
-    }
-}
-
-/* n rows on, all of them in the innermost loop. */
-static void walk_on(walk *w, const sw_membox *b, uint64_t n)
-{
-    unsigned d = b->nloops;
-
-    if (d == 0)
-        return;
-    d--;
-    w->index[d] += n;
-    w->at += (int64_t)n * b->loops[d].stride;
-    while (d > 0 && w->index[d] == b->loops[d].count) {
-        w->at -= (int64_t)b->loops[d].count * b->loops[d].stride;
-        w->index[d--] = 0;
-        w->index[d]++;
-        w->at += b->loops[d].stride;
-    }
-}
-
-/* n rows, stride bytes apart. Single elements: a copy of constant length is a move, not a call. */
-static void copy_rows(const char *at, int64_t stride, uint64_t n, uint64_t row, char *to)
-{
-#define COPY_ROWS(size)                                                                                      \
-    for (uint64_t i = 0; i < n; i++)                                                                         \
-    memcpy(to + i * (size), at + (int64_t)i * stride, (size))
-    switch (row) {
-    case 1:
-        COPY_ROWS(1);
-        break;
-    case 2:
-        COPY_ROWS(2);
-        break;
-    case 4:
-        COPY_ROWS(4);
-        break;
-    case 8:
-        COPY_ROWS(8);
-        break;
-    default:
-        COPY_ROWS((size_t)row);
-    }
-#undef COPY_ROWS
-}
-
+/* Row by row; as many at once as stand at one distance. */
 void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to)
 {
-    uint64_t within, part;
-    walk w;
+    static const sw_run_loop one = { 1, 0, 0 };
+    const sw_run_loop *inner;
+    uint64_t ignored;
+    int64_t place;
+    sw_run run;
 
     if (n == 0)
         return;
-    within = from % b->row;
-    walk_begin(&w, b, from / b->row);
-    if (within) {
-        part = sw_min(n, b->row - within);
-        memcpy(to, w.at + within, (size_t)part);
-        to += part;
-        n -= part;
-        walk_on(&w, b, 1);
-    }
-    while (n >= b->row) {
-        const sw_membox_loop *inner = b->nloops ? &b->loops[b->nloops - 1] : NULL;
-        uint64_t rows = inner ? sw_min(n / b->row, inner->count - w.index[b->nloops - 1]) : 1;
+    sw_membox_run(b, &run);
+    inner = run.nloops ? &run.loops[run.nloops - 1] : &one;
+    for (uint64_t end = from + n, part; from < end; from += part, to += part) {
+        uint64_t i = from / run.row, within = from % run.row;
+        sw_rows rows = { run.row, sw_min((end - from) / run.row, inner->count - i % inner->count), inner->to,
+                         (int64_t)run.row };
+        const char *at;
 
-        copy_rows(w.at, inner ? inner->stride : 0, rows, b->row, to);
-        to += rows * b->row;
-        n -= rows * b->row;
-        if (n)
-            walk_on(&w, b, rows);
+        sw_run_row(&run, i, &ignored, &place);
+        at = (const char *)b->item->data + place + within;
+        if (within || rows.count == 0) {
+            part = sw_min(end - from, run.row - within);
+            memcpy(to, at, (size_t)part);
+        } else {
+            part = rows.count * rows.row;
+            sw_rows_copy(to, at, &rows);
+        }
     }
-    if (n)
-        memcpy(to, w.at, (size_t)n);
 }
 
 /* ---- telling --------------------------------------------------------------------------------- */

@@ -2,36 +2,29 @@
  * the other in a file.
  *
  * So the rest of the program sees ranks as it sees shard files. A rank has some thousands of boxes;
- * of each, its strides are joined into as few loops over contiguous rows as they allow. */
+ * how each lies in memory is told by one run, made anew when it is copied. */
 #ifndef SW_PLAN_MEMBOXES_H
 #define SW_PLAN_MEMBOXES_H
 
 #include "plan/entries.h"
-
-typedef struct sw_membox_loop {
-    uint64_t count;
-    int64_t stride; /* bytes in memory */
-} sw_membox_loop;
+#include "plan/runs.h"
 
 typedef struct sw_membox {
     const sw_item *item; /* borrowed */
     sw_dtype dtype;
-    uint64_t begin, end;   /* where it lies among all of this rank, bytes; equal when it is empty */
-    uint64_t row;          /* bytes that lie together in memory */
-    unsigned nloops;       /* over rows; 0 = the box is one row */
-    sw_membox_loop *loops; /* outermost first */
+    bool together;       /* it is one row in memory */
+    uint64_t begin, end; /* where it lies among all of this rank, bytes; equal when it is empty */
 } sw_membox;
 
 typedef struct sw_memboxes {
     sw_membox *boxes; /* in the order of the items */
     size_t n;
-    sw_membox_loop *loops; /* the boxes' */
-    uint64_t bytes;        /* of all boxes */
+    uint64_t bytes; /* of all boxes */
 } sw_memboxes;
 
 #define SW_MEMBOXES_INIT                                                                                     \
     {                                                                                                        \
-        NULL, 0, NULL, 0                                                                                     \
+        NULL, 0, 0                                                                                           \
     }
 
 /* A rank as a file: its name, which sorts as ranks do. */
@@ -49,6 +42,9 @@ void sw_memboxes_release(sw_memboxes *h);
 
 /* Local. The box that holds byte at. O(log n). */
 const sw_membox *sw_memboxes_find(const sw_memboxes *h, uint64_t at);
+
+/* Local. From the packed box, which is not empty, to its rows in memory. */
+void sw_membox_run(const sw_membox *b, sw_run *run);
 
 /* Local. Copy bytes [from, from + n) of a box, counted as if it were packed, to to. */
 void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to);

@@ -54,7 +54,7 @@ static sw_rows rows_of(const sw_run *s, uint64_t count)
 {
     const sw_run_loop *in = innermost(s);
 
-    return (sw_rows){ s->row, count, in->from, in->to };
+    return (sw_rows){ s->row, count, (int64_t)in->from, in->to };
 }
 
 void sw_pull_copy(const sw_run *s, const char *from, char *to)
@@ -297,7 +297,8 @@ static void copy_held(const sw_pull *p, const sw_run *s, char *to)
     }
     for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
         for (uint64_t i = 0; i < in->count; i += n) {
-            sw_rows rows = { s->row, sw_min(sw_max(p->room / s->row, 1), in->count - i), s->row, in->to };
+            sw_rows rows = { s->row, sw_min(sw_max(p->room / s->row, 1), in->count - i), (int64_t)s->row,
+                             in->to };
             char *first = to + where + (int64_t)i * in->to;
             bool alone = rows.count == 1;
 

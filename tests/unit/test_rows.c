@@ -13,7 +13,7 @@ static void expect(char *to, const char *from, const sw_rows *r)
 {
     for (uint64_t i = 0; i < r->count; i++)
         for (uint64_t k = 0; k < r->row; k++)
-            to[(int64_t)i * r->to_step + (int64_t)k] = from[i * r->from_step + k];
+            to[(int64_t)i * r->to_step + (int64_t)k] = from[(int64_t)i * r->from_step + (int64_t)k];
 }
 
 static void check(copy_fn *copy, const sw_rows *r, uint64_t from_at, uint64_t to_at, const char *from,
@@ -44,7 +44,7 @@ TEST(all)
         for (size_t b = 0; b < COUNT(counts); b++) {
             for (size_t c = 0; c < COUNT(more); c++) {
                 int64_t step = (int64_t)rows[a] + more[c];
-                sw_rows r = { rows[a], counts[b], rows[a] + (uint64_t)more[(c + 2) % 5],
+                sw_rows r = { rows[a], counts[b], (int64_t)rows[a] + more[(c + 2) % 5],
                               c % 2 ? -step : step };
                 uint64_t at = (a * 13 + b * 5 + c) % 70;
 
