@@ -9,7 +9,8 @@
 #include "plan/outputs.h"
 #include "plan/recipe.h"
 
-/* Part of an output, or of a box of it: bytes [from, from + n) of that stand at `at` in the band. */
+/* Part of an output, or of a box of it: bytes [from, from + n) of that stand at `at` in the
+ * band. */
 typedef struct sw_part {
     uint32_t output; /* index into the outputs */
     uint64_t from, n;

@@ -1,8 +1,8 @@
 /* How values are made of what was saved, box by box. Pure.
  *
- * A copy or a cast is made of the same box of one tensor; what is dequantized, of a box of codes and
- * a box of scales. Such a box has some hundred numbers at most in its description, and may be as
- * large as a band. */
+ * A copy or a cast is made of the same box of one tensor; what is dequantized, of a box of codes
+ * and a box of scales. Such a box has some hundred numbers at most in its description, and may be
+ * as large as a band. */
 #ifndef SW_PLAN_RECIPE_H
 #define SW_PLAN_RECIPE_H
 

@@ -1,5 +1,5 @@
-/* The one geometry: from a box of a tensor that somebody wants to the bytes of the source boxes that
- * make it up. Pure.
+/* The one geometry: from a box of a tensor that somebody wants to the bytes of the source boxes
+ * that make it up. Pure.
  *
  * What a wanted box shares with one source box is a box again. On either side its elements stand at
  * strides: those of the source box in the file, the caller's in memory. A run is that, with all
@@ -26,8 +26,9 @@ typedef struct sw_view {
 /* Local. Element by element. */
 sw_view sw_view_elements(const sw_catalog *c, const sw_tensor *t);
 
-/* Local. Joined. What is wanted is whole along dimension cut and the inner ones, as its source boxes
- * are from t->split_dims on; and its rows are whole bytes. bits: of a step: an element's, or 8. */
+/* Local. Joined. What is wanted is whole along dimension cut and the inner ones, as its source
+ * boxes are from t->split_dims on; and its rows are whole bytes. bits: of a step: an element's, or
+ * 8. */
 sw_view sw_view_joined(const sw_catalog *c, const sw_tensor *t, unsigned cut, unsigned bits);
 
 /* Local. Elements along dimension d in steps of the view. */
@@ -115,9 +116,9 @@ bool sw_run_is_together(const sw_run *s);
 /* Local. The same rows, one after the other in memory, the first one at 0. */
 sw_run sw_run_packed(const sw_run *s);
 
-/* Local. The largest box inside a box that begins at its element x, has at most n elements (at least
- * 1), and takes a range along one dimension and whole inner ones. Returns its elements. One after
- * the other these cut a box, or a range of it, in the order of its elements. */
+/* Local. The largest box inside a box that begins at its element x, has at most n elements (at
+ * least 1), and takes a range along one dimension and whole inner ones. Returns its elements. One
+ * after the other these cut a box, or a range of it, in the order of its elements. */
 uint64_t sw_first_box(const sw_run_target *box, unsigned ndim, uint64_t x, uint64_t n, uint64_t *offsets,
                       uint64_t *shape);
 

@@ -71,8 +71,8 @@ typedef struct mxfp4 {
     char *to; /* of one expert */
 } mxfp4;
 
-/* Columns [column, end) of rows [row, stop). Where columns lie together, by rows; else by groups, of
- * which one is a block in each row. */
+/* Columns [column, end) of rows [row, stop). Where columns lie together, by rows; else by groups,
+ * of which one is a block in each row. */
 static void put(const mxfp4 *k, uint64_t column, uint64_t end, uint64_t row, uint64_t stop)
 {
     const uint64_t size = sw_dtype_bits(k->dtype) / 8;

@@ -4,7 +4,8 @@
 
 #include "plan/recipe.h"
 
-/* Can sw_convert() put the box of a conversion where its strides say? Else it must be made packed. */
+/* Can sw_convert() put the box of a conversion where its strides say? Else it must be made
+ * packed. */
 bool sw_convert_can_place(const sw_making *g);
 
 /* Make a box, which is no copy, of its ingredients, packed in input one after the other

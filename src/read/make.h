@@ -11,8 +11,9 @@
 /* What one thread works with. */
 typedef struct sw_maker {
     sw_pull pull;
-    char *memory;  /* of conversions; NULL when there are none */
-    uint64_t room; /* bytes of it, at least SW_MAKE_ROOM_MIN; more where what is made is first packed */
+    char *memory; /* of conversions; NULL when there are none */
+    /* bytes of it, at least SW_MAKE_ROOM_MIN; more where what is made is first packed */
+    uint64_t room;
 } sw_maker;
 
 /* Local. Make a box; the caller's memory begins at memory. Errors: as sw_pull_run(). */

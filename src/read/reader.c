@@ -71,8 +71,8 @@ static bool shared_box(const sw_catalog *c, const sw_request *w, uint64_t box, p
     return true;
 }
 
-/* The part of a shared box that begins at element x; returns its elements. Of dtypes narrower than a
- * byte nobody knows where they may be cut. */
+/* The part of a shared box that begins at element x; returns its elements. Of dtypes narrower than
+ * a byte nobody knows where they may be cut. */
 static uint64_t cut(const sw_request *w, const part_box *box, uint64_t x, part_box *out)
 {
     const sw_run_target all = { box->offsets, box->shape, NULL };

@@ -394,8 +394,8 @@ TEST_IN_TOP(scaled)
         check_scaled(1 + test_random(&seed, 8), 1 + test_random(&seed, 8), round, 0, &seed);
 }
 
-/* A range is a piece of a row, whole rows, a piece of a row: three boxes, and no more; each with the
- * scales of its blocks. */
+/* A range is a piece of a row, whole rows, a piece of a row: three boxes, and no more; each with
+ * the scales of its blocks. */
 static bool check_scaled_box(void *ctx, const sw_making *g)
 {
     uint64_t *v = ctx; /* boxes; the next element */

@@ -1,5 +1,5 @@
-/* Bands of shard files, broken down to boxes, and these to runs of whole tensors: any cut of any file is the same bytes
- * as a whole tensor gives; each once. */
+/* Bands of shard files, broken down to boxes, and these to runs of whole tensors: any cut of any
+ * file is the same bytes as a whole tensor gives; each once. */
 #include "plan/layout_cut.h"
 #include "plan/layout_whole.h"
 #include "plan/parts.h"
@@ -207,8 +207,8 @@ TEST(narrow)
     free(w);
 }
 
-/* A row of the box that lies together in the tensor is copied as one, and so are all of them where they
- * do. */
+/* A row of the box that lies together in the tensor is copied as one, and so are all of them where
+ * they do. */
 TEST(number_of_rows)
 {
     static const struct {

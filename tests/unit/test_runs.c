@@ -370,8 +370,8 @@ TEST(large)
 
 /* ---- parts of boxes -------------------------------------------------------------------------- */
 
-/* Elements [from, end) of a box cut into boxes: in order, without holes, none too large, all of it in
- * one where there is room, and no more than a head and a tail for each dimension where it is not
+/* Elements [from, end) of a box cut into boxes: in order, without holes, none too large, all of it
+ * in one where there is room, and no more than a head and a tail for each dimension where it is not
  * cut otherwise. */
 static void check_cuts(unsigned ndim, const uint64_t *offsets, const uint64_t *shape, uint64_t limit,
                        uint64_t from, uint64_t end)
