@@ -54,6 +54,40 @@ static inline void test_header(const test_box *boxes, size_t n, uint32_t file, s
     }
 }
 
+static inline const char *test_dims(const char *text, uint64_t *dims, unsigned *n)
+{
+    char *end;
+
+    for (*n = 0; *text >= '0' && *text <= '9'; text = *end == ',' ? end + 1 : end)
+        dims[(*n)++] = strtoull(text, &end, 10);
+    return text;
+}
+
+/* Boxes of a tensor "t" from "FILE: [DTYPE ]OFFSETS+SHAPE; ...", U8 where no dtype is told. Returns
+ * how many. */
+static inline size_t test_boxes(const char *text, test_box *boxes)
+{
+    size_t n = 0;
+
+    for (; *text; text += strspn(text, "; "), n++) {
+        test_box *b = &boxes[n];
+        size_t word;
+        unsigned same;
+
+        *b = (test_box){ .name = "t", .file = (uint32_t)atoi(text), .dtype = SW_U8 };
+        text = strchr(text, ':') + 2;
+        word = strcspn(text, " +");
+        if (text[word] == ' ') {
+            assert_true(sw_dtype_parse(text, word, &b->dtype));
+            text += word + 1;
+        }
+        text = test_dims(text, b->offsets, &b->ndim);
+        text = test_dims(text + 1, b->shape, &same);
+        assert_true(b->ndim == same);
+    }
+    return n;
+}
+
 /* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named
  * "f0", "f1", ... */
 static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,

@@ -4,163 +4,37 @@
 
 #include "plan_help.h"
 
-#define B(f, ...)                                                                                            \
-    {                                                                                                        \
-        "t", f, SW_U8, __VA_ARGS__                                                                           \
-    }
-
 static const struct {
-    const char *what;
-    size_t n;
-    test_box boxes[8];
+    const char *what, *boxes; /* see test_boxes() */
     sw_code want;
     const char *says;
     uint64_t nboxes, nreplicas;
     unsigned split;
 } cases[] = {
-    { "one box", 1, { B(0, 2, { 0, 0 }, { 4, 4 }) }, SW_OK, "", 1, 0, 0 },
-    { "rows", 2, { B(1, 2, { 0, 0 }, { 2, 4 }), B(0, 2, { 2, 0 }, { 2, 4 }) }, SW_OK, "", 2, 0, 1 },
-    { "columns", 2, { B(0, 2, { 0, 0 }, { 4, 1 }), B(1, 2, { 0, 1 }, { 4, 3 }) }, SW_OK, "", 2, 0, 2 },
-    { "pinwheel",
-      5,
-      { B(0, 2, { 0, 0 }, { 1, 2 }), B(1, 2, { 0, 2 }, { 2, 1 }), B(2, 2, { 2, 1 }, { 1, 2 }),
-        B(3, 2, { 1, 0 }, { 2, 1 }), B(4, 2, { 1, 1 }, { 1, 1 }) },
-      SW_OK,
-      "",
-      5,
-      0,
-      2 },
-    { "pinwheel without its middle",
-      4,
-      { B(0, 2, { 0, 0 }, { 1, 2 }), B(1, 2, { 0, 2 }, { 2, 1 }), B(2, 2, { 2, 1 }, { 1, 2 }),
-        B(3, 2, { 1, 0 }, { 2, 1 }) },
-      SW_EINPUT,
-      "offsets [1, 1]",
-      0,
-      0,
+    { "one box", "0: 0,0+4,4", SW_OK, "", 1, 0, 0 },
+    { "rows", "1: 0,0+2,4; 0: 2,0+2,4", SW_OK, "", 2, 0, 1 },
+    { "columns", "0: 0,0+4,1; 1: 0,1+4,3", SW_OK, "", 2, 0, 2 },
+    { "pinwheel", "0: 0,0+1,2; 1: 0,2+2,1; 2: 2,1+1,2; 3: 1,0+2,1; 4: 1,1+1,1", SW_OK, "", 5, 0, 2 },
+    { "pinwheel without its middle", "0: 0,0+1,2; 1: 0,2+2,1; 2: 2,1+1,2; 3: 1,0+2,1", SW_EINPUT,
+      "offsets [1, 1]", 0, 0, 0 },
+    { "scalar", "0: +", SW_OK, "", 1, 0, 0 },
+    { "scalar replicas", "2: +; 0: +; 1: +", SW_OK, "", 1, 2, 0 },
+    { "replicas", "0: 0+2; 1: 2+2; 2: 0+2; 3: 2+2", SW_OK, "", 2, 2, 1 },
+    { "an empty box at the end", "0: 0,0+3,2; 1: 3,0+0,2", SW_OK, "", 1, 0, 0 },
+    { "an empty tensor", "0: 0,0+0,7; 1: 0,0+0,7", SW_OK, "", 0, 0, 0 },
+    { "a gap at the beginning", "0: 2+2", SW_EINPUT, "offsets [0]", 0, 0, 0 },
+    { "a gap in the middle", "0: 0,0+1,4; 1: 2,0+1,4", SW_EINPUT, "offsets [1, 0]", 0, 0, 0 },
+    { "a corner is missing", "0: 0,0+2,2; 1: 0,2+2,2; 2: 2,0+2,2", SW_EINPUT, "offsets [2, 2]", 0, 0, 0 },
+    { "an overlap", "0: 0+3; 1: 2+3", SW_EINPUT, "_StridedShard", 0, 0, 0 },
+    { "a box in a box", "0: 0,0+4,4; 1: 1,1+2,2", SW_EINPUT, "_StridedShard", 0, 0, 0 },
+    { "an overlap and a gap of one size", "0: 0+2; 1: 1+3", SW_EINPUT, "_StridedShard", 0, 0, 0 },
+    { "other number of dimensions", "0: 0+2; 1: 0,0+2,1", SW_EINPUT, "dimensions", 0, 0, 0 },
+    { "other dtype", "0: 0+2; 1: I8 2+2", SW_EINPUT, "dtype is I8 here but U8 in f0", 0, 0, 0 },
+    { "F4 in rows", "0: F4 0,0+2,3; 1: F4 2,0+2,3", SW_OK, "", 2, 0, 1 },
+    { "F4 in columns", "0: F4 0,0+2,2; 1: F4 0,2+2,2", SW_EINPUT, "last dimension", 0, 0, 0 },
+    { "F4 that begins within a byte", "0: F4 0,0,0+2,1,3; 1: F4 0,1,0+2,1,3", SW_EINPUT, "on a byte", 0, 0,
       0 },
-    { "scalar", 1, { B(0, 0, { 0 }, { 0 }) }, SW_OK, "", 1, 0, 0 },
-    { "scalar replicas",
-      3,
-      { B(2, 0, { 0 }, { 0 }), B(0, 0, { 0 }, { 0 }), B(1, 0, { 0 }, { 0 }) },
-      SW_OK,
-      "",
-      1,
-      2,
-      0 },
-    { "replicas",
-      4,
-      { B(0, 1, { 0 }, { 2 }), B(1, 1, { 2 }, { 2 }), B(2, 1, { 0 }, { 2 }), B(3, 1, { 2 }, { 2 }) },
-      SW_OK,
-      "",
-      2,
-      2,
-      1 },
-    { "an empty box at the end",
-      2,
-      { B(0, 2, { 0, 0 }, { 3, 2 }), B(1, 2, { 3, 0 }, { 0, 2 }) },
-      SW_OK,
-      "",
-      1,
-      0,
-      0 },
-    { "an empty tensor",
-      2,
-      { B(0, 2, { 0, 0 }, { 0, 7 }), B(1, 2, { 0, 0 }, { 0, 7 }) },
-      SW_OK,
-      "",
-      0,
-      0,
-      0 },
-    { "a gap at the beginning", 1, { B(0, 1, { 2 }, { 2 }) }, SW_EINPUT, "offsets [0]", 0, 0, 0 },
-    { "a gap in the middle",
-      2,
-      { B(0, 2, { 0, 0 }, { 1, 4 }), B(1, 2, { 2, 0 }, { 1, 4 }) },
-      SW_EINPUT,
-      "offsets [1, 0]",
-      0,
-      0,
-      0 },
-    { "a corner is missing",
-      3,
-      { B(0, 2, { 0, 0 }, { 2, 2 }), B(1, 2, { 0, 2 }, { 2, 2 }), B(2, 2, { 2, 0 }, { 2, 2 }) },
-      SW_EINPUT,
-      "offsets [2, 2]",
-      0,
-      0,
-      0 },
-    { "an overlap",
-      2,
-      { B(0, 1, { 0 }, { 3 }), B(1, 1, { 2 }, { 3 }) },
-      SW_EINPUT,
-      "_StridedShard",
-      0,
-      0,
-      0 },
-    { "a box in a box",
-      2,
-      { B(0, 2, { 0, 0 }, { 4, 4 }), B(1, 2, { 1, 1 }, { 2, 2 }) },
-      SW_EINPUT,
-      "_StridedShard",
-      0,
-      0,
-      0 },
-    { "an overlap and a gap of one size",
-      2,
-      { B(0, 1, { 0 }, { 2 }), B(1, 1, { 1 }, { 3 }) },
-      SW_EINPUT,
-      "_StridedShard",
-      0,
-      0,
-      0 },
-    { "other number of dimensions",
-      2,
-      { B(0, 1, { 0 }, { 2 }), B(1, 2, { 0, 0 }, { 2, 1 }) },
-      SW_EINPUT,
-      "dimensions",
-      0,
-      0,
-      0 },
-    { "other dtype",
-      2,
-      { B(0, 1, { 0 }, { 2 }), { "t", 1, SW_I8, 1, { 2 }, { 2 } } },
-      SW_EINPUT,
-      "dtype is I8 here but U8 in f0",
-      0,
-      0,
-      0 },
-    { "F4 in rows",
-      2,
-      { { "t", 0, SW_F4, 2, { 0, 0 }, { 2, 3 } }, { "t", 1, SW_F4, 2, { 2, 0 }, { 2, 3 } } },
-      SW_OK,
-      "",
-      2,
-      0,
-      1 },
-    { "F4 in columns",
-      2,
-      { { "t", 0, SW_F4, 2, { 0, 0 }, { 2, 2 } }, { "t", 1, SW_F4, 2, { 0, 2 }, { 2, 2 } } },
-      SW_EINPUT,
-      "last dimension",
-      0,
-      0,
-      0 },
-    { "F4 that begins within a byte",
-      2,
-      { { "t", 0, SW_F4, 3, { 0, 0, 0 }, { 2, 1, 3 } }, { "t", 1, SW_F4, 3, { 0, 1, 0 }, { 2, 1, 3 } } },
-      SW_EINPUT,
-      "on a byte",
-      0,
-      0,
-      0 },
-    { "it overflows",
-      2,
-      { { "t", 0, SW_F64, 2, { 0, 0 }, { UINT64_C(1) << 40, 1 } },
-        { "t", 1, SW_F64, 2, { 0, UINT64_C(1) << 40 }, { 1, 1 } } },
-      SW_EINPUT,
-      "overflows",
-      0,
-      0,
+    { "it overflows", "0: F64 0,0+1099511627776,1; 1: F64 0,1099511627776+1,1", SW_EINPUT, "overflows", 0, 0,
       0 },
 };
 
@@ -169,8 +43,10 @@ TEST(table)
     for (size_t i = 0; i < COUNT(cases); i++) {
         for (int nranks = 1; nranks <= 3; nranks++) {
             sw_status st = SW_STATUS_INIT;
+            test_box boxes[8];
+            size_t n = test_boxes(cases[i].boxes, boxes);
             sw_catalog c;
-            sw_code code = test_catalog(cases[i].boxes, cases[i].n, 5, nranks, &c, &st);
+            sw_code code = test_catalog(boxes, n, 5, nranks, &c, &st);
 
             if (code != cases[i].want || !strstr(st.reason, cases[i].says))
                 fail_msg("%s: code %d, '%s'", cases[i].what, code, st.reason);
@@ -187,10 +63,11 @@ TEST(table)
 /* The used copy of a replica is the one in the file whose name comes first. */
 TEST(first_replica)
 {
-    static const test_box boxes[] = { B(3, 1, { 0 }, { 4 }), B(1, 1, { 0 }, { 4 }), B(2, 1, { 0 }, { 4 }) };
     sw_status st = SW_STATUS_INIT;
+    test_box boxes[3];
     sw_catalog c;
 
+    assert_int_equal(test_boxes("3: 0+4; 1: 0+4; 2: 0+4", boxes), 3);
     assert_int_equal(test_catalog(boxes, 3, 4, 2, &c, &st), SW_OK);
     assert_int_equal(c.boxes[0].file, 1);
     assert_int_equal(c.boxes[1].file, 2);

@@ -14,262 +14,118 @@
         SW_NAME_RENAME, from, to                                                                             \
     }
 
-/* Names are sorted by bytes, as in a catalogue. out: "-" = left out. says: of the error, or all
- * warnings. */
+/* Lists are words with blanks between them. asked: i:GLOB and x:GLOB to include and exclude,
+ * s:PREFIX to strip, r:FROM>TO to rename. Names are sorted by bytes, as in a catalogue; '' = the
+ * empty one; in out "-" = left out. says: of the error, or all warnings; NULL = any. */
 static const struct {
-    const char *what;
-    const char *in[MOST], *include[MOST], *exclude[MOST];
-    sw_name_rule rules[MOST];
-    const char *out[MOST];
+    const char *what, *in, *asked, *out;
     sw_code want;
     const char *says;
 } cases[] = {
-    { "nothing is asked for", { "a", "b.c" }, { 0 }, { 0 }, { { 0 } }, { "a", "b.c" }, SW_OK, "" },
-    { "no tensors", { 0 }, { "x" }, { "y" }, { STRIP("z") }, { 0 }, SW_OK, "" },
-
-    { "include", { "a", "b", "c" }, { "[ab]" }, { 0 }, { { 0 } }, { "a", "b", "-" }, SW_OK, "" },
-    { "a star matches dots and slashes",
-      { ".a.b", "a.b.c", "a/b" },
-      { "*" },
-      { 0 },
-      { { 0 } },
-      { ".a.b", "a.b.c", "a/b" },
-      SW_OK,
-      "" },
-    { "several includes", { "a", "b", "c" }, { "a", "c" }, { 0 }, { { 0 } }, { "a", "-", "c" }, SW_OK, "" },
-    { "includes that match the same",
-      { "a.x", "b.x" },
-      { "a.*", "*.x", "*" },
-      { 0 },
-      { { 0 } },
-      { "a.x", "b.x" },
-      SW_OK,
-      "" },
-    { "exclude", { "a", "b", "c" }, { 0 }, { "b" }, { { 0 } }, { "a", "-", "c" }, SW_OK, "" },
-    { "exclude wins",
-      { "a.x", "a.y", "b.x" },
-      { "a.*" },
-      { "*.y" },
-      { { 0 } },
-      { "a.x", "-", "-" },
-      SW_OK,
-      "" },
-    { "a glob is for the whole name", { "abc", "b" }, { "b" }, { 0 }, { { 0 } }, { "-", "b" }, SW_OK, "" },
-    { "a backslash takes the meaning away",
-      { "a*", "ab" },
-      { "a\\*" },
-      { 0 },
-      { { 0 } },
-      { "a*", "-" },
-      SW_OK,
-      "" },
-    { "globs see the input's names",
-      { "m.a", "m.b" },
-      { "m.a" },
-      { 0 },
-      { STRIP("m.") },
-      { "a", "-" },
-      SW_OK,
-      "" },
-    { "globs of no use are told",
-      { "a" },
-      { "a", "b*" },
-      { "c" },
-      { { 0 } },
-      { "a" },
-      SW_OK,
+    { "nothing is asked for", "a b.c", "", "a b.c", SW_OK, "" },
+    { "no tensors", "", "i:x x:y s:z", "", SW_OK, "" },
+    { "include", "a b c", "i:[ab]", "a b -", SW_OK, "" },
+    { "a star matches dots and slashes", ".a.b a.b.c a/b", "i:*", ".a.b a.b.c a/b", SW_OK, "" },
+    { "several includes", "a b c", "i:a i:c", "a - c", SW_OK, "" },
+    { "includes that match the same", "a.x b.x", "i:a.* i:*.x i:*", "a.x b.x", SW_OK, "" },
+    { "exclude", "a b c", "x:b", "a - c", SW_OK, "" },
+    { "exclude wins", "a.x a.y b.x", "i:a.* x:*.y", "a.x - -", SW_OK, "" },
+    { "a glob is for the whole name", "abc b", "i:b", "- b", SW_OK, "" },
+    { "a backslash takes the meaning away", "a* ab", "i:a\\*", "a* -", SW_OK, "" },
+    { "globs see the input's names", "m.a m.b", "i:m.a s:m.", "a -", SW_OK, "" },
+    { "globs of no use are told", "a", "i:a i:b* x:c", "a", SW_OK,
       "--include 'b*' matches no tensor\n--exclude 'c' matches no tensor\n" },
-    { "nothing is left",
-      { "a", "b" },
-      { "c" },
-      { 0 },
-      { { 0 } },
-      { 0 },
-      SW_EUSAGE,
-      "--include and --exclude leave none of 2 tensors" },
-    { "everything is excluded", { "a" }, { 0 }, { "*" }, { { 0 } }, { 0 }, SW_EUSAGE, "leave none of 1" },
-
-    { "strip", { "a.x", "b.x" }, { 0 }, { 0 }, { STRIP("a.") }, { "x", "b.x" }, SW_OK, "" },
-    { "strip once", { "a.a.x" }, { 0 }, { 0 }, { STRIP("a.") }, { "a.x" }, SW_OK, "" },
-    { "strip twice", { "a.a.x" }, { 0 }, { 0 }, { STRIP("a."), STRIP("a.") }, { "x" }, SW_OK, "" },
-    { "a prefix is bytes",
-      { "models.x", "mx" },
-      { 0 },
-      { 0 },
-      { STRIP("model") },
-      { "s.x", "mx" },
-      SW_OK,
-      "" },
-    { "rename", { "a.x", "b.x" }, { 0 }, { 0 }, { RENAME("a.", "long.") }, { "long.x", "b.x" }, SW_OK, "" },
-    { "rename to nothing", { "a.x" }, { 0 }, { 0 }, { RENAME("a.", "") }, { "x" }, SW_OK, "" },
-    { "rename from nothing",
-      { "", "x" },
-      { 0 },
-      { 0 },
-      { RENAME("", "model.") },
-      { "model.", "model.x" },
-      SW_OK,
-      "" },
-    { "the whole name is a prefix of it", { "a" }, { 0 }, { 0 }, { RENAME("a", "b") }, { "b" }, SW_OK, "" },
-    { "one after the other",
-      { "a.x", "b.y" },
-      { 0 },
-      { 0 },
-      { RENAME("a.", "b."), RENAME("b.", "c.") },
-      { "c.x", "c.y" },
-      SW_OK,
-      "" },
-    { "the other way round",
-      { "a.x", "b.y" },
-      { 0 },
-      { 0 },
-      { RENAME("b.", "c."), RENAME("a.", "b.") },
-      { "b.x", "c.y" },
-      SW_OK,
-      "" },
-    { "names can be exchanged",
-      { "a.x", "b.x" },
-      { 0 },
-      { 0 },
-      { RENAME("a.", "tmp."), RENAME("b.", "a."), RENAME("tmp.", "b.") },
-      { "b.x", "a.x" },
-      SW_OK,
-      "" },
-    { "prefixes of no use are told",
-      { "a" },
-      { 0 },
-      { 0 },
-      { STRIP("b"), RENAME("c", "d") },
-      { "a" },
-      SW_OK,
+    { "nothing is left", "a b", "i:c", "", SW_EUSAGE, "--include and --exclude leave none of 2 tensors" },
+    { "everything is excluded", "a", "x:*", "", SW_EUSAGE, "leave none of 1" },
+    { "strip", "a.x b.x", "s:a.", "x b.x", SW_OK, "" },
+    { "strip once", "a.a.x", "s:a.", "a.x", SW_OK, "" },
+    { "strip twice", "a.a.x", "s:a. s:a.", "x", SW_OK, "" },
+    { "a prefix is bytes", "models.x mx", "s:model", "s.x mx", SW_OK, "" },
+    { "rename", "a.x b.x", "r:a.>long.", "long.x b.x", SW_OK, "" },
+    { "rename to nothing", "a.x", "r:a.>", "x", SW_OK, "" },
+    { "rename from nothing", "'' x", "r:>model.", "model. model.x", SW_OK, "" },
+    { "the whole name is a prefix of it", "a", "r:a>b", "b", SW_OK, "" },
+    { "one after the other", "a.x b.y", "r:a.>b. r:b.>c.", "c.x c.y", SW_OK, "" },
+    { "the other way round", "a.x b.y", "r:b.>c. r:a.>b.", "b.x c.y", SW_OK, "" },
+    { "names can be exchanged", "a.x b.x", "r:a.>tmp. r:b.>a. r:tmp.>b.", "b.x a.x", SW_OK, "" },
+    { "prefixes of no use are told", "a", "s:b r:c>d", "a", SW_OK,
       "--strip-prefix 'b' is the beginning of no tensor's name\n"
       "--rename 'c' is the beginning of no tensor's name\n" },
-    { "what is left out counts for nothing",
-      { "a.x", "b.x" },
-      { "a.*" },
-      { 0 },
-      { STRIP("b.") },
-      { "a.x", "-" },
-      SW_OK,
+    { "what is left out counts for nothing", "a.x b.x", "i:a.* s:b.", "a.x -", SW_OK,
       "--strip-prefix 'b.' is the beginning of no tensor's name\n" },
-
-    { "a collision with one that stays",
-      { "m.x", "x" },
-      { 0 },
-      { 0 },
-      { STRIP("m.") },
-      { 0 },
-      SW_EUSAGE,
+    { "a collision with one that stays", "m.x x", "s:m.", "", SW_EUSAGE,
       "--strip-prefix and --rename give this name to two tensors, 'm.x' and 'x'" },
-    { "a collision of two that change",
-      { "a.x", "b.x", "c" },
-      { 0 },
-      { 0 },
-      { STRIP("a."), RENAME("b.", "") },
-      { 0 },
-      SW_EUSAGE,
+    { "a collision of two that change", "a.x b.x c", "s:a. r:b.>", "", SW_EUSAGE,
       "two tensors, 'a.x' and 'b.x'" },
-    { "no collision with one that is left out",
-      { "m.x", "x" },
-      { 0 },
-      { "x" },
-      { STRIP("m.") },
-      { "x", "-" },
-      SW_OK,
-      "" },
-    { "nothing of the name",
-      { "a.", "a.x" },
-      { 0 },
-      { 0 },
-      { STRIP("a.") },
-      { 0 },
-      SW_EUSAGE,
-      "leave nothing of its name" },
-    { "an empty name of the input stays",
-      { "", "a" },
-      { 0 },
-      { 0 },
-      { STRIP("a.") },
-      { "", "a" },
-      SW_OK,
-      NULL },
-    { "the name of the metadata",
-      { "x.__metadata__" },
-      { 0 },
-      { 0 },
-      { STRIP("x.") },
-      { 0 },
-      SW_EUSAGE,
+    { "no collision with one that is left out", "m.x x", "x:x s:m.", "x -", SW_OK, "" },
+    { "nothing of the name", "a. a.x", "s:a.", "", SW_EUSAGE, "leave nothing of its name" },
+    { "an empty name of the input stays", "'' a", "s:a.", "'' a", SW_OK, NULL },
+    { "the name of the metadata", "x.__metadata__", "s:x.", "", SW_EUSAGE,
       "__metadata__, which no tensor can have" },
-    { "a name that begins with it",
-      { "x.__metadata__y" },
-      { 0 },
-      { 0 },
-      { STRIP("x.") },
-      { "__metadata__y" },
-      SW_OK,
-      "" },
-    { "an empty prefix", { "a" }, { 0 }, { 0 }, { STRIP("") }, { 0 }, SW_EUSAGE, "--strip-prefix is empty" },
-    { "half a character",
-      { "\xc3\xa9" },
-      { 0 },
-      { 0 },
-      { STRIP("\xc3") },
-      { 0 },
-      SW_EUSAGE,
-      "found bytes that are not UTF-8" },
-    { "half a character to put",
-      { "a" },
-      { 0 },
-      { 0 },
-      { RENAME("a", "\xc3") },
-      { 0 },
-      SW_EUSAGE,
+    { "a name that begins with it", "x.__metadata__y", "s:x.", "__metadata__y", SW_OK, "" },
+    { "an empty prefix", "a", "s:", "", SW_EUSAGE, "--strip-prefix is empty" },
+    { "half a character", "\xc3\xa9", "s:\xc3", "", SW_EUSAGE, "found bytes that are not UTF-8" },
+    { "half a character to put", "a", "r:a>\xc3", "", SW_EUSAGE,
       "--rename 'a': found bytes that are not UTF-8" },
-    { "whole characters",
-      { "\xc3\xa9.x" },
-      { 0 },
-      { 0 },
-      { RENAME("\xc3\xa9", "\xc3\xa8") },
-      { "\xc3\xa8.x" },
-      SW_OK,
-      "" },
-
-    { "a wrapper",
-      { "module.a", "module.b" },
-      { 0 },
-      { 0 },
-      { { 0 } },
-      { "module.a", "module.b" },
-      SW_OK,
+    { "whole characters", "\xc3\xa9.x", "r:\xc3\xa9>\xc3\xa8", "\xc3\xa8.x", SW_OK, "" },
+    { "a wrapper", "module.a module.b", "", "module.a module.b", SW_OK,
       "all names begin with 'module.', which models do not expect: --strip-prefix module. takes it off\n" },
-    { "another one",
-      { "_orig_mod.a" },
-      { 0 },
-      { 0 },
-      { { 0 } },
-      { "_orig_mod.a" },
-      SW_OK,
+    { "another one", "_orig_mod.a", "", "_orig_mod.a", SW_OK,
       "all names begin with '_orig_mod.', which models do not expect: --strip-prefix _orig_mod. takes it "
       "off\n" },
-    { "a wrapper that is taken off", { "module.a" }, { 0 }, { 0 }, { STRIP("module.") }, { "a" }, SW_OK, "" },
-    { "one of two is taken off",
-      { "_orig_mod.module.a" },
-      { 0 },
-      { 0 },
-      { STRIP("_orig_mod.") },
-      { "module.a" },
-      SW_OK,
+    { "a wrapper that is taken off", "module.a", "s:module.", "a", SW_OK, "" },
+    { "one of two is taken off", "_orig_mod.module.a", "s:_orig_mod.", "module.a", SW_OK,
       "all names begin with 'module.', which models do not expect: --strip-prefix module. takes it off\n" },
-    { "not all of those that are kept",
-      { "module.a", "n" },
-      { 0 },
-      { 0 },
-      { { 0 } },
-      { "module.a", "n" },
-      SW_OK,
-      "" },
+    { "not all of those that are kept", "module.a n", "", "module.a n", SW_OK, "" },
 };
+
+/* What a case asks for, as lists. */
+typedef struct lists {
+    char text[3][256];
+    const char *in[MOST + 1], *out[MOST + 1], *include[MOST + 1], *exclude[MOST + 1];
+    sw_name_rule rules[MOST];
+    size_t nrules;
+} lists;
+
+/* A list of the words of a text, which is changed; returns how many. */
+static size_t split(char *text, const char **words)
+{
+    size_t n = 0;
+
+    for (char *w = strtok(text, " "); w; w = strtok(NULL, " ")) {
+        assert_true(n < MOST);
+        words[n++] = strcmp(w, "''") == 0 ? "" : w;
+    }
+    words[n] = NULL;
+    return n;
+}
+
+static void read_case(size_t i, lists *l)
+{
+    const char *asked[MOST + 1], **end[] = { l->include, l->exclude };
+    size_t n;
+
+    *l = (lists){ .nrules = 0 };
+    strcpy(l->text[0], cases[i].in);
+    strcpy(l->text[1], cases[i].asked);
+    strcpy(l->text[2], cases[i].out);
+    split(l->text[0], l->in);
+    n = split(l->text[1], asked);
+    split(l->text[2], l->out);
+    for (size_t k = 0; k < n; k++) {
+        const char *word = asked[k] + 2;
+        char *mark = strchr(word, '>');
+
+        if (asked[k][0] == 'i' || asked[k][0] == 'x') {
+            *end[asked[k][0] == 'x']++ = word;
+            continue;
+        }
+        l->rules[l->nrules++] = mark ? (sw_name_rule){ SW_NAME_RENAME, word, mark + 1 }
+                                     : (sw_name_rule){ SW_NAME_STRIP, word, NULL };
+        if (mark)
+            *mark = '\0';
+    }
+}
 
 static void make(const char *const *names, sw_catalog *c, sw_tensor *tensors)
 {
@@ -295,16 +151,17 @@ static void check_names(const sw_naming *n, const char *const *want, const char 
 TEST(table)
 {
     for (size_t i = 0; i < COUNT(cases); i++) {
-        sw_name_options o = { cases[i].include, cases[i].exclude, cases[i].rules, 0 };
         sw_status st = SW_STATUS_INIT;
         sw_buf warnings = SW_BUF_INIT;
         sw_tensor tensors[MOST];
+        sw_name_options o;
         sw_catalog c;
         sw_naming n;
+        lists l;
 
-        while (o.nrules < MOST && cases[i].rules[o.nrules].from)
-            o.nrules++;
-        make(cases[i].in, &c, tensors);
+        read_case(i, &l);
+        o = (sw_name_options){ l.include, l.exclude, l.rules, l.nrules };
+        make(l.in, &c, tensors);
         if (sw_naming_build(&c, &o, &warnings, &n, &st) != cases[i].want)
             fail_msg("%s: %d, %s", cases[i].what, (int)st.code, st.reason);
         if (st.code) {
@@ -312,7 +169,7 @@ TEST(table)
             if (!strstr(st.reason, cases[i].says))
                 fail_msg("%s: '%s' does not say '%s'", cases[i].what, st.reason, cases[i].says);
         } else {
-            check_names(&n, cases[i].out, cases[i].what);
+            check_names(&n, l.out, cases[i].what);
             assert_int_equal(sw_buf_add(&warnings, "", 1, &st), SW_OK);
             if (cases[i].says && strcmp(warnings.data, cases[i].says) != 0)
                 fail_msg("%s: warns '%s'", cases[i].what, warnings.data);

@@ -8,9 +8,9 @@
 
 typedef struct test_case {
     const char *what;
-    const char *tensors[MAX]; /* "name" or "name>output"; the output "-" = left out */
-    const char *map;          /* JSON */
-    const char *want;         /* "key=value" for each item */
+    const char *tensors; /* "name" or "name>output" of each; the output "-" = left out */
+    const char *map;     /* JSON */
+    const char *want;    /* "key=value" for each item */
     uint64_t largest;
     bool by_input, texts, diffusers, dequantize;
 } test_case;
@@ -46,10 +46,11 @@ static void make(fixture *f, const test_case *k)
     size_t n = 0;
 
     memset(f, 0, sizeof *f);
-    for (; n < MAX && k->tensors[n]; n++) {
+    for (const char *at = k->tensors; *at; at += strcspn(at, " "), at += *at == ' ', n++) {
         char *mark;
 
-        snprintf(f->text[n], sizeof f->text[n], "%s", k->tensors[n]);
+        assert_true(n < MAX);
+        snprintf(f->text[n], sizeof f->text[n], "%.*s", (int)strcspn(at, " "), at);
         mark = strchr(f->text[n], '>');
         if (mark)
             *mark = '\0';
@@ -119,87 +120,32 @@ static void run_cases(const test_case *cases, size_t n)
 /* ---- names ----------------------------------------------------------------------------------- */
 
 static const test_case name_cases[] = {
-    { .what = "nothing to change, by input",
-      .tensors = { "a", "b" },
-      .map = "{\"b\":3,\"a\":1}",
-      .want = "a=1, b=3",
-      .largest = 3,
+    { "nothing to change, by input", "a b", "{\"b\":3,\"a\":1}", "a=1, b=3", .largest = 3, .by_input = true },
+    { "nothing to change, by output", "a b", "{\"b\":3,\"a\":1}", "a=1, b=3", .largest = 3 },
+    { "renamed, by input: sorted by the new names", "m.a>z m.b>y m.c", "{\"m.a\":1,\"m.b\":2,\"m.c\":3}",
+      "m.c=3, y=2, z=1", .largest = 3, .by_input = true },
+    { "renamed, by output: the old names are those of nothing", "m.a>a m.b>b", "{\"a\":1,\"b\":2,\"m.b\":9}",
+      "a=1, b=2, m.b=9", .largest = 9 },
+    { "names that change places, by input", "a>b b>a", "{\"a\":1,\"b\":2}", "a=2, b=1", .largest = 2,
       .by_input = true },
-    { .what = "nothing to change, by output",
-      .tensors = { "a", "b" },
-      .map = "{\"b\":3,\"a\":1}",
-      .want = "a=1, b=3",
-      .largest = 3 },
-    { .what = "renamed, by input: sorted by the new names",
-      .tensors = { "m.a>z", "m.b>y", "m.c" },
-      .map = "{\"m.a\":1,\"m.b\":2,\"m.c\":3}",
-      .want = "m.c=3, y=2, z=1",
-      .largest = 3,
+    { "names that change places, by output", "a>b b>a", "{\"a\":1,\"b\":2}", "a=1, b=2", .largest = 2 },
+    { "left out, by input", "a b>- c", "{\"a\":1,\"b\":5,\"c\":2}", "a=1, c=2", .largest = 5,
       .by_input = true },
-    { .what = "renamed, by output: the old names are those of nothing",
-      .tensors = { "m.a>a", "m.b>b" },
-      .map = "{\"a\":1,\"b\":2,\"m.b\":9}",
-      .want = "a=1, b=2, m.b=9",
-      .largest = 9 },
-    { .what = "names that change places, by input",
-      .tensors = { "a>b", "b>a" },
-      .map = "{\"a\":1,\"b\":2}",
-      .want = "a=2, b=1",
-      .largest = 2,
+    { "left out, by output: what was asked not to be written is not missed", "a b>- c",
+      "{\"a\":1,\"b\":5,\"c\":2}", "a=1, c=2", .largest = 5 },
+    { "left out, and another has its name now: by output", "a>- b>a", "{\"a\":4}", "a=4", .largest = 4 },
+    { "left out, and another has its name now: by input", "a>- b>a", "{\"a\":4,\"b\":2}", "a=2", .largest = 4,
       .by_input = true },
-    { .what = "names that change places, by output",
-      .tensors = { "a>b", "b>a" },
-      .map = "{\"a\":1,\"b\":2}",
-      .want = "a=1, b=2",
-      .largest = 2 },
-    { .what = "left out, by input",
-      .tensors = { "a", "b>-", "c" },
-      .map = "{\"a\":1,\"b\":5,\"c\":2}",
-      .want = "a=1, c=2",
-      .largest = 5,
-      .by_input = true },
-    { .what = "left out, by output: what was asked not to be written is not missed",
-      .tensors = { "a", "b>-", "c" },
-      .map = "{\"a\":1,\"b\":5,\"c\":2}",
-      .want = "a=1, c=2",
-      .largest = 5 },
-    { .what = "left out, and another has its name now: by output",
-      .tensors = { "a>-", "b>a" },
-      .map = "{\"a\":4}",
-      .want = "a=4",
-      .largest = 4 },
-    { .what = "left out, and another has its name now: by input",
-      .tensors = { "a>-", "b>a" },
-      .map = "{\"a\":4,\"b\":2}",
-      .want = "a=2",
-      .largest = 4,
-      .by_input = true },
-    { .what = "not held: it stays, so that it can be told of",
-      .tensors = { "m.b>b" },
-      .map = "{\"a\":7,\"m.b\":1,\"z\":2}",
-      .want = "a=7, b=1, z=2",
-      .largest = 7,
-      .by_input = true },
-    { .what = "not held, but the name of an output: the held one wins",
-      .tensors = { "m.a>a" },
-      .map = "{\"a\":9,\"m.a\":1}",
-      .want = "a=1",
-      .largest = 9,
-      .by_input = true },
-    { .what = "not held, the name of an output that the map lacks: it stays missing",
-      .tensors = { "m.a>a", "b" },
-      .map = "{\"a\":9,\"b\":1}",
-      .want = "b=1",
-      .largest = 9,
-      .by_input = true },
-    { .what = "a tensor that the map lacks",
-      .tensors = { "a", "b" },
-      .map = "{\"a\":1}",
-      .want = "a=1",
-      .largest = 1 },
-    { .what = "a map of nothing", .tensors = { "a", "b" }, .map = "{}", .want = "" },
-    { .what = "a map of nothing, by input", .tensors = { "a" }, .map = "{}", .want = "", .by_input = true },
-    { .what = "no tensors", .map = "{\"b\":2,\"a\":1}", .want = "a=1, b=2", .largest = 2, .by_input = true },
+    { "not held: it stays, so that it can be told of", "m.b>b", "{\"a\":7,\"m.b\":1,\"z\":2}",
+      "a=7, b=1, z=2", .largest = 7, .by_input = true },
+    { "not held, but the name of an output: the held one wins", "m.a>a", "{\"a\":9,\"m.a\":1}", "a=1",
+      .largest = 9, .by_input = true },
+    { "not held, the name of an output that the map lacks: it stays missing", "m.a>a b", "{\"a\":9,\"b\":1}",
+      "b=1", .largest = 9, .by_input = true },
+    { "a tensor that the map lacks", "a b", "{\"a\":1}", "a=1", .largest = 1 },
+    { "a map of nothing", "a b", "{}", "", .largest = 0 },
+    { "a map of nothing, by input", "a", "{}", "", .largest = 0, .by_input = true },
+    { "no tensors", "", "{\"b\":2,\"a\":1}", "a=1, b=2", .largest = 2, .by_input = true },
 };
 
 TEST(names)
@@ -210,96 +156,36 @@ TEST(names)
 /* ---- quantized tensors ----------------------------------------------------------------------- */
 
 static const test_case quantized_cases[] = {
-    { .what = "scales go",
-      .tensors = { "a.weight", "a.weight_scale_inv", "n" },
-      .map = "{\"a.weight\":1,\"a.weight_scale_inv\":3,\"n\":2}",
-      .want = "a.weight=1, n=2",
-      .largest = 3,
-      .by_input = true,
+    { "scales go", "a.weight a.weight_scale_inv n", "{\"a.weight\":1,\"a.weight_scale_inv\":3,\"n\":2}",
+      "a.weight=1, n=2", .largest = 3, .by_input = true, .dequantize = true },
+    { "scales go, by output too", "m.a.weight>a.weight m.a.weight_scale_inv>a.weight_scale_inv n",
+      "{\"a.weight\":1,\"a.weight_scale_inv\":3,\"n\":2}", "a.weight=1, n=2", .largest = 3,
       .dequantize = true },
-    { .what = "scales go, by output too",
-      .tensors = { "m.a.weight>a.weight", "m.a.weight_scale_inv>a.weight_scale_inv", "n" },
-      .map = "{\"a.weight\":1,\"a.weight_scale_inv\":3,\"n\":2}",
-      .want = "a.weight=1, n=2",
-      .largest = 3,
-      .dequantize = true },
-    { .what = "scales that are written stay",
-      .tensors = { "a.weight", "a.weight_scale_inv" },
-      .map = "{\"a.weight\":1,\"a.weight_scale_inv\":3}",
-      .want = "a.weight=1, a.weight_scale_inv=3",
-      .largest = 3,
+    { "scales that are written stay", "a.weight a.weight_scale_inv",
+      "{\"a.weight\":1,\"a.weight_scale_inv\":3}", "a.weight=1, a.weight_scale_inv=3", .largest = 3,
       .by_input = true },
-    { .what = "scales that are left out go",
-      .tensors = { "a.weight", "a.weight_scale_inv>-" },
-      .map = "{\"a.weight\":1,\"a.weight_scale_inv\":3}",
-      .want = "a.weight=1",
-      .largest = 3,
-      .dequantize = true },
-    { .what = "X stands where X_blocks was, by input",
-      .tensors = { "a_blocks", "a_scales" },
-      .map = "{\"a_blocks\":2,\"a_scales\":3}",
-      .want = "a=2",
-      .largest = 3,
-      .by_input = true,
-      .dequantize = true },
-    { .what = "X stands where X_blocks was, by output",
-      .tensors = { "m.a_blocks>a_blocks", "m.a_scales>a_scales" },
-      .map = "{\"a_blocks\":2,\"a_scales\":3}",
-      .want = "a=2",
-      .largest = 3,
-      .dequantize = true },
-    { .what = "X stands where X is, by input",
-      .tensors = { "m.a_blocks>a_blocks", "m.a_scales>a_scales" },
-      .map = "{\"m.a\":2}",
-      .want = "a=2",
-      .largest = 2,
-      .by_input = true,
-      .dequantize = true },
-    { .what = "X stands where X is, by output",
-      .tensors = { "m.a_blocks>a_blocks", "m.a_scales>a_scales" },
-      .map = "{\"a\":2}",
-      .want = "a=2",
-      .largest = 2,
-      .dequantize = true },
-    { .what = "both are named: by input X_blocks is what is held",
-      .tensors = { "a_blocks", "a_scales" },
-      .map = "{\"a\":1,\"a_blocks\":2}",
-      .want = "a=2",
-      .largest = 2,
-      .by_input = true,
-      .dequantize = true },
-    { .what = "both are named: by output X is what is written",
-      .tensors = { "a_blocks", "a_scales" },
-      .map = "{\"a\":1,\"a_blocks\":2}",
-      .want = "a=1",
-      .largest = 2,
-      .dequantize = true },
-    { .what = "blocks that are written as they are",
-      .tensors = { "a_blocks", "a_scales" },
-      .map = "{\"a\":1,\"a_blocks\":2,\"a_scales\":2}",
-      .want = "a=1, a_blocks=2, a_scales=2",
-      .largest = 2,
-      .by_input = true },
-    { .what = "blocks that are left out",
-      .tensors = { "a_blocks>-", "a_scales", "b" },
-      .map = "{\"a_blocks\":2,\"a_scales\":2,\"b\":1}",
-      .want = "b=1",
-      .largest = 2,
-      .by_input = true,
-      .dequantize = true },
-    { .what = "the name of a scale that another has now, by output",
-      .tensors = { "a_blocks", "a_scales", "b>a_scales" },
-      .map = "{\"a\":2,\"a_scales\":1}",
-      .want = "a=2, a_scales=1",
-      .largest = 2,
-      .dequantize = true },
-    { .what = "names that have lost their ending",
-      .tensors = { "a_blocks>b", "a_scales>s" },
-      .map = "{\"a_blocks\":2,\"a_scales\":1}",
-      .want = "b=2",
-      .largest = 2,
-      .by_input = true,
-      .dequantize = true },
+    { "scales that are left out go", "a.weight a.weight_scale_inv>-",
+      "{\"a.weight\":1,\"a.weight_scale_inv\":3}", "a.weight=1", .largest = 3, .dequantize = true },
+    { "X stands where X_blocks was, by input", "a_blocks a_scales", "{\"a_blocks\":2,\"a_scales\":3}", "a=2",
+      .largest = 3, .by_input = true, .dequantize = true },
+    { "X stands where X_blocks was, by output", "m.a_blocks>a_blocks m.a_scales>a_scales",
+      "{\"a_blocks\":2,\"a_scales\":3}", "a=2", .largest = 3, .dequantize = true },
+    { "X stands where X is, by input", "m.a_blocks>a_blocks m.a_scales>a_scales", "{\"m.a\":2}", "a=2",
+      .largest = 2, .by_input = true, .dequantize = true },
+    { "X stands where X is, by output", "m.a_blocks>a_blocks m.a_scales>a_scales", "{\"a\":2}", "a=2",
+      .largest = 2, .dequantize = true },
+    { "both are named: by input X_blocks is what is held", "a_blocks a_scales", "{\"a\":1,\"a_blocks\":2}",
+      "a=2", .largest = 2, .by_input = true, .dequantize = true },
+    { "both are named: by output X is what is written", "a_blocks a_scales", "{\"a\":1,\"a_blocks\":2}",
+      "a=1", .largest = 2, .dequantize = true },
+    { "blocks that are written as they are", "a_blocks a_scales", "{\"a\":1,\"a_blocks\":2,\"a_scales\":2}",
+      "a=1, a_blocks=2, a_scales=2", .largest = 2, .by_input = true },
+    { "blocks that are left out", "a_blocks>- a_scales b", "{\"a_blocks\":2,\"a_scales\":2,\"b\":1}", "b=1",
+      .largest = 2, .by_input = true, .dequantize = true },
+    { "the name of a scale that another has now, by output", "a_blocks a_scales b>a_scales",
+      "{\"a\":2,\"a_scales\":1}", "a=2, a_scales=1", .largest = 2, .dequantize = true },
+    { "names that have lost their ending", "a_blocks>b a_scales>s", "{\"a_blocks\":2,\"a_scales\":1}", "b=2",
+      .largest = 2, .by_input = true, .dequantize = true },
 };
 
 TEST(quantized)
@@ -310,43 +196,28 @@ TEST(quantized)
 /* ---- file names ------------------------------------------------------------------------------ */
 
 static const test_case text_cases[] = {
-    { .what = "texts come along as they are",
-      .tensors = { "m.a>a", "b>-", "c" },
-      .map =
-          "{\"m.a\":\"x/y.safetensors\",\"b\":\"b\",\"c\":\"model-00001-of-00002.safetensors\",\"d\":\"\"}",
-      .want = "a=x/y.safetensors, c=model-00001-of-00002.safetensors, d=",
-      .by_input = true,
+    { "texts come along as they are", "m.a>a b>- c",
+      "{\"m.a\":\"x/y.safetensors\",\"b\":\"b\",\"c\":\"model-00001-of-00002.safetensors\",\"d\":\"\"}",
+      "a=x/y.safetensors, c=model-00001-of-00002.safetensors, d=", .largest = 0, .by_input = true,
       .texts = true },
-    { .what = "the usual names take the other stem",
-      .tensors = { "a", "b", "c" },
-      .map = "{\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model.safetensors\","
-             "\"c\":\"model-100000-of-100001.safetensors\",\"unheld\":\"model-00002-of-00002.safetensors\"}",
-      .want = "a=diffusion_pytorch_model-00001-of-00002.safetensors, "
-              "b=diffusion_pytorch_model.safetensors, "
-              "c=diffusion_pytorch_model-100000-of-100001.safetensors, "
-              "unheld=diffusion_pytorch_model-00002-of-00002.safetensors",
-      .by_input = true,
-      .texts = true,
-      .diffusers = true },
-    { .what = "others do not",
-      .tensors = { "a", "b", "c", "d", "e", "f" },
-      .map = "{\"a\":\"diffusion_pytorch_model-00001-of-00002.safetensors\","
-             "\"b\":\"sub/model-00001-of-00002.safetensors\",\"c\":\"model-1-of-2.safetensors\","
-             "\"d\":\"model\",\"e\":\"model.safetensors-00001-of-00094.safetensors\","
-             "\"f\":\"diffusion_pytorch_model.safetensors\"}",
-      .want = "a=diffusion_pytorch_model-00001-of-00002.safetensors, "
-              "b=sub/model-00001-of-00002.safetensors, c=model-1-of-2.safetensors, d=model, "
-              "e=model.safetensors-00001-of-00094.safetensors, f=diffusion_pytorch_model.safetensors",
-      .by_input = true,
-      .texts = true,
-      .diffusers = true },
-    { .what = "numbers have no stem",
-      .tensors = { "a" },
-      .map = "{\"a\":2}",
-      .want = "a=2",
-      .largest = 2,
-      .by_input = true,
-      .diffusers = true },
+    { "the usual names take the other stem", "a b c",
+      "{\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model.safetensors\","
+      "\"c\":\"model-100000-of-100001.safetensors\",\"unheld\":\"model-00002-of-00002.safetensors\"}",
+      "a=diffusion_pytorch_model-00001-of-00002.safetensors, "
+      "b=diffusion_pytorch_model.safetensors, "
+      "c=diffusion_pytorch_model-100000-of-100001.safetensors, "
+      "unheld=diffusion_pytorch_model-00002-of-00002.safetensors",
+      .largest = 0, .by_input = true, .texts = true, .diffusers = true },
+    { "others do not", "a b c d e f",
+      "{\"a\":\"diffusion_pytorch_model-00001-of-00002.safetensors\","
+      "\"b\":\"sub/model-00001-of-00002.safetensors\",\"c\":\"model-1-of-2.safetensors\","
+      "\"d\":\"model\",\"e\":\"model.safetensors-00001-of-00094.safetensors\","
+      "\"f\":\"diffusion_pytorch_model.safetensors\"}",
+      "a=diffusion_pytorch_model-00001-of-00002.safetensors, "
+      "b=sub/model-00001-of-00002.safetensors, c=model-1-of-2.safetensors, d=model, "
+      "e=model.safetensors-00001-of-00094.safetensors, f=diffusion_pytorch_model.safetensors",
+      .largest = 0, .by_input = true, .texts = true, .diffusers = true },
+    { "numbers have no stem", "a", "{\"a\":2}", "a=2", .largest = 2, .by_input = true, .diffusers = true },
 };
 
 TEST(texts)
