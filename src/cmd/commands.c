@@ -138,7 +138,7 @@ static void print_findings(FILE *to, const void *about)
     const sw_verification *r = about;
 
     for (uint64_t i = 0; i < r->nfindings; i++) {
-        sw_finding_put(to, &r->findings[i]);
+        sw_finding_print(to, &r->findings[i]);
         fputc('\n', to);
     }
 }

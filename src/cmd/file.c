@@ -80,7 +80,7 @@ static sw_code replace_file(const job *j)
     char *temporary = make_temporary(j, &fd);
 
     if (!temporary)
-        return sw_refuse(j->st, SW_ENOMEM, NULL, "out of memory");
+        return sw_no_memory(j->st);
     if (write_file(j, fd) == SW_OK && rename(temporary, j->path))
         fail_errno(j);
     if (fd >= 0 && j->st->code)
@@ -122,22 +122,12 @@ static sw_code put(const job *j)
 
 sw_code sw_file_print(const char *path, const char *what, sw_printer *print, const void *about, sw_status *st)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
+    size_t n;
+    char *text = sw_print_text(print, about, &n, st);
+    const job j = { path, what, text, n, st };
 
-    bool bad;
-
-    if (to)
-        print(to, about);
-    bad = !to || ferror(to);
-    if ((to && fclose(to)) || bad) {
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
-    } else if (!st->code) {
-        const job j = { path, what, text, n, st };
-
+    if (text)
         put(&j);
-    }
     free(text);
     return st->code;
 }

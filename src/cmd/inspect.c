@@ -58,8 +58,8 @@ static sw_code judge(const sw_run *run, sw_status *st)
 
     if (n == 0)
         return check_globs(run, st);
-    if (!(first = sw_finding_text(f)))
-        return sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+    if (!(first = sw_print_text(sw_finding_print, f, NULL, st)))
+        return st->code;
     sw_refuse(st, SW_EINPUT, run->args->input, "not a valid checkpoint: %" PRIu64 " finding%s%s%s", n,
               sw_plural(n), n == 1 ? ": " : ", the first: ", first);
     free(first);
@@ -114,7 +114,7 @@ void sw_look_survey(sw_look *look)
     look->findings = sw_checkpoint_findings(look->cp, &look->nfindings);
     look->chosen = calloc(look->info.ntensors + 1, sizeof *look->chosen);
     if (!look->chosen)
-        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(look->err);
     for (uint64_t i = 0; look->chosen && i < look->info.ntensors; i++) {
         sw_tensor_info t;
 

@@ -76,7 +76,7 @@ void sw_draw_name(FILE *to, const char *name, size_t width, sw_status *err)
         sw_text_shorten(clean, width);
         sw_text_put(to, clean, SW_TEXT_XML);
     } else {
-        sw_refuse(err, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(err);
     }
     free(clean);
 }
@@ -257,7 +257,7 @@ void sw_look_svg(FILE *to, const void *about)
         p.across = p.ntensors < ACROSS_MAX ? ACROSS_MIN : ACROSS_MAX;
         draw_page(&p, to);
     } else {
-        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(look->err);
     }
     free(p.tensors);
     free(p.number);

@@ -15,22 +15,13 @@
 
 /* ---- a table --------------------------------------------------------------------------------- */
 
-/* Rows as they are written into `to`: a line each, tabs between the cells, the titles first. What
- * is clean has no tabs. */
+/* A table as text: a line for each row, the titles first, tabs between the cells. What is clean has
+ * no tabs. */
 typedef struct table {
     const char *columns; /* a letter each: (l)eft, (r)ight, (s)hortened where lines are long */
-    FILE *to;            /* NULL: memory is short */
     char *text;
     size_t n;
 } table;
-
-static void open_table(table *t, const char *columns, const char *titles)
-{
-    *t = (table){ .columns = columns };
-    t->to = open_memstream(&t->text, &t->n);
-    if (t->to)
-        fputs(titles, t->to);
-}
 
 /* Separate the cells, and tell how wide each column is. */
 static void measure(table *t, size_t *widths)
@@ -86,21 +77,20 @@ static void print_cells(table *t, const size_t *widths, FILE *to)
     }
 }
 
-/* Print it, if there are rows. */
-static void close_table(table *t, const sw_look *look, size_t width, FILE *to)
+/* Print the rows that print makes, if there are any. */
+static void print_table(const sw_look *look, const char *columns, sw_printer *print, size_t width, FILE *to)
 {
+    table t = { .columns = columns };
     size_t widths[CELLS_MAX] = { 0 };
-    bool bad = !t->to || ferror(t->to);
 
-    if ((t->to && fclose(t->to)) || bad) {
-        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
-    } else if (strchr(t->text, '\n')[1]) {
-        measure(t, widths);
-        fit(t, widths, width);
+    t.text = sw_print_text(print, look, &t.n, look->err);
+    if (t.text && strchr(t.text, '\n')[1]) {
+        measure(&t, widths);
+        fit(&t, widths, width);
         fputc('\n', to);
-        print_cells(t, widths, to);
+        print_cells(&t, widths, to);
     }
-    free(t->text);
+    free(t.text);
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */
@@ -150,73 +140,67 @@ static void print_head(const sw_look *look, FILE *to)
 /* ---- files, tensors, boxes ------------------------------------------------------------------- */
 
 /* How large each file is, and of how many tensors it holds a part. */
-static void print_files(const sw_look *look, size_t width, FILE *to)
+static void file_rows(FILE *to, const void *about)
 {
+    const sw_look *look = about;
     char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
-    table t;
 
-    open_table(&t, "srr", "file\tsize\ttensors\n");
-    for (uint64_t i = 0; t.to && i < look->info.nfiles; i++) {
+    fputs("file\tsize\ttensors\n", to);
+    for (uint64_t i = 0; i < look->info.nfiles; i++) {
         sw_file_info f;
 
         sw_checkpoint_file(look->cp, i, &f);
-        sw_text_put(t.to, f.name, SW_TEXT_PLAIN);
-        fprintf(t.to, "\t%s\t%s\n", sw_size_text(f.size, size),
+        sw_text_put(to, f.name, SW_TEXT_PLAIN);
+        fprintf(to, "\t%s\t%s\n", sw_size_text(f.size, size),
                 f.broken ? "broken" : sw_number_text(f.tensors, tensors));
     }
-    close_table(&t, look, width, to);
 }
 
 /* How each tensor that was chosen is sharded. */
-static void print_tensors(const sw_look *look, size_t width, FILE *to)
+static void tensor_rows(FILE *to, const void *about)
 {
-    char words[SW_SHARDING_TEXT + 16], size[SW_SIZE_TEXT], a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
-    table t;
+    const sw_look *look = about;
+    char words[SW_SHARDING_TEXT + 16], size[SW_SIZE_TEXT];
 
-    open_table(&t, "sllrs", "tensor\tdtype\tshape\tsize\tsharding\n");
-    for (uint64_t i = 0; t.to && i < look->nchosen; i++) {
-        sw_tensor_info info;
+    fputs("tensor\tdtype\tshape\tsize\tsharding\n", to);
+    for (uint64_t i = 0; i < look->nchosen; i++) {
+        sw_tensor_info t;
 
-        sw_checkpoint_tensor(look->cp, look->chosen[i], &info);
+        sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
         sw_look_words(look, look->chosen[i], words);
-        sw_text_put(t.to, info.name, SW_TEXT_PLAIN);
-        fprintf(t.to, "\t%s\t", info.dtype);
-        sw_dims_put(t.to, info.shape, info.ndim);
-        fprintf(t.to, "\t%s\t%s\n", sw_size_text(info.bytes, size), words);
+        sw_text_put(to, t.name, SW_TEXT_PLAIN);
+        fprintf(to, "\t%s\t", t.dtype);
+        sw_dims_put(to, t.shape, t.ndim);
+        fprintf(to, "\t%s\t%s\n", sw_size_text(t.bytes, size), words);
     }
-    close_table(&t, look, width, to);
-    if (look->args->tensors)
-        fprintf(to, "\n%s of %s tensors\n", sw_number_text(look->nchosen, a),
-                sw_number_text(look->info.ntensors, b));
 }
 
-/* Verbose: every box, replicas too. */
-static void print_boxes(const sw_look *look, size_t width, FILE *to)
+/* Every box, replicas too. */
+static void box_rows(FILE *to, const void *about)
 {
-    table t;
+    const sw_look *look = about;
 
-    open_table(&t, "sllsr", "tensor\toffsets\tbox\tfile\tbyte\n");
-    for (uint64_t i = 0; t.to && i < look->nchosen; i++) {
-        sw_tensor_info info;
+    fputs("tensor\toffsets\tbox\tfile\tbyte\n", to);
+    for (uint64_t i = 0; i < look->nchosen; i++) {
+        sw_tensor_info t;
 
-        sw_checkpoint_tensor(look->cp, look->chosen[i], &info);
-        for (uint64_t k = 0; k < info.nboxes + info.nreplicas; k++) {
+        sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
+        for (uint64_t k = 0; k < t.nboxes + t.nreplicas; k++) {
             sw_box_info b;
             sw_file_info f;
 
             sw_checkpoint_box(look->cp, look->chosen[i], k, &b);
             sw_checkpoint_file(look->cp, b.file, &f);
-            sw_text_put(t.to, info.name, SW_TEXT_PLAIN);
-            fputc('\t', t.to);
-            sw_dims_put(t.to, b.offsets, info.ndim);
-            fputc('\t', t.to);
-            sw_dims_put(t.to, b.shape, info.ndim);
-            fputc('\t', t.to);
-            sw_text_put(t.to, f.name, SW_TEXT_PLAIN);
-            fprintf(t.to, "\t%" PRIu64 "\n", b.at);
+            sw_text_put(to, t.name, SW_TEXT_PLAIN);
+            fputc('\t', to);
+            sw_dims_put(to, b.offsets, t.ndim);
+            fputc('\t', to);
+            sw_dims_put(to, b.shape, t.ndim);
+            fputc('\t', to);
+            sw_text_put(to, f.name, SW_TEXT_PLAIN);
+            fprintf(to, "\t%" PRIu64 "\n", b.at);
         }
     }
-    close_table(&t, look, width, to);
 }
 
 /* ---- findings -------------------------------------------------------------------------------- */
@@ -229,12 +213,10 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
     for (uint64_t i = 0; i < look->nfindings; i++) {
         const sw_finding *f = &look->findings[i];
         bool last = i + 1 == look->nfindings || strcmp(f->hint, f[1].hint) != 0;
-        char *text = sw_finding_text(f);
+        char *text = sw_print_text(sw_finding_print, f, NULL, look->err);
 
         if (text)
             sw_text_wrap(to, text, "  ", "    ", width);
-        else
-            sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
         free(text);
         if (f->hint[0] && last)
             sw_text_wrap(to, f->hint, "    hint: ", "          ", width);
@@ -244,15 +226,19 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
 void sw_look_tables(FILE *to, const void *about)
 {
     const sw_look *look = about;
-    bool whole = !look->args->summary;
+    const sw_args *args = look->args;
+    char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
     size_t width = sw_text_columns();
 
     print_head(look, to);
-    if (whole && !look->args->tensors)
-        print_files(look, width, to);
-    if (whole)
-        print_tensors(look, width, to);
-    if (whole && look->args->verbose)
-        print_boxes(look, width, to);
+    if (!args->summary && !args->tensors)
+        print_table(look, "srr", file_rows, width, to);
+    if (!args->summary)
+        print_table(look, "sllrs", tensor_rows, width, to);
+    if (!args->summary && args->tensors)
+        fprintf(to, "\n%s of %s tensors\n", sw_number_text(look->nchosen, a),
+                sw_number_text(look->info.ntensors, b));
+    if (!args->summary && args->verbose)
+        print_table(look, "sllsr", box_rows, width, to);
     print_findings(look, width, to);
 }

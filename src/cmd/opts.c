@@ -189,7 +189,7 @@ static sw_code append(parse *p, const char *value, void *to)
     if (!list) {
         list = calloc(p->nwords + 1, sizeof *list);
         if (!list)
-            return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
+            return sw_no_memory(p->st);
         memcpy(to, &list, sizeof list);
     }
     while (list[n])
@@ -216,7 +216,7 @@ static sw_code put_name_rule(parse *p, const sw_opt *row, char *value)
     if (!end || (!rename && end == value))
         return refuse_value(p, row, value, row->arg);
     if (!rules && !(rules = calloc(p->nwords, sizeof *rules)))
-        return sw_refuse(p->st, SW_ENOMEM, NULL, "out of memory");
+        return sw_no_memory(p->st);
     args->name_rules = rules;
     args->opt.name_rules = rules;
     rules += args->opt.nname_rules++;

@@ -29,6 +29,11 @@ sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt
     return code;
 }
 
+sw_code sw_no_memory(sw_status *st)
+{
+    return sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+}
+
 /* Names in the text are others' choice: nothing in them may steer a terminal. */
 static void put_line(const char *what, const char *text)
 {
@@ -95,12 +100,32 @@ sw_code sw_stdout_print(sw_printer *print, const void *about, sw_status *st)
     FILE *to = fopencookie(st, "w", functions);
 
     if (!to || setvbuf(to, NULL, _IOFBF, 1 << 16))
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(st);
     else
         print(to, about);
     if (to && fclose(to))
-        sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(st);
     return st->code;
+}
+
+char *sw_print_text(sw_printer *print, const void *about, size_t *n, sw_status *st)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+    bool bad;
+
+    if (to)
+        print(to, about);
+    bad = !to || ferror(to);
+    if ((to && fclose(to)) || bad)
+        sw_no_memory(st);
+    if (n)
+        *n = len;
+    if (!st->code)
+        return text;
+    free(text);
+    return NULL;
 }
 
 void sw_stdio_guard(void)

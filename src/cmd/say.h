@@ -19,6 +19,9 @@
  * terminal. */
 sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt, ...) SW_SAY_PRINTF(4, 5);
 
+/* The same for SW_ENOMEM. */
+sw_code sw_no_memory(sw_status *st);
+
 /* Room for the longest message that an sw_status can make. */
 #define SW_MESSAGE_TEXT (sizeof(sw_status) + 64)
 
@@ -36,6 +39,10 @@ typedef void sw_printer(FILE *to, const void *about);
 /* Write to standard output what print makes, in pieces: there may be millions of lines. Errors:
  * SW_ENOMEM, SW_EIO (it did not get there). */
 sw_code sw_stdout_print(sw_printer *print, const void *about, sw_status *st);
+
+/* What print makes, as text: free it. NULL on error (SW_ENOMEM).
+ *   n  takes how many bytes that is; may be NULL */
+char *sw_print_text(sw_printer *print, const void *about, size_t *n, sw_status *st);
 
 /* Write n bytes to a descriptor. False: errno tells why. */
 bool sw_write_all(int fd, const char *data, size_t n);

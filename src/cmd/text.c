@@ -75,29 +75,13 @@ void sw_dims_put(FILE *to, const uint64_t *dims, unsigned n)
     fputc(']', to);
 }
 
-void sw_finding_put(FILE *to, const sw_finding *f)
+void sw_finding_print(FILE *to, const void *finding)
 {
+    const sw_finding *f = finding;
     bool tensor = f->tensor[0] != '\0';
 
     fprintf(to, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
             tensor ? "': " : "", f->reason);
-}
-
-char *sw_finding_text(const sw_finding *f)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-    bool bad;
-
-    if (!to)
-        return NULL;
-    sw_finding_put(to, f);
-    bad = ferror(to);
-    if (fclose(to) == 0 && !bad)
-        return text;
-    free(text);
-    return NULL;
 }
 
 char *sw_clean_copy(const char *name)

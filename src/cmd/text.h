@@ -19,9 +19,8 @@ void sw_text_put(FILE *to, const char *text, sw_text_form form);
 /* Write "[4096, 11008]". */
 void sw_dims_put(FILE *to, const uint64_t *dims, unsigned n);
 
-/* "file: tensor 'x': reason", written; and as a text: free it, NULL when memory is short. */
-void sw_finding_put(FILE *to, const sw_finding *f);
-char *sw_finding_text(const sw_finding *f);
+/* Write "file: tensor 'x': reason" of an sw_finding. */
+void sw_finding_print(FILE *to, const void *finding);
 
 /* A copy of a name that a terminal can take: see sw_text_clean(). Free it. NULL when memory is
  * short. */

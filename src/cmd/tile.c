@@ -266,30 +266,25 @@ static void draw_overlaps(const slice *s, uint64_t nboxes, FILE *to)
 
 /* ---- slices ---------------------------------------------------------------------------------- */
 
-/* Half of what a number takes of a side. */
-static double half_of(uint64_t n, bool across)
-{
-    return across ? snprintf(NULL, 0, "%" PRIu64, n) * LABEL * 0.3 : LABEL / 2;
-}
-
 /* The cuts along a drawn dimension, as many as there is room for; the ends always. */
 static void draw_ruler(const slice *s, unsigned dim, FILE *to)
 {
     bool across = dim == s->t->across;
     const sw_rect *f = &s->frame;
-    double side = across ? f->w : f->h, gap = across ? 4 : 1, last = -1e9;
     uint64_t size = s->t->info.shape[dim];
+    double side = across ? f->w : f->h, last = -1e9;
+    double room = across ? snprintf(NULL, 0, "%" PRIu64, size) * LABEL * 0.6 + 4 : LABEL + 1;
 
     for (uint64_t i = 0; i < s->t->ncuts[dim]; i++) {
         uint64_t n = s->t->cuts[dim][i];
-        double at = side * ((double)n / fmax(1, (double)size)), half = half_of(n, across);
+        double at = side * ((double)n / fmax(1, (double)size));
 
-        if (at - half < last || (n != size && at + half + gap > side - half_of(size, across)))
+        if (n != size && (at < last + room || at > side - room))
             continue;
         sw_draw_text(to, across ? "cut" : "cut down", across ? f->x + at : f->x - 5,
                      across ? f->y + f->h + LABEL + 3 : f->y + at + 3);
         fprintf(to, "%" PRIu64 "</text>\n", n);
-        last = at + half + gap;
+        last = at;
     }
 }
 
@@ -403,7 +398,7 @@ void sw_tile_draw(const sw_look *look, uint64_t tensor, const uint64_t *number, 
         }
         fputs("</svg>\n", to);
     } else {
-        sw_refuse(look->err, SW_ENOMEM, NULL, "out of memory");
+        sw_no_memory(look->err);
     }
     for (unsigned d = 0; d < t.info.ndim; d++)
         free(t.cuts[d]);

@@ -1,4 +1,5 @@
-/* Names of others on a terminal: how wide they are, and how they are shortened. */
+/* Names of others: how wide they are on a terminal, how they are shortened and written; JSON that
+ * is written as it goes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,9 +7,11 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/emit.h"
 #include "cmd/text.h"
 
 static void test_width(void **state)
@@ -63,11 +66,65 @@ static void test_shorten(void **state)
     assert_string_equal(text, "model.la...oj.weight");
 }
 
+/* In each form only what it takes for its own is escaped, and nothing steers a terminal. */
+static void test_put(void **state)
+{
+    static const char *const want[] = {
+        [SW_TEXT_PLAIN] = "a\"\\<&>??\u6a21?",
+        [SW_TEXT_JSON] = "a\\\"\\\\<&>\\n\\u202e\u6a21?",
+        [SW_TEXT_XML] = "a&quot;\\&lt;&amp;&gt;??\u6a21?",
+    };
+
+    (void)state;
+    for (int form = SW_TEXT_PLAIN; form <= SW_TEXT_XML; form++) {
+        char text[128] = "";
+        FILE *to = fmemopen(text, sizeof text, "w");
+
+        assert_non_null(to);
+        sw_text_put(to, "a\"\\<&>\n\u202e\u6a21\xff", (sw_text_form)form);
+        fclose(to);
+        assert_string_equal(text, want[form]);
+    }
+}
+
+static void test_emit(void **state)
+{
+    static const uint64_t dims[] = { 4, 0 };
+    char text[512] = "";
+    sw_emit e = { .to = fmemopen(text, sizeof text, "w") };
+
+    (void)state;
+    assert_non_null(e.to);
+    sw_emit_object(&e, NULL, false);
+    sw_emit_name(&e, "name", "");
+    sw_emit_text(&e, "text", "");
+    sw_emit_object(&e, "flat", true);
+    sw_emit_number(&e, "most", UINT64_MAX);
+    sw_emit_optional(&e, "none", 0);
+    sw_emit_end(&e);
+    sw_emit_list(&e, "list", false);
+    sw_emit_object(&e, NULL, true);
+    sw_emit_dims(&e, "shape", dims, 2);
+    sw_emit_end(&e);
+    sw_emit_real(&e, NULL, 2);
+    sw_emit_real(&e, NULL, 0.25);
+    sw_emit_end(&e);
+    sw_emit_findings(&e, NULL, 0);
+    sw_emit_end(&e);
+    fclose(e.to);
+    assert_string_equal(text, "{\n  \"name\": \"\",\n  \"text\": null,\n"
+                              "  \"flat\": {\"most\": 18446744073709551615, \"none\": null},\n"
+                              "  \"list\": [\n    {\"shape\": [4, 0]},\n    2.0,\n    0.25\n  ],\n"
+                              "  \"findings\": []\n}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_width),
         cmocka_unit_test(test_shorten),
+        cmocka_unit_test(test_put),
+        cmocka_unit_test(test_emit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
