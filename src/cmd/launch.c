@@ -42,10 +42,7 @@ static const family mpich = {
 
 static const family *mine(void)
 {
-    char name[16];
-
-    sw_mpi_version(name, sizeof name);
-    return strncmp(name, "Open MPI", strlen("Open MPI")) == 0 ? &open_mpi : &mpich;
+    return strcmp(sw_mpi_kind(), "openmpi") == 0 ? &open_mpi : &mpich;
 }
 
 /* PMIx gives a rank but no size; Slurm gives the size of its step. */

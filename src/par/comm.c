@@ -131,7 +131,7 @@ sw_code sw_layer_adopt(const sw_layer_comm *comm, int err, const char *what, sw_
 /* Open MPI's mpirun sets PMIX_RANK too, which another MPI cannot answer. */
 bool sw_comm_launched(void)
 {
-    if (strcmp(sw_layer_here()->kind, "openmpi") == 0)
+    if (strcmp(sw_mpi_kind(), "openmpi") == 0)
         return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
     return getenv("PMI_SIZE") || getenv("PMI_FD") || getenv("PMI_PORT") ||
            (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
@@ -182,6 +182,11 @@ void sw_comm_abort(int status)
 {
     if (sw_layer_here()->state() == SW_MPI_BEGUN)
         sw_layer_here()->abort(status);
+}
+
+const char *sw_mpi_kind(void)
+{
+    return sw_layer_here()->kind;
 }
 
 void sw_mpi_version(char *text, size_t n)
