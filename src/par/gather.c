@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "dir/front.h"
 #include "dir/guess.h"
+#include "plan/merge.h"
 #include "plan/numbers.h"
 
 /* ---- all headers of this rank ---------------------------------------------------------------- */

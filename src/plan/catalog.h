@@ -108,28 +108,11 @@ const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
 void sw_catalog_release(sw_catalog *c);
 
-/* In the next two, findings is NULL, and the first thing that is wrong is the error; or it takes
- * all that is wrong, and what they speak of is marked as broken. */
-
-/* What all ranks found (entries.h), one rank's behind the other's. */
-typedef struct sw_gathered {
-    int nranks;
-    const sw_buf *names; /* records of rank r at [name_starts[r], name_starts[r + 1]) */
-    const uint64_t *name_starts;
-    sw_buf *boxes; /* likewise */
-    const uint64_t *box_starts;
-} sw_gathered;
-
-/* Local, the same result on every rank. Join it.
- *   c     has files and nfiles; the rest is filled in but for what sw_catalog_check() decides
- *   from  its boxes are released
- * Errors: SW_EINPUT for a tensor whose dtype, number of dimensions or global_shape differs from
- * file to file; SW_ENOMEM. O(b log b). */
-sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *findings, sw_status *st);
-
 /* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete
  * the tensors: full shape, used boxes first and sorted, replicas behind them, empty boxes gone,
  * split_dims, scales; blocks are of 128 x 128.
+ *   findings  NULL: the first thing that is wrong is the error; or it takes all that is wrong, and
+ *             what it speaks of is marked as broken
  * Errors: SW_EINPUT for a gap (first missing offsets), a partial overlap (with the usual cause),
  * one FQN in two plain files, files with and without sharding info, F4/F6 cut within a byte. O(b
  * log b) for grids of boxes. */

@@ -62,11 +62,6 @@ sw_code sw_numbers_there(const sw_catalog *c, uint64_t model, sw_ranges *out, sw
     return collect(c, &(choice){ .model = model }, false, out, st);
 }
 
-static sw_code collect_models(const sw_catalog *c, sw_ranges *out, sw_status *st)
-{
-    return collect(c, &(choice){ 0 }, true, out, st);
-}
-
 sw_code sw_numbers_text(const sw_catalog *c, char **text, sw_status *st)
 {
     sw_ranges there = SW_RANGES_INIT;
@@ -83,17 +78,32 @@ sw_code sw_numbers_text(const sw_catalog *c, char **text, sw_status *st)
     return st->code;
 }
 
-/* The numbers of 1..n that there lacks, in words; how many: *count. */
-static sw_code lacking_words(const sw_ranges *there, uint64_t n, sw_buf *words, uint64_t *count,
-                             sw_status *st)
+/* Which numbers of 1..n are lacking: those of the shards of a model (0 = of any), or of models. */
+typedef struct lack {
+    sw_ranges there;
+    uint64_t n;   /* how many are lacking */
+    sw_buf words; /* which */
+} lack;
+
+/* n 0: up to the highest that is there. */
+static sw_code find_lack(const sw_catalog *c, const choice *k, bool models, uint64_t n, lack *out,
+                         sw_status *st)
 {
     sw_ranges lacking = SW_RANGES_INIT;
 
-    if (!sw_ranges_lacking(there, n, &lacking, st))
-        sw_ranges_words(&lacking, words, st);
-    *count = sw_ranges_count(&lacking);
+    *out = (lack){ .n = 0 };
+    if (!collect(c, k, models, &out->there, st) &&
+        !sw_ranges_lacking(&out->there, n ? n : sw_ranges_last(&out->there), &lacking, st))
+        sw_ranges_words(&lacking, &out->words, st);
+    out->n = sw_ranges_count(&lacking);
     sw_ranges_release(&lacking);
     return st->code;
+}
+
+static void release_lack(lack *l)
+{
+    sw_ranges_release(&l->there);
+    sw_buf_release(&l->words);
 }
 
 /* ---- the list that a set carries ------------------------------------------------------------- */
@@ -306,22 +316,18 @@ out:
 
 sw_code sw_numbers_warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
-    sw_buf have = SW_BUF_INIT, lacks = SW_BUF_INIT;
-    sw_ranges there = SW_RANGES_INIT;
-    uint64_t n;
+    sw_buf have = SW_BUF_INIT;
+    lack l;
 
     /* A set that lists its files has lost none. */
     if (c->nlisted)
         return SW_OK;
-    if (!sw_numbers_there(c, 0, &there, st) &&
-        !lacking_words(&there, sw_ranges_last(&there), &lacks, &n, st) && n &&
-        !sw_ranges_words(&there, &have, st))
+    if (!find_lack(c, &(choice){ 0 }, false, 0, &l, st) && l.n && !sw_ranges_words(&l.there, &have, st))
         sw_buf_add_line(warnings, st,
                         "no file has shard number%s %.*s, those that are there have %.*s (" WHY_NOT_THERE
                         "): if one was lost, whole tensors are missing",
-                        n == 1 ? "" : "s", (int)lacks.len, lacks.data, (int)have.len, have.data);
-    sw_ranges_release(&there);
-    sw_buf_release(&lacks);
+                        l.n == 1 ? "" : "s", (int)l.words.len, l.words.data, (int)have.len, have.data);
+    release_lack(&l);
     sw_buf_release(&have);
     return st->code;
 }
@@ -329,60 +335,57 @@ sw_code sw_numbers_warn_holes(const sw_catalog *c, sw_buf *warnings, sw_status *
 /* Model files of which no shard is there: whole tensors are lost, or there were none. */
 sw_code sw_numbers_warn_models(const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
-    sw_ranges models = SW_RANGES_INIT;
-    sw_buf words = SW_BUF_INIT;
-    uint64_t of = c->nfiles && c->nlisted == 0 ? c->files[0].number.of : 0, n;
+    uint64_t of = c->nfiles && c->nlisted == 0 ? c->files[0].number.of : 0;
+    lack l;
 
-    if (of && !collect_models(c, &models, st) && models.n && !lacking_words(&models, of, &words, &n, st) && n)
+    if (of == 0)
+        return SW_OK;
+    if (!find_lack(c, &(choice){ 0 }, true, of, &l, st) && l.there.n && l.n)
         sw_buf_add_line(warnings, st,
                         "of %" PRIu64
                         " model files, number%s %.*s %s no shard at all: %s tensors are missing, "
                         "unless %s never had any",
-                        of, n == 1 ? "" : "s", (int)words.len, words.data, n == 1 ? "has" : "have",
-                        n == 1 ? "its" : "their", n == 1 ? "it" : "they");
-    sw_buf_release(&words);
-    sw_ranges_release(&models);
+                        of, l.n == 1 ? "" : "s", (int)l.words.len, l.words.data, l.n == 1 ? "has" : "have",
+                        l.n == 1 ? "its" : "their", l.n == 1 ? "it" : "they");
+    release_lack(&l);
     return st->code;
 }
 
 /* ---- --expect-shards ------------------------------------------------------------------------- */
 
 /* Numbers over n, and those of 1..n that occur nowhere. */
-static sw_code check_numbers(const sw_ranges *there, uint64_t n, sw_findings *findings, sw_status *st)
+static sw_code check_numbers(const sw_catalog *c, uint64_t n, sw_findings *findings, sw_status *st)
 {
-    sw_buf words = SW_BUF_INIT;
-    uint64_t lacking = 0;
+    lack l;
 
-    for (size_t i = 0; i < there->n && !st->code; i++) {
-        if (there->items[i].to <= n)
+    find_lack(c, &(choice){ 0 }, false, n, &l, st);
+    for (size_t i = 0; i < l.there.n && !st->code; i++) {
+        if (l.there.items[i].to <= n)
             continue;
         sw_fail(st, SW_EINPUT, NULL, NULL,
                 "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
-                sw_max(there->items[i].from, n + 1), n);
+                sw_max(l.there.items[i].from, n + 1), n);
         sw_findings_take_hint(findings, hint_two, st);
         break;
     }
-    if (!st->code && !lacking_words(there, n, &words, &lacking, st) && lacking) {
+    if (!st->code && l.n) {
         sw_fail(st, SW_EINPUT, NULL, NULL, "no file has shard number%s %.*s of the %" PRIu64 " expected",
-                lacking == 1 ? "" : "s", (int)words.len, words.data, n);
+                l.n == 1 ? "" : "s", (int)l.words.len, l.words.data, n);
         sw_findings_take_hint(findings, hint_lost, st);
     }
-    sw_buf_release(&words);
+    release_lack(&l);
     return st->code;
 }
 
 /* Numbers of 1..n that a model file lacks. */
 static sw_code warn_model(const sw_catalog *c, uint64_t model, uint64_t n, sw_buf *warnings, sw_status *st)
 {
-    sw_ranges there = SW_RANGES_INIT;
-    sw_buf words = SW_BUF_INIT;
-    uint64_t lacking;
+    lack l;
 
-    if (!sw_numbers_there(c, model, &there, st) && !lacking_words(&there, n, &words, &lacking, st) && lacking)
+    if (!find_lack(c, &(choice){ .model = model }, false, n, &l, st) && l.n)
         sw_buf_add_line(warnings, st, "model file %" PRIu64 " has no shard %.*s (" WHY_NOT_THERE ")", model,
-                        (int)words.len, words.data);
-    sw_buf_release(&words);
-    sw_ranges_release(&there);
+                        (int)l.words.len, l.words.data);
+    release_lack(&l);
     return st->code;
 }
 
@@ -390,17 +393,14 @@ static sw_code warn_model(const sw_catalog *c, uint64_t model, uint64_t n, sw_bu
 static sw_code expect_numbers(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_findings *findings,
                               sw_status *st)
 {
-    sw_ranges there = SW_RANGES_INIT, models = SW_RANGES_INIT;
+    sw_ranges models = SW_RANGES_INIT;
 
-    if (sw_numbers_there(c, 0, &there, st) || check_numbers(&there, n, findings, st) ||
-        collect_models(c, &models, st))
-        goto out;
+    if (!check_numbers(c, n, findings, st))
+        collect(c, &(choice){ 0 }, true, &models, st);
     for (size_t i = 0; i < models.n; i++)
         for (uint64_t j = models.items[i].from; j <= models.items[i].to && !st->code; j++)
             warn_model(c, j, n, warnings, st);
-out:
     sw_ranges_release(&models);
-    sw_ranges_release(&there);
     return st->code;
 }
 

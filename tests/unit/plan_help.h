@@ -2,7 +2,7 @@
 #ifndef PLAN_HELP_H
 #define PLAN_HELP_H
 
-#include "plan/entries.h"
+#include "plan/merge.h"
 #include "unit.h"
 
 /* One box of one tensor in one file. */

@@ -1,0 +1,243 @@
+/* Join what the ranks found in their headers into one catalogue; see merge.h. */
+#include "plan/merge.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A name record of some rank, and the tensor it turns out to be. */
+typedef struct name_ref {
+    const sw_name_record *record;
+    const char *name;
+    const uint64_t *global_shape; /* NULL = none */
+    uint64_t order;               /* position among all records: by rank, then as met */
+} name_ref;
+
+#define NO_TENSOR UINT32_MAX
+
+/* The merging of what all ranks found. Records are numbered by rank, then as met. */
+typedef struct merging {
+    sw_catalog *c;
+    const sw_gathered *from;
+    sw_findings *findings;
+    name_ref *refs; /* by name */
+    uint64_t nrefs;
+    size_t cap_refs;
+    uint64_t *rank_refs; /* the first record of each rank */
+    uint32_t *tensor_of; /* of each record; NO_TENSOR = its boxes are left out */
+    uint8_t *ndims;      /* of each record */
+    uint64_t *filled;    /* boxes of each tensor that have their place */
+    /* the arrays that grow while tensors are made */
+    size_t cap_tensors, cap_shapes, cap_names;
+    uint64_t nshapes, nnames;
+} merging;
+
+static const char hint_other[] =
+    "files of two saves, or of two training jobs, in one directory: remove those that do not belong";
+
+/* In the order of the files, whoever read them. */
+static int by_name(const void *a, const void *b)
+{
+    const name_ref *x = a, *y = b;
+    uint32_t i = x->record->first_file, j = y->record->first_file;
+    int cmp = strcmp(x->name, y->name);
+
+    return cmp ? cmp : (i > j) - (i < j);
+}
+
+/* All name records of all ranks, sorted by name. */
+static sw_code list_names(merging *m, sw_status *st)
+{
+    const sw_gathered *from = m->from;
+
+    m->rank_refs = sw_calloc((uint64_t)from->nranks, sizeof *m->rank_refs, st);
+    for (int r = 0; m->rank_refs && r < from->nranks; r++) {
+        m->rank_refs[r] = m->nrefs;
+        for (uint64_t at = from->name_starts[r]; at < from->name_starts[r + 1]; m->nrefs++) {
+            const sw_name_record *rec = (const void *)(from->names->data + at);
+            const uint64_t *global = rec->has_global ? (const void *)(rec + 1) : NULL;
+
+            if (sw_grow(&m->refs, &m->cap_refs, m->nrefs + 1, sizeof *m->refs, st))
+                return st->code;
+            at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
+            m->refs[m->nrefs] = (name_ref){ rec, from->names->data + at, global, m->nrefs };
+            at += sw_name_room(rec->name_len);
+        }
+    }
+    if (m->nrefs > 1)
+        qsort(m->refs, m->nrefs, sizeof *m->refs, by_name);
+    return st->code;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* A record that is not of the kind of the first one of its name. */
+static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
+{
+    const sw_name_record *a = first->record, *b = ref->record;
+    const char *file = c->files[b->first_file].name, *first_file = c->files[a->first_file].name;
+
+    if (a->dtype != b->dtype)
+        return sw_fail(st, SW_EINPUT, file, ref->name, "dtype is %s here but %s in %s",
+                       sw_dtype_name((sw_dtype)b->dtype), sw_dtype_name((sw_dtype)a->dtype), first_file);
+    return sw_fail(st, SW_EINPUT, file, ref->name, "%u dimensions here but %u in %s", b->ndim, a->ndim,
+                   first_file);
+}
+
+/* A tensor of the name, dtype and number of dimensions of a record. */
+static sw_code add_tensor(merging *m, const name_ref *ref, sw_status *st)
+{
+    const sw_name_record *r = ref->record;
+    sw_catalog *c = m->c;
+
+    if (c->ntensors == UINT32_MAX - 1)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
+    if (sw_grow(&c->tensors, &m->cap_tensors, c->ntensors + UINT64_C(1), sizeof *c->tensors, st) ||
+        sw_grow(&c->shapes, &m->cap_shapes, m->nshapes + r->ndim + 1, sizeof *c->shapes, st) ||
+        sw_grow(&c->names, &m->cap_names, m->nnames + r->name_len + 1, 1, st))
+        return st->code;
+    /* The pool of names may still move: the place for now, the pointer at the end. */
+    c->tensors[c->ntensors++] = (sw_tensor){
+        .dtype = r->dtype, .out_dtype = r->dtype, .ndim = r->ndim, .dims0 = m->nshapes, .box_dims0 = m->nnames
+    };
+    memcpy(c->names + m->nnames, ref->name, (size_t)r->name_len + 1);
+    m->nnames += r->name_len + UINT64_C(1);
+    m->nshapes += r->ndim;
+    return SW_OK;
+}
+
+/* A global_shape that was given is put in its place; the other shapes are found by
+ * sw_catalog_check(). */
+static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref *ref, sw_status *st)
+{
+    sw_tensor *t = &c->tensors[c->ntensors - 1];
+    size_t size = t->ndim * sizeof *c->shapes;
+
+    if (!t->has_global) {
+        t->has_global = true;
+        memcpy(c->shapes + t->dims0, ref->global_shape, size);
+    } else if (memcmp(c->shapes + t->dims0, ref->global_shape, size) != 0) {
+        return sw_fail(st, SW_EINPUT, c->files[ref->record->first_file].name, ref->name,
+                       "global_shape is not that of %s", c->files[given->record->first_file].name);
+    }
+    return SW_OK;
+}
+
+/* All records of one name: one tensor. What is not of the first one's kind is told of, once for
+ * each kind; boxes of another number of dimensions are left out. */
+static sw_code make_tensor(merging *m, const name_ref *refs, uint64_t n, sw_status *st)
+{
+    sw_catalog *c = m->c;
+    uint64_t told[SW_NDTYPES] = { 0 }; /* numbers of dimensions, a bit each */
+    const name_ref *given = NULL;
+    bool global_told = false;
+    sw_tensor *t;
+
+    if (add_tensor(m, &refs[0], st))
+        return st->code;
+    t = &c->tensors[c->ntensors - 1];
+    told[t->dtype] = UINT64_C(1) << t->ndim;
+    for (uint64_t i = 0; i < n; i++) {
+        const sw_name_record *r = refs[i].record;
+        bool fits = r->ndim == t->ndim;
+
+        if (!(told[r->dtype] >> r->ndim & 1)) {
+            told[r->dtype] |= UINT64_C(1) << r->ndim;
+            other_kind(c, &refs[0], &refs[i], st);
+        } else if (fits && refs[i].global_shape && !global_told) {
+            if (!take_global(c, given, &refs[i], st))
+                given = given ? given : &refs[i];
+            global_told = st->code != SW_OK;
+        }
+        t->broken = t->broken || st->code;
+        if (sw_findings_take_hint(m->findings, hint_other, st))
+            return st->code;
+        t->nboxes += fits ? r->count : 0;
+        m->tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;
+    }
+    return SW_OK;
+}
+
+/* Tensors from the sorted records: one for each name. */
+static sw_code make_tensors(merging *m, sw_status *st)
+{
+    const name_ref *refs = m->refs;
+    sw_catalog *c = m->c;
+
+    m->tensor_of = sw_calloc(m->nrefs, sizeof *m->tensor_of, st);
+    m->ndims = sw_calloc(m->nrefs, sizeof *m->ndims, st);
+    for (uint64_t i = 0, n; i < m->nrefs && !st->code; i += n) {
+        for (n = 1; i + n < m->nrefs && strcmp(refs[i].name, refs[i + n].name) == 0;)
+            n++;
+        make_tensor(m, refs + i, n, st);
+    }
+    for (uint64_t i = 0; i < m->nrefs && !st->code; i++)
+        m->ndims[refs[i].order] = refs[i].record->ndim;
+    for (uint32_t i = 0; i < c->ntensors; i++)
+        c->tensors[i].name = c->names + c->tensors[i].box_dims0;
+    return st->code;
+}
+
+/* ---- boxes ----------------------------------------------------------------------------------- */
+
+/* Where each tensor's boxes and their dimensions go. */
+static sw_code place_boxes(merging *m, sw_status *st)
+{
+    sw_catalog *c = m->c;
+    uint64_t dims = 0, n = 0;
+
+    for (uint32_t i = 0; i < c->ntensors; i++) {
+        sw_tensor *t = &c->tensors[i];
+
+        t->box0 = n;
+        t->box_dims0 = dims;
+        n += t->nboxes;
+        dims += t->nboxes * 2u * t->ndim;
+    }
+    c->nboxes = n;
+    c->boxes = sw_calloc(n, sizeof *c->boxes, st);
+    if (c->boxes)
+        c->box_dims = sw_calloc(dims, sizeof *c->box_dims, st);
+    m->filled = sw_calloc(c->ntensors, sizeof *m->filled, st);
+    return st->code;
+}
+
+/* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that
+ * order. */
+static void scatter_boxes(const merging *m)
+{
+    const sw_gathered *from = m->from;
+    sw_catalog *c = m->c;
+
+    for (int r = 0; r < from->nranks; r++) {
+        for (uint64_t at = from->box_starts[r]; at < from->box_starts[r + 1];) {
+            const sw_box_record *rec = (const void *)(from->boxes->data + at);
+            uint64_t ref = m->rank_refs[r] + rec->name, dims = 2u * m->ndims[ref];
+            uint32_t id = m->tensor_of[ref];
+
+            if (id != NO_TENSOR) {
+                const sw_tensor *t = &c->tensors[id];
+                uint64_t k = m->filled[id]++;
+
+                c->boxes[t->box0 + k] = (sw_box){ rec->at, rec->file };
+                memcpy(c->box_dims + t->box_dims0 + k * dims, rec + 1, dims * sizeof *c->box_dims);
+            }
+            at += sizeof *rec + dims * sizeof *c->box_dims;
+        }
+    }
+}
+
+sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *findings, sw_status *st)
+{
+    merging m = { .c = c, .from = from, .findings = findings };
+
+    if (!list_names(&m, st) && !make_tensors(&m, st) && !place_boxes(&m, st))
+        scatter_boxes(&m);
+    sw_buf_release(from->boxes);
+    free(m.filled);
+    free(m.ndims);
+    free(m.tensor_of);
+    free(m.refs);
+    free(m.rank_refs);
+    return st->code;
+}
