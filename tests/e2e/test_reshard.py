@@ -13,7 +13,7 @@ import values
 from conftest import SEED, small_tensors
 from oracle import INDEX, SINGLE, model_name, shard_name
 from resharding import done, numbered, reshard, shard_files, shards, together, weld, words
-from runner import HERE, errors, fails, finish, ok, run, show, start, unprivileged, warnings
+from runner import HERE, fails, finish, ok, run, show, start, unprivileged, warnings
 from test_golden import CASES, GOLDEN
 from test_golden import words as golden_words
 from test_large import ALLOWANCE, peaks, sparse
