@@ -128,6 +128,10 @@ const char *sw_mpi_kind(void);
 /* Local. What the MPI of this library calls itself, cut to n bytes with the NUL. */
 void sw_mpi_version(char *text, size_t n);
 
+/* Local. Which MPI that is, "openmpi" or "mpich" (and all that work as it does); no function of it
+ * is called. */
+const char *sw_mpi_kind(void);
+
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no
  * aggregation, no data sieving, no lock files); variables that are already set win, but aggregation
  * is never followed (SPEC 6). It calls setenv: call it before the first MPI_File_open of the

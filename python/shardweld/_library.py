@@ -330,6 +330,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_comm_world": (c_int, [_comm, _st]),
     "sw_comm_launched": (c_bool, []),
     "sw_comm_abort": (None, [c_int]),
+    "sw_mpi_kind": (c_char_p, []),
     "sw_mpi_version": (None, [c_char_p, c_size_t]),
     "sw_comm_mpi_release": (None, [_comm]),
     "sw_transport_defaults": (None, [c_char_p]),
