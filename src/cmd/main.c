@@ -48,11 +48,9 @@ int main(int argc, char **argv)
         sw_file_discard(args.report, "the report", &st);
     if (args.answer != SW_ANSWER_RUN && st.code == SW_OK) {
         status = answer(&args, &launch, &st);
-    } else if (launch.alone) {
-        st = st.code ? st : lone;
-        status = sw_run_alone(&args, begun, &st);
     } else {
-        status = sw_run_ranks(&args, begun, &st);
+        st = st.code ? st : lone;
+        status = sw_run_command(&args, launch.alone, begun, &st);
     }
     sw_args_release(&args);
     /* Under a launcher the launcher decides what a signal means. */

@@ -227,19 +227,6 @@ static void listen(sw_run *run, sw_args *args)
     args->opt.cancel = sw_signals_flag();
 }
 
-int sw_run_alone(const sw_args *args, double begun, sw_status *st)
-{
-    sw_args mine = *args;
-    sw_run run = { .args = &mine, .comm = sw_comm_self(), .voice = PTHREAD_MUTEX_INITIALIZER };
-
-    listen(&run, &mine);
-    work(&run, begun, st);
-    tell(&run, st);
-    end_watch(&run);
-    release(&run);
-    return sw_code_exit_status(st->code);
-}
-
 /* The others cannot be told: say why, and end them all. */
 static void give_up(const sw_comm *comm, sw_status *st)
 {
@@ -250,32 +237,35 @@ static void give_up(const sw_comm *comm, sw_status *st)
     sw_comm_abort(sw_code_exit_status(st->code));
 }
 
-int sw_run_ranks(const sw_args *args, double begun, sw_status *st)
+int sw_run_command(const sw_args *args, bool alone, double begun, sw_status *st)
 {
     sw_args mine = *args;
-    sw_run run = { .args = &mine, .voice = PTHREAD_MUTEX_INITIALIZER };
+    sw_run run = { .args = &mine, .comm = sw_comm_self(), .voice = PTHREAD_MUTEX_INITIALIZER };
     sw_status start = SW_STATUS_INIT;
+    bool ranks;
     int status;
 
-    sw_transport_defaults(args->output);
-    if (sw_comm_world(&run.comm, &start)) {
-        status = sw_run_alone(args, begun, &start);
-        sw_comm_abort(status);
-        return status;
-    }
-    if (st->code == SW_OK)
+    if (!alone)
+        sw_transport_defaults(args->output);
+    ranks = !alone && sw_comm_world(&run.comm, &start) == SW_OK;
+    if (start.code)
+        *st = start; /* told by each that it happens to */
+    else if (ranks && st->code == SW_OK)
         sw_launch_confirm(run.comm.size, st);
     listen(&run, &mine);
     work(&run, begun, st);
-    if (st->code == SW_ECOMM)
+    if (ranks && st->code == SW_ECOMM)
         give_up(&run.comm, st);
     if (run.comm.rank == 0)
         tell(&run, st);
     end_watch(&run);
     /* Only rank 0 knows how the telling went. */
-    if (sw_agree(&run.comm, st) == SW_ECOMM)
+    if (ranks && sw_agree(&run.comm, st) == SW_ECOMM)
         give_up(&run.comm, st);
+    status = sw_code_exit_status(st->code);
     release(&run);
+    if (start.code)
+        sw_comm_abort(status);
     sw_comm_mpi_release(&run.comm);
-    return sw_code_exit_status(st->code);
+    return status;
 }

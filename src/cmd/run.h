@@ -39,13 +39,10 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 void sw_report_result(const sw_run *run, struct sw_emit *j);
 void sw_report_verification(const sw_run *run, struct sw_emit *j);
 
-/* Collective over MPI_COMM_WORLD; begins and ends MPI. st may hold an error of this rank's command
- * line already: then nothing is done but to tell it once. On return st is the same on every rank,
- * and it has been printed.
- * Returns the exit status. */
-int sw_run_ranks(const sw_args *args, double begun, sw_status *st);
-
-/* Local. The same for a process that is no rank of a job: without MPI. */
-int sw_run_alone(const sw_args *args, double begun, sw_status *st);
+/* Run the command that args names. Collective over the ranks that the launcher has started, where
+ * MPI begins and ends; local, and without MPI, for a process that is alone. st may hold an error of
+ * this rank's command line already: then nothing is done but to tell it once. On return st is the
+ * same on every rank, and it has been printed. Returns the exit status. */
+int sw_run_command(const sw_args *args, bool alone, double begun, sw_status *st);
 
 #endif
