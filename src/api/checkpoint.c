@@ -108,17 +108,15 @@ static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
 
 static sw_code check_like(opening *o, sw_status *st)
 {
-    char *dir = sw_path_dir(o->opt->like, st);
     sw_map map = SW_MAP_INIT;
+    const sw_like compared = { o->opt->like, &map, &o->cp->c, false, &o->warnings, o->findings };
 
-    if (sw_agree(o->comm, st) || sw_like_read(o->comm, o->opt->like, o->opt->cancel, &map, st))
-        goto out;
-    compare_names(o, &map, st);
-    if (!sw_agree(o->comm, st))
-        sw_like_compare(o->comm, &o->cp->c, dir, &map, false, &o->warnings, o->findings, st);
-out:
+    if (!sw_like_read(o->comm, o->opt->like, o->opt->cancel, &map, st)) {
+        compare_names(o, &map, st);
+        if (!sw_agree(o->comm, st))
+            sw_like_compare(o->comm, &compared, st);
+    }
     sw_map_release(&map);
-    free(dir);
     return st->code;
 }
 
@@ -178,14 +176,14 @@ static sw_code sum_up(opening *o, sw_status *st)
 static sw_code steps(opening *o, const char *path, sw_status *st)
 {
     sw_checkpoint *cp = o->cp;
-    double seconds;
+    sw_headers headers;
 
     if (scan(o, path, st))
         return st->code;
+    headers = (sw_headers){ cp->dir, o->opt->cancel, 0 };
     sw_buf_add(&o->warnings, cp->scan.warnings.data, cp->scan.warnings.len, st);
     sw_numbers_expect(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st);
-    if (sw_agree(o->comm, st) ||
-        sw_gather_catalog(o->comm, cp->dir, o->opt->cancel, &cp->c, &seconds, o->findings, st) ||
+    if (sw_agree(o->comm, st) || sw_gather_catalog(o->comm, &headers, &cp->c, o->findings, st) ||
         (o->opt->like && check_like(o, st)) || check_sizes(o, st))
         return st->code;
     /* What findings tell of needs no warning. */

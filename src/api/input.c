@@ -46,11 +46,14 @@ static sw_code check_sizes(const sw_job *r, sw_status *st)
 
 sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st)
 {
+    sw_headers headers = { r->in, r->opt->cancel, 0 };
+
     tell_numbers(r, st);
     sw_buf_add(&r->warnings, r->scan.warnings.data, r->scan.warnings.len, st);
     sw_numbers_expect(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, r->in, r->opt->cancel, &r->c, seconds, NULL, st))
+    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, &headers, &r->c, NULL, st))
         return st->code;
+    *seconds = headers.seconds;
     r->result->shards_listed = r->c.nlisted > 0;
     if (!check_node_local(r, st) && r->opt->expect_shards == 0)
         sw_numbers_warn_holes(&r->c, &r->warnings, st);

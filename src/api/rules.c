@@ -99,18 +99,16 @@ sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *
 static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
 {
     const char *like = r->opt->like;
-    char *dir = sw_path_dir(like, st);
+    const sw_like compared = { like, &r->map, &r->outputs.view, r->opt->node_local, &r->warnings, NULL };
 
-    if (sw_agree(r->comm, st) || sw_like_read(r->comm, like, r->opt->cancel, &r->map, st))
-        goto out;
+    if (sw_like_read(r->comm, like, r->opt->cancel, &r->map, st))
+        return st->code;
     rule->kind = SW_LAYOUT_NAMES;
     rule->map_file = like;
     rule->index_name = sw_path_name(like);
-    sw_like_compare(r->comm, &r->outputs.view, dir, &r->map, r->opt->node_local, &r->warnings, NULL, st);
+    sw_like_compare(r->comm, &compared, st);
     if (!st->code)
         rule_from_map(r, &r->map, false, rule, st);
-out:
-    free(dir);
     return st->code;
 }
 

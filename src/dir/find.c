@@ -86,20 +86,9 @@ static sw_code list_weights(const sw_find *f, list *l, sw_status *st)
     return list_those(&f->names, is_weights, l, st);
 }
 
-/* The files that the index names, each once. */
 static sw_code list_indexed(const sw_find *f, list *l, sw_status *st)
 {
-    size_t n = 0;
-
-    for (size_t i = 0; i < f->weight_map.n && !st->code; i++)
-        add_name(l, f->weight_map.items[i].text, st);
-    if (l->n > 1)
-        qsort(l->names, l->n, sizeof *l->names, sw_by_bytes);
-    for (size_t i = 0; i < l->n; i++)
-        if (n == 0 || strcmp(l->names[n - 1], l->names[i]) != 0)
-            l->names[n++] = l->names[i];
-    l->n = n;
-    return st->code;
+    return sw_map_files(&f->weight_map, &l->names, &l->n, st);
 }
 
 /* ---- the kinds of input ---------------------------------------------------------------------- */
@@ -304,7 +293,7 @@ sw_code sw_find_see(const char *dir, const char *name, bool hash, sw_buf *seen, 
     f.ino = (uint64_t)s.st_ino;
     f.mtime_ns = sw_path_ns(&s.st_mtim);
     f.ctime_ns = sw_path_ns(&s.st_ctim);
-    if (hash && sw_header_hash(dir, name, f.size, &f.hash, st))
+    if (hash && sw_front_hash(dir, name, f.size, &f.hash, st))
         goto out;
     if (!sw_buf_add(seen, &f, sizeof f, st) && !sw_buf_add(seen, name, len, st))
         sw_buf_add(seen, zeros, f.room - len, st);

@@ -33,17 +33,16 @@ out:
     return st->code;
 }
 
-sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_header *out,
-                       uint64_t *hash, sw_status *st)
+sw_code sw_front_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_status *st)
 {
-    if (read_text(dir, name, size, text, st))
+    sw_header_release(&f->h);
+    if (read_text(dir, name, size, &f->text, st))
         return st->code;
-    if (hash)
-        *hash = sw_hash(0, text->data, text->len);
-    return sw_header_parse(text->data, text->len, size - 8 - text->len, name, out, st);
+    f->hash = sw_hash(0, f->text.data, f->text.len);
+    return sw_header_parse(f->text.data, f->text.len, size - 8 - f->text.len, name, &f->h, st);
 }
 
-sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st)
+sw_code sw_front_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
 
@@ -51,4 +50,10 @@ sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_
         *hash = sw_hash(0, text.data, text.len);
     sw_buf_release(&text);
     return st->code;
+}
+
+void sw_front_release(sw_front *f)
+{
+    sw_header_release(&f->h);
+    sw_buf_release(&f->text);
 }

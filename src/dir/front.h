@@ -6,14 +6,22 @@
 #include "base/buf.h"
 #include "format/header.h"
 
-/* Local. Read and check the header of a file of size bytes.
- *   text  replaced; out points into it
- *   hash  of the header's text as it stands in the file; may be NULL
- * data_start of the file is 8 + text->len. */
-sw_code sw_header_read(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_header *out,
-                       uint64_t *hash, sw_status *st);
+typedef struct sw_front {
+    sw_buf text;   /* as it stands in the file, but for strings that were unescaped */
+    uint64_t hash; /* of that as it stood */
+    sw_header h;   /* points into text */
+} sw_front;
 
-/* Local. The hash alone. */
-sw_code sw_header_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
+#define SW_FRONT_INIT                                                                                        \
+    {                                                                                                        \
+        SW_BUF_INIT, 0, SW_HEADER_INIT                                                                       \
+    }
+
+/* Local. Read and check the header of a file of size bytes; its data begins at 8 + text.len. What
+ * stood in f is replaced. / The hash alone is read. Errors: SW_EINPUT, SW_EIO, SW_ENOMEM. */
+sw_code sw_front_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_status *st);
+sw_code sw_front_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st);
+
+void sw_front_release(sw_front *f);
 
 #endif

@@ -34,12 +34,10 @@ static bool is_file(const char *dir, const char *name, uint64_t *size, sw_status
 static bool has_sharding_info(const char *dir, const char *name, uint64_t size)
 {
     sw_status st = SW_STATUS_INIT;
-    sw_header h = SW_HEADER_INIT;
-    sw_buf text = SW_BUF_INIT;
-    bool has = !sw_header_read(dir, name, size, &text, &h, NULL, &st) && h.sharded;
+    sw_front front = SW_FRONT_INIT;
+    bool has = !sw_front_read(&front, dir, name, size, &st) && front.h.sharded;
 
-    sw_header_release(&h);
-    sw_buf_release(&text);
+    sw_front_release(&front);
     return has;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/sort.h"
 
 #define NUMBER_MAX 99999999
 
@@ -249,6 +250,22 @@ static int compare_key(const void *key, const void *item)
 const sw_map_item *sw_map_find(const sw_map *map, const char *key)
 {
     return map->n ? bsearch(key, map->items, map->n, sizeof *map->items, compare_key) : NULL;
+}
+
+sw_code sw_map_files(const sw_map *map, const char ***names, size_t *n, sw_status *st)
+{
+    const char **all = sw_calloc(map->n, sizeof *all, st);
+
+    *names = all;
+    *n = 0;
+    for (size_t i = 0; all && i < map->n; i++)
+        all[i] = map->items[i].text;
+    if (all && map->n > 1)
+        qsort(all, map->n, sizeof *all, sw_by_bytes);
+    for (size_t i = 0; all && i < map->n; i++)
+        if (*n == 0 || strcmp(all[*n - 1], all[i]) != 0)
+            all[(*n)++] = all[i];
+    return st->code;
 }
 
 void sw_map_release(sw_map *map)

@@ -56,6 +56,10 @@ const sw_map_item *sw_map_find(const sw_map *map, const char *key);
 /* Local. By key. */
 void sw_map_sort(sw_map *map);
 
+/* Local. The texts of a map, sorted by bytes, each once: of an index, its files. *names: newly
+ * allocated, the texts are the map's. */
+sw_code sw_map_files(const sw_map *map, const char ***names, size_t *n, sw_status *st);
+
 void sw_map_release(sw_map *map);
 
 /* A map on its way into out: zero but for that. */

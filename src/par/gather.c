@@ -42,21 +42,21 @@ static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status 
     return sw_buf_add(&own->sets, zeros, room - len, st);
 }
 
-static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_buf *text, harvest *own,
+static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_front *front, harvest *own,
                           sw_status *st)
 {
-    sw_header h = SW_HEADER_INIT;
+    const sw_header *h = &front->h;
     sw_file *f = &c->files[i];
     file_record r = { 0 };
 
-    if (sw_header_read(dir, f->name, f->size, text, &h, &f->hash, st))
+    if (sw_front_read(front, dir, f->name, f->size, st))
         return st->code;
-    f->data_start = 8 + text->len;
-    r = (file_record){ i, f->data_start, f->hash, h.nentries, h.sharded, h.format_pt, { 0 } };
-    if (!sw_entries_add(&own->found, &h, c->files, i, st) &&
-        !keep_set(own, f->number.shard ? h.set : NULL, i, st))
+    f->hash = front->hash;
+    f->data_start = 8 + front->text.len;
+    r = (file_record){ i, f->data_start, f->hash, h->nentries, h->sharded, h->format_pt, { 0 } };
+    if (!sw_entries_add(&own->found, h, c->files, i, st) &&
+        !keep_set(own, f->number.shard ? h->set : NULL, i, st))
         sw_buf_add(&own->records, &r, sizeof r, st);
-    sw_header_release(&h);
     return st->code;
 }
 
@@ -70,19 +70,19 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
     return sw_findings_take_hint(findings, hint, st);
 }
 
-static sw_code parse_own(const sw_comm *comm, sw_catalog *c, const char *dir, const volatile int *cancel,
-                         harvest *own, sw_findings *findings, sw_status *st)
+static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest *own, sw_findings *findings,
+                         sw_status *st)
 {
-    sw_buf text = SW_BUF_INIT;
+    sw_front front = SW_FRONT_INIT;
 
-    for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(cancel, st); i++) {
-        if (c->files[i].owner != (uint32_t)comm->rank)
+    for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(in->cancel, st); i++) {
+        if (c->files[i].owner != (uint32_t)rank)
             continue;
-        parse_file(c, i, dir, &text, own, st);
-        if (tell_broken(dir, &c->files[i], findings, st))
+        parse_file(c, i, in->dir, &front, own, st);
+        if (tell_broken(in->dir, &c->files[i], findings, st))
             break;
     }
-    sw_buf_release(&text);
+    sw_front_release(&front);
     return st->code;
 }
 
@@ -148,8 +148,8 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
     return st->code;
 }
 
-sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
-                          double *seconds, sw_findings *findings, sw_status *st)
+sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
+                          sw_status *st)
 {
     harvest own = { .found = SW_ENTRIES_INIT };
     sw_buf packed = SW_BUF_INIT;
@@ -159,9 +159,9 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
     double begin = sw_now();
     uint64_t word;
 
-    if (!st->code && !parse_own(comm, c, dir, cancel, &own, findings, st))
+    if (!st->code && !parse_own(in, comm->rank, c, &own, findings, st))
         sw_entries_pack(&own.found, &packed, st);
-    *seconds = sw_now() - begin;
+    in->seconds = sw_now() - begin;
     sw_comm_gather_kinds(comm, g, 4, st);
     /* The largest things first: what was sent is not needed any more. */
     sw_entries_release(&own.found);
@@ -171,9 +171,9 @@ sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile i
         if (!take_sets(c, &g[1].all, findings, st) && !join(comm, &g[2], &g[3], c, findings, st))
             sw_numbers_check_listed(c, findings, st);
         /* Numbers that are not negative are in the order of their bits. */
-        memcpy(&word, seconds, sizeof word);
+        memcpy(&word, &in->seconds, sizeof word);
         if (!sw_agree_most(comm, &word, 1, st))
-            memcpy(seconds, &word, sizeof word);
+            memcpy(&in->seconds, &word, sizeof word);
     }
     sw_gathering_release(g, 4);
     sw_buf_release(&own.sets);

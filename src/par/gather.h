@@ -7,16 +7,20 @@
 #include "plan/entries.h"
 #include "plan/memboxes.h"
 
+typedef struct sw_headers {
+    const char *dir;            /* where the files are */
+    const volatile int *cancel; /* looked at between files; NULL = none */
+    double seconds;             /* out: what the slowest rank took to read and check its own */
+} sw_headers;
+
 /* Collective. Parse the headers of c->files by their owners, gather, join and check
  * (sw_catalog_check()).
- *   cancel   looked at between files; NULL = none
  *   findings NULL: the first thing that is wrong is the error. Else all that is wrong goes there,
  *            the same on every rank; files and tensors that it speaks of are marked as broken
- *   seconds  out: what the slowest rank took to read and check its headers
  * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an
  * n-dimensional box. */
-sw_code sw_gather_catalog(const sw_comm *comm, const char *dir, const volatile int *cancel, sw_catalog *c,
-                          double *seconds, sw_findings *findings, sw_status *st);
+sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
+                          sw_status *st);
 
 /* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks
  * return the same.

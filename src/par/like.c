@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/path.h"
-#include "base/sort.h"
 #include "dir/front.h"
 #include "par/gather.h"
 #include "par/scan.h"
@@ -43,52 +42,45 @@ static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_e
     return SW_OK;
 }
 
-static sw_code compare_file(const sw_catalog *c, const char *dir, const char *name, other_dtypes *others,
-                            sw_findings *findings, sw_status *st)
+/* The header of one file beside the index, if it is there. */
+static sw_code compare_file(const sw_like *k, const char *dir, const char *name, other_dtypes *others,
+                            sw_status *st)
 {
     char *path = sw_path_join(dir, name, st);
-    sw_header h = SW_HEADER_INIT;
-    sw_buf text = SW_BUF_INIT;
+    sw_front front = SW_FRONT_INIT;
     sw_path_kind kind;
     struct stat s;
 
     if (!path || sw_path_stat(path, &kind, &s, st) || kind != SW_PATH_FILE)
         goto out;
-    if (sw_header_read(dir, name, (uint64_t)s.st_size, &text, &h, NULL, st)) {
+    if (sw_front_read(&front, dir, name, (uint64_t)s.st_size, st)) {
         /* Its bare name may be that of a file of the checkpoint, too. */
         snprintf(st->file, sizeof st->file, "%s", path);
         sw_text_clean(st->file, strlen(st->file));
         goto out;
     }
-    for (size_t i = 0; i < h.nentries && !st->code; i++) {
-        compare_entry(c, &h, &h.entries[i], name, others, st);
-        sw_findings_take_hint(findings, hint_like, st);
+    for (size_t i = 0; i < front.h.nentries && !st->code; i++) {
+        compare_entry(k->c, &front.h, &front.h.entries[i], name, others, st);
+        sw_findings_take_hint(k->findings, hint_like, st);
     }
 out:
-    sw_header_release(&h);
-    sw_buf_release(&text);
+    sw_front_release(&front);
     free(path);
     return st->code;
 }
 
 /* This rank's share of the files. */
-static sw_code compare_share(const sw_catalog *c, const char *dir, const sw_map *map, int share, int shares,
-                             other_dtypes *others, sw_findings *findings, sw_status *st)
+static sw_code compare_share(const sw_like *k, int share, int shares, other_dtypes *others, sw_status *st)
 {
-    const char **names = sw_calloc(map->n, sizeof *names, st);
-    int file = 0;
+    char *dir = sw_path_dir(k->index, st);
+    const char **names = NULL;
+    size_t n;
 
-    for (size_t i = 0; names && i < map->n; i++)
-        names[i] = map->items[i].text;
-    if (names && map->n > 1)
-        qsort(names, map->n, sizeof *names, sw_by_bytes);
-    for (size_t i = 0; names && i < map->n && !st->code; i++) {
-        if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
-            continue;
-        if (file++ % shares == share)
-            compare_file(c, dir, names[i], others, findings, st);
-    }
+    if (dir && !sw_map_files(k->weight_map, &names, &n, st))
+        for (size_t i = (size_t)share; i < n && !st->code; i += (size_t)shares)
+            compare_file(k, dir, names[i], others, st);
     free(names);
+    free(dir);
     return st->code;
 }
 
@@ -104,14 +96,13 @@ sw_code sw_like_read(const sw_comm *comm, const char *index, const volatile int 
     return sw_agree(comm, st);
 }
 
-sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,
-                        bool node_local, sw_buf *warnings, sw_findings *findings, sw_status *st)
+sw_code sw_like_compare(const sw_comm *comm, const sw_like *like, sw_status *st)
 {
     other_dtypes mine = { 0 }, *all = sw_calloc((uint64_t)comm->size, sizeof *all, st), *first = NULL;
     uint64_t n = 0;
 
-    if (!st->code && (!node_local || comm->rank == 0))
-        compare_share(c, dir, weight_map, comm->rank, node_local ? 1 : comm->size, &mine, findings, st);
+    if (!st->code && (!like->node_local || comm->rank == 0))
+        compare_share(like, comm->rank, like->node_local ? 1 : comm->size, &mine, st);
     if (sw_agree(comm, st) || sw_comm_allgather(comm, &mine, sizeof mine, all, st))
         goto out;
     for (int r = 0; r < comm->size; r++) {
@@ -120,12 +111,12 @@ sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *di
     }
     if (first)
         sw_buf_addf(
-            warnings, st,
+            like->warnings, st,
             "%" PRIu64
             " tensors have another dtype than the checkpoint of --like, the first is '%s': %s, there %s\n",
             n, first->name, first->here, first->there);
-    if (!sw_agree(comm, st) && findings)
-        sw_findings_gather(comm, findings, st);
+    if (!sw_agree(comm, st) && like->findings)
+        sw_findings_gather(comm, like->findings, st);
 out:
     free(all);
     return st->code;

@@ -14,16 +14,22 @@
 sw_code sw_like_read(const sw_comm *comm, const char *index, const volatile int *cancel, sw_map *weight_map,
                      sw_status *st);
 
+typedef struct sw_like {
+    const char *index; /* as it was named */
+    const sw_map *weight_map;
+    const sw_catalog *c;
+    bool node_local;  /* then rank 0 reads the headers; else each is read by one rank */
+    sw_buf *warnings; /* gets a line for tensors of another dtype */
+    /* NULL: the first thing that is wrong is the error; else tensors of another shape go there, the
+     * same on every rank. A file beside the index that is not valid is an error still: it is no
+     * file of the checkpoint */
+    sw_findings *findings;
+} sw_like;
+
 /* Collective. Compare shapes and dtypes of the catalogue with the files beside the index, as far as
- * they exist; each header is read by one rank (by rank 0 when node-local).
- *   weight_map  of the index; dir: where the index is
- *   warnings    gets a line for tensors of another dtype
- *   findings    NULL: the first thing that is wrong is the error; else tensors of another shape go
- *               there, the same on every rank. A file beside the index that is not valid is an
- *               error still: it is no file of the checkpoint
+ * they exist.
  * Errors: SW_EINPUT for a tensor of another shape, or a file that is not valid. All ranks return
  * the same. */
-sw_code sw_like_compare(const sw_comm *comm, const sw_catalog *c, const char *dir, const sw_map *weight_map,
-                        bool node_local, sw_buf *warnings, sw_findings *findings, sw_status *st);
+sw_code sw_like_compare(const sw_comm *comm, const sw_like *like, sw_status *st);
 
 #endif

@@ -241,7 +241,7 @@ sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatil
 static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_findings *findings,
                           sw_status *st)
 {
-    double seconds;
+    sw_headers headers = { p->dir, p->cancel, 0 };
 
     take_seen(comm, seen, &p->c, st);
     /* Whatever an index may name: these are no shards. */
@@ -249,7 +249,7 @@ static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_fin
         sw_model_name_parse(p->c.files[i].name, &p->c.files[i].number);
     if (!st->code)
         assign(&p->c, comm->size, st);
-    return sw_gather_catalog(comm, p->dir, p->cancel, &p->c, &seconds, findings, st);
+    return sw_gather_catalog(comm, &headers, &p->c, findings, st);
 }
 
 sw_code sw_scan_plain(const sw_comm *comm, sw_plain *p, const sw_plain_rule *rule, sw_findings *findings,
