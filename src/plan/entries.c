@@ -9,8 +9,6 @@
 #include "base/hash.h"
 #include "base/num.h"
 
-#define POOL_SIZE (UINT64_C(1) << 20)
-
 static size_t hash_name(const sw_entries *f, const char *name, uint32_t len, size_t table_size)
 {
     return (size_t)sw_hash_keyed(f->key, name, len) & (table_size - 1);
@@ -28,7 +26,7 @@ static sw_code grow_table(sw_entries *f, sw_status *st)
     if (!f->table && getrandom(f->key, sizeof f->key, GRND_NONBLOCK) < 0)
         f->key[0] = (uint64_t)(uintptr_t)table;
     for (size_t i = 0; i < f->nnames; i++) {
-        size_t at = hash_name(f, f->names[i].name, f->names[i].name_len, size);
+        size_t at = hash_name(f, f->texts.data + f->names[i].name, f->names[i].name_len, size);
 
         while (table[at])
             at = (at + 1) & (size - 1);
@@ -40,31 +38,6 @@ static sw_code grow_table(sw_entries *f, sw_status *st)
     return SW_OK;
 }
 
-/* Copy a name into the pool. */
-static const char *keep_name(sw_entries *f, const char *name, uint32_t len, sw_status *st)
-{
-    size_t need = (size_t)len + 1;
-    char *to;
-
-    if (need > f->pool_left) {
-        size_t size = need > POOL_SIZE ? need : POOL_SIZE;
-
-        if (sw_grow(&f->pools, &f->cap_pools, f->npools + 1, sizeof *f->pools, st) ||
-            !(f->pools[f->npools] = malloc(size))) {
-            sw_fail_nomem(st, size);
-            return NULL;
-        }
-        f->npools++;
-        f->pool_left = size;
-    }
-    /* The pool is filled from its end, so that what is left says where. */
-    f->pool_left -= need;
-    to = f->pools[f->npools - 1] + f->pool_left;
-    memcpy(to, name, len);
-    to[len] = '\0';
-    return to;
-}
-
 /* NULL = none was given. */
 static const uint64_t *global_shape(const sw_header *h, const sw_entry *e)
 {
@@ -72,10 +45,10 @@ static const uint64_t *global_shape(const sw_header *h, const sw_entry *e)
 }
 
 /* Does the record speak of the same name, in the same way? */
-static bool same_thing(const sw_entry_name *n, const sw_entry *e, const uint64_t *global)
+static bool same_thing(const sw_entries *f, const sw_entry_name *n, const sw_entry *e, const uint64_t *global)
 {
-    return n->name_len == e->name_len && memcmp(n->name, e->name, e->name_len) == 0 && n->dtype == e->dtype &&
-           n->ndim == e->ndim && (n->global_shape != NULL) == (global != NULL) &&
+    return n->name_len == e->name_len && memcmp(f->texts.data + n->name, e->name, e->name_len) == 0 &&
+           n->dtype == e->dtype && n->ndim == e->ndim && (n->global_shape != NULL) == (global != NULL) &&
            (!global || memcmp(n->global_shape, global, n->ndim * sizeof *global) == 0);
 }
 
@@ -83,12 +56,14 @@ static bool same_thing(const sw_entry_name *n, const sw_entry *e, const uint64_t
 static sw_code add_name(sw_entries *f, const sw_entry *e, const uint64_t *global, uint32_t file, size_t at,
                         sw_status *st)
 {
-    sw_entry_name n = { .name_len = e->name_len, .first_file = file, .dtype = e->dtype, .ndim = e->ndim };
+    sw_entry_name n = {
+        .name = f->texts.len, .name_len = e->name_len, .first_file = file, .dtype = e->dtype, .ndim = e->ndim
+    };
 
     if (f->nnames >= UINT32_MAX - 1)
         return sw_fail(st, SW_EINPUT, NULL, NULL, "more than %" PRIu32 " tensors", UINT32_MAX - 1);
     if (sw_grow(&f->names, &f->cap_names, f->nnames + 1, sizeof *f->names, st) ||
-        !(n.name = keep_name(f, e->name, e->name_len, st)))
+        sw_buf_add(&f->texts, e->name, e->name_len + UINT64_C(1), st))
         return st->code;
     if (global) {
         n.global_shape = sw_calloc(n.ndim, sizeof *global, st);
@@ -108,14 +83,14 @@ static sw_code intern(sw_entries *f, const sw_entry *e, const uint64_t *global, 
 {
     size_t at;
 
-    if (*guess < f->nnames && same_thing(&f->names[*guess], e, global))
+    if (*guess < f->nnames && same_thing(f, &f->names[*guess], e, global))
         return SW_OK;
     if (f->nnames * 2 >= f->table_size && grow_table(f, st))
         return st->code;
     for (at = hash_name(f, e->name, e->name_len, f->table_size); f->table[at];
          at = (at + 1) & (f->table_size - 1)) {
         *guess = f->table[at] - 1;
-        if (same_thing(&f->names[*guess], e, global))
+        if (same_thing(f, &f->names[*guess], e, global))
             return SW_OK;
     }
     *guess = f->nnames;
@@ -155,7 +130,7 @@ sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
 
         if (sw_buf_add(out, &r, sizeof r, st) ||
             (n->global_shape && sw_buf_add(out, n->global_shape, n->ndim * sizeof *n->global_shape, st)) ||
-            sw_buf_add(out, n->name, n->name_len, st) ||
+            sw_buf_add(out, f->texts.data + n->name, n->name_len, st) ||
             sw_buf_add(out, zeros, sw_name_room(n->name_len) - n->name_len, st))
             return st->code;
     }
@@ -166,11 +141,9 @@ void sw_entries_release(sw_entries *f)
 {
     for (size_t i = 0; i < f->nnames; i++)
         free(f->names[i].global_shape);
-    for (size_t i = 0; i < f->npools; i++)
-        free(f->pools[i]);
     free(f->names);
     free(f->table);
-    free(f->pools);
+    sw_buf_release(&f->texts);
     sw_buf_release(&f->boxes);
     *f = (sw_entries)SW_ENTRIES_INIT;
 }

@@ -31,7 +31,7 @@ static inline size_t sw_name_room(uint32_t len)
 }
 
 typedef struct sw_entry_name {
-    const char *name; /* in a pool of its own */
+    uint64_t name; /* where it begins in texts */
     uint32_t name_len;
     uint32_t first_file;    /* where it was met first */
     uint64_t count;         /* boxes */
@@ -46,13 +46,12 @@ typedef struct sw_entries {
     size_t table_size; /* a power of two */
     uint64_t key[2];   /* of the hash: names are chosen by others */
     sw_buf boxes;
-    char **pools; /* blocks of name bytes */
-    size_t npools, cap_pools, pool_left;
+    sw_buf texts; /* names, a NUL behind each */
 } sw_entries;
 
 #define SW_ENTRIES_INIT                                                                                      \
     {                                                                                                        \
-        NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, NULL, 0, 0, 0                                            \
+        NULL, 0, 0, NULL, 0, { 0, 0 }, SW_BUF_INIT, SW_BUF_INIT                                              \
     }
 
 /* Local. Add all entries of one header. files: the list that index file points into, for

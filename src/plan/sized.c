@@ -179,46 +179,31 @@ static bool has_shape(const sw_tensor *t, unsigned ndim)
             strncmp(sw_dtype_name((sw_dtype)t->dtype), "F8", 2) == 0);
 }
 
-/* `is` of the tensor's rows, columns or elements are there: too few? */
-static sw_code check_size(const text_model *m, const sw_tensor *t, sw_config_size size, uint64_t is,
-                          const char *what, sw_status *st)
-{
-    uint64_t said = m->sizes->said[size];
+/* A dimension that the configuration tells of. */
+typedef struct expected {
+    unsigned ndim, dim; /* of tensors of so many dimensions this one */
+    sw_config_size size;
+    const char *what;
+} expected;
 
-    if (is >= said || sw_config_has_size(m->sizes, size, is))
+static const expected vocabulary = { 2, 0, SW_CONFIG_VOCAB, "row" };
+static const expected width = { 2, 1, SW_CONFIG_WIDTH, "column" };
+static const expected norm = { 1, 0, SW_CONFIG_WIDTH, "element" };
+
+/* Has a tensor (NULL = there is none) too few of these? */
+static sw_code check_size(const text_model *m, const sw_tensor *t, const expected *e, sw_status *st)
+{
+    uint64_t said = m->sizes->said[e->size], is;
+
+    if (!t || !has_shape(t, e->ndim))
+        return SW_OK;
+    is = sw_tensor_shape(m->c, t)[e->dim];
+    if (is >= said || sw_config_has_size(m->sizes, e->size, is))
         return SW_OK;
     sw_fail(st, SW_EINPUT, m->file, t->name,
             "%s%s is %" PRIu64 ", but the tensor has only %" PRIu64 " %s%s: " LOST, m->sizes->scope,
-            sw_config_size_name(size), said, is, what, is == 1 ? "" : "s");
+            sw_config_size_name(e->size), said, is, e->what, is == 1 ? "" : "s");
     return sw_findings_take_hint(m->findings, hint_lost, st);
-}
-
-/* Rows and columns of the embedding. */
-static sw_code check_embedding(const text_model *m, sw_status *st)
-{
-    const sw_tensor *t = m->embedding;
-
-    if (!t || !has_shape(t, 2))
-        return SW_OK;
-    if (check_size(m, t, SW_CONFIG_VOCAB, sw_tensor_shape(m->c, t)[0], "row", st))
-        return st->code;
-    return check_size(m, t, SW_CONFIG_WIDTH, sw_tensor_shape(m->c, t)[1], "column", st);
-}
-
-/* Rows of the one head. */
-static sw_code check_head(const text_model *m, sw_status *st)
-{
-    if (m->nheads != 1 || !has_shape(m->head, 2))
-        return SW_OK;
-    return check_size(m, m->head, SW_CONFIG_VOCAB, sw_tensor_shape(m->c, m->head)[0], "row", st);
-}
-
-/* Elements of a norm; t NULL = there is none. */
-static sw_code check_norm(const text_model *m, const sw_tensor *t, sw_status *st)
-{
-    if (!t || !has_shape(t, 1))
-        return SW_OK;
-    return check_size(m, t, SW_CONFIG_WIDTH, sw_tensor_shape(m->c, t)[0], "element", st);
 }
 
 /* The norm behind the last layer, then those of the layers: the first that is too short. */
@@ -230,14 +215,14 @@ static sw_code check_norms(const text_model *m, sw_status *st)
     size_t n = m->findings ? m->findings->n : 0;
 
     if (!sw_buf_addf(&last, st, "%.*snorm.weight", (int)s->root, name))
-        check_norm(m, sw_catalog_find_tensor(m->c, last.data), st);
+        check_size(m, sw_catalog_find_tensor(m->c, last.data), &norm, st);
     sw_buf_release(&last);
     for (uint32_t i = s->first; i < s->end && !st->code && (!m->findings || m->findings->n == n); i++) {
         const sw_tensor *t = &m->c->tensors[i];
 
         if (root_of(t->name, "input_layernorm.weight") != SIZE_MAX ||
             root_of(t->name, "post_attention_layernorm.weight") != SIZE_MAX)
-            check_norm(m, t, st);
+            check_size(m, t, &norm, st);
     }
     return st->code;
 }
@@ -314,7 +299,8 @@ sw_code sw_check_sizes(const sw_catalog *c, const sw_config_sizes *sizes, const 
     if (st->code)
         goto out;
     choose(&m);
-    if (check_embedding(&m, st) || check_head(&m, st) || !m.layers || check_norms(&m, st))
+    if (check_size(&m, m.embedding, &vocabulary, st) || check_size(&m, m.embedding, &width, st) ||
+        check_size(&m, m.nheads == 1 ? m.head : NULL, &vocabulary, st) || !m.layers || check_norms(&m, st))
         goto out;
     check_layers(&m, st);
 out:
