@@ -1,18 +1,10 @@
 /* What the environment says of the launcher: a rank, alone, or one of several that are no ranks of
  * one job. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cmd/launch.h"
 #include "shardweld_mpi.h"
+#include "unit.h"
 
 static const char *const variables[] = {
     "OMPI_COMM_WORLD_SIZE",
@@ -56,7 +48,7 @@ static void set_environment(const char *words)
 #define OUR_CURE "MPICH's 'mpiexec -n 2 shardweld ...' or 'srun --mpi=pmi2 -n 2 shardweld ...'"
 #endif
 
-static void test_look(void **state)
+TEST(look)
 {
     static const struct {
         const char *environment;
@@ -86,7 +78,6 @@ static void test_look(void **state)
           "env -u RANK -u WORLD_SIZE -u SLURM_PROCID -u SLURM_STEP_NUM_TASKS shardweld" },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
         sw_launch l;
@@ -101,7 +92,7 @@ static void test_look(void **state)
 }
 
 /* MPI_Init is over: N processes of a launcher, and every one the only rank of its own job. */
-static void test_confirm(void **state)
+TEST(confirm)
 {
     static const struct {
         const char *environment;
@@ -124,7 +115,6 @@ static void test_confirm(void **state)
 #endif
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_status st = SW_STATUS_INIT;
 
@@ -136,11 +126,10 @@ static void test_confirm(void **state)
     }
 }
 
-static void test_signals(void **state)
+TEST(signals)
 {
     struct sigaction now;
 
-    (void)state;
     signal(SIGINT, SIG_IGN); /* as under nohup, or in the background */
     signal(SIGTERM, SIG_DFL);
     sw_signals_catch();
@@ -154,15 +143,4 @@ static void test_signals(void **state)
     /* The next one kills. */
     assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
     assert_true(now.sa_handler == SIG_DFL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_look),
-        cmocka_unit_test(test_confirm),
-        cmocka_unit_test(test_signals),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

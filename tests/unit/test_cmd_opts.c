@@ -1,17 +1,7 @@
 /* The command line: what is taken, what is refused and in which words, and the help that comes of
  * the same table. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "cmd/opts.h"
+#include "unit.h"
 
 #define WORDS_MAX 48
 
@@ -42,14 +32,13 @@ static void parse(line *l, const char *text)
     parse_with(l, sw_commands, text);
 }
 
-static void test_times(void **state)
+TEST(times)
 {
     static const struct {
         const char *text;
         uint64_t seconds;
     } cases[] = { { "0", 0 }, { "90", 90 }, { "90s", 90 }, { "15m", 900 }, { "2h", 7200 } };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[64];
         line l;
@@ -62,7 +51,7 @@ static void test_times(void **state)
     }
 }
 
-static void test_refused(void **state)
+TEST(refused)
 {
     static const struct {
         const char *line, *says;
@@ -136,7 +125,6 @@ static void test_refused(void **state)
     };
     line l;
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         parse(&l, cases[i].line);
         if (l.st.code != SW_EUSAGE || !strstr(l.st.reason, cases[i].says))
@@ -145,11 +133,10 @@ static void test_refused(void **state)
     }
 }
 
-static void test_taken(void **state)
+TEST(taken)
 {
     line l;
 
-    (void)state;
     parse(
         &l,
         "consolidate in --buffer-size=1MiB -nv out --hint a=b --assign owner --hint c=d=e --expect-shards 8 "
@@ -183,11 +170,10 @@ static void test_taken(void **state)
 }
 
 /* A flag twice says the same, of values the last one counts; in a set too. */
-static void test_repeated(void **state)
+TEST(repeated)
 {
     line l;
 
-    (void)state;
     parse(
         &l,
         "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
@@ -210,11 +196,10 @@ static void test_repeated(void **state)
     sw_args_release(&l.args);
 }
 
-static void test_reshard(void **state)
+TEST(reshard)
 {
     line l;
 
-    (void)state;
     parse(&l, "reshard --rule a=b=shard0 --mesh 2x4 in --placements shard0,replicate -v out --rule *=shard1");
     assert_int_equal(l.st.code, SW_OK);
     assert_string_equal(l.args.command->name, "reshard");
@@ -253,11 +238,10 @@ static void assert_rule(const sw_name_rule *rule, sw_name_kind kind, const char 
 }
 
 /* Strips and renames are one list, in the order of the line; globs are two. */
-static void test_names(void **state)
+TEST(names)
 {
     line l;
 
-    (void)state;
     parse(&l,
           "consolidate --rename a.=b. --include x* in --strip-prefix=a=b. --rename =m. --exclude *bias out "
           "--rename c==d=e --strip-prefix a=b. --include '' --rename f=");
@@ -300,7 +284,7 @@ static void test_names(void **state)
 }
 
 /* Lists that were begun before an error are freed, and what came before it is kept. */
-static void test_names_and_an_error(void **state)
+TEST(names_and_an_error)
 {
     static const char *const lines[] = {
         "consolidate --strip-prefix a --include b --hint c=d --bogus in out",
@@ -311,7 +295,6 @@ static void test_names_and_an_error(void **state)
     };
     line l;
 
-    (void)state;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         parse(&l, lines[i]);
         assert_true(l.st.code == SW_EUSAGE || l.args.answer == SW_ANSWER_HELP);
@@ -347,7 +330,7 @@ static const sw_command look_commands[] = {
     { .name = NULL },
 };
 
-static void test_operands(void **state)
+TEST(operands)
 {
     static const struct {
         const char *line;
@@ -369,7 +352,6 @@ static void test_operands(void **state)
     };
     line l;
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         print_message("%s\n", cases[i].line);
         parse_with(&l, look_commands, cases[i].line);
@@ -386,13 +368,12 @@ static void test_operands(void **state)
     }
 }
 
-static void test_operands_in_help(void **state)
+TEST(operands_in_help)
 {
     char *text = NULL;
     size_t n = 0;
     FILE *to = open_memstream(&text, &n);
 
-    (void)state;
     assert_non_null(to);
     sw_help(to, look_commands, &look_commands[0]);
     sw_help(to, look_commands, &look_commands[1]);
@@ -404,7 +385,7 @@ static void test_operands_in_help(void **state)
 }
 
 /* Help is answered where it stands, unless something was wrong before it. */
-static void test_answers(void **state)
+TEST(answers)
 {
     static const struct {
         const char *line;
@@ -424,7 +405,6 @@ static void test_answers(void **state)
     };
     line l;
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         parse(&l, cases[i].line);
         if (l.args.answer != cases[i].answer || l.st.code != cases[i].code)
@@ -434,14 +414,13 @@ static void test_answers(void **state)
 }
 
 /* A report can be written of an error that came before or after the option. */
-static void test_report_survives_an_error(void **state)
+TEST(report_survives_an_error)
 {
     static const char *const lines[] = { "consolidate --bogus --report r in out",
                                          "consolidate --report r --assign x in out",
                                          "consolidate in --report r" };
     line l;
 
-    (void)state;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         parse(&l, lines[i]);
         assert_int_equal(l.st.code, SW_EUSAGE);
@@ -450,11 +429,10 @@ static void test_report_survives_an_error(void **state)
     }
 }
 
-static void test_no_control_characters(void **state)
+TEST(no_control_characters)
 {
     line l;
 
-    (void)state;
     parse(&l, "consolidate --x\033[31m\n in out");
     assert_int_equal(l.st.code, SW_EUSAGE);
     assert_null(strpbrk(l.st.reason, "\033\n"));
@@ -462,13 +440,12 @@ static void test_no_control_characters(void **state)
 }
 
 /* Every option stands in the help, and no line is wider than a terminal. */
-static void test_help(void **state)
+TEST(help)
 {
     char *text = NULL;
     size_t n = 0;
     FILE *to = open_memstream(&text, &n);
 
-    (void)state;
     assert_non_null(to);
     sw_help(to, sw_commands, NULL);
     for (const sw_command *c = sw_commands; c->name; c++)
@@ -484,25 +461,4 @@ static void test_help(void **state)
         if (strcspn(at, "\n") > 80)
             fail_msg("%.*s", (int)strcspn(at, "\n"), at);
     free(text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_times),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_taken),
-        cmocka_unit_test(test_repeated),
-        cmocka_unit_test(test_reshard),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_names_and_an_error),
-        cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_operands_in_help),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_report_survives_an_error),
-        cmocka_unit_test(test_no_control_characters),
-        cmocka_unit_test(test_help),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,18 +1,10 @@
 /* The text of the progress bar and of its line form. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <string.h>
-
 #include "cmd/progress.h"
+#include "unit.h"
 
 #define GB UINT64_C(1000000000)
 
-static void test_text(void **state)
+TEST(text)
 {
     static const struct {
         size_t width;
@@ -35,7 +27,6 @@ static void test_text(void **state)
     };
     char text[300];
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sw_progress_text(text, sizeof text, cases[i].width, cases[i].done, cases[i].total, cases[i].seconds);
         assert_string_equal(text, cases[i].want);
@@ -43,25 +34,14 @@ static void test_text(void **state)
 }
 
 /* Whatever the terminal, the bar stays on one line. */
-static void test_width(void **state)
+TEST(width)
 {
     char text[300];
 
-    (void)state;
     for (size_t width = 1; width < 280; width++) {
         for (uint64_t done = 0; done <= 7; done++) {
             sw_progress_text(text, sizeof text, width, done * GB, 7 * GB, 3);
             assert_true(strlen(text) <= width);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_width),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,12 @@
 /* The report as a program reads it: what is in it, and what becomes of the file. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <jansson.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/report.h"
+#include "unit.h"
 
 typedef struct place {
     char dir[64], path[128];
@@ -49,7 +41,7 @@ static const char *string_of(json_t *o, const char *key)
     return json_string_value(json_object_get(o, key));
 }
 
-static void test_success(void **state)
+TEST_WITH(success, set_up, tear_down)
 {
     place *p = *state;
     char one[] = "model-00001-of-00002.safetensors", warning[] = "odd \xff name", *warnings[] = { warning };
@@ -97,7 +89,7 @@ static void test_success(void **state)
     assert_int_equal(rmdir(p->dir), 0);
 }
 
-static void test_failure(void **state)
+TEST_WITH(failure, set_up, tear_down)
 {
     place *p = *state;
     sw_args args = { .report = p->path };
@@ -122,7 +114,7 @@ static void test_failure(void **state)
     json_decref(o);
 }
 
-static void test_no_such_directory(void **state)
+TEST_WITH(no_such_directory, set_up, tear_down)
 {
     place *p = *state;
     char path[PATH_MAX];
@@ -137,7 +129,7 @@ static void test_no_such_directory(void **state)
 }
 
 /* What is no regular file is written to, not replaced. */
-static void test_link(void **state)
+TEST_WITH(link, set_up, tear_down)
 {
     place *p = *state;
     char target[160];
@@ -154,16 +146,4 @@ static void test_link(void **state)
     assert_int_equal(stat(target, &s), 0);
     assert_true(s.st_size > 0);
     unlink(target);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_success, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_failure, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_no_such_directory, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_link, set_up, tear_down),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,10 @@
 /* Names of others: how wide they are on a terminal, how they are shortened and written; JSON that
  * is written as it goes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "cmd/emit.h"
 #include "cmd/text.h"
+#include "unit.h"
 
-static void test_width(void **state)
+TEST(width)
 {
     static const struct {
         const char *text;
@@ -33,13 +23,12 @@ static void test_width(void **state)
         { "\u0416\u2026\u2014", 3 },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(sw_text_width(cases[i].text), cases[i].want);
 }
 
 /* Never wider than asked for, and no wider than it was. */
-static void test_shorten(void **state)
+TEST(shorten)
 {
     static const char *const texts[] = { "model.layers.10.self_attn.q_proj.weight",
                                          "\u6a21\u578b\u6a21\u578b\u6a21\u578b\u6a21\u578b",
@@ -47,7 +36,6 @@ static void test_shorten(void **state)
                                          "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301" };
     char text[128];
 
-    (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         for (size_t width = 5; width < 45; width++) {
             char *clean;
@@ -67,7 +55,7 @@ static void test_shorten(void **state)
 }
 
 /* In each form only what it takes for its own is escaped, and nothing steers a terminal. */
-static void test_put(void **state)
+TEST(put)
 {
     static const char *const want[] = {
         [SW_TEXT_PLAIN] = "a\"\\<&>??\u6a21?",
@@ -75,7 +63,6 @@ static void test_put(void **state)
         [SW_TEXT_XML] = "a&quot;\\&lt;&amp;&gt;??\u6a21?",
     };
 
-    (void)state;
     for (int form = SW_TEXT_PLAIN; form <= SW_TEXT_XML; form++) {
         char text[128] = "";
         FILE *to = fmemopen(text, sizeof text, "w");
@@ -87,13 +74,12 @@ static void test_put(void **state)
     }
 }
 
-static void test_emit(void **state)
+TEST(emit)
 {
     static const uint64_t dims[] = { 4, 0 };
     char text[512] = "";
     sw_emit e = { .to = fmemopen(text, sizeof text, "w") };
 
-    (void)state;
     assert_non_null(e.to);
     sw_emit_object(&e, NULL, false);
     sw_emit_name(&e, "name", "");
@@ -116,15 +102,4 @@ static void test_emit(void **state)
                               "  \"flat\": {\"most\": 18446744073709551615, \"none\": null},\n"
                               "  \"list\": [\n    {\"shape\": [4, 0]},\n    2.0,\n    0.25\n  ],\n"
                               "  \"findings\": []\n}");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_width),
-        cmocka_unit_test(test_shorten),
-        cmocka_unit_test(test_put),
-        cmocka_unit_test(test_emit),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,19 +1,9 @@
 /* What --version says: one line, whatever the MPI library tells of itself. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "cmd/version.h"
 #include "shardweld.h"
+#include "unit.h"
 
-static void test_mpi(void **state)
+TEST(mpi)
 {
     static const struct {
         const char *told, *want;
@@ -30,7 +20,6 @@ static void test_mpi(void **state)
         { "", "" },
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char name[SW_VERSION_MPI];
 
@@ -39,25 +28,23 @@ static void test_mpi(void **state)
     }
 }
 
-static void test_long_name_is_cut(void **state)
+TEST(long_name_is_cut)
 {
     char told[4 * SW_VERSION_MPI], name[SW_VERSION_MPI];
 
-    (void)state;
     memset(told, 'x', sizeof told - 1);
     told[sizeof told - 1] = '\0';
     sw_version_mpi(told, name);
     assert_int_equal(strlen(name), SW_VERSION_MPI - 1);
 }
 
-static void test_line(void **state)
+TEST(line)
 {
     static const char begin[] = "shardweld " SW_VERSION;
     char *text = NULL;
     size_t n = 0;
     FILE *to = open_memstream(&text, &n);
 
-    (void)state;
     assert_non_null(to);
     sw_version_print(to);
     assert_int_equal(fclose(to), 0);
@@ -65,15 +52,4 @@ static void test_line(void **state)
     assert_ptr_equal(strchr(text, '\n'), text + n - 1);
     assert_non_null(strstr(text, "MPI"));
     free(text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mpi),
-        cmocka_unit_test(test_long_name_is_cut),
-        cmocka_unit_test(test_line),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

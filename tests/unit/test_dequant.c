@@ -8,7 +8,6 @@
 #include "value/dequant.h"
 #include "value/fpmode.h"
 
-#define N(array) (COUNT(array))
 #define GUARD 0xa5
 
 static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2, SW_F8_E4M3FNUZ, SW_F8_E5M2FNUZ };
@@ -238,7 +237,7 @@ static void check_matrices(sw_cast_path path)
 #undef SCALED
     };
 
-    for (size_t i = 0; i < N(all); i++)
+    for (size_t i = 0; i < COUNT(all); i++)
         check_matrix(path, &all[i]);
 }
 
@@ -255,12 +254,12 @@ static void check_row(sw_cast_path path)
     unsigned char src[LENGTH + 1], dst[(LENGTH + 1) * 4 + 1];
     float row[(FIRST + LENGTH + 127) / 128];
 
-    for (unsigned i = 0; i < N(row); i++)
+    for (unsigned i = 0; i < COUNT(row); i++)
         row[i] = (float)(i + 1) * 0.01f;
     for (unsigned i = 0; i < LENGTH; i++)
         src[i + 1] = (unsigned char)(help_mix(i) % 0x70 | (i & 1) << 7);
-    for (unsigned k = 0; k < N(fp8s) * N(targets); k++) {
-        sw_dtype fp8 = fp8s[k / N(targets)], to = targets[k % N(targets)];
+    for (unsigned k = 0; k < COUNT(fp8s) * COUNT(targets); k++) {
+        sw_dtype fp8 = fp8s[k / COUNT(targets)], to = targets[k % COUNT(targets)];
 
         src[1 + 1000 + k] = k % 2 ? 0xff : 0x80;
         memset(dst, GUARD, sizeof dst);
@@ -338,7 +337,7 @@ static void check_fp4_values(sw_cast_path path)
 #define SET(to, hash) check_fp4_set(path, SW_##to, UINT64_C(hash));
     MXFP4_SETS(SET)
 #undef SET
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         fp4_all(path, cases[i].to, all);
         assert_int_equal(help_get(all, cases[i].scale * 32 + 1, width(cases[i].to)), cases[i].half);
         assert_int_equal(help_get(all, cases[i].scale * 32 + 3, width(cases[i].to)), cases[i].three_halves);
@@ -406,8 +405,8 @@ static void check_turned(sw_cast_path path)
     };
 
     make_model();
-    for (size_t t = 0; t < N(targets); t++)
-        for (size_t i = 0; i < N(cases); i++)
+    for (size_t t = 0; t < COUNT(targets); t++)
+        for (size_t i = 0; i < COUNT(cases); i++)
             check_part(path, targets[t], cases[i].group, cases[i].first, cases[i].n, cases[i].row,
                        cases[i].nrows);
 }
@@ -423,7 +422,7 @@ static void check_straight(sw_cast_path path)
     static unsigned char out[2 * ELEMENTS * 4];
 
     make_model();
-    for (size_t t = 0; t < N(targets); t++)
+    for (size_t t = 0; t < COUNT(targets); t++)
         for (unsigned step = 1; step <= 2; step++) {
             sw_dtype to = targets[t];
             sw_mxfp4_run run = {
@@ -449,7 +448,7 @@ TEST(modes)
 {
     static const unsigned controls[] = { 0x9fc0, 0x5f80, 0x1000 };
 
-    for (size_t i = 0; i < N(controls); i++) {
+    for (size_t i = 0; i < COUNT(controls); i++) {
         sw_fpmode saved = _mm_getcsr();
         unsigned char turned[256 * 32 * 4], plain[sizeof turned], products[2][256 * 4], weights[256];
         float scale[] = { float_of(1), float_of(0x00400000) };

@@ -2,8 +2,6 @@
 #include "format/dtype.h"
 #include "unit.h"
 
-#define N(array) (COUNT(array))
-
 /* As the reference library orders a file, written down a second time. */
 static const struct {
     const char *name;
@@ -20,8 +18,8 @@ static const struct {
 
 TEST(table)
 {
-    assert_int_equal(N(known), SW_NDTYPES);
-    for (size_t i = 0; i < N(known); i++) {
+    assert_int_equal(COUNT(known), SW_NDTYPES);
+    for (size_t i = 0; i < COUNT(known); i++) {
         sw_dtype d = SW_NDTYPES;
 
         assert_string_equal(sw_dtype_name((sw_dtype)i), known[i].name);
@@ -40,7 +38,7 @@ TEST(unknown)
                                          "F128", "BF16 ", "float32", "F8",   "bool" };
     sw_dtype d;
 
-    for (size_t i = 0; i < N(names); i++)
+    for (size_t i = 0; i < COUNT(names); i++)
         assert_false(sw_dtype_parse(names[i], strlen(names[i]), &d));
     assert_false(sw_dtype_parse("F32\0", 4, &d));
     assert_false(sw_dtype_parse_any("torch.F32", 9, &d));
@@ -72,7 +70,7 @@ TEST(torch_spelling)
         { "complex64", SW_C64 },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_dtype d = SW_NDTYPES;
 
         assert_true(sw_dtype_parse_any(cases[i].name, strlen(cases[i].name), &d));

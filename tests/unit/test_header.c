@@ -5,8 +5,6 @@
 #include "format/header.h"
 #include "unit.h"
 
-#define N(array) (COUNT(array))
-
 /* An entry of one byte at 0. */
 #define BYTE "'dtype':'U8','shape':[1],'data_offsets':[0,1]"
 #define A "'a':{" BYTE "}"
@@ -186,7 +184,7 @@ TEST(accepted)
     };
     char message[2048];
 
-    for (size_t i = 0; i < N(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         if (parse(cases[i].text, cases[i].data_len, message))
             fail_msg("%s: %s", cases[i].text, message);
 }
@@ -335,7 +333,7 @@ TEST(refused)
     };
     char message[2048];
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         if (!parse(cases[i].text, cases[i].data_len, message))
             fail_msg("accepted: %s", cases[i].text);
         if (!strstr(message, cases[i].says))
@@ -393,7 +391,7 @@ TEST(length)
         { { 255, 255, 255, 255, 255, 255, 255, 255 }, 10, 0, "18446744073709551615 is over the limit" },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t len = 0;
         sw_code code = sw_header_length(cases[i].first, cases[i].file_size, "f", &len, &st);

@@ -3,8 +3,6 @@
 #include "base/utf8.h"
 #include "unit.h"
 
-#define N(array) (COUNT(array))
-
 /* A copy without a NUL behind it, so that the address sanitizer sees a step too far. */
 static char *copy(const char *s, size_t len)
 {
@@ -63,7 +61,7 @@ TEST(good_values)
         "\"\x7f\xc3\xa9\"",
     };
 
-    for (size_t i = 0; i < N(texts); i++)
+    for (size_t i = 0; i < COUNT(texts); i++)
         if (skip_error(texts[i], strlen(texts[i])))
             fail_msg("%s: %s", texts[i], skip_error(texts[i], strlen(texts[i])));
 }
@@ -139,7 +137,7 @@ TEST(bad_values)
         { "\"\\n\x01\"", "control character" },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         const char *error = skip_error(cases[i].text, strlen(cases[i].text));
 
         if (!error || !strstr(error, cases[i].says))
@@ -207,7 +205,7 @@ TEST(strings)
         { "\"\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\"", "\\\\\\\\\\\\\\\\" },
     };
 
-    for (size_t i = 0; i < N(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++)
         string_is(cases[i].text, cases[i].want, strlen(cases[i].want));
     string_is("\"a\\u0000b\"", "a\0b", 3);
 }
@@ -268,7 +266,7 @@ TEST(numbers)
         { "", 0, "whole number" },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         char *c = copy(cases[i].text, strlen(cases[i].text));
         uint64_t n = 1;
         sw_json j;
@@ -375,7 +373,7 @@ TEST(utf8)
           51 },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         size_t len = strlen(cases[i].text);
         char *c = copy(cases[i].text, len);
         const char *bad = sw_utf8_invalid(c, len);

@@ -2,8 +2,6 @@
 #include "base/status.h"
 #include "unit.h"
 
-#define N(array) (COUNT(array))
-
 TEST(good)
 {
     static const struct {
@@ -40,7 +38,7 @@ TEST(good)
         { "16777215.99999999999TiB", UINT64_C(18446744073709551605) },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t n = 1;
 
@@ -78,7 +76,7 @@ TEST(bad)
         { "18446744073709551615KB", "64 bits" },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         uint64_t n = 77;
 
@@ -109,7 +107,7 @@ TEST(text)
         { UINT64_MAX, "18.45 EB" },
     };
 
-    for (size_t i = 0; i < N(cases); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         char t[SW_SIZE_TEXT];
 
         assert_string_equal(sw_size_text(cases[i].bytes, t), cases[i].want);
