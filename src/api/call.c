@@ -19,15 +19,15 @@ sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_
 {
     int other;
 
-    sw_status_clear(st);
-    if (!sw_comm_compare(comm, sw_hash_word(hash_call(g), more), &other, st) && other)
-        sw_fail(st, SW_EUSAGE, NULL, NULL,
-                "ranks 0 and %d were called with different functions, output directories or options", other);
-    if (st->code)
+    *st = g->st;
+    sw_comm_compare(comm, sw_hash_word(hash_call(g), more), &other, st);
+    if (!other)
         return st->code;
-    if (g->st.code)
-        *st = g->st;
-    return sw_agree(comm, st);
+    /* More than whatever else is wrong. */
+    sw_status_clear(st);
+    return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                   "ranks 0 and %d were called with different functions, output directories or options",
+                   other);
 }
 
 /* ---- operands -------------------------------------------------------------------------------- */

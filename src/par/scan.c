@@ -46,16 +46,12 @@ static sw_code join_seen(const sw_comm *comm, const sw_buf *seen, sw_buf *warnin
     return st->code;
 }
 
-/* Collective. The same from what rank 0 has seen. */
-static sw_code take_seen(const sw_comm *comm, sw_buf *seen, sw_catalog *c, sw_status *st)
+/* The same from what rank 0 has seen. */
+static sw_code take_seen(const sw_buf *seen, sw_catalog *c, sw_status *st)
 {
-    uint64_t starts[2] = { 0 };
+    const uint64_t starts[2] = { 0, seen->len };
 
-    if (!sw_comm_bcast_buf(comm, seen, 0, st)) {
-        starts[1] = seen->len;
-        sw_find_files(seen, starts, 1, c, st);
-    }
-    return st->code;
+    return sw_find_files(seen, starts, 1, c, st);
 }
 
 /* Who reads which file: shares of equal bytes. */
@@ -109,17 +105,17 @@ static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
     return st->code;
 }
 
-static sw_code unpack_texts(sw_find *f, const sw_buf *b, sw_status *st)
+/* *end: where what lies behind the texts begins. */
+static sw_code unpack_texts(sw_find *f, const sw_buf *b, size_t *end, sw_status *st)
 {
-    size_t at = 0;
-
+    *end = 0;
     for (size_t i = 0; i < SW_NTEXTS && !st->code; i++) {
         sw_side *t = &f->texts[i];
         const char *bytes;
         text_head h;
 
-        memcpy(&h, b->data + at, sizeof h);
-        bytes = b->data + at + sizeof h;
+        memcpy(&h, b->data + *end, sizeof h);
+        bytes = b->data + *end + sizeof h;
         t->there = h.there;
         f->by_shards = h.by_shards;
         if (h.wrong)
@@ -127,21 +123,20 @@ static sw_code unpack_texts(sw_find *f, const sw_buf *b, sw_status *st)
         /* An empty file is a text, too. */
         else if (h.there && !sw_buf_reserve(&t->text, h.len + 1, st))
             sw_buf_add(&t->text, bytes, h.len, st);
-        at += sizeof h + h.len;
+        *end += sizeof h + h.len;
     }
     return st->code;
 }
 
-/* Collective. What rank 0 has read. */
-static sw_code share_texts(const sw_comm *comm, sw_find *f, sw_status *st)
+/* Collective. What rank 0 has packed is taken by the others; behind it lies what it has seen. */
+static sw_code share_found(const sw_comm *comm, sw_find *f, sw_buf *packed, sw_buf *seen, sw_status *st)
 {
-    sw_buf b = SW_BUF_INIT;
+    size_t at;
 
-    if (comm->rank == 0 && comm->size > 1 && !st->code)
-        pack_texts(f, &b, st);
-    if (!sw_comm_bcast_buf(comm, &b, 0, st) && comm->rank != 0)
-        unpack_texts(f, &b, st);
-    sw_buf_release(&b);
+    if (comm->rank == 0)
+        sw_buf_add(packed, seen->data, seen->len, st);
+    if (!sw_comm_bcast_buf(comm, packed, 0, st) && comm->rank != 0 && !unpack_texts(f, packed, &at, st))
+        sw_buf_add(seen, packed->data + at, packed->len - at, st);
     return st->code;
 }
 
@@ -161,35 +156,63 @@ static sw_code check_strays(const sw_comm *comm, const sw_where *where, const sw
     return st->code;
 }
 
+/* Collective, where rank 0 looks for all. */
+static sw_code find_shared(const sw_comm *comm, const char *dir, sw_catalog *c, sw_find *out,
+                           sw_findings *findings, sw_status *st)
+{
+    sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
+
+    if (comm->rank == 0 && !sw_find_list(out, dir, st)) {
+        sw_find_read_texts(out, dir);
+        if ((comm->size == 1 || !pack_texts(out, &packed, st)) && !sw_find_take_index(out, findings, st))
+            sw_find_choose(out, dir, false, &seen, findings, st);
+    }
+    if (comm->size > 1)
+        share_found(comm, out, &packed, &seen, st);
+    if (!st->code && (comm->rank == 0 || !sw_find_take_index(out, findings, st)))
+        take_seen(&seen, c, st);
+    sw_buf_release(&packed);
+    sw_buf_release(&seen);
+    return st->code;
+}
+
+/* Collective, where each rank looks for itself; the texts are rank 0's. */
+static sw_code find_apart(const sw_comm *comm, const char *dir, sw_catalog *c, sw_find *out,
+                          sw_findings *findings, sw_status *st)
+{
+    sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
+
+    sw_find_list(out, dir, st);
+    if (!share_shards(comm, out, st)) {
+        if (comm->rank == 0) {
+            sw_find_read_texts(out, dir);
+            pack_texts(out, &packed, st);
+        }
+        if (!share_found(comm, out, &packed, &seen, st) && !sw_find_take_index(out, findings, st))
+            sw_find_choose(out, dir, true, &seen, findings, st);
+        join_seen(comm, &seen, &out->warnings, c, st);
+    }
+    sw_buf_release(&packed);
+    sw_buf_release(&seen);
+    return st->code;
+}
+
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                     sw_findings *findings, sw_status *st)
 {
     bool each = where->node_local, looks = each || comm->rank == 0;
-    sw_buf seen = SW_BUF_INIT;
 
-    if (looks)
-        sw_find_list(out, where->dir, st);
-    if (each && share_shards(comm, out, st))
-        goto out;
-    if (comm->rank == 0 && !st->code)
-        sw_find_read_texts(out, where->dir);
-    if (share_texts(comm, out, st))
-        goto out;
-    if (!sw_find_take_index(out, findings, st) && looks)
-        sw_find_choose(out, where->dir, each, &seen, findings, st);
     if (each)
-        join_seen(comm, &seen, &out->warnings, c, st);
+        find_apart(comm, where->dir, c, out, findings, st);
     else
-        take_seen(comm, &seen, c, st);
+        find_shared(comm, where->dir, c, out, findings, st);
     if (!st->code && !sw_find_check(out, where->dir, looks, c, findings, st) && !each)
         assign(c, comm->size, st);
     if (!check_strays(comm, where, c, out, findings, st))
         sw_find_take_maps(out, findings, st);
     if (!sw_agree(comm, st) && findings)
         sw_findings_gather(comm, findings, st);
-out:
     sw_dir_release(&out->names);
-    sw_buf_release(&seen);
     return st->code;
 }
 
@@ -202,7 +225,8 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
     if (comm->rank == 0 && path && !sw_find_see(dir, name, false, &seen, &kind, st) && kind != SW_PATH_FILE)
         sw_fail(st, SW_EINPUT, path, NULL, "%s",
                 kind == SW_PATH_MISSING ? "no such file or directory" : sw_find_not_a_file(kind));
-    take_seen(comm, &seen, c, st);
+    if (!sw_comm_bcast_buf(comm, &seen, 0, st))
+        take_seen(&seen, c, st);
     if (!sw_agree(comm, st))
         c->part = true;
     sw_buf_release(&seen);
@@ -243,7 +267,8 @@ static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_fin
 {
     sw_headers headers = { p->dir, p->cancel, 0 };
 
-    take_seen(comm, seen, &p->c, st);
+    if (!sw_comm_bcast_buf(comm, seen, 0, st))
+        take_seen(seen, &p->c, st);
     /* Whatever an index may name: these are no shards. */
     for (uint32_t i = 0; i < p->c.nfiles; i++)
         sw_model_name_parse(p->c.files[i].name, &p->c.files[i].number);

@@ -252,13 +252,13 @@ sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_tr
 
     *out = (sw_transport){ .hints = hints ? hints : none };
     if (!sw_comm_layer(comm))
-        return SW_OK;
+        return sw_agree(comm, st);
     if (comm->rank == 0) {
         look_at_hints(out);
         if (!out->aggregates[0] && !is_settled)
             sw_transport_aggregates(settings(), out->aggregates, sizeof out->aggregates);
     }
-    return sw_comm_bcast(comm, out->aggregates, sizeof out->aggregates, 0, st);
+    return sw_agree_share(comm, out->aggregates, sizeof out->aggregates, st);
 }
 
 void sw_transport_describe(const sw_comm *comm, sw_result *result)

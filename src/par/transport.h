@@ -21,7 +21,7 @@ typedef struct sw_transport {
 bool sw_hint_is_valid(const char *hint);
 
 /* Collective. Look at the hints and at what Open MPI is set to, before the first file is opened.
- * All ranks return the same. */
+ * An error that st holds is agreed upon with it. All ranks return the same. */
 sw_code sw_transport_choose(const sw_comm *comm, const char *const *hints, sw_transport *out, sw_status *st);
 
 /* Hints that keep ROMIO from aggregating and from reading what it will overwrite, whatever a file
