@@ -73,11 +73,11 @@ static bool advise_run(void *ctx, const sw_run *s)
     int64_t to;
 
     if (sw_run_is_together(s))
-        sw_source_advise(source, s->file, s->at, s->n);
+        source->body->advise(source, s->file, s->at, s->n);
     else if (s->row >= ROW_ADVISED)
         for (uint64_t i = 0; i < s->n / s->row; i++) {
             sw_run_row(s, i, &at, &to);
-            sw_source_advise(source, s->file, at, s->row);
+            source->body->advise(source, s->file, at, s->row);
         }
     return true;
 }
@@ -101,6 +101,6 @@ void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t 
 {
     sw_filler mine = *f;
 
-    if (begin < end)
+    if (begin < end && f->maker.pull.source->body->advise)
         sw_band_boxes_each(f->o, f->l, file, begin, end, advise_box, &mine);
 }

@@ -278,36 +278,32 @@ static bool is_for_mapping(const sw_pull *p, const sw_run *s)
            (s->row < ROW_DIRECT || !sw_run_is_together(s));
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
-/* Of a run that lies together in the source. What lies together in memory too is copied from
- * there; short rows that do not are put together first. */
-static void copy_held(const sw_pull *p, const sw_run *s, char *to)
+static sw_code pull_row(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    const sw_membox *b = sw_memboxes_find(p->source->held, s->at);
-    const char *direct = sw_membox_direct(b, s->at - b->begin);
-    const sw_run_loop *in = innermost(s);
-    sw_run_walk w;
-    uint64_t at, n;
-    int64_t where;
+    struct iovec all = { to + s->to, (size_t)s->n };
 
-    if (direct) {
-        sw_pull_copy(s, direct, to);
-        return;
-    }
-    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
-        for (uint64_t i = 0; i < in->count; i += n) {
-            sw_rows rows = { s->row, sw_min(sw_max(p->room / s->row, 1), in->count - i), (int64_t)s->row,
-                             in->to };
-            char *first = to + where + (int64_t)i * in->to;
-            bool alone = rows.count == 1;
-
-            n = rows.count;
-            sw_membox_copy(b, at + i * s->row - b->begin, n * s->row, alone ? first : p->scratch);
-            if (!alone)
-                sw_rows_copy(first, p->scratch, &rows);
-        }
+    return sw_source_read_vectors(fd, file_name(p, s), &all, 1, s->at, st);
 }
+
+static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
+{
+    int fd;
+
+    if (sw_source_fd(p->source, s->file, &fd, st))
+        return st->code;
+    if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
+        return st->code;
+    if (p->mapped)
+        (s->n > MAP_IDLE ? sw_mapped_release : sw_mapped_yield)(p->mapped);
+    if (s->nloops == 0)
+        return pull_row(p, s, to, fd, st);
+    return s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
+                                                    : pull_sieved(p, s, to, fd, st);
+}
+
+const sw_source_body sw_from_files = { pull_file, sw_source_advise };
 
 /* ---- either ---------------------------------------------------------------------------------- */
 
@@ -318,36 +314,12 @@ sw_pull sw_pull_of(sw_source *source)
 
 sw_code sw_pull_bytes(const sw_pull *p, uint32_t file, uint64_t at, uint64_t n, char *to, sw_status *st)
 {
-    struct iovec all = { to, (size_t)n };
-    const sw_membox *b;
-    int fd;
+    const sw_run all = { .file = file, .at = at, .row = n, .n = n };
 
-    if (p->source->held) {
-        b = sw_memboxes_find(p->source->held, at);
-        sw_membox_copy(b, at - b->begin, n, to);
-        return SW_OK;
-    }
-    if (sw_source_fd(p->source, file, &fd, st))
-        return st->code;
-    return sw_source_read_vectors(fd, p->source->c->files[file].name, &all, 1, at, st);
+    return p->source->body->run(p, &all, to, st);
 }
 
 sw_code sw_pull_run(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
 {
-    int fd;
-
-    if (p->source->held) {
-        copy_held(p, s, to);
-        return SW_OK;
-    }
-    if (sw_source_fd(p->source, s->file, &fd, st))
-        return st->code;
-    if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
-        return st->code;
-    if (p->mapped)
-        (s->n > MAP_IDLE ? sw_mapped_release : sw_mapped_yield)(p->mapped);
-    if (s->nloops == 0)
-        return sw_pull_bytes(p, s->file, s->at, s->n, to + s->to, st);
-    return s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
-                                                    : pull_sieved(p, s, to, fd, st);
+    return p->source->body->run(p, s, to, st);
 }

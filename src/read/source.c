@@ -29,21 +29,15 @@ static uint32_t open_limit(void)
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
                        sw_status *st)
 {
-    *s = (sw_source){ .c = c, .dir = dir, .max_open = open_limit(), .scratch_size = scratch_size };
+    *s = (sw_source){
+        .body = &sw_from_files, .c = c, .dir = dir, .max_open = open_limit(), .scratch_size = scratch_size
+    };
     s->fds = sw_calloc(c->nfiles, sizeof *s->fds, st);
     s->changed = sw_calloc(c->nfiles, sizeof *s->changed, st);
     s->open = sw_calloc(s->max_open, sizeof *s->open, st);
     s->scratch = sw_calloc(scratch_size, 1, st);
     for (uint32_t i = 0; s->fds && i < c->nfiles; i++)
         s->fds[i] = -1;
-    return st->code;
-}
-
-sw_code sw_source_init_memory(sw_source *s, const sw_catalog *c, const sw_memboxes *held,
-                              uint64_t scratch_size, sw_status *st)
-{
-    *s = (sw_source){ .c = c, .held = held, .scratch_size = scratch_size };
-    s->scratch = sw_calloc(scratch_size, 1, st);
     return st->code;
 }
 
@@ -172,7 +166,7 @@ void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n)
 
     /* With more files than may be open, opening one for a hint would close one that is needed
      * now. */
-    if (s->held || (s->fds[file] < 0 && s->nopen == s->max_open))
+    if (s->fds[file] < 0 && s->nopen == s->max_open)
         return;
     if (sw_source_fd(s, file, &fd, &ignored) == SW_OK)
         posix_fadvise(fd, (off_t)at, (off_t)n, POSIX_FADV_WILLNEED);

@@ -1,5 +1,6 @@
-/* The shard files as a place to read from: opened when needed, few at a time. Or, in their place,
- * the boxes that this rank holds in memory. */
+/* Where the bytes of boxes are: in the shard files, opened when needed, few at a time; or, in their
+ * place, in the boxes that this rank holds in memory. Runs are read by pull.h, which does not know
+ * which of the two it is. */
 #ifndef SW_READ_SOURCE_H
 #define SW_READ_SOURCE_H
 
@@ -7,18 +8,34 @@
 
 #include "plan/catalog.h"
 #include "plan/memboxes.h"
+#include "plan/runs.h"
 
-typedef struct sw_source {
+struct sw_pull;
+typedef struct sw_source sw_source;
+
+/* What differs between the two: local functions. */
+typedef struct sw_source_body {
+    /* Read a run: its first byte goes to to + run->to. */
+    sw_code (*run)(const struct sw_pull *p, const sw_run *run, char *to, sw_status *st);
+    /* Ask the system to begin reading n bytes of a file now; nothing can fail. NULL = no need. */
+    void (*advise)(sw_source *s, uint32_t file, uint64_t at, uint64_t n);
+} sw_source_body;
+
+extern const sw_source_body sw_from_files;  /* pull.c */
+extern const sw_source_body sw_from_memory; /* memsource.c */
+
+struct sw_source {
+    const sw_source_body *body;
     const sw_catalog *c;
+    const sw_memboxes *held; /* of memory; what follows, but for the scratch memory, is of files */
     const char *dir;         /* INPUT_DIR */
-    const sw_memboxes *held; /* NULL = files */
     int *fds;                /* one a file, -1 = not open */
     bool *changed;           /* one a file: it was another when it was closed again */
     uint32_t *open;          /* a ring of the files that are open, oldest first */
     uint32_t max_open, nopen, first;
     char *scratch; /* for rows that are too short to be read one by one */
     uint64_t scratch_size;
-} sw_source;
+};
 
 /* Local. c and dir are borrowed. scratch_size: bytes of memory for short rows, at least 1. */
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,
@@ -45,7 +62,7 @@ sw_code sw_source_check(const sw_source *s, sw_status *st);
 /* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */
 sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
 
-/* Local. Ask the system to begin reading n bytes of a file now. A hint: nothing can fail. */
+/* Local. sw_from_files.advise. */
 void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n);
 
 void sw_source_release(sw_source *s);
