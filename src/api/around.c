@@ -71,9 +71,10 @@ static sw_code compare_asset(const sw_job *r, sw_asset *a, const sw_config_rule 
 {
     char *path = sw_path_join(r->out, a->name, st);
     sw_buf why = SW_BUF_INIT, ignored = SW_BUF_INIT;
+    const sw_asset_copy how = { rule, PIECE, false, &ignored };
 
-    if (path && !sw_check_cancel(r->opt->cancel, st) &&
-        !sw_asset_compare(a, path, rule, PIECE, &ignored, &why, st) && *why.data)
+    if (path && !sw_check_cancel(r->opt->cancel, st) && !sw_asset_compare(a, path, &how, &why, st) &&
+        *why.data)
         sw_findings_add_hint(findings, a->name, NULL, why.data, hint_asset, st);
     sw_buf_release(&ignored);
     sw_buf_release(&why);
@@ -83,12 +84,13 @@ static sw_code compare_asset(const sw_job *r, sw_asset *a, const sw_config_rule 
 
 sw_code sw_job_compare_assets(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
+    const sw_assets_rule from = { r->in, r->opt->assets, r->out, t->found.index_name };
     sw_assets assets = SW_ASSETS_INIT;
     sw_buf ignored = SW_BUF_INIT;
     sw_config_rule rule;
 
     if (r->opt->no_assets || sw_config_rule_of(r->opt, &rule, st) ||
-        sw_assets_list(r->in, r->opt->assets, r->out, t->found.index_name, &ignored, &assets, st))
+        sw_assets_list(&from, &ignored, &assets, st))
         goto out;
     for (size_t i = 0; i < assets.n && !st->code; i++)
         compare_asset(r, &assets.items[i], &rule, findings, st);

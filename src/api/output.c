@@ -400,7 +400,8 @@ sw_code sw_job_list_assets(sw_job *r, sw_status *st)
 {
     if (r->opt->no_assets || (!r->in && !r->opt->assets))
         return SW_OK;
-    return sw_assets_list(r->in, r->opt->assets, r->out, r->layout.index_name, &r->warnings, &r->assets, st);
+    return sw_assets_list(&(sw_assets_rule){ r->in, r->opt->assets, r->out, r->layout.index_name },
+                          &r->warnings, &r->assets, st);
 }
 
 /* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
@@ -430,15 +431,16 @@ sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
 sw_code sw_job_stage_assets(sw_job *r, const sw_place *stage, sw_status *st)
 {
     sw_config_rule rule;
+    sw_asset_copy how = { NULL, r->result->band_size, !r->opt->no_sync, &r->warnings };
 
     if (sw_job_config_rule(r, &rule, st))
         return st->code;
+    how.rule = rule.dtype == SW_NDTYPES ? NULL : &rule;
     for (size_t i = 0; i < r->assets.n && !st->code; i++) {
         sw_asset *a = &r->assets.items[i];
 
         if (!sw_place_make_room(stage, a->name, st) && !sw_check_cancel(r->opt->cancel, st))
-            sw_asset_stage(a, sw_place_fresh(stage), rule.dtype == SW_NDTYPES ? NULL : &rule,
-                           r->result->band_size, !r->opt->no_sync, &r->warnings, st);
+            sw_asset_stage(a, sw_place_fresh(stage), &how, st);
     }
     return st->code;
 }

@@ -89,43 +89,33 @@ static sw_code warn(search *s, const char *path, const char *why, sw_status *st)
 
 /* ---- searching ------------------------------------------------------------------------------- */
 
-/* What has its name in OUTPUT_DIR: nothing, something else, or the very same file? */
-static sw_code look_at_target(const search *s, const char *name, const struct stat *source, bool *exists,
-                              bool *same, sw_status *st)
-{
-    char *target = sw_path_join(s->output_dir, name, st);
-    sw_path_kind kind = SW_PATH_MISSING;
-    struct stat there;
-
-    *same = false;
-    if (target && !sw_path_stat(target, &kind, &there, st))
-        *same = kind == SW_PATH_FILE && sw_path_same(&there, source);
-    *exists = kind != SW_PATH_MISSING;
-    free(target);
-    return st->code;
-}
-
-/* Takes over target, its name in OUTPUT_DIR. */
+/* Takes over target, its name in OUTPUT_DIR: something of that name may be there, or the very same
+ * file. */
 static sw_code add(search *s, char *target, const char *source, const struct stat *found, sw_status *st)
 {
     sw_assets *a = s->found;
-    sw_asset item = { .name = target,
-                      .size = (uint64_t)found->st_size,
-                      .ino = (uint64_t)found->st_ino,
-                      .mtime_ns = sw_path_ns(&found->st_mtim),
-                      .ctime_ns = sw_path_ns(&found->st_ctim) };
-    bool same = false;
+    char *path = target ? sw_path_join(s->output_dir, target, st) : NULL;
+    sw_path_kind kind = SW_PATH_MISSING;
+    struct stat there;
+    bool same;
 
     s->seen++;
-    if (!target || look_at_target(s, target, found, &item.exists, &same, st))
+    if (!path || sw_path_stat(path, &kind, &there, st))
         goto out;
+    same = kind == SW_PATH_FILE && sw_path_same(&there, found);
     a->config_stays = a->config_stays || (same && is_config(target));
     if (same || sw_grow(&a->items, &a->cap, (uint64_t)a->n + 1, sizeof *a->items, st))
         goto out;
-    item.source = sw_strdup(source, st);
-    a->items[a->n++] = item;
-    return st->code;
+    a->items[a->n++] = (sw_asset){ .name = target,
+                                   .source = sw_strdup(source, st),
+                                   .size = (uint64_t)found->st_size,
+                                   .ino = (uint64_t)found->st_ino,
+                                   .mtime_ns = sw_path_ns(&found->st_mtim),
+                                   .ctime_ns = sw_path_ns(&found->st_ctim),
+                                   .exists = kind != SW_PATH_MISSING };
+    target = NULL;
 out:
+    free(path);
     free(target);
     return st->code;
 }
@@ -260,15 +250,6 @@ out:
     return st->code;
 }
 
-static sw_code search_input(search *s, const char *input_dir, sw_status *st)
-{
-    bool there;
-
-    if (!search_metadata(s, input_dir, st) && s->seen == 0)
-        search_root(s, input_dir, false, &there, st);
-    return st->code;
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
@@ -301,17 +282,17 @@ static sw_code finish(search *s, sw_status *st)
     return st->code;
 }
 
-sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
-                       const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st)
+sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *out, sw_status *st)
 {
-    search s = { .output_dir = output_dir, .skip = skip, .warnings = warnings, .found = out };
+    search s = { .output_dir = rule->output_dir, .skip = rule->skip, .warnings = warnings, .found = out };
+    bool there;
 
-    if (begin(&s, assets_dir ? assets_dir : input_dir, st))
+    if (begin(&s, rule->assets_dir ? rule->assets_dir : rule->input_dir, st))
         return finish(&s, st);
-    if (assets_dir)
-        search_root(&s, assets_dir, true, NULL, st);
-    else
-        search_input(&s, input_dir, st);
+    if (rule->assets_dir)
+        search_root(&s, rule->assets_dir, true, NULL, st);
+    else if (!search_metadata(&s, rule->input_dir, st) && s.seen == 0)
+        search_root(&s, rule->input_dir, false, &there, st);
     return finish(&s, st);
 }
 
@@ -354,17 +335,17 @@ static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
 }
 
 /* The text of config.json, edited. */
-static sw_code edit(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings, sw_status *st)
+static sw_code edit(sw_asset *a, const sw_asset_copy *how, content *c, sw_status *st)
 {
     sw_buf was = SW_BUF_INIT;
     sw_config_fault fault;
 
     if (sw_buf_reserve(&was, (size_t)a->size, st) ||
         sw_fd_read_at(c->fd, a->source, was.data, a->size, 0, st) ||
-        sw_config_edit(was.data, (size_t)a->size, rule, &c->edited, &fault, st))
+        sw_config_edit(was.data, (size_t)a->size, how->rule, &c->edited, &fault, st))
         goto out;
     if (fault.what)
-        sw_buf_add_line(warnings, st, "%s is not JSON (line %" PRIu64 ": %s): it is copied as it is",
+        sw_buf_add_line(how->warnings, st, "%s is not JSON (line %" PRIu64 ": %s): it is copied as it is",
                         a->source, fault.line, fault.what);
     a->size = c->edited.len;
     c->text = c->edited.data;
@@ -374,8 +355,7 @@ out:
 }
 
 /* Its size and mode are those of now, rather than when it was found. */
-static sw_code open_content(sw_asset *a, const sw_config_rule *rule, content *c, sw_buf *warnings,
-                            sw_status *st)
+static sw_code open_content(sw_asset *a, const sw_asset_copy *how, content *c, sw_status *st)
 {
     struct stat s;
 
@@ -391,11 +371,11 @@ static sw_code open_content(sw_asset *a, const sw_config_rule *rule, content *c,
         c->text = a->text->data;
         return SW_OK;
     }
-    if (!is_edited(a, rule))
+    if (!is_edited(a, how->rule))
         return SW_OK;
     if (a->size <= CONFIG_MAX)
-        return edit(a, rule, c, warnings, st);
-    return sw_buf_add_line(warnings, st,
+        return edit(a, how, c, st);
+    return sw_buf_add_line(how->warnings, st,
                            "%s has %" PRIu64 " bytes, too many to edit it: it is copied as it is", a->source,
                            a->size);
 }
@@ -431,16 +411,15 @@ static sw_code copy_content(const sw_asset *a, const content *c, int to, uint64_
     return st->code;
 }
 
-sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_config_rule *rule, uint64_t piece, bool sync,
-                       sw_buf *warnings, sw_status *st)
+sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_asset_copy *how, sw_status *st)
 {
     int fd = -1;
     content c;
 
-    if (open_content(a, rule, &c, warnings, st) || sw_below_create(to, a->name, c.mode, &fd, st) ||
-        copy_content(a, &c, fd, piece, st))
+    if (open_content(a, how, &c, st) || sw_below_create(to, a->name, c.mode, &fd, st) ||
+        copy_content(a, &c, fd, how->piece, st))
         goto out;
-    if (sync)
+    if (how->sync)
         sw_fd_sync(fd, a->name, st);
 out:
     sw_fd_close(fd, a->name, st);
@@ -490,22 +469,21 @@ static sw_code compare_content(const sw_asset *a, const content *c, int fd, uint
     return sw_buf_addf(why, st, "differs from %s%s from byte %" PRIu64 " on", becomes, a->source, at);
 }
 
-sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece,
-                         sw_buf *warnings, sw_buf *why, sw_status *st)
+sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_asset_copy *how, sw_buf *why, sw_status *st)
 {
     sw_path_kind kind;
     int fd = -1;
     content c;
 
     why->len = 0;
-    if (open_content(a, rule, &c, warnings, st) || sw_path_stat(path, &kind, NULL, st))
+    if (open_content(a, how, &c, st) || sw_path_stat(path, &kind, NULL, st))
         goto out;
     if (kind != SW_PATH_FILE)
         sw_buf_addf(why, st,
                     kind == SW_PATH_MISSING ? "is missing, expected that of %s" : "is no regular file as %s",
                     a->source);
     else if (!sw_fd_open(path, a->name, &fd, st))
-        compare_content(a, &c, fd, piece, why, st);
+        compare_content(a, &c, fd, how->piece, why, st);
     sw_buf_add(why, "", 1, st);
 out:
     sw_fd_close(fd, a->name, st);

@@ -42,22 +42,26 @@ typedef struct sw_assets {
         NULL, 0, 0, false                                                                                    \
     }
 
+/* Where the files are, and where they go. */
+typedef struct sw_assets_rule {
+    const char *input_dir;
+    const char *assets_dir; /* NULL = not given */
+    const char *output_dir; /* need not exist */
+    const char *skip;       /* a name that does not come along: of the index; NULL = none */
+} sw_assets_rule;
+
 /* Local. Choose the files (SPEC 3): all below assets_dir; else all below INPUT_DIR/.hf_metadata if
  * it holds any; else those at the top of INPUT_DIR whose names are known for it. Never names that
  * begin with a dot (directories too), weights of any kind, indices, the mappings of .hf_metadata,
  * OUTPUT_DIR where it lies inside, and files that are OUTPUT_DIR's own under their name already.
  * Links to files are followed, those to directories are not; assets_dir itself may be one,
  * .hf_metadata may not.
- *   assets_dir  NULL = not given
- *   output_dir  need not exist
- *   skip        a name that does not come along: the index that will be written; NULL = none
  *   warnings    gets a line for what looks like one but is no regular file, a link to a directory
  *               or to nowhere, or has no printable name; and one for links that lead out of
  *               assets_dir, or INPUT_DIR
  *   out         release with sw_assets_release(); empty on error
  * Errors: SW_EUSAGE (assets_dir is no directory), SW_EIO, SW_ENOMEM. */
-sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char *output_dir,
-                       const char *skip, sw_buf *warnings, sw_assets *out, sw_status *st);
+sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *out, sw_status *st);
 
 /* Local. The same for a checkpoint that stays sharded: what stands beside its files goes to the
  * same places. Those are the files at the top of INPUT_DIR that are known, and all of
@@ -65,21 +69,25 @@ sw_code sw_assets_list(const char *input_dir, const char *assets_dir, const char
 sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
                               sw_status *st);
 
+/* How a copy is made. */
+typedef struct sw_asset_copy {
+    /* config.json (the one at the top, and of .hf_metadata) is edited by it; NULL = copies only */
+    const sw_config_rule *rule;
+    uint64_t piece;   /* bytes of memory, at least 1; an edited config.json is read whole */
+    bool sync;        /* durable */
+    sw_buf *warnings; /* gets a line for a config.json that is not JSON: it is copied as it is */
+} sw_asset_copy;
+
 /* Local. Copy one to its name below to, where its directory is and nothing of that name; its mode
  * is the source's & 0666 & ~umask. a->size becomes the size of the copy.
- *   rule      config.json (the one at the top, and of .hf_metadata) is edited by it; one that is
- *             not JSON is copied as it is, with a line in warnings; NULL = copies only
- *   piece     bytes of memory for copying, at least 1; config.json is read whole where it is edited
  * Errors: SW_EINPUT (it became shorter meanwhile, or is no regular file any more), SW_EIO,
  * SW_ENOMEM. */
-sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_config_rule *rule, uint64_t piece, bool sync,
-                       sw_buf *warnings, sw_status *st);
+sw_code sw_asset_stage(sw_asset *a, const sw_below *to, const sw_asset_copy *how, sw_status *st);
 
 /* Local. Is the file at path, byte for byte, what sw_asset_stage() would make there?
  *   why  emptied; what is wrong with it, if anything is, ending in a NUL
- * The others, and errors, as above; 2 * piece bytes of memory. */
-sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_config_rule *rule, uint64_t piece,
-                         sw_buf *warnings, sw_buf *why, sw_status *st);
+ * Errors as above; 2 * piece bytes of memory. */
+sw_code sw_asset_compare(sw_asset *a, const char *path, const sw_asset_copy *how, sw_buf *why, sw_status *st);
 
 /* Local. sw_config_block_size() of the config.json that comes along: that of assets_dir (NULL = not
  * given), else of INPUT_DIR/.hf_metadata, else of INPUT_DIR (NULL = none). False when there is none

@@ -35,8 +35,10 @@ typedef struct args {
 
 static sw_code list(const args *a, sw_buf *warnings, sw_assets *found, sw_status *st)
 {
-    return sw_assets_list(at(a->in ? a->in : "in"), a->assets ? at(a->assets) : NULL,
-                          at(a->out ? a->out : "out"), a->skip, warnings, found, st);
+    const sw_assets_rule rule = { at(a->in ? a->in : "in"), a->assets ? at(a->assets) : NULL,
+                                  at(a->out ? a->out : "out"), a->skip };
+
+    return sw_assets_list(&rule, warnings, found, st);
 }
 
 /* All names in a line, " !" behind those that exist; then, behind a bar, whether config.json
@@ -295,8 +297,8 @@ TEST_IN_TOP(unreadable)
     assert_int_equal(chmod(at("as/x"), 0), 0);
     assert_int_equal(chmod(at("as/sub"), 0), 0);
     assert_true(become_nobody());
-    sw_assets_list(at("in"), at("as"), at("out"), NULL, &warnings, &found, &st);
-    sw_asset_stage(&a, &to, NULL, 1, false, &warnings, &st2);
+    sw_assets_list(&(sw_assets_rule){ at("in"), at("as"), at("out"), NULL }, &warnings, &found, &st);
+    sw_asset_stage(&a, &to, &(sw_asset_copy){ NULL, 1, false, &warnings }, &st2);
     become_self();
     sw_below_close(&to);
     assert_int_equal(st.code, SW_EIO);
@@ -315,10 +317,11 @@ TEST_IN_TOP(unreadable)
 static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece, const char *copy)
 {
     sw_buf why = SW_BUF_INIT, ignored = SW_BUF_INIT;
+    const sw_asset_copy how = { rule, piece, false, &ignored };
     char says[64], last = '!';
     FILE *f;
 
-    OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
+    OK(sw_asset_compare(a, copy, &how, &why, st));
     assert_string_equal(why.data, "");
     f = fopen(copy, "r+");
     assert_non_null(f);
@@ -326,14 +329,14 @@ static void check_same(sw_asset *a, const sw_config_rule *rule, uint64_t piece, 
         assert_int_equal(fseek(f, -1, SEEK_END), 0);
         assert_int_equal(fwrite(&last, 1, 1, f), 1);
         assert_int_equal(fflush(f), 0);
-        OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
+        OK(sw_asset_compare(a, copy, &how, &why, st));
         snprintf(says, sizeof says, "from byte %u on", (unsigned)a->size - 1);
         assert_non_null(strstr(why.data, says));
     }
     assert_int_equal(fseek(f, 0, SEEK_END), 0);
     assert_int_equal(fwrite(&last, 1, 1, f), 1);
     assert_int_equal(fclose(f), 0);
-    OK(sw_asset_compare(a, copy, rule, piece, &ignored, &why, st));
+    OK(sw_asset_compare(a, copy, &how, &why, st));
     assert_non_null(strstr(why.data, "bytes, expected"));
     sw_buf_release(&ignored);
     sw_buf_release(&why);
@@ -346,6 +349,7 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
     const mode_t mode = strcmp(source, "config.json") == 0 ? 0600 : 0640;
     sw_asset a = { .name = strdup(name), .source = strdup(at(source)), .size = 7 };
     sw_buf text = SW_BUF_INIT, warnings = SW_BUF_INIT;
+    const sw_asset_copy how = { rule, piece, true, &warnings };
     sw_below to = SW_BELOW_INIT;
     char path[512];
     struct stat s;
@@ -353,7 +357,7 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
     make_dir("to/sub");
     OK(sw_below_open(at("to"), &to, NULL, st));
     snprintf(path, sizeof path, "%s/%s", at("to"), name);
-    OK(sw_asset_stage(&a, &to, rule, piece, true, &warnings, st));
+    OK(sw_asset_stage(&a, &to, &how, st));
     OK(sw_path_read(path, NULL, 1 << 20, &text, NULL, st));
     sw_below_close(&to);
     assert_int_equal(text.len, strlen(want));
@@ -400,22 +404,23 @@ TEST_IN_TOP(copy_fails)
 {
     sw_asset a = { .name = "copy", .source = at("gone") };
     sw_buf warnings = SW_BUF_INIT;
+    const sw_asset_copy how = { NULL, 10, false, &warnings };
     sw_below to = SW_BELOW_INIT;
     sw_status st = SW_STATUS_INIT;
 
     assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
-    assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EIO);
+    assert_int_equal(sw_asset_stage(&a, &to, &how, &st), SW_EIO);
     assert_string_equal(st.file, a.source);
     sw_status_clear(&st);
     a.source = at("dir");
     make_dir("dir");
-    assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EINPUT);
+    assert_int_equal(sw_asset_stage(&a, &to, &how, &st), SW_EINPUT);
     put("file", "text");
     a.source = at("file");
     for (int there = 0; there < 2; there++) {
         sw_status_clear(&st);
         a.name = there ? "file" : "none/copy";
-        assert_int_equal(sw_asset_stage(&a, &to, NULL, 10, false, &warnings, &st), SW_EIO);
+        assert_int_equal(sw_asset_stage(&a, &to, &how, &st), SW_EIO);
         assert_string_equal(st.file, at(a.name));
     }
     sw_below_close(&to);
