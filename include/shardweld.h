@@ -121,10 +121,6 @@ sw_code sw_agree(const sw_comm *comm, sw_status *st);
  * others. Returns where MPI has not begun. */
 void sw_comm_abort(int status);
 
-/* Local. Of which kind the MPI of this library is, by its launchers: "openmpi" or "mpich". No MPI
- * function is called. */
-const char *sw_mpi_kind(void);
-
 /* Local. What the MPI of this library calls itself, cut to n bytes with the NUL. */
 void sw_mpi_version(char *text, size_t n);
 

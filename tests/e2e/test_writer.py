@@ -50,8 +50,7 @@ def same(directory, want):
     assert oracle.difference(oracle.tree(directory), want) == ""
 
 
-@pytest.mark.parametrize("np", RANKS)
-@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize("number, np", [(i, RANKS[i % len(RANKS)]) for i in range(ROUNDS)])
 def test_random(tmp_path, number, np):
     rng = numpy_rng(number, np)
     tensors = random_tensors(rng)
@@ -144,52 +143,20 @@ def drop(items):
     del items[1]
 
 
-def shift(items):
-    items[1]["offsets"] = [1, 0]
-
-
-def other_dtype(items):
-    items[1]["dtype"] = "I16" if items[1]["dtype"] != "I16" else "U16"
-
-
-def no_dtype(items):
-    items[1]["dtype"] = "float31"
-
-
 def outside(items):
     items[1]["offsets"] = [90, 0]
 
 
-def again(items):
-    items.append(items[1])
-
-
-@pytest.mark.parametrize("kind", ["consolidated", "shards"])
-@pytest.mark.parametrize(
-    "change, status, words",
-    [
-        (drop, 3, ["no rank holds the elements from offsets [2, 0]", "'w'"]),
-        (shift, 3, ["overlaps"]),
-        (other_dtype, 3, ["dtype is"]),
-        (no_dtype, 2, ["'float31' is no dtype"]),
-        (outside, 2, ["rank-0000000001", "lies outside the tensor's shape [6, 5]"]),
-        (again, 2, ["given twice"]),
-    ],
-)
+# All that can be wrong: tests/unit/test_writer.c.
+@pytest.mark.parametrize("kind, change, status, words", [
+    ("consolidated", drop, 3, ["no rank holds the elements from offsets [2, 0]", "'w'"]),
+    ("shards", outside, 2, ["rank-0000000001", "lies outside the tensor's shape [6, 5]"]),
+])  # fmt: skip
 def test_bad(tmp_path, rng, kind, change, status, words):
     tensors = {"w": oracle.random_tensor(rng, "BF16", (6, 5))}
     spec = describe(str(tmp_path / "memory"), tensors, {"w": oracle.boxes_of((6, 5), (3,), (0,))}, rng)
     edit(spec, change)
     refused(save(kind, spec, tmp_path / "out", np=3), status, *words)
-    assert sorted(os.listdir(tmp_path)) == ["memory"]
-
-
-@pytest.mark.parametrize("how", ["apart", "mixed"])
-@pytest.mark.parametrize("kind", ["consolidated", "shards"])
-def test_different_calls(tmp_path, rng, kind, how):
-    tensors = {"w": oracle.random_tensor(rng, "BF16", (6, 5))}
-    spec = describe(str(tmp_path / "memory"), tensors, {"w": oracle.boxes_of((6, 5), (3,), (0,))}, rng)
-    refused(save(kind, spec, tmp_path / "out", how, np=3), 2, "different")
     assert sorted(os.listdir(tmp_path)) == ["memory"]
 
 

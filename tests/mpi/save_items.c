@@ -3,9 +3,8 @@
  *
  * SPEC is JSON: a list of items {"rank", "name", "dtype", "global_shape", "offsets", "shape",
  * "strides" (null = packed), "file", "at"}, where the first element of the box is byte `at` of the
- * file. With `apart` rank 1 has another OUT than the others, with `mixed` it calls the other
- * function. Prints one line on rank 0:
- * "ok BYTES SECONDS" or "error CODE MESSAGE"; the exit status is that of the code. */
+ * file. Prints one line on rank 0: "ok BYTES SECONDS" or "error CODE MESSAGE"; the exit status is
+ * that of the code. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,9 +95,8 @@ static void release(rank_items *r)
     json_decref(r->spec);
 }
 
-static bool take_option(sw_options *o, char *word, int rank, char **kind, char **out)
+static bool take_option(sw_options *o, const char *word)
 {
-    static char other[2][16] = { "shards", "consolidated" };
     const char *value = strchr(word, '=') ? strchr(word, '=') + 1 : "";
     sw_status st = SW_STATUS_INIT;
 
@@ -122,10 +120,6 @@ static bool take_option(sw_options *o, char *word, int rank, char **kind, char *
         o->overwrite = true;
     else if (strcmp(word, "no_sync") == 0)
         o->no_sync = true;
-    else if (strcmp(word, "apart") == 0)
-        *out = rank == 1 ? word : *out;
-    else if (strcmp(word, "mixed") == 0)
-        *kind = rank == 1 ? other[strcmp(*kind, other[0]) == 0] : *kind;
     else
         return false;
     return true;
@@ -151,7 +145,7 @@ static int save(const sw_comm *comm, int argc, char **argv)
     bool good = argc >= 4 && take_items(&r, argv[2], comm->rank);
 
     for (int i = 4; i < argc && good; i++)
-        good = take_option(&opt, argv[i], comm->rank, &argv[1], &argv[3]);
+        good = take_option(&opt, argv[i]);
     if (!good)
         MPI_Abort(MPI_COMM_WORLD, 99);
     comm->barrier(comm->ctx);
