@@ -4,18 +4,18 @@
 #include "plan/numbers.h"
 
 /* Does something tell where each tensor ends, so that a rank that shows nothing is missed? */
-static bool ends_are_known(const sw_job *r)
+static bool ends_are_known(const sw_job *j)
 {
-    bool all = r->c.sharded;
+    bool all = j->input.c.sharded;
 
-    for (uint32_t i = 0; i < r->c.ntensors; i++)
-        all = all && r->c.tensors[i].has_global;
-    return all || r->opt->expect_shards || r->opt->like || r->scan.by_index;
+    for (uint32_t i = 0; i < j->input.c.ntensors; i++)
+        all = all && j->input.c.tensors[i].has_global;
+    return all || j->opt->expect_shards || j->opt->like || j->input.found.by_index;
 }
 
-static sw_code check_node_local(const sw_job *r, sw_status *st)
+static sw_code check_node_local(const sw_job *j, sw_status *st)
 {
-    if (!r->opt->node_local || ends_are_known(r))
+    if (!j->opt->node_local || ends_are_known(j))
         return SW_OK;
     return sw_fail(
         st, SW_EUSAGE, NULL, NULL,
@@ -25,37 +25,42 @@ static sw_code check_node_local(const sw_job *r, sw_status *st)
 
 /* What the names of the shards tell, also when there is nothing good to be told of what is in
  * them. */
-static sw_code tell_numbers(sw_job *r, sw_status *st)
+static sw_code tell_numbers(sw_job *j, sw_status *st)
 {
     sw_ranges there = SW_RANGES_INIT;
 
-    if (!r->c.in_memory && !sw_numbers_text(&r->c, &r->result->shards, st) &&
-        !sw_numbers_there(&r->c, 0, &there, st))
-        r->result->last_shard = sw_ranges_last(&there);
+    if (!j->input.c.in_memory && !sw_numbers_text(&j->input.c, &j->result->shards, st) &&
+        !sw_numbers_there(&j->input.c, 0, &there, st))
+        j->result->last_shard = sw_ranges_last(&there);
     sw_ranges_release(&there);
     return st->code;
 }
 
-/* Collective. config.json is asked. */
-static sw_code check_sizes(const sw_job *r, sw_status *st)
+sw_code sw_job_scan(sw_job *j, sw_status *st)
 {
-    if (sw_job_is_root(r) && !r->opt->no_config_check)
-        sw_assets_check_sizes(r->in, r->opt->assets, &r->c, NULL, st);
-    return sw_agree(r->comm, st);
+    const sw_where where = { j->in, j->opt->node_local };
+
+    return j->in ? sw_scan_dir(j->comm, &where, &j->input.c, &j->input.found, NULL, st) : st->code;
 }
 
-sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st)
+sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
 {
-    sw_headers headers = { r->in, r->opt->cancel, 0 };
+    sw_headers headers = { j->in, j->opt->cancel, 0 };
+    sw_job_input *in = &j->input;
 
-    tell_numbers(r, st);
-    sw_buf_add(&r->warnings, r->scan.warnings.data, r->scan.warnings.len, st);
-    sw_numbers_expect(&r->c, r->opt->expect_shards, &r->warnings, NULL, st);
-    if (sw_agree(r->comm, st) || sw_gather_catalog(r->comm, &headers, &r->c, NULL, st))
+    if (j->held)
+        return sw_join_held(j->comm, j->held, &in->c, st);
+    tell_numbers(j, st);
+    sw_buf_add(&j->warnings, in->found.warnings.data, in->found.warnings.len, st);
+    sw_numbers_expect(&in->c, j->opt->expect_shards, &j->warnings, NULL, st);
+    if (sw_agree(j->comm, st) || sw_gather_catalog(j->comm, &headers, &in->c, NULL, st))
         return st->code;
     *seconds = headers.seconds;
-    r->result->shards_listed = r->c.nlisted > 0;
-    if (!check_node_local(r, st) && r->opt->expect_shards == 0)
-        sw_numbers_warn_holes(&r->c, &r->warnings, st);
-    return sw_agree(r->comm, st) ? st->code : check_sizes(r, st);
+    j->result->shards_listed = in->c.nlisted > 0;
+    if (!check_node_local(j, st) && j->opt->expect_shards == 0)
+        sw_numbers_warn_holes(&in->c, &j->warnings, st);
+    /* config.json is asked */
+    if (!st->code && sw_job_is_root(j) && !j->opt->no_config_check)
+        sw_assets_check_sizes(j->in, j->opt->assets, &in->c, NULL, st);
+    return sw_agree(j->comm, st);
 }

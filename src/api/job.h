@@ -1,230 +1,240 @@
-/* One call of the library that plans what comes of an input (consolidate, verify, save, reshard):
- * what it holds, and its larger steps. */
+/* One call that plans what comes of an input: consolidate, reshard, what saves from memory, verify.
+ * All are fills of the same steps (pipeline.c has them as lists): where the boxes come from, what
+ * the files hold, where they are put; verify compares where the others write.
+ *
+ * Each step leaves a struct of its own, which later steps read. Steps are collective unless they
+ * say otherwise: all ranks return the same. Some dozens of calls in the life of a process. */
 #ifndef SW_API_JOB_H
 #define SW_API_JOB_H
 
 #include "api/options.h"
-#include "base/path.h"
 #include "dir/assets.h"
 #include "dir/place.h"
-#include "format/maps.h"
+#include "par/bands.h"
 #include "par/scan.h"
-#include "par/weld.h"
+#include "par/shards.h"
+#include "plan/layout_cut.h"
 #include "plan/naming.h"
-#include "plan/outputs.h"
-#include "plan/schedule.h"
 
-/* All that one call holds; born empty. */
-typedef struct sw_job {
-    const sw_comm *comm;
-    const char *in, *out;
-    /* what this rank holds, where there is no INPUT_DIR (in is NULL then); NULL = files */
-    const sw_memboxes *held;
-    uint32_t
-        /* held is what so many ranks hold, and comm is one process; 0 = what this one holds */
-        described;
-    const sw_options *opt;
-    sw_result *result;
-    double started;
+/* What the files hold. */
+typedef enum sw_files {
+    SW_FILES_WHOLE, /* whole tensors; an index tells where: consolidated */
+    SW_FILES_CUT,   /* a box for each rank of a mesh: a shard set */
+    SW_FILES_HELD,  /* the boxes that each rank holds, written by itself: a shard set */
+} sw_files;
 
-    sw_place *stage;    /* rank 0 */
+/* ---- what the steps come to ------------------------------------------------------------------ */
+
+/* Find. */
+typedef struct sw_job_input {
+    sw_catalog c;
+    sw_find found; /* empty where there is no INPUT_DIR */
+} sw_job_input;
+
+/* Decide: which tensors, under which names, of which values. Not of SW_FILES_HELD. */
+typedef struct sw_job_values {
+    sw_naming naming;
+    sw_outputs outputs;
+} sw_job_values;
+
+/* Lay out. */
+typedef struct sw_job_files {
+    sw_map map;           /* that the rule of the layout goes by, in the names of the outputs */
+    sw_shard_rules rules; /* CUT */
+    sw_layout whole;      /* CUT: the models that are cut */
+    sw_layout layout;     /* WHOLE, CUT */
+    sw_shard_set set;     /* HELD */
+} sw_job_files;
+
+/* Schedule: who fills what with which memory. Not of SW_FILES_HELD. */
+typedef struct sw_job_work {
+    bool by_owner;
+    sw_memory memory;
+    sw_schedule sched;
+} sw_job_work;
+
+/* What rank 0 has seen of OUTPUT_DIR, told to all. */
+typedef struct sw_job_told {
     uint64_t recovered; /* fingerprint of a publication that was completed, 0 = none */
     bool same_dir;      /* INPUT_DIR is OUTPUT_DIR */
-    bool as_saved;      /* what .hf_metadata says of dtypes is not restored */
-    char **old;         /* rank 0: the checkpoint that is replaced */
-    size_t nold;
-    char **keep; /* rank 0: the input's names as seen from OUTPUT_DIR */
-    size_t nkeep;
+    bool shared;        /* it is on a parallel or network file system, */
+    uint64_t block;     /* of such blocks */
+} sw_job_told;
 
-    sw_catalog c;
-    sw_find scan;
-    sw_naming naming;   /* what the tensors will be called */
-    sw_outputs outputs; /* what they will be */
-    sw_map map;         /* of the layout's rule, in the names of the outputs */
-    sw_layout layout;
-    sw_assets assets; /* rank 0: the model's other files */
-    sw_schedule sched;
-    sw_memory memory;
-    uint64_t plan_hash, fingerprint, written;
-    bool by_owner, done; /* done: a recovery had done all that was asked for; or it is a dry run */
-    sw_buf warnings;     /* lines */
-    sw_buf index;        /* rank 0: text of the index */
+/* Open, look, judge, prepare: OUTPUT_DIR. All but the first three members is rank 0's. */
+typedef struct sw_job_output {
+    sw_job_told told;
+    bool done;    /* a recovery had done all of it; or it is a dry run */
+    char *staged; /* where files are staged; of a shard set the others learn it when they write */
+    sw_place *place;
+    char **keep; /* the input's names as seen from OUTPUT_DIR */
+    size_t nkeep;
+    char **old; /* what is replaced */
+    size_t nold;
+    sw_assets assets;           /* the model's other files */
+    sw_buf file_map, dtype_map; /* CUT: what the mappings among them are to say; empty = as it is */
+    sw_buf index;               /* WHOLE: text of the index */
+    uint64_t fingerprint;       /* of what this run was asked for */
+} sw_job_output;
+
+/* Born empty but for the fill. */
+typedef struct sw_job {
+    /* the fill; all of it is borrowed */
+    const sw_comm *comm;
+    const sw_options *opt;
+    const char *in;         /* INPUT_DIR, or */
+    const sw_holders *held; /* what this rank, or the ranks that this process speaks for, hold */
+    const char *out;
+    sw_files files;
+    const sw_sharding *sharding; /* CUT */
+    sw_result *result;
+
+    double started;
+    sw_buf warnings; /* lines, the same on every rank but for those that only rank 0 can know */
+    sw_job_input input;
+    sw_job_values values;
+    sw_job_files laid;
+    sw_job_work work;
+    sw_job_output output;
+    uint64_t written; /* bytes, by this rank */
 } sw_job;
 
-static inline bool sw_job_is_root(const sw_job *r)
+static inline bool sw_job_is_root(const sw_job *j)
 {
-    return r->comm->rank == 0;
+    return j->comm->rank == 0;
 }
 
-/* ---- what all calls share (consolidate.c) ---------------------------------------------------- */
-
-/* Local, once the catalogue is known. By band or by owner: by_owner. */
-void sw_job_assign(sw_job *r);
-
-/* Local, once the outputs are known. Is any of them no plain copy? */
-bool sw_job_converts(const sw_job *r);
-
-/* Collective. All of sw_consolidate() once comm, in or held, out and opt are filled in. result may
- * be NULL; both it and st are emptied first. */
-sw_code sw_job_run(sw_job *r, sw_result *result, sw_status *st);
-
-/* Collective. What of it comes before the writing; done: there is nothing to be written. */
-sw_code sw_job_prepare(sw_job *r, sw_status *st);
-
-/* Rank 0. Are the files to be durable? */
-sw_code sw_job_sync(const sw_job *r, const char *staged_dir, bool *sync, sw_status *st);
-
-/* Local. The directory in which files are staged, newly allocated; NULL on failure. */
-char *sw_job_staged_dir(const sw_job *r, sw_status *st);
-
-/* Local. The beginning, once comm and opt are filled in: result and st are emptied. */
-void sw_job_begin(sw_job *r, sw_result *result, sw_status *st);
-
-/* Local, once by_owner is known. Share out the buffer that the user gave, else this one. Errors:
- * SW_EUSAGE. */
-sw_code sw_job_take_memory(const sw_job *r, const sw_memory_rule *rule, uint64_t buffer, sw_memory *out,
-                           sw_status *st);
-
-/* Local. What is to be put together, once it is scheduled. */
-sw_work sw_job_work(const sw_job *r);
-
-/* Collective, once all is decided. Who writes what, with how much memory; all ranks have come to
- * the same plan. by_owner, sched, memory.
- * All ranks return the same. Errors: SW_EUSAGE (a buffer that is too small), SW_EINTERNAL. */
-sw_code sw_job_schedule(sw_job *r, sw_status *st);
-
-/* Rank 0, after the layout and the list of assets. A hash of what this run was asked for: of all
- * that decides what will be in OUTPUT_DIR. Never 0. */
-uint64_t sw_job_fingerprint(const sw_job *r, sw_status *st);
-
-/* Collective. What the plan says, for the caller: all of result but times. All ranks return the
- * same. */
-sw_code sw_job_fill_result(sw_job *r, sw_status *st);
-
-/* Collective. Write all files of the layout into staged_dir. All ranks return the same. */
-sw_code sw_job_write_files(sw_job *r, const char *staged_dir, sw_status *st);
-
-/* Collective, also after an error, which st holds: all ranks end with the same. Totals, warnings,
- * release. */
-void sw_job_end(sw_job *r, sw_status *st);
-
-/* Local. Hand all lines of warnings to the caller and empty it. */
-void sw_job_tell_warnings(sw_job *r);
-
-/* Local, once all is decided. The same, and what will be done: the result so far. */
-void sw_job_tell_plan(sw_job *r);
-
-/* Local. Free what the job holds, but for stage and result. */
-void sw_job_release(sw_job *r);
-
-/* ---- comparing (verify.c) -------------------------------------------------------------------- */
-
-/* Collective, once all files are staged. Read them back and compare them with the input, their
- * headers with the layout.
- * All ranks return the same. Errors: SW_DIFF (the first finding; the others are warnings). */
-sw_code sw_job_verify(sw_job *r, sw_status *st);
-
-/* Rank 0 (around.c). What stands beside the weights in OUTPUT_DIR, against what consolidate would
- * put there: the index, if nothing is wrong with the headers and with what it names; the model's
- * other files. Errors: SW_EINPUT (a side file of the input changed meanwhile), SW_EIO,
- * SW_ENOMEM. */
-sw_code sw_job_compare_index(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
-sw_code sw_job_compare_assets(const sw_job *r, const sw_plain *t, sw_findings *findings, sw_status *st);
+/* Local. Hand all lines of warnings to the caller, and empty it. Rank 0 speaks. */
+static inline void sw_job_tell_warnings(sw_job *j)
+{
+    sw_buf_tell_lines(&j->warnings, sw_job_is_root(j) ? j->opt->warn : NULL, j->opt->user);
+}
 
 /* ---- the input (input.c) --------------------------------------------------------------------- */
 
-/* Collective, once the files are known. The catalogue: headers, and numbers in the names as far as
- * they were asked for or have holes; which numbers are there is told in result. Is what config.json
- * speaks of all there?
- * All ranks return the same. Errors: SW_EINPUT (no valid checkpoint), SW_EUSAGE (node-local shards
- * whose end nothing tells), SW_EIO. */
-sw_code sw_job_read_headers(sw_job *r, double *seconds, sw_status *st);
+/* Which files are the input; nothing where it is memory. Errors: as sw_scan_dir(). */
+sw_code sw_job_scan(sw_job *j, sw_status *st);
 
-/* ---- OUTPUT_DIR (output.c) ------------------------------------------------------------------- */
-
-/* Local. Is INPUT_DIR, which is of this kind, a directory? Errors: SW_EINPUT. */
-sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st);
-
-/* Collective. Take OUTPUT_DIR and recover what a dead run left: stage, recovered, same_dir. */
-sw_code sw_job_open_output(sw_job *r, sw_status *st);
-
-/* Collective, once the files are known. What of OUTPUT_DIR belongs to the input: keep. */
-sw_code sw_job_list_keep(sw_job *r, sw_status *st);
-
-/* Rank 0. What is in OUTPUT_DIR already (old), and may this run replace it? index: the name of the
- * one that will be written, NULL = not known yet. Errors: SW_EUSAGE. */
-sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st);
-
-/* Local. A line in warnings where the directory of shards holds a consolidated checkpoint too,
- * which stays: which of the two a loader takes differs. Errors: SW_EIO, SW_ENOMEM. */
-sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st);
-
-/* Local. May the input's own directory be the output's, and is it no directory of shards that a
- * plain checkpoint would be welded into? A line in warnings where shards stay beside what is
- * welded. Errors: SW_EUSAGE, SW_EIO, SW_ENOMEM. */
-sw_code sw_job_check_same_dir(sw_job *r, sw_status *st);
-
-/* Rank 0, once the input is known. SW_EUSAGE where it is plain and OUTPUT_DIR holds nothing but
- * shards: the two were swapped. */
-sw_code sw_job_check_swapped(const sw_job *r, sw_status *st);
-
-/* Rank 0, after the layout. Choose the model's other files: assets. */
-sw_code sw_job_list_assets(sw_job *r, sw_status *st);
-
-/* Rank 0. All that can be known to fail fails now: names, space; makes the text of the index and
- * the staging's directories, and stages the model's other files. */
-sw_code sw_job_prepare_output(sw_job *r, sw_status *st);
-
-/* Rank 0. Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got
- * there? */
-sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *st);
-
-/* Rank 0. What OUTPUT_DIR has of the names of assets becomes part of old, which is sorted by
- * bytes. */
-sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st);
-
-/* Local. How the options have config.json edited. Errors: SW_EUSAGE. */
-sw_code sw_config_rule_of(const sw_options *opt, sw_config_rule *rule, sw_status *st);
-
-/* Local. The same; a line in warnings when it is to be and cannot. */
-sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st);
-
-/* Rank 0. Stage the model's other files, as they are to be; sizes become those of the copies.
- * Errors: as sw_asset_stage(), SW_ECANCEL. */
-sw_code sw_job_stage_assets(sw_job *r, const sw_place *stage, sw_status *st);
-
-/* Local. Warn of a staging directory that stays. */
-void sw_tell_staging(const sw_options *opt, const sw_result *result);
-
-/* Rank 0. Stage the index and make all visible. */
-sw_code sw_job_publish(sw_job *r, sw_status *st);
+/* The catalogue, of headers or of memory. Of files: the numbers in their names, as far as they were
+ * asked for or have holes (result tells which are there), and what config.json speaks of, must all
+ * be there. A rank may come with an error.
+ *   seconds  out: what the slowest rank took for its headers
+ * Errors: SW_EINPUT (no valid checkpoint), SW_EUSAGE (node-local shards whose end nothing tells),
+ * SW_EIO. */
+sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st);
 
 /* ---- tensors and layout (rules.c) ------------------------------------------------------------ */
 
-/* Collective, once the catalogue is known. The block size of its scales, if it has any: what the
- * caller says, else the config.json that comes along, else as it is. A local failure is possible:
- * agree afterwards.
+/* Local, after agreement, but for what is told of block sizes: agree afterwards. The block size of
+ * a catalogue's scales, if it has any: what the caller says, else the config.json that comes along,
+ * else as it is.
  *   dir  where the input is; NULL = none
  * Errors: SW_EUSAGE (block_size is no size). */
 sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const char *dir, sw_catalog *c,
                            sw_status *st);
 
-/* Collective, once the catalogue is known. Names and values: naming, outputs. A local failure is
- * possible, the same on every rank: agree afterwards. */
-sw_code sw_job_decide(sw_job *r, sw_status *st);
+/* Names and values. */
+sw_code sw_job_decide(sw_job *j, sw_status *st);
 
-/* Local. What messages call it. */
-static inline const char *sw_fqn_map_name(const sw_options *opt)
-{
-    return opt->fqn_map ? opt->fqn_map : "the map of names";
-}
+/* Which tensor, or box of one, goes into which file (SPEC 4: options, .hf_metadata, the input's
+ * own, the size). */
+sw_code sw_job_lay_out(sw_job *j, sw_status *st);
 
-/* Collective. The map that fqn_map or fqn_map_text brings. A local failure is possible: agree
- * afterwards. */
-sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *map, sw_status *st);
+/* Local. Do values stay as they are saved, whatever .hf_metadata says of dtypes? That is for
+ * whoever welds new shards. */
+bool sw_job_as_saved(const sw_job *j);
 
-/* Collective, after that. Choose the rule (SPEC 4: options, .hf_metadata, the input's own, the
- * size), lay out. A local failure is possible: agree afterwards. */
-sw_code sw_job_lay_out(sw_job *r, sw_status *st);
+/* ---- filling and writing (move.c) ------------------------------------------------------------ */
+
+/* Local, once the catalogue is known. Does each rank read its own files? */
+bool sw_job_by_owner(const sw_job *j);
+
+/* Local. Share out the buffer that the user gave, else what the rule gives for OUTPUT_DIR's file
+ * system. Errors: SW_EUSAGE. */
+sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memory *out, sw_status *st);
+
+/* Local. What is to be put together. */
+sw_work sw_job_work_of(const sw_job *j);
+
+/* Who writes what, with how much memory; all ranks have come to the same plan. Errors: SW_EUSAGE (a
+ * buffer that is too small), SW_EINTERNAL. */
+sw_code sw_job_schedule(sw_job *j, sw_status *st);
+
+/* Write all files to where they are staged. Rank 0 may come with an error. */
+sw_code sw_job_move(sw_job *j, sw_status *st);
+
+/* Local. Are the files to be durable? On network file systems close would flush anyway, and only a
+ * sync tells of lost bytes. */
+bool sw_job_syncs(const sw_job *j);
+
+/* ---- OUTPUT_DIR (output.c) ------------------------------------------------------------------- */
+
+/* Can the options be followed? Then take OUTPUT_DIR and recover what a dead run left. What is in it
+ * is looked at here where shard files are written. */
+sw_code sw_job_open(sw_job *j, sw_status *st);
+
+/* Once the files are known; rank 0's matter unless ranks are node-local: agree afterwards. What
+ * OUTPUT_DIR has of a consolidated checkpoint, which of it is the input's, and whether this run may
+ * replace the rest. */
+sw_code sw_job_look(sw_job *j, sw_status *st);
+
+/* Is it all there already, by a recovery? What comes along, what goes, and may it? Fills in the
+ * result, tells the caller what is planned. */
+sw_code sw_job_judge(sw_job *j, sw_status *st);
+
+/* Local. A file of this name in OUTPUT_DIR goes, once all is published. Errors: SW_ENOMEM. */
+sw_code sw_job_replace(sw_job *j, const char *name, sw_status *st);
+
+/* Rank 0: agree afterwards. All that can be known to fail fails now: names, space; stages the
+ * model's other files. */
+sw_code sw_job_prepare(sw_job *j, sw_status *st);
+
+/* Rank 0. Stage the index and make all visible. */
+sw_code sw_job_publish(sw_job *j, sw_status *st);
+
+/* Rank 0. SW_EUSAGE where the input is plain and OUTPUT_DIR holds nothing but shards: the two were
+ * swapped. */
+sw_code sw_job_check_swapped(const sw_job *j, sw_status *st);
+
+/* ---- beside the weights (sidefiles.c) -------------------------------------------------------- */
+
+/* Rank 0, after the layout. Choose what comes along; of a shard set also with which mappings, and
+ * which mappings of OUTPUT_DIR go with the shards that are replaced. Errors: SW_EINPUT (a mapping
+ * that cannot be read), SW_EIO, SW_ENOMEM. */
+sw_code sw_job_list_sidefiles(sw_job *j, sw_status *st);
+
+/* Rank 0. Stage them, as they are to be; sizes become those of the copies. Errors: as
+ * sw_asset_stage(), SW_ECANCEL. */
+sw_code sw_job_stage_sidefiles(sw_job *j, sw_status *st);
+
+/* Rank 0. The index of a plain checkpoint in OUTPUT_DIR, if nothing is wrong so far, and the
+ * model's other files there, against what consolidate would put there. Errors: SW_EINPUT (a side
+ * file of the input changed meanwhile), SW_EIO, SW_ENOMEM. */
+sw_code sw_job_compare_sidefiles(const sw_job *j, const sw_plain *there, sw_findings *findings,
+                                 sw_status *st);
+
+/* ---- comparing (comparison.c) ---------------------------------------------------------------- */
+
+/* Compare what is in OUTPUT_DIR with what the job would put there. findings: release them;
+ * the same on every rank on success, rank 0's own and what the others met after an error. */
+sw_code sw_job_compare(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st);
+
+/* The same of what this job has staged, headers too. Errors: SW_DIFF (the first finding; the others
+ * are warnings). */
+sw_code sw_job_compare_staged(sw_job *j, sw_status *st);
+
+/* Local. The first finding becomes the status, with the number of the others. */
+sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st);
+
+/* ---- the call (pipeline.c) ------------------------------------------------------------------- */
+
+/* Local. The beginning: result and st are emptied. */
+void sw_job_begin(sw_job *j, sw_result *result, sw_status *st);
+
+/* All that comes before the first byte. */
+sw_code sw_job_plan(sw_job *j, sw_status *st);
+
+/* Also after an error, which st holds: all ranks end with the same. Totals, warnings, release. */
+void sw_job_end(sw_job *j, sw_status *st);
 
 #endif

@@ -1,101 +1,48 @@
-/* OUTPUT_DIR: taken, looked at, prepared and published, by rank 0; see job.h. What is the input's
- * is never lost. */
+/* OUTPUT_DIR: taken, looked at, judged, prepared and published, by rank 0; see job.h. What is the
+ * input's is never lost. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/job.h"
+#include "base/clock.h"
+#include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
 #include "dir/existing.h"
-#include "dir/place.h"
-#include "par/gather.h"
 #include "par/samedir.h"
 #include "plan/outmaps.h"
 
-/* ---- taking OUTPUT_DIR ----------------------------------------------------------------------- */
-
-/* Is there a staging directory of a run that was killed? */
-static sw_code has_staging(const sw_job *r, bool *there, sw_status *st)
+sw_code sw_job_replace(sw_job *j, const char *name, sw_status *st)
 {
-    char *path = sw_path_join(r->out, SW_STAGING_NAME, st);
-    sw_path_kind kind = SW_PATH_MISSING;
+    sw_job_output *o = &j->output;
+    size_t cap = o->nold;
 
-    if (path)
-        sw_path_stat(path, &kind, NULL, st);
-    *there = kind == SW_PATH_DIR;
-    free(path);
+    if (!sw_grow(&o->old, &cap, o->nold + 1, sizeof *o->old, st) && (o->old[o->nold] = sw_strdup(name, st)))
+        o->nold++;
     return st->code;
 }
 
-sw_code sw_job_check_input(const sw_job *r, sw_path_kind kind, sw_status *st)
-{
-    if (kind == SW_PATH_DIR)
-        return SW_OK;
-    return sw_fail(st, SW_EINPUT, r->in, NULL, "%s",
-                   kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
-}
-
-/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at.
- * Otherwise an INPUT_DIR that is not there must not become an OUTPUT_DIR. */
-static sw_code take_output(sw_job *r, sw_status *st)
-{
-    sw_path_kind in_kind, out_kind;
-    const sw_place_rule rule = { r->out, false, !r->opt->no_sync, r->opt->cancel };
-    struct stat in, out;
-    bool staging;
-
-    if (!r->in)
-        return r->opt->dry_run ? SW_OK : sw_place_open(&rule, &r->stage, &r->recovered, st);
-    if (sw_path_stat(r->in, &in_kind, &in, st) || has_staging(r, &staging, st))
-        return st->code;
-    if (!r->opt->dry_run && (in_kind == SW_PATH_DIR || staging) &&
-        sw_place_open(&rule, &r->stage, &r->recovered, st))
-        return st->code;
-    if (sw_job_check_input(r, in_kind, st))
-        return st->code;
-    if (sw_path_stat(r->out, &out_kind, &out, st))
-        return st->code;
-    r->same_dir = out_kind == SW_PATH_DIR && sw_path_same(&in, &out);
-    return SW_OK;
-}
-
-sw_code sw_job_open_output(sw_job *r, sw_status *st)
-{
-    char *staged = sw_job_staged_dir(r, st);
-    uint64_t seen[2];
-
-    /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
-    if (sw_job_is_root(r) && !st->code)
-        take_output(r, st);
-    seen[0] = r->recovered;
-    seen[1] = r->same_dir;
-    sw_check_same_dir(r->comm, sw_job_is_root(r) && !r->stage ? NULL : staged, r->out, seen, sizeof seen, st);
-    r->recovered = seen[0];
-    r->same_dir = seen[1] != 0;
-    free(staged);
-    return st->code;
-}
+/* ---- what belongs to the input --------------------------------------------------------------- */
 
 /* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL
  * elsewhere. */
-static sw_code input_prefix(const sw_job *r, char **prefix, sw_status *st)
+static sw_code input_prefix(const sw_job *j, char **prefix, sw_status *st)
 {
-    char *out = realpath(r->out, NULL);
+    char *out = realpath(j->out, NULL);
     int out_errno = errno;
-    char *in = realpath(r->in, NULL);
+    char *in = realpath(j->in, NULL);
     size_t n = out ? strlen(out) : 0;
 
     *prefix = NULL;
     /* Without knowing where they lie, the input cannot be protected; a dry run's OUTPUT_DIR need
      * not be there. */
     if (!in)
-        sw_fail_errno(st, r->in, errno, "cannot resolve");
+        sw_fail_errno(st, j->in, errno, "cannot resolve");
     else if (!out && out_errno != ENOENT)
-        sw_fail_errno(st, r->out, out_errno, "cannot resolve");
+        sw_fail_errno(st, j->out, out_errno, "cannot resolve");
     if (in && out && strncmp(in, out, n) == 0 && (in[n] == '/' || in[n] == '\0' || strcmp(out, "/") == 0)) {
         const char *rest = in + n + (in[n] == '/');
 
@@ -108,45 +55,51 @@ static sw_code input_prefix(const sw_job *r, char **prefix, sw_status *st)
 
 /* What of OUTPUT_DIR belongs to this rank's input, as names with NULs: all below INPUT_DIR where
  * that lies inside, the files where it is the same. */
-static sw_code list_own_keep(const sw_job *r, sw_buf *names, sw_status *st)
+static sw_code list_own_keep(const sw_job *j, sw_buf *names, sw_status *st)
 {
     char *prefix = NULL;
 
-    if (input_prefix(r, &prefix, st) || !prefix)
+    if (input_prefix(j, &prefix, st) || !prefix)
         return st->code;
     if (*prefix)
         sw_buf_add(names, prefix, strlen(prefix) + 1, st);
-    for (uint32_t i = 0; !*prefix && i < r->c.nfiles && !st->code; i++)
-        sw_buf_add(names, r->c.files[i].name, strlen(r->c.files[i].name) + 1, st);
+    for (uint32_t i = 0; !*prefix && i < j->input.c.nfiles && !st->code; i++)
+        sw_buf_add(names, j->input.c.files[i].name, strlen(j->input.c.files[i].name) + 1, st);
     free(prefix);
     return st->code;
 }
 
-/* Collective. Node-local, each rank's INPUT_DIR may lie in OUTPUT_DIR. */
-sw_code sw_job_list_keep(sw_job *r, sw_status *st)
+/* Collective where ranks are node-local: each rank's INPUT_DIR may lie in OUTPUT_DIR. Else it is
+ * rank 0's own matter. */
+static sw_code list_keep(sw_job *j, sw_status *st)
 {
+    sw_job_output *o = &j->output;
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
     size_t cap = 0;
 
-    if (!st->code && (sw_job_is_root(r) || r->opt->node_local))
-        list_own_keep(r, &mine, st);
-    if (!sw_comm_gather(r->comm, &mine, &all, st)) {
-        for (size_t at = 0; at < all.len && !st->code; at += strlen(all.data + at) + 1)
-            if (!sw_grow(&r->keep, &cap, r->nkeep + 1, sizeof *r->keep, st) &&
-                (r->keep[r->nkeep] = sw_strdup(all.data + at, st)))
-                r->nkeep++;
+    if (!j->in || (!sw_job_is_root(j) && !j->opt->node_local))
+        return st->code;
+    list_own_keep(j, &mine, st);
+    if (j->opt->node_local) {
+        sw_comm_gather(j->comm, &mine, &all, st);
+    } else {
+        all = mine;
+        mine = (sw_buf)SW_BUF_INIT;
     }
-    sw_agree(r->comm, st);
+    for (size_t at = 0; at < all.len && !st->code; at += strlen(all.data + at) + 1)
+        if (!sw_grow(&o->keep, &cap, o->nkeep + 1, sizeof *o->keep, st) &&
+            (o->keep[o->nkeep] = sw_strdup(all.data + at, st)))
+            o->nkeep++;
     sw_buf_release(&all);
     sw_buf_release(&mine);
     return st->code;
 }
 
 /* Is it one of the names in keep? What lies below INPUT_DIR is is_in_input()'s. */
-static bool is_kept(const sw_job *r, const char *name)
+static bool is_kept(const sw_job *j, const char *name)
 {
-    for (size_t i = 0; i < r->nkeep; i++)
-        if (strcmp(r->keep[i], name) == 0)
+    for (size_t i = 0; i < j->output.nkeep; i++)
+        if (strcmp(j->output.keep[i], name) == 0)
             return true;
     return false;
 }
@@ -154,107 +107,438 @@ static bool is_kept(const sw_job *r, const char *name)
 /* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link
  * to one is not: it may go. Files of another rank's own INPUT_DIR are numbered by another machine:
  * these are known by their names. */
-sw_code sw_job_is_input(const sw_job *r, const char *name, bool *is, sw_status *st)
+static sw_code is_input(const sw_job *j, const char *name, bool *is, sw_status *st)
 {
-    char *path = sw_path_join(r->out, name, st);
+    char *path = sw_path_join(j->out, name, st);
     sw_path_kind kind = SW_PATH_MISSING;
     struct stat s;
 
     if (path)
         sw_path_lstat(path, &kind, &s, st);
     free(path);
-    *is = is_kept(r, name);
-    for (uint32_t i = 0; kind == SW_PATH_FILE && i < r->c.nfiles && !*is; i++)
-        *is = (!r->opt->node_local || r->c.files[i].owner == 0) && r->c.files[i].dev == (uint64_t)s.st_dev &&
-              r->c.files[i].ino == (uint64_t)s.st_ino;
+    *is = is_kept(j, name);
+    for (uint32_t i = 0; kind == SW_PATH_FILE && i < j->input.c.nfiles && !*is; i++)
+        *is = (!j->opt->node_local || j->input.c.files[i].owner == 0) &&
+              j->input.c.files[i].dev == (uint64_t)s.st_dev && j->input.c.files[i].ino == (uint64_t)s.st_ino;
     return st->code;
 }
 
 /* Files of the input are no part of what is replaced. */
-static sw_code spare_inputs(sw_job *r, sw_status *st)
+static sw_code spare_inputs(sw_job *j, sw_status *st)
 {
     size_t n = 0;
     bool is = false;
 
-    for (size_t i = 0; i < r->nold; i++) {
+    for (size_t i = 0; i < j->output.nold; i++) {
         if (!st->code)
-            sw_job_is_input(r, r->old[i], &is, st);
+            is_input(j, j->output.old[i], &is, st);
         if (!st->code && is)
-            free(r->old[i]);
+            free(j->output.old[i]);
         else
-            r->old[n++] = r->old[i];
+            j->output.old[n++] = j->output.old[i];
     }
-    r->nold = n;
+    j->output.nold = n;
     return st->code;
 }
 
-/* Rank 0. What is in OUTPUT_DIR already, and may this run replace it? Looked at before the work,
- * and again when the name of the index is known (*index), which may be one of its own. */
-sw_code sw_job_look_at_output(sw_job *r, const char *index, sw_status *st)
-{
-    sw_path_kind kind;
+/* ---- what is there --------------------------------------------------------------------------- */
 
-    sw_names_free(r->old, r->nold);
-    r->old = NULL;
-    r->nold = 0;
-    if (sw_path_stat(r->out, &kind, NULL, st) || kind != SW_PATH_DIR)
-        return st->code;
-    if (sw_existing_checkpoint(r->out, index, (const char *const *)r->keep, r->nkeep, &r->old, &r->nold,
-                               st) ||
-        spare_inputs(r, st))
-        return st->code;
-    if (r->nold == 0 || r->opt->overwrite || r->opt->dry_run)
-        return SW_OK;
-    if (r->same_dir && !r->scan.by_shards)
-        return sw_fail(st, SW_EUSAGE, r->out, NULL,
-                       "is INPUT_DIR, and holds a consolidated checkpoint (%s): choose another OUTPUT_DIR",
-                       r->old[0]);
-    return sw_fail(st, SW_EUSAGE, r->out, NULL, "holds a checkpoint already (%s); --overwrite replaces it",
-                   r->old[0]);
-}
-
-sw_code sw_warn_of_consolidated(const char *output_dir, sw_buf *warnings, sw_status *st)
+/* A consolidated checkpoint beside shards stays: which of the two a loader takes differs. */
+static sw_code warn_of_consolidated(sw_job *j, sw_status *st)
 {
     char **names = NULL;
     size_t n = 0;
 
-    if (!sw_existing_checkpoint(output_dir, NULL, NULL, 0, &names, &n, st) && n > 0)
-        sw_buf_add_line(warnings, st,
+    if (!sw_existing_checkpoint(j->out, NULL, NULL, 0, &names, &n, st) && n > 0)
+        sw_buf_add_line(&j->warnings, st,
                         "%s: %s is there too, and stays as it is: some programs that load the directory will "
                         "take that checkpoint, others the shards",
-                        output_dir, names[n - 1]);
+                        j->out, names[n - 1]);
     sw_names_free(names, n);
     return st->code;
+}
+
+/* May what is there be replaced? */
+static sw_code may_replace(sw_job *j, sw_status *st)
+{
+    const sw_job_output *o = &j->output;
+    bool whole = j->files == SW_FILES_WHOLE;
+
+    if (o->nold == 0 || j->opt->overwrite)
+        return SW_OK;
+    if (j->opt->dry_run)
+        return sw_buf_add_line(&j->warnings, st, "%s holds %s already: --overwrite will be needed", j->out,
+                               whole ? "a checkpoint" : "shard files");
+    if (whole && o->told.same_dir && !j->input.found.by_shards)
+        return sw_fail(st, SW_EUSAGE, j->out, NULL,
+                       "is INPUT_DIR, and holds a consolidated checkpoint (%s): choose another OUTPUT_DIR",
+                       o->old[0]);
+    return sw_fail(st, SW_EUSAGE, j->out, NULL, "holds %s already (%s); --overwrite replaces %s%s",
+                   whole ? "a checkpoint" : "shard files", o->old[0], whole ? "it" : "them",
+                   j->files == SW_FILES_CUT ? ", unless INPUT_DIR and OUTPUT_DIR were swapped" : "");
+}
+
+/* Rank 0. A shard set, and what will stand beside it. */
+static sw_code look_for_set(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+
+    if (sw_existing_shards(j->out, &o->old, &o->nold, st) || warn_of_consolidated(j, st))
+        return st->code;
+    return o->told.recovered ? SW_OK : may_replace(j, st);
+}
+
+/* Rank 0. The consolidated checkpoint. Looked for before the work, and again when the name of the
+ * index is known, which may be one of its own. */
+static sw_code look_for_whole(sw_job *j, const char *index, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+    sw_path_kind kind;
+
+    sw_names_free(o->old, o->nold);
+    o->old = NULL;
+    o->nold = 0;
+    if (sw_path_stat(j->out, &kind, NULL, st) || kind != SW_PATH_DIR ||
+        sw_existing_checkpoint(j->out, index, (const char *const *)o->keep, o->nkeep, &o->old, &o->nold, st))
+        return st->code;
+    return spare_inputs(j, st);
+}
+
+sw_code sw_job_look(sw_job *j, sw_status *st)
+{
+    list_keep(j, st);
+    /* An existing output is refused before the work, unless it may turn out to be what this run
+     * asks for; of a dry run that is told once. */
+    if (st->code || j->files != SW_FILES_WHOLE || !sw_job_is_root(j) || j->output.told.recovered ||
+        look_for_whole(j, NULL, st) || j->opt->dry_run)
+        return st->code;
+    return may_replace(j, st);
+}
+
+/* ---- taking it ------------------------------------------------------------------------------- */
+
+/* Is there a staging directory of a run that was killed? */
+static sw_code has_staging(const sw_job *j, bool *there, sw_status *st)
+{
+    char *path = sw_path_join(j->out, SW_STAGING_NAME, st);
+    sw_path_kind kind = SW_PATH_MISSING;
+
+    if (path)
+        sw_path_stat(path, &kind, NULL, st);
+    *there = kind == SW_PATH_DIR;
+    free(path);
+    return st->code;
+}
+
+static sw_code check_input(const sw_job *j, sw_path_kind kind, sw_status *st)
+{
+    if (kind == SW_PATH_DIR)
+        return SW_OK;
+    return sw_fail(st, SW_EINPUT, j->in, NULL, "%s",
+                   kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
+}
+
+/* Is INPUT_DIR, which is there, also OUTPUT_DIR? */
+static sw_code compare_dirs(sw_job *j, const struct stat *in, sw_status *st)
+{
+    sw_path_kind kind;
+    struct stat out;
+
+    if (!sw_path_stat(j->out, &kind, &out, st))
+        j->output.told.same_dir = kind == SW_PATH_DIR && sw_path_same(in, &out);
+    if (j->output.told.same_dir && j->files == SW_FILES_CUT)
+        sw_fail(st, SW_EUSAGE, j->out, NULL,
+                "is INPUT_DIR: a checkpoint cannot be sharded anew in its own directory");
+    return st->code;
+}
+
+/* Rank 0. Take the directory; what a dead run left is recovered before anything else is looked at.
+ * Otherwise an INPUT_DIR that is not there must not become an OUTPUT_DIR. */
+static sw_code take_output(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+    const sw_place_rule rule = { j->out, j->files != SW_FILES_WHOLE, !j->opt->no_sync, j->opt->cancel };
+    bool cut = j->files == SW_FILES_CUT, staging = false;
+    sw_path_kind kind = SW_PATH_DIR;
+    struct stat in;
+
+    if (j->in &&
+        (sw_path_stat(j->in, &kind, &in, st) ||
+         (cut ? check_input(j, kind, st) || compare_dirs(j, &in, st) : has_staging(j, &staging, st))))
+        return st->code;
+    if (!j->opt->dry_run && (kind == SW_PATH_DIR || staging) &&
+        sw_place_open(&rule, &o->place, &o->told.recovered, st))
+        return st->code;
+    if (j->held)
+        o->told.recovered = 0; /* what is in memory may have other values by now */
+    if (j->in && (check_input(j, kind, st) || compare_dirs(j, &in, st)))
+        return st->code;
+    return j->files == SW_FILES_WHOLE ? SW_OK : look_for_set(j, st);
+}
+
+/* Rank 0. What the others need to know of it. */
+static sw_code look_at_place(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+    sw_fs fs = { 0 };
+
+    if (take_output(j, st) || sw_path_fs_near(j->out, &fs, st))
+        return st->code;
+    o->told.shared = fs.shared;
+    o->told.block = fs.block;
+    if (o->place && !o->staged)
+        o->staged = sw_strdup(sw_place_fresh(o->place)->path, st);
+    return st->code;
+}
+
+sw_code sw_job_open(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+    const sw_sharding *s = j->sharding;
+
+    if (j->files == SW_FILES_WHOLE)
+        o->staged = sw_path_join(j->out, SW_STAGING_NAME "/new", st);
+    if (j->files == SW_FILES_CUT)
+        sw_shard_rules_parse(s->mesh, s->placements, s->rules, &j->laid.rules, st);
+    /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
+    if (sw_job_is_root(j) && !st->code)
+        look_at_place(j, st);
+    return sw_check_same_dir(j->comm, sw_job_is_root(j) && !o->place ? NULL : o->staged, j->out, &o->told,
+                             sizeof o->told, st);
+}
+
+/* ---- judging it ------------------------------------------------------------------------------ */
+
+/* Rank 0. What OUTPUT_DIR holds, by its names. */
+static sw_code look_for_shards(const sw_job *j, bool *shards, bool *whole, sw_status *st)
+{
+    sw_path_kind kind;
+    sw_dir all = { NULL, 0, 0 };
+    sw_shard_name ignored;
+
+    *shards = *whole = false;
+    if (sw_path_stat(j->out, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(j->out, &all, st))
+        return st->code;
+    for (size_t i = 0; i < all.n; i++) {
+        *shards = *shards || sw_shard_name_parse(all.names[i], &ignored);
+        *whole = *whole || sw_name_is_consolidated(all.names[i]);
+    }
+    sw_dir_release(&all);
+    return SW_OK;
+}
+
+static bool is_plain(const sw_job *j)
+{
+    return j->in && !j->input.c.sharded && !j->input.found.by_shards;
+}
+
+static sw_code fail_swapped(const sw_job *j, sw_status *st)
+{
+    return sw_fail(st, SW_EUSAGE, j->out, NULL,
+                   "holds shard files, and %s has none: did you swap INPUT_DIR and OUTPUT_DIR?", j->in);
+}
+
+sw_code sw_job_check_swapped(const sw_job *j, sw_status *st)
+{
+    bool shards, whole;
+
+    if (!is_plain(j) || look_for_shards(j, &shards, &whole, st))
+        return st->code;
+    return shards && !whole ? fail_swapped(j, st) : SW_OK;
+}
+
+/* Shards that are none of the input's. Beside those of a plain checkpoint nothing is ever
+ * welded. */
+static sw_code judge_shards(sw_job *j, sw_status *st)
+{
+    bool shards, whole;
+
+    if (look_for_shards(j, &shards, &whole, st) || !shards)
+        return st->code;
+    if (is_plain(j))
+        return fail_swapped(j, st);
+    return sw_buf_add_line(&j->warnings, st,
+                           "%s holds shard files: transformers 5 goes on loading them until they are removed",
+                           j->out);
+}
+
+/* Rank 0. May the input's own directory be the output's, and is it no directory of shards that a
+ * plain checkpoint would be welded into? A line in warnings where shards stay beside what is
+ * welded. */
+static sw_code check_same_dir(sw_job *j, sw_status *st)
+{
+    if (!j->output.told.same_dir)
+        return judge_shards(j, st);
+    if (!j->input.c.sharded)
+        return sw_fail(st, SW_EUSAGE, j->out, NULL,
+                       "a plain checkpoint cannot be repacked into its own directory");
+    return sw_buf_addf(
+        &j->warnings, st,
+        "INPUT_DIR is OUTPUT_DIR: transformers 5 goes on loading the shards until they are removed\n");
+}
+
+/* Of all that decides what will be in OUTPUT_DIR: the plan, and the files that come along. Never
+ * 0. */
+static uint64_t fingerprint(const sw_job *j, sw_status *st)
+{
+    const sw_job_output *o = &j->output;
+    uint64_t h;
+    sw_dtype cast, dequantize;
+
+    if (j->files == SW_FILES_HELD)
+        return 1;
+    h = sw_plan_hash(&j->values.outputs, &j->laid.layout, NULL);
+    for (size_t i = 0; i < o->assets.n; i++) {
+        const sw_asset *a = &o->assets.items[i];
+
+        h = sw_hash(h, a->name, strlen(a->name));
+        h = sw_hash_word(sw_hash_word(h, a->size), a->ino);
+        h = sw_hash_word(sw_hash_word(h, (uint64_t)a->mtime_ns), (uint64_t)a->ctime_ns);
+    }
+    /* config.json is edited by these; and what was published without being verified was not all
+     * that is asked for. */
+    sw_value_dtypes(j->opt, &cast, &dequantize, st);
+    h = sw_hash_word(h, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 | (uint64_t)j->opt->verify);
+    if (j->files == SW_FILES_CUT) {
+        h = sw_hash(h, o->file_map.data, o->file_map.len);
+        h = sw_hash(h, o->dtype_map.data, o->dtype_map.len) | 1;
+    }
+    return h ? h : 1;
+}
+
+/* Local. The files of the result: of a layout, or of the set upwards. */
+static sw_code fill_files(sw_job *j, sw_status *st)
+{
+    const sw_shard_set *set = &j->laid.set;
+    const sw_layout *l = &j->laid.layout;
+    sw_result *res = j->result;
+    uint64_t n = j->files == SW_FILES_HELD ? set->nfiles : l->nfiles;
+
+    res->files = sw_calloc(n, sizeof *res->files, st);
+    for (uint64_t i = 0; i < n && !st->code; i++) {
+        char name[SW_SHARD_NAME_SIZE];
+
+        if (j->files == SW_FILES_HELD) {
+            const sw_shard_record *r = &set->files[n - 1 - i];
+
+            sw_shard_name_text(&(sw_shard_name){ r->shard, r->model, set->of }, name);
+            res->files[i] = (sw_result_file){ sw_strdup(name, st), r->tensors, r->size };
+        } else {
+            res->files[i] =
+                (sw_result_file){ sw_strdup(l->files[i].name, st), l->files[i].count, l->files[i].size };
+        }
+        res->nfiles++;
+    }
+    return st->code;
+}
+
+/* Local. What the plan says, for the caller: all of the result but times. */
+static sw_code fill_result(sw_job *j, sw_status *st)
+{
+    const sw_catalog *c = j->files == SW_FILES_HELD ? &j->input.c : &j->values.outputs.view;
+    const sw_assets *a = &j->output.assets;
+    sw_result *res = j->result;
+
+    res->shard_files = j->held ? 0 : j->input.c.nfiles;
+    res->boxes = j->input.c.nboxes;
+    res->tensors = c->ntensors;
+    res->parameters = j->laid.layout.parameters;
+    res->bytes = j->laid.layout.bytes;
+    for (uint32_t i = 0; j->files == SW_FILES_HELD && i < c->ntensors; i++) {
+        res->parameters += c->tensors[i].elements;
+        res->bytes += c->tensors[i].bytes;
+    }
+    if (fill_files(j, st))
+        return st->code;
+    if (j->laid.layout.index_name)
+        res->index = sw_strdup(j->laid.layout.index_name, st);
+    res->assets = sw_calloc(a->n, sizeof *res->assets, st);
+    for (size_t i = 0; i < a->n && !st->code; i++)
+        if ((res->assets[i] = sw_strdup(a->items[i].name, st)))
+            res->nassets++;
+    return st->code;
+}
+
+/* Rank 0. A recovery may have completed a publication: if it is what this run asks for, all is
+ * done. Else what is there is an existing checkpoint. */
+static sw_code judge(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+
+    o->fingerprint = fingerprint(j, st);
+    o->done = o->told.recovered && o->told.recovered == o->fingerprint;
+    if (j->files != SW_FILES_WHOLE)
+        return o->done || !o->told.recovered ? st->code : may_replace(j, st);
+    if (!o->done && (look_for_whole(j, j->laid.layout.index_name, st) || may_replace(j, st)))
+        return st->code;
+    return check_same_dir(j, st);
+}
+
+sw_code sw_job_judge(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+
+    if (sw_job_is_root(j))
+        sw_job_list_sidefiles(j, st);
+    if (!st->code && !fill_result(j, st) && sw_job_is_root(j))
+        judge(j, st);
+    if (j->files == SW_FILES_HELD && j->result->nfiles == 0)
+        sw_fail(st, SW_EUSAGE, j->out, NULL, "no rank has anything to save");
+    if (sw_agree_share(j->comm, &o->done, sizeof o->done, st))
+        return st->code;
+    j->result->recovered = o->done;
+    j->result->seconds_plan = sw_now() - j->started;
+    sw_job_tell_warnings(j);
+    if (sw_job_is_root(j) && j->opt->planned)
+        j->opt->planned(j->opt->user, j->result);
+    o->done = o->done || j->opt->dry_run;
+    return SW_OK;
 }
 
 /* ---- before the first byte ------------------------------------------------------------------- */
 
 /* Does a name of OUTPUT_DIR lie in the input's own directory? */
-static bool is_in_input(const sw_job *r, const char *name)
+static bool is_in_input(const sw_job *j, const char *name)
 {
-    for (size_t i = 0; i < r->nkeep; i++) {
-        size_t len = strlen(r->keep[i]);
+    for (size_t i = 0; i < j->output.nkeep; i++) {
+        size_t len = strlen(j->output.keep[i]);
 
-        if (len && r->keep[i][len - 1] == '/' && strncmp(name, r->keep[i], len) == 0)
+        if (len && j->output.keep[i][len - 1] == '/' && strncmp(name, j->output.keep[i], len) == 0)
             return true;
     }
     return false;
 }
 
+static sw_code fail_input_file(const char *name, sw_status *st)
+{
+    return sw_fail(st, SW_EUSAGE, name, NULL, "is a file of the input, which must not be replaced");
+}
+
 /* Would a final name hit a file of the input? Shards are never modified. */
-static sw_code check_inputs_safe(const sw_job *r, const sw_publication *p, size_t n, sw_status *st)
+static sw_code check_inputs_safe(const sw_job *j, const sw_publication *p, size_t n, sw_status *st)
 {
     bool is = false;
 
     for (size_t i = 0; i < n; i++) {
-        if (is_in_input(r, p[i].name))
+        if (is_in_input(j, p[i].name))
             return sw_fail(st, SW_EUSAGE, p[i].name, NULL, "would be written into the input's directory");
-        if (sw_job_is_input(r, p[i].name, &is, st))
+        if (is_input(j, p[i].name, &is, st))
             return st->code;
         if (is)
-            return sw_fail(st, SW_EUSAGE, p[i].name, NULL,
-                           "is a file of the input, which must not be replaced");
+            return fail_input_file(p[i].name, st);
     }
+    return SW_OK;
+}
+
+static sw_code check_old(const sw_job *j, sw_status *st)
+{
+    bool is = false;
+
+    for (size_t i = 0; i < j->output.nold && !is; i++)
+        if (is_input(j, j->output.old[i], &is, st))
+            return st->code;
+        else if (is)
+            return fail_input_file(j->output.old[i], st);
     return SW_OK;
 }
 
@@ -284,215 +568,95 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
     return st->code;
 }
 
-/* Rank 0. What OUTPUT_DIR holds, by its names. */
-static sw_code look_for_shards(const sw_job *r, bool *shards, bool *whole, sw_status *st)
+/* The files in the order of publication, newly allocated: side files; shards from the highest
+ * number down; or whole files, and the index (or the lone file) last. */
+static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *st)
 {
-    sw_path_kind kind;
-    sw_dir all = { NULL, 0, 0 };
-    sw_shard_name ignored;
-
-    *shards = *whole = false;
-    if (sw_path_stat(r->out, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(r->out, &all, st))
-        return st->code;
-    for (size_t i = 0; i < all.n; i++) {
-        *shards = *shards || sw_shard_name_parse(all.names[i], &ignored);
-        *whole = *whole || sw_name_is_consolidated(all.names[i]);
-    }
-    sw_dir_release(&all);
-    return SW_OK;
-}
-
-static bool is_plain(const sw_job *r)
-{
-    return r->in && !r->c.sharded && !r->scan.by_shards;
-}
-
-static sw_code fail_swapped(const sw_job *r, sw_status *st)
-{
-    return sw_fail(st, SW_EUSAGE, r->out, NULL,
-                   "holds shard files, and %s has none: did you swap INPUT_DIR and OUTPUT_DIR?", r->in);
-}
-
-sw_code sw_job_check_swapped(const sw_job *r, sw_status *st)
-{
-    bool shards, whole;
-
-    if (!is_plain(r) || look_for_shards(r, &shards, &whole, st))
-        return st->code;
-    return shards && !whole ? fail_swapped(r, st) : SW_OK;
-}
-
-/* Shards that are none of the input's. Beside those of a plain checkpoint nothing is ever
- * welded. */
-static sw_code judge_shards(sw_job *r, sw_status *st)
-{
-    bool shards, whole;
-
-    if (look_for_shards(r, &shards, &whole, st) || !shards)
-        return st->code;
-    if (is_plain(r))
-        return fail_swapped(r, st);
-    return sw_buf_add_line(&r->warnings, st,
-                           "%s holds shard files: transformers 5 goes on loading them until they are removed",
-                           r->out);
-}
-
-sw_code sw_job_check_same_dir(sw_job *r, sw_status *st)
-{
-    if (!r->same_dir)
-        return sw_job_is_root(r) ? judge_shards(r, st) : SW_OK;
-    if (!r->c.sharded)
-        return sw_fail(st, SW_EUSAGE, r->out, NULL,
-                       "a plain checkpoint cannot be repacked into its own directory");
-    return sw_buf_addf(
-        &r->warnings, st,
-        "INPUT_DIR is OUTPUT_DIR: transformers 5 goes on loading the shards until they are removed\n");
-}
-
-static sw_code check_space(const sw_job *r, sw_status *st)
-{
-    uint64_t need = r->index.len;
-
-    for (size_t i = 0; i < r->assets.n; i++)
-        if (!sw_add(need, r->assets.items[i].size, &need))
-            need = UINT64_MAX;
-    for (uint32_t f = 0; f < r->layout.nfiles; f++)
-        if (!sw_add(need, r->layout.files[f].size, &need))
-            need = UINT64_MAX;
-    return sw_path_check_space(r->out, r->out, need, st);
-}
-
-/* The files in the order of publication: the index, or the lone file, last. */
-static sw_publication *list_publications(const sw_job *r, size_t *n, sw_status *st)
-{
-    sw_publication *p = sw_calloc(r->assets.n + r->layout.nfiles + UINT64_C(1), sizeof *p, st);
+    const sw_layout *l = &j->laid.layout;
+    const sw_assets *a = &j->output.assets;
+    const sw_result *res = j->result;
+    sw_publication *p = sw_calloc(a->n + res->nfiles + 1, sizeof *p, st);
+    bool whole = j->files == SW_FILES_WHOLE;
 
     *n = 0;
-    for (size_t i = 0; p && i < r->assets.n; i++)
-        p[(*n)++] = (sw_publication){ r->assets.items[i].name, r->assets.items[i].size };
-    for (uint32_t f = 0; p && f < r->layout.nfiles; f++)
-        p[(*n)++] = (sw_publication){ r->layout.files[f].name, r->layout.files[f].size };
-    if (p && r->layout.index_name)
-        p[(*n)++] = (sw_publication){ r->layout.index_name, r->index.len };
+    for (size_t i = 0; p && i < a->n; i++)
+        p[(*n)++] = (sw_publication){ a->items[i].name, a->items[i].size };
+    for (uint64_t i = 0; p && i < res->nfiles; i++) {
+        const sw_result_file *f = &res->files[whole ? i : res->nfiles - 1 - i];
+
+        p[(*n)++] = (sw_publication){ f->name, f->size };
+    }
+    if (p && l->index_name)
+        p[(*n)++] = (sw_publication){ l->index_name, j->output.index.len };
     return p;
+}
+
+/* What comes and what goes. */
+static sw_code check_change(sw_job *j, sw_status *st)
+{
+    const sw_job_output *o = &j->output;
+    uint64_t need = 0;
+    size_t n;
+    sw_publication *p = list_publications(j, &n, st);
+
+    for (size_t i = 0; p && i < n; i++)
+        if (!sw_add(need, p[i].size, &need))
+            need = UINT64_MAX;
+    if (p && !sw_path_check_space(sw_place_fresh(o->place)->path, j->out, need, st) &&
+        !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
+        sw_change_check(j->out, &(sw_change){ p, n, o->old, o->nold, 0 }, st);
+    free(p);
+    return st->code;
 }
 
 /* The model's other files replace what OUTPUT_DIR has of their names: it is one more part of what
  * goes. */
-sw_code sw_job_add_replaced_assets(sw_job *r, sw_status *st)
+static sw_code add_replaced_sidefiles(sw_job *j, sw_status *st)
 {
-    size_t cap = r->nold;
+    sw_job_output *o = &j->output;
 
-    for (size_t i = 0; i < r->assets.n; i++) {
-        if (!r->assets.items[i].exists)
-            continue;
-        if (sw_grow(&r->old, &cap, r->nold + 1, sizeof *r->old, st) ||
-            !(r->old[r->nold] = sw_strdup(r->assets.items[i].name, st)))
+    for (size_t i = 0; i < o->assets.n; i++)
+        if (o->assets.items[i].exists && sw_job_replace(j, o->assets.items[i].name, st))
             return st->code;
-        r->nold++;
-    }
-    if (r->nold > 1)
-        qsort(r->old, r->nold, sizeof *r->old, sw_by_bytes);
+    if (o->nold > 1)
+        qsort(o->old, o->nold, sizeof *o->old, sw_by_bytes);
     return SW_OK;
 }
 
-sw_code sw_job_list_assets(sw_job *r, sw_status *st)
+sw_code sw_job_prepare(sw_job *j, sw_status *st)
 {
-    if (r->opt->no_assets || (!r->in && !r->opt->assets))
-        return SW_OK;
-    return sw_assets_list(&(sw_assets_rule){ r->in, r->opt->assets, r->out, r->layout.index_name },
-                          &r->warnings, &r->assets, st);
-}
+    const sw_layout *l = &j->laid.layout;
 
-/* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
-sw_code sw_config_rule_of(const sw_options *opt, sw_config_rule *rule, sw_status *st)
-{
-    sw_dtype cast, dequantize;
-
-    *rule = (sw_config_rule){ .dtype = SW_NDTYPES };
-    if (sw_value_dtypes(opt, &cast, &dequantize, st))
+    if (j->files == SW_FILES_CUT && l->nfiles == 0)
+        return sw_fail(st, SW_EUSAGE, j->in, NULL, "there are no tensors to shard");
+    if (l->index_name && sw_layout_index(&j->values.outputs.view, l, &j->output.index, st))
         return st->code;
-    rule->dtype = cast != SW_NDTYPES ? cast : dequantize;
-    rule->no_quantization = dequantize != SW_NDTYPES;
-    return SW_OK;
-}
-
-sw_code sw_job_config_rule(sw_job *r, sw_config_rule *rule, sw_status *st)
-{
-    if (sw_config_rule_of(r->opt, rule, st))
+    /* Shard files that are replaced may be the input's own, under whatever name. */
+    if (j->files == SW_FILES_CUT && check_old(j, st))
         return st->code;
-    if (r->assets.config_stays && rule->dtype != SW_NDTYPES)
-        sw_buf_add_line(
-            &r->warnings, st,
-            "config.json is in the output directory already and stays as it is: its dtype is not edited");
-    return st->code;
-}
-
-sw_code sw_job_stage_assets(sw_job *r, const sw_place *stage, sw_status *st)
-{
-    sw_config_rule rule;
-    sw_asset_copy how = { NULL, r->result->band_size, !r->opt->no_sync, &r->warnings };
-
-    if (sw_job_config_rule(r, &rule, st))
+    if (add_replaced_sidefiles(j, st) || check_change(j, st))
         return st->code;
-    how.rule = rule.dtype == SW_NDTYPES ? NULL : &rule;
-    for (size_t i = 0; i < r->assets.n && !st->code; i++) {
-        sw_asset *a = &r->assets.items[i];
-
-        if (!sw_place_make_room(stage, a->name, st) && !sw_check_cancel(r->opt->cancel, st))
-            sw_asset_stage(a, sw_place_fresh(stage), &how, st);
-    }
-    return st->code;
-}
-
-void sw_tell_staging(const sw_options *opt, const sw_result *result)
-{
-    char *text;
-
-    if (!result->staging || !opt->warn ||
-        asprintf(&text, "the staging directory %s stays", result->staging) < 0)
-        return;
-    opt->warn(opt->user, text);
-    free(text);
-}
-
-/* Rank 0. All that can be known to fail, fails now. */
-sw_code sw_job_prepare_output(sw_job *r, sw_status *st)
-{
-    sw_publication *p = NULL;
-    size_t n;
-
-    if (r->layout.index_name && sw_layout_index(&r->outputs.view, &r->layout, &r->index, st))
-        return st->code;
-    if (check_space(r, st) || sw_job_add_replaced_assets(r, st))
-        return st->code;
-    p = list_publications(r, &n, st);
-    if (p && !check_names_apart(p, n, st) && !check_inputs_safe(r, p, n, st))
-        sw_change_check(r->out, &(sw_change){ p, n, r->old, r->nold, 0 }, st);
-    for (uint32_t f = 0; f < r->layout.nfiles && !st->code; f++)
-        sw_place_make_room(r->stage, r->layout.files[f].name, st);
-    free(p);
-    if (!st->code)
-        sw_job_stage_assets(r, r->stage, st);
-    return st->code;
+    for (uint32_t f = 0; f < l->nfiles && !st->code; f++)
+        sw_place_make_room(j->output.place, l->files[f].name, st);
+    return st->code ? st->code : sw_job_stage_sidefiles(j, st);
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-/* Rank 0. */
-sw_code sw_job_publish(sw_job *r, sw_status *st)
+sw_code sw_job_publish(sw_job *j, sw_status *st)
 {
-    const char *index = r->layout.index_name;
+    const sw_job_output *o = &j->output;
+    const char *index = j->laid.layout.index_name;
     sw_publication *p;
     size_t n;
 
     if (index &&
-        (sw_place_make_room(r->stage, index, st) ||
-         sw_below_write(sw_place_fresh(r->stage), index, r->index.data, r->index.len, !r->opt->no_sync, st)))
+        (sw_place_make_room(o->place, index, st) ||
+         sw_below_write(sw_place_fresh(o->place), index, o->index.data, o->index.len, !j->opt->no_sync, st)))
         return st->code;
-    p = list_publications(r, &n, st);
-    if (p && !sw_check_cancel(r->opt->cancel, st))
-        sw_place_publish(r->stage, &(sw_change){ p, n, r->old, r->nold, r->fingerprint }, st);
+    p = list_publications(j, &n, st);
+    if (p && !sw_check_cancel(j->opt->cancel, st))
+        sw_place_publish(o->place, &(sw_change){ p, n, o->old, o->nold, o->fingerprint }, st);
     free(p);
     return st->code;
 }

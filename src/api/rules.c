@@ -14,15 +14,22 @@
 
 /* ---- names and values ------------------------------------------------------------------------ */
 
-/* What the tensors' dtypes were: the caller's word, which goes into own, or .hf_metadata's. */
-static sw_code read_dtype_map(const sw_job *r, sw_value_rule *rule, sw_map *own, sw_status *st)
+bool sw_job_as_saved(const sw_job *j)
 {
-    const char *text = r->opt->dtype_map_text;
+    const char *cast = j->opt->cast_dtype;
 
-    if (!text && (r->as_saved || !r->scan.has_dtype_map))
+    return j->files == SW_FILES_CUT && (!cast || strcmp(cast, "none") == 0);
+}
+
+/* What the tensors' dtypes were: the caller's word, which goes into own, or .hf_metadata's. */
+static sw_code read_dtype_map(const sw_job *j, sw_value_rule *rule, sw_map *own, sw_status *st)
+{
+    const char *text = j->opt->dtype_map_text;
+
+    if (!text && (sw_job_as_saved(j) || !j->input.found.has_dtype_map))
         return SW_OK;
     rule->map_file = text ? "the dtype map" : SW_DTYPE_MAP_NAME;
-    rule->map = text ? own : &r->scan.dtype_map;
+    rule->map = text ? own : &j->input.found.dtype_map;
     return text ? sw_map_parse_texts(text, strlen(text), rule->map_file, own, st) : SW_OK;
 }
 
@@ -49,88 +56,104 @@ sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const cha
     return st->code;
 }
 
-sw_code sw_job_decide(sw_job *r, sw_status *st)
+/* Local. Outputs from the names and the options. */
+static sw_code make_outputs(sw_job *j, sw_status *st)
 {
-    sw_name_options names = { r->opt->include, r->opt->exclude, r->opt->name_rules, r->opt->nname_rules };
+    sw_name_options names = { j->opt->include, j->opt->exclude, j->opt->name_rules, j->opt->nname_rules };
     sw_value_rule rule = { .map_file = SW_DTYPE_MAP_NAME };
     sw_map map = SW_MAP_INIT;
 
-    if (sw_value_dtypes(r->opt, &rule.cast, &rule.dequantize, st) ||
-        sw_find_block_size(r->comm, r->opt, r->in, &r->c, st) ||
-        sw_naming_build(&r->c, &names, &r->warnings, &r->naming, st))
+    if (sw_naming_build(&j->input.c, &names, &j->warnings, &j->values.naming, st) ||
+        sw_value_dtypes(j->opt, &rule.cast, &rule.dequantize, st) || read_dtype_map(j, &rule, &map, st))
         return st->code;
-    if (read_dtype_map(r, &rule, &map, st))
-        return st->code;
-    sw_outputs_build(&r->c, r->naming.names, &rule, &r->warnings, &r->outputs, st);
+    sw_outputs_build(&j->input.c, j->values.naming.names, &rule, &j->warnings, &j->values.outputs, st);
     sw_map_release(&map);
     return st->code;
+}
+
+sw_code sw_job_decide(sw_job *j, sw_status *st)
+{
+    if (j->files == SW_FILES_HELD)
+        return SW_OK;
+    if (!sw_find_block_size(j->comm, j->opt, j->in, &j->input.c, st))
+        make_outputs(j, st);
+    return sw_agree(j->comm, st);
 }
 
 /* ---- the layout ------------------------------------------------------------------------------ */
 
 /* A rule by a map that a file, or whatever it is, brings: by name or by number. The layout takes it
- * in the names of the outputs. map may be r->map itself. */
-static sw_code rule_from_map(sw_job *r, const sw_map *map, bool by_input, sw_layout_rule *rule, sw_status *st)
+ * in the names of the outputs. map may be j->laid.map itself. */
+static sw_code rule_from_map(sw_job *j, const sw_map *map, bool by_input, sw_layout_rule *rule, sw_status *st)
 {
-    sw_remap remap = { &r->outputs, r->naming.names, by_input, r->opt->diffusers };
+    sw_remap remap = { &j->values.outputs, j->values.naming.names, by_input, j->opt->diffusers };
     sw_map renamed;
 
     if (sw_map_for_outputs(&remap, map, &renamed, &rule->largest, st))
         return st->code;
-    sw_map_release(&r->map);
-    r->map = renamed;
-    rule->map = &r->map;
+    sw_map_release(&j->laid.map);
+    j->laid.map = renamed;
+    rule->map = &j->laid.map;
     return SW_OK;
 }
 
-sw_code sw_job_read_fqn_map(const sw_comm *comm, const sw_options *opt, sw_map *map, sw_status *st)
+/* What messages call the map of fqn_map or fqn_map_text. */
+static const char *fqn_map_name(const sw_options *opt)
 {
+    return opt->fqn_map ? opt->fqn_map : "the map of names";
+}
+
+/* Collective. A local failure is possible: agree afterwards. */
+static sw_code read_fqn_map(sw_job *j, sw_status *st)
+{
+    const sw_options *opt = j->opt;
     const char *own = opt->fqn_map_text;
     sw_buf text = SW_BUF_INIT;
 
     if (own)
-        return sw_map_parse_numbers(own, strlen(own), sw_fqn_map_name(opt), map, st);
-    if (!sw_scan_option_file(comm, opt->fqn_map, opt->cancel, &text, st))
-        sw_map_parse_numbers(text.data, text.len, opt->fqn_map, map, st);
+        return sw_map_parse_numbers(own, strlen(own), fqn_map_name(opt), &j->laid.map, st);
+    if (!sw_scan_option_file(j->comm, opt->fqn_map, opt->cancel, &text, st))
+        sw_map_parse_numbers(text.data, text.len, opt->fqn_map, &j->laid.map, st);
     sw_buf_release(&text);
     return st->code;
 }
 
-static sw_code rule_from_like(sw_job *r, sw_layout_rule *rule, sw_status *st)
+static sw_code rule_from_like(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
-    const char *like = r->opt->like;
-    const sw_like compared = { like, &r->map, &r->outputs.view, r->opt->node_local, &r->warnings, NULL };
+    const char *like = j->opt->like;
+    const sw_like compared = { like,         &j->laid.map, &j->values.outputs.view, j->opt->node_local,
+                               &j->warnings, NULL };
 
-    if (sw_like_read(r->comm, like, r->opt->cancel, &r->map, st))
+    if (sw_like_read(j->comm, like, j->opt->cancel, &j->laid.map, st))
         return st->code;
     rule->kind = SW_LAYOUT_NAMES;
     rule->map_file = like;
     rule->index_name = sw_path_name(like);
-    sw_like_compare(r->comm, &compared, st);
+    sw_like_compare(j->comm, &compared, st);
     if (!st->code)
-        rule_from_map(r, &r->map, false, rule, st);
+        rule_from_map(j, &j->laid.map, false, rule, st);
     return st->code;
 }
 
-static sw_code rule_from_fqn_map(sw_job *r, sw_layout_rule *rule, sw_status *st)
+static sw_code rule_from_fqn_map(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
     rule->kind = SW_LAYOUT_NUMBERS;
-    rule->map_file = sw_fqn_map_name(r->opt);
-    if (!sw_job_read_fqn_map(r->comm, r->opt, &r->map, st))
-        rule_from_map(r, &r->map, false, rule, st);
+    rule->map_file = fqn_map_name(j->opt);
+    if (!read_fqn_map(j, st))
+        rule_from_map(j, &j->laid.map, false, rule, st);
     return st->code;
 }
 
 /* The input's own: the numbers of .hf_metadata, else the index that chose its files. */
-static sw_code rule_from_input(sw_job *r, sw_layout_rule *rule, sw_status *st)
+static sw_code rule_from_input(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
-    bool numbers = r->scan.has_file_map;
+    bool numbers = j->input.found.has_file_map;
 
     rule->kind = numbers ? SW_LAYOUT_NUMBERS : SW_LAYOUT_NAMES;
-    rule->map_file = numbers ? SW_FILE_MAP_NAME : r->scan.index_name;
+    rule->map_file = numbers ? SW_FILE_MAP_NAME : j->input.found.index_name;
     if (!numbers && !rule->diffusers && !rule->diffusers_index)
-        rule->index_name = r->scan.index_name;
-    return rule_from_map(r, numbers ? &r->scan.file_map : &r->scan.weight_map, true, rule, st);
+        rule->index_name = j->input.found.index_name;
+    return rule_from_map(j, numbers ? &j->input.found.file_map : &j->input.found.weight_map, true, rule, st);
 }
 
 /* No tensor stands under several model numbers, and all have one. */
@@ -143,38 +166,90 @@ static bool has_models(const sw_catalog *c)
 }
 
 /* SPEC 4: the first of the options, .hf_metadata, the input's own layout, the size. */
-static sw_code choose_rule(sw_job *r, sw_layout_rule *rule, sw_status *st)
+static sw_code choose_rule(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
     *rule = (sw_layout_rule){ .kind = SW_LAYOUT_SIZE,
                               .max_size = SIZE_DEFAULT,
-                              .diffusers = r->opt->diffusers,
-                              .diffusers_index = r->opt->diffusers_index };
-    if (r->opt->fqn_map || r->opt->fqn_map_text)
-        return rule_from_fqn_map(r, rule, st);
-    if (r->opt->like)
-        return rule_from_like(r, rule, st);
-    if (r->opt->max_shard_size)
-        rule->max_size = r->opt->max_shard_size;
-    else if (r->opt->single_file)
+                              .diffusers = j->opt->diffusers,
+                              .diffusers_index = j->opt->diffusers_index };
+    if (j->opt->fqn_map || j->opt->fqn_map_text)
+        return rule_from_fqn_map(j, rule, st);
+    if (j->opt->like)
+        return rule_from_like(j, rule, st);
+    if (j->opt->max_shard_size)
+        rule->max_size = j->opt->max_shard_size;
+    else if (j->opt->single_file)
         rule->kind = SW_LAYOUT_SINGLE;
-    else if (r->scan.has_file_map || r->scan.by_index)
-        return rule_from_input(r, rule, st);
-    else if (has_models(&r->outputs.view))
+    else if (j->input.found.has_file_map || j->input.found.by_index)
+        return rule_from_input(j, rule, st);
+    else if (has_models(&j->values.outputs.view))
         rule->kind = SW_LAYOUT_MODELS;
     return st->code;
 }
 
-sw_code sw_job_lay_out(sw_job *r, sw_status *st)
+/* Models that are split by size are as large as they will be when they are welded: with the dtypes
+ * that .hf_metadata names. Newly allocated, one for each output. */
+static uint8_t *dtypes_when_welded(const sw_job *j, sw_status *st)
+{
+    const sw_outputs *o = &j->values.outputs;
+    uint8_t *dtypes = sw_calloc(o->view.ntensors, sizeof *dtypes, st);
+
+    for (uint32_t i = 0; dtypes && i < o->view.ntensors; i++) {
+        const char *name = o->c->tensors[o->how[i].source].name;
+        const sw_map_item *item = sw_map_find(&j->input.found.dtype_map, name);
+        sw_dtype said;
+
+        dtypes[i] = o->view.tensors[i].out_dtype;
+        if (item && o->how[i].op == SW_OP_COPY && sw_dtype_is_floating((sw_dtype)dtypes[i]) &&
+            sw_dtype_parse_any(item->text, strlen(item->text), &said) && sw_dtype_is_floating(said))
+            dtypes[i] = (uint8_t)said;
+    }
+    return dtypes;
+}
+
+/* Collective. Whole tensors; a local failure is possible. */
+static sw_code lay_out_whole(sw_job *j, sw_layout *l, sw_status *st)
 {
     sw_layout_rule rule;
+    uint8_t *dtypes = NULL;
 
-    if (choose_rule(r, &rule, st) || sw_layout_build(&r->outputs.view, &rule, &r->layout, st))
+    if (choose_rule(j, &rule, st))
         return st->code;
-    if (r->layout.unused)
-        sw_buf_add_line(&r->warnings, st,
+    if (rule.kind == SW_LAYOUT_SIZE && sw_job_as_saved(j) && j->input.found.has_dtype_map)
+        rule.dtypes = dtypes = dtypes_when_welded(j, st);
+    if (!st->code && !sw_layout_build(&j->values.outputs.view, &rule, l, st) && l->unused)
+        sw_buf_add_line(&j->warnings, st,
                         "%" PRIu64
                         " tensors of %s are in no shard file and are left out (tied weights?): %.*s%s",
-                        r->layout.unused, rule.map_file, (int)r->layout.unused_names.len,
-                        r->layout.unused_names.data, r->layout.unused > 10 ? ", ..." : "");
+                        l->unused, rule.map_file, (int)l->unused_names.len, l->unused_names.data,
+                        l->unused > 10 ? ", ..." : "");
+    free(dtypes);
     return st->code;
+}
+
+/* Collective. The boxes that the ranks hold. */
+static sw_code lay_out_held(sw_job *j, sw_status *st)
+{
+    bool given = j->opt->fqn_map || j->opt->fqn_map_text;
+    const sw_model_rule models = { given ? &j->laid.map : NULL, fqn_map_name(j->opt) };
+
+    if (given) {
+        read_fqn_map(j, st);
+        if (sw_agree(j->comm, st))
+            return st->code;
+    }
+    return sw_shard_set_plan(j->comm, &j->input.c, j->held, &models, &j->laid.set, st);
+}
+
+sw_code sw_job_lay_out(sw_job *j, sw_status *st)
+{
+    sw_job_files *f = &j->laid;
+    bool cut = j->files == SW_FILES_CUT;
+
+    if (j->files == SW_FILES_HELD)
+        return lay_out_held(j, st);
+    /* Models as sw_consolidate() would lay them out, each cut into shards. */
+    if (!lay_out_whole(j, cut ? &f->whole : &f->layout, st) && cut)
+        sw_shard_layout_build(&j->values.outputs, &f->whole, &f->rules, &j->warnings, &f->layout, st);
+    return sw_agree(j->comm, st);
 }

@@ -206,11 +206,11 @@ static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
 }
 
 /* Collective. Join what the ranks found in memory. Found is released. */
-static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *size, sw_catalog *c,
+static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *sizes, sw_catalog *c,
                           sw_status *st)
 {
     sw_buf packed = SW_BUF_INIT;
-    sw_gathering g[] = { { .mine = &packed }, { .mine = &found->boxes }, { .mine = size } };
+    sw_gathering g[] = { { .mine = &packed }, { .mine = &found->boxes }, { .mine = sizes } };
 
     if (!st->code)
         sw_entries_pack(found, &packed, st);
@@ -227,29 +227,17 @@ static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *
     return st->code;
 }
 
-sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st)
+sw_code sw_join_held(const sw_comm *comm, const sw_holders *ranks, sw_catalog *c, sw_status *st)
 {
     sw_entries found = SW_ENTRIES_INIT;
-    sw_buf size = SW_BUF_INIT;
+    sw_buf sizes = SW_BUF_INIT;
 
-    if (!st->code && !make_rank_files((uint32_t)comm->size, c, st) &&
-        !sw_memboxes_found(held, c->files, (uint32_t)comm->rank, &found, st))
-        sw_buf_add(&size, &held->bytes, sizeof held->bytes, st);
-    join_found(comm, &found, &size, c, st);
-    sw_buf_release(&size);
+    if (!st->code)
+        make_rank_files((uint32_t)comm->size * ranks->n, c, st);
+    for (uint32_t r = 0; r < ranks->n && !st->code; r++)
+        if (!sw_buf_add(&sizes, &ranks->held[r].bytes, sizeof ranks->held[r].bytes, st))
+            sw_memboxes_found(&ranks->held[r], c->files, ranks->first + r, &found, st);
+    join_found(comm, &found, &sizes, c, st);
+    sw_buf_release(&sizes);
     return st->code;
-}
-
-sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st)
-{
-    const sw_comm alone = sw_comm_self();
-    const sw_buf known = SW_BUF_INIT;
-    sw_entries found = SW_ENTRIES_INIT;
-
-    make_rank_files(n, c, st);
-    for (uint32_t r = 0; r < n && !st->code; r++) {
-        c->files[r].size = held[r].bytes;
-        sw_memboxes_found(&held[r], c->files, r, &found, st);
-    }
-    return join_found(&alone, &found, &known, c, st);
 }

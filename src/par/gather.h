@@ -22,14 +22,11 @@ typedef struct sw_headers {
 sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
                           sw_status *st);
 
-/* Collective. A catalogue of what the ranks hold in memory: each rank is a file of it. All ranks
- * return the same.
+/* Collective. A catalogue of what the ranks hold in memory: each of them is a file of it. Every
+ * rank of comm speaks for as many as the others, and may come with an error. All ranks return the
+ * same.
  * Errors: as sw_catalog_merge() and sw_catalog_check(). */
-sw_code sw_join_held(const sw_comm *comm, const sw_memboxes *held, sw_catalog *c, sw_status *st);
-
-/* Local. The same of what n ranks hold, one after the other in held, where one process knows all of
- * it. */
-sw_code sw_join_described(const sw_memboxes *held, uint32_t n, sw_catalog *c, sw_status *st);
+sw_code sw_join_held(const sw_comm *comm, const sw_holders *ranks, sw_catalog *c, sw_status *st);
 
 /* Collective. Every rank gets the findings of all, sorted (sw_findings_sort()). */
 sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st);

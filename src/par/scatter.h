@@ -17,12 +17,6 @@ typedef struct sw_place {
     uint32_t zero;
 } sw_place;
 
-/* What the ranks [first, first + n) hold. */
-typedef struct sw_holders {
-    const sw_memboxes *held; /* n of them */
-    uint32_t first, n;
-} sw_holders;
-
 /* Local. The places of all boxes that these ranks write, appended to places[0..n), each file by
  * file. Outputs are copies and casts only. */
 sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders *ranks, sw_buf *places,

@@ -12,13 +12,19 @@
 
 /* ---- which boxes ----------------------------------------------------------------------------- */
 
-/* For the ranks [first, first + n): this one, or all. */
 typedef struct plan {
+    const sw_comm *comm;
     const sw_catalog *c;
-    const sw_memboxes *held; /* what each of them holds */
-    uint32_t first, n;
-    bool **mine; /* for each, one for each box: it writes that */
+    const sw_holders *ranks;
+    bool **mine; /* for each of these ranks, one for each box: it writes that */
 } plan;
+
+/* Is it one of them? Its number among them. */
+static bool is_own(const plan *p, uint32_t rank, uint32_t *k)
+{
+    *k = rank - p->ranks->first;
+    return rank >= p->ranks->first && *k < p->ranks->n;
+}
 
 /* An empty box of some rank, as it is sent; behind it: the offsets. */
 typedef struct empty_record {
@@ -34,21 +40,21 @@ static void choose_full(plan *p)
 
         for (uint64_t k = 0; k < t->nboxes; k++) {
             const sw_box *b = &p->c->boxes[t->box0 + k];
-            uint32_t r = b->file - p->first;
+            uint32_t r;
 
-            if (b->file >= p->first && r < p->n)
-                p->mine[r][sw_memboxes_find(&p->held[r], b->at) - p->held[r].boxes] = true;
+            if (is_own(p, b->file, &r))
+                p->mine[r][sw_memboxes_find(&p->ranks->held[r], b->at) - p->ranks->held[r].boxes] = true;
         }
     }
 }
 
 static sw_code pack_empty(const plan *p, uint32_t k, sw_buf *out, sw_status *st)
 {
-    const sw_memboxes *h = &p->held[k];
+    const sw_memboxes *h = &p->ranks->held[k];
 
     for (size_t i = 0; i < h->n; i++) {
         const sw_membox *b = &h->boxes[i];
-        empty_record r = { 0, p->first + k, (uint32_t)i, 0 };
+        empty_record r = { 0, p->ranks->first + k, (uint32_t)i, 0 };
 
         if (b->begin != b->end)
             continue;
@@ -103,6 +109,7 @@ static sw_code judge_empty(plan *p, const sw_buf *all, sw_status *st)
 {
     const empty_record **list = NULL;
     size_t n = 0, cap = 0;
+    uint32_t k;
 
     for (size_t at = 0; at < all->len; n++) {
         const empty_record *r = (const void *)(all->data + at);
@@ -115,28 +122,45 @@ static sw_code judge_empty(plan *p, const sw_buf *all, sw_status *st)
     if (n > 1)
         qsort_r(list, n, sizeof *list, by_place, p);
     for (size_t i = 0; i < n; i++)
-        if ((i == 0 || !same_place(p->c, list[i - 1], list[i])) && list[i]->rank >= p->first &&
-            list[i]->rank - p->first < p->n && !hides_data(p->c, list[i]))
-            p->mine[list[i]->rank - p->first][list[i]->box] = true;
+        if ((i == 0 || !same_place(p->c, list[i - 1], list[i])) && is_own(p, list[i]->rank, &k) &&
+            !hides_data(p->c, list[i]))
+            p->mine[k][list[i]->box] = true;
 out:
     free(list);
     return st->code;
 }
 
 /* Collective. The catalogue knows no empty boxes, but torch writes them: of each place one. */
-static sw_code choose_empty(plan *p, const sw_comm *comm, sw_status *st)
+static sw_code choose_empty(plan *p, sw_status *st)
 {
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
-    for (uint32_t k = 0; k < p->n && !st->code; k++)
+    for (uint32_t k = 0; k < p->ranks->n && !st->code; k++)
         pack_empty(p, k, &mine, st);
-    if (!sw_comm_gather(comm, &mine, &all, st)) {
+    if (!sw_comm_gather(p->comm, &mine, &all, st))
         judge_empty(p, &all, st);
-        sw_agree(comm, st);
-    }
     sw_buf_release(&all);
     sw_buf_release(&mine);
     return st->code;
+}
+
+static sw_code choose(plan *p, sw_status *st)
+{
+    uint32_t n = p->ranks->n;
+
+    p->mine = sw_calloc(n, sizeof *p->mine, st);
+    for (uint32_t k = 0; p->mine && k < n && !st->code; k++)
+        p->mine[k] = sw_calloc(p->ranks->held[k].n, sizeof **p->mine, st);
+    if (!st->code)
+        choose_full(p);
+    return choose_empty(p, st);
+}
+
+static void release_plan(plan *p)
+{
+    for (uint32_t k = 0; p->mine && k < p->ranks->n; k++)
+        free(p->mine[k]);
+    free(p->mine);
 }
 
 /* ---- which files ----------------------------------------------------------------------------- */
@@ -162,19 +186,19 @@ static int by_file(const void *a, const void *b)
 }
 
 /* Sort what rank first + k writes into files. */
-static sw_code sort_choices(const plan *p, uint32_t k, const sw_map *map, const char *map_file, sw_buf *out,
+static sw_code sort_choices(const plan *p, uint32_t k, const sw_model_rule *models, sw_buf *out,
                             sw_status *st)
 {
-    const sw_memboxes *h = &p->held[k];
+    const sw_memboxes *h = &p->ranks->held[k];
     sw_choice *choices;
     size_t n;
 
     for (uint32_t i = 0; i < h->n; i++) {
-        const sw_map_item *item = map ? sw_map_find(map, h->boxes[i].item->name) : NULL;
+        const sw_map_item *item = models->map ? sw_map_find(models->map, h->boxes[i].item->name) : NULL;
         sw_choice c = { .box = i, .model = item ? item->number : 1 };
 
-        if (map && !item)
-            return sw_fail(st, SW_EINPUT, map_file, h->boxes[i].item->name, "is not in the map");
+        if (models->map && !item)
+            return sw_fail(st, SW_EINPUT, models->name, h->boxes[i].item->name, "is not in the map");
         if (p->mine[k][i] && sw_buf_add(out, &c, sizeof c, st))
             return st->code;
     }
@@ -190,7 +214,8 @@ static sw_code sort_choices(const plan *p, uint32_t k, const sw_map *map, const 
     return SW_OK;
 }
 
-uint64_t sw_map_largest(const sw_map *map)
+/* The n of the names "model-j-of-n". */
+static uint64_t largest_model(const sw_map *map)
 {
     uint64_t n = 1;
 
@@ -218,8 +243,9 @@ static sw_shard_name number_of(const sw_choice *k, const sw_shards_role *role)
     return (sw_shard_name){ k->layer * role->nranks + role->rank + 1, k->model, role->of };
 }
 
-sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,
-                          sw_status *st)
+/* The numbers of the files that these choices make. */
+static sw_code add_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,
+                           sw_status *st)
 {
     for (size_t i = 0; i < n && !st->code; i++) {
         sw_shard_name number = number_of(&choices[i], role);
@@ -268,78 +294,6 @@ sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t
     return st->code;
 }
 
-static sw_code begin_plan(plan *p, sw_status *st)
-{
-    p->mine = sw_calloc(p->n, sizeof *p->mine, st);
-    for (uint32_t k = 0; p->mine && k < p->n && !st->code; k++)
-        p->mine[k] = sw_calloc(p->held[k].n, sizeof **p->mine, st);
-    if (!st->code)
-        choose_full(p);
-    return st->code;
-}
-
-static void release_plan(plan *p)
-{
-    for (uint32_t k = 0; p->mine && k < p->n; k++)
-        free(p->mine[k]);
-    free(p->mine);
-}
-
-sw_code sw_shards_choose(const sw_catalog *c, const sw_memboxes *held, uint32_t n, const sw_map *map,
-                         const char *map_file, sw_buf *choices, sw_status *st)
-{
-    const sw_comm alone = sw_comm_self();
-    plan p = { .c = c, .held = held, .n = n };
-
-    if (!begin_plan(&p, st) && !choose_empty(&p, &alone, st))
-        for (uint32_t k = 0; k < n && !st->code; k++)
-            sort_choices(&p, k, map, map_file, &choices[k], st);
-    release_plan(&p);
-    return st->code;
-}
-
-/* Collective. What each file says of those of all ranks. */
-static sw_code list_set(const sw_comm *comm, const sw_buf *choices, const sw_shards_role *role, sw_buf *text,
-                        sw_status *st)
-{
-    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
-
-    if (!st->code)
-        sw_shards_numbers((const void *)choices->data, choices->len / sizeof(sw_choice), role, &mine, st);
-    if (!sw_comm_gather(comm, &mine, &all, st)) {
-        sw_numbers_list((const void *)all.data, all.len / sizeof(sw_shard_name), text, st);
-        sw_agree(comm, st);
-    }
-    sw_buf_release(&all);
-    sw_buf_release(&mine);
-    return st->code;
-}
-
-sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_memboxes *held, const sw_map *map,
-                       const char *map_file, sw_shards *out, sw_status *st)
-{
-    plan p = { .c = c, .held = held, .first = (uint32_t)comm->rank, .n = 1 };
-    sw_shards_role role = { p.first, (uint32_t)comm->size, sw_map_largest(map), NULL };
-    sw_buf choices = SW_BUF_INIT, set = SW_BUF_INIT;
-
-    *out = (sw_shards){ .held = held };
-    begin_plan(&p, st);
-    if (choose_empty(&p, comm, st))
-        goto out;
-    sort_choices(&p, 0, map, map_file, &choices, st);
-    if (list_set(comm, &choices, &role, &set, st))
-        goto out;
-    role.set = set.data;
-    sw_shards_make(held, (const void *)choices.data, choices.len / sizeof(sw_choice), &role, out, st);
-    if (sw_agree(comm, st))
-        sw_shards_release(out);
-out:
-    sw_buf_release(&set);
-    sw_buf_release(&choices);
-    release_plan(&p);
-    return st->code;
-}
-
 void sw_shards_release(sw_shards *s)
 {
     free(s->files);
@@ -348,6 +302,116 @@ void sw_shards_release(sw_shards *s)
     free(s->order);
     free(s->set);
     *s = (sw_shards){ 0 };
+}
+
+/* ---- the files of all ranks ------------------------------------------------------------------ */
+
+static size_t nchoices(const sw_buf *choices)
+{
+    return choices->len / sizeof(sw_choice);
+}
+
+/* Collective. What each file says of those of all ranks. */
+static sw_code list_set(const plan *p, const sw_shards_role *role, sw_shard_set *s, sw_status *st)
+{
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT, text = SW_BUF_INIT;
+    sw_shards_role k = *role;
+
+    for (uint32_t i = 0; i < s->n && !st->code; i++, k.rank++)
+        add_numbers((const void *)s->choices[i].data, nchoices(&s->choices[i]), &k, &mine, st);
+    if (!sw_comm_gather(p->comm, &mine, &all, st))
+        sw_numbers_list((const void *)all.data, all.len / sizeof(sw_shard_name), &text, st);
+    s->text = text.data;
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    return st->code;
+}
+
+static sw_code add_records(const sw_shards *shards, sw_buf *out, sw_status *st)
+{
+    for (size_t i = 0; i < shards->nfiles && !st->code; i++) {
+        const sw_shard_file *f = &shards->files[i];
+        sw_shard_record r = { f->number.shard, f->number.model, f->count, f->size };
+
+        sw_buf_add(out, &r, sizeof r, st);
+    }
+    return st->code;
+}
+
+/* Make each rank's files. Those of several ranks are only measured: they write them themselves. */
+static sw_code make_files(const plan *p, const sw_shards_role *role, sw_shard_set *s, sw_buf *records,
+                          sw_status *st)
+{
+    sw_shards_role k = *role;
+
+    for (uint32_t i = 0; i < s->n && !st->code; i++, k.rank++) {
+        sw_shards_release(&s->own);
+        if (!sw_shards_make(&p->ranks->held[i], (const void *)s->choices[i].data, nchoices(&s->choices[i]),
+                            &k, &s->own, st))
+            add_records(&s->own, records, st);
+    }
+    if (s->n > 1)
+        sw_shards_release(&s->own);
+    return st->code;
+}
+
+static int by_publication(const void *a, const void *b)
+{
+    const sw_shard_record *x = a, *y = b;
+
+    if (x->shard != y->shard)
+        return x->shard > y->shard ? -1 : 1;
+    return (x->model < y->model) - (x->model > y->model);
+}
+
+/* Collective. */
+static sw_code gather_records(const plan *p, const sw_buf *mine, sw_shard_set *s, sw_status *st)
+{
+    sw_buf all = SW_BUF_INIT;
+
+    if (sw_comm_gather(p->comm, mine, &all, st))
+        return st->code;
+    s->files = (void *)all.data;
+    s->nfiles = all.len / sizeof *s->files;
+    if (s->nfiles > 1)
+        qsort(s->files, s->nfiles, sizeof *s->files, by_publication);
+    for (size_t i = 0; i < s->nfiles; i++)
+        if (!sw_add(s->bytes, s->files[i].size, &s->bytes))
+            return sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files overflow");
+    return SW_OK;
+}
+
+sw_code sw_shard_set_plan(const sw_comm *comm, const sw_catalog *c, const sw_holders *ranks,
+                          const sw_model_rule *models, sw_shard_set *s, sw_status *st)
+{
+    plan p = { .comm = comm, .c = c, .ranks = ranks };
+    sw_shards_role role = { ranks->first, (uint32_t)comm->size * ranks->n, largest_model(models->map), NULL };
+    sw_buf records = SW_BUF_INIT;
+
+    *s = (sw_shard_set){ .of = role.of, .n = ranks->n };
+    s->choices = sw_calloc(s->n, sizeof *s->choices, st);
+    choose(&p, st);
+    for (uint32_t k = 0; k < s->n && !st->code; k++)
+        sort_choices(&p, k, models, &s->choices[k], st);
+    list_set(&p, &role, s, st);
+    role.set = s->text;
+    if (!st->code)
+        make_files(&p, &role, s, &records, st);
+    gather_records(&p, &records, s, st);
+    sw_buf_release(&records);
+    release_plan(&p);
+    return st->code;
+}
+
+void sw_shard_set_release(sw_shard_set *s)
+{
+    for (uint32_t k = 0; s->choices && k < s->n; k++)
+        sw_buf_release(&s->choices[k]);
+    free(s->choices);
+    sw_shards_release(&s->own);
+    free(s->text);
+    free(s->files);
+    *s = (sw_shard_set){ 0 };
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -40,22 +40,6 @@ typedef struct sw_choice {
     uint64_t layer, model;
 } sw_choice;
 
-/* Collective. Decide what this rank writes.
- *   c     of sw_join_held(); borrowed for the call
- *   held  what it was made of; borrowed as long as out lives
- *   map   {FQN: j}; NULL = all in 1 of 1. map_file: for messages
- *   out   release with sw_shards_release(); empty on error
- * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header
- * that is too long), SW_ENOMEM. */
-sw_code sw_shards_plan(const sw_comm *comm, const sw_catalog *c, const sw_memboxes *held, const sw_map *map,
-                       const char *map_file, sw_shards *out, sw_status *st);
-
-/* Local. The same for n ranks, where one process knows what all of them hold: the choices
- * (sw_choice) of each, appended to choices[0..n).
- *   c  of sw_join_described() */
-sw_code sw_shards_choose(const sw_catalog *c, const sw_memboxes *held, uint32_t n, const sw_map *map,
-                         const char *map_file, sw_buf *choices, sw_status *st);
-
 /* Whose files, and what those of all ranks have in common. */
 typedef struct sw_shards_role {
     uint32_t rank, nranks;
@@ -63,16 +47,52 @@ typedef struct sw_shards_role {
     const char *set; /* of sw_numbers_list(): what each file says of all */
 } sw_shards_role;
 
-/* Local. The files of one rank, of n choices that were made for it. */
+/* Local. The files of one rank, of n choices that were made for it.
+ *   held  what they were made of; borrowed as long as out lives
+ *   out   release with sw_shards_release() in any case
+ * Errors: SW_EUSAGE (a header that is too long), SW_ENOMEM. */
 sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t n,
                        const sw_shards_role *role, sw_shards *out, sw_status *st);
 
-/* Local. The numbers (sw_shard_name) of these files, appended to out. */
-sw_code sw_shards_numbers(const sw_choice *choices, size_t n, const sw_shards_role *role, sw_buf *out,
-                          sw_status *st);
+void sw_shards_release(sw_shards *s);
 
-/* Local. The n of the names "model-j-of-n". */
-uint64_t sw_map_largest(const sw_map *map);
+/* ---- the files of all ranks ------------------------------------------------------------------ */
+
+/* What all must know of a file. */
+typedef struct sw_shard_record {
+    uint64_t shard, model, tensors, size;
+} sw_shard_record;
+
+typedef struct sw_shard_set {
+    sw_buf *choices; /* sw_choice, of each of the ranks that were asked for */
+    uint32_t n;
+    sw_shards own; /* of the one that was, if it was one */
+    uint64_t of;   /* the largest model number */
+    char *text;    /* of sw_numbers_list() */
+    /* as they are published: from the highest shard number down, and model numbers likewise */
+    sw_shard_record *files;
+    size_t nfiles;
+    uint64_t bytes; /* of them */
+} sw_shard_set;
+
+/* The model number of each tensor. */
+typedef struct sw_model_rule {
+    const sw_map *map; /* {FQN: j}; NULL = all are 1 of 1 */
+    const char *name;  /* of it, for messages */
+} sw_model_rule;
+
+/* Collective. Decide what the ranks write.
+ *   c      of sw_join_held(); borrowed for the call
+ *   ranks  what it was made of; borrowed as long as out lives
+ *   out    release with sw_shard_set_release() in any case
+ * All ranks return the same. Errors: SW_EINPUT (a tensor that the map lacks), SW_EUSAGE (a header
+ * that is too long), SW_ENOMEM. */
+sw_code sw_shard_set_plan(const sw_comm *comm, const sw_catalog *c, const sw_holders *ranks,
+                          const sw_model_rule *models, sw_shard_set *out, sw_status *st);
+
+void sw_shard_set_release(sw_shard_set *s);
+
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* How to write them. */
 typedef struct sw_shards_write {
@@ -87,7 +107,5 @@ typedef struct sw_shards_write {
 /* Collective. Write all files of all ranks. All ranks return the same; on an error files may be
  * left in dir. */
 sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st);
-
-void sw_shards_release(sw_shards *s);
 
 #endif

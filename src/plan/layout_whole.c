@@ -264,17 +264,22 @@ static void close_file(const sw_catalog *c, const sw_tensor *const *sorted, uint
 /* Fill files in turn, numbered from 1. A tensor over the limit gets a file at once, before the one
  * that is still open gets its number: so huggingface_hub numbers them. Returns the number of
  * files. */
-static uint32_t fill_files(const sw_catalog *c, const sw_tensor *const *sorted, uint64_t limit,
+static uint32_t fill_files(const sw_catalog *c, const sw_tensor *const *sorted, const sw_layout_rule *rule,
                            sw_slot *order)
 {
+    uint64_t limit = rule->max_size;
     uint32_t files = 0, first = 0;
     uint64_t open_size = 0;
     /* a tensor is in the open file; it may be empty, so that the size does not tell */
     bool open = false;
 
     for (uint32_t i = 0; i < c->ntensors; i++) {
-        uint64_t size = sw_tensor_out_bytes(c, sorted[i]);
+        sw_tensor t = *sorted[i];
+        uint64_t size;
 
+        if (rule->dtypes)
+            t.out_dtype = rule->dtypes[sorted[i] - c->tensors];
+        size = sw_tensor_out_bytes(c, &t);
         if (size > limit) {
             order[sorted[i] - c->tensors].begin = ++files;
             continue;
@@ -293,7 +298,7 @@ static uint32_t fill_files(const sw_catalog *c, const sw_tensor *const *sorted, 
 }
 
 /* As huggingface_hub splits: in the natural order of the names. */
-static sw_code place_by_size(const sw_catalog *c, uint64_t limit, placement *p, sw_status *st)
+static sw_code place_by_size(const sw_catalog *c, const sw_layout_rule *rule, placement *p, sw_status *st)
 {
     const sw_tensor **sorted = sw_calloc(c->ntensors, sizeof *sorted, st);
 
@@ -302,7 +307,7 @@ static sw_code place_by_size(const sw_catalog *c, uint64_t limit, placement *p, 
     for (uint32_t t = 0; t < c->ntensors; t++)
         sorted[t] = &c->tensors[t];
     qsort(sorted, c->ntensors, sizeof *sorted, compare_tensors_natural);
-    p->largest = fill_files(c, sorted, limit, p->order);
+    p->largest = fill_files(c, sorted, rule, p->order);
     if (p->largest <= 1)
         p->largest = 0;
     else
@@ -325,7 +330,7 @@ static sw_code place(const sw_catalog *c, const sw_layout_rule *rule, placement 
     case SW_LAYOUT_MODELS:
         return place_by_model(c, p, st);
     case SW_LAYOUT_SIZE:
-        return place_by_size(c, rule->max_size, p, st);
+        return place_by_size(c, rule, p, st);
     case SW_LAYOUT_SINGLE:
         break; /* all in file 0, without number and index */
     }

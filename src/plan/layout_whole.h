@@ -21,6 +21,7 @@ typedef struct sw_layout_rule {
     const char *map_file;   /* for messages */
     const char *index_name; /* NAMES: name of the index to write; NULL = the usual one */
     uint64_t max_size;      /* SIZE: bytes of tensor data per file */
+    const uint8_t *dtypes;  /* SIZE: what each tensor counts as; NULL = as what it is written */
     uint64_t largest;       /* NUMBERS: the n of the names, if larger than all numbers of the map */
     /* the files and the index are called diffusion_pytorch_model; not NAMES' files */
     bool diffusers;

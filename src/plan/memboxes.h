@@ -27,6 +27,13 @@ typedef struct sw_memboxes {
         NULL, 0, 0                                                                                           \
     }
 
+/* What some ranks hold: one that holds it itself, or all, of which one process is told.
+ * Borrowed. */
+typedef struct sw_holders {
+    const sw_memboxes *held; /* n of them */
+    uint32_t first, n;       /* the ranks [first, first + n) */
+} sw_holders;
+
 /* A rank as a file: its name, which sorts as ranks do. */
 #define SW_RANK_NAME "rank-%010u"
 #define SW_RANK_NAME_SIZE 16

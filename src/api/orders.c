@@ -1,29 +1,34 @@
 /* sw_save_begin() and what follows it: a save in steps, for ranks that hear of one another only
  * through somebody else.
  *
- * The coordinator plans as one process that is told what all ranks hold. What a rank needs to know
- * is an order: where the files are, and a few numbers for each box that it writes. */
+ * The coordinator runs the steps of a job (job.h) as one process that is told what all ranks hold.
+ * What a rank needs to know is an order: where the files are, and a few numbers for each box that
+ * it writes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/call.h"
 #include "api/job.h"
-#include "api/shardsave.h"
-#include "api/writer.h"
 #include "base/hash.h"
 #include "base/num.h"
 #include "par/scatter.h"
-#include "par/shards.h"
+
+/* What the ranks hold, as far as it can be told from afar. */
+typedef struct described {
+    sw_item *items; /* of all ranks */
+    sw_memboxes *held;
+    uint32_t n;
+} described;
 
 struct sw_save {
     sw_comm alone;
     sw_result result;
+    sw_job job;
     bool shards;
-    sw_job job;        /* consolidated */
-    sw_shard_save set; /* shards */
-    bool idle;         /* there is nothing to be written or published: a dry run */
+    bool idle; /* there is nothing to be written or published: a dry run */
     sw_buf *orders;
-    size_t nranks;
+    uint32_t nranks;
     sw_given given;
 };
 
@@ -126,16 +131,9 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files,
 
 /* ---- the coordinator ------------------------------------------------------------------------- */
 
-/* What the ranks hold, as far as it can be told from afar. */
-typedef struct described {
-    sw_item *items; /* of all ranks */
-    sw_memboxes *held;
-    size_t n;
-} described;
-
 static void release_described(described *d)
 {
-    for (size_t r = 0; d->held && r < d->n; r++)
+    for (uint32_t r = 0; d->held && r < d->n; r++)
         sw_memboxes_release(&d->held[r]);
     free(d->held);
     free(d->items);
@@ -153,7 +151,7 @@ static sw_code describe(const sw_item *const *items, const size_t *n, size_t nra
         total += n[r];
     d->items = sw_calloc(total, sizeof *d->items, st);
     d->held = sw_calloc(nranks, sizeof *d->held, st);
-    d->n = nranks;
+    d->n = (uint32_t)nranks;
     total = 0;
     for (size_t r = 0; r < nranks && !st->code; total += n[r++]) {
         char who[SW_RANK_NAME_SIZE];
@@ -169,60 +167,52 @@ static sw_code describe(const sw_item *const *items, const size_t *n, size_t nra
     return st->code;
 }
 
-static order_head head_of(const sw_save *s, const described *d, size_t rank, size_t nrecords)
+/* What the order of a rank begins with. */
+static order_head head_of(const sw_save *s, const described *d, uint32_t rank)
 {
     return (order_head){ .magic = ORDER_MAGIC,
                          .items = hash_items(&d->held[rank]),
                          .nitems = d->held[rank].n,
-                         .nrecords = nrecords,
-                         .rank = (uint32_t)rank,
-                         .nranks = (uint32_t)s->nranks,
-                         .shards = s->shards };
+                         .rank = rank,
+                         .nranks = s->nranks,
+                         .shards = s->shards,
+                         .sync = sw_job_syncs(&s->job) };
 }
 
 /* Each rank makes its files itself. */
-static sw_code begin_shards(sw_save *s, const described *d, sw_buf *choices, sw_status *st)
+static sw_code order_shards(sw_save *s, const described *d, const char *dir, sw_status *st)
 {
-    bool sync = false;
+    const sw_shard_set *set = &s->job.laid.set;
 
-    s->idle = s->set.opt->dry_run;
-    if (sw_shard_save_begin(&s->set, d->held, (uint32_t)d->n, choices, st) ||
-        (!s->idle && sw_shard_save_sync(&s->set, &sync, st)))
-        return st->code;
-    for (size_t r = 0; r < s->nranks && !st->code; r++) {
-        order o = { .head = head_of(s, d, r, s->idle ? 0 : choices[r].len / sizeof(sw_choice)),
-                    .records = choices[r].data,
-                    .dir = s->idle ? "" : sw_place_fresh(s->set.set)->path,
-                    .set = s->set.set_text };
+    for (uint32_t r = 0; r < s->nranks && !st->code; r++) {
+        order o = { .head = head_of(s, d, r), .records = set->choices[r].data, .dir = dir, .set = set->text };
 
+        o.head.nrecords = s->idle ? 0 : set->choices[r].len / sizeof(sw_choice);
         o.head.buffer = s->result.buffer_size;
-        o.head.of = sw_map_largest(&s->set.map);
-        o.head.sync = sync;
+        o.head.of = set->of;
         pack_order(&o, sizeof(sw_choice), &s->orders[r], st);
     }
     return st->code;
 }
 
 /* An order for each rank: its places, and all files, since it may write to any. */
-static sw_code order_places(sw_save *s, const described *d, const sw_buf *places, const char *dir, bool sync,
+static sw_code order_places(sw_save *s, const described *d, const char *dir, const sw_buf *places,
                             sw_status *st)
 {
-    const sw_layout *l = &s->job.layout;
+    const sw_layout *l = &s->job.laid.layout;
     sw_publication *files = sw_calloc(l->nfiles, sizeof *files, st);
 
     for (uint32_t f = 0; files && f < l->nfiles; f++)
         files[f] = (sw_publication){ l->files[f].name, l->files[f].size };
-    for (size_t r = 0; r < s->nranks && !st->code; r++) {
-        order o = { .head = head_of(s, d, r, places[r].len / sizeof(sw_place)),
-                    .records = places[r].data,
-                    .dir = dir,
-                    .set = "",
-                    .files = files };
+    for (uint32_t r = 0; r < s->nranks && !st->code; r++) {
+        order o = {
+            .head = head_of(s, d, r), .records = places[r].data, .dir = dir, .set = "", .files = files
+        };
 
+        o.head.nrecords = places[r].len / sizeof(sw_place);
         o.head.nfiles = o.head.nrecords ? l->nfiles : 0;
-        o.head.buffer = s->job.sched.band;
-        o.head.input = s->job.memory.input;
-        o.head.sync = sync;
+        o.head.buffer = s->job.work.sched.band;
+        o.head.input = s->job.work.memory.input;
         pack_order(&o, sizeof(sw_place), &s->orders[r], st);
     }
     free(files);
@@ -230,32 +220,45 @@ static sw_code order_places(sw_save *s, const described *d, const sw_buf *places
 }
 
 /* The coordinator makes the files, with their headers. */
-static sw_code begin_consolidated(sw_save *s, const described *d, sw_buf *places, sw_status *st)
+static sw_code order_whole(sw_save *s, const described *d, const char *dir, sw_status *st)
 {
-    sw_job *r = &s->job;
-    char *dir = NULL;
-    sw_weld w;
+    const sw_job *j = &s->job;
+    sw_weld w = { .work = sw_job_work_of(j), .staged_dir = dir, .sync = sw_job_syncs(j) };
+    sw_buf *places = sw_calloc(s->nranks, sizeof *places, st);
 
-    r->held = d->held;
-    r->described = (uint32_t)d->n;
-    sw_job_prepare(r, st);
-    s->idle = r->done;
-    dir = st->code || s->idle ? NULL : sw_job_staged_dir(r, st);
-    w = (sw_weld){ .work = sw_job_work(r), .staged_dir = dir };
-    if (dir && !sw_job_sync(r, dir, &w.sync, st) && !sw_scatter_create(&w, st))
-        sw_places_find(&r->outputs, &r->layout, &(sw_holders){ d->held, 0, (uint32_t)d->n }, places, st);
-    if (!st->code)
-        order_places(s, d, places, dir ? dir : "", w.sync, st);
-    r->held = NULL;
-    free(dir);
+    if (places && (s->idle || !sw_scatter_create(&w, st)) &&
+        (s->idle || !sw_places_find(&j->values.outputs, &j->laid.layout, j->held, places, st)))
+        order_places(s, d, dir, places, st);
+    for (uint32_t r = 0; places && r < s->nranks; r++)
+        sw_buf_release(&places[r]);
+    free(places);
+    return st->code;
+}
+
+static sw_code begin(sw_save *s, const sw_item *const *items, const size_t *n, size_t nranks, sw_status *st)
+{
+    described d = { NULL, NULL, 0 };
+    const char *dir;
+
+    if (describe(items, n, nranks, &d, st))
+        goto out;
+    s->nranks = d.n;
+    s->job.held = &(sw_holders){ d.held, 0, d.n };
+    s->orders = sw_calloc(s->nranks, sizeof *s->orders, st);
+    if (st->code || sw_job_plan(&s->job, st))
+        goto out;
+    s->idle = s->job.output.done;
+    dir = s->idle ? "" : s->job.output.staged;
+    s->shards ? order_shards(s, &d, dir, st) : order_whole(s, &d, dir, st);
+out:
+    s->job.held = NULL;
+    release_described(&d);
     return st->code;
 }
 
 sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const *items, const size_t *n,
                       size_t nranks, const sw_options *opt, sw_save **out, sw_status *st)
 {
-    described d = { NULL, NULL, 0 };
-    sw_buf *records = NULL;
     sw_save *s;
 
     sw_status_clear(st);
@@ -263,26 +266,19 @@ sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const 
     if (!(s = sw_calloc(1, sizeof *s, st)))
         return st->code;
     s->alone = sw_comm_self();
+    s->shards = shards;
     sw_given_take(&s->given, shards ? SW_CALL_SAVE_SHARDS : SW_CALL_SAVE_ORDERS, &s->alone, NULL, output_dir,
                   opt);
-    s->shards = shards;
-    s->nranks = nranks;
-    s->job = (sw_job){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
-    s->set = (sw_shard_save){ .comm = &s->alone, .out = s->given.out, .opt = &s->given.opt };
-    s->set.result = &s->result;
     if (shards)
-        sw_shard_save_init(&s->set);
-    else
-        sw_job_begin(&s->job, &s->result, st);
+        s->given.opt.planned = NULL;
+    s->job = (sw_job){ .comm = &s->alone,
+                       .out = s->given.out,
+                       .opt = &s->given.opt,
+                       .files = shards ? SW_FILES_HELD : SW_FILES_WHOLE };
+    sw_job_begin(&s->job, &s->result, st);
     *st = s->given.st;
-    s->orders = sw_calloc(nranks, sizeof *s->orders, st);
-    records = sw_calloc(nranks, sizeof *records, st);
-    if (!st->code && !describe(items, n, nranks, &d, st))
-        shards ? begin_shards(s, &d, records, st) : begin_consolidated(s, &d, records, st);
-    for (size_t r = 0; records && r < nranks; r++)
-        sw_buf_release(&records[r]);
-    free(records);
-    release_described(&d);
+    if (!st->code)
+        begin(s, items, n, nranks, st);
     if (st->code)
         sw_save_free(s, st);
     else
@@ -302,21 +298,15 @@ sw_code sw_save_publish(sw_save *s, sw_status *st)
     if (s->idle)
         return SW_OK;
     s->idle = true;
-    return s->shards ? sw_shard_save_publish(&s->set, st) : sw_job_publish(&s->job, st);
+    return sw_job_publish(&s->job, st);
 }
 
 sw_code sw_save_free(sw_save *s, sw_status *st)
 {
     if (!s)
         return st->code;
-    if (s->shards) {
-        sw_shard_save_end(&s->set, st);
-    } else {
-        sw_place_close(s->job.stage, &s->result.staging, st);
-        sw_tell_staging(s->job.opt, &s->result);
-        sw_job_end(&s->job, st);
-    }
-    for (size_t r = 0; s->orders && r < s->nranks; r++)
+    sw_job_end(&s->job, st);
+    for (uint32_t r = 0; s->orders && r < s->nranks; r++)
         sw_buf_release(&s->orders[r]);
     free(s->orders);
     sw_result_release(&s->result);

@@ -1,0 +1,183 @@
+/* Who fills which bytes in how much memory, and the writing of them; see job.h. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/job.h"
+#include "base/num.h"
+#include "base/path.h"
+#include "par/weld.h"
+
+#define BLOCK (UINT64_C(1) << 20) /* of a local file system */
+#define BUFFER_HELD (UINT64_C(8) << 20)
+
+/* More opens than this at once are a storm for a metadata server: the ranks read their own files
+ * and exchange. */
+#define OPENS_MAX 32768
+
+/* ---- the schedule ---------------------------------------------------------------------------- */
+
+/* One rank owns all. What another rank holds in memory nobody can read. */
+bool sw_job_by_owner(const sw_job *j)
+{
+    uint64_t nranks = (uint64_t)j->comm->size;
+
+    return nranks > 1 && sw_comm_layer(j->comm) &&
+           (j->held || j->opt->node_local || j->opt->assign == SW_ASSIGN_OWNER ||
+            (j->opt->assign == SW_ASSIGN_AUTO && nranks * j->input.c.nfiles > OPENS_MAX));
+}
+
+/* Is any output no plain copy? */
+static bool converts(const sw_outputs *o)
+{
+    for (uint32_t i = 0; i < o->view.ntensors; i++)
+        if (o->how[i].op != SW_OP_COPY)
+            return true;
+    return false;
+}
+
+sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memory *out, sw_status *st)
+{
+    sw_memory_need need = { .nranks = (uint32_t)j->comm->size,
+                            .by_owner = sw_job_by_owner(j),
+                            .converts = converts(&j->values.outputs) };
+
+    need.buffer = j->opt->buffer_size ? j->opt->buffer_size
+                                      : sw_memory_buffer(rule, j->output.told.shared, need.converts);
+    return sw_memory_share(rule, &need, out, st);
+}
+
+/* Local. */
+static sw_code make_schedule(sw_job *j, sw_status *st)
+{
+    const sw_job_told *told = &j->output.told;
+    sw_job_work *w = &j->work;
+    sw_result *res = j->result;
+    sw_schedule_rule rule;
+    sw_memory ignored;
+
+    w->by_owner = sw_job_by_owner(j);
+    if (sw_job_share_memory(j, &sw_memory_of_weld, &w->memory, st))
+        return st->code;
+    /* Would the buffer do for that, too? */
+    if (j->opt->verify && sw_job_share_memory(j, &sw_memory_of_compare, &ignored, st))
+        return st->code;
+    rule = (sw_schedule_rule){ .nranks = (uint32_t)j->comm->size,
+                               .band = w->memory.band,
+                               .block = told->shared ? sw_max(BLOCK, told->block) : BLOCK,
+                               .shared = w->by_owner };
+    if (sw_schedule_build(&j->laid.layout, &rule, &w->sched, st))
+        return st->code;
+    res->buffer_size = w->memory.buffer;
+    res->band_size = w->sched.band;
+    res->assign = w->by_owner ? SW_ASSIGN_OWNER : SW_ASSIGN_BAND;
+    for (uint32_t f = 0; f < j->laid.layout.nfiles; f++)
+        res->rounds = sw_max(res->rounds, sw_schedule_rounds(&w->sched, &j->laid.layout, f));
+    return SW_OK;
+}
+
+/* Every rank has come to the same plan, or something is very wrong. */
+sw_code sw_job_schedule(sw_job *j, sw_status *st)
+{
+    uint64_t hash = 0;
+    int other;
+
+    if (j->files == SW_FILES_HELD) {
+        j->result->buffer_size = j->opt->buffer_size ? j->opt->buffer_size : BUFFER_HELD;
+        return SW_OK;
+    }
+    if (!make_schedule(j, st))
+        hash = sw_plan_hash(&j->values.outputs, &j->laid.layout, &j->work.sched);
+    if (!sw_comm_compare(j->comm, hash, &other, st) && other)
+        sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", other);
+    return st->code;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+bool sw_job_syncs(const sw_job *j)
+{
+    return !j->opt->no_sync || j->output.told.shared;
+}
+
+sw_work sw_job_work_of(const sw_job *j)
+{
+    return (sw_work){ .world = j->comm,
+                      .o = &j->values.outputs,
+                      .l = &j->laid.layout,
+                      .sched = &j->work.sched,
+                      .input_dir = j->in,
+                      .held = j->held ? j->held->held : NULL,
+                      .memory = j->work.memory,
+                      .cancel = j->opt->cancel,
+                      .progress = j->opt->progress,
+                      .user = j->opt->user };
+}
+
+/* Before the work where that can be known. */
+static void tell_aggregation(sw_job *j, const sw_transport *how, sw_status *st)
+{
+    if (!how->aggregates[0])
+        return;
+    sw_buf_add_line(&j->warnings, st,
+                    "%s asks MPI-IO to aggregate, which can lose data and hang on a full disk: each rank "
+                    "writes its own part by pwrite instead",
+                    how->aggregates);
+    sw_job_tell_warnings(j);
+}
+
+static sw_code weld(sw_job *j, sw_status *st)
+{
+    sw_weld w = { .work = sw_job_work_of(j), .staged_dir = j->output.staged, .sync = sw_job_syncs(j) };
+    bool known;
+
+    if (sw_transport_choose(j->comm, j->opt->hints, &w.how, st))
+        return st->code;
+    tell_aggregation(j, &w.how, st);
+    known = w.how.aggregates[0] != '\0';
+    sw_weld_files(&w, st);
+    if (!known)
+        tell_aggregation(j, &w.how, st);
+    j->written = w.written;
+    snprintf(j->result->io, sizeof j->result->io, "%s", w.how.mpi ? w.how.io : "posix");
+    snprintf(j->result->transport, sizeof j->result->transport, "%s", w.how.words);
+    return st->code;
+}
+
+/* Each rank its own boxes. */
+static sw_code write_held(sw_job *j, sw_status *st)
+{
+    const sw_shard_set *set = &j->laid.set;
+    sw_shards_write w = { .dir = j->output.staged,
+                          .buffer = j->result->buffer_size,
+                          .sync = sw_job_syncs(j),
+                          .cancel = j->opt->cancel,
+                          .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
+                                        .user = j->opt->user,
+                                        .total = set->bytes } };
+
+    sw_shards_write_files(j->comm, &set->own, &w, st);
+    j->written = w.written;
+    return st->code;
+}
+
+/* Shard files are staged where rank 0 says. */
+static sw_code learn_staged(sw_job *j, sw_status *st)
+{
+    sw_buf dir = SW_BUF_INIT;
+
+    if (sw_job_is_root(j) && !st->code)
+        sw_buf_add(&dir, j->output.staged, strlen(j->output.staged) + 1, st);
+    sw_comm_bcast_buf(j->comm, &dir, 0, st);
+    free(j->output.staged);
+    j->output.staged = dir.data;
+    return st->code;
+}
+
+sw_code sw_job_move(sw_job *j, sw_status *st)
+{
+    if (j->files == SW_FILES_WHOLE ? sw_agree(j->comm, st) : learn_staged(j, st))
+        return st->code;
+    return j->files == SW_FILES_HELD ? write_held(j, st) : weld(j, st);
+}

@@ -1,0 +1,281 @@
+/* The calls that plan what comes of an input, as lists of steps: sw_consolidate(), sw_reshard(),
+ * sw_save_consolidated(), sw_save_shards() fill in one job and run the same list; sw_verify()
+ * compares where they write. See job.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/call.h"
+#include "api/job.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "dir/existing.h"
+#include "par/gather.h"
+
+/* ---- the steps ------------------------------------------------------------------------------- */
+
+sw_code sw_job_plan(sw_job *j, sw_status *st)
+{
+    if (sw_job_open(j, st) || sw_job_scan(j, st))
+        return st->code;
+    sw_job_look(j, st); /* agreed upon by the next step */
+    if (sw_job_read(j, &j->result->seconds_parse, st) || sw_job_decide(j, st) || sw_job_lay_out(j, st) ||
+        sw_job_schedule(j, st) || sw_job_judge(j, st))
+        return st->code;
+    if (!j->output.done && sw_job_is_root(j))
+        sw_job_prepare(j, st); /* agreed upon by the next step */
+    return st->code;
+}
+
+/* Seconds since the last call of it. */
+static double lap(const sw_job *j)
+{
+    const sw_result *res = j->result;
+
+    return sw_now() - j->started - res->seconds_plan - res->seconds_write - res->seconds_verify;
+}
+
+static sw_code run_steps(sw_job *j, sw_status *st)
+{
+    sw_job_plan(j, st);
+    if (j->output.done || sw_job_move(j, st))
+        return st->code;
+    j->result->seconds_write = lap(j);
+    if (j->opt->verify) {
+        sw_job_compare_staged(j, st);
+        j->result->seconds_verify = lap(j);
+    }
+    if (!st->code && sw_job_is_root(j))
+        sw_job_publish(j, st);
+    return sw_agree(j->comm, st);
+}
+
+/* What is compared with is planned as for writing; without an option for the layout the files may
+ * be laid out in any way. */
+static sw_code verify_steps(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st)
+{
+    double ignored;
+
+    if (sw_job_scan(j, st) || sw_job_read(j, &ignored, st) || sw_job_decide(j, st) ||
+        (sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE) && sw_job_lay_out(j, st)))
+        return st->code;
+    return sw_job_compare(j, findings, result, st);
+}
+
+/* ---- beginning and end ----------------------------------------------------------------------- */
+
+void sw_job_begin(sw_job *j, sw_result *result, sw_status *st)
+{
+    j->result = result;
+    *result = (sw_result){ .ranks = j->comm->size };
+    sw_status_clear(st);
+    j->started = sw_now();
+}
+
+static void release(sw_job *j)
+{
+    sw_job_output *o = &j->output;
+
+    sw_outputs_release(&j->values.outputs);
+    sw_naming_release(&j->values.naming);
+    sw_catalog_release(&j->input.c);
+    sw_find_release(&j->input.found);
+    sw_map_release(&j->laid.map);
+    sw_shard_rules_release(&j->laid.rules);
+    sw_layout_release(&j->laid.whole);
+    sw_layout_release(&j->laid.layout);
+    sw_shard_set_release(&j->laid.set);
+    sw_schedule_release(&j->work.sched);
+    sw_assets_release(&o->assets);
+    sw_buf_release(&o->file_map);
+    sw_buf_release(&o->dtype_map);
+    sw_buf_release(&o->index);
+    free(o->staged);
+    sw_names_free(o->old, o->nold);
+    sw_names_free(o->keep, o->nkeep);
+    sw_buf_release(&j->warnings);
+}
+
+static void tell_staging(const sw_job *j)
+{
+    char *text;
+
+    if (!j->result->staging || !j->opt->warn ||
+        asprintf(&text, "the staging directory %s stays", j->result->staging) < 0)
+        return;
+    j->opt->warn(j->opt->user, text);
+    free(text);
+}
+
+void sw_job_end(sw_job *j, sw_status *st)
+{
+    sw_result *res = j->result;
+
+    if (sw_job_is_root(j))
+        sw_place_close(j->output.place, &res->staging, st);
+    tell_staging(j);
+    if (st->code != SW_ECOMM) {
+        sw_agree(j->comm, st);
+        res->bytes_written = j->written;
+        sw_comm_totals(j->comm, &res->bytes_written, &res->peak_memory);
+    }
+    if (res->seconds_write > 0)
+        res->seconds_publish = lap(j);
+    sw_job_tell_warnings(j);
+    release(j);
+}
+
+/* ---- the fills ------------------------------------------------------------------------------- */
+
+/* A job that writes, of a call that all ranks have come with. more: as in sw_call_begin(). */
+static sw_code run(sw_job *j, const sw_given *g, uint64_t more, sw_result *result, sw_status *st)
+{
+    sw_result unwanted;
+
+    j->in = g->in;
+    j->out = g->out;
+    j->opt = &g->opt;
+    sw_job_begin(j, result ? result : &unwanted, st);
+    if (!sw_call_begin(j->comm, g, more, st)) {
+        run_steps(j, st);
+        sw_job_end(j, st);
+    }
+    if (!result)
+        sw_result_release(&unwanted);
+    return st->code;
+}
+
+sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *output_dir,
+                       const sw_options *opt, sw_result *result, sw_status *st)
+{
+    sw_job j = { .comm = comm, .files = SW_FILES_WHOLE };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_CONSOLIDATE, comm, input_dir, output_dir, opt);
+    run(&j, &g, 0, result, st);
+    sw_given_release(&g);
+    return st->code;
+}
+
+static uint64_t hash_sharding(const sw_sharding *s)
+{
+    const char *const words[] = { s->mesh, s->placements };
+    uint64_t h = 0;
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        h = words[i] ? sw_hash(h, words[i], strlen(words[i]) + 1) : sw_hash_word(h, 0);
+    for (const char *const *rule = s->rules; rule && *rule; rule++)
+        h = sw_hash(h, *rule, strlen(*rule) + 1);
+    return h;
+}
+
+sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
+                   const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st)
+{
+    static const sw_sharding none = { NULL, NULL, NULL };
+    sw_job j = { .comm = comm, .files = SW_FILES_CUT, .sharding = sharding ? sharding : &none };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_RESHARD, comm, input_dir, output_dir, opt);
+    run(&j, &g, hash_sharding(j.sharding), result, st);
+    sw_given_release(&g);
+    return st->code;
+}
+
+/* Of what this rank holds. */
+static sw_code save(sw_job *j, sw_given *g, const sw_item *items, size_t n, sw_result *result, sw_status *st)
+{
+    sw_memboxes held = SW_MEMBOXES_INIT;
+    const sw_holders own = { &held, (uint32_t)j->comm->rank, 1 };
+    char who[SW_RANK_NAME_SIZE];
+
+    j->held = &own;
+    snprintf(who, sizeof who, SW_RANK_NAME, own.first);
+    if (!g->st.code)
+        sw_memboxes_init(items, n, who, &held, &g->st);
+    run(j, g, 0, result, st);
+    sw_memboxes_release(&held);
+    sw_given_release(g);
+    return st->code;
+}
+
+sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
+                             const sw_options *opt, sw_result *result, sw_status *st)
+{
+    sw_job j = { .comm = comm, .files = SW_FILES_WHOLE };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_SAVE, comm, NULL, output_dir, opt);
+    return save(&j, &g, items, n, result, st);
+}
+
+sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
+                       const sw_options *opt, sw_result *result, sw_status *st)
+{
+    sw_job j = { .comm = comm, .files = SW_FILES_HELD };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_SAVE_SHARDS, comm, NULL, output_dir, opt);
+    g.opt.planned = NULL; /* nothing is told of before it is written */
+    return save(&j, &g, items, n, result, st);
+}
+
+sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
+                  sw_verification *result, sw_status *st)
+{
+    sw_job j = { .comm = comm, .files = SW_FILES_WHOLE };
+    sw_verification unwanted = { 0 }, *v = result ? result : &unwanted;
+    sw_findings findings = SW_FINDINGS_INIT;
+    sw_result planned;
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_VERIFY, comm, input_dir, output_dir, opt);
+    j.in = g.in;
+    j.out = g.out;
+    j.opt = &g.opt;
+    sw_job_begin(&j, &planned, st);
+    *v = (sw_verification){ .ranks = comm->size };
+    if (!sw_call_begin(comm, &g, 0, st))
+        verify_steps(&j, &findings, v, st);
+    if (st->code && st->code != SW_ECOMM) {
+        /* what was found until then, on every rank; of no consequence when it fails */
+        sw_status ignored = SW_STATUS_INIT;
+
+        sw_findings_gather(comm, &findings, &ignored);
+    }
+    if (st->code != SW_ECOMM)
+        sw_comm_totals(comm, &v->bytes, &v->peak_memory);
+    sw_job_tell_warnings(&j);
+    sw_fail_by_findings(&findings, st);
+    v->findings = sw_findings_hand_over(&findings, &v->nfindings);
+    v->shards = planned.shards;
+    planned.shards = NULL;
+    sw_verification_release(&unwanted);
+    sw_result_release(&planned);
+    release(&j);
+    sw_given_release(&g);
+    return st->code;
+}
+
+/* ---- results --------------------------------------------------------------------------------- */
+
+void sw_result_release(sw_result *result)
+{
+    for (uint64_t i = 0; i < result->nfiles; i++)
+        free(result->files[i].name);
+    for (uint64_t i = 0; i < result->nassets; i++)
+        free(result->assets[i]);
+    free(result->files);
+    free(result->shards);
+    free(result->assets);
+    free(result->index);
+    free(result->staging);
+    *result = (sw_result){ 0 };
+}
+
+void sw_verification_release(sw_verification *result)
+{
+    sw_findings_free(result->findings, result->nfindings);
+    free(result->shards);
+    *result = (sw_verification){ 0 };
+}
