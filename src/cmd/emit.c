@@ -16,7 +16,9 @@ static void put_quoted(sw_emit *e, const char *text)
 
 static void put_line(sw_emit *e)
 {
-    fprintf(e->to, "\n%*s", 2 * (int)e->lines, "");
+    fputc('\n', e->to);
+    for (unsigned i = 0; i < e->lines; i++)
+        fputs("  ", e->to);
 }
 
 /* All that stands before a value: the comma, the line, the key. */

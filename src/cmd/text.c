@@ -49,12 +49,26 @@ static const char *escape_of(char c, sw_text_form form)
     }
 }
 
+/* Of what a text begins with, so many bytes are themselves in every form. */
+static size_t plain_length(const char *text)
+{
+    size_t n = 0;
+
+    while (text[n] >= ' ' && text[n] <= '~' && !strchr("\"\\&<>", text[n]))
+        n++;
+    return n;
+}
+
 void sw_text_put(FILE *to, const char *text, sw_text_form form)
 {
     for (size_t len; *text; text += len ? len : 1) {
         const char *escape = escape_of(*text, form);
         uint32_t code = 0;
 
+        if ((len = plain_length(text)) > 0) {
+            fwrite(text, 1, len, to);
+            continue;
+        }
         len = sw_text_char(text, strnlen(text, 4), &code);
         if (escape)
             fputs(escape, to);
