@@ -72,6 +72,7 @@ SAVE_ITEMS = $(BUILD)/tests/save_items
 COLLECTIVES = $(BUILD)/tests/collectives.so
 HEADER_CHECK = $(BUILD)/tests/header_check
 READER_CHECK = $(BUILD)/tests/reader_check
+PICKLE_CHECK = $(BUILD)/tests/pickle_check
 
 .PHONY: all help lint lint-tests demo clean FORCE
 .DELETE_ON_ERROR:
@@ -150,7 +151,7 @@ $(BUILD)/tests/test_cmd_%: $(BUILD)/obj/tests/unit/test_cmd_%.o $(CMD_PARTS) $(L
 $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(LIBRARY)
 	$(link)
 
-$(HEADER_CHECK) $(READER_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(LIBRARY)
+$(HEADER_CHECK) $(READER_CHECK) $(PICKLE_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(LIBRARY)
 	$(link)
 
 $(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) $(LIBRARY)

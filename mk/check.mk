@@ -73,7 +73,7 @@ check-unit: all $(UNIT_PROGRAMS)
 check-pages: all
 	@$(TEST_ENV) timeout 60 tests/pages.sh
 
-check-e2e: all $(SAVE_ITEMS) $(COLLECTIVES) $(READER_CHECK) $(EXAMPLES)
+check-e2e: all $(SAVE_ITEMS) $(COLLECTIVES) $(READER_CHECK) $(PICKLE_CHECK) $(EXAMPLES)
 	@$(call PARALLEL,$(E2E),$(PYTHON) $(PYTEST))
 
 VENV = build/venv

@@ -3,14 +3,16 @@
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS = -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 
-#: fuzz          the header parser, and the library on whole directories: FUZZ_SECONDS=60 each; also: fuzz-header, fuzz-dir
-.PHONY: fuzz fuzz-header fuzz-dir
-fuzz: fuzz-header fuzz-dir
+#: fuzz          the parsers of headers and pickles, and the library on whole directories: FUZZ_SECONDS=60 each; also: fuzz-header and so on
+FUZZ_TARGETS = fuzz-header fuzz-pickle fuzz-dir
+.PHONY: fuzz $(FUZZ_TARGETS)
+fuzz: $(FUZZ_TARGETS)
 
-# The parser needs neither MPI nor what lies above it.
+# The parsers need neither MPI nor what lies above them.
 FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
 
-$(BUILD)/fuzz/fuzz_header: tests/fuzz/fuzz_header.c $(FUZZ_SOURCES) $(wildcard src/base/*.h src/format/*.h include/*.h)
+$(BUILD)/fuzz/fuzz_header $(BUILD)/fuzz/fuzz_pickle: $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
+    $(wildcard src/base/*.h src/format/*.h include/*.h)
 	@mkdir -p $(@D)
 	$(call say,FUZZ $@)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)
@@ -34,9 +36,10 @@ $(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
 
 # Each from its seeds, for FUZZ_SECONDS. The seeds stay as they are: the fuzzer adds to a copy.
 FUZZ_OPTIONS_header = -dict='$(abspath tests/fuzz/header.dict)' -rss_limit_mb=2048
+FUZZ_OPTIONS_pickle = -rss_limit_mb=2048 -max_len=16384
 FUZZ_OPTIONS_dir = -max_len=512 -len_control=0 -entropic=0
 fuzz-dir: export ASAN_OPTIONS = malloc_context_size=5:quarantine_size_mb=2
-fuzz-header fuzz-dir: fuzz-%: $(BUILD)/fuzz/fuzz_%
+$(FUZZ_TARGETS): fuzz-%: $(BUILD)/fuzz/fuzz_%
 	@mkdir -p $(BUILD)/fuzz/$*
 	@[ ! -d tests/fuzz/$*_seeds ] || cp -R tests/fuzz/$*_seeds/. $(BUILD)/fuzz/$*/
 	cd $(BUILD)/fuzz && ./fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -verbosity=1 \

@@ -10,6 +10,7 @@
 #include "dir/assets.h"
 #include "dir/front.h"
 #include "dir/guess.h"
+#include "format/dcpmeta.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
 static const char hint_index[] =
@@ -24,7 +25,7 @@ static const char hint_no_file[] = "something else has the name of a shard file:
 #define TEXT_MAX (UINT64_C(1) << 30)
 
 static const char *const text_names[SW_NTEXTS] = { SW_INDEX_NAME, SW_DIFFUSERS_INDEX_NAME, SW_FILE_MAP_NAME,
-                                                   SW_DTYPE_MAP_NAME };
+                                                   SW_DTYPE_MAP_NAME, SW_DCP_METADATA_NAME };
 
 /* Names that were chosen; the texts are the directory's or the map's. */
 typedef struct list {
@@ -91,11 +92,33 @@ static sw_code list_indexed(const sw_find *f, list *l, sw_status *st)
     return sw_map_files(&f->weight_map, &l->names, &l->n, st);
 }
 
+static bool is_distcp(const char *name)
+{
+    return sw_name_ends_with(name, ".distcp");
+}
+
+/* The files that a list of boxes names. */
+static sw_code list_boxes(const sw_find *f, list *l, sw_status *st)
+{
+    const sw_buf *b = &f->texts[SW_TEXT_BOXES].text;
+    const char *name;
+    size_t at = 0;
+
+    while (!st->code && b->len && (name = sw_boxlist_file(b, &at)) != NULL)
+        add_name(l, name, st);
+    return st->code;
+}
+
 /* ---- the kinds of input ---------------------------------------------------------------------- */
 
 static bool by_shards(const sw_find *f)
 {
     return f->by_shards;
+}
+
+static bool by_boxes(const sw_find *f)
+{
+    return f->by_boxes;
 }
 
 static bool by_index(const sw_find *f)
@@ -117,9 +140,27 @@ static const struct kind {
     const char *hint; /* the usual cause when one of them is no file */
 } kinds[] = {
     { by_shards, list_shards, false, hint_no_file },
+    { by_boxes, list_boxes, true, hint_lacks },
     { by_index, list_indexed, true, hint_lacks },
     { by_suffix, list_weights, false, hint_no_file },
 };
+
+/* Which kinds are there? Beside whole weights a `.metadata` without files of its own is a
+ * remnant. */
+static void look_at_names(sw_find *f)
+{
+    bool metadata = false, distcp = false, weights = false;
+
+    for (size_t i = 0; i < f->names.n; i++) {
+        const char *name = f->names.names[i];
+
+        f->by_shards = f->by_shards || is_shard(name);
+        metadata = metadata || strcmp(name, SW_DCP_METADATA_NAME) == 0;
+        distcp = distcp || is_distcp(name);
+        weights = weights || is_weights(name);
+    }
+    f->by_boxes = !f->by_shards && metadata && (distcp || !weights);
+}
 
 sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st)
 {
@@ -131,8 +172,7 @@ sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st)
         return sw_fail(st, SW_EINPUT, dir, NULL, "%s",
                        kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
     sw_dir_list(dir, &f->names, st);
-    for (size_t i = 0; i < f->names.n; i++)
-        f->by_shards = f->by_shards || is_shard(f->names.names[i]);
+    look_at_names(f);
     return st->code;
 }
 
@@ -144,7 +184,10 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
 
     while (!k->is_there(f))
         k++;
-    k->list(f, &l, st);
+    if (f->by_boxes)
+        *st = f->texts[SW_TEXT_BOXES].st;
+    if (!st->code)
+        k->list(f, &l, st);
     for (size_t i = 0; i < l.n && !st->code; i++) {
         sw_path_kind kind;
 
@@ -178,10 +221,28 @@ static void read_text(const char *dir, const char *name, sw_side *t)
     free(path);
 }
 
+/* What is kept of .metadata is the list: it is a third of it, and goes to all ranks. */
+static void read_boxes(const char *dir, sw_side *t)
+{
+    sw_buf packed = SW_BUF_INIT;
+    sw_dcp d = SW_DCP_INIT;
+
+    read_text(dir, SW_DCP_METADATA_NAME, t);
+    if (t->there && !sw_dcp_parse(t->text.data, t->text.len, SW_DCP_METADATA_NAME, &d, &t->st))
+        sw_dcp_pack(&d, &packed, &t->st);
+    sw_dcp_release(&d);
+    sw_buf_release(&t->text);
+    t->text = packed;
+    t->there = t->there && !t->st.code;
+}
+
 void sw_find_read_texts(sw_find *f, const char *dir)
 {
-    for (size_t i = f->by_shards ? SW_TEXT_FILE_MAP : SW_TEXT_INDEX; i < SW_NTEXTS; i++)
+    for (size_t i = f->by_shards || f->by_boxes ? SW_TEXT_FILE_MAP : SW_TEXT_INDEX; i <= SW_TEXT_DTYPE_MAP;
+         i++)
         read_text(dir, text_names[i], &f->texts[i]);
+    if (f->by_boxes)
+        read_boxes(dir, &f->texts[SW_TEXT_BOXES]);
 }
 
 /* With a list of findings: names that lead elsewhere are told of and left out. */
@@ -370,7 +431,7 @@ sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, sw_cata
 
     if (list_sightings(seen, starts, n, &s, &ns, st))
         goto out;
-    if (ns >= UINT32_MAX)
+    if (ns >= INT32_MAX)
         sw_fail(st, SW_EINPUT, NULL, NULL, "too many files");
     c->files = sw_calloc(ns, sizeof *c->files, st);
     c->file_names = sw_calloc(seen->len, 1, st);

@@ -11,7 +11,15 @@
 #include "plan/catalog.h"
 
 /* Texts beside the weights that decide which files there are, and what becomes of them. */
-enum { SW_TEXT_INDEX, SW_TEXT_DIFFUSERS_INDEX, SW_TEXT_FILE_MAP, SW_TEXT_DTYPE_MAP, SW_NTEXTS };
+enum {
+    SW_TEXT_INDEX,
+    SW_TEXT_DIFFUSERS_INDEX,
+    SW_TEXT_FILE_MAP,
+    SW_TEXT_DTYPE_MAP,
+    /* .metadata of a distributed checkpoint, as a list of boxes (format/boxlist.h) */
+    SW_TEXT_BOXES,
+    SW_NTEXTS
+};
 
 /* One of them, as it was read: what is wrong with it counts when its turn comes. */
 typedef struct sw_side {
@@ -23,6 +31,7 @@ typedef struct sw_side {
 /* What was found. */
 typedef struct sw_find {
     bool by_shards; /* the files were chosen by torch's names */
+    bool by_boxes;  /* a list of boxes says which they are, and what is in them */
     bool by_index;  /* the files were chosen by an index */
     /* its name, or of one that names nothing or (with findings) cannot be read; borrowed */
     const char *index_name;
@@ -40,7 +49,8 @@ typedef struct sw_find {
 /* In all of these, findings is NULL, and the first thing that is wrong is the error; or it takes
  * all that is wrong, and what is left is chosen. */
 
-/* Local. List the directory: names, by_shards. Errors: SW_EINPUT (there is none), SW_EIO. */
+/* Local. List the directory: names, by_shards, by_boxes. Errors: SW_EINPUT (there is none),
+ * SW_EIO. */
 sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st);
 
 /* Local, after that. Read the texts; an error is kept with its text. */

@@ -173,9 +173,11 @@ typedef struct ending {
 } ending;
 
 static const ending endings[] = {
+    { ".metadata.tmp",
+      "a distributed checkpoint whose save never ended: .metadata is still called .metadata.tmp" },
     { ".distcp",
-      "these are .distcp files of torch.distributed.checkpoint: save with HuggingFaceStorageWriter "
-      "(save_distributed=True), or convert them with torch.distributed.checkpoint.format_utils" },
+      "these are .distcp files of a distributed checkpoint, without the .metadata that says what is in "
+      "them: the save never ended, or it was not copied" },
     { ".bin", "these are PyTorch .bin files (pickles): convert them with safetensors first" },
     { ".pt", "these are PyTorch .pt files (pickles): convert them with safetensors first" },
     { ".pth", "these are PyTorch .pth files (pickles): convert them with safetensors first" },

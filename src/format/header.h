@@ -24,6 +24,8 @@ typedef struct sw_entry {
     uint32_t shape;        /* where in dims the ndim sizes begin */
     uint32_t offsets;      /* the same for saved_offsets; SW_NO_DIMS without sharding info */
     uint32_t global_shape; /* the same for global_shape; SW_NO_DIMS when it is not given */
+    /* 1 + the same for the elements from one to the next; 0: they lie packed */
+    uint32_t strides;
 } sw_entry;
 
 typedef struct sw_header {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "dir/front.h"
 #include "dir/guess.h"
+#include "dir/items.h"
 #include "plan/merge.h"
 #include "plan/numbers.h"
 
@@ -42,17 +43,42 @@ static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status 
     return sw_buf_add(&own->sets, zeros, room - len, st);
 }
 
-static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, sw_front *front, harvest *own,
-                          sw_status *st)
+/* What this rank looks into files with. */
+typedef struct look {
+    sw_front front; /* the last one */
+    /* where a list tells what is in the files: its boxes by file, and the next of its files, which
+     * are sorted as the catalogue's are */
+    sw_boxlist_index index;
+    uint64_t number;
+    size_t at;
+} look;
+
+/* The boxes of a file of the list. Every file of the catalogue is one, in the same order. */
+static void find_listed(const sw_catalog *c, look *k, const char *name)
 {
-    const sw_header *h = &front->h;
+    const char *listed = sw_boxlist_file(&c->list, &k->at);
+
+    for (; listed && strcmp(listed, name) != 0; k->number++)
+        listed = sw_boxlist_file(&c->list, &k->at);
+}
+
+static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, harvest *own, sw_status *st)
+{
+    const sw_header *h = &k->front.h;
     sw_file *f = &c->files[i];
     file_record r = { 0 };
 
-    if (sw_front_read(front, dir, f->name, f->size, st))
+    if (c->list.len) {
+        const uint64_t *starts = k->index.starts + k->number;
+        const sw_listed_boxes items = { k->index.boxes + starts[0], starts[1] - starts[0] };
+
+        sw_items_read(&k->front, dir, f->name, f->size, items, st);
+    } else if (!sw_front_read(&k->front, dir, f->name, f->size, st)) {
+        f->data_start = 8 + k->front.text.len;
+    }
+    if (st->code)
         return st->code;
-    f->hash = front->hash;
-    f->data_start = 8 + front->text.len;
+    f->hash = k->front.hash;
     r = (file_record){ i, f->data_start, f->hash, h->nentries, h->sharded, h->format_pt, { 0 } };
     if (!sw_entries_add(&own->found, h, c->files, i, st) &&
         !keep_set(own, f->number.shard ? h->set : NULL, i, st))
@@ -73,16 +99,22 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
 static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest *own, sw_findings *findings,
                          sw_status *st)
 {
-    sw_front front = SW_FRONT_INIT;
+    look k = { .front = SW_FRONT_INIT };
 
-    for (uint32_t i = 0; i < c->nfiles && !sw_check_cancel(in->cancel, st); i++) {
-        if (c->files[i].owner != (uint32_t)rank)
-            continue;
-        parse_file(c, i, in->dir, &front, own, st);
-        if (tell_broken(in->dir, &c->files[i], findings, st))
-            break;
+    if (c->list.len)
+        sw_boxlist_sort(&c->list, &k.index, st);
+    for (uint32_t i = 0; i < c->nfiles && !st->code && !sw_check_cancel(in->cancel, st); i++) {
+        if (c->list.len)
+            find_listed(c, &k, c->files[i].name);
+        if (c->files[i].owner == (uint32_t)rank) {
+            parse_file(c, i, in->dir, &k, own, st);
+            tell_broken(in->dir, &c->files[i], findings, st);
+        }
+        k.number += c->list.len > 0;
     }
-    sw_front_release(&front);
+    sw_boxlist_index_release(&k.index);
+    sw_front_release(&k.front);
+    sw_buf_release(&c->list);
     return st->code;
 }
 

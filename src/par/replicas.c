@@ -22,7 +22,7 @@ typedef struct replica_reader {
 /* A replica and the box that it repeats. */
 typedef struct replica_pair {
     const sw_tensor *tensor;
-    uint64_t replica; /* its number among the tensor's boxes */
+    uint64_t replica, used; /* their numbers among the tensor's boxes */
     const sw_box *is, *want;
     uint64_t bytes;
 } replica_pair;
@@ -52,7 +52,8 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
     const uint64_t *shape = sw_box_shape(k->c, t, replica);
     replica_pair p = { .tensor = t, .replica = replica, .is = &k->c->boxes[t->box0 + replica] };
 
-    p.want = &k->c->boxes[t->box0 + sw_replica_used(k->c, t, replica)];
+    p.used = sw_replica_used(k->c, t, replica);
+    p.want = &k->c->boxes[t->box0 + p.used];
     p.bytes = sw_dtype_bits((sw_dtype)t->dtype);
     for (unsigned d = 0; d < t->ndim; d++)
         p.bytes *= shape[d]; /* less than the tensor, whose size was checked */
@@ -62,13 +63,38 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static sw_code read_chunk(replica_reader *r, const sw_box *box, uint64_t from, uint64_t n, char *to,
-                          sw_status *st)
+/* Elements [from, from + n) of a box whose elements have strides of their own. */
+static sw_code read_strided(replica_reader *r, const replica_pair *p, uint64_t k, uint64_t from, uint64_t n,
+                            char *to, sw_status *st)
 {
+    const sw_view v = sw_view_elements(r->k->c, p->tensor);
+    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], now;
+    const sw_run_target box = { sw_box_offsets(r->k->c, p->tensor, k), sw_box_shape(r->k->c, p->tensor, k),
+                                NULL };
+    const sw_run_target part = { offsets, shape, NULL };
+    const sw_pull pull = sw_pull_of(&r->source);
+    sw_run run;
+
+    for (; n > 0 && !st->code; from += now, n -= now, to += now * (v.bits / 8)) {
+        now = sw_first_box(&box, v.n, from, n, offsets, shape);
+        if (sw_run_make(&v, k, &part, &run) == SW_RUN_SHARED)
+            sw_pull_run(&pull, &run, to, st);
+    }
+    return st->code;
+}
+
+/* Bytes [from, from + n) of box k of the pair's tensor. */
+static sw_code read_chunk(replica_reader *r, const replica_pair *p, uint64_t k, uint64_t from, uint64_t n,
+                          char *to, sw_status *st)
+{
+    const sw_box *box = &r->k->c->boxes[p->tensor->box0 + k];
+    uint64_t size = sw_dtype_bits((sw_dtype)p->tensor->dtype) / 8;
     sw_pull pull = sw_pull_of(&r->source);
 
     if (sw_check_cancel(r->k->cancel, st))
         return st->code;
+    if (box->strides)
+        return read_strided(r, p, k, from / size, n / size, to, st);
     return sw_pull_bytes(&pull, box->file, box->at + from, n, to, st);
 }
 
@@ -90,7 +116,8 @@ static void compare_here(replica_reader *r, const replica_pair *p, uint64_t from
 {
     for (uint64_t n; from < end && !st->code && !r->stopped && !sw_stopper_heard(&r->stopper); from += n) {
         n = sw_min(r->k->chunk, end - from);
-        if (!read_chunk(r, p->want, from, n, r->want, st) && !read_chunk(r, p->is, from, n, r->is, st))
+        if (!read_chunk(r, p, p->used, from, n, r->want, st) &&
+            !read_chunk(r, p, p->replica, from, n, r->is, st))
             note(r, p, from, n, st);
     }
 }
@@ -119,7 +146,7 @@ static void send_used(replica_reader *r, const replica_pair *p, int to, sw_statu
         int err, length;
 
         n = sw_min(r->k->chunk, p->bytes - from);
-        length = st->code || r->stopped || read_chunk(r, p->want, from, n, r->want, st) ? 0 : (int)n;
+        length = st->code || r->stopped || read_chunk(r, p, p->used, from, n, r->want, st) ? 0 : (int)n;
         sw_step_wait();
         err = r->layer->send(sw_comm_handle(r->k->world), r->want, length, to, TAG_REPLICA, &request);
         if (!err)
@@ -141,7 +168,7 @@ static void receive_used(replica_reader *r, const replica_pair *p, int from_rank
         if (sw_step_waited(err))
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot receive");
         r->stopped = r->stopped || (uint64_t)length != n;
-        if (!st->code && !r->stopped && !read_chunk(r, p->is, from, n, r->is, st))
+        if (!st->code && !r->stopped && !read_chunk(r, p, p->replica, from, n, r->is, st))
             note(r, p, from, n, st);
     }
 }

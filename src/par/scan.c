@@ -85,7 +85,7 @@ static sw_code share_shards(const sw_comm *comm, sw_find *f, sw_status *st)
 /* A text as it is sent: this, and behind it what is wrong with it, or its bytes. */
 typedef struct text_head {
     uint64_t len;
-    bool there, by_shards, wrong;
+    bool there, by_shards, by_boxes, wrong;
 } text_head;
 
 static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
@@ -99,6 +99,7 @@ static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
         h.len = h.wrong ? sizeof t->st : t->text.len;
         h.there = t->there;
         h.by_shards = f->by_shards;
+        h.by_boxes = f->by_boxes;
         if (!sw_buf_add(b, &h, sizeof h, st))
             sw_buf_add(b, h.wrong ? (const void *)&t->st : t->text.data, h.len, st);
     }
@@ -118,6 +119,7 @@ static sw_code unpack_texts(sw_find *f, const sw_buf *b, size_t *end, sw_status 
         bytes = b->data + *end + sizeof h;
         t->there = h.there;
         f->by_shards = h.by_shards;
+        f->by_boxes = h.by_boxes;
         if (h.wrong)
             memcpy(&t->st, bytes, sizeof t->st);
         /* An empty file is a text, too. */
@@ -146,7 +148,7 @@ static sw_code check_strays(const sw_comm *comm, const sw_where *where, const sw
 {
     sw_findings soft = SW_FINDINGS_INIT;
 
-    if (!st->code && !f->by_index)
+    if (!st->code && !f->by_index && !f->by_boxes)
         sw_strays_judge(f, where->dir, c, &soft, findings, st);
     if (where->node_local)
         sw_findings_gather(comm, &soft, st);
@@ -208,6 +210,12 @@ sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, s
         find_shared(comm, where->dir, c, out, findings, st);
     if (!st->code && !sw_find_check(out, where->dir, looks, c, findings, st) && !each)
         assign(c, comm->size, st);
+    if (out->by_boxes && !st->code) {
+        c->list = out->texts[SW_TEXT_BOXES].text;
+        out->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
+        sw_boxlist_model(&c->list, &c->model);
+        c->nvalues = sw_boxlist_values(&c->list);
+    }
     if (!check_strays(comm, where, c, out, findings, st))
         sw_find_take_maps(out, findings, st);
     if (!sw_agree(comm, st) && findings)

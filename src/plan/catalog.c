@@ -32,7 +32,9 @@ void sw_catalog_release(sw_catalog *c)
     free(c->shapes);
     free(c->boxes);
     free(c->box_dims);
+    free(c->strides);
     free(c->listed);
     free(c->names);
+    sw_buf_release(&c->list);
     *c = (sw_catalog){ 0 };
 }

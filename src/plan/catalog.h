@@ -7,7 +7,9 @@
 #ifndef SW_PLAN_CATALOG_H
 #define SW_PLAN_CATALOG_H
 
+#include "base/buf.h"
 #include "base/findings.h"
+#include "format/boxlist.h"
 #include "format/dtype.h"
 #include "format/filenames.h"
 #include "format/header.h"
@@ -36,6 +38,7 @@ typedef struct sw_tensor {
     bool has_global;   /* global_shape was given and stands in shapes already */
     bool holes;        /* some elements are in no box */
     bool overlaps;     /* boxes overlap without being equal */
+    bool strided;      /* the elements of some box do not lie packed */
     /* findings tell why (also those two): boxes are there to be shown, not to be read */
     bool broken;
     /* leading dims beyond which no box is cut: rows sharded = 1, columns = 2, whole = 0 */
@@ -58,8 +61,11 @@ typedef struct sw_tensor {
 
 /* Where a box's data is. */
 typedef struct sw_box {
-    uint64_t at;   /* absolute position in the file, bytes */
+    uint64_t at;   /* absolute position of its first element in the file, bytes */
     uint32_t file; /* index into catalog->files */
+    /* 0 = its elements lie packed, row by row; else 1 + where in catalog->strides the ndim
+     * distances stand, in elements, from one to the next along each dimension */
+    uint32_t strides;
 } sw_box;
 
 /* Shard files that the files of a set say belong to it: numbers from..to of a model file. */
@@ -76,10 +82,16 @@ typedef struct sw_catalog {
     sw_box *boxes;
     uint64_t *box_dims; /* offsets then shape of each box, outermost first, elements */
     uint64_t nboxes;
-    uint64_t block[2]; /* rows and columns under one scale of X.weight_scale_inv */
-    bool sharded;      /* some file carries DCP_SHARDING_INFO */
-    bool in_memory;    /* the files are ranks, which hold their boxes */
-    bool part;         /* one file by itself: what others may hold is not missed */
+    uint64_t *strides; /* of the boxes that are not packed: few, or none */
+    size_t nstrides, cap_strides;
+    uint64_t block[2];    /* rows and columns under one scale of X.weight_scale_inv */
+    bool sharded;         /* some file carries DCP_SHARDING_INFO */
+    bool in_memory;       /* the files are ranks, which hold their boxes */
+    bool part;            /* one file by itself: what others may hold is not missed */
+    sw_model_names model; /* of a list of boxes: which tensors are those of the model */
+    uint64_t nvalues;     /* what was saved and is no tensor */
+    /* where the files do not tell what is in them: boxlist.h; until they are joined */
+    sw_buf list;
     sw_listed *listed; /* by model, then from; each once */
     size_t nlisted, cap_listed;
     char *names; /* pool that file and tensor names point into */

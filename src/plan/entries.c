@@ -110,10 +110,12 @@ sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, 
         if (intern(f, e, global_shape(h, e), file, &id, st))
             return st->code;
         f->names[id].count++;
-        box = (sw_box_record){ files[file].data_start + e->begin, file, (uint32_t)id };
+        box = (sw_box_record){ files[file].data_start + e->begin, e->strides ? file | SW_BOX_STRIDED : file,
+                               (uint32_t)id };
         if (sw_buf_add(&f->boxes, &box, sizeof box, st) ||
             sw_buf_add(&f->boxes, offsets, e->ndim * sizeof *offsets, st) ||
-            sw_buf_add(&f->boxes, h->dims + e->shape, e->ndim * sizeof *h->dims, st))
+            sw_buf_add(&f->boxes, h->dims + e->shape, e->ndim * sizeof *h->dims, st) ||
+            (e->strides && sw_buf_add(&f->boxes, h->dims + e->strides - 1, e->ndim * sizeof *h->dims, st)))
             return st->code;
     }
     return SW_OK;

@@ -21,9 +21,11 @@ typedef struct sw_name_record {
 
 typedef struct sw_box_record {
     uint64_t at;
-    uint32_t file;
+    uint32_t file; /* with SW_BOX_STRIDED: strides follow */
     uint32_t name; /* index into the rank's names */
 } sw_box_record;
+
+#define SW_BOX_STRIDED UINT32_C(0x80000000)
 
 static inline size_t sw_name_room(uint32_t len)
 {

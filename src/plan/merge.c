@@ -202,29 +202,50 @@ static sw_code place_boxes(merging *m, sw_status *st)
     return st->code;
 }
 
+/* A box record becomes a box; how many numbers stand behind it. */
+static uint64_t take_box(sw_catalog *c, const sw_box_record *rec, unsigned ndim, sw_box *out, sw_status *st)
+{
+    const uint64_t *dims = (const void *)(rec + 1);
+
+    *out = (sw_box){ rec->at, rec->file & ~SW_BOX_STRIDED, 0 };
+    if (!(rec->file & SW_BOX_STRIDED))
+        return 2 * ndim;
+    if (c->nstrides > UINT32_MAX - SW_MAX_DIMS - 1) {
+        sw_fail(st, SW_EINPUT, NULL, NULL, "too many boxes whose elements do not lie together");
+    } else if (!sw_grow(&c->strides, &c->cap_strides, c->nstrides + ndim, sizeof *c->strides, st)) {
+        memcpy(c->strides + c->nstrides, dims + 2 * ndim, ndim * sizeof *dims);
+        out->strides = 1 + (uint32_t)c->nstrides;
+        c->nstrides += ndim;
+    }
+    return 3 * ndim;
+}
+
 /* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that
  * order. */
-static void scatter_boxes(const merging *m)
+static sw_code scatter_boxes(const merging *m, sw_status *st)
 {
     const sw_gathered *from = m->from;
     sw_catalog *c = m->c;
 
     for (int r = 0; r < from->nranks; r++) {
-        for (uint64_t at = from->box_starts[r]; at < from->box_starts[r + 1];) {
+        for (uint64_t at = from->box_starts[r]; at < from->box_starts[r + 1] && !st->code;) {
             const sw_box_record *rec = (const void *)(from->boxes->data + at);
             uint64_t ref = m->rank_refs[r] + rec->name, dims = 2u * m->ndims[ref];
             uint32_t id = m->tensor_of[ref];
+            sw_box box;
 
+            at += sizeof *rec + take_box(c, rec, m->ndims[ref], &box, st) * sizeof *c->box_dims;
             if (id != NO_TENSOR) {
                 const sw_tensor *t = &c->tensors[id];
                 uint64_t k = m->filled[id]++;
 
-                c->boxes[t->box0 + k] = (sw_box){ rec->at, rec->file };
+                c->boxes[t->box0 + k] = box;
+                c->tensors[id].strided |= box.strides > 0;
                 memcpy(c->box_dims + t->box_dims0 + k * dims, rec + 1, dims * sizeof *c->box_dims);
             }
-            at += sizeof *rec + dims * sizeof *c->box_dims;
         }
     }
+    return st->code;
 }
 
 sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *findings, sw_status *st)
@@ -232,7 +253,7 @@ sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *fi
     merging m = { .c = c, .from = from, .findings = findings };
 
     if (!list_names(&m, st) && !make_tensors(&m, st) && !place_boxes(&m, st))
-        scatter_boxes(&m);
+        scatter_boxes(&m, st);
     sw_buf_release(from->boxes);
     free(m.filled);
     free(m.ndims);

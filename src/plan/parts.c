@@ -76,6 +76,7 @@ static unsigned cut_dims(const uint64_t *box, const uint64_t *whole, unsigned nd
 static bool visit_boxes(const sw_recipe *how, const sw_part *part, const uint64_t *whole, unsigned ndim,
                         sw_making_fn fn, void *ctx)
 {
+    static const uint64_t zeros[SW_MAX_DIMS];
     const sw_view *v = &how->view;
     uint64_t size = sw_recipe_bits(how) / 8, x = part->from / size, n = part->n / size, now;
     uint64_t origin[SW_MAX_DIMS], dims[SW_MAX_DIMS], offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS];
@@ -83,8 +84,8 @@ static bool visit_boxes(const sw_recipe *how, const sw_part *part, const uint64_
     sw_making g = { how, SW_ANY_BOX, offsets, shape, NULL, (int64_t)part->at, 0, SW_NO_TAIL };
 
     for (unsigned d = 0; d < v->n; d++) {
-        origin[d] = part->box && !v->flat ? sw_view_steps(v, d, part->box[d]) : 0;
-        dims[d] = sw_view_steps(v, d, v->flat ? 0 : part->box ? part->box[ndim + d] : whole[d]);
+        sw_view_range(v, d, part->box ? part->box : zeros, part->box ? part->box + ndim : whole, &origin[d],
+                      &dims[d]);
     }
     for (; n > 0; x += now, n -= now, g.to += (int64_t)(now * size)) {
         now = sw_first_box(&all, v->n, x, n, offsets, shape);

@@ -100,15 +100,24 @@ sw_view sw_view_elements(const sw_catalog *c, const sw_tensor *t)
 {
     unsigned bits = sw_dtype_bits((sw_dtype)t->dtype);
 
-    return (sw_view){ c, t, t->ndim, bits, bits, false };
+    return (sw_view){ c, t, t->ndim, bits, bits, false, false };
+}
+
+/* Of a tensor with strides: a range of bytes may begin inside of an element, which lies
+ * together. */
+static sw_view view_split(const sw_catalog *c, const sw_tensor *t)
+{
+    return (sw_view){ c, t, t->ndim + 1u, 8, 8, false, true };
 }
 
 sw_view sw_view_joined(const sw_catalog *c, const sw_tensor *t, unsigned cut, unsigned bits)
 {
     const uint64_t *shape = sw_tensor_shape(c, t);
-    sw_view v = { c,    t, cut > t->split_dims ? cut : t->split_dims, bits, sw_dtype_bits((sw_dtype)t->dtype),
-                  false };
+    unsigned element = sw_dtype_bits((sw_dtype)t->dtype);
+    sw_view v = { c, t, cut > t->split_dims ? cut : t->split_dims, bits, element, false, false };
 
+    if (t->strided)
+        return bits == element ? sw_view_elements(c, t) : view_split(c, t);
     for (unsigned d = v.n; d < t->ndim; d++)
         v.unit *= shape[d];
     if (v.n == 0) {
@@ -128,26 +137,38 @@ uint64_t sw_view_steps(const sw_view *v, unsigned d, uint64_t elements)
     return v->unit % v->bits ? elements * v->unit / v->bits : elements * (v->unit / v->bits);
 }
 
+void sw_view_range(const sw_view *v, unsigned d, const uint64_t *offsets, const uint64_t *shape,
+                   uint64_t *first, uint64_t *extent)
+{
+    bool bytes = v->split && d == v->t->ndim;
+
+    *first = v->flat || bytes ? 0 : sw_view_steps(v, d, offsets[d]);
+    *extent = bytes ? sw_dtype_bits((sw_dtype)v->t->dtype) / 8 : sw_view_steps(v, d, v->flat ? 0 : shape[d]);
+}
+
 /* ---- what a source box has ------------------------------------------------------------------- */
 
 sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *target, sw_run *out)
 {
     const uint64_t *offsets = sw_box_offsets(v->c, v->t, k), *extents = sw_box_shape(v->c, v->t, k);
     const sw_box *box = &v->c->boxes[v->t->box0 + k];
-    uint64_t from = v->bits;
+    const uint64_t *strides = box->strides ? v->c->strides + (box->strides - 1) : NULL;
+    uint64_t from = v->bits, bits = sw_dtype_bits((sw_dtype)v->t->dtype);
     int64_t packed = (int64_t)v->bits;
     sw_run_kind kind;
 
     begin(out, v->bits);
     for (unsigned d = v->n; d-- > 0;) {
-        uint64_t first = v->flat ? 0 : sw_view_steps(v, d, offsets[d]);
-        uint64_t extent = sw_view_steps(v, d, v->flat ? 0 : extents[d]);
-        uint64_t lo = sw_max(first, target->offsets[d]);
-        uint64_t hi = sw_min(first + extent, target->offsets[d] + target->shape[d]);
+        uint64_t first, extent, lo, hi;
         int64_t to = target->strides ? target->strides[d] : packed;
 
+        sw_view_range(v, d, offsets, extents, &first, &extent);
+        lo = sw_max(first, target->offsets[d]);
+        hi = sw_min(first + extent, target->offsets[d] + target->shape[d]);
         if (lo >= hi)
             return SW_RUN_NONE;
+        if (strides && d < v->t->ndim)
+            from = strides[d] * bits;
         add_dimension(out, hi - lo, from, to);
         out->at += (lo - first) * from;
         out->to += (int64_t)(lo - target->offsets[d]) * to;

@@ -12,8 +12,8 @@
 #include "plan/catalog.h"
 
 /* A tensor as runs see it: element by element; or with the inner dimensions along which nothing is
- * cut joined to the last one that is, which then counts elements or bytes. Offsets and shapes of
- * what is wanted are in steps of its view. */
+ * cut joined to the last one that is, which then counts elements or bytes. Where boxes have strides
+ * of their own nothing is joined. Offsets and shapes of what is wanted are in steps of its view. */
 typedef struct sw_view {
     const sw_catalog *c;
     const sw_tensor *t;
@@ -21,6 +21,7 @@ typedef struct sw_view {
     unsigned bits; /* of one step along the last one */
     uint64_t unit; /* bits that an element stands for along the last one */
     bool flat;     /* nothing is cut: one dimension, of all bits */
+    bool split;    /* behind the tensor's dimensions one of the bytes of an element */
 } sw_view;
 
 /* Local. Element by element. */
@@ -33,6 +34,11 @@ sw_view sw_view_joined(const sw_catalog *c, const sw_tensor *t, unsigned cut, un
 
 /* Local. Elements along dimension d in steps of the view. */
 uint64_t sw_view_steps(const sw_view *v, unsigned d, uint64_t elements);
+
+/* Local. A box of the tensor in steps of the view: of offsets and shape, those along dimension
+ * d. */
+void sw_view_range(const sw_view *v, unsigned d, const uint64_t *offsets, const uint64_t *shape,
+                   uint64_t *first, uint64_t *extent);
 
 /* What is wanted of a tensor, and where its elements go. Borrowed, one number a dimension. */
 typedef struct sw_run_target {
@@ -47,7 +53,8 @@ typedef struct sw_run_loop {
     int64_t to;    /* the same in memory */
 } sw_run_loop;
 
-/* Loops run outermost first, which is the order of the file; a run without loops is one row. */
+/* Loops run outermost first; a run without loops is one row. That is the order of the file too, but
+ * for boxes with strides of their own: there rows may come in any order, and overlap. */
 typedef struct sw_run {
     uint32_t file; /* index into catalog->files */
     uint64_t at;   /* absolute position of its first byte in the file */

@@ -262,6 +262,7 @@ static uint64_t hash_work(uint64_t h, const sw_catalog *c, const sw_schedule *s)
         h = sw_hash_word(h, (uint64_t)c->files[i].owner << 1 | c->files[i].sharded);
     for (uint64_t i = 0; i < c->nboxes; i++)
         h = sw_hash_word(sw_hash_word(h, c->boxes[i].at), c->boxes[i].file);
+    h = sw_hash(h, c->strides, c->nstrides * sizeof *c->strides);
     h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
     return sw_hash_word(sw_hash_word(h, s->band), s->block);
 }

@@ -269,6 +269,52 @@ static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd,
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
+/* Do the rows lie one behind the other in the file, in their order? */
+static bool is_in_order(const sw_run *s)
+{
+    uint64_t span = s->row;
+
+    for (unsigned i = s->nloops; i-- > 0;) {
+        if (s->loops[i].from < span)
+            return false;
+        span += (s->loops[i].count - 1) * s->loops[i].from;
+    }
+    return true;
+}
+
+/* The same rows in the order of the file, as far as loops have one. */
+static sw_run in_order(const sw_run *s)
+{
+    sw_run out = *s;
+
+    for (unsigned i = 1; i < out.nloops; i++)
+        for (unsigned k = i; k > 0 && out.loops[k - 1].from < out.loops[k].from; k--) {
+            sw_run_loop other = out.loops[k];
+
+            out.loops[k] = out.loops[k - 1];
+            out.loops[k - 1] = other;
+        }
+    return out;
+}
+
+/* Rows that overlap, or repeat: a call for each. */
+static sw_code pull_tangled(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
+{
+    const sw_run_loop *in = innermost(s);
+    sw_run_walk w;
+    uint64_t at;
+    int64_t where;
+
+    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
+        for (uint64_t i = 0; i < in->count; i++) {
+            struct iovec row = { to + where + (int64_t)i * in->to, (size_t)s->row };
+
+            if (sw_source_read_vectors(fd, file_name(p, s), &row, 1, at + i * in->from, st))
+                return st->code;
+        }
+    return SW_OK;
+}
+
 /* Where the pages come from a disk, gaps are read as well as rows. */
 static bool is_for_mapping(const sw_pull *p, const sw_run *s)
 {
@@ -287,12 +333,9 @@ static sw_code pull_row(const sw_pull *p, const sw_run *s, char *to, int fd, sw_
     return sw_source_read_vectors(fd, file_name(p, s), &all, 1, s->at, st);
 }
 
-static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
+/* Rows in the order of the file. */
+static sw_code pull_rows(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    int fd;
-
-    if (sw_source_fd(p->source, s->file, &fd, st))
-        return st->code;
     if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
         return st->code;
     if (p->mapped)
@@ -301,6 +344,19 @@ static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status 
         return pull_row(p, s, to, fd, st);
     return s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
                                                     : pull_sieved(p, s, to, fd, st);
+}
+
+static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
+{
+    sw_run sorted;
+    int fd;
+
+    if (sw_source_fd(p->source, s->file, &fd, st))
+        return st->code;
+    if (is_in_order(s))
+        return pull_rows(p, s, to, fd, st);
+    sorted = in_order(s);
+    return is_in_order(&sorted) ? pull_rows(p, &sorted, to, fd, st) : pull_tangled(p, &sorted, to, fd, st);
 }
 
 const sw_source_body sw_from_files = { pull_file, sw_source_advise };

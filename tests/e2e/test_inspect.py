@@ -91,6 +91,9 @@ def read_boxes(directory):
 def healthy():
     for case in sorted(os.listdir(GOLDEN)):
         for side in ("in", "out"):
+            # Of distributed checkpoints test_distcp.py looks at what is shown.
+            if case.startswith("distcp_") and side == "in":
+                continue
             if os.path.isdir(os.path.join(GOLDEN, case, side)) and not os.path.exists(os.path.join(GOLDEN, case, "status")):
                 yield os.path.join(case, side)
 
@@ -332,7 +335,7 @@ def test_files_that_are_something_else(tmp_path, content, hint):
         assert len(shown["findings"]) == 1 and hint in shown["findings"][0]["hint"], shown["findings"]
 
 
-@pytest.mark.parametrize("ending, hint", [("distcp", "HuggingFaceStorageWriter"), ("bin", ".bin"), ("pt", ".pt"), ("gguf", "GGUF")])
+@pytest.mark.parametrize("ending, hint", [("distcp", "without the .metadata"), ("bin", ".bin"), ("pt", ".pt"), ("gguf", "GGUF")])
 def test_other_formats(tmp_path, ending, hint):
     (tmp_path / f"__0_0.{ending}").write_bytes(b"x")
     assert hint in finding(diagnose(tmp_path), "holds no safetensors files")["hint"]

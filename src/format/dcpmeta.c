@@ -1,0 +1,506 @@
+/* From the objects of a pickle to boxes; see dcpmeta.h. */
+#include "format/dcpmeta.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/num.h"
+#include "base/sort.h"
+#include "base/utf8.h"
+#include "format/maps.h"
+#include "format/torchtensor.h"
+
+#define MODULE "torch.distributed.checkpoint.metadata"
+
+/* An entry of storage_data: which item, and where it stands. */
+typedef struct item {
+    sw_dcp_name name;
+    sw_value offsets; /* a tuple; None for what is no tensor */
+    uint32_t file;    /* among the reader's names, then among the sorted ones */
+    bool used;
+    uint64_t at, length;
+} item;
+
+typedef struct reading {
+    const sw_pickle *p;
+    const char *file;
+    sw_dcp *d;
+    item *items;
+    size_t nitems, cap_items, cap_order;
+    sw_sort_item *order; /* of items, by hash */
+    uint64_t key[2];     /* of the hash: names are chosen by others */
+} reading;
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+/* An error about a tensor, or, without one, about the whole. */
+static sw_code odd(const reading *r, const sw_dcp_name *name, sw_status *st, const char *what)
+{
+    char tensor[256] = "";
+
+    if (name)
+        snprintf(tensor, sizeof tensor, "%.*s", (int)sw_min(name->len, sizeof tensor - 1), name->text);
+    return sw_fail(st, SW_EINPUT, r->file, name ? tensor : NULL, "%s", what);
+}
+
+/* It is something else than what should be there. */
+static sw_code unlike(const reading *r, const sw_dcp_name *name, sw_value v, const char *want, sw_status *st)
+{
+    char words[128], what[256];
+
+    sw_torch_words(r->p, v, words);
+    snprintf(what, sizeof what, "found %s, expected %s", words, want);
+    return odd(r, name, st, what);
+}
+
+/* The member of an object, which must be there. */
+static sw_value member(const reading *r, const sw_dcp_name *name, sw_value object, const char *key,
+                       sw_status *st)
+{
+    sw_value v = 0;
+    char what[96];
+
+    if (!sw_value_member(r->p, object, key, &v)) {
+        snprintf(what, sizeof what, "an object without '%s'", key);
+        odd(r, name, st, what);
+    }
+    return v;
+}
+
+static sw_code take_name(const reading *r, sw_value v, sw_dcp_name *out, sw_status *st)
+{
+    *out = (sw_dcp_name){ .top = 0 };
+    out->text = sw_value_text(r->p, v, &out->len);
+    if (!out->text)
+        return unlike(r, NULL, v, "a name", st);
+    if (out->len > UINT32_MAX - 1 || memchr(out->text, '\0', out->len) ||
+        sw_utf8_invalid(out->text, out->len))
+        return odd(r, NULL, st, "a name that is not UTF-8 without NUL");
+    return SW_OK;
+}
+
+/* ---- where the items stand ------------------------------------------------------------------- */
+
+/* A hash of a tensor's name and of the offsets of a box. */
+static uint64_t hash_of(const reading *r, const sw_dcp_name *name, const uint64_t *offsets, unsigned n)
+{
+    uint64_t h = sw_hash_keyed(r->key, name->text, name->len);
+
+    return n ? sw_hash_keyed(r->key, offsets, n * sizeof *offsets) ^ h * 3 : h;
+}
+
+/* The numbers of a tuple, at most SW_MAX_DIMS; none of None. */
+static sw_code take_numbers(const reading *r, const sw_dcp_name *name, sw_value v, uint64_t *out, unsigned *n,
+                            sw_status *st)
+{
+    sw_items items;
+    sw_value number;
+    uint64_t count = sw_items_begin(r->p, v, &items);
+    sw_kind kind = sw_value_kind(r->p, v);
+
+    *n = 0;
+    if (kind == SW_KIND_NONE)
+        return SW_OK;
+    if (kind != SW_KIND_TUPLE && kind != SW_KIND_LIST)
+        return unlike(r, name, v, "sizes", st);
+    if (count > SW_MAX_DIMS)
+        return odd(r, name, st, "more than 32 dimensions");
+    while (sw_items_next(&items, &number))
+        if (!sw_value_size(r->p, number, &out[(*n)++]))
+            return unlike(r, name, number, "a size", st);
+    return SW_OK;
+}
+
+/* Which of the files an item is in. Names are few and come one after the other, so the last is
+ * looked at first; the others are found by sorting in the end. */
+static sw_code take_file(reading *r, sw_value v, uint32_t *file, sw_status *st)
+{
+    sw_dcp_name name;
+    sw_dcp *d = r->d;
+    char *copy;
+
+    if (take_name(r, v, &name, st))
+        return st->code;
+    if (d->nfiles && strlen(d->files[d->nfiles - 1]) == name.len &&
+        memcmp(d->files[d->nfiles - 1], name.text, name.len) == 0) {
+        *file = (uint32_t)d->nfiles - 1;
+        return SW_OK;
+    }
+    if (d->nfiles == UINT32_MAX || sw_grow(&d->files, &d->cap_files, d->nfiles + 1, sizeof *d->files, st))
+        return st->code ? st->code : odd(r, NULL, st, "too many files");
+    copy = sw_calloc(name.len + 1, 1, st);
+    if (!copy)
+        return st->code;
+    memcpy(copy, name.text, name.len);
+    *file = (uint32_t)d->nfiles;
+    d->files[d->nfiles++] = copy;
+    if (!sw_name_is_below(copy))
+        sw_fail(st, SW_EINPUT, r->file, NULL, "file name '%s' is not a relative path below its directory",
+                copy);
+    return st->code;
+}
+
+/* One entry of storage_data: a MetadataIndex, and the _StorageInfo that belongs to it. */
+static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
+{
+    uint64_t offsets[SW_MAX_DIMS];
+    sw_value transforms;
+    item it = { .used = false };
+    unsigned n;
+
+    if (!sw_value_is_a(r->p, key, MODULE, "MetadataIndex"))
+        return unlike(r, NULL, key, "a MetadataIndex", st);
+    if (take_name(r, member(r, NULL, key, "fqn", st), &it.name, st))
+        return st->code;
+    if (!sw_value_is_a(r->p, info, NULL, "_StorageInfo"))
+        return unlike(r, &it.name, info, "a _StorageInfo", st);
+    /* What is no tensor has none. */
+    sw_value_member(r->p, key, "offset", &it.offsets);
+    if (take_numbers(r, &it.name, it.offsets, offsets, &n, st) ||
+        take_file(r, member(r, &it.name, info, "relative_path", st), &it.file, st))
+        return st->code;
+    if (!sw_value_size(r->p, member(r, &it.name, info, "offset", st), &it.at) ||
+        !sw_value_size(r->p, member(r, &it.name, info, "length", st), &it.length))
+        return odd(r, &it.name, st, "its place in the file is no number");
+    if (sw_value_member(r->p, info, "transform_descriptors", &transforms) &&
+        sw_value_kind(r->p, transforms) != SW_KIND_NONE && sw_value_kind(r->p, it.offsets) != SW_KIND_NONE)
+        return odd(r, &it.name, st,
+                   "it was saved compressed, or changed in another way, which cannot be read");
+    if (r->nitems == UINT32_MAX || sw_grow(&r->items, &r->cap_items, r->nitems + 1, sizeof it, st) ||
+        sw_grow(&r->order, &r->cap_order, r->nitems + 1, sizeof *r->order, st))
+        return st->code ? st->code : odd(r, NULL, st, "too many items");
+    r->order[r->nitems] = (sw_sort_item){ hash_of(r, &it.name, offsets, n), (uint32_t)r->nitems };
+    r->items[r->nitems++] = it;
+    return st->code;
+}
+
+static sw_code take_items(reading *r, sw_value storage, sw_status *st)
+{
+    sw_items items;
+    sw_value key, info;
+
+    if (sw_value_kind(r->p, storage) != SW_KIND_DICT)
+        return unlike(r, NULL, storage, "storage_data as a file system's writer makes it", st);
+    sw_items_begin(r->p, storage, &items);
+    while (!st->code && sw_items_next_pair(&items, &key, &info))
+        take_item(r, key, info, st);
+    return st->code ? st->code : sw_sort_items(r->order, r->nitems, st);
+}
+
+/* Is that item of this name, at these offsets? */
+static bool is_item(const reading *r, const item *it, const sw_dcp_name *name, const uint64_t *offsets,
+                    unsigned ndim)
+{
+    uint64_t its[SW_MAX_DIMS];
+    sw_status st = SW_STATUS_INIT;
+    unsigned n;
+
+    return it->name.len == name->len && memcmp(it->name.text, name->text, name->len) == 0 &&
+           !take_numbers(r, name, it->offsets, its, &n, &st) && n == ndim &&
+           (n == 0 || memcmp(its, offsets, n * sizeof *its) == 0);
+}
+
+/* The item of a box; NULL = there is none. */
+static item *find_item(reading *r, const sw_dcp_name *name, const uint64_t *offsets, unsigned ndim)
+{
+    uint64_t hash = hash_of(r, name, offsets, ndim);
+    size_t a = 0, b = r->nitems;
+
+    while (a < b) {
+        size_t mid = a + (b - a) / 2;
+
+        if (r->order[mid].key < hash)
+            a = mid + 1;
+        else
+            b = mid;
+    }
+    for (; a < r->nitems && r->order[a].key == hash; a++)
+        if (is_item(r, &r->items[r->order[a].index], name, offsets, ndim))
+            return &r->items[r->order[a].index];
+    return NULL;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+static sw_code keep_numbers(sw_dcp *d, const uint64_t *numbers, unsigned n, sw_status *st)
+{
+    if (sw_grow(&d->dims, &d->cap_dims, d->ndims + n, sizeof *d->dims, st))
+        return st->code;
+    if (n)
+        memcpy(d->dims + d->ndims, numbers, n * sizeof *numbers);
+    d->ndims += n;
+    return SW_OK;
+}
+
+/* A box that some rank saved (a ChunkStorageMetadata), and its item. */
+static sw_code take_box(reading *r, const sw_dcp_tensor *t, sw_value chunk, sw_status *st)
+{
+    uint64_t dims[2 * SW_MAX_DIMS], end;
+    unsigned n[2];
+    sw_dcp *d = r->d;
+    item *it;
+
+    if (!sw_value_is_a(r->p, chunk, MODULE, "ChunkStorageMetadata"))
+        return unlike(r, &t->name, chunk, "a ChunkStorageMetadata", st);
+    if (take_numbers(r, &t->name, member(r, &t->name, chunk, "offsets", st), dims, &n[0], st) ||
+        n[0] != t->ndim ||
+        take_numbers(r, &t->name, member(r, &t->name, chunk, "sizes", st), dims + n[0], &n[1], st) ||
+        n[1] != t->ndim)
+        return st->code ? st->code
+                        : odd(r, &t->name, st, "a box has another number of dimensions than its tensor");
+    for (unsigned i = 0; i < t->ndim; i++)
+        if (!sw_add(dims[i], dims[t->ndim + i], &end) || end > d->dims[t->shape + i])
+            return odd(r, &t->name, st, "a box lies outside of its tensor");
+    it = find_item(r, &t->name, dims, t->ndim);
+    /* Early writers gave no offsets to a tensor that was not sharded. */
+    if (!it)
+        it = find_item(r, &t->name, NULL, 0);
+    if (!it || it->used)
+        return odd(r, &t->name, st, it ? "two boxes have the same offsets" : "a box of it is in no file");
+    it->used = true;
+    if (sw_grow(&d->boxes, &d->cap_boxes, d->nboxes + 1, sizeof *d->boxes, st))
+        return st->code;
+    d->boxes[d->nboxes++] = (sw_dcp_box){ d->ndims, it->at, it->length, it->file };
+    return keep_numbers(d, dims, 2 * t->ndim, st);
+}
+
+/* properties (a TensorProperties, whose state is a tuple that begins with the dtype and the
+ * layout), size, chunks. */
+static sw_code take_tensor(reading *r, const sw_dcp_name *name, sw_value v, sw_status *st)
+{
+    sw_value properties = member(r, name, v, "properties", st), chunk, dtype = 0, layout = 0, word = 0;
+    sw_value state = sw_object_state(r->p, properties), chunks;
+    sw_dcp_tensor t = { .name = *name };
+    uint64_t shape[SW_MAX_DIMS];
+    sw_dcp *d = r->d;
+    sw_dtype known;
+    sw_items items;
+    unsigned ndim;
+    char tensor[256];
+
+    if (st->code)
+        return st->code;
+    if (!sw_value_item(r->p, state, 0, &dtype) || !sw_value_item(r->p, state, 1, &layout))
+        return unlike(r, name, properties, "a TensorProperties", st);
+    snprintf(tensor, sizeof tensor, "%.*s", (int)sw_min(name->len, sizeof tensor - 1), name->text);
+    if (sw_torch_dtype(r->p, dtype, r->file, tensor, &known, st))
+        return st->code;
+    sw_value_item(r->p, sw_object_args(r->p, layout), 0, &word);
+    if (!sw_value_is_a(r->p, layout, "torch.serialization", "_get_layout") ||
+        !sw_value_is_text(r->p, word, "torch.strided"))
+        return odd(r, name, st, "it is sparse, or of another layout that safetensors does not have");
+    if (take_numbers(r, name, member(r, name, v, "size", st), shape, &ndim, st))
+        return st->code;
+    t.dtype = (uint8_t)known;
+    t.ndim = (uint8_t)ndim;
+    t.shape = d->ndims;
+    t.first = d->nboxes;
+    chunks = member(r, name, v, "chunks", st);
+    if (st->code || keep_numbers(d, shape, ndim, st) ||
+        sw_grow(&d->tensors, &d->cap_tensors, d->ntensors + 1, sizeof t, st))
+        return st->code;
+    sw_items_begin(r->p, chunks, &items);
+    while (!st->code && sw_items_next(&items, &chunk))
+        take_box(r, &t, chunk, st);
+    t.nboxes = d->nboxes - t.first;
+    d->tensors[d->ntensors++] = t;
+    return st->code;
+}
+
+static sw_code take_value(reading *r, const sw_dcp_name *name, sw_status *st)
+{
+    sw_dcp *d = r->d;
+
+    if (!sw_grow(&d->values, &d->cap_values, d->nvalues + 1, sizeof *name, st))
+        d->values[d->nvalues++] = *name;
+    return st->code;
+}
+
+/* Where in the state dict it stood: planner_data has the path of each name. That is the dict at the
+ * top, or one of the name "model" in it, as applications have that save one object of theirs. */
+static size_t top_of(const reading *r, const sw_dcp_name *name, sw_value path)
+{
+    size_t len, first = 0, at = 0;
+    sw_items items;
+    uint64_t n = sw_items_begin(r->p, path, &items);
+    sw_value v;
+
+    for (uint64_t i = 0; i < 2 && i + 1 < n && sw_items_next(&items, &v); i++) {
+        const char *text = sw_value_text(r->p, v, &len);
+
+        if (!text || len >= name->len - at || memcmp(text, name->text + at, len) != 0 ||
+            name->text[at + len] != '.')
+            break;
+        at += len + 1;
+        first = i == 0 ? at : first;
+        if (sw_value_is_text(r->p, v, "model"))
+            return at;
+    }
+    return first;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const sw_dcp_name *x = *(sw_dcp_name *const *)a, *y = *(sw_dcp_name *const *)b;
+    int c = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+
+    return c ? c : (x->len > y->len) - (x->len < y->len);
+}
+
+/* Two tensors or values of one name are refused; the names learn where they belong to. */
+static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
+{
+    sw_dcp *d = r->d;
+    size_t n = d->ntensors + d->nvalues, k = 0;
+    sw_dcp_name **names = sw_calloc(n, sizeof *names, st), name, *wanted = &name, **found;
+    sw_items items;
+    sw_value key, path;
+
+    for (size_t i = 0; names && i < d->ntensors; i++)
+        names[k++] = &d->tensors[i].name;
+    for (size_t i = 0; names && i < d->nvalues; i++)
+        names[k++] = &d->values[i];
+    if (names)
+        qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 1; names && i < n && !st->code; i++)
+        if (by_name(&names[i - 1], &names[i]) == 0)
+            odd(r, names[i], st, "there are two of this name");
+    sw_items_begin(r->p, planner, &items);
+    while (!st->code && sw_value_kind(r->p, planner) == SW_KIND_DICT &&
+           sw_items_next_pair(&items, &key, &path)) {
+        name.text = sw_value_text(r->p, key, &name.len);
+        found = name.text ? bsearch(&wanted, names, n, sizeof *names, by_name) : NULL;
+        if (found)
+            (*found)->top = top_of(r, *found, path);
+    }
+    free(names);
+    return st->code;
+}
+
+static sw_code take_state_dict(reading *r, sw_value dict, sw_status *st)
+{
+    sw_items items;
+    sw_value key, v;
+    sw_dcp_name name;
+
+    if (sw_value_kind(r->p, dict) != SW_KIND_DICT)
+        return unlike(r, NULL, dict, "state_dict_metadata", st);
+    sw_items_begin(r->p, dict, &items);
+    while (!st->code && sw_items_next_pair(&items, &key, &v)) {
+        if (take_name(r, key, &name, st))
+            break;
+        if (sw_value_is_a(r->p, v, MODULE, "TensorStorageMetadata"))
+            take_tensor(r, &name, v, st);
+        else if (sw_value_is_a(r->p, v, MODULE, "BytesStorageMetadata"))
+            take_value(r, &name, st);
+        else
+            unlike(r, &name, v, "a tensor or bytes", st);
+    }
+    return st->code;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static int by_file(const void *a, const void *b, void *files)
+{
+    char *const *names = files;
+
+    return strcmp(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
+}
+
+/* The names, each once and sorted; the boxes point to them. */
+static sw_code sort_files(sw_dcp *d, sw_status *st)
+{
+    uint32_t *order = sw_calloc(d->nfiles, sizeof *order, st),
+             *place = sw_calloc(d->nfiles, sizeof *place, st);
+    char **sorted = sw_calloc(d->nfiles, sizeof *sorted, st);
+    size_t n = 0;
+
+    if (!st->code) {
+        for (uint32_t i = 0; i < d->nfiles; i++)
+            order[i] = i;
+        qsort_r(order, d->nfiles, sizeof *order, by_file, d->files);
+        for (size_t i = 0; i < d->nfiles; i++) {
+            if (i == 0 || strcmp(sorted[n - 1], d->files[order[i]]) != 0)
+                sorted[n++] = d->files[order[i]];
+            else
+                free(d->files[order[i]]);
+            place[order[i]] = (uint32_t)n - 1;
+        }
+        for (size_t i = 0; i < d->nboxes; i++)
+            d->boxes[i].file = place[d->boxes[i].file];
+        free(d->files);
+        d->files = sorted;
+        d->nfiles = n;
+        sorted = NULL;
+    }
+    free(order);
+    free(place);
+    free(sorted);
+    return st->code;
+}
+
+sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, sw_status *st)
+{
+    reading r = { .p = &out->pickle, .file = file, .d = out };
+    sw_value root;
+
+    *out = (sw_dcp)SW_DCP_INIT;
+    if (sw_pickle_parse(text, n, file, NULL, &out->pickle, st))
+        return st->code;
+    /* Without a secret (an old kernel) hostile names cost time, no more. */
+    if (getrandom(r.key, sizeof r.key, GRND_NONBLOCK) < 0)
+        r.key[0] = (uint64_t)(uintptr_t)text;
+    root = out->pickle.root;
+    if (!sw_value_is_a(r.p, root, MODULE, "Metadata"))
+        unlike(&r, NULL, root, "the Metadata of a distributed checkpoint", st);
+    if (!st->code && !take_items(&r, member(&r, NULL, root, "storage_data", st), st) &&
+        !take_state_dict(&r, member(&r, NULL, root, "state_dict_metadata", st), st) &&
+        !take_paths(&r, member(&r, NULL, root, "planner_data", st), st))
+        sort_files(out, st);
+    free(r.items);
+    free(r.order);
+    if (st->code)
+        sw_dcp_release(out);
+    return st->code;
+}
+
+sw_code sw_dcp_pack(const sw_dcp *d, sw_buf *out, sw_status *st)
+{
+    sw_boxlist_begin(out, d->files, d->nfiles, d->nvalues, st);
+    for (size_t i = 0; i < d->ntensors && !st->code; i++) {
+        const sw_dcp_tensor *t = &d->tensors[i];
+        const sw_listed_tensor listed = { .nboxes = t->nboxes,
+                                          .name_len = (uint32_t)t->name.len,
+                                          .top = (uint32_t)t->name.top,
+                                          .dtype = t->dtype,
+                                          .ndim = t->ndim };
+
+        sw_boxlist_add(out, &listed, d->dims + t->shape, t->name.text, st);
+        for (uint64_t k = t->first; k < t->first + t->nboxes && !st->code; k++) {
+            const sw_dcp_box *b = &d->boxes[k];
+            const sw_listed_box box = { b->at, b->length, b->file, SW_FORM_ARCHIVE };
+
+            sw_boxlist_add_box(out, &box, d->dims + b->dims, t->ndim, st);
+        }
+    }
+    return st->code;
+}
+
+void sw_dcp_release(sw_dcp *d)
+{
+    sw_pickle_release(&d->pickle);
+    for (size_t i = 0; i < d->nfiles; i++)
+        free(d->files[i]);
+    free(d->files);
+    free(d->tensors);
+    free(d->values);
+    free(d->boxes);
+    free(d->dims);
+    *d = (sw_dcp)SW_DCP_INIT;
+}

@@ -1,0 +1,362 @@
+"""torch DCP's own format: what is welded, and what is refused with which words. What torch itself wrote is in tests/golden."""
+
+import json
+import os
+import pickle
+import struct
+
+import distcp
+import numpy as np
+import oracle
+import pytest
+from distcp import Box, Call, Name, item, tensor_pickle
+from runner import errors, fails, ok, run, show, warnings
+
+RNG = np.random.default_rng(5)
+
+
+def tensors_of(shape=(5, 6), dtype="F32"):
+    return {"w": oracle.random_tensor(RNG, dtype, shape), "b.bias": oracle.random_tensor(RNG, "BF16", (7,))}
+
+
+def boxes_of(tensor, parts, axis=0):
+    """(file, box, bytes): cut along axis, one file a part."""
+    out, begin = [], 0
+    if not tensor.shape:
+        return [("__0_0.distcp", (), (), tensor.data)]
+    for i in range(parts):
+        n = tensor.shape[axis] * (i + 1) // parts - begin
+        offsets, shape = [0] * len(tensor.shape), list(tensor.shape)
+        offsets[axis], shape[axis] = begin, n
+        data = oracle.cut(tensor, oracle.Box(tuple(offsets), tuple(shape)))
+        out.append((f"__{i}_0.distcp", tuple(offsets), tuple(shape), data))
+        begin += n
+    return out
+
+
+def save(where, tensors, parts=2, axis=0, make=item, **more):
+    distcp.write(where, {fqn: (t.dtype, t.shape, [Box(f, o, s, make(t.dtype, s, d)) for f, o, s, d in boxes_of(t, parts, axis if len(t.shape) > axis else 0)])
+                         for fqn, t in tensors.items()}, **more)  # fmt: skip
+
+
+def welded(tensors):
+    return oracle.consolidated(tensors, dict.fromkeys(tensors, oracle.SINGLE), index=None)
+
+
+@pytest.mark.parametrize("np_", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_weld_verify_reshard(np_, protocol, tmp_path):
+    tensors = tensors_of()
+    save(tmp_path / "in", tensors, parts=3, axis=1, protocol=protocol)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"], np=np_))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+    ok(run(["verify", tmp_path / "in", tmp_path / "out"], np=np_))
+    if protocol == 4:
+        ok(run(["reshard", "--mesh", "4", "--placements", "shard0", tmp_path / "in", tmp_path / "shards"], np=np_))
+        ok(run(["consolidate", "--single-file", tmp_path / "shards", tmp_path / "again"], np=np_))
+        assert oracle.difference(oracle.tree(tmp_path / "again"), welded(tensors)) == ""
+
+
+@pytest.mark.parametrize("assign", ["band", "owner"])
+def test_owner_and_small_buffers(assign, tmp_path):
+    tensors = tensors_of((64, 96))
+    save(tmp_path / "in", tensors, parts=4)
+    ok(run(["consolidate", "--assign", assign, "--buffer-size", "4096", tmp_path / "in", tmp_path / "out"], np=3))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+
+
+def test_large_archives_and_views(tmp_path):
+    """Sizes in fields of 64 bits; a view that begins inside of its storage."""
+    tensors = tensors_of()
+
+    def view(dtype, shape, data):
+        width = distcp.STORAGES[dtype][1]
+        n = len(data) // width
+        return item(dtype, shape, bytes(3 * width) + data + bytes(width), large=True,
+                    pkl=tensor_pickle(dtype, shape, first=3, numel=n + 4))  # fmt: skip
+
+    save(tmp_path / "in", tensors, make=view)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+
+
+def transposed(dtype, shape, data):
+    """Dimensions in the other order in memory."""
+    width = distcp.STORAGES[dtype][1]
+    whole = np.frombuffer(data, dtype=f"V{width}").reshape(shape)
+    n = 1
+    strides = []
+    for s in shape:
+        strides.append(n)
+        n *= s
+    return item(dtype, shape, np.ascontiguousarray(whole.T).tobytes(), pkl=tensor_pickle(dtype, shape, strides))
+
+
+def padded(dtype, shape, data):
+    """Rows with room behind them: the part of a larger tensor."""
+    width = distcp.STORAGES[dtype][1]
+    wide = np.zeros((*shape[:-1], shape[-1] + 3), dtype=f"V{width}")
+    wide[..., : shape[-1]] = np.frombuffer(data, dtype=f"V{width}").reshape(shape)
+    return item(dtype, shape, wide.tobytes(), pkl=tensor_pickle(dtype, shape, distcp.strides_of(wide.shape), numel=wide.size))
+
+
+def padded_if_2d(dtype, shape, data):
+    return (padded if len(shape) == 2 else item)(dtype, shape, data)
+
+
+def repeated(dtype, shape, data):
+    """Stride 0: one number stands for a whole dimension."""
+    width = distcp.STORAGES[dtype][1]
+    return item(dtype, shape, data[:width], pkl=tensor_pickle(dtype, shape, [0] * len(shape), numel=1))
+
+
+@pytest.mark.parametrize("np_", [None, 2, 5])
+@pytest.mark.parametrize("make", [transposed, padded])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_strides(np_, make, axis, tmp_path):
+    tensors = {"w": oracle.random_tensor(RNG, "F32", (5, 6)), "d3": oracle.random_tensor(RNG, "BF16", (3, 4, 5)),
+               "large": oracle.random_tensor(RNG, "BF16", (160, 90))}  # fmt: skip
+    save(tmp_path / "in", tensors, axis=axis, make=make)
+    for assign in ("band", "owner"):
+        ok(run(["consolidate", "--assign", assign, "--buffer-size", "16KiB", tmp_path / "in", tmp_path / assign], np=np_))
+        assert oracle.difference(oracle.tree(tmp_path / assign), welded(tensors)) == ""
+    ok(run(["verify", tmp_path / "in", tmp_path / "band"], np=np_))
+
+
+def test_strides_that_repeat(tmp_path):
+    t = oracle.Tensor("F32", (5, 6), RNG.bytes(4) * 30)
+    save(tmp_path / "in", {"w": t}, make=repeated)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded({"w": t})) == ""
+
+
+def test_inspect_shows_what_was_saved(tmp_path):
+    tensors = {"model.w": oracle.random_tensor(RNG, "F32", (5, 6)), "optimizer.step": oracle.random_tensor(RNG, "I64", ())}
+    save(tmp_path / "in", tensors, parts=3, values=["lr"], paths={n: tuple(n.split(".")) for n in tensors}, make=padded_if_2d)
+    shown = run(["inspect", "--json", tmp_path / "in"])
+    assert shown.status == 0, show(shown)
+    seen = json.loads(shown.stdout)
+    assert [(t["name"], t["dtype"], t["shape"], len(t["boxes"])) for t in seen["tensors"]] == [
+        ("model.w", "F32", [5, 6], 3), ("optimizer.step", "I64", [], 1)]  # fmt: skip
+    assert {f["name"] for f in seen["files"]} == {f"__{i}_0.distcp" for i in range(3)} and seen["findings"] == []
+    text = run(["inspect", tmp_path / "in"]).stdout
+    assert "rows over 3" in text
+    svg = run(["inspect", "--svg", "-", tmp_path / "in"])
+    assert svg.status == 0 and "</svg>" in svg.stdout
+
+
+# ---- which tensors ----------------------------------------------------------------------------
+
+
+def state(tmp_path, names, values=()):
+    tensors = {fqn: oracle.random_tensor(RNG, "F32", (2, 3)) for fqn in names}
+    save(tmp_path / "in", tensors, values=values, paths={fqn: tuple(p) for fqn, p in names.items()})
+    return tensors
+
+
+def weld_names(tmp_path, *options):
+    out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    result = run(["consolidate", *options, tmp_path / "in", out])
+    assert result.status == 0, show(result)
+    text = (out / "model.safetensors").read_bytes()
+    n = struct.unpack("<Q", text[:8])[0]
+    return sorted(k for k in json.loads(text[8 : 8 + n]) if k != "__metadata__"), warnings(result)
+
+
+def test_the_model_of_a_training_state(tmp_path):
+    names = {"model.a": ("model", "a"), "model.model.b": ("model", "model.b"), "optimizer.state.a.step": ("optimizer", "state", "a", "step")}
+    state(tmp_path, names, values=["lr", "epoch"])
+    got, said = weld_names(tmp_path)
+    assert got == ["a", "model.b"]
+    assert len(said) == 2 and "2 values" in said[0] and "'model.'" in said[1] and "--include" in said[1]
+    assert weld_names(tmp_path, "--include", "*")[0] == sorted(names)
+    assert weld_names(tmp_path, "--include", "model.*", "--strip-prefix", "model.")[0] == ["a", "model.b"]
+    assert weld_names(tmp_path, "--include", "optim*")[0] == ["optimizer.state.a.step"]
+
+
+def test_the_optimizer_beside_names_at_the_top(tmp_path):
+    names = {"model.a": ("model.a",), "lm_head": ("lm_head",), "optimizer.state.x": ("optimizer", "state", "x")}
+    state(tmp_path, names)
+    got, said = weld_names(tmp_path)
+    assert got == ["lm_head", "model.a"] and len(said) == 1 and "optimizer" in said[0]
+
+
+def test_an_object_of_the_application(tmp_path):
+    state(tmp_path, {"app.model.a": ("app", "model", "a"), "app.optim.a": ("app", "optim", "a")})
+    assert weld_names(tmp_path)[0] == ["a"]
+
+
+def test_a_plain_state_dict_is_taken_as_it_is(tmp_path):
+    state(tmp_path, {"model.a": ("model.a",), "b": ("b",)})
+    assert weld_names(tmp_path) == (["b", "model.a"], [])
+
+
+# ---- what is wrong ----------------------------------------------------------------------------
+
+
+def refused(tmp_path, *words, np=None):
+    result = run(["consolidate", tmp_path / "in", tmp_path / "out"], np=np)
+    message = fails(result, 3, *words)
+    assert not (tmp_path / "out").exists() or oracle.tree(tmp_path / "out") == {}
+    shown = run(["inspect", tmp_path / "in"])
+    assert shown.status == 3, show(shown)
+    return message
+
+
+BAD_ITEMS = {
+    "compressed": (dict(method=8), "compressed"),
+    "encrypted": (dict(flags=1), "encrypted"),
+    "encrypted strongly": (dict(flags=0x40), "encrypted"),
+    "checksum": (dict(crc=1), "checksum of member 'archive/data.pkl'"),
+    "big-endian": (dict(order=b"big"), "big-endian"),
+    "a storage that is said to be longer": (dict(lie=4), "another length"),
+    "a storage that is said to be shorter": (dict(lie=-4), "another length"),
+    "overlap": (dict(at={"data/0": 0}), "header is not where it should be"),
+    "outside": (dict(at={"data/0": 1 << 31}), "lies outside"),
+    "outside, large": (dict(at={"data/0": 1 << 62}, large=True), "lies outside"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ITEMS)
+def test_bad_items(name, tmp_path):
+    wrong, word = BAD_ITEMS[name]
+    save(tmp_path / "in", tensors_of(), make=lambda dtype, shape, data: item(dtype, shape, data, **wrong))
+    refused(tmp_path, "__0_0.distcp", "tensor '", word)
+
+
+BAD_PICKLES = {
+    "another dtype": (lambda d, s: tensor_pickle("I64" if d == "F32" else "F32", s), "its item is"),
+    "another shape": (lambda d, s: tensor_pickle(d, (*s, 1)), "another shape"),
+    "more strides": (lambda d, s: tensor_pickle(d, s, strides=[1] * (len(s) + 1)), "strides"),
+    "strides that lead outside": (lambda d, s: tensor_pickle(d, s, strides=[1 << 40] * len(s)), "outside"),
+    "strides that overflow": (lambda d, s: tensor_pickle(d, s, strides=[(1 << 59) - 1] * len(s)), "its data.pkl has"),
+    "a storage that is too short": (lambda d, s: tensor_pickle(d, s, numel=1), "outside"),
+    "another member": (lambda d, s: tensor_pickle(d, s, key="../7"), "no member"),
+    "a member that is not there": (lambda d, s: tensor_pickle(d, s, key="7"), "no storage"),
+    "a storage that nobody knows": (lambda d, s: tensor_pickle(d, s, storage="QInt8Storage"), "torch.QInt8Storage"),
+    "an object that is no tensor": (lambda d, s: distcp.dumps({"a": 1}), "no tensor but a dict"),
+    "a call of the system": (lambda d, s: distcp.dumps(Call(Name("os", "system"), "touch pwned")), "no tensor but os.system"),
+    "a memo that leads to itself": (lambda d, s: b"\x80\x02}q\x00U\x01ah\x00s.", "no tensor but a dict"),
+    "cut off": (lambda d, s: tensor_pickle(d, s)[:-9], "cut off"),
+    "nothing": (lambda d, s: b"", "pickle"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICKLES)
+def test_bad_pickles_of_items(name, tmp_path):
+    make, word = BAD_PICKLES[name]
+    save(tmp_path / "in", tensors_of(), make=lambda dtype, shape, data: item(dtype, shape, data, pkl=make(dtype, shape) or b"x"))
+    refused(tmp_path, "__0_0.distcp", word)
+    assert not os.path.exists("pwned")
+
+
+@pytest.mark.parametrize("dtype", ["qint8", "float4_e2m1fn_x2", "uint4", "complex128"])
+def test_dtypes_that_safetensors_does_not_have(dtype, tmp_path):
+    distcp.write(tmp_path / "in", {"w": (dtype, (2,), [Box("__0_0.distcp", (0,), (2,), item("U8", (2,), b"ab"))])})
+    refused(tmp_path, ".metadata", "tensor 'w'", f"torch.{dtype}")
+
+
+def test_a_metadata_that_calls(tmp_path):
+    save(tmp_path / "in", tensors_of())
+    for what in (Call(Name("os", "system"), f"touch {tmp_path}/pwned"), {"a": 1}, distcp.Metadata()):
+        (tmp_path / "in" / ".metadata").write_bytes(distcp.dumps(what))
+        refused(tmp_path, ".metadata")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_other_words_in_metadata_do_not_matter(tmp_path):
+    """What no tensor depends on is not understood, and not run."""
+    tensors = tensors_of()
+    save(tmp_path / "in", tensors, storage_meta=Call(Name("os", "system"), f"touch {tmp_path}/pwned"), later={"a": [1, {2}]})
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_truncated_file(tmp_path):
+    save(tmp_path / "in", tensors_of())
+    path = tmp_path / "in" / "__1_0.distcp"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(tmp_path, "__1_0.distcp", "an item ends at", np=2)
+
+
+def test_a_missing_file(tmp_path):
+    save(tmp_path / "in", tensors_of(), parts=3)
+    (tmp_path / "in" / "__2_0.distcp").unlink()
+    refused(tmp_path, "__2_0.distcp", "missing", np=2)
+    (tmp_path / "in" / "__2_0.distcp").symlink_to("nowhere")
+    refused(tmp_path, "__2_0.distcp", "nowhere")
+    (tmp_path / "in" / "__2_0.distcp").unlink()
+    (tmp_path / "in" / "__2_0.distcp").mkdir()
+    refused(tmp_path, "__2_0.distcp", "a directory")
+
+
+def test_links_to_files_are_followed(tmp_path):
+    tensors = tensors_of()
+    save(tmp_path / "in", tensors)
+    (tmp_path / "in" / "__1_0.distcp").rename(tmp_path / "elsewhere")
+    (tmp_path / "in" / "__1_0.distcp").symlink_to("../elsewhere")
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+
+
+def test_a_save_that_never_ended(tmp_path):
+    save(tmp_path / "in", tensors_of())
+    (tmp_path / "in" / ".metadata").rename(tmp_path / "in" / ".metadata.tmp")
+    refused(tmp_path, "never ended")
+    (tmp_path / "in" / ".metadata.tmp").unlink()
+    refused(tmp_path, "without the .metadata")
+
+
+def test_the_metadata_of_another_save(tmp_path):
+    save(tmp_path / "in", tensors_of())
+    save(tmp_path / "other", tensors_of((9, 6)))
+    (tmp_path / "in" / ".metadata").write_bytes((tmp_path / "other" / ".metadata").read_bytes())
+    refused(tmp_path, "__0_0.distcp")
+
+
+def edited(tmp_path, change):
+    """.metadata of two boxes, after a change of the records that it is made of."""
+    t = oracle.random_tensor(RNG, "F32", (4, 2))
+    boxes = [Box(f, o, s, item("F32", s, d)) for f, o, s, d in boxes_of(t, 2)]
+    shape, boxes = change((4, 2), boxes)
+    distcp.write(tmp_path / "in", {"w": ("F32", shape, boxes)})
+
+
+BAD_BOXES = {
+    "a gap": (lambda shape, boxes: (shape, boxes[:1]), "w"),
+    "outside": (lambda shape, boxes: ((3, 2), boxes), "outside"),
+    "a file that leads out": (lambda shape, boxes: (shape, [boxes[0], boxes[1]._replace(file="../in/x.distcp")]), "relative path"),
+    "dimensions": (lambda shape, boxes: (shape, [boxes[0]._replace(offsets=(0, 0, 0)), boxes[1]]), "dimensions"),
+    "overlap": (lambda shape, boxes: (shape, [boxes[0], boxes[1]._replace(offsets=(1, 0))]), "w"),
+    "more": (lambda shape, boxes: ((6, 2), boxes), "w"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BOXES)
+def test_bad_boxes(name, tmp_path):
+    change, word = BAD_BOXES[name]
+    edited(tmp_path, change)
+    refused(tmp_path, word)
+
+
+def test_the_same_message_from_any_number_of_ranks(tmp_path):
+    save(tmp_path / "in", tensors_of(), parts=5)
+    for name in ("__1_0.distcp", "__3_0.distcp"):
+        path = tmp_path / "in" / name
+        path.write_bytes(path.read_bytes()[:-5])
+    said = {errors(run(["consolidate", tmp_path / "in", tmp_path / "out"], np=n))[0].split(" (rank")[0] for n in (None, 2, 3, 5)}
+    assert len(said) == 1 and "__1_0.distcp" in said.pop()
+
+
+def test_every_bit_of_a_metadata(tmp_path):
+    """Whatever a flipped byte makes of it: a status, no crash."""
+    save(tmp_path / "in", {"w": oracle.random_tensor(RNG, "F32", (4, 2))})
+    path = tmp_path / "in" / ".metadata"
+    good = path.read_bytes()
+    assert pickle.PROTO == good[:1]
+    for at in range(0, len(good), 7):
+        data = bytearray(good)
+        data[at] ^= 1 << (at % 8)
+        path.write_bytes(data)
+        assert run(["inspect", tmp_path / "in"]).status in (0, 3)

@@ -1,0 +1,125 @@
+/* Any bytes are a pickle, what `.metadata` says, a tensor's data.pkl, or an archive: whatever they
+ * are, a status or values, every value may be asked for anything, and memory stays in proportion.
+ *
+ * The first byte says as what the rest is taken; what it speaks of is walked, so that a sanitizer
+ * sees where it leads. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/archive.h"
+#include "format/dcpmeta.h"
+#include "format/torchtensor.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Down to some depth: containers may hold themselves. */
+static uint64_t walk(const sw_pickle *p, sw_value v, unsigned depth, uint64_t *left)
+{
+    uint64_t sum = (uint64_t)sw_value_kind(p, v), n;
+    sw_items items;
+    sw_value item;
+    sw_global g;
+    size_t len;
+    const char *text = sw_value_text(p, v, &len);
+
+    for (size_t i = 0; text && i < len; i++)
+        sum += (unsigned char)text[i];
+    if (sw_value_global(p, v, &g) && g.module_len && g.name_len)
+        sum += (unsigned char)g.module[g.module_len - 1] + (unsigned char)g.name[g.name_len - 1];
+    if (sw_value_size(p, v, &n))
+        sum += n;
+    if (depth == 0 || *left == 0)
+        return sum;
+    --*left;
+    sum += walk(p, sw_object_class(p, v), depth - 1, left) + walk(p, sw_object_args(p, v), depth - 1, left) +
+           walk(p, sw_object_state(p, v), depth - 1, left);
+    for (sw_items_begin(p, v, &items); *left && sw_items_next(&items, &item);)
+        sum += walk(p, item, depth - 1, left);
+    return sum + sw_value_member(p, v, "a", &item);
+}
+
+static void as_pickle(const uint8_t *data, size_t size)
+{
+    sw_status st = SW_STATUS_INIT;
+    uint64_t left = 10000;
+    sw_pickle p;
+
+    if (!sw_pickle_parse(data, size, "f", NULL, &p, &st)) {
+        /* 64 bytes for each of the input, and what an allocation is rounded up to */
+        if (p.cap > 4 * size + 16)
+            abort();
+        walk(&p, p.root, 20, &left);
+    }
+    sw_pickle_release(&p);
+}
+
+/* Each box is in the list, in its file. */
+static void as_metadata(const uint8_t *data, size_t size)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_boxlist_index index = { NULL, NULL };
+    sw_model_names model;
+    sw_buf list = SW_BUF_INIT;
+    uint64_t files = 0;
+    size_t at = 0;
+    sw_dcp d;
+
+    if (!sw_dcp_parse(data, size, "f", &d, &st) && !sw_dcp_pack(&d, &list, &st) &&
+        !sw_boxlist_sort(&list, &index, &st)) {
+        while (sw_boxlist_file(&list, &at))
+            files++;
+        if (files != d.nfiles || index.starts[files] != d.nboxes)
+            abort();
+        sw_boxlist_model(&list, &model);
+    }
+    if (st.code && st.code != SW_EINPUT)
+        abort();
+    sw_boxlist_index_release(&index);
+    sw_buf_release(&list);
+    sw_dcp_release(&d);
+}
+
+/* What is accepted lies within its storage. */
+static void as_tensor(const uint8_t *data, size_t size)
+{
+    sw_status st = SW_STATUS_INIT;
+    sw_torch_tensor t;
+    uint64_t last = 0;
+
+    if (sw_torch_tensor_parse(data, size, "f", "t", &t, &st))
+        return;
+    for (unsigned d = 0; d < t.ndim; d++) {
+        if (t.shape[d] == 0)
+            return;
+        last += (t.shape[d] - 1) * t.strides[d];
+    }
+    if ((t.first + last + 1) * (sw_dtype_bits(t.dtype) / 8) > t.storage_size)
+        abort();
+}
+
+static void as_archive(const uint8_t *data, size_t size)
+{
+    sw_archive a = { .file = "f", .tensor = "t", .size = size };
+    sw_status st = SW_STATUS_INIT;
+    uint64_t at = 0, bytes;
+    sw_member m;
+
+    if (sw_archive_find(&a, data, size, &st))
+        return;
+    while (sw_archive_next(&a, data + a.dir_at, &at, &m, &st)) {
+        sw_member_is(&m, "data.pkl");
+        if (size - m.at >= SW_ARCHIVE_HEAD && !sw_archive_bytes(&a, &m, data + m.at, &bytes, &st))
+            sw_archive_check(&a, &m, data + bytes, &st);
+        sw_status_clear(&st);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void (*const as[])(const uint8_t *, size_t) = { as_pickle, as_metadata, as_tensor, as_archive };
+
+    if (size)
+        as[*data % 4](data + 1, size - 1);
+    return 0;
+}
