@@ -115,9 +115,9 @@ void sw_job_end(sw_job *j, sw_status *st)
         sw_place_close(j->output.place, &res->staging, st);
     tell_staging(j);
     if (st->code != SW_ECOMM) {
-        sw_agree(j->comm, st);
         res->bytes_written = j->written;
-        sw_comm_totals(j->comm, &res->bytes_written, &res->peak_memory);
+        if (sw_agree(j->comm, st) != SW_ECOMM)
+            sw_comm_totals(j->comm, &res->bytes_written, &res->peak_memory, st);
     }
     if (res->seconds_write > 0)
         res->seconds_publish = lap(j);
@@ -241,10 +241,11 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
         /* what was found until then, on every rank; of no consequence when it fails */
         sw_status ignored = SW_STATUS_INIT;
 
-        sw_findings_gather(comm, &findings, &ignored);
+        if (sw_findings_gather(comm, &findings, &ignored) == SW_ECOMM)
+            *st = ignored;
     }
     if (st->code != SW_ECOMM)
-        sw_comm_totals(comm, &v->bytes, &v->peak_memory);
+        sw_comm_totals(comm, &v->bytes, &v->peak_memory, st);
     sw_job_tell_warnings(&j);
     sw_fail_by_findings(&findings, st);
     v->findings = sw_findings_hand_over(&findings, &v->nfindings);

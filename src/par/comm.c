@@ -426,13 +426,13 @@ sw_code sw_comm_allgather(const sw_comm *comm, const void *mine, uint64_t n, voi
     return st->code;
 }
 
-void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
+void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak, sw_status *st)
 {
-    sw_status st = SW_STATUS_INIT;
+    sw_status own = SW_STATUS_INIT;
     uint64_t mine[2] = { *bytes, sw_peak_memory() };
-    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof mine, &st);
+    uint64_t *all = sw_calloc((uint64_t)comm->size, sizeof mine, &own);
 
-    if (!sw_agree(comm, &st) && !sw_comm_allgather(comm, mine, sizeof mine, all, &st)) {
+    if (!sw_agree(comm, &own) && !sw_comm_allgather(comm, mine, sizeof mine, all, &own)) {
         *bytes = 0;
         for (int r = 0; r < comm->size; r++) {
             *bytes += all[2 * r];
@@ -440,6 +440,8 @@ void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak)
         }
     }
     free(all);
+    if (own.code == SW_ECOMM)
+        *st = own;
 }
 
 /* One call for a part of what is joined, from a byte of it on. */

@@ -55,8 +55,9 @@ sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_statu
 sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st);
 
 /* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak
- * the largest resident set of any. Of no consequence when it fails: then both stay as they are. */
-void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak);
+ * the largest resident set of any. No memory for it is of no consequence: then both stay as they
+ * are. Errors: SW_ECOMM, whatever st held. */
+void sw_comm_totals(const sw_comm *comm, uint64_t *bytes, uint64_t *peak, sw_status *st);
 
 /* Local. What speaks MPI for it, NULL when it has none; / and then by this handle. */
 const sw_layer *sw_comm_layer(const sw_comm *comm);

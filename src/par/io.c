@@ -53,10 +53,14 @@ static bool still_aggregates(const sw_out *o, sw_transport *how, sw_status *st)
     return !sw_comm_bcast(o->group, how->aggregates, sizeof how->aggregates, 0, st) && how->aggregates[0];
 }
 
+/* Closing takes all ranks: one that cannot reach the others leaves the file open, and ends. */
 static sw_code close_mpi(sw_out *o, sw_status *st)
 {
-    int err = sw_layer_here()->file_close(&o->file);
+    int err;
 
+    if (st->code == SW_ECOMM)
+        return st->code;
+    err = sw_layer_here()->file_close(&o->file);
     if (SW_FAULT("mpi_close"))
         err = SW_LAYER_FAULT;
     return err ? sw_fail_mpi(st, SW_EIO, o->show, err, "MPI-IO cannot close") : st->code;
