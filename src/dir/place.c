@@ -145,8 +145,9 @@ static sw_code enter_once(sw_place *p, const char *dir, const volatile int *canc
     if ((p->missing ? enter_hidden : enter_named)(p, dir, gone, st) || *gone ||
         enter_ours(&p->out, SW_STAGING_NAME, &made, &p->dir, gone, st) || *gone)
         return st->code;
-    if (sw_lock_take(&p->dir, p->out.path, cancel, &p->lock, gone, st) && made)
-        unlinkat(p->out.fd, SW_STAGING_NAME, AT_REMOVEDIR); /* we could not lock what we made */
+    /* Where nobody is in it goes: we made it, or kept the one who left from removing it. */
+    if (sw_lock_take(&p->dir, p->out.path, cancel, &p->lock, gone, st))
+        unlinkat(p->out.fd, SW_STAGING_NAME, AT_REMOVEDIR);
     return st->code;
 }
 
