@@ -182,18 +182,18 @@ sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *outpu
     return st->code;
 }
 
-/* Of what this rank holds. */
-static sw_code save(sw_job *j, sw_given *g, const sw_item *items, size_t n, sw_result *result, sw_status *st)
+/* Of what this rank holds. The job is new, and this call's own. */
+static sw_code save(sw_job j, sw_given *g, const sw_item *items, size_t n, sw_result *result, sw_status *st)
 {
     sw_memboxes held = SW_MEMBOXES_INIT;
-    const sw_holders own = { &held, (uint32_t)j->comm->rank, 1 };
+    const sw_holders own = { &held, (uint32_t)j.comm->rank, 1 };
     char who[SW_RANK_NAME_SIZE];
 
-    j->held = &own;
+    j.held = &own;
     snprintf(who, sizeof who, SW_RANK_NAME, own.first);
     if (!g->st.code)
         sw_memboxes_init(items, n, who, &held, &g->st);
-    run(j, g, 0, result, st);
+    run(&j, g, 0, result, st);
     sw_memboxes_release(&held);
     sw_given_release(g);
     return st->code;
@@ -206,7 +206,7 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
     sw_given g;
 
     sw_given_take(&g, SW_CALL_SAVE, comm, NULL, output_dir, opt);
-    return save(&j, &g, items, n, result, st);
+    return save(j, &g, items, n, result, st);
 }
 
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
@@ -217,7 +217,7 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
 
     sw_given_take(&g, SW_CALL_SAVE_SHARDS, comm, NULL, output_dir, opt);
     g.opt.planned = NULL; /* nothing is told of before it is written */
-    return save(&j, &g, items, n, result, st);
+    return save(j, &g, items, n, result, st);
 }
 
 sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,

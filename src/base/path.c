@@ -452,7 +452,7 @@ sw_code sw_path_mkdirs(const char *path, size_t *kept, sw_status *st)
     sw_code code = part ? SW_OK : st->code;
     size_t end = 0, last = 0;
     bool made, any = false;
-    size_t own;
+    size_t own = 0;
     char was;
 
     kept = kept ? kept : &own;

@@ -16,12 +16,14 @@
 #include "format/torchtensor.h"
 
 #define MODULE "torch.distributed.checkpoint.metadata"
+#define NAME_MAX_BYTES 4096u
 
 /* An entry of storage_data: which item, and where it stands. */
 typedef struct item {
     sw_dcp_name name;
     sw_value offsets; /* a tuple; None for what is no tensor */
-    uint32_t file;    /* among the reader's names, then among the sorted ones */
+    sw_value path;
+    uint32_t file; /* of that name */
     bool used;
     uint64_t at, length;
 } item;
@@ -78,8 +80,10 @@ static sw_code take_name(const reading *r, sw_value v, sw_dcp_name *out, sw_stat
     out->text = sw_value_text(r->p, v, &out->len);
     if (!out->text)
         return unlike(r, NULL, v, "a name", st);
-    if (out->len > UINT32_MAX - 1 || memchr(out->text, '\0', out->len) ||
-        sw_utf8_invalid(out->text, out->len))
+    /* Many things may share one name. */
+    if (out->len > NAME_MAX_BYTES)
+        return odd(r, NULL, st, "a name of more than 4096 bytes");
+    if (memchr(out->text, '\0', out->len) || sw_utf8_invalid(out->text, out->len))
         return odd(r, NULL, st, "a name that is not UTF-8 without NUL");
     return SW_OK;
 }
@@ -116,35 +120,6 @@ static sw_code take_numbers(const reading *r, const sw_dcp_name *name, sw_value 
     return SW_OK;
 }
 
-/* Which of the files an item is in. Names are few and come one after the other, so the last is
- * looked at first; the others are found by sorting in the end. */
-static sw_code take_file(reading *r, sw_value v, uint32_t *file, sw_status *st)
-{
-    sw_dcp_name name;
-    sw_dcp *d = r->d;
-    char *copy;
-
-    if (take_name(r, v, &name, st))
-        return st->code;
-    if (d->nfiles && strlen(d->files[d->nfiles - 1]) == name.len &&
-        memcmp(d->files[d->nfiles - 1], name.text, name.len) == 0) {
-        *file = (uint32_t)d->nfiles - 1;
-        return SW_OK;
-    }
-    if (d->nfiles == UINT32_MAX || sw_grow(&d->files, &d->cap_files, d->nfiles + 1, sizeof *d->files, st))
-        return st->code ? st->code : odd(r, NULL, st, "too many files");
-    copy = sw_calloc(name.len + 1, 1, st);
-    if (!copy)
-        return st->code;
-    memcpy(copy, name.text, name.len);
-    *file = (uint32_t)d->nfiles;
-    d->files[d->nfiles++] = copy;
-    if (!sw_name_is_below(copy))
-        sw_fail(st, SW_EINPUT, r->file, NULL, "file name '%s' is not a relative path below its directory",
-                copy);
-    return st->code;
-}
-
 /* One entry of storage_data: a MetadataIndex, and the _StorageInfo that belongs to it. */
 static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
 {
@@ -161,8 +136,8 @@ static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
         return unlike(r, &it.name, info, "a _StorageInfo", st);
     /* What is no tensor has none. */
     sw_value_member(r->p, key, "offset", &it.offsets);
-    if (take_numbers(r, &it.name, it.offsets, offsets, &n, st) ||
-        take_file(r, member(r, &it.name, info, "relative_path", st), &it.file, st))
+    it.path = member(r, &it.name, info, "relative_path", st);
+    if (take_numbers(r, &it.name, it.offsets, offsets, &n, st))
         return st->code;
     if (!sw_value_size(r->p, member(r, &it.name, info, "offset", st), &it.at) ||
         !sw_value_size(r->p, member(r, &it.name, info, "length", st), &it.length))
@@ -179,6 +154,43 @@ static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
     return st->code;
 }
 
+static sw_code add_file(reading *r, sw_value path, sw_status *st)
+{
+    sw_dcp_name name;
+    sw_dcp *d = r->d;
+    char *copy;
+
+    if (take_name(r, path, &name, st) ||
+        sw_grow(&d->files, &d->cap_files, d->nfiles + 1, sizeof *d->files, st) ||
+        !(copy = sw_calloc(name.len + 1, 1, st)))
+        return st->code;
+    memcpy(copy, name.text, name.len);
+    d->files[d->nfiles++] = copy;
+    if (!sw_name_is_below(copy))
+        sw_fail(st, SW_EINPUT, r->file, NULL, "file name '%s' is not a relative path below its directory",
+                copy);
+    return st->code;
+}
+
+/* The names of the files. Items of one file mostly share the text of its name: each text is taken
+ * once, and texts that are equal are found in the end. */
+static sw_code take_files(reading *r, sw_status *st)
+{
+    sw_sort_item *order = sw_calloc(r->nitems, sizeof *order, st);
+
+    for (size_t i = 0; order && i < r->nitems; i++)
+        order[i] = (sw_sort_item){ r->items[i].path, (uint32_t)i };
+    if (order)
+        sw_sort_items(order, r->nitems, st);
+    for (size_t i = 0; i < r->nitems && !st->code; i++) {
+        if (i == 0 || order[i].key != order[i - 1].key)
+            add_file(r, order[i].key, st);
+        r->items[order[i].index].file = (uint32_t)r->d->nfiles - 1;
+    }
+    free(order);
+    return st->code;
+}
+
 static sw_code take_items(reading *r, sw_value storage, sw_status *st)
 {
     sw_items items;
@@ -189,7 +201,7 @@ static sw_code take_items(reading *r, sw_value storage, sw_status *st)
     sw_items_begin(r->p, storage, &items);
     while (!st->code && sw_items_next_pair(&items, &key, &info))
         take_item(r, key, info, st);
-    return st->code ? st->code : sw_sort_items(r->order, r->nitems, st);
+    return st->code || take_files(r, st) ? st->code : sw_sort_items(r->order, r->nitems, st);
 }
 
 /* Is that item of this name, at these offsets? */
@@ -347,7 +359,7 @@ static size_t top_of(const reading *r, const sw_dcp_name *name, sw_value path)
 static int by_name(const void *a, const void *b)
 {
     const sw_dcp_name *x = *(sw_dcp_name *const *)a, *y = *(sw_dcp_name *const *)b;
-    int c = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    int c = x->text == y->text ? 0 : memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
 
     return c ? c : (x->len > y->len) - (x->len < y->len);
 }

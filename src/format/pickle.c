@@ -119,6 +119,7 @@ static sw_code push(machine *m, sw_value v, sw_status *st)
 /* The value on top; a mark is none. */
 static sw_code pop(machine *m, sw_value *v, sw_status *st)
 {
+    *v = NONE;
     if (m->n == 0 || tag_of(m->stack[m->n - 1]) == T_MARK)
         return bad(m, "nothing on the stack", st);
     *v = m->stack[--m->n];
@@ -743,9 +744,8 @@ bool sw_value_member(const sw_pickle *p, sw_value v, const char *name, sw_value 
     sw_items items;
     bool found = false;
 
-    if (tag_of(from) != T_DICT)
+    if (tag_of(from) != T_DICT || sw_items_begin(p, from, &items) > SW_MEMBERS_MAX)
         return false;
-    sw_items_begin(p, from, &items);
     while (sw_items_next_pair(&items, &key, &value))
         if (sw_value_is_text(p, key, name)) {
             *out = value;

@@ -101,8 +101,10 @@ bool sw_items_next_pair(sw_items *i, sw_value *key, sw_value *value);
 /* Local. Item i of a tuple or list; false = it has none. O(i). */
 bool sw_value_item(const sw_pickle *p, sw_value v, uint64_t i, sw_value *out);
 
-/* Local. The entry of that name, of a DICT or of the dict that is an object's state; false = none.
- * The last one counts, as in Python. O(entries). */
+/* Local. The entry of that name, of a DICT or of the dict that is an object's state; false = none,
+ * also in one of more than SW_MEMBERS_MAX entries: many objects may share it. The last one counts,
+ * as in Python. */
+#define SW_MEMBERS_MAX 256u
 bool sw_value_member(const sw_pickle *p, sw_value v, const char *name, sw_value *out);
 
 #endif
