@@ -340,6 +340,8 @@ def test_a_killed_run_leaves_only_staging_and_the_next_removes_it(slow_input, we
     assert wait_for(lambda: not any(map(is_alive, pids)))
     assert sorted(p.name for p in out.iterdir()) == [STAGING, SINGLE]
     assert (out / SINGLE).read_bytes() == b"old"
+    # A process that was killed is a zombie before its last thread has let go of the lock.
+    assert wait_for(lambda: "another run works" not in weld(src, out).stderr)
     fails(weld(src, out), 2, "--overwrite")
     ok(weld(src, out, "--overwrite", np=np))
     same(out, ckpt.expect())
