@@ -103,11 +103,13 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files,
 {
     const order_head *h = (const void *)text->data;
     uint64_t size, record, at = sizeof *h;
-    const char *names, *end = text->data + text->len;
+    const char *names, *end;
 
     *files = NULL;
-    if (text->len < sizeof *h || h->magic != ORDER_MAGIC || h->bytes != text->len || end[-1] != '\0')
+    if (text->len < sizeof *h || h->magic != ORDER_MAGIC || h->bytes != text->len ||
+        text->data[text->len - 1] != '\0')
         return refuse(st);
+    end = text->data + text->len;
     record = h->shards ? sizeof(sw_choice) : sizeof(sw_place);
     if (!sw_mul(h->nrecords, record, &size) || !sw_add(at, size, &at) ||
         !sw_mul(h->nfiles, sizeof(uint64_t), &size) || !sw_add(at, size, &size) || size >= text->len)

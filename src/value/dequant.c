@@ -219,7 +219,7 @@ void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *
 {
     const size_t in = sw_dtype_bits(row->from) / 8, out = sw_dtype_bits(row->to) / 8;
     const fp8_format *f = fp8_find(row->from);
-    const float *scale = row->scales + column / row->block;
+    const float *scale = n ? row->scales + column / row->block : NULL;
     uint64_t left = row->block - column % row->block; /* under this scale */
     const unsigned char *p = src;
     unsigned char *q = dst;

@@ -66,7 +66,7 @@ static bool visit_box(void *ctx, const sw_making *g)
     const range_visit *v = ctx;
     sw_run_target target = { g->offsets, g->shape, g->strides };
 
-    v->w->band = v->band + g->to;
+    v->w->band = v->band ? v->band + g->to : NULL;
     return sw_runs_each(&g->how->view, &target, v->fn, v->w);
 }
 
