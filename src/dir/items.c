@@ -24,6 +24,7 @@ typedef struct lookup {
     char head[HEAD_LEN], tail[TAIL_LEN];
     uint64_t nhead, ntail; /* bytes in them */
     sw_buf more;           /* what lies between */
+    char name[64];         /* of the member that was found last, as far as messages show it */
     sw_torch_tensor tensor;
     bool packed;       /* its elements lie row by row */
     uint64_t elements; /* where the first one stands, from the beginning of the file */
@@ -54,7 +55,8 @@ static const char *part(lookup *k, uint64_t at, uint64_t n, sw_status *st)
     return k->more.data;
 }
 
-/* The member of that name, of which there is one. */
+/* The member of that name, of which there is one. Its own name is copied: the directory may stand
+ * where the next part is put. */
 static sw_code find_member(lookup *k, const char *name, bool *found, sw_member *out, sw_status *st)
 {
     const char *dir = part(k, k->archive.dir_at, k->archive.dir_len, st);
@@ -68,6 +70,7 @@ static sw_code find_member(lookup *k, const char *name, bool *found, sw_member *
                 return odd(k, "its item has two members of one name", st);
             *found = true;
             *out = m;
+            out->name = memcpy(k->name, m.name, (size_t)sw_min(m.name_len, sizeof k->name));
         }
     return st->code;
 }

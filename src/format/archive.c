@@ -36,7 +36,7 @@ static sw_code bad(const sw_archive *a, const char *what, sw_status *st)
 /* The fields of the end, or of the large one before it, once they are known to be there. */
 sw_code sw_archive_find(sw_archive *a, const void *tail, size_t n, sw_status *st)
 {
-    const unsigned char *end = (const unsigned char *)tail + n - END_LEN, *large;
+    const unsigned char *end = (const unsigned char *)tail + (n < END_LEN ? 0 : n - END_LEN), *large;
     uint64_t limit, here, all;
 
     if (n < END_LEN || !is_signed(end, 0x0605) || get(end + 20, 2) != 0)

@@ -224,6 +224,23 @@ def test_bad_items(name, tmp_path):
     refused(tmp_path, "__0_0.distcp", "tensor '", word)
 
 
+def test_a_directory_that_is_longer_than_what_is_read_at_once(tmp_path):
+    """A wrong checksum in an item of many members, whose data.pkl is not at its beginning either."""
+
+    def many(dtype, shape, data, **wrong):
+        pkl = tensor_pickle(dtype, shape)
+        padding = [(f"extra/{i}", bytes(40)) for i in range(400)]
+        members = [*padding, ("data.pkl", pkl), ("byteorder", b"little"), ("data/0", data)]
+        return distcp.archive(members, name="archive" if wrong else "a" * 300, **wrong)
+
+    tensors = tensors_of()
+    save(tmp_path / "in", tensors, make=many)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded(tensors)) == ""
+    save(tmp_path / "bad" / "in", tensors, make=lambda *words: many(*words, crc=1))
+    refused(tmp_path / "bad", "checksum of member 'archive/data.pkl'")
+
+
 BAD_PICKLES = {
     "another dtype": (lambda d, s: tensor_pickle("I64" if d == "F32" else "F32", s), "its item is"),
     "another shape": (lambda d, s: tensor_pickle(d, (*s, 1)), "another shape"),
