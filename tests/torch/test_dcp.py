@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import run_ranks
 from runner import SHARDWELD, ok, run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -80,24 +80,11 @@ def save(directory, files):
     dist.destroy_process_group()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module", params=["one file", "three files"])
 def saved(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("dcp")
     files = FILES if request.param == "three files" else None
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(RANKS), "OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    env["MASTER_PORT"] = str(free_port())
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(directory / "in"), json.dumps(files)], env={**env, "RANK": str(r)})
-        for r in range(RANKS)
-    ]
-    assert [p.wait(timeout=120) for p in ranks] == [0] * RANKS
+    run_ranks(RANKS, __file__, str(directory / "in"), json.dumps(files))
     return str(directory / "in"), files
 
 

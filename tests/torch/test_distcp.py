@@ -1,14 +1,12 @@
 """What real producers save with torch.distributed.checkpoint, welded, is what save_file writes of the full tensors."""
 
-import os
-import socket
-import subprocess
 import sys
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import run_ranks
 from runner import ok, run
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -146,21 +144,12 @@ def save(top):
     dist.destroy_process_group()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     top = tmp_path_factory.mktemp("distcp")
     for make in MODELS:
         (top / make.__name__).mkdir()
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(RANKS), "OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    ranks = [subprocess.Popen([sys.executable, __file__, str(top)], env={**env, "RANK": str(r)}) for r in range(RANKS)]
-    assert [p.wait(timeout=300) for p in ranks] == [0] * RANKS
+    run_ranks(RANKS, __file__, str(top))
     return top
 
 

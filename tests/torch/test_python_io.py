@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import traceback
@@ -25,6 +24,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import meeting
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
@@ -497,7 +497,7 @@ def work(top):
 
 def start(top, world):
     """All ranks, forked from this process, so that torch is imported once. Returns when the last has ended."""
-    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
+    here = meeting(world)
     for rank in range(world):
         if os.fork() == 0:
             os.environ.update(here, RANK=str(rank))
@@ -507,12 +507,6 @@ def start(top, world):
                 os._exit(0)
     for _ in range(world):
         os.wait()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 _done = {}

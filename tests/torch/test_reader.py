@@ -3,7 +3,6 @@ placement, ours reads as boxes of the same files; what QuantizedHuggingFaceStora
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from itertools import product
@@ -15,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import run_ranks
 from safetensors.torch import save_file
 from saving import describe, save, saved as succeeded
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -96,20 +96,11 @@ def save_ours(top):
     succeeded(save("shards", spec, top / OURS, np=RANKS))
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     top = tmp_path_factory.mktemp("reader")
     save_ours(top)
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(RANKS)}
-    env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    ranks = [subprocess.Popen([sys.executable, __file__, str(top)], env={**env, "RANK": str(r)}) for r in range(RANKS)]
-    assert [p.wait(timeout=300) for p in ranks] == [0] * RANKS
+    run_ranks(RANKS, __file__, str(top))
     return str(top)
 
 
