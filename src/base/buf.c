@@ -64,6 +64,13 @@ static sw_code add_formatted(sw_buf *b, sw_status *st, const char *fmt, va_list 
     return SW_OK;
 }
 
+sw_code sw_buf_add_text(sw_buf *b, const char *text, uint64_t len, sw_status *st)
+{
+    static const char zeros[8];
+
+    return sw_buf_add(b, text, len, st) ? st->code : sw_buf_add(b, zeros, sw_text_room(len) - len, st);
+}
+
 sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...)
 {
     va_list ap;

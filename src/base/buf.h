@@ -21,6 +21,14 @@ sw_code sw_buf_reserve(sw_buf *b, uint64_t more, sw_status *st);
 sw_code sw_buf_add(sw_buf *b, const void *data, uint64_t n, sw_status *st);
 sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
 
+/* Local. Append a text of len bytes as it is sent and kept in packed records: a NUL behind it, and
+ * zeros up to a multiple of 8. / Bytes that it takes so. */
+sw_code sw_buf_add_text(sw_buf *b, const char *text, uint64_t len, sw_status *st);
+static inline uint64_t sw_text_room(uint64_t len)
+{
+    return (len + 8) / 8 * 8;
+}
+
 /* Local. Append a line for people: made harmless (sw_text_clean()), a newline follows. */
 sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/random.h>
 
 static inline uint64_t sw_hash_word(uint64_t h, uint64_t word)
 {
@@ -30,6 +31,13 @@ static inline uint64_t sw_hash(uint64_t seed, const void *data, size_t n)
 }
 
 /* ---- against an adversary -------------------------------------------------------------------- */
+
+/* Local. A key. Without a secret (an old kernel) hostile names cost time, no more. */
+static inline void sw_hash_key(uint64_t key[2])
+{
+    if (getrandom(key, 2 * sizeof *key, GRND_NONBLOCK) < 0)
+        key[0] = (uint64_t)(uintptr_t)key;
+}
 
 #define SW_SIP_ROTATE(x, n) ((x) << (n) | (x) >> (64 - (n)))
 #define SW_SIP_ROUND(v)                                                                                      \

@@ -36,6 +36,16 @@ static inline bool sw_take_decimal(const char **at, uint64_t *n)
     return *at > begin;
 }
 
+/* The number that n bytes (at most 8) stand for, the lowest first. */
+static inline uint64_t sw_little(const unsigned char *bytes, unsigned n)
+{
+    uint64_t x = 0;
+
+    for (unsigned i = n; i-- > 0;)
+        x = x << 8 | bytes[i];
+    return x;
+}
+
 /* a rounded up to a multiple of unit (> 0); a + unit must fit. */
 static inline uint64_t sw_round_up(uint64_t a, uint64_t unit)
 {

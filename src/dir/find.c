@@ -341,9 +341,7 @@ sw_code sw_find_see(const char *dir, const char *name, bool hash, sw_buf *seen, 
                     sw_status *st)
 {
     char *path = sw_path_join(dir, name, st);
-    size_t len = strlen(name) + 1;
-    static const char zeros[8];
-    seen_file f = { .room = sw_round_up(len, 8) };
+    seen_file f = { .room = sw_text_room(strlen(name)) };
     struct stat s;
 
     *kind = SW_PATH_MISSING;
@@ -356,8 +354,8 @@ sw_code sw_find_see(const char *dir, const char *name, bool hash, sw_buf *seen, 
     f.ctime_ns = sw_path_ns(&s.st_ctim);
     if (hash && sw_front_hash(dir, name, f.size, &f.hash, st))
         goto out;
-    if (!sw_buf_add(seen, &f, sizeof f, st) && !sw_buf_add(seen, name, len, st))
-        sw_buf_add(seen, zeros, f.room - len, st);
+    if (!sw_buf_add(seen, &f, sizeof f, st))
+        sw_buf_add_text(seen, name, strlen(name), st);
 out:
     free(path);
     return st->code;

@@ -14,15 +14,6 @@
 
 #define FLAG_ENCRYPTED 0x41u /* by either way */
 
-static uint64_t get(const unsigned char *p, unsigned n)
-{
-    uint64_t x = 0;
-
-    for (unsigned i = n; i-- > 0;)
-        x = x << 8 | p[i];
-    return x;
-}
-
 static bool is_signed(const unsigned char *p, unsigned kind)
 {
     return p[0] == 'P' && p[1] == 'K' && p[2] == (kind & 0xff) && p[3] == kind >> 8;
@@ -39,24 +30,24 @@ sw_code sw_archive_find(sw_archive *a, const void *tail, size_t n, sw_status *st
     const unsigned char *end = (const unsigned char *)tail + (n < END_LEN ? 0 : n - END_LEN), *large;
     uint64_t limit, here, all;
 
-    if (n < END_LEN || !is_signed(end, 0x0605) || get(end + 20, 2) != 0)
+    if (n < END_LEN || !is_signed(end, 0x0605) || sw_little(end + 20, 2) != 0)
         return bad(a, "its end is not that of a zip archive", st);
-    if (get(end + 4, 2) != 0 || get(end + 6, 2) != 0)
+    if (sw_little(end + 4, 2) != 0 || sw_little(end + 6, 2) != 0)
         return bad(a, "it has several parts", st);
-    a->dir_len = get(end + 12, 4);
-    a->dir_at = get(end + 16, 4);
+    a->dir_len = sw_little(end + 12, 4);
+    a->dir_at = sw_little(end + 16, 4);
     limit = a->size - END_LEN;
-    here = get(end + 8, 2);
-    all = get(end + 10, 2);
+    here = sw_little(end + 8, 2);
+    all = sw_little(end + 10, 2);
     if (n >= SW_ARCHIVE_TAIL && is_signed(end - LOCATOR_LEN, 0x0706)) {
         large = end - LOCATOR_LEN - LARGE_LEN;
         limit -= LOCATOR_LEN + LARGE_LEN;
-        if (!is_signed(large, 0x0606) || get(end - LOCATOR_LEN + 8, 8) != limit)
+        if (!is_signed(large, 0x0606) || sw_little(end - LOCATOR_LEN + 8, 8) != limit)
             return bad(a, "its large end is not where it should be", st);
-        here = get(large + 24, 8);
-        all = get(large + 32, 8);
-        a->dir_len = get(large + 40, 8);
-        a->dir_at = get(large + 48, 8);
+        here = sw_little(large + 24, 8);
+        all = sw_little(large + 32, 8);
+        a->dir_len = sw_little(large + 40, 8);
+        a->dir_at = sw_little(large + 48, 8);
     }
     if (here != all)
         return bad(a, "it has several parts", st);
@@ -71,16 +62,16 @@ static bool take_large(const unsigned char *extra, uint64_t n, uint64_t *full, u
     uint64_t *const fields[] = { full, stored, at };
 
     while (n >= 4) {
-        uint64_t len = get(extra + 2, 2), from = 0;
+        uint64_t len = sw_little(extra + 2, 2), from = 0;
 
         if (len > n - 4)
             return false;
-        for (unsigned i = 0; get(extra, 2) == EXTRA_LARGE && i < 3; i++) {
+        for (unsigned i = 0; sw_little(extra, 2) == EXTRA_LARGE && i < 3; i++) {
             if (*fields[i] != UINT32_MAX)
                 continue;
             if (len - from < 8)
                 return false;
-            *fields[i] = get(extra + 4 + from, 8);
+            *fields[i] = sw_little(extra + 4 + from, 8);
             from += 8;
         }
         extra += 4 + len;
@@ -100,24 +91,24 @@ bool sw_archive_next(const sw_archive *a, const void *dir, uint64_t *at, sw_memb
         bad(a, "its directory is malformed", st);
         return false;
     }
-    name = get(e + 28, 2);
-    extra = get(e + 30, 2);
-    if (name + extra + get(e + 32, 2) > left - ENTRY_LEN) {
+    name = sw_little(e + 28, 2);
+    extra = sw_little(e + 30, 2);
+    if (name + extra + sw_little(e + 32, 2) > left - ENTRY_LEN) {
         bad(a, "its directory is cut off", st);
         return false;
     }
-    *m = (sw_member){ (const char *)e + ENTRY_LEN, (size_t)name, get(e + 42, 4), get(e + 24, 4),
-                      (uint32_t)get(e + 16, 4) };
-    stored = get(e + 20, 4);
+    *m = (sw_member){ (const char *)e + ENTRY_LEN, (size_t)name, sw_little(e + 42, 4), sw_little(e + 24, 4),
+                      (uint32_t)sw_little(e + 16, 4) };
+    stored = sw_little(e + 20, 4);
     if (!take_large(e + ENTRY_LEN + name, extra, &m->size, &stored, &m->at))
         bad(a, "an extra field in its directory is malformed", st);
-    else if (get(e + 8, 2) & FLAG_ENCRYPTED)
+    else if (sw_little(e + 8, 2) & FLAG_ENCRYPTED)
         bad(a, "a member is encrypted", st);
-    else if (get(e + 10, 2) != 0 || stored != m->size)
+    else if (sw_little(e + 10, 2) != 0 || stored != m->size)
         bad(a, "a member is compressed", st);
     else if (!sw_add(m->at, m->size, &end) || !sw_add(end, SW_ARCHIVE_HEAD + name, &end) || end > a->dir_at)
         bad(a, "a member lies outside", st);
-    *at += ENTRY_LEN + name + extra + get(e + 32, 2);
+    *at += ENTRY_LEN + name + extra + sw_little(e + 32, 2);
     return !st->code;
 }
 
@@ -125,13 +116,13 @@ sw_code sw_archive_bytes(const sw_archive *a, const sw_member *m, const void *he
                          sw_status *st)
 {
     const unsigned char *h = head;
-    uint64_t name = get(h + 26, 2);
+    uint64_t name = sw_little(h + 26, 2);
 
     if (!is_signed(h, 0x0403) || name != m->name_len)
         return bad(a, "a member's header is not where it should be", st);
-    if ((get(h + 6, 2) & FLAG_ENCRYPTED) || get(h + 8, 2) != 0)
+    if ((sw_little(h + 6, 2) & FLAG_ENCRYPTED) || sw_little(h + 8, 2) != 0)
         return bad(a, "a member is compressed or encrypted", st);
-    *at = m->at + SW_ARCHIVE_HEAD + name + get(h + 28, 2);
+    *at = m->at + SW_ARCHIVE_HEAD + name + sw_little(h + 28, 2);
     return *at > a->dir_at || m->size > a->dir_at - *at ? bad(a, "a member lies outside", st) : SW_OK;
 }
 

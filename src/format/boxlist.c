@@ -6,14 +6,6 @@
 
 #include "base/num.h"
 
-/* n bytes, and zeros up to a multiple of 8. */
-static sw_code add_padded(sw_buf *b, const void *data, uint64_t n, sw_status *st)
-{
-    static const char zeros[8];
-
-    return sw_buf_add(b, data, n, st) ? st->code : sw_buf_add(b, zeros, sw_round_up(n, 8) - n, st);
-}
-
 sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, uint64_t nvalues, sw_status *st)
 {
     sw_boxlist_front front = { .nfiles = nfiles, .nvalues = nvalues };
@@ -21,9 +13,9 @@ sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, uint64_t 
 
     for (size_t i = 0; i < nfiles && !st->code; i++)
         sw_buf_add(&names, files[i], strlen(files[i]) + 1, st);
-    front.files_len = sw_round_up(names.len, 8);
+    front.files_len = sw_text_room(names.len);
     if (!sw_buf_add(b, &front, sizeof front, st))
-        add_padded(b, names.data, names.len, st);
+        sw_buf_add_text(b, names.data, names.len, st);
     sw_buf_release(&names);
     return st->code;
 }
@@ -32,12 +24,12 @@ sw_code sw_boxlist_add(sw_buf *b, const sw_listed_tensor *t, const uint64_t *sha
                        sw_status *st)
 {
     sw_listed_tensor whole = *t;
-    uint64_t room = sw_round_up((uint64_t)t->name_len + 1, 8), dims = t->ndim * sizeof *shape;
-    static const char nul[8];
+    uint64_t dims = t->ndim * sizeof *shape;
 
-    whole.next = sizeof whole + dims + room + t->nboxes * (sizeof(sw_listed_box) + 2 * dims);
+    whole.next =
+        sizeof whole + dims + sw_text_room(t->name_len) + t->nboxes * (sizeof(sw_listed_box) + 2 * dims);
     if (sw_buf_add(b, &whole, sizeof whole, st) || sw_buf_add(b, shape, dims, st) ||
-        sw_buf_add(b, name, t->name_len, st) || sw_buf_add(b, nul, room - t->name_len, st))
+        sw_buf_add_text(b, name, t->name_len, st))
         return st->code;
     ((sw_boxlist_front *)(void *)b->data)->ntensors++;
     return SW_OK;

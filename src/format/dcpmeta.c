@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/buf.h"
 #include "base/hash.h"
@@ -40,14 +39,21 @@ typedef struct reading {
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
+#define SHOWN 256
+
+/* A name for a message; one that is too long is cut. */
+static const char *show(const sw_dcp_name *name, char text[SHOWN])
+{
+    snprintf(text, SHOWN, "%.*s", (int)sw_min(name->len, SHOWN - 1), name->text);
+    return text;
+}
+
 /* An error about a tensor, or, without one, about the whole. */
 static sw_code odd(const reading *r, const sw_dcp_name *name, sw_status *st, const char *what)
 {
-    char tensor[256] = "";
+    char text[SHOWN];
 
-    if (name)
-        snprintf(tensor, sizeof tensor, "%.*s", (int)sw_min(name->len, sizeof tensor - 1), name->text);
-    return sw_fail(st, SW_EINPUT, r->file, name ? tensor : NULL, "%s", what);
+    return sw_fail(st, SW_EINPUT, r->file, name ? show(name, text) : NULL, "%s", what);
 }
 
 /* It is something else than what should be there. */
@@ -293,14 +299,13 @@ static sw_code take_tensor(reading *r, const sw_dcp_name *name, sw_value v, sw_s
     sw_dtype known;
     sw_items items;
     unsigned ndim;
-    char tensor[256];
+    char text[SHOWN];
 
     if (st->code)
         return st->code;
     if (!sw_value_item(r->p, state, 0, &dtype) || !sw_value_item(r->p, state, 1, &layout))
         return unlike(r, name, properties, "a TensorProperties", st);
-    snprintf(tensor, sizeof tensor, "%.*s", (int)sw_min(name->len, sizeof tensor - 1), name->text);
-    if (sw_torch_dtype(r->p, dtype, r->file, tensor, &known, st))
+    if (sw_torch_dtype(r->p, dtype, r->file, show(name, text), &known, st))
         return st->code;
     sw_value_item(r->p, sw_object_args(r->p, layout), 0, &word);
     if (!sw_value_is_a(r->p, layout, "torch.serialization", "_get_layout") ||
@@ -465,9 +470,7 @@ sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, 
     *out = (sw_dcp)SW_DCP_INIT;
     if (sw_pickle_parse(text, n, file, NULL, &out->pickle, st))
         return st->code;
-    /* Without a secret (an old kernel) hostile names cost time, no more. */
-    if (getrandom(r.key, sizeof r.key, GRND_NONBLOCK) < 0)
-        r.key[0] = (uint64_t)(uintptr_t)text;
+    sw_hash_key(r.key);
     root = out->pickle.root;
     if (!sw_value_is_a(r.p, root, MODULE, "Metadata"))
         unlike(&r, NULL, root, "the Metadata of a distributed checkpoint", st);

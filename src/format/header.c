@@ -582,13 +582,12 @@ static bool check_coverage(parser *p, uint64_t data_len)
 sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const char *file,
                          uint64_t *len_out, sw_status *st)
 {
-    uint64_t len = 0;
+    uint64_t len;
 
     if (file_size < 8)
         return sw_fail(st, SW_EINPUT, file, NULL,
                        "the file has %" PRIu64 " bytes, too short for a header length", file_size);
-    for (int i = 7; i >= 0; i--)
-        len = len << 8 | first[i];
+    len = sw_little(first, 8);
     if (len > SW_HEADER_MAX)
         return sw_fail(st, SW_EINPUT, file, NULL, "header length %" PRIu64 " is over the limit of %u bytes",
                        len, SW_HEADER_MAX);

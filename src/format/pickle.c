@@ -91,21 +91,12 @@ static const unsigned char *take(machine *m, uint64_t n, sw_status *st)
     return bytes;
 }
 
-static uint64_t little(const unsigned char *bytes, unsigned n)
-{
-    uint64_t x = 0;
-
-    for (unsigned i = n; i-- > 0;)
-        x = x << 8 | bytes[i];
-    return x;
-}
-
 /* A number of n bytes, little-endian; 0 on an error. */
 static uint64_t take_number(machine *m, unsigned n, sw_status *st)
 {
     const unsigned char *bytes = take(m, n, st);
 
-    return bytes ? little(bytes, n) : 0;
+    return bytes ? sw_little(bytes, n) : 0;
 }
 
 static sw_code push(machine *m, sw_value v, sw_status *st)
@@ -287,7 +278,7 @@ static sw_code push_signed(machine *m, uint64_t n, sw_status *st)
     if (n > 8)
         return push(m, value_of(T_HUGE, m->op), st);
     if (n) {
-        x = little(bytes, (unsigned)n);
+        x = sw_little(bytes, (unsigned)n);
         if (bytes[n - 1] & 0x80 && n < 8)
             x |= UINT64_MAX << (8 * n);
     }
@@ -621,7 +612,7 @@ const char *sw_value_text(const sw_pickle *p, sw_value v, size_t *len)
     if (tag_of(v) != T_TEXT && tag_of(v) != T_BYTES)
         return NULL;
     n = *at == 0x8c || *at == 'U' || *at == 'C' ? 1 : *at == 'X' || *at == 'T' || *at == 'B' ? 4 : 8;
-    *len = (size_t)little(at + 1, n);
+    *len = (size_t)sw_little(at + 1, n);
     return (const char *)at + 1 + n;
 }
 

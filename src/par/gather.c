@@ -32,15 +32,11 @@ typedef struct harvest {
 /* All files of a set say the same: it is sent once. */
 static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status *st)
 {
-    static const char zeros[8];
-    uint64_t len = set ? strlen(set) + 1 : 0, room = sw_round_up(len, 8);
-
     if (!set || (own->sets.len && strcmp(own->sets.data + own->last + sizeof file, set) == 0))
         return SW_OK;
     own->last = own->sets.len;
-    if (sw_buf_add(&own->sets, &file, sizeof file, st) || sw_buf_add(&own->sets, set, len, st))
-        return st->code;
-    return sw_buf_add(&own->sets, zeros, room - len, st);
+    return sw_buf_add(&own->sets, &file, sizeof file, st) ? st->code
+                                                          : sw_buf_add_text(&own->sets, set, strlen(set), st);
 }
 
 /* What this rank looks into files with. */
@@ -147,7 +143,7 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
 
         sw_numbers_take(c, text, c->files[*file].name, st);
         sw_findings_take(findings, st);
-        at += sizeof *file + sw_round_up(strlen(text) + 1, 8);
+        at += sizeof *file + sw_text_room(strlen(text));
     }
     return st->code;
 }

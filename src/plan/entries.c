@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/hash.h"
 #include "base/num.h"
@@ -22,9 +21,8 @@ static sw_code grow_table(sw_entries *f, sw_status *st)
 
     if (!table)
         return st->code;
-    /* Without a secret (an old kernel) hostile names cost time, no more. */
-    if (!f->table && getrandom(f->key, sizeof f->key, GRND_NONBLOCK) < 0)
-        f->key[0] = (uint64_t)(uintptr_t)table;
+    if (!f->table)
+        sw_hash_key(f->key);
     for (size_t i = 0; i < f->nnames; i++) {
         size_t at = hash_name(f, f->texts.data + f->names[i].name, f->names[i].name_len, size);
 
@@ -123,8 +121,6 @@ sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, 
 
 sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
 {
-    static const char zeros[8];
-
     for (size_t i = 0; i < f->nnames; i++) {
         const sw_entry_name *n = &f->names[i];
         sw_name_record r = { n->count, n->name_len, n->first_file, n->dtype, n->ndim, n->global_shape != NULL,
@@ -132,8 +128,7 @@ sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
 
         if (sw_buf_add(out, &r, sizeof r, st) ||
             (n->global_shape && sw_buf_add(out, n->global_shape, n->ndim * sizeof *n->global_shape, st)) ||
-            sw_buf_add(out, f->texts.data + n->name, n->name_len, st) ||
-            sw_buf_add(out, zeros, sw_name_room(n->name_len) - n->name_len, st))
+            sw_buf_add_text(out, f->texts.data + n->name, n->name_len, st))
             return st->code;
     }
     return SW_OK;

@@ -27,11 +27,6 @@ typedef struct sw_box_record {
 
 #define SW_BOX_STRIDED UINT32_C(0x80000000)
 
-static inline size_t sw_name_room(uint32_t len)
-{
-    return (size_t)sw_round_up((uint64_t)len + 1, 8);
-}
-
 typedef struct sw_entry_name {
     uint64_t name; /* where it begins in texts */
     uint32_t name_len;

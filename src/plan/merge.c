@@ -61,7 +61,7 @@ static sw_code list_names(merging *m, sw_status *st)
                 return st->code;
             at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
             m->refs[m->nrefs] = (name_ref){ rec, from->names->data + at, global, m->nrefs };
-            at += sw_name_room(rec->name_len);
+            at += sw_text_room(rec->name_len);
         }
     }
     if (m->nrefs > 1)
