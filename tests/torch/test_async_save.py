@@ -18,7 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from test_python_io import free_port
+from ranks import meeting
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
@@ -162,7 +162,7 @@ def one_is_killed(top, how):
 
 def run(function, top, world, kind="", timeout=150):
     """So many ranks; their exit statuses."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **meeting(world)}
     command = [sys.executable, __file__, function.__name__, str(top), kind]
     ranks = [subprocess.Popen(command, env={**env, "RANK": str(r)}, start_new_session=True) for r in range(world)]
     end = time.monotonic() + timeout

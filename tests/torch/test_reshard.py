@@ -16,6 +16,7 @@ import test_dcp
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import meeting
 from resharding import done, reshard, weld
 from runner import show
 from test_dcp import FILES, TENSORS, full_tensors, local_part, same_bytes
@@ -71,7 +72,7 @@ def one_rank(base, name):
 def all_ranks(base, name):
     """Fork them: torch is imported once. The number that failed."""
     ranks = RANKS if name == "old" else int(numpy.prod(MESHES[name][0]))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(test_dcp.free_port()), WORLD_SIZE=str(ranks))
+    os.environ.update(meeting(ranks))
     children = []
     for rank in range(ranks):
         pid = os.fork()

@@ -2,8 +2,6 @@
 mesh, and a consolidated checkpoint straight from memory is what it loads too."""
 
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +11,7 @@ import test_dcp
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import run_ranks
 from runner import fails, run
 from saving import describe, save, saved
 from test_dcp import FILES, RANKS, TENSORS, full_tensors, local_part, same_bytes
@@ -37,12 +36,7 @@ def ours():
 
 def start(what, *args, ranks=RANKS):
     """This file on so many gloo ranks."""
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    env["MASTER_PORT"] = str(test_dcp.free_port())
-    command = [sys.executable, __file__, what, *map(str, args)]
-    processes = [subprocess.Popen(command, env={**env, "RANK": str(r)}) for r in range(ranks)]
-    assert [p.wait(timeout=180) for p in processes] == [0] * ranks
+    run_ranks(ranks, __file__, what, *map(str, args))
 
 
 def torch_saves(directory, files):
