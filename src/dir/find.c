@@ -18,6 +18,8 @@ static const char hint_index[] =
     "the files";
 static const char hint_lacks[] = "the file was not copied or downloaded, the job was killed before it was "
                                  "written, or the index is that of another save";
+static const char hint_lacks_item[] =
+    "the file was not copied or downloaded, or .metadata is that of another save";
 static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
 static const char hint_no_file[] = "something else has the name of a shard file: remove or rename it";
 
@@ -136,13 +138,14 @@ static bool by_suffix(const sw_find *f)
 static const struct kind {
     bool (*is_there)(const sw_find *f);
     sw_code (*list)(const sw_find *f, list *l, sw_status *st);
-    bool may_lack;    /* ranks with directories of their own need not see each of the files */
-    const char *hint; /* the usual cause when one of them is no file */
+    bool may_lack;     /* ranks with directories of their own need not see each of the files */
+    const char *named; /* what names them, to who misses one */
+    const char *hint;  /* the usual cause when one of them is no file */
 } kinds[] = {
-    { by_shards, list_shards, false, hint_no_file },
-    { by_boxes, list_boxes, true, hint_lacks },
-    { by_index, list_indexed, true, hint_lacks },
-    { by_suffix, list_weights, false, hint_no_file },
+    { by_shards, list_shards, false, "the index", hint_no_file },
+    { by_boxes, list_boxes, true, SW_DCP_METADATA_NAME, hint_lacks_item },
+    { by_index, list_indexed, true, "the index", hint_lacks },
+    { by_suffix, list_weights, false, "the index", hint_no_file },
 };
 
 /* Which kinds are there? Beside whole weights a `.metadata` without files of its own is a
@@ -193,9 +196,8 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
 
         if (sw_find_see(dir, l.names[i], some, seen, &kind, st) == SW_OK && kind != SW_PATH_FILE &&
             !(kind == SW_PATH_MISSING && some && k->may_lack))
-            sw_fail(st, SW_EINPUT, l.names[i], NULL, "%s",
-                    kind == SW_PATH_MISSING ? "the index names it, but it is missing"
-                                            : sw_find_not_a_file(kind));
+            sw_fail(st, SW_EINPUT, l.names[i], NULL, "%s%s", kind == SW_PATH_MISSING ? k->named : "",
+                    kind == SW_PATH_MISSING ? " names it, but it is missing" : sw_find_not_a_file(kind));
         sw_findings_take_hint(findings, k->hint, st);
     }
     free(l.names);

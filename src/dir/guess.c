@@ -21,6 +21,9 @@ static const char hint_zip[] = "a zip archive, as PyTorch's .bin and .pt files a
                                "converted: save it with safetensors";
 static const char hint_pickle[] = "a Python pickle, as old PyTorch .bin files are: it was renamed, not "
                                   "converted: save it with safetensors";
+static const char hint_distcp[] =
+    "a file of a distributed checkpoint: alone it cannot be read, name the directory with its .metadata; "
+    "there it was cut short, or is of another save";
 static const char hint_gguf[] = "a GGUF file (llama.cpp), not safetensors";
 static const char hint_html[] =
     "a web page, not weights: the download failed or asks for a login: download it again";
@@ -144,6 +147,8 @@ static const char *hint_of_name(const char *name)
 {
     if (sw_name_is_index(name))
         return hint_index;
+    if (sw_name_ends_with(name, ".distcp"))
+        return hint_distcp;
     return sw_name_ends_with(name, ".json") ? hint_json : NULL;
 }
 

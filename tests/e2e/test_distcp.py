@@ -300,12 +300,18 @@ def test_a_truncated_file(tmp_path):
 def test_a_missing_file(tmp_path):
     save(tmp_path / "in", tensors_of(), parts=3)
     (tmp_path / "in" / "__2_0.distcp").unlink()
-    refused(tmp_path, "__2_0.distcp", "missing", np=2)
+    refused(tmp_path, "__2_0.distcp", ".metadata names it, but it is missing", np=2)
     (tmp_path / "in" / "__2_0.distcp").symlink_to("nowhere")
     refused(tmp_path, "__2_0.distcp", "nowhere")
     (tmp_path / "in" / "__2_0.distcp").unlink()
     (tmp_path / "in" / "__2_0.distcp").mkdir()
     refused(tmp_path, "__2_0.distcp", "a directory")
+
+
+def test_a_file_alone(tmp_path):
+    save(tmp_path / "in", tensors_of())
+    shown = run(["inspect", tmp_path / "in" / "__0_0.distcp"])
+    assert shown.status == 3 and "name the directory with its .metadata" in shown.stdout, show(shown)
 
 
 def test_links_to_files_are_followed(tmp_path):
