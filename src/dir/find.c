@@ -223,13 +223,25 @@ static void read_text(const char *dir, const char *name, sw_side *t)
     free(path);
 }
 
+/* Was a save into this directory killed before its end? torch renames the file when all others are
+ * written; those are new then, whatever an older .metadata says of them. */
+static void check_ended(const sw_dir *names, sw_status *st)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (strcmp(names->names[i], SW_DCP_METADATA_NAME ".tmp") == 0)
+            sw_fail(st, SW_EINPUT, names->names[i], NULL,
+                    "a save into this directory never ended: .metadata is that of another one");
+}
+
 /* What is kept of .metadata is the list: it is a third of it, and goes to all ranks. */
-static void read_boxes(const char *dir, sw_side *t)
+static void read_boxes(const char *dir, const sw_dir *names, sw_side *t)
 {
     sw_buf packed = SW_BUF_INIT;
     sw_dcp d = SW_DCP_INIT;
 
-    read_text(dir, SW_DCP_METADATA_NAME, t);
+    check_ended(names, &t->st);
+    if (!t->st.code)
+        read_text(dir, SW_DCP_METADATA_NAME, t);
     if (t->there && !sw_dcp_parse(t->text.data, t->text.len, SW_DCP_METADATA_NAME, &d, &t->st))
         sw_dcp_pack(&d, &packed, &t->st);
     sw_dcp_release(&d);
@@ -244,7 +256,7 @@ void sw_find_read_texts(sw_find *f, const char *dir)
          i++)
         read_text(dir, text_names[i], &f->texts[i]);
     if (f->by_boxes)
-        read_boxes(dir, &f->texts[SW_TEXT_BOXES]);
+        read_boxes(dir, &f->names, &f->texts[SW_TEXT_BOXES]);
 }
 
 /* With a list of findings: names that lead elsewhere are told of and left out. */

@@ -153,6 +153,19 @@ static sw_code check_extent(const reading *r, sw_status *st)
     return SW_OK;
 }
 
+/* A dict behind the other arguments: elements that are to be conjugated or negated by who reads
+ * them. */
+static sw_code check_bits(const reading *r, sw_value args, uint64_t i, sw_status *st)
+{
+    sw_items ignored;
+    sw_value bits;
+
+    if (!sw_value_item(r->p, args, i, &bits) || sw_items_begin(r->p, bits, &ignored) == 0)
+        return SW_OK;
+    return odd(r, "has elements that are still to be conjugated or negated (resolve_conj(), resolve_neg())",
+               st);
+}
+
 /* _rebuild_tensor_v2(storage, first, sizes, strides, requires_grad, hooks[, metadata]); _v3 has the
  * dtype behind the hooks. */
 static sw_code take_tensor(const reading *r, sw_value object, sw_status *st)
@@ -169,7 +182,7 @@ static sw_code take_tensor(const reading *r, sw_value object, sw_status *st)
     if (take_storage(r, item(r, args, 0, st), &typed, st) ||
         take_size(r, item(r, args, 1, st), &t->first, st) ||
         take_sizes(r, item(r, args, 2, st), true, t->shape, st) ||
-        take_sizes(r, item(r, args, 3, st), false, t->strides, st))
+        take_sizes(r, item(r, args, 3, st), false, t->strides, st) || check_bits(r, args, v3 ? 7 : 6, st))
         return st->code;
     if (v3 && sw_torch_dtype(r->p, item(r, args, 6, st), r->file, r->tensor, &t->dtype, st))
         return st->code;

@@ -61,11 +61,20 @@ class Call:
 
 
 class Pickler(pickle._Pickler):  # noqa: SLF001 - the one in C cannot be taught names
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.known = {}  # names, each once
+
     def save(self, obj, *args, **kwargs):
         said = obj if isinstance(obj, Name) else getattr(obj, "said", None) if isinstance(obj, type) else None
         if said is None:
             return super().save(obj, *args, **kwargs)
-        self.write(f"c{said.module}\n{said.name}\n".encode())
+        said = self.known.setdefault((said.module, said.name), said)
+        if id(said) in self.memo:
+            self.write(self.get(self.memo[id(said)][0]))
+        else:
+            self.write(f"c{said.module}\n{said.name}\n".encode())
+            self.memoize(said)
         return None
 
     def persistent_id(self, obj):
@@ -114,13 +123,13 @@ def tensor_pickle(dtype, shape, strides=None, first=0, numel=None, key="0", stor
     return dumps(Call(Name("torch._utils", "_rebuild_tensor_v2"), *args))
 
 
-def archive(members, method=0, flags=0, crc=None, large=False, at=None, lie=0, name="archive"):
+def archive(members, method=0, flags=0, crc=None, crc_of="data.pkl", large=False, at=None, lie=0, name="archive"):
     """A zip of stored members, [(name, bytes)]; the rest makes it wrong. large: sizes in extra fields of 64 bits."""
     out, directory = bytearray(), bytearray()
     for member, data in members:
         path = f"{name}/{member}".encode()
         here = len(out)
-        check = zlib.crc32(data) if crc is None or member != "data.pkl" else crc
+        check = zlib.crc32(data) if crc is None or member != crc_of else crc
         place = here if at is None else at.get(member, here)
         stored = zlib.compress(data)[2:-4] if method == 8 else data
         out += struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, flags, method, 0, 0, check, len(stored), len(data), len(path), 0)
