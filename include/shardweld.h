@@ -606,11 +606,13 @@ typedef struct sw_tensor_info {
     const char *scale;
 } sw_tensor_info;
 
+#define SW_READ_DIMS 32 /* no tensor has more dimensions */
+
 typedef struct sw_box_info {
-    const uint64_t *offsets; /* ndim, elements */
-    const uint64_t *shape;   /* ndim, elements */
-    uint64_t file;           /* index of the file that holds it */
-    uint64_t at;             /* where its data begins there, bytes */
+    uint64_t offsets[SW_READ_DIMS]; /* ndim of them, elements */
+    uint64_t shape[SW_READ_DIMS];   /* likewise; what lies behind ndim is not set */
+    uint64_t file;                  /* index of the file that holds it */
+    uint64_t at;                    /* where its data begins there, bytes */
     uint64_t bytes;
 } sw_box_info;
 
@@ -661,8 +663,6 @@ uint64_t sw_checkpoint_cuts(const sw_checkpoint *cp, uint64_t tensor, unsigned d
 sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, char *text, sw_status *st);
 
 /* ---- reader ---------------------------------------------------------------------------------- */
-
-#define SW_READ_DIMS 32 /* no tensor has more dimensions */
 
 /* One box of one tensor, and where it goes. Zero is the default of each member but name and data.
  * All is borrowed.

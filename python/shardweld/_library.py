@@ -277,8 +277,8 @@ class BoxInfo(Structure):
     """sw_box_info."""
 
     _fields_ = [
-        ("offsets", POINTER(c_uint64)),
-        ("shape", POINTER(c_uint64)),
+        ("offsets", c_uint64 * READ_DIMS),
+        ("shape", c_uint64 * READ_DIMS),
         ("file", c_uint64),
         ("at", c_uint64),
         ("bytes", c_uint64),

@@ -305,20 +305,20 @@ void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_in
 void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info)
 {
     const sw_tensor *t;
-    const sw_box *b;
+    sw_placed b;
     uint64_t bits;
 
     assert(tensor < cp->c.ntensors);
     t = &cp->c.tensors[tensor];
     assert(box < t->nboxes + t->nreplicas);
-    b = &cp->c.boxes[t->box0 + box];
+    sw_box_get(&cp->c, t, box, &b);
+    memcpy(info->offsets, b.offsets, t->ndim * sizeof *b.offsets);
+    memcpy(info->shape, b.shape, t->ndim * sizeof *b.shape);
+    info->file = b.box.file;
+    info->at = b.box.at;
     bits = sw_dtype_bits((sw_dtype)t->dtype);
-    *info = (sw_box_info){ .offsets = sw_box_offsets(&cp->c, t, box),
-                           .shape = sw_box_shape(&cp->c, t, box),
-                           .file = b->file,
-                           .at = b->at };
     for (unsigned d = 0; d < t->ndim; d++)
-        bits *= info->shape[d];
+        bits *= b.shape[d];
     info->bytes = bits / 8;
 }
 

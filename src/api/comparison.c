@@ -76,7 +76,7 @@ static sw_code tell_differences(verifier *v, const sw_differences *found, sw_sta
     for (size_t i = 0; i < found->n && !st->code; i++) {
         const sw_tensor *t = &view->tensors[found->items[i].tensor];
         const sw_tensor *u = &there->tensors[v->partners[found->items[i].tensor]];
-        const spot s = { there->files[there->boxes[u->box0].file].name,
+        const spot s = { there->files[sw_box_file(there, u, 0)].name,
                          t,
                          (sw_dtype)t->out_dtype,
                          NULL,
@@ -136,13 +136,14 @@ static sw_code tell_replicas(verifier *v, const sw_differences *found, sw_status
     for (size_t i = 0; i < found->n && !st->code; i++) {
         const sw_difference *d = &found->items[i];
         const sw_tensor *t = &c->tensors[d->tensor];
-        const sw_box *boxes = &c->boxes[t->box0];
-        const spot s = { c->files[boxes[d->box].file].name,
+        sw_placed b;
+        const uint64_t used = sw_box_find(c, t, sw_box_get(c, t, d->box, &b)->offsets);
+        const spot s = { c->files[b.box.file].name,
                          t,
                          (sw_dtype)t->dtype,
-                         sw_box_offsets(c, t, d->box),
-                         sw_box_shape(c, t, d->box),
-                         c->files[boxes[sw_replica_used(c, t, d->box)].file].name };
+                         b.offsets,
+                         b.shape,
+                         c->files[sw_box_file(c, t, used)].name };
 
         tell_difference(v, d, &s, st);
     }

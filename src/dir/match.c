@@ -22,7 +22,7 @@ static const char *kind_text(const sw_catalog *c, const sw_tensor *t, char text[
 /* The name of the file that holds a tensor that is there. The box of an empty one was given up. */
 static const char *file_of(const sw_match *m, const sw_tensor *t)
 {
-    return m->there->files[t->nboxes ? m->there->boxes[t->box0].file : t->file].name;
+    return m->there->files[t->nboxes ? sw_box_file(m->there, t, 0) : t->file].name;
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */

@@ -22,7 +22,7 @@ static const char hint_totals[] =
 /* An empty tensor has no box that tells where it is. */
 static const char *first_file(const sw_catalog *c, const sw_tensor *t)
 {
-    return c->files[t->nboxes ? c->boxes[t->box0].file : t->file].name;
+    return c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file].name;
 }
 
 /* ---- index and files ------------------------------------------------------------------------- */
@@ -32,7 +32,7 @@ static const char *first_file(const sw_catalog *c, const sw_tensor *t)
 static bool holds(const sw_catalog *c, const sw_tensor *t, const char *file)
 {
     for (uint64_t i = 0; i < t->nboxes + t->nreplicas; i++)
-        if (strcmp(c->files[c->boxes[t->box0 + i].file].name, file) == 0)
+        if (strcmp(c->files[sw_box_file(c, t, i)].name, file) == 0)
             return true;
     return t->nboxes == 0 && strcmp(first_file(c, t), file) == 0;
 }
@@ -220,7 +220,8 @@ static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status
         uint64_t unit = sw_dtype_bits((sw_dtype)t->dtype) / 8;
 
         for (uint64_t k = 0; unit > 1 && k < t->nboxes && !st->code; k++) {
-            const sw_box *b = &c->boxes[t->box0 + k];
+            sw_placed placed;
+            const sw_box *b = &sw_box_get(c, t, k, &placed)->box;
 
             if (b->at % unit == 0 || told[b->file])
                 continue;

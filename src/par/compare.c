@@ -38,13 +38,14 @@ static int by_place(const void *a, const void *b, void *ctx)
 {
     const sw_compare *k = ctx;
     const uint32_t *x = a, *y = b;
-    const sw_box *p = &k->target->boxes[k->target->tensors[k->partners[*x]].box0];
-    const sw_box *q = &k->target->boxes[k->target->tensors[k->partners[*y]].box0];
+    sw_placed p, q;
 
-    if (p->file != q->file)
-        return p->file < q->file ? -1 : 1;
-    if (p->at != q->at)
-        return p->at < q->at ? -1 : 1;
+    sw_box_get(k->target, &k->target->tensors[k->partners[*x]], 0, &p);
+    sw_box_get(k->target, &k->target->tensors[k->partners[*y]], 0, &q);
+    if (p.box.file != q.box.file)
+        return p.box.file < q.box.file ? -1 : 1;
+    if (p.box.at != q.box.at)
+        return p.box.at < q.box.at ? -1 : 1;
     return (*x > *y) - (*x < *y);
 }
 
@@ -75,7 +76,7 @@ static void add_slot(sw_layout *l, sw_layout_file *file, uint32_t output, uint64
 
 static uint32_t file_of(const sw_compare *k, uint32_t output)
 {
-    return k->target->boxes[k->target->tensors[k->partners[output]].box0].file;
+    return sw_box_file(k->target, &k->target->tensors[k->partners[output]], 0);
 }
 
 static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
@@ -172,7 +173,8 @@ static bool compare_part(void *ctx, const sw_part *part)
     comparer *c = v->c;
     sw_compare *k = c->k;
     const sw_tensor *t = &k->target->tensors[k->partners[part->output]];
-    const sw_box *box = &k->target->boxes[t->box0];
+    sw_placed placed;
+    const sw_box *box = &sw_box_get(k->target, t, 0, &placed)->box;
 
     for (uint64_t done = 0, n; done < part->n && !k->changed[box->file]; done += n) {
         uint64_t from = part->from + done;

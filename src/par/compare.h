@@ -53,10 +53,6 @@ typedef struct sw_replicas {
  * above. */
 sw_code sw_replicas_compare(sw_replicas *k, sw_status *st);
 
-/* Local. The used box that replica k (nboxes ... nboxes + nreplicas - 1) of t repeats. O(log
- * boxes). */
-uint64_t sw_replica_used(const sw_catalog *c, const sw_tensor *t, uint64_t k);
-
 /* Collective. What the ranks have found, joined: the same on each. */
 sw_code sw_differences_gather(const sw_comm *comm, sw_differences *d, sw_status *st);
 

@@ -23,40 +23,20 @@ typedef struct replica_reader {
 typedef struct replica_pair {
     const sw_tensor *tensor;
     uint64_t replica, used; /* their numbers among the tensor's boxes */
-    const sw_box *is, *want;
+    sw_box is, want;
     uint64_t bytes;
 } replica_pair;
 
-uint64_t sw_replica_used(const sw_catalog *c, const sw_tensor *t, uint64_t k)
-{
-    const uint64_t *wanted = sw_box_offsets(c, t, k);
-    uint64_t a = 0, b = t->nboxes;
-
-    while (a + 1 < b) {
-        uint64_t mid = a + (b - a) / 2;
-        const uint64_t *offsets = sw_box_offsets(c, t, mid);
-        unsigned d = 0;
-
-        while (d < t->ndim && offsets[d] == wanted[d])
-            d++;
-        if (d == t->ndim || offsets[d] < wanted[d])
-            a = mid;
-        else
-            b = mid;
-    }
-    return a;
-}
-
 static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t replica)
 {
-    const uint64_t *shape = sw_box_shape(k->c, t, replica);
-    replica_pair p = { .tensor = t, .replica = replica, .is = &k->c->boxes[t->box0 + replica] };
+    sw_placed is, want;
+    replica_pair p = { .tensor = t, .replica = replica, .is = sw_box_get(k->c, t, replica, &is)->box };
 
-    p.used = sw_replica_used(k->c, t, replica);
-    p.want = &k->c->boxes[t->box0 + p.used];
+    p.used = sw_box_find(k->c, t, is.offsets);
+    p.want = sw_box_get(k->c, t, p.used, &want)->box;
     p.bytes = sw_dtype_bits((sw_dtype)t->dtype);
     for (unsigned d = 0; d < t->ndim; d++)
-        p.bytes *= shape[d]; /* less than the tensor, whose size was checked */
+        p.bytes *= is.shape[d]; /* less than the tensor, whose size was checked */
     p.bytes /= 8;
     return p;
 }
@@ -69,8 +49,8 @@ static sw_code read_strided(replica_reader *r, const replica_pair *p, uint64_t k
 {
     const sw_view v = sw_view_elements(r->k->c, p->tensor);
     uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], now;
-    const sw_run_target box = { sw_box_offsets(r->k->c, p->tensor, k), sw_box_shape(r->k->c, p->tensor, k),
-                                NULL };
+    sw_placed b;
+    const sw_run_target box = { sw_box_get(r->k->c, p->tensor, k, &b)->offsets, b.shape, NULL };
     const sw_run_target part = { offsets, shape, NULL };
     const sw_pull pull = sw_pull_of(&r->source);
     sw_run run;
@@ -87,7 +67,8 @@ static sw_code read_strided(replica_reader *r, const replica_pair *p, uint64_t k
 static sw_code read_chunk(replica_reader *r, const replica_pair *p, uint64_t k, uint64_t from, uint64_t n,
                           char *to, sw_status *st)
 {
-    const sw_box *box = &r->k->c->boxes[p->tensor->box0 + k];
+    sw_placed placed;
+    const sw_box *box = &sw_box_get(r->k->c, p->tensor, k, &placed)->box;
     uint64_t size = sw_dtype_bits((sw_dtype)p->tensor->dtype) / 8;
     sw_pull pull = sw_pull_of(&r->source);
 
@@ -178,7 +159,7 @@ static void receive_used(replica_reader *r, const replica_pair *p, int from_rank
 static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *st)
 {
     int me = r->k->world->rank;
-    int want = (int)r->k->c->files[p->want->file].owner, is = (int)r->k->c->files[p->is->file].owner;
+    int want = (int)r->k->c->files[p->want.file].owner, is = (int)r->k->c->files[p->is.file].owner;
 
     if (want == me && is == me)
         compare_here(r, p, 0, p->bytes, st);

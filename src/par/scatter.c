@@ -25,7 +25,8 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders
             const sw_tensor *t = source_of(o, l, i);
 
             for (uint64_t k = 0; k < t->nboxes; k++) {
-                const sw_box *b = &o->c->boxes[t->box0 + k];
+                sw_placed placed;
+                const sw_box *b = &sw_box_get(o->c, t, k, &placed)->box;
                 uint32_t r = b->file - ranks->first;
                 sw_place p = { .at = 8 + file->header_len + l->order[i].begin,
                                .file = f,

@@ -39,7 +39,8 @@ static void choose_full(plan *p)
         const sw_tensor *t = &p->c->tensors[i];
 
         for (uint64_t k = 0; k < t->nboxes; k++) {
-            const sw_box *b = &p->c->boxes[t->box0 + k];
+            sw_placed placed;
+            const sw_box *b = &sw_box_get(p->c, t, k, &placed)->box;
             uint32_t r;
 
             if (is_own(p, b->file, &r))
@@ -98,10 +99,12 @@ static bool hides_data(const sw_catalog *c, const empty_record *r)
 {
     const sw_tensor *t = &c->tensors[r->tensor];
 
-    for (uint64_t k = 0; k < t->nboxes; k++)
-        if (memcmp(sw_box_offsets(c, t, k), record_offsets(r), t->ndim * sizeof(uint64_t)) == 0)
-            return true;
-    return false;
+    sw_placed b;
+
+    if (t->nboxes == 0)
+        return false;
+    sw_box_get(c, t, sw_box_find(c, t, record_offsets(r)), &b);
+    return memcmp(b.offsets, record_offsets(r), t->ndim * sizeof *b.offsets) == 0;
 }
 
 /* All records of all ranks, sorted; the first of each place is written by its rank. */

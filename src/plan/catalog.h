@@ -103,16 +103,32 @@ static inline const uint64_t *sw_tensor_shape(const sw_catalog *c, const sw_tens
     return c->shapes + t->dims0;
 }
 
-/* Offsets of box k (0..nboxes-1) of a tensor, ndim of them; its shape lies right behind. */
-static inline const uint64_t *sw_box_offsets(const sw_catalog *c, const sw_tensor *t, uint64_t k)
+/* A box as it is asked for. Not to be copied: the numbers may stand in it. */
+typedef struct sw_placed {
+    sw_box box;
+    const uint64_t *offsets; /* ndim, elements, outermost first */
+    const uint64_t *shape;   /* likewise; right behind them */
+    uint64_t room[2 * SW_MAX_DIMS];
+} sw_placed;
+
+/* Local. Box k of a tensor, replicas behind the used ones. */
+static inline const sw_placed *sw_box_get(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out)
 {
-    return c->box_dims + t->box_dims0 + k * 2u * t->ndim;
+    out->box = c->boxes[t->box0 + k];
+    out->offsets = c->box_dims + t->box_dims0 + k * 2u * t->ndim;
+    out->shape = out->offsets + t->ndim;
+    return out;
 }
 
-static inline const uint64_t *sw_box_shape(const sw_catalog *c, const sw_tensor *t, uint64_t k)
+/* Local. The file that it is in. */
+static inline uint32_t sw_box_file(const sw_catalog *c, const sw_tensor *t, uint64_t k)
 {
-    return sw_box_offsets(c, t, k) + t->ndim;
+    return c->boxes[t->box0 + k].file;
 }
+
+/* Local. The used box of a tensor that begins at offsets, or else the last one before them: 0 when
+ * there is none. O(log boxes). */
+uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets);
 
 /* Local. By name; NULL = there is none. O(log n). */
 const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name);

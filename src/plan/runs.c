@@ -150,8 +150,8 @@ void sw_view_range(const sw_view *v, unsigned d, const uint64_t *offsets, const 
 
 sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *target, sw_run *out)
 {
-    const uint64_t *offsets = sw_box_offsets(v->c, v->t, k), *extents = sw_box_shape(v->c, v->t, k);
-    const sw_box *box = &v->c->boxes[v->t->box0 + k];
+    sw_placed b;
+    const sw_box *box = &sw_box_get(v->c, v->t, k, &b)->box;
     const uint64_t *strides = box->strides ? v->c->strides + (box->strides - 1) : NULL;
     uint64_t from = v->bits, bits = sw_dtype_bits((sw_dtype)v->t->dtype);
     int64_t packed = (int64_t)v->bits;
@@ -162,7 +162,7 @@ sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *targe
         uint64_t first, extent, lo, hi;
         int64_t to = target->strides ? target->strides[d] : packed;
 
-        sw_view_range(v, d, offsets, extents, &first, &extent);
+        sw_view_range(v, d, b.offsets, b.shape, &first, &extent);
         lo = sw_max(first, target->offsets[d]);
         hi = sw_min(first + extent, target->offsets[d] + target->shape[d]);
         if (lo >= hi)
@@ -188,8 +188,9 @@ static uint64_t first_past(const sw_view *v, uint64_t rows, uint64_t x)
 
     while (a < b) {
         uint64_t mid = a + (b - a) / 2;
+        sw_placed box;
 
-        if (sw_view_steps(v, 0, sw_box_offsets(v->c, v->t, mid)[0]) + reach <= x)
+        if (sw_view_steps(v, 0, sw_box_get(v->c, v->t, mid, &box)->offsets[0]) + reach <= x)
             a = mid + 1;
         else
             b = mid;

@@ -51,8 +51,10 @@ uint64_t sw_sharding_cuts(const sw_catalog *c, const sw_tensor *t, unsigned dim,
     cuts[n++] = 0;
     cuts[n++] = sw_tensor_shape(c, t)[dim];
     for (uint64_t k = 0; k < t->nboxes; k++) {
-        cuts[n++] = sw_box_offsets(c, t, k)[dim];
-        cuts[n++] = sw_box_offsets(c, t, k)[dim] + sw_box_shape(c, t, k)[dim];
+        sw_placed b;
+
+        cuts[n++] = sw_box_get(c, t, k, &b)->offsets[dim];
+        cuts[n++] = b.offsets[dim] + b.shape[dim];
     }
     qsort(cuts, n, sizeof *cuts, sw_by_number);
     for (uint64_t i = 1; i < n; i++)
@@ -66,7 +68,8 @@ static bool fills_cells(const sw_catalog *c, const sw_tensor *t, unsigned dim, c
                         uint64_t n)
 {
     for (uint64_t k = 0; k < t->nboxes; k++) {
-        uint64_t begin = sw_box_offsets(c, t, k)[dim], end = begin + sw_box_shape(c, t, k)[dim];
+        sw_placed b;
+        uint64_t begin = sw_box_get(c, t, k, &b)->offsets[dim], end = begin + b.shape[dim];
         const uint64_t *at = bsearch(&begin, cuts, n, sizeof *cuts, sw_by_number);
 
         if (!at || at == cuts + n - 1 || at[1] != end)
@@ -102,9 +105,13 @@ static uint64_t multiplicity(const sw_catalog *c, const sw_tensor *t)
 
     if (each * t->nboxes != t->nreplicas)
         return 0;
-    for (uint64_t i = 0; i < t->nreplicas; i++)
-        if (memcmp(sw_box_offsets(c, t, t->nboxes + i), sw_box_offsets(c, t, i / each), size) != 0)
+    for (uint64_t i = 0; i < t->nreplicas; i++) {
+        sw_placed is, want;
+
+        sw_box_get(c, t, t->nboxes + i, &is);
+        if (memcmp(is.offsets, sw_box_get(c, t, i / each, &want)->offsets, size) != 0)
             return 0;
+    }
     return each + 1;
 }
 
@@ -157,11 +164,12 @@ static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t time
 static void say_part(words *w, const sw_catalog *c, const sw_tensor *t)
 {
     char dims[SW_DIMS_TEXT];
+    sw_placed b;
 
     if (t->ndim == 0)
         say(w, "whole");
     else
-        say(w, "box at %s", sw_dims_text(sw_box_offsets(c, t, 0), t->ndim, dims, sizeof dims));
+        say(w, "box at %s", sw_dims_text(sw_box_get(c, t, 0, &b)->offsets, t->ndim, dims, sizeof dims));
 }
 
 sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st)

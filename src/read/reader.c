@@ -54,14 +54,16 @@ static int by_place(const void *a, const void *b)
 /* What a want shares with a source box, or all of it; false when nothing. */
 static bool shared_box(const sw_catalog *c, const sw_request *w, uint64_t box, part_box *out)
 {
+    sw_placed b;
+
+    if (box != SW_ANY_BOX)
+        sw_box_get(c, w->how.view.t, box, &b);
     for (unsigned d = 0; d < w->ndim; d++) {
         uint64_t lo = w->offsets[d], hi = lo + w->shape[d];
 
         if (box != SW_ANY_BOX) {
-            uint64_t begin = sw_box_offsets(c, w->how.view.t, box)[d];
-
-            lo = sw_max(lo, begin);
-            hi = sw_min(hi, begin + sw_box_shape(c, w->how.view.t, box)[d]);
+            lo = sw_max(lo, b.offsets[d]);
+            hi = sw_min(hi, b.offsets[d] + b.shape[d]);
         }
         if (lo >= hi)
             return false;

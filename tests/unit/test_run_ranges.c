@@ -21,9 +21,9 @@ typedef struct world {
 /* Write box k of a tensor where its file has it. */
 static void write_box(world *w, const sw_tensor *t, uint64_t k, uint64_t esize)
 {
-    const uint64_t *shape = sw_tensor_shape(w->c, t), *off = sw_box_offsets(w->c, t, k),
-                   *ext = sw_box_shape(w->c, t, k);
-    const sw_box *box = &w->c->boxes[t->box0 + k];
+    sw_placed placed;
+    const sw_box *box = &sw_box_get(w->c, t, k, &placed)->box;
+    const uint64_t *shape = sw_tensor_shape(w->c, t), *off = placed.offsets, *ext = placed.shape;
     uint64_t n = 1;
 
     for (unsigned d = 0; d < t->ndim; d++)

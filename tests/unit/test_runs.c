@@ -54,14 +54,14 @@ static uint64_t number(const world *w, const uint64_t *offsets, const uint64_t *
 static void write_boxes(world *w)
 {
     for (uint64_t k = 0; k < w->t->nboxes; k++) {
-        const uint64_t *offsets = sw_box_offsets(&w->c, w->t, k), *shape = sw_box_shape(&w->c, w->t, k);
-        const sw_box *box = &w->c.boxes[w->t->box0 + k];
+        sw_placed placed;
+        const sw_box *box = &sw_box_get(&w->c, w->t, k, &placed)->box;
         uint64_t index[4];
 
-        for (uint64_t i = 0; i < product(shape, w->t->ndim); i++) {
-            unflatten(i, w->t->ndim, shape, index);
+        for (uint64_t i = 0; i < product(placed.shape, w->t->ndim); i++) {
+            unflatten(i, w->t->ndim, placed.shape, index);
             for (uint64_t b = 0; b < w->esize; b++)
-                w->files[box->file][box->at + i * w->esize + b] = mark(number(w, offsets, index), b);
+                w->files[box->file][box->at + i * w->esize + b] = mark(number(w, placed.offsets, index), b);
         }
     }
 }
