@@ -104,8 +104,9 @@ static void make_part(const setup *s, const sw_checkpoint *cp, uint64_t rank, pa
         check(&st);
         place(s, &t, rank, p->dims[i]);
         elements = t.ndim == 2 ? p->dims[i][2] * p->dims[i][3] : p->dims[i][2];
-        p->reads[i] =
-            (sw_read){ .name = t.name, .offsets = p->dims[i], .shape = p->dims[i] + 2, .dtype = s->dtype };
+        p->reads[i] = (sw_read){
+            .name = t.name, .ndim = t.ndim, .offsets = p->dims[i], .shape = p->dims[i] + 2, .dtype = s->dtype
+        };
         p->reads[i].size = t.elements ? shape.bytes / t.elements * elements : 0;
         p->bytes += p->reads[i].size;
     }

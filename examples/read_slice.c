@@ -68,6 +68,7 @@ static sw_code read_slices(const sw_comm *comm, const sw_checkpoint *cp, const s
         if (s->elements == 0)
             continue;
         reads[wanted++] = (sw_read){ .name = s->tensor.name,
+                                     .ndim = s->tensor.ndim,
                                      .offsets = s->offsets,
                                      .shape = s->shape,
                                      .data = memory,

@@ -23,6 +23,29 @@ extern "C" {
 /* Local. The SW_VERSION that the library was built with: structs may differ between versions. */
 const char *sw_version(void);
 
+/* Structs that may grow begin with their size, by which a library knows what a program has that was
+ * built with an older header: what the program does not know of counts as zero, and is not written.
+ * SW_..._INIT sets it, and all else to zero; 0 stands for the size in version 0.2. A program that
+ * is newer than the library is refused (SW_EUSAGE) where it uses what the library does not know.
+ * All other structs stay as they are for as long as the library's SONAME does. */
+#ifdef __cplusplus
+#define SW_SIZED_INIT(type) sw_sized_init<type>()
+extern "C++" {
+template <typename T> inline T sw_sized_init()
+{
+    T sized = T();
+
+    sized.size = sizeof sized;
+    return sized;
+}
+}
+#else
+#define SW_SIZED_INIT(type)                                                                                  \
+    {                                                                                                        \
+        .size = sizeof(type)                                                                                 \
+    }
+#endif
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* The only list of codes: name, exit status of the program, text. */
@@ -157,12 +180,15 @@ typedef struct sw_watchdog sw_watchdog;
  *            reached. It should end the process, since nothing else can end a call that does not
  *            return. text is NULL where rank 0 has something to say. 0 = never */
 typedef struct sw_watchdog_options {
+    size_t size; /* of this struct: SW_WATCHDOG_OPTIONS_INIT */
     double seconds;
     double timeout;
     void *user;
     void (*stalled)(void *user, const char *text);
     void (*expired)(void *user, const char *text);
 } sw_watchdog_options;
+
+#define SW_WATCHDOG_OPTIONS_INIT SW_SIZED_INIT(sw_watchdog_options)
 
 /* Collective. Watch over what the calling thread does in functions of this library until
  * sw_watchdog_stop().
@@ -204,6 +230,8 @@ typedef struct sw_name_rule {
 
 /* Zero is the default of each member. Strings are borrowed until the call returns. */
 typedef struct sw_options {
+    size_t size; /* of this struct: SW_OPTIONS_INIT */
+
     /* layout of the output: at most one of these five */
     const char *fqn_map;      /* JSON file {fqn: output file index from 1} */
     const char *fqn_map_text; /* the same as JSON text, instead of a file */
@@ -271,10 +299,7 @@ typedef struct sw_options {
     const volatile int *cancel;
 } sw_options;
 
-#define SW_OPTIONS_INIT                                                                                      \
-    {                                                                                                        \
-        0                                                                                                    \
-    }
+#define SW_OPTIONS_INIT SW_SIZED_INIT(sw_options)
 
 #define SW_BUFFER_SIZE_MIN 4096u
 
@@ -291,7 +316,7 @@ typedef enum sw_option_kind {
     SW_OPTION_CHOICE,   /* an enum */
     SW_OPTION_RULES,    /* const sw_name_rule * */
     SW_OPTION_NRULES,   /* size_t: how many */
-    SW_OPTION_OWN,      /* a pointer that is the caller's: no option but what it is called by */
+    SW_OPTION_OWN,      /* the caller's: no option, but the struct's size, or what is called */
 } sw_option_kind;
 
 /* A member of sw_options, for programs that fill it in by name. */
@@ -318,6 +343,7 @@ typedef struct sw_result_file {
 
 /* What a run did; filled on every rank, also (as far as it got) when it failed. */
 typedef struct sw_result {
+    size_t size; /* of this struct: SW_RESULT_INIT */
     sw_result_file *files;
     uint64_t nfiles;
     char *index;   /* name of the index file, NULL = none */
@@ -352,7 +378,9 @@ typedef struct sw_result {
     char *staging;
 } sw_result;
 
-/* Local. Free what a result holds and empty it. */
+#define SW_RESULT_INIT SW_SIZED_INIT(sw_result)
+
+/* Local. Free what a result holds and empty it, but for its size. */
 void sw_result_release(sw_result *result);
 
 /* Local. Fill in io and transport, where sw_consolidate() has left them empty because asking Open
@@ -364,7 +392,7 @@ void sw_transport_describe(const sw_comm *comm, sw_result *result);
  *   comm    every rank of it works; borrowed
  *   opt     NULL = defaults; equal on every rank but for callbacks, here and below (with node_local
  *           input_dir may differ)
- *   result  emptied first; release with sw_result_release(); NULL = not wanted
+ *   result  SW_RESULT_INIT; emptied first; release with sw_result_release(); NULL = not wanted
  *   st      emptied first; equal on every rank on return
  * Until the end nothing in output_dir changes under its final name; on an error staged files are
  * removed.
@@ -386,10 +414,13 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
  *   rules       "GLOB=PLACEMENTS", NULL-terminated: for tensors whose name in the input matches the
  *               fnmatch pattern; the first that does counts. NULL = none */
 typedef struct sw_sharding {
+    size_t size; /* of this struct: SW_SHARDING_INIT */
     const char *mesh;
     const char *placements;
     const char *const *rules;
 } sw_sharding;
+
+#define SW_SHARDING_INIT SW_SIZED_INIT(sw_sharding)
 
 /* Collective. Write the checkpoint in input_dir, sharded or consolidated, again as shard files of
  * other ranks: those that torch's HuggingFaceStorageWriter(save_distributed=True) would write on
@@ -518,6 +549,7 @@ typedef struct sw_finding {
 
 /* What a comparison came to; filled on every rank, also (as far as it got) when it failed. */
 typedef struct sw_verification {
+    size_t size;          /* of this struct: SW_VERIFICATION_INIT */
     sw_finding *findings; /* by file, then tensor */
     uint64_t nfindings;
     uint64_t files;       /* weight files of output_dir */
@@ -534,7 +566,9 @@ typedef struct sw_verification {
     double seconds_compare; /* read and compare all bytes */
 } sw_verification;
 
-/* Local. Free what it holds and empty it. */
+#define SW_VERIFICATION_INIT SW_SIZED_INIT(sw_verification)
+
+/* Local. Free what it holds and empty it, but for its size. */
 void sw_verification_release(sw_verification *result);
 
 /* Collective. Does the consolidated checkpoint in output_dir hold, byte for byte, what
@@ -544,7 +578,8 @@ void sw_verification_release(sw_verification *result);
  *   opt     layout, names, values, input, assets, no_assets, buffer_size, assign and callbacks
  *           count; NULL = defaults. Without an option for the layout the files of output_dir may be
  *           laid out in any way
- *   result  emptied first; release with sw_verification_release(); NULL = not wanted
+ *   result  SW_VERIFICATION_INIT; emptied first; release with sw_verification_release(); NULL = not
+ *           wanted
  *   st      emptied first; equal on every rank on return
  * Errors: SW_DIFF (there are findings: st tells the first of them and how many more there are),
  * SW_EINPUT (input_dir is no valid checkpoint, or output_dir has neither index nor weights),
@@ -667,6 +702,9 @@ sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, ch
 /* One box of one tensor, and where it goes. Zero is the default of each member but name and data.
  * All is borrowed.
  *   name     the FQN
+ *   ndim     how many numbers offsets, shape and strides have: as the tensor is read (see
+ *            sw_checkpoint_read_shape()), or the read is refused; not looked at where all three are
+ *            NULL
  *   offsets  of the box, elements, outermost first
  *   shape    of the box; may be empty. Both NULL = the whole tensor
  *   data     where the first element of the box goes; any address. NULL only for an empty box
@@ -679,6 +717,7 @@ sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, ch
  *            also where it is saved so: see sw_checkpoint_read_shape() */
 typedef struct sw_read {
     const char *name;
+    unsigned ndim;
     const uint64_t *offsets;
     const uint64_t *shape;
     void *data;
@@ -712,16 +751,14 @@ typedef enum sw_read_map {
  *   cancel       looked at every few MiB; non-zero ends the call with SW_ECANCEL; NULL = none
  *   map          see sw_read_map */
 typedef struct sw_read_options {
+    size_t size; /* of this struct: SW_READ_OPTIONS_INIT */
     unsigned threads;
     uint64_t buffer_size;
     const volatile int *cancel;
     sw_read_map map;
 } sw_read_options;
 
-#define SW_READ_OPTIONS_INIT                                                                                 \
-    {                                                                                                        \
-        0, 0, NULL, SW_READ_MAP_SAFE                                                                         \
-    }
+#define SW_READ_OPTIONS_INIT SW_SIZED_INIT(sw_read_options)
 
 /* Local. Read boxes of tensors into memory: each byte of the files once for each box that needs it,
  * each file forwards, in the order of position, whatever the order of the reads. Files are opened

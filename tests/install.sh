@@ -23,11 +23,29 @@ int main(int argc, char **argv)
     return sw_code_exit_status(st.code);
 }
 END
-cp "$dir/user.c" "$dir/user.cc"
+cat >"$dir/user.cc" - "$dir/user.c" <<'END'
+#include <shardweld.h>
+struct sized {
+    sw_options options;
+    sw_result result;
+    sw_sharding sharding;
+    sw_verification verification;
+    sw_read_options reading;
+    sw_watchdog_options watching;
+};
+int count_sizes(void);
+int count_sizes(void)
+{
+    const sized s = { SW_OPTIONS_INIT,      SW_RESULT_INIT,       SW_SHARDING_INIT,
+                      SW_VERIFICATION_INIT, SW_READ_OPTIONS_INIT, SW_WATCHDOG_OPTIONS_INIT };
+
+    return static_cast<int>(s.options.size + s.result.size);
+}
+END
 # shellcheck disable=SC2046
 {
     ${CC:-cc} -Wall -Werror -o "$dir/shared" "$dir/user.c" $(pkg-config --cflags --libs shardweld)
-    c++ -Wall -Werror -o "$dir/shared++" "$dir/user.cc" $(pkg-config --cflags --libs shardweld)
+    c++ -Wall -Wextra -Wzero-as-null-pointer-constant -Werror -o "$dir/shared++" "$dir/user.cc" $(pkg-config --cflags --libs shardweld)
     ${CC:-cc} -Wall -Werror -o "$dir/static" "$dir/user.c" $(pkg-config --cflags shardweld) \
         "$dir/prefix/lib/libshardweld.a" $(pkg-config --libs --static shardweld | sed 's/-lshardweld//')
 }

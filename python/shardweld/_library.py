@@ -93,10 +93,18 @@ NAME_STRIP, NAME_RENAME = 0, 1
 TOLD = CFUNCTYPE(None, c_void_p, c_char_p)
 
 
-class WatchdogOptions(Structure):
+class Sized(Structure):
+    """A struct that begins with its size, as the library is told which members a program knows of."""
+
+    def __init__(self, *args: Any, **members: Any) -> None:
+        super().__init__(ctypes.sizeof(self), *args, **members)
+
+
+class WatchdogOptions(Sized):
     """sw_watchdog_options."""
 
     _fields_ = [
+        ("size", c_size_t),
         ("seconds", c_double),
         ("timeout", c_double),
         ("user", c_void_p),
@@ -134,10 +142,11 @@ class ResultFile(Structure):
     _fields_ = [("name", c_char_p), ("tensors", c_uint64), ("size", c_uint64)]
 
 
-class Result(Structure):
+class Result(Sized):
     """sw_result."""
 
     _fields_ = [
+        ("size", c_size_t),
         ("files", POINTER(ResultFile)),
         ("nfiles", c_uint64),
         ("index", c_char_p),
@@ -170,10 +179,10 @@ class Result(Structure):
     ]
 
 
-class Sharding(Structure):
+class Sharding(Sized):
     """sw_sharding."""
 
-    _fields_ = [("mesh", c_char_p), ("placements", c_char_p), ("rules", POINTER(c_char_p))]
+    _fields_ = [("size", c_size_t), ("mesh", c_char_p), ("placements", c_char_p), ("rules", POINTER(c_char_p))]
 
 
 class Item(Structure):
@@ -197,10 +206,11 @@ class Finding(Structure):
     _fields_ = [("file", c_char_p), ("tensor", c_char_p), ("reason", c_char_p), ("hint", c_char_p)]
 
 
-class Verification(Structure):
+class Verification(Sized):
     """sw_verification."""
 
     _fields_ = [
+        ("size", c_size_t),
         ("findings", POINTER(Finding)),
         ("nfindings", c_uint64),
         ("files", c_uint64),
@@ -290,6 +300,7 @@ class Read(Structure):
 
     _fields_ = [
         ("name", c_char_p),
+        ("ndim", c_uint),
         ("offsets", POINTER(c_uint64)),
         ("shape", POINTER(c_uint64)),
         ("data", c_void_p),
@@ -299,10 +310,10 @@ class Read(Structure):
     ]
 
 
-class ReadOptions(Structure):
+class ReadOptions(Sized):
     """sw_read_options."""
 
-    _fields_ = [("threads", c_uint), ("buffer_size", c_uint64), ("cancel", POINTER(c_int)), ("map", c_int)]
+    _fields_ = [("size", c_size_t), ("threads", c_uint), ("buffer_size", c_uint64), ("cancel", POINTER(c_int)), ("map", c_int)]
 
 
 class ReadShape(Structure):
@@ -500,7 +511,7 @@ _TYPES = {
     **dict.fromkeys((LIST, PAIRS), POINTER(c_char_p)),
     **{FLAG: c_bool, CHOICE: c_int, RULES: POINTER(NameRule), NRULES: c_size_t, OWN: c_void_p},
 }
-_OWN = {"warn": WARN, "progress": PROGRESS, "cancel": POINTER(c_int)}
+_OWN = {"size": c_size_t, "warn": WARN, "progress": PROGRESS, "cancel": POINTER(c_int)}
 
 
 @functools.lru_cache(maxsize=None)
@@ -516,7 +527,7 @@ def option_rows() -> dict[str, Option]:
 def options_struct() -> type[Structure]:
     """sw_options; zero is the default of each member."""
     fields = [(name, _OWN.get(name, _TYPES[row.kind])) for name, row in option_rows().items()]
-    return type("Options", (Structure,), {"_fields_": fields})
+    return type("Options", (Sized,), {"_fields_": fields})
 
 
 def words_of(name: str) -> list[str]:

@@ -364,7 +364,6 @@ class Checkpoint:
         try:
             handle, threads = self._open(), max(1, threads)
             for read, request in zip(reads, requests):
-                self._check(request)
                 _fill(read, request)
         except Exception as e:
             error = error or e
@@ -378,21 +377,15 @@ class Checkpoint:
                 code = call(ref(ranks.struct), handle, reads, len(requests), ref(options), ref(status))
             ranks.check(code, status)
 
-    def _check(self, request: Request) -> None:
-        """C looks at as many numbers as the tensor has dimensions."""
-        ndim = len(self.read_as(request.name, request.dtype)[1])
-        if request.offsets is not None and not len(request.offsets) == len(request.memory.shape) == ndim:
-            box = f"a box of shape {list(request.memory.shape)} at {list(request.offsets)}"
-            raise UsageError(f"{box}: expected {ndim} dimensions", tensor=request.name)
-        if request.memory.strides is not None and len(request.memory.strides) != ndim:
-            raise UsageError(f"memory of shape {list(request.memory.shape)}: expected {ndim} dimensions", tensor=request.name)
-
 
 def _fill(read: Any, request: Request) -> None:
     """One sw_read; what it points to lives as long as the array of them, for ctypes keeps it."""
     name, offsets, memory, dtype = request
     read.name = library.encode(name)
+    read.ndim = len(memory.shape)
     if offsets is not None:
+        if len(offsets) != len(memory.shape):
+            raise UsageError(f"a box of shape {list(memory.shape)} at {list(offsets)}: they differ in dimensions", tensor=name)
         read.offsets, read.shape = library.uint64_array(offsets), library.uint64_array(memory.shape)
     read.data = memory.address or None
     if memory.strides is not None:

@@ -324,7 +324,7 @@ def _call(group: Comm, source: bytes, target: bytes, shards: Sharding | None, st
 
 
 def _read_result(r: Result) -> WeldResult:
-    plain = {name: getattr(r, name) for name, kind, *_ in Result._fields_ if kind in _NUMBERS}
+    plain = {name: getattr(r, name) for name, kind, *_ in Result._fields_[1:] if kind in _NUMBERS}
     plain["shards"] = decode(r.shards) if r.shards else None
     plain["shards_listed"] = bool(r.shards_listed)
     plain["assign"] = words_of("assign")[r.assign]

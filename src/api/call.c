@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/grown.h"
 #include "base/hash.h"
 
 /* OUTPUT_DIR may be spelled differently where all ranks look whether it is one directory. */
@@ -55,10 +56,10 @@ static sw_code check_dirs(const sw_given *g, sw_status *st)
 void sw_given_take(sw_given *g, sw_call call, const sw_comm *comm, const char *in, const char *out,
                    const sw_options *opt)
 {
-    static const sw_options defaults = SW_OPTIONS_INIT;
     const char **paths[2 + SW_OPTION_PATHS] = { &g->in, &g->out };
 
-    *g = (sw_given){ .call = call, .in = in, .out = out, .opt = opt ? *opt : defaults };
+    *g = (sw_given){ .call = call, .in = in, .out = out };
+    sw_grown_take(&g->opt, sizeof g->opt, opt, "sw_options", &g->st);
     sw_options_paths(&g->opt, paths + 2);
     for (size_t i = 0; i < sizeof paths / sizeof *paths && !g->st.code; i++)
         take_path(paths[i], &g->owned[i], &g->st);

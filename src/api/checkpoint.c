@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "api/job.h"
+#include "base/grown.h"
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
@@ -353,14 +354,18 @@ sw_code sw_checkpoint_sharding_text(const sw_checkpoint *cp, uint64_t tensor, ch
 #define THREADS_MAX 1024u
 
 /* Ways of reading that make sense, with the defaults filled in. */
-static sw_code take_read_options(const sw_read_options *opt, sw_reader *r, sw_status *st)
+static sw_code take_read_options(const sw_read_options *given, sw_reader *r, sw_status *st)
 {
-    r->threads = opt->threads ? opt->threads : 1;
-    r->buffer_size = opt->buffer_size ? opt->buffer_size : SW_READER_BUFFER;
-    r->cancel = opt->cancel;
-    r->map = opt->map;
-    if ((unsigned)opt->map > SW_READ_MAP_ALWAYS)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no way of reading has the number %d", (int)opt->map);
+    sw_read_options opt;
+
+    if (sw_grown_take(&opt, sizeof opt, given, "sw_read_options", st))
+        return st->code;
+    r->threads = opt.threads ? opt.threads : 1;
+    r->buffer_size = opt.buffer_size ? opt.buffer_size : SW_READER_BUFFER;
+    r->cancel = opt.cancel;
+    r->map = opt.map;
+    if ((unsigned)opt.map > SW_READ_MAP_ALWAYS)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no way of reading has the number %d", (int)opt.map);
     if (r->threads > THREADS_MAX)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "%u threads are more than %u", r->threads, THREADS_MAX);
     if (r->buffer_size < SW_BUFFER_SIZE_MIN)
@@ -373,12 +378,11 @@ static sw_code take_read_options(const sw_read_options *opt, sw_reader *r, sw_st
 sw_code sw_checkpoint_read(const sw_checkpoint *cp, const sw_read *reads, size_t n,
                            const sw_read_options *opt, sw_status *st)
 {
-    static const sw_read_options defaults = SW_READ_OPTIONS_INIT;
     sw_reader r = { .c = &cp->c, .dir = cp->dir, .nwants = n };
     sw_request *wants = NULL;
 
     sw_status_clear(st);
-    if (take_read_options(opt ? opt : &defaults, &r, st))
+    if (take_read_options(opt, &r, st))
         return st->code;
     if (n && !reads)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "%zu reads, but no list of them", n);

@@ -26,6 +26,7 @@ static const char *const assignments[] = { "auto", "band", "owner", NULL };
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
  * who refuses it, and what messages call it. */
 #define ROWS(X)                                                                                              \
+    X(size, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
     X(fqn_map, PATH, LAYOUT, 0, NULL, 0, "fqn-map")                                                          \
     X(fqn_map_text, TEXT, LAYOUT, 0, NULL, 0, NULL)                                                          \
     X(like, PATH, LAYOUT, 0, NULL, SHARDS, "like")                                                           \

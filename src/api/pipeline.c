@@ -8,6 +8,7 @@
 #include "api/call.h"
 #include "api/job.h"
 #include "base/clock.h"
+#include "base/grown.h"
 #include "base/hash.h"
 #include "dir/existing.h"
 #include "par/gather.h"
@@ -128,20 +129,23 @@ void sw_job_end(sw_job *j, sw_status *st)
 /* ---- the fills ------------------------------------------------------------------------------- */
 
 /* A job that writes, of a call that all ranks have come with. more: as in sw_call_begin(). */
-static sw_code run(sw_job *j, const sw_given *g, uint64_t more, sw_result *result, sw_status *st)
+static sw_code run(sw_job *j, sw_given *g, uint64_t more, sw_result *result, sw_status *st)
 {
-    sw_result unwanted;
+    sw_result own;
+    bool wanted = result && !sw_grown_take(&own, sizeof own, result, "sw_result", &g->st);
 
     j->in = g->in;
     j->out = g->out;
     j->opt = &g->opt;
-    sw_job_begin(j, result ? result : &unwanted, st);
+    sw_job_begin(j, &own, st);
     if (!sw_call_begin(j->comm, g, more, st)) {
         run_steps(j, st);
         sw_job_end(j, st);
     }
-    if (!result)
-        sw_result_release(&unwanted);
+    if (wanted)
+        sw_grown_give(result, &own, sizeof own);
+    else
+        sw_result_release(&own);
     return st->code;
 }
 
@@ -172,12 +176,14 @@ static uint64_t hash_sharding(const sw_sharding *s)
 sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
                    const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st)
 {
-    static const sw_sharding none = { NULL, NULL, NULL };
-    sw_job j = { .comm = comm, .files = SW_FILES_CUT, .sharding = sharding ? sharding : &none };
+    sw_sharding own;
+    sw_job j = { .comm = comm, .files = SW_FILES_CUT, .sharding = &own };
     sw_given g;
 
     sw_given_take(&g, SW_CALL_RESHARD, comm, input_dir, output_dir, opt);
-    run(&j, &g, hash_sharding(j.sharding), result, st);
+    if (sw_grown_take(&own, sizeof own, sharding, "sw_sharding", &g.st))
+        own = (sw_sharding){ .mesh = NULL };
+    run(&j, &g, hash_sharding(&own), result, st);
     sw_given_release(&g);
     return st->code;
 }
@@ -224,19 +230,21 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
                   sw_verification *result, sw_status *st)
 {
     sw_job j = { .comm = comm, .files = SW_FILES_WHOLE };
-    sw_verification unwanted = { 0 }, *v = result ? result : &unwanted;
+    sw_verification own;
+    bool wanted;
     sw_findings findings = SW_FINDINGS_INIT;
     sw_result planned;
     sw_given g;
 
     sw_given_take(&g, SW_CALL_VERIFY, comm, input_dir, output_dir, opt);
+    wanted = result && !sw_grown_take(&own, sizeof own, result, "sw_verification", &g.st);
     j.in = g.in;
     j.out = g.out;
     j.opt = &g.opt;
     sw_job_begin(&j, &planned, st);
-    *v = (sw_verification){ .ranks = comm->size };
+    own = (sw_verification){ .ranks = comm->size };
     if (!sw_call_begin(comm, &g, 0, st))
-        verify_steps(&j, &findings, v, st);
+        verify_steps(&j, &findings, &own, st);
     if (st->code && st->code != SW_ECOMM) {
         /* what was found until then, on every rank; of no consequence when it fails */
         sw_status ignored = SW_STATUS_INIT;
@@ -245,13 +253,16 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
             *st = ignored;
     }
     if (st->code != SW_ECOMM)
-        sw_comm_totals(comm, &v->bytes, &v->peak_memory, st);
+        sw_comm_totals(comm, &own.bytes, &own.peak_memory, st);
     sw_job_tell_warnings(&j);
     sw_fail_by_findings(&findings, st);
-    v->findings = sw_findings_hand_over(&findings, &v->nfindings);
-    v->shards = planned.shards;
+    own.findings = sw_findings_hand_over(&findings, &own.nfindings);
+    own.shards = planned.shards;
     planned.shards = NULL;
-    sw_verification_release(&unwanted);
+    if (wanted)
+        sw_grown_give(result, &own, sizeof own);
+    else
+        sw_verification_release(&own);
     sw_result_release(&planned);
     release(&j);
     sw_given_release(&g);
@@ -271,12 +282,12 @@ void sw_result_release(sw_result *result)
     free(result->assets);
     free(result->index);
     free(result->staging);
-    *result = (sw_result){ 0 };
+    sw_grown_give(result, &(sw_result){ 0 }, sizeof *result);
 }
 
 void sw_verification_release(sw_verification *result)
 {
     sw_findings_free(result->findings, result->nfindings);
     free(result->shards);
-    *result = (sw_verification){ 0 };
+    sw_grown_give(result, &(sw_verification){ 0 }, sizeof *result);
 }

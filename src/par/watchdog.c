@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/grown.h"
 #include "base/memory.h"
 #include "base/num.h"
 #include "base/step.h"
@@ -551,7 +552,8 @@ static sw_watchdog *make(const sw_comm *comm, const sw_watchdog_options *opt, sw
     w->fd = w->wake = -1;
     w->rank = comm->rank;
     w->size = comm->size;
-    w->opt = *opt;
+    sw_grown_take(&w->opt, sizeof w->opt, opt, "sw_watchdog_options", st);
+    opt = &w->opt;
     w->timeout = opt->timeout;
     w->patience = opt->seconds > 0 ? opt->seconds : USUAL_SECONDS;
     if (opt->seconds <= 0 && opt->timeout > 0 && opt->timeout / 2 < w->patience)

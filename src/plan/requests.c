@@ -179,6 +179,9 @@ sw_code sw_request_box(const sw_catalog *c, const sw_read *read, sw_request *out
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "a read without the name of a tensor");
     if (sw_request_tensor(c, read->name, read->dtype, out, st))
         return st->code;
+    if ((read->offsets || read->shape || read->strides) && read->ndim != out->ndim)
+        return sw_fail(st, SW_EUSAGE, NULL, read->name, "ndim is %u, expected %u dimensions", read->ndim,
+                       out->ndim);
     if (!read->offsets != !read->shape && out->ndim)
         return sw_fail(st, SW_EUSAGE, NULL, read->name, "a box needs both offsets and shape");
     if (read->shape && out->ndim) {

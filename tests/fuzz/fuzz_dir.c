@@ -166,7 +166,7 @@ static void must_verify(const char *out, const sw_options *opt)
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
     sw_options plain = *opt;
-    sw_verification v;
+    sw_verification v = SW_VERIFICATION_INIT;
 
     plain.verify = plain.overwrite = plain.dry_run = false;
     sw_verify(&self, IN, out, &plain, &v, &st);
@@ -209,7 +209,7 @@ static void weld_again(const sw_options *opt, const sw_result *first)
 {
     sw_options other = *opt;
     sw_status st = SW_STATUS_INIT;
-    sw_result r;
+    sw_result r = SW_RESULT_INIT;
 
     other.buffer_size = opt->buffer_size == 4096 ? 20000 : 5000;
     other.assign = opt->assign == SW_ASSIGN_OWNER ? SW_ASSIGN_BAND : SW_ASSIGN_OWNER;
@@ -226,7 +226,7 @@ static void try_weld(bytes *b, scene *s, const sw_buf *input)
 {
     sw_buf before = SW_BUF_INIT, after = SW_BUF_INIT;
     sw_status st = SW_STATUS_INIT;
-    sw_result r;
+    sw_result r = SW_RESULT_INIT;
 
     make_output(b, s);
     look(OUT, ".shardweld-staging", &before);
@@ -251,7 +251,7 @@ static void try_reshard(scene *s, const sw_buf *input)
     const sw_options plain = { .no_sync = true, .buffer_size = s->opt.buffer_size, .warn = take_warning };
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
-    sw_result r;
+    sw_result r = SW_RESULT_INIT;
     sw_code code = sw_reshard(&self, IN, SHARDS, &s->sharding, &plain, &r, &st);
 
     check_status(code, &st);
@@ -262,7 +262,7 @@ static void try_reshard(scene *s, const sw_buf *input)
         return;
     }
     if (weld(IN, PLAIN, &plain, &r, &st) == SW_OK) {
-        sw_result again;
+        sw_result again = SW_RESULT_INIT;
 
         if (weld(SHARDS, WELDED, &plain, &again, &st))
             fprintf(stderr, "%s: tensor '%s': %s\n", st.file, st.tensor, st.reason);

@@ -139,7 +139,7 @@ static int save(const sw_comm *comm, int argc, char **argv)
     static rank_items r;
     sw_options opt = SW_OPTIONS_INIT;
     sw_status st = SW_STATUS_INIT;
-    sw_result result = { 0 };
+    sw_result result = SW_RESULT_INIT;
     char text[4096];
     double begin;
     bool good = argc >= 4 && take_items(&r, argv[2], comm->rank);

@@ -75,6 +75,7 @@ static void take_request(const json_t *item, request *q)
         return;
     take_dims(json_object_get(item, "offsets"), q->offsets);
     take_dims(shape, q->shape);
+    q->read.ndim = (unsigned)json_array_size(shape);
     q->read.offsets = q->offsets;
     q->read.shape = q->shape;
 }

@@ -17,7 +17,7 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
     const job *j = arg;
     sw_status st = SW_STATUS_INIT;
     sw_options opt = j->opt;
-    sw_result result;
+    sw_result result = SW_RESULT_INIT;
 
     if (j->stops == comm->rank)
         opt.cancel = &raised;

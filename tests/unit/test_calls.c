@@ -50,7 +50,7 @@ static sw_code read_row(const sw_comm *comm, const scene *s, deed what, sw_statu
     const uint64_t offsets[2] = { (uint64_t)comm->rank, 0 }, row[2] = { 1, 4 };
     float memory[4] = { 0 };
     const sw_read read = {
-        what == READ_BADLY ? "nobody" : "t", offsets, row, memory, NULL, sizeof memory, NULL
+        what == READ_BADLY ? "nobody" : "t", 2, offsets, row, memory, NULL, sizeof memory, NULL
     };
 
     sw_checkpoint_read_all(comm, s->cp, &read, what != READ_NOTHING, NULL, st);

@@ -28,7 +28,7 @@ TEST_IN_TOP(self)
     char out[64];
     sw_comm comm = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
-    sw_result result;
+    sw_result result = SW_RESULT_INIT;
 
     snprintf(out, sizeof out, "%s/out", top);
     if (sw_consolidate(&comm, GOLDEN "/in", out, NULL, &result, &st))

@@ -289,6 +289,7 @@ static void choose_box(request *q, uint64_t *seed)
         if (q->shape[d] == 0 && n && test_random(seed, 8))
             q->shape[d] = 1;
     }
+    q->read.ndim = q->s.ndim;
     q->read.offsets = q->offsets;
     q->read.shape = q->shape;
     if (all && test_random(seed, 2))
@@ -374,8 +375,9 @@ static void run_requests(const world *w, const request *requests, size_t n, uint
                          uint64_t used, uint64_t name)
 {
     static const uint64_t buffers[] = { 0, 4096, 5000, 70000 };
-    sw_read_options opt = { (unsigned)test_random(seed, 5), buffers[test_random(seed, 4)], NULL,
-                            (sw_read_map)test_random(seed, 3) };
+    sw_read_options opt = { .threads = (unsigned)test_random(seed, 5),
+                            .buffer_size = buffers[test_random(seed, 4)],
+                            .map = (sw_read_map)test_random(seed, 3) };
     sw_read reads[TENSORS] = { { 0 } };
     sw_status st = SW_STATUS_INIT;
 
@@ -593,6 +595,7 @@ static void load_on_mesh(const world *w, const mesh *m, uint64_t *seed, char *me
             for (unsigned k = 0; k < MESH_DIMS; k++) /* values of MXFP4 have a dimension less */
                 p[i].dims[k] = p[i].dims[k] < q->s.ndim ? p[i].dims[k] : REPLICATE;
             rank_box(m, &p[i], rank, q->s.ndim, q->s.shape, q->offsets, q->shape);
+            q->read.ndim = q->s.ndim;
             q->read.offsets = q->offsets;
             q->read.shape = q->shape;
             place_request(q, seed, memory, &used);
@@ -674,8 +677,8 @@ TEST(long_rows)
     nopen = count_open();
     for (uint64_t columns = 100; columns <= 6000; columns = columns * 3 + 1) {
         uint64_t offsets[2] = { 3, 6000 - columns }, shape[2] = { 690, columns };
-        sw_read read = { "t", offsets, shape, memory, NULL, 690 * columns * 4, NULL };
-        sw_read_options opt = { 3, 0, NULL, SW_READ_MAP_SAFE };
+        sw_read read = { "t", 2, offsets, shape, memory, NULL, 690 * columns * 4, NULL };
+        sw_read_options opt = { .threads = 3 };
         sw_status st;
 
         for (int how = 0; how < 6; how++) {
@@ -728,8 +731,8 @@ static void *use(void *arg)
         dims[4 * r] = rows - 1 - r;
         dims[4 * r + 2] = 1;
         dims[4 * r + 3] = u->t->shape[1];
-        reads[r] = (sw_read){ "t",  dims + 4 * r, dims + 4 * r + 2, memory + (rows - 1 - r) * size, NULL,
-                              size, NULL };
+        reads[r] = (sw_read){ "t",  2,    dims + 4 * r, dims + 4 * r + 2, memory + (rows - 1 - r) * size,
+                              NULL, size, NULL };
     }
     for (int i = 0; i < 5; i++) {
         memset(memory, 0, rows * size);
@@ -839,8 +842,8 @@ TEST(narrow)
     put_file(path, bytes, 8 + len + 12);
     assert_int_equal(sw_checkpoint_open(&comm, path, NULL, &cp, &st), SW_OK);
     for (size_t i = 0; i < COUNT(cases); i++) {
-        sw_read read = { "t", cases[i].offsets, cases[i].shape, out, cases[i].strides ? strides : NULL, 12,
-                         NULL };
+        sw_read read = { "t", 2,   cases[i].offsets, cases[i].shape, out, cases[i].strides ? strides : NULL,
+                         12,  NULL };
 
         assert_int_equal(sw_checkpoint_read(cp, &read, 1, NULL, &st), cases[i].want ? SW_OK : SW_EUSAGE);
         if (cases[i].want)
@@ -866,53 +869,57 @@ TEST(refused)
         sw_read read;
         const char *says;
     } cases[] = {
-        { "name", { "nobody", NULL, NULL, memory, NULL, 96, NULL }, "no such tensor" },
-        { "no name", { NULL, NULL, NULL, memory, NULL, 96, NULL }, "without the name" },
+        { "name", { "nobody", 2, NULL, NULL, memory, NULL, 96, NULL }, "no such tensor" },
+        { "no name", { NULL, 2, NULL, NULL, memory, NULL, 96, NULL }, "without the name" },
         { "offset",
-          { "t", far, one, memory, NULL, 96, NULL },
+          { "t", 2, far, one, memory, NULL, 96, NULL },
           "a box of [1, 1] at [4, 0] is not inside its shape [4, 6]" },
-        { "size", { "t", zero, wide, memory, NULL, 96, NULL }, "is not inside its shape [4, 6]" },
-        { "overflow", { "t", huge, one, memory, NULL, 96, NULL }, "is not inside" },
-        { "half a box", { "t", zero, NULL, memory, NULL, 96, NULL }, "both offsets and shape" },
-        { "other half", { "t", NULL, one, memory, NULL, 96, NULL }, "both offsets and shape" },
-        { "room", { "t", NULL, NULL, memory, NULL, 95, NULL }, "room for 95 bytes, but the box has 96" },
+        { "size", { "t", 2, zero, wide, memory, NULL, 96, NULL }, "is not inside its shape [4, 6]" },
+        { "overflow", { "t", 2, huge, one, memory, NULL, 96, NULL }, "is not inside" },
+        { "too few dimensions",
+          { "t", 1, zero, one, memory, NULL, 96, NULL },
+          "ndim is 1, expected 2 dimensions" },
+        { "too many", { "t", 3, NULL, NULL, memory, counted, 96, NULL }, "ndim is 3" },
+        { "half a box", { "t", 2, zero, NULL, memory, NULL, 96, NULL }, "both offsets and shape" },
+        { "other half", { "t", 2, NULL, one, memory, NULL, 96, NULL }, "both offsets and shape" },
+        { "room", { "t", 2, NULL, NULL, memory, NULL, 95, NULL }, "room for 95 bytes, but the box has 96" },
         { "room when cast",
-          { "t", NULL, NULL, memory, NULL, 96, "F64" },
+          { "t", 2, NULL, NULL, memory, NULL, 96, "F64" },
           "room for 96 bytes, but the box has 192" },
-        { "memory", { "t", NULL, NULL, NULL, NULL, 96, NULL }, "no memory is given for its 96 bytes" },
-        { "no dtype", { "t", NULL, NULL, memory, NULL, 96, "float3" }, "'float3' is not a dtype" },
-        { "integers", { "t", NULL, NULL, memory, NULL, 192, "I32" }, "F32 cannot be read as I32" },
-        { "from integers", { "i", NULL, NULL, memory, NULL, 96, "F32" }, "I32 cannot be read as F32" },
+        { "memory", { "t", 2, NULL, NULL, NULL, NULL, 96, NULL }, "no memory is given for its 96 bytes" },
+        { "no dtype", { "t", 2, NULL, NULL, memory, NULL, 96, "float3" }, "'float3' is not a dtype" },
+        { "integers", { "t", 2, NULL, NULL, memory, NULL, 192, "I32" }, "F32 cannot be read as I32" },
+        { "from integers", { "i", 2, NULL, NULL, memory, NULL, 96, "F32" }, "I32 cannot be read as F32" },
         { "no scales",
-          { "u.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          { "u.weight", 2, NULL, NULL, memory, NULL, 96, "F32" },
           "F8_E4M3 cannot be read as F32: it has no scales" },
         { "quantized to F64",
-          { "q.weight", NULL, NULL, memory, NULL, 192, "F64" },
+          { "q.weight", 2, NULL, NULL, memory, NULL, 192, "F64" },
           "F8_E4M3 cannot be read as F64" },
         { "wrong scales",
-          { "p.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          { "p.weight", 2, NULL, NULL, memory, NULL, 96, "F32" },
           "F32 of shape [2, 2] does not scale 'p.weight', F8_E4M3 of shape [2, 2]" },
         { "scales of rows",
-          { "r.weight", NULL, NULL, memory, NULL, 96, "F32" },
+          { "r.weight", 2, NULL, NULL, memory, NULL, 96, "F32" },
           "I8 of shape [2, 2]: it cannot be dequantized by 'r.weight_scale', F32 of shape [2, 1]" },
         { "scaled to F64",
-          { "s.weight", NULL, NULL, memory, NULL, 96, "F64" },
+          { "s.weight", 2, NULL, NULL, memory, NULL, 96, "F64" },
           "F64 cannot be read as F64: by its scales it becomes F32, BF16 or F16" },
         { "scaled to integers",
-          { "s.weight", NULL, NULL, memory, NULL, 96, "I8" },
+          { "s.weight", 2, NULL, NULL, memory, NULL, 96, "I8" },
           "F64 cannot be read as I8: by its scales" },
-        { "stride 0", { "t", NULL, NULL, memory, still, 96, NULL }, "a stride of 0 bytes" },
+        { "stride 0", { "t", 2, NULL, NULL, memory, still, 96, NULL }, "a stride of 0 bytes" },
         { "elements",
-          { "t", NULL, NULL, memory, counted, 96, NULL },
+          { "t", 2, NULL, NULL, memory, counted, 96, NULL },
           "a stride of -3 bytes puts its elements, of 4 bytes" },
         { "two in one place",
-          { "t", NULL, NULL, memory + 95, NULL, 96, NULL },
+          { "t", 2, NULL, NULL, memory + 95, NULL, 96, NULL },
           "it goes to the same memory as a read of 't'" },
         { "one within another",
-          { "t", one, one, memory + 120, NULL, 96, "F64" },
+          { "t", 2, one, one, memory + 120, NULL, 96, "F64" },
           "it goes to the same memory as a read of 'i'" },
-        { "stride too large", { "t", NULL, NULL, memory, leap, 96, NULL }, "is too large" },
-        { "stride too small", { "t", NULL, NULL, memory, back, 96, NULL }, "is too large" },
+        { "stride too large", { "t", 2, NULL, NULL, memory, leap, 96, NULL }, "is too large" },
+        { "stride too small", { "t", 2, NULL, NULL, memory, back, 96, NULL }, "is too large" },
     };
     whole tensors[] = {
         { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 4, 6 } },
@@ -935,7 +942,7 @@ TEST(refused)
     open_world(&w, &seed, tensors, COUNT(tensors), true);
     for (size_t i = 0; i < COUNT(cases); i++) {
         /* a good read before it does not hide it, and is not begun */
-        sw_read reads[2] = { { "i", NULL, NULL, memory + 96, NULL, 96, NULL }, cases[i].read };
+        sw_read reads[2] = { { "i", 2, NULL, NULL, memory + 96, NULL, 96, NULL }, cases[i].read };
         bool scales = strstr(cases[i].says, "does not scale") || strstr(cases[i].says, "dequantized by");
         sw_code code = scales ? SW_EINPUT : SW_EUSAGE;
 
@@ -965,11 +972,11 @@ TEST(apart)
     uint64_t seed = 1;
     sw_status st;
     world w;
-    sw_read columns[3] = { { "t", offsets[0], column, memory, strides, 0, NULL },
-                           { "t", offsets[1], column, memory + 4, strides, 0, NULL },
-                           { "t", offsets[0], none, memory + 8, NULL, 0, NULL } };
-    sw_read halves[2] = { { "t", lower_at, upper, memory + 32, NULL, 32, NULL },
-                          { "t", offsets[0], upper, memory, NULL, 32, NULL } };
+    sw_read columns[3] = { { "t", 2, offsets[0], column, memory, strides, 0, NULL },
+                           { "t", 2, offsets[1], column, memory + 4, strides, 0, NULL },
+                           { "t", 2, offsets[0], none, memory + 8, NULL, 0, NULL } };
+    sw_read halves[2] = { { "t", 2, lower_at, upper, memory + 32, NULL, 32, NULL },
+                          { "t", 2, offsets[0], upper, memory, NULL, 32, NULL } };
 
     open_world(&w, &seed, tensors, 1, true);
     assert_int_equal(sw_checkpoint_read(w.cp, columns, 3, NULL, &st), SW_OK);
@@ -991,9 +998,9 @@ TEST(options)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 4 } } };
     char memory[16];
-    sw_read read = { "t", NULL, NULL, memory, NULL, 16, NULL };
+    sw_read read = { "t", 2, NULL, NULL, memory, NULL, 16, NULL };
     sw_read_options small = { .buffer_size = 4095 }, many = { .threads = 1025 },
-                    fine = { 1024, 4096, NULL, SW_READ_MAP_SAFE }, unknown = { .map = (sw_read_map)3 };
+                    fine = { .threads = 1024, .buffer_size = 4096 }, unknown = { .map = (sw_read_map)3 };
     volatile int yes = 1;
     sw_read_options cancel = { .threads = 2, .cancel = &yes };
     uint64_t seed = 1;
@@ -1017,7 +1024,7 @@ TEST(changed_file)
 {
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 1, .shape = { 400 } } };
     char memory[1600], path[128];
-    sw_read read = { "t", NULL, NULL, memory, NULL, sizeof memory, NULL };
+    sw_read read = { "t", 2, NULL, NULL, memory, NULL, sizeof memory, NULL };
     sw_read_options opt = { .threads = 2 };
     uint64_t seed = 1;
     sw_dir names = { 0 };
@@ -1047,7 +1054,7 @@ TEST(lost_shards)
     whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 2, 6 } } };
     const uint64_t first[2] = { 0, 0 }, second[2] = { 1, 0 }, row[2] = { 1, 6 };
     char memory[48], path[128];
-    sw_read read = { "t", second, row, memory, NULL, sizeof memory, NULL };
+    sw_read read = { "t", 2, second, row, memory, NULL, sizeof memory, NULL };
     sw_options tolerant = SW_OPTIONS_INIT;
     sw_comm comm = sw_comm_self();
     sw_checkpoint *cp = NULL;

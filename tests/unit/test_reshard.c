@@ -19,7 +19,7 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
     sw_sharding sharding = j->sharding;
     sw_status st = SW_STATUS_INIT;
     sw_options opt = j->opt;
-    sw_result result;
+    sw_result result = SW_RESULT_INIT;
 
     if (j->stops == comm->rank)
         opt.cancel = &raised;
@@ -60,7 +60,7 @@ TEST_IN_TOP(bytes)
         snprintf(want, sizeof want, "tests/golden/%s/out", cases[i].theme);
         snprintf(first, sizeof first, "%s/%s-1", top, cases[i].theme);
         for (int size = 1; size <= 3; size++) {
-            job j = { in, out, SW_OPTIONS_INIT, { cases[i].mesh, cases[i].placements, NULL }, NULL, -1 };
+            job j = { in, out, SW_OPTIONS_INIT, { 0, cases[i].mesh, cases[i].placements, NULL }, NULL, -1 };
 
             snprintf(out, sizeof out, "%s/%s-%d", top, cases[i].theme, size);
             j.opt.buffer_size = size % 2 ? SW_BUFFER_SIZE_MIN : 0;
@@ -100,19 +100,19 @@ TEST_IN_TOP(refused)
         sw_sharding sharding;
         const char *says;
     } cases[] = {
-        { SW_OPTIONS_INIT, { NULL, NULL, NULL }, "no mesh" },
-        { SW_OPTIONS_INIT, { "0", NULL, NULL }, "no mesh" },
-        { SW_OPTIONS_INIT, { "2", "shard", NULL }, "no placement" },
-        { SW_OPTIONS_INIT, { "2", NULL, bad_rules }, "GLOB=P1,P2" },
-        { { .verify = true }, { "2", NULL, NULL }, "verify does not go with shard files" },
-        { { .assets = "." }, { "2", NULL, NULL }, "assets does not go with shard files" },
-        { { .diffusers = true }, { "2", NULL, NULL }, "diffusers does not go with shard files" },
-        { { .diffusers_index = true }, { "2", NULL, NULL }, "diffusers does not go with shard files" },
-        { { .dtype_map_text = "{}" }, { "2", NULL, NULL }, "dtype_map_text does not go with shard files" },
-        { { .single_file = true, .max_shard_size = 1 }, { "2", NULL, NULL }, "only one of" },
-        { { .node_local = true }, { "2", NULL, NULL }, "MPI" },
-        { { .buffer_size = 1 }, { "2", NULL, NULL }, "4096" },
-        { { .fqn_map_text = "{" }, { "2", NULL, NULL }, "JSON" },
+        { SW_OPTIONS_INIT, { 0, NULL, NULL, NULL }, "no mesh" },
+        { SW_OPTIONS_INIT, { 0, "0", NULL, NULL }, "no mesh" },
+        { SW_OPTIONS_INIT, { 0, "2", "shard", NULL }, "no placement" },
+        { SW_OPTIONS_INIT, { 0, "2", NULL, bad_rules }, "GLOB=P1,P2" },
+        { { .verify = true }, { 0, "2", NULL, NULL }, "verify does not go with shard files" },
+        { { .assets = "." }, { 0, "2", NULL, NULL }, "assets does not go with shard files" },
+        { { .diffusers = true }, { 0, "2", NULL, NULL }, "diffusers does not go with shard files" },
+        { { .diffusers_index = true }, { 0, "2", NULL, NULL }, "diffusers does not go with shard files" },
+        { { .dtype_map_text = "{}" }, { 0, "2", NULL, NULL }, "dtype_map_text does not go with shard files" },
+        { { .single_file = true, .max_shard_size = 1 }, { 0, "2", NULL, NULL }, "only one of" },
+        { { .node_local = true }, { 0, "2", NULL, NULL }, "MPI" },
+        { { .buffer_size = 1 }, { 0, "2", NULL, NULL }, "4096" },
+        { { .fqn_map_text = "{" }, { 0, "2", NULL, NULL }, "JSON" },
     };
     char above[64], out[80];
 
@@ -149,7 +149,7 @@ TEST_IN_TOP(one_is_different)
     snprintf(out, sizeof out, "%s/out", top);
     for (size_t i = 0; i < COUNT(cases); i++) {
         job j = { "tests/golden/rows/in", out,           SW_OPTIONS_INIT,
-                  { "2", NULL, NULL },    cases[i].mesh, cases[i].stops };
+                  { 0, "2", NULL, NULL }, cases[i].mesh, cases[i].stops };
 
         group_run(3, run_rank, &j, o);
         for (int r = 0; r < 3; r++) {

@@ -26,7 +26,7 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
     const job *j = arg;
     sw_options opt = SW_OPTIONS_INIT;
     sw_status st = SW_STATUS_INIT;
-    sw_verification result;
+    sw_verification result = SW_VERIFICATION_INIT;
 
     opt.fqn_map = CASE "map.json";
     opt.warn = stop;

@@ -305,7 +305,7 @@ static void save_rank(const sw_comm *comm, const void *arg, outcome *o)
     const char *out = j->other_out && comm->rank == 1 ? j->other_out : j->out;
     sw_status st = SW_STATUS_INIT;
     sw_options opt = j->opt;
-    sw_result result;
+    sw_result result = SW_RESULT_INIT;
 
     if (j->stops == comm->rank)
         opt.cancel = &raised;

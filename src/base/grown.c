@@ -1,0 +1,45 @@
+/* Old and new structs; see grown.h. */
+#include "base/grown.h"
+
+#include <string.h>
+
+#include "base/num.h"
+#include "base/status.h"
+
+#define LARGEST 65536 /* bytes; more is not a size but what happened to lie there */
+
+/* The size that a struct begins with, where it is one. Zero stands for the first version's. */
+static size_t size_of(const void *given, size_t known)
+{
+    size_t size;
+
+    memcpy(&size, given, sizeof size);
+    return size ? size : known;
+}
+
+sw_code sw_grown_take(void *own, size_t known, const void *given, const char *what, sw_status *st)
+{
+    size_t size = given ? size_of(given, known) : 0;
+
+    memset(own, 0, known);
+    if (size > LARGEST || (given && size < sizeof size))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "the size that %s begins with is none: begin with its SW_..._INIT", what);
+    for (size_t i = known; i < size; i++)
+        if (((const char *)given)[i])
+            return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                           "%s uses what this library (version " SW_VERSION ") does not know: the program "
+                           "was built with a newer one",
+                           what);
+    if (given)
+        memcpy(own, given, sw_min(size, known));
+    memcpy(own, &known, sizeof known);
+    return SW_OK;
+}
+
+void sw_grown_give(void *to, const void *own, size_t known)
+{
+    size_t size = size_of(to, known), head = sizeof size;
+
+    memcpy((char *)to + head, (const char *)own + head, sw_min(size, known) - head);
+}
