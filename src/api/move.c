@@ -149,16 +149,18 @@ static sw_code weld(sw_job *j, sw_status *st)
 static sw_code write_held(sw_job *j, sw_status *st)
 {
     const sw_shard_set *set = &j->laid.set;
-    sw_shards_write w = { .dir = j->output.staged,
-                          .buffer = j->result->buffer_size,
-                          .sync = sw_job_syncs(j),
-                          .cancel = j->opt->cancel,
-                          .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
-                                        .user = j->opt->user,
-                                        .total = set->bytes } };
+    sw_scatter s = { .rounds = { .comm = j->comm,
+                                 .dir = j->output.staged,
+                                 .sync = sw_job_syncs(j),
+                                 .cancel = j->opt->cancel,
+                                 .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
+                                               .user = j->opt->user,
+                                               .total = set->bytes } },
+                     .held = j->held->held,
+                     .buffer = j->result->buffer_size };
 
-    sw_shards_write_files(j->comm, &set->own, &w, st);
-    j->written = w.written;
+    sw_shards_write(&set->own, &s, st);
+    j->written = s.rounds.written;
     return st->code;
 }
 

@@ -34,9 +34,9 @@ struct sw_save {
 
 /* ---- orders ---------------------------------------------------------------------------------- */
 
-#define ORDER_MAGIC UINT64_C(0x3272656472647773) /* "swdrder2" */
+#define ORDER_MAGIC UINT64_C(0x3372656472647773) /* "swdrder3" */
 
-/* It begins so; behind it: records (sw_choice or sw_place), sizes of the files, then texts with
+/* It begins so; behind it: records (sw_choice or sw_spot), sizes of the files, then texts with
  * their NULs: the directory, what shard files say of their set, and the names of the files. */
 typedef struct order_head {
     uint64_t magic, bytes; /* of all of it */
@@ -75,19 +75,26 @@ typedef struct order {
     const void *records;
     const char *dir;
     const char *set; /* of shard files: what each says of all */
-    const sw_publication *files;
+    sw_layout l;     /* of other files, which are there: names and sizes */
 } order;
 
-static sw_code pack_order(const order *o, size_t record, sw_buf *out, sw_status *st)
+/* Bytes of a record. */
+static size_t record_size(const order_head *h)
+{
+    return h->shards ? sizeof(sw_choice) : sizeof(sw_spot);
+}
+
+/* As it is sent. */
+static sw_code pack_order(const order *o, sw_buf *out, sw_status *st)
 {
     sw_buf_add(out, &o->head, sizeof o->head, st);
-    sw_buf_add(out, o->records, o->head.nrecords * record, st);
+    sw_buf_add(out, o->records, o->head.nrecords * record_size(&o->head), st);
     for (uint64_t i = 0; i < o->head.nfiles; i++)
-        sw_buf_add(out, &o->files[i].size, sizeof o->files[i].size, st);
+        sw_buf_add(out, &o->l.files[i].size, sizeof o->l.files[i].size, st);
     sw_buf_add(out, o->dir, strlen(o->dir) + 1, st);
     sw_buf_add(out, o->set, strlen(o->set) + 1, st);
     for (uint64_t i = 0; i < o->head.nfiles; i++)
-        sw_buf_add(out, o->files[i].name, strlen(o->files[i].name) + 1, st);
+        sw_buf_add(out, o->l.files[i].name, strlen(o->l.files[i].name) + 1, st);
     if (!st->code)
         ((order_head *)(void *)out->data)->bytes = out->len;
     return st->code;
@@ -98,36 +105,35 @@ static sw_code refuse(sw_status *st)
     return sw_fail(st, SW_EUSAGE, NULL, NULL, "this is no order that the coordinator of a save has given");
 }
 
-/* text: a copy of it that is aligned. files: room for them, to be freed. */
-static sw_code parse_order(const sw_buf *text, order *o, sw_publication **files, sw_status *st)
+/* text: a copy of it that is aligned, and may be changed no more. o->l.files is to be freed. */
+static sw_code parse_order(const sw_buf *text, order *o, sw_status *st)
 {
     const order_head *h = (const void *)text->data;
-    uint64_t size, record, at = sizeof *h;
-    const char *names, *end;
+    uint64_t size, at = sizeof *h;
+    char *names, *end;
 
-    *files = NULL;
     if (text->len < sizeof *h || h->magic != ORDER_MAGIC || h->bytes != text->len ||
         text->data[text->len - 1] != '\0')
         return refuse(st);
     end = text->data + text->len;
-    record = h->shards ? sizeof(sw_choice) : sizeof(sw_place);
-    if (!sw_mul(h->nrecords, record, &size) || !sw_add(at, size, &at) ||
+    if (!sw_mul(h->nrecords, record_size(h), &size) || !sw_add(at, size, &at) ||
         !sw_mul(h->nfiles, sizeof(uint64_t), &size) || !sw_add(at, size, &size) || size >= text->len)
         return refuse(st);
     *o = (order){ .head = *h, .records = text->data + sizeof *h, .dir = text->data + size };
-    if (!(*files = sw_calloc(h->nfiles, sizeof **files, st)))
+    if (!(o->l.files = sw_calloc(h->nfiles, sizeof *o->l.files, st)))
         return st->code;
     o->set = o->dir + strlen(o->dir) + 1;
     if (o->set >= end)
         return refuse(st);
-    names = o->set + strlen(o->set) + 1;
-    for (uint64_t i = 0; i < h->nfiles; i++, names += strlen(names) + 1) {
+    names = text->data + (o->set - text->data) + strlen(o->set) + 1;
+    for (; o->l.nfiles < h->nfiles; o->l.nfiles++, names += strlen(names) + 1) {
+        sw_layout_file *f = &o->l.files[o->l.nfiles];
+
         if (names >= end)
             return refuse(st);
-        (*files)[i].name = names;
-        memcpy(&(*files)[i].size, text->data + at + i * sizeof(uint64_t), sizeof(uint64_t));
+        f->name = names;
+        memcpy(&f->size, text->data + at + o->l.nfiles * sizeof f->size, sizeof f->size);
     }
-    o->files = *files;
     return SW_OK;
 }
 
@@ -181,43 +187,27 @@ static order_head head_of(const sw_save *s, const described *d, uint32_t rank)
                          .sync = sw_job_syncs(&s->job) };
 }
 
-/* Each rank makes its files itself. */
-static sw_code order_shards(sw_save *s, const described *d, const char *dir, sw_status *st)
+/* An order for each rank: its records; and all files, since it may write to any, unless it makes
+ * its own. */
+static sw_code make_orders(sw_save *s, const described *d, const char *dir, const sw_buf *records,
+                           sw_status *st)
 {
-    const sw_shard_set *set = &s->job.laid.set;
+    const sw_job *j = &s->job;
 
     for (uint32_t r = 0; r < s->nranks && !st->code; r++) {
-        order o = { .head = head_of(s, d, r), .records = set->choices[r].data, .dir = dir, .set = set->text };
+        order o = { .head = head_of(s, d, r),
+                    .records = records[r].data,
+                    .dir = dir,
+                    .set = s->shards ? j->laid.set.text : "",
+                    .l = j->laid.layout };
 
-        o.head.nrecords = s->idle ? 0 : set->choices[r].len / sizeof(sw_choice);
-        o.head.buffer = s->result.buffer_size;
-        o.head.of = set->of;
-        pack_order(&o, sizeof(sw_choice), &s->orders[r], st);
+        o.head.nrecords = s->idle ? 0 : records[r].len / record_size(&o.head);
+        o.head.nfiles = o.head.nrecords ? o.l.nfiles : 0;
+        o.head.buffer = s->shards ? s->result.buffer_size : j->work.sched.band;
+        o.head.input = j->work.memory.input;
+        o.head.of = j->laid.set.of;
+        pack_order(&o, &s->orders[r], st);
     }
-    return st->code;
-}
-
-/* An order for each rank: its places, and all files, since it may write to any. */
-static sw_code order_places(sw_save *s, const described *d, const char *dir, const sw_buf *places,
-                            sw_status *st)
-{
-    const sw_layout *l = &s->job.laid.layout;
-    sw_publication *files = sw_calloc(l->nfiles, sizeof *files, st);
-
-    for (uint32_t f = 0; files && f < l->nfiles; f++)
-        files[f] = (sw_publication){ l->files[f].name, l->files[f].size };
-    for (uint32_t r = 0; r < s->nranks && !st->code; r++) {
-        order o = {
-            .head = head_of(s, d, r), .records = places[r].data, .dir = dir, .set = "", .files = files
-        };
-
-        o.head.nrecords = places[r].len / sizeof(sw_place);
-        o.head.nfiles = o.head.nrecords ? l->nfiles : 0;
-        o.head.buffer = s->job.work.sched.band;
-        o.head.input = s->job.work.memory.input;
-        pack_order(&o, sizeof(sw_place), &s->orders[r], st);
-    }
-    free(files);
     return st->code;
 }
 
@@ -226,17 +216,18 @@ static sw_code order_whole(sw_save *s, const described *d, const char *dir, sw_s
 {
     const sw_job *j = &s->job;
     sw_weld w = { .work = sw_job_work_of(j), .staged_dir = dir, .sync = sw_job_syncs(j) };
-    sw_buf *places = sw_calloc(s->nranks, sizeof *places, st);
+    sw_buf *spots = sw_calloc(s->nranks, sizeof *spots, st);
 
-    if (places && (s->idle || !sw_scatter_create(&w, st)) &&
-        (s->idle || !sw_places_find(&j->values.outputs, &j->laid.layout, j->held, places, st)))
-        order_places(s, d, dir, places, st);
-    for (uint32_t r = 0; places && r < s->nranks; r++)
-        sw_buf_release(&places[r]);
-    free(places);
+    if (spots && (s->idle || !sw_scatter_create(&w, st)) &&
+        (s->idle || !sw_spots_find(&j->values.outputs, &j->laid.layout, j->held, spots, st)))
+        make_orders(s, d, dir, spots, st);
+    for (uint32_t r = 0; spots && r < s->nranks; r++)
+        sw_buf_release(&spots[r]);
+    free(spots);
     return st->code;
 }
 
+/* Plan it all, and tell each rank of its part. */
 static sw_code begin(sw_save *s, const sw_item *const *items, const size_t *n, size_t nranks, sw_status *st)
 {
     described d = { NULL, NULL, 0 };
@@ -251,7 +242,7 @@ static sw_code begin(sw_save *s, const sw_item *const *items, const size_t *n, s
         goto out;
     s->idle = s->job.output.done;
     dir = s->idle ? "" : s->job.output.staged;
-    s->shards ? order_shards(s, &d, dir, st) : order_whole(s, &d, dir, st);
+    s->shards ? make_orders(s, &d, dir, s->job.laid.set.choices, st) : order_whole(s, &d, dir, st);
 out:
     s->job.held = NULL;
     release_described(&d);
@@ -319,49 +310,40 @@ sw_code sw_save_free(sw_save *s, sw_status *st)
 
 /* ---- every rank ------------------------------------------------------------------------------ */
 
-static sw_code write_shards(const order *o, const sw_memboxes *held, const volatile int *cancel,
-                            sw_status *st)
+/* What the order says that this rank writes. */
+static sw_code write_own(const order *o, const sw_memboxes *held, const volatile int *cancel, sw_status *st)
 {
     const sw_comm alone = sw_comm_self();
-    sw_shards_write w = { .dir = o->dir, .buffer = o->head.buffer, .sync = o->head.sync, .cancel = cancel };
-    sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
+    const sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
+    sw_scatter s = { .rounds = { .comm = &alone, .dir = o->dir, .sync = o->head.sync, .cancel = cancel },
+                     .l = &o->l,
+                     .held = held,
+                     .spots = o->records,
+                     .nspots = o->head.nrecords,
+                     .buffer = o->head.buffer,
+                     .input = o->head.input };
     sw_shards shards;
 
+    if (!o->head.shards)
+        return sw_scatter_write(&s, st);
     if (!sw_shards_make(held, o->records, o->head.nrecords, &role, &shards, st))
-        sw_shards_write_files(&alone, &shards, &w, st);
+        sw_shards_write(&shards, &s, st);
     sw_shards_release(&shards);
     return st->code;
-}
-
-static sw_code write_places(const order *o, const sw_memboxes *held, const volatile int *cancel,
-                            sw_status *st)
-{
-    const sw_comm alone = sw_comm_self();
-    sw_scatter s = { .dir = o->dir,
-                     .files = o->files,
-                     .held = held,
-                     .places = o->records,
-                     .nplaces = o->head.nrecords,
-                     .buffer = o->head.buffer,
-                     .input = o->head.input,
-                     .sync = o->head.sync,
-                     .cancel = cancel };
-
-    return sw_scatter_write(&alone, &s, st);
 }
 
 /* Do the records speak of what is there? */
 static bool is_for(const order *o, const sw_memboxes *held)
 {
     const sw_choice *choices = o->records;
-    const sw_place *places = o->records;
+    const sw_spot *spots = o->records;
 
     if (o->head.nitems != held->n || o->head.items != hash_items(held))
         return false;
     for (uint64_t i = 0; i < o->head.nrecords; i++)
-        if (o->head.shards ? choices[i].box >= held->n
-                           : places[i].box >= held->n || places[i].file >= o->head.nfiles ||
-                                 places[i].dtype >= SW_NDTYPES)
+        if (o->head.shards
+                ? choices[i].box >= held->n
+                : spots[i].box >= held->n || spots[i].file >= o->head.nfiles || spots[i].dtype >= SW_NDTYPES)
             return false;
     return true;
 }
@@ -370,12 +352,11 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
                       const volatile int *cancel, sw_status *st)
 {
     sw_buf copy = SW_BUF_INIT;
-    sw_publication *files = NULL;
     sw_memboxes held = SW_MEMBOXES_INIT;
     order o = { .dir = "" };
 
     sw_status_clear(st);
-    if (sw_buf_add(&copy, text, size, st) || parse_order(&copy, &o, &files, st) ||
+    if (sw_buf_add(&copy, text, size, st) || parse_order(&copy, &o, st) ||
         sw_memboxes_init(items, n, "this rank", &held, st))
         goto out;
     if (!is_for(&o, &held))
@@ -384,10 +365,10 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
             "these are not the boxes that the coordinator was told of: names, dtypes, shapes or their order "
             "differ");
     else if (o.head.nrecords)
-        o.head.shards ? write_shards(&o, &held, cancel, st) : write_places(&o, &held, cancel, st);
+        write_own(&o, &held, cancel, st);
 out:
     sw_memboxes_release(&held);
-    free(files);
+    free(o.l.files);
     sw_buf_release(&copy);
     return st->code;
 }

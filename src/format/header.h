@@ -106,12 +106,4 @@ void sw_header_put_length(uint64_t length, char to[SW_HEADER_LENGTH]);
 /* Local. Can the header of a shard file be so long? Errors: SW_EUSAGE. */
 sw_code sw_header_check_length(uint64_t length, sw_status *st);
 
-/* Local. All that stands before the data of a shard file.
- *   boxes  n of them, of different names, in any order: they get begin and end
- *   order  set: n indices of boxes, in the order of their data
- *   text   replaced
- * Errors: SW_EUSAGE (a header over SW_HEADER_MAX, sizes that overflow), SW_ENOMEM. O(n log n). */
-sw_code sw_header_of_shard(sw_header_box *boxes, size_t n, const char *set, uint32_t *order, sw_buf *text,
-                           sw_status *st);
-
 #endif

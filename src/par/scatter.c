@@ -4,19 +4,19 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "base/path.h"
 #include "plan/runs.h"
 #include "value/cast.h"
 
-/* ---- places ---------------------------------------------------------------------------------- */
+/* ---- spots ----------------------------------------------------------------------------------- */
 
+/* The saved tensor that a slot is made of. */
 static const sw_tensor *source_of(const sw_outputs *o, const sw_layout *l, uint32_t slot)
 {
     return &o->c->tensors[o->how[l->order[slot].tensor].source];
 }
 
-sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders *ranks, sw_buf *places,
-                       sw_status *st)
+sw_code sw_spots_find(const sw_outputs *o, const sw_layout *l, const sw_holders *ranks, sw_buf *spots,
+                      sw_status *st)
 {
     for (uint32_t f = 0; f < l->nfiles; f++) {
         const sw_layout_file *file = &l->files[f];
@@ -28,14 +28,14 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders
                 sw_placed placed;
                 const sw_box *b = &sw_box_get(o->c, t, k, &placed)->box;
                 uint32_t r = b->file - ranks->first;
-                sw_place p = { .at = 8 + file->header_len + l->order[i].begin,
-                               .file = f,
-                               .dtype = o->view.tensors[l->order[i].tensor].out_dtype };
+                sw_spot s = { .at = 8 + file->header_len + l->order[i].begin,
+                              .file = f,
+                              .dtype = o->view.tensors[l->order[i].tensor].out_dtype };
 
                 if (b->file < ranks->first || r >= ranks->n)
                     continue;
-                p.box = (uint32_t)(sw_memboxes_find(&ranks->held[r], b->at) - ranks->held[r].boxes);
-                if (sw_buf_add(&places[r], &p, sizeof p, st))
+                s.box = (uint32_t)(sw_memboxes_find(&ranks->held[r], b->at) - ranks->held[r].boxes);
+                if (sw_buf_add(&spots[r], &s, sizeof s, st))
                     return st->code;
             }
         }
@@ -43,7 +43,7 @@ sw_code sw_places_find(const sw_outputs *o, const sw_layout *l, const sw_holders
     return SW_OK;
 }
 
-/* A box as it lies in its output. */
+/* A box as it lies in its file. */
 typedef struct box_rows {
     const sw_membox *held;
     sw_run run; /* rows, from the packed box as it is written to the data of the tensor */
@@ -51,146 +51,123 @@ typedef struct box_rows {
     bool cast;
 } box_rows;
 
-static void find_rows(const sw_memboxes *held, const sw_place *p, box_rows *b)
+/* The rows of a spot. */
+static void find_rows(const sw_memboxes *held, const sw_spot *s, box_rows *b)
 {
-    const sw_membox *box = &held->boxes[p->box];
+    static const uint64_t zeros[SW_MAX_DIMS];
+    const sw_membox *box = &held->boxes[s->box];
     const sw_item *it = box->item;
 
     b->held = box;
     b->from_bits = sw_dtype_bits(box->dtype);
-    b->to_bits = sw_dtype_bits((sw_dtype)p->dtype);
-    b->cast = (sw_dtype)p->dtype != box->dtype;
-    sw_run_place(it->ndim, it->global_shape, it->offsets, it->shape, b->to_bits, &b->run);
+    b->to_bits = sw_dtype_bits((sw_dtype)s->dtype);
+    b->cast = (sw_dtype)s->dtype != box->dtype;
+    sw_run_place(it->ndim, s->alone ? it->shape : it->global_shape, s->alone ? zeros : it->offsets, it->shape,
+                 b->to_bits, &b->run);
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- bands ----------------------------------------------------------------------------------- */
 
-/* The headers of all files, as bands. */
-typedef struct headers {
-    const sw_outputs *o;
-    const sw_layout *l;
-    char *buffer;
-    uint64_t size; /* of the buffer */
-    uint32_t file;
-    uint64_t at; /* so much of its header has been written */
-} headers;
-
-static bool next_header(void *ctx, sw_band *band)
-{
-    headers *h = ctx;
-    const sw_layout_file *file = &h->l->files[h->file];
-    uint64_t n;
-
-    if (h->file < h->l->nfiles && h->at == 8 + file->header_len) {
-        h->file++;
-        file++;
-        h->at = 0;
-    }
-    if (h->file == h->l->nfiles)
-        return false;
-    n = sw_min(8 + file->header_len - h->at, h->size);
-    *band = (sw_band){ h->file, file->name, file->size, { h->at, h->at + n } };
-    h->at += n;
-    return true;
-}
-
-static const char *fill_header(void *ctx, const sw_band *band, sw_status *st)
-{
-    headers *h = ctx;
-
-    sw_layout_header(&h->o->view, h->l, band->file, band->at.begin, band->at.end - band->at.begin, h->buffer,
-                     st);
-    return h->buffer;
-}
-
-sw_code sw_scatter_create(sw_weld *w, sw_status *st)
-{
-    const sw_comm alone = sw_comm_self();
-    headers h = { .o = w->work.o, .l = w->work.l, .size = w->work.sched->band };
-    sw_rounds r = { .comm = &alone,
-                    .apart = true,
-                    .make = true,
-                    .dir = w->staged_dir,
-                    .sync = w->sync,
-                    .cancel = w->work.cancel,
-                    .ctx = &h,
-                    .next = next_header,
-                    .fill = fill_header };
-
-    if ((h.buffer = sw_calloc(h.size, 1, st)))
-        sw_rounds_write(&r, st);
-    w->written += r.written;
-    free(h.buffer);
-    return st->code;
-}
-
-/* ---- rows ------------------------------------------------------------------------------------ */
-
-/* One rank's way through all of its rows; a band is a part of one. */
+/* One rank's way through its files. A band is a header or a part of one, or a part of a row. */
 typedef struct walk {
     const sw_scatter *s;
     char *staging, *input;
-    size_t place, next;
-    box_rows box;          /* of the place */
+    sw_buf header;
+    bool in_header; /* the band is of one */
+    uint32_t file;  /* whose header is the next, */
+    uint64_t done;  /* and of that so much has been written */
+    size_t next;    /* spot behind that of the box */
+    box_rows box;
     uint64_t row, nrows;   /* of the box */
     uint64_t from, length; /* the band: bytes of the row as they are written */
 } walk;
 
-/* Past the last band, to a row that is not written yet. */
-static bool find_row(walk *k)
+/* The header of a file stands before its data. That of a shard file is made as a whole. */
+static bool next_header(walk *k, sw_band *band)
 {
+    const sw_scatter *s = k->s;
+    const sw_layout_file *f = &s->l->files[k->file];
+    uint64_t size, n;
+
+    if (!s->rounds.make || k->file == s->l->nfiles ||
+        (k->next < s->nspots && s->spots[k->next].file < k->file))
+        return false;
+    size = SW_HEADER_LENGTH + f->header_len;
+    n = s->l->shards ? size : sw_min(size - k->done, s->buffer);
+    *band = (sw_band){ k->file, f->name, f->size, { k->done, k->done + n } };
+    k->done += n;
+    if (k->done == size) {
+        k->file++;
+        k->done = 0;
+    }
+    return true;
+}
+
+/* Of casts whole elements. */
+static void next_part(walk *k, sw_band *band)
+{
+    const sw_spot *s = &k->s->spots[k->next - 1];
+    const sw_layout_file *f = &k->s->l->files[s->file];
+    const box_rows *b = &k->box;
+    uint64_t ignored, at, to = b->to_bits / 8, from = b->from_bits / 8;
+    int64_t row;
+
+    sw_run_row(&b->run, k->row, &ignored, &row);
+    at = s->at + k->from + (uint64_t)row;
+    k->length = sw_min(b->run.row - k->from, k->s->buffer);
+    if (b->cast)
+        k->length = sw_min(sw_max(k->length / to, 1), k->s->input / from) * to;
+    *band = (sw_band){ s->file, f->name, f->size, { at, at + k->length } };
+}
+
+/* Past the last band: the rest of the row, the next one, the next header or box. */
+static bool next_band(void *ctx, sw_band *band)
+{
+    walk *k = ctx;
+
     k->from += k->length;
     k->length = 0;
     if (k->nrows && k->from == k->box.run.row) {
         k->from = 0;
         k->row++;
     }
-    while (k->row == k->nrows) {
-        if (k->next == k->s->nplaces)
+    k->in_header = k->row == k->nrows && next_header(k, band);
+    if (k->in_header)
+        return true;
+    if (k->row == k->nrows) {
+        if (k->next == k->s->nspots)
             return false;
-        k->place = k->next++;
-        find_rows(k->s->held, &k->s->places[k->place], &k->box);
+        find_rows(k->s->held, &k->s->spots[k->next++], &k->box);
         k->row = 0;
         k->nrows = k->box.run.n / k->box.run.row;
     }
+    next_part(k, band);
     return true;
 }
 
-/* Of casts whole elements. */
-static bool next_part(void *ctx, sw_band *band)
+/* A range of a header. */
+static const char *fill_header(walk *k, const sw_band *band, sw_status *st)
 {
-    walk *k = ctx;
-    const sw_scatter *s = k->s;
-    const box_rows *b = &k->box;
-    const sw_place *p;
-    uint64_t ignored, at, to, from;
-    int64_t row;
+    uint64_t n = band->at.end - band->at.begin;
 
-    if (!find_row(k))
-        return false;
-    p = &s->places[k->place];
-    to = b->to_bits / 8;
-    from = b->from_bits / 8;
-    sw_run_row(&b->run, k->row, &ignored, &row);
-    at = p->at + k->from + (uint64_t)row;
-    k->length = sw_min(b->run.row - k->from, s->buffer);
-    if (b->cast)
-        k->length = sw_min(sw_max(k->length / to, 1), s->input / from) * to;
-    *band = (sw_band){ p->file, s->files[p->file].name, s->files[p->file].size, { at, at + k->length } };
-    return true;
+    k->header.len = 0;
+    if (!sw_buf_reserve(&k->header, n, st))
+        sw_layout_header(k->s->view, k->s->l, band->file, band->at.begin, n, k->header.data, st);
+    return k->header.data;
 }
 
 /* Straight from memory where it lies together. */
-static const char *fill_part(void *ctx, const sw_band *band, sw_status *st)
+static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
 {
-    const walk *k = ctx;
+    walk *k = ctx;
     const box_rows *b = &k->box;
-    uint64_t at = k->row * b->run.row + k->from, elements = k->length * 8 / b->to_bits;
-    uint64_t begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
-    const char *direct = sw_membox_direct(b->held, begin);
+    uint64_t at = k->row * b->run.row + k->from, elements = k->length * 8 / b->to_bits, begin;
+    const char *direct;
 
-    (void)band;
-    (void)st; /* memory cannot fail */
+    if (k->in_header)
+        return fill_header(k, band, st);
+    begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
+    direct = sw_membox_direct(b->held, begin);
     if (!b->cast && direct)
         return direct;
     if (!b->cast) {
@@ -201,7 +178,7 @@ static const char *fill_part(void *ctx, const sw_band *band, sw_status *st)
         sw_membox_copy(b->held, begin, elements * b->from_bits / 8, k->input);
         direct = k->input;
     }
-    sw_cast(b->held->dtype, (sw_dtype)k->s->places[k->place].dtype, direct, k->staging, elements);
+    sw_cast(b->held->dtype, (sw_dtype)k->s->spots[k->next - 1].dtype, direct, k->staging, elements);
     return k->staging;
 }
 
@@ -211,31 +188,28 @@ static uint64_t count_own(const sw_scatter *s)
     uint64_t todo = 0;
     box_rows b;
 
-    for (size_t i = 0; i < s->nplaces; i++) {
-        find_rows(s->held, &s->places[i], &b);
+    for (uint32_t f = 0; s->rounds.make && f < s->l->nfiles; f++)
+        todo += SW_HEADER_LENGTH + s->l->files[f].header_len;
+    for (size_t i = 0; i < s->nspots; i++) {
+        find_rows(s->held, &s->spots[i], &b);
         todo += b.run.n;
     }
     return todo;
 }
 
-sw_code sw_scatter_write(const sw_comm *comm, sw_scatter *s, sw_status *st)
+sw_code sw_scatter_write(sw_scatter *s, sw_status *st)
 {
     walk k = { .s = s };
-    sw_rounds r = { .comm = comm,
-                    .apart = true,
-                    .dir = s->dir,
-                    .sync = s->sync,
-                    .cancel = s->cancel,
-                    .progress = s->progress,
-                    .ctx = &k,
-                    .next = next_part,
-                    .fill = fill_part };
 
-    r.progress.todo = count_own(s);
+    s->rounds.apart = true;
+    s->rounds.ctx = &k;
+    s->rounds.next = next_band;
+    s->rounds.fill = fill_band;
+    s->rounds.progress.todo = count_own(s);
     k.staging = sw_calloc(s->buffer, 1, st);
     k.input = sw_calloc(s->input, 1, st);
-    sw_rounds_write(&r, st);
-    s->written = r.written;
+    sw_rounds_write(&s->rounds, st);
+    sw_buf_release(&k.header);
     free(k.input);
     free(k.staging);
     return st->code;
@@ -243,34 +217,49 @@ sw_code sw_scatter_write(const sw_comm *comm, sw_scatter *s, sw_status *st)
 
 /* ---- all files ------------------------------------------------------------------------------- */
 
+/* What all parts of a weld have in common. */
+static sw_scatter part_of(const sw_weld *w, const sw_comm *comm)
+{
+    const sw_work *k = &w->work;
+
+    return (
+        sw_scatter){ .rounds = { .comm = comm, .dir = w->staged_dir, .sync = w->sync, .cancel = k->cancel },
+                     .l = k->l,
+                     .view = &k->o->view,
+                     .held = k->held,
+                     .buffer = k->sched->band };
+}
+
+sw_code sw_scatter_create(sw_weld *w, sw_status *st)
+{
+    const sw_comm alone = sw_comm_self();
+    sw_scatter s = part_of(w, &alone);
+
+    s.rounds.make = true;
+    sw_scatter_write(&s, st);
+    w->written += s.rounds.written;
+    return st->code;
+}
+
 /* The first rank makes all files. */
 sw_code sw_scatter_files(sw_weld *w, sw_status *st)
 {
     const sw_work *k = &w->work;
     const sw_holders own = { k->held, (uint32_t)k->world->rank, 1 };
-    sw_buf places = SW_BUF_INIT;
-    sw_publication *files = sw_calloc(k->l->nfiles, sizeof *files, st);
-    sw_scatter s = { .dir = w->staged_dir,
-                     .files = files,
-                     .held = k->held,
-                     .buffer = k->sched->band,
-                     .input = k->memory.input,
-                     .sync = w->sync,
-                     .cancel = k->cancel,
-                     .progress = { .fn = k->world->rank ? NULL : k->progress, .user = k->user } };
+    sw_scatter s = part_of(w, k->world);
+    sw_buf spots = SW_BUF_INIT;
 
-    for (uint32_t f = 0; files && f < k->l->nfiles; f++) {
-        files[f] = (sw_publication){ k->l->files[f].name, k->l->files[f].size };
-        s.progress.total += files[f].size;
-    }
-    if (!st->code && !sw_places_find(k->o, k->l, &own, &places, st) && k->world->rank == 0)
+    s.input = k->memory.input;
+    s.rounds.progress = (sw_progress){ .fn = k->world->rank ? NULL : k->progress, .user = k->user };
+    for (uint32_t f = 0; f < k->l->nfiles; f++)
+        s.rounds.progress.total += k->l->files[f].size;
+    if (!st->code && !sw_spots_find(k->o, k->l, &own, &spots, st) && k->world->rank == 0)
         sw_scatter_create(w, st);
-    s.places = (const void *)places.data;
-    s.nplaces = places.len / sizeof *s.places;
+    s.spots = (const void *)spots.data;
+    s.nspots = spots.len / sizeof *s.spots;
     if (!sw_agree(k->world, st))
-        sw_scatter_write(k->world, &s, st);
-    w->written += s.written;
-    sw_buf_release(&places);
-    free(files);
+        sw_scatter_write(&s, st);
+    w->written += s.rounds.written;
+    sw_buf_release(&spots);
     return st->code;
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "base/path.h"
 #include "par/gather.h"
 #include "plan/numbers.h"
 
@@ -227,23 +226,16 @@ static uint64_t largest_model(const sw_map *map)
     return n;
 }
 
-/* The size of a file; its boxes get their places. */
-static sw_code measure(sw_shards *s, sw_shard_file *f, sw_buf *text, sw_status *st)
-{
-    const sw_header_box *last;
-
-    if (sw_header_of_shard(s->boxes + f->first, f->count, s->set, s->order + f->first, text, st))
-        return st->code;
-    last = &s->boxes[f->first + s->order[f->first + f->count - 1]];
-    f->header_len = text->len;
-    if (!sw_add(text->len, last->end, &f->size) || !sw_add(s->bytes, f->size, &s->bytes))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files of a rank overflow");
-    return SW_OK;
-}
-
+/* The number of the file that a choice is for. */
 static sw_shard_name number_of(const sw_choice *k, const sw_shards_role *role)
 {
     return (sw_shard_name){ k->layer * role->nranks + role->rank + 1, k->model, role->of };
+}
+
+/* Are two neighbours for one file? */
+static bool is_same_file(const sw_choice *a, const sw_choice *b)
+{
+    return a->layer == b->layer && a->model == b->model;
 }
 
 /* The numbers of the files that these choices make. */
@@ -253,58 +245,135 @@ static sw_code add_numbers(const sw_choice *choices, size_t n, const sw_shards_r
     for (size_t i = 0; i < n && !st->code; i++) {
         sw_shard_name number = number_of(&choices[i], role);
 
-        if (i == 0 || choices[i].layer != choices[i - 1].layer || choices[i].model != choices[i - 1].model)
+        if (i == 0 || !is_same_file(&choices[i - 1], &choices[i]))
             sw_buf_add(out, &number, sizeof number, st);
     }
     return st->code;
 }
 
+/* The files of one rank while they are laid out. */
+typedef struct making {
+    const sw_memboxes *held;
+    const sw_choice *choices;
+    const sw_shards_role *role;
+} making;
+
+/* Choices by the names of their boxes, for qsort_r. */
+static int by_box_name(const void *a, const void *b, void *ctx)
+{
+    const making *m = ctx;
+    const uint32_t *x = a, *y = b;
+
+    return by_name(&m->choices[*x], &m->choices[*y], m->held->boxes);
+}
+
+/* What the file of a key, which is the first choice for it, is called. */
+static char *file_name(void *ctx, uint64_t key, sw_status *st)
+{
+    const making *m = ctx;
+    const sw_shard_name number = number_of(&m->choices[key], m->role);
+    char text[SW_SHARD_NAME_SIZE];
+
+    return sw_strdup(sw_shard_name_text(&number, text), st);
+}
+
+/* The t-th box by name: a tensor, and a slot in the place of its choice. */
+static void add_box(const making *m, sw_shards *s, uint32_t t)
+{
+    uint32_t i = s->l.told[t];
+    const sw_membox *b = &m->held->boxes[m->choices[i].box];
+    const sw_item *it = b->item;
+    uint64_t *dims = s->l.box_dims + s->l.nbox_dims, *shape = s->view.shapes + s->l.nbox_dims / 2;
+
+    for (unsigned d = 0; d < it->ndim; d++) {
+        shape[d] = it->global_shape[d];
+        dims[d] = it->offsets[d];
+        dims[it->ndim + d] = it->shape[d];
+    }
+    s->view.tensors[t] = (sw_tensor){ .name = it->name,
+                                      .dtype = (uint8_t)b->dtype,
+                                      .out_dtype = (uint8_t)b->dtype,
+                                      .ndim = (uint8_t)it->ndim,
+                                      .dims0 = s->l.nbox_dims / 2 };
+    s->l.order[i] = (sw_slot){ .tensor = t, .box = s->l.nbox_dims + 1 };
+    s->l.nbox_dims += 2 * (uint64_t)it->ndim;
+}
+
+/* Slots of one file have the first choice for it as their key. */
+static void set_keys(const sw_choice *choices, sw_layout *l)
+{
+    for (uint32_t i = 0; i < l->nslots; i++)
+        l->order[i].begin = i > 0 && is_same_file(&choices[i - 1], &choices[i]) ? l->order[i - 1].begin : i;
+}
+
+/* Where the boxes go; those that are empty go nowhere. */
+static void find_spots(const making *m, sw_shards *s)
+{
+    for (uint32_t f = 0; f < s->l.nfiles; f++) {
+        const sw_layout_file *file = &s->l.files[f];
+
+        for (uint32_t i = file->first; i < file->first + file->count; i++) {
+            const sw_slot *slot = &s->l.order[i];
+
+            if (slot->begin != slot->end)
+                s->spots[s->nspots++] = (sw_spot){ .at = SW_HEADER_LENGTH + file->header_len + slot->begin,
+                                                   .box = m->choices[s->l.told[slot->tensor]].box,
+                                                   .file = f,
+                                                   .dtype = s->view.tensors[slot->tensor].out_dtype,
+                                                   .alone = 1 };
+        }
+    }
+}
+
 sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t n,
                        const sw_shards_role *role, sw_shards *s, sw_status *st)
 {
-    sw_buf text = SW_BUF_INIT;
+    const making m = { held, choices, role };
+    uint64_t dims = 0;
 
-    *s = (sw_shards){ .held = held };
-    s->set = sw_strdup(role->set, st);
-    s->boxes = sw_calloc(n, sizeof *s->boxes, st);
-    s->held_boxes = sw_calloc(n, sizeof *s->held_boxes, st);
-    s->order = sw_calloc(n, sizeof *s->order, st);
-    s->files = sw_calloc(n, sizeof *s->files, st);
-    for (size_t i = 0; i < n && !st->code; i++) {
-        const sw_choice *k = &choices[i];
-        const sw_membox *b = &held->boxes[k->box];
-        sw_shard_name number = number_of(k, role);
-        sw_shard_file *f = s->nfiles ? &s->files[s->nfiles - 1] : NULL;
-
-        if (!f || f->number.shard != number.shard || f->number.model != number.model) {
-            f = &s->files[s->nfiles++];
-            *f = (sw_shard_file){ .number = number, .first = i };
-            sw_shard_name_text(&number, f->name);
-        }
-        f->count++;
-        s->held_boxes[i] = b;
-        s->boxes[i] = (sw_header_box){ .name = b->item->name,
-                                       .dtype = b->dtype,
-                                       .ndim = b->item->ndim,
-                                       .offsets = b->item->offsets,
-                                       .shape = b->item->shape,
-                                       .global_shape = b->item->global_shape };
-    }
-    s->nboxes = n;
-    for (size_t i = 0; i < s->nfiles && !st->code; i++)
-        measure(s, &s->files[i], &text, st);
-    sw_buf_release(&text);
+    for (size_t i = 0; i < n; i++)
+        dims += held->boxes[choices[i].box].item->ndim;
+    *s = (sw_shards){ .view = { .tensors = sw_calloc(n, sizeof *s->view.tensors, st),
+                                .ntensors = (uint32_t)n,
+                                .shapes = sw_calloc(dims, sizeof *s->view.shapes, st) },
+                      .l = { .shards = true,
+                             .set = sw_strdup(role->set, st),
+                             .order = sw_calloc(n, sizeof *s->l.order, st),
+                             .nslots = (uint32_t)n,
+                             .told = sw_calloc(n, sizeof *s->l.told, st),
+                             .box_dims = sw_calloc(2 * dims, sizeof *s->l.box_dims, st) },
+                      .spots = sw_calloc(n, sizeof *s->spots, st) };
+    if (st->code)
+        return st->code;
+    for (uint32_t i = 0; i < n; i++)
+        s->l.told[i] = i;
+    if (n > 1)
+        qsort_r(s->l.told, n, sizeof *s->l.told, by_box_name, (void *)(uintptr_t)&m);
+    for (uint32_t t = 0; t < n; t++)
+        add_box(&m, s, t);
+    set_keys(choices, &s->l);
+    if (!sw_layout_arrange(&s->view, &s->l, file_name, (void *)(uintptr_t)&m, st) &&
+        !sw_layout_measure(&s->view, &s->l, st))
+        find_spots(&m, s);
     return st->code;
+}
+
+sw_code sw_shards_write(const sw_shards *own, sw_scatter *s, sw_status *st)
+{
+    s->rounds.make = true;
+    s->l = &own->l;
+    s->view = &own->view;
+    s->spots = own->spots;
+    s->nspots = own->nspots;
+    return sw_scatter_write(s, st);
 }
 
 void sw_shards_release(sw_shards *s)
 {
-    free(s->files);
-    free(s->boxes);
-    free(s->held_boxes);
-    free(s->order);
-    free(s->set);
-    *s = (sw_shards){ 0 };
+    sw_layout_release(&s->l);
+    sw_catalog_release(&s->view);
+    free(s->spots);
+    *s = (sw_shards){ .nspots = 0 };
 }
 
 /* ---- the files of all ranks ------------------------------------------------------------------ */
@@ -330,12 +399,16 @@ static sw_code list_set(const plan *p, const sw_shards_role *role, sw_shard_set 
     return st->code;
 }
 
-static sw_code add_records(const sw_shards *shards, sw_buf *out, sw_status *st)
+/* What all must know of the files of one rank. */
+static sw_code add_records(const sw_layout *l, sw_buf *out, sw_status *st)
 {
-    for (size_t i = 0; i < shards->nfiles && !st->code; i++) {
-        const sw_shard_file *f = &shards->files[i];
-        sw_shard_record r = { f->number.shard, f->number.model, f->count, f->size };
+    for (uint32_t f = 0; f < l->nfiles && !st->code; f++) {
+        sw_shard_record r = { .tensors = l->files[f].count, .size = l->files[f].size };
+        sw_shard_name number;
 
+        sw_shard_name_parse(l->files[f].name, &number);
+        r.shard = number.shard;
+        r.model = number.model;
         sw_buf_add(out, &r, sizeof r, st);
     }
     return st->code;
@@ -351,7 +424,7 @@ static sw_code make_files(const plan *p, const sw_shards_role *role, sw_shard_se
         sw_shards_release(&s->own);
         if (!sw_shards_make(&p->ranks->held[i], (const void *)s->choices[i].data, nchoices(&s->choices[i]),
                             &k, &s->own, st))
-            add_records(&s->own, records, st);
+            add_records(&s->own.l, records, st);
     }
     if (s->n > 1)
         sw_shards_release(&s->own);
@@ -415,108 +488,4 @@ void sw_shard_set_release(sw_shard_set *s)
     free(s->text);
     free(s->files);
     *s = (sw_shard_set){ 0 };
-}
-
-/* ---- writing --------------------------------------------------------------------------------- */
-
-/* One rank's way through its files: of each first the header, then its boxes in the order of the
- * data. A band is the header, or a part of a box. */
-typedef struct walk {
-    const sw_shards *s;
-    uint64_t buffer; /* bytes at staging */
-    char *staging;
-    sw_buf header; /* text, while it is written */
-    size_t file;
-    bool begun, in_header; /* of the file */
-    uint64_t slot;         /* in the order of the data of the file */
-    uint64_t from, length; /* the band: bytes of the slot */
-} walk;
-
-/* The box that the slot is. */
-static size_t box_at(const walk *k)
-{
-    const sw_shard_file *f = &k->s->files[k->file];
-
-    return f->first + k->s->order[f->first + k->slot];
-}
-
-/* Past the last band, to the next one of this file; boxes that are empty take none. */
-static bool find_part(walk *k)
-{
-    for (k->from += k->length; k->slot < k->s->files[k->file].count; k->slot++, k->from = 0) {
-        const sw_header_box *b = &k->s->boxes[box_at(k)];
-
-        k->length = sw_min(b->end - b->begin - k->from, k->buffer);
-        if (k->length)
-            return true;
-    }
-    return false;
-}
-
-static bool next_part(void *ctx, sw_band *band)
-{
-    walk *k = ctx;
-
-    for (; k->file < k->s->nfiles; k->file++, k->begun = false) {
-        const sw_shard_file *f = &k->s->files[k->file];
-        uint64_t at;
-
-        *band = (sw_band){ (uint32_t)k->file, f->name, f->size, { 0, f->header_len } };
-        if (!k->begun) {
-            k->begun = k->in_header = true;
-            k->slot = k->from = k->length = 0;
-            return true;
-        }
-        k->in_header = false;
-        if (!find_part(k))
-            continue;
-        at = f->header_len + k->s->boxes[box_at(k)].begin + k->from;
-        band->at = (sw_region){ at, at + k->length };
-        return true;
-    }
-    return false;
-}
-
-/* Straight from memory where it lies together. */
-static const char *fill_part(void *ctx, const sw_band *band, sw_status *st)
-{
-    walk *k = ctx;
-    const sw_shard_file *f = &k->s->files[band->file];
-    const sw_membox *b;
-    const char *direct;
-
-    if (k->in_header) {
-        sw_header_of_shard(k->s->boxes + f->first, f->count, k->s->set, k->s->order + f->first, &k->header,
-                           st);
-        return k->header.data;
-    }
-    b = k->s->held_boxes[box_at(k)];
-    direct = sw_membox_direct(b, k->from);
-    if (direct)
-        return direct;
-    sw_membox_copy(b, k->from, k->length, k->staging);
-    return k->staging;
-}
-
-sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st)
-{
-    walk k = { .s = s, .buffer = w->buffer };
-    sw_rounds r = { .comm = comm,
-                    .apart = true,
-                    .make = true,
-                    .dir = w->dir,
-                    .sync = w->sync,
-                    .cancel = w->cancel,
-                    .progress = w->progress,
-                    .ctx = &k,
-                    .next = next_part,
-                    .fill = fill_part };
-
-    r.progress.todo = s->bytes;
-    k.staging = sw_calloc(w->buffer, 1, st);
-    sw_rounds_write(&r, st);
-    w->written = r.written;
-    sw_buf_release(&k.header);
-    free(k.staging);
-    return st->code;
 }

@@ -1,4 +1,4 @@
-/* The shard files of a rank, from memory: which of its boxes go into which file, and the writing of
+/* The shard files of a rank, from memory: which of its boxes go into which file; scatter.h writes
  * them.
  *
  * Of boxes that several ranks hold the lowest rank writes one. A file holds one box of a tensor, so
@@ -6,31 +6,15 @@
 #ifndef SW_PAR_SHARDS_H
 #define SW_PAR_SHARDS_H
 
-#include "format/header.h"
 #include "format/maps.h"
-#include "par/rounds.h"
-#include "plan/catalog.h"
-#include "plan/memboxes.h"
-
-typedef struct sw_shard_file {
-    sw_shard_name number;
-    char name[SW_SHARD_NAME_SIZE];
-    uint64_t first, count; /* its boxes */
-    uint64_t header_len;   /* bytes before the data: the header's length, and the header */
-    uint64_t size;         /* of all of it */
-} sw_shard_file;
+#include "par/scatter.h"
 
 /* This rank's files. */
 typedef struct sw_shards {
-    const sw_memboxes *held;
-    sw_shard_file *files; /* by shard number, then model */
-    size_t nfiles;
-    sw_header_box *boxes;         /* file by file, each in the order of the items */
-    const sw_membox **held_boxes; /* the same, as this rank holds them */
-    size_t nboxes;
-    uint32_t *order; /* file by file: indices of its boxes in the order of the data */
-    uint64_t bytes;  /* of all files */
-    char *set;       /* what each of them says of all files of all ranks */
+    sw_catalog view; /* of what is written: a tensor for each box, by name */
+    sw_layout l;     /* files by shard number, then model; what each says of all in set */
+    sw_spot *spots;  /* of the boxes that hold data, file by file */
+    size_t nspots;
 } sw_shards;
 
 /* A box that its rank writes, and where. It can be sent as it lies. */
@@ -55,6 +39,11 @@ sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t
                        const sw_shards_role *role, sw_shards *out, sw_status *st);
 
 void sw_shards_release(sw_shards *s);
+
+/* Collective. Make and write the files of all ranks.
+ *   s  rounds, held and buffer are the caller's; the rest is filled in
+ * All ranks return the same; on an error files may be left. */
+sw_code sw_shards_write(const sw_shards *own, sw_scatter *s, sw_status *st);
 
 /* ---- the files of all ranks ------------------------------------------------------------------ */
 
@@ -91,21 +80,5 @@ sw_code sw_shard_set_plan(const sw_comm *comm, const sw_catalog *c, const sw_hol
                           const sw_model_rule *models, sw_shard_set *out, sw_status *st);
 
 void sw_shard_set_release(sw_shard_set *s);
-
-/* ---- writing --------------------------------------------------------------------------------- */
-
-/* How to write them. */
-typedef struct sw_shards_write {
-    const char *dir; /* where (sw_staged_open()) */
-    uint64_t buffer; /* bytes of memory, for what does not lie together */
-    bool sync;       /* make the files durable */
-    const volatile int *cancel;
-    sw_progress progress; /* todo is filled in */
-    uint64_t written;     /* out: bytes that this rank wrote */
-} sw_shards_write;
-
-/* Collective. Write all files of all ranks. All ranks return the same; on an error files may be
- * left in dir. */
-sw_code sw_shards_write_files(const sw_comm *comm, const sw_shards *s, sw_shards_write *w, sw_status *st);
 
 #endif

@@ -102,7 +102,8 @@ static sw_code make_head(const sw_catalog *c, const sw_layout *l, const sw_layou
     if (l->shards)
         boxes = sw_calloc(file->count, sizeof *boxes, st);
     for (uint32_t i = 0; boxes && i < file->count; i++)
-        boxes[i] = header_box(c, l, &l->order[file->first + i]);
+        boxes[l->told ? l->told[l->order[file->first + i].tensor] - file->first : i] =
+            header_box(c, l, &l->order[file->first + i]);
     if (!st->code)
         sw_header_head(l->shards ? l->set : NULL, boxes, file->count, text, st);
     free(boxes);
@@ -126,7 +127,8 @@ static sw_code measure_data(const sw_catalog *c, sw_layout *l, const sw_layout_f
             !sw_add(*bytes, size, bytes) || *bytes > INT64_MAX - SW_HEADER_LENGTH - SW_HEADER_MAX ||
             (!l->shards &&
              (!sw_add(l->parameters, elements, &l->parameters) || !sw_add(l->bytes, size, &l->bytes))))
-            return sw_fail(st, SW_EINPUT, file->name, t->name, "sizes add up to more than a file can hold");
+            return sw_fail(st, l->shards ? SW_EUSAGE : SW_EINPUT, file->name, t->name,
+                           "sizes add up to more than a file can hold");
         slot->end = *bytes;
     }
     return SW_OK;
@@ -271,6 +273,7 @@ void sw_layout_release(sw_layout *l)
     free(l->files);
     free(l->order);
     free(l->set);
+    free(l->told);
     free(l->box_dims);
     free(l->index_name);
     sw_buf_release(&l->unused_names);

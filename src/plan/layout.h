@@ -33,8 +33,11 @@ typedef struct sw_layout {
     uint32_t nfiles;
     sw_slot *order; /* all tensors (or boxes of them), file by file, in the order of the data */
     uint32_t nslots;
-    bool shards;        /* the files are shard files */
-    char *set;          /* what each of these says of all of them: sw_numbers_list() */
+    bool shards; /* the files are shard files */
+    char *set;   /* what each of these says of all of them: sw_numbers_list() */
+    /* for each tensor the number of its slot in the order in which sharding infos list them, file
+     * by file; NULL = that of the data */
+    uint32_t *told;
     uint64_t *box_dims; /* 2 * ndim numbers for each box: offsets, shape */
     uint64_t nbox_dims;
     char *index_name;    /* NULL = no index is written */
