@@ -67,10 +67,8 @@ typedef struct sw_job_output {
     bool done;    /* a recovery had done all of it; or it is a dry run */
     char *staged; /* where files are staged; of a shard set the others learn it when they write */
     sw_place *place;
-    char **keep; /* the input's names as seen from OUTPUT_DIR */
-    size_t nkeep;
-    char **old; /* what is replaced */
-    size_t nold;
+    sw_dir keep;                /* the input's names as seen from OUTPUT_DIR */
+    sw_dir old;                 /* what is replaced */
     sw_assets assets;           /* the model's other files */
     sw_buf file_map, dtype_map; /* CUT: what the mappings among them are to say; empty = as it is */
     sw_buf index;               /* WHOLE: text of the index */
@@ -181,9 +179,6 @@ sw_code sw_job_look(sw_job *j, sw_status *st);
 /* Is it all there already, by a recovery? What comes along, what goes, and may it? Fills in the
  * result, tells the caller what is planned. */
 sw_code sw_job_judge(sw_job *j, sw_status *st);
-
-/* Local. A file of this name in OUTPUT_DIR goes, once all is published. Errors: SW_ENOMEM. */
-sw_code sw_job_replace(sw_job *j, const char *name, sw_status *st);
 
 /* Rank 0: agree afterwards. All that can be known to fail fails now: names, space; stages the
  * model's other files. */

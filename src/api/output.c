@@ -15,16 +15,6 @@
 #include "par/samedir.h"
 #include "plan/outmaps.h"
 
-sw_code sw_job_replace(sw_job *j, const char *name, sw_status *st)
-{
-    sw_job_output *o = &j->output;
-    size_t cap = o->nold;
-
-    if (!sw_grow(&o->old, &cap, o->nold + 1, sizeof *o->old, st) && (o->old[o->nold] = sw_strdup(name, st)))
-        o->nold++;
-    return st->code;
-}
-
 /* ---- what belongs to the input --------------------------------------------------------------- */
 
 /* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL
@@ -73,9 +63,7 @@ static sw_code list_own_keep(const sw_job *j, sw_buf *names, sw_status *st)
  * rank 0's own matter. */
 static sw_code list_keep(sw_job *j, sw_status *st)
 {
-    sw_job_output *o = &j->output;
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
-    size_t cap = 0;
 
     if (!j->in || (!sw_job_is_root(j) && !j->opt->node_local))
         return st->code;
@@ -87,9 +75,7 @@ static sw_code list_keep(sw_job *j, sw_status *st)
         mine = (sw_buf)SW_BUF_INIT;
     }
     for (size_t at = 0; at < all.len && !st->code; at += strlen(all.data + at) + 1)
-        if (!sw_grow(&o->keep, &cap, o->nkeep + 1, sizeof *o->keep, st) &&
-            (o->keep[o->nkeep] = sw_strdup(all.data + at, st)))
-            o->nkeep++;
+        sw_dir_add(&j->output.keep, all.data + at, st);
     sw_buf_release(&all);
     sw_buf_release(&mine);
     return st->code;
@@ -98,8 +84,8 @@ static sw_code list_keep(sw_job *j, sw_status *st)
 /* Is it one of the names in keep? What lies below INPUT_DIR is is_in_input()'s. */
 static bool is_kept(const sw_job *j, const char *name)
 {
-    for (size_t i = 0; i < j->output.nkeep; i++)
-        if (strcmp(j->output.keep[i], name) == 0)
+    for (size_t i = 0; i < j->output.keep.n; i++)
+        if (strcmp(j->output.keep.names[i], name) == 0)
             return true;
     return false;
 }
@@ -126,18 +112,19 @@ static sw_code is_input(const sw_job *j, const char *name, bool *is, sw_status *
 /* Files of the input are no part of what is replaced. */
 static sw_code spare_inputs(sw_job *j, sw_status *st)
 {
+    sw_dir *old = &j->output.old;
     size_t n = 0;
     bool is = false;
 
-    for (size_t i = 0; i < j->output.nold; i++) {
+    for (size_t i = 0; i < old->n; i++) {
         if (!st->code)
-            is_input(j, j->output.old[i], &is, st);
+            is_input(j, old->names[i], &is, st);
         if (!st->code && is)
-            free(j->output.old[i]);
+            free(old->names[i]);
         else
-            j->output.old[n++] = j->output.old[i];
+            old->names[n++] = old->names[i];
     }
-    j->output.nold = n;
+    old->n = n;
     return st->code;
 }
 
@@ -146,15 +133,14 @@ static sw_code spare_inputs(sw_job *j, sw_status *st)
 /* A consolidated checkpoint beside shards stays: which of the two a loader takes differs. */
 static sw_code warn_of_consolidated(sw_job *j, sw_status *st)
 {
-    char **names = NULL;
-    size_t n = 0;
+    sw_dir whole;
 
-    if (!sw_existing_checkpoint(j->out, NULL, NULL, 0, &names, &n, st) && n > 0)
+    if (!sw_existing_checkpoint(j->out, NULL, NULL, &whole, st) && whole.n > 0)
         sw_buf_add_line(&j->warnings, st,
                         "%s: %s is there too, and stays as it is: some programs that load the directory will "
                         "take that checkpoint, others the shards",
-                        j->out, names[n - 1]);
-    sw_names_free(names, n);
+                        j->out, whole.names[whole.n - 1]);
+    sw_dir_release(&whole);
     return st->code;
 }
 
@@ -164,7 +150,7 @@ static sw_code may_replace(sw_job *j, sw_status *st)
     const sw_job_output *o = &j->output;
     bool whole = j->files == SW_FILES_WHOLE;
 
-    if (o->nold == 0 || j->opt->overwrite)
+    if (o->old.n == 0 || j->opt->overwrite)
         return SW_OK;
     if (j->opt->dry_run)
         return sw_buf_add_line(&j->warnings, st, "%s holds %s already: --overwrite will be needed", j->out,
@@ -172,9 +158,9 @@ static sw_code may_replace(sw_job *j, sw_status *st)
     if (whole && o->told.same_dir && !j->input.found.by_shards)
         return sw_fail(st, SW_EUSAGE, j->out, NULL,
                        "is INPUT_DIR, and holds a consolidated checkpoint (%s): choose another OUTPUT_DIR",
-                       o->old[0]);
+                       o->old.names[0]);
     return sw_fail(st, SW_EUSAGE, j->out, NULL, "holds %s already (%s); --overwrite replaces %s%s",
-                   whole ? "a checkpoint" : "shard files", o->old[0], whole ? "it" : "them",
+                   whole ? "a checkpoint" : "shard files", o->old.names[0], whole ? "it" : "them",
                    j->files == SW_FILES_CUT ? ", unless INPUT_DIR and OUTPUT_DIR were swapped" : "");
 }
 
@@ -183,7 +169,7 @@ static sw_code look_for_set(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
 
-    if (sw_existing_shards(j->out, &o->old, &o->nold, st) || warn_of_consolidated(j, st))
+    if (sw_existing_shards(j->out, &o->old, st) || warn_of_consolidated(j, st))
         return st->code;
     return o->told.recovered ? SW_OK : may_replace(j, st);
 }
@@ -195,11 +181,9 @@ static sw_code look_for_whole(sw_job *j, const char *index, sw_status *st)
     sw_job_output *o = &j->output;
     sw_path_kind kind;
 
-    sw_names_free(o->old, o->nold);
-    o->old = NULL;
-    o->nold = 0;
+    sw_dir_release(&o->old);
     if (sw_path_stat(j->out, &kind, NULL, st) || kind != SW_PATH_DIR ||
-        sw_existing_checkpoint(j->out, index, (const char *const *)o->keep, o->nkeep, &o->old, &o->nold, st))
+        sw_existing_checkpoint(j->out, index, &o->keep, &o->old, st))
         return st->code;
     return spare_inputs(j, st);
 }
@@ -500,10 +484,11 @@ sw_code sw_job_judge(sw_job *j, sw_status *st)
 /* Does a name of OUTPUT_DIR lie in the input's own directory? */
 static bool is_in_input(const sw_job *j, const char *name)
 {
-    for (size_t i = 0; i < j->output.nkeep; i++) {
-        size_t len = strlen(j->output.keep[i]);
+    for (size_t i = 0; i < j->output.keep.n; i++) {
+        const char *keep = j->output.keep.names[i];
+        size_t len = strlen(keep);
 
-        if (len && j->output.keep[i][len - 1] == '/' && strncmp(name, j->output.keep[i], len) == 0)
+        if (len && keep[len - 1] == '/' && strncmp(name, keep, len) == 0)
             return true;
     }
     return false;
@@ -534,11 +519,11 @@ static sw_code check_old(const sw_job *j, sw_status *st)
 {
     bool is = false;
 
-    for (size_t i = 0; i < j->output.nold && !is; i++)
-        if (is_input(j, j->output.old[i], &is, st))
+    for (size_t i = 0; i < j->output.old.n && !is; i++)
+        if (is_input(j, j->output.old.names[i], &is, st))
             return st->code;
         else if (is)
-            return fail_input_file(j->output.old[i], st);
+            return fail_input_file(j->output.old.names[i], st);
     return SW_OK;
 }
 
@@ -604,7 +589,7 @@ static sw_code check_change(sw_job *j, sw_status *st)
             need = UINT64_MAX;
     if (p && !sw_path_check_space(sw_place_fresh(o->place)->path, j->out, need, st) &&
         !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
-        sw_change_check(j->out, &(sw_change){ p, n, o->old, o->nold, 0 }, st);
+        sw_change_check(j->out, &(sw_change){ p, n, o->old.names, o->old.n, 0 }, st);
     free(p);
     return st->code;
 }
@@ -616,10 +601,10 @@ static sw_code add_replaced_sidefiles(sw_job *j, sw_status *st)
     sw_job_output *o = &j->output;
 
     for (size_t i = 0; i < o->assets.n; i++)
-        if (o->assets.items[i].exists && sw_job_replace(j, o->assets.items[i].name, st))
+        if (o->assets.items[i].exists && sw_dir_add(&j->output.old, o->assets.items[i].name, st))
             return st->code;
-    if (o->nold > 1)
-        qsort(o->old, o->nold, sizeof *o->old, sw_by_bytes);
+    if (o->old.n > 1)
+        qsort(o->old.names, o->old.n, sizeof *o->old.names, sw_by_bytes);
     return SW_OK;
 }
 
@@ -656,7 +641,7 @@ sw_code sw_job_publish(sw_job *j, sw_status *st)
         return st->code;
     p = list_publications(j, &n, st);
     if (p && !sw_check_cancel(j->opt->cancel, st))
-        sw_place_publish(o->place, &(sw_change){ p, n, o->old, o->nold, o->fingerprint }, st);
+        sw_place_publish(o->place, &(sw_change){ p, n, o->old.names, o->old.n, o->fingerprint }, st);
     free(p);
     return st->code;
 }

@@ -92,8 +92,8 @@ static void release(sw_job *j)
     sw_buf_release(&o->dtype_map);
     sw_buf_release(&o->index);
     free(o->staged);
-    sw_names_free(o->old, o->nold);
-    sw_names_free(o->keep, o->nkeep);
+    sw_dir_release(&o->old);
+    sw_dir_release(&o->keep);
     sw_buf_release(&j->warnings);
 }
 

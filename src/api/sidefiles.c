@@ -110,10 +110,10 @@ static sw_code remove_stale(sw_job *j, const char *name, bool changed, sw_status
     if (find_asset(&j->output.assets, name) < j->output.assets.n || look_at_stale(j, name, &s, st) ||
         !s.there || (s.own && !changed))
         return st->code;
-    if (j->output.nold == 0 || !s.loose)
+    if (j->output.old.n == 0 || !s.loose)
         return sw_buf_add_line(&j->warnings, st,
                                "%s stays in the output directory, and does not speak of these shards", name);
-    return sw_job_replace(j, name, st);
+    return sw_dir_add(&j->output.old, name, st);
 }
 
 /* What comes along with a shard set, and with which mappings. */

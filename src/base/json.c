@@ -2,6 +2,7 @@
  * looked through eight bytes at a time; everything else goes byte by byte. */
 #include "base/json.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <math.h>
 #include <string.h>
@@ -31,6 +32,7 @@ uint64_t sw_json_pos(const sw_json *j)
     return (uint64_t)(j->at - j->begin);
 }
 
+/* White space of JSON. */
 static bool is_space(char c)
 {
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -43,26 +45,17 @@ char sw_json_peek(sw_json *j)
     return j->at < j->end ? *j->at : '\0';
 }
 
+/* Another character stands where c, one of these, has to. */
 static const char *expected(char c)
 {
-    switch (c) {
-    case '{':
-        return "expected an object";
-    case '[':
-        return "expected an array";
-    case '"':
-        return "expected a string";
-    case ':':
-        return "expected ':'";
-    case ',':
-        return "expected ','";
-    case '}':
-        return "expected ',' or '}'";
-    case ']':
-        return "expected ',' or ']'";
-    default:
-        return "unexpected character";
-    }
+    static const char *const words[128] = {
+        ['{'] = "expected an object", ['['] = "expected an array", ['"'] = "expected a string",
+        [':'] = "expected ':'",       [','] = "expected ','",      ['}'] = "expected ',' or '}'",
+        [']'] = "expected ',' or ']'"
+    };
+
+    assert(c > 0 && words[(unsigned char)c]);
+    return words[(unsigned char)c];
 }
 
 bool sw_json_take(sw_json *j, char c)
@@ -135,6 +128,7 @@ static uint64_t load8(const void *p)
     return le64toh(word);
 }
 
+/* Does a plain run of a string end here? */
 static bool is_special(char c)
 {
     return (unsigned char)c < 0x20 || c == '"' || c == '\\';
@@ -203,22 +197,12 @@ static bool take_hex(sw_json *j, uint32_t *unit)
 /* Write a character behind to; returns where the next one goes. */
 static char *put_utf8(char *to, uint32_t code)
 {
-    if (code < 0x80) {
-        *to++ = (char)code;
-        return to;
-    }
-    if (code < 0x800) {
-        *to++ = (char)(0xc0 | code >> 6);
-    } else {
-        if (code < 0x10000) {
-            *to++ = (char)(0xe0 | code >> 12);
-        } else {
-            *to++ = (char)(0xf0 | code >> 18);
-            *to++ = (char)(0x80 | (code >> 12 & 0x3f));
-        }
-        *to++ = (char)(0x80 | (code >> 6 & 0x3f));
-    }
-    *to++ = (char)(0x80 | (code & 0x3f));
+    static const unsigned char first[] = { 0, 0xc0, 0xe0, 0xf0 };
+    unsigned more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+
+    *to++ = (char)(first[more] | code >> 6 * more);
+    while (more-- > 0)
+        *to++ = (char)(0x80 | (code >> 6 * more & 0x3f));
     return to;
 }
 
@@ -249,27 +233,8 @@ static bool take_unicode(sw_json *j, char **to)
 }
 
 /* What a letter behind a backslash stands for, 0 = nothing. */
-static char unescaped(char letter)
-{
-    switch (letter) {
-    case '"':
-    case '\\':
-    case '/':
-        return letter;
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    default:
-        return '\0';
-    }
-}
+static const char unescaped[256] = { ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+                                     ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t' };
 
 /* What follows a backslash, which is never shorter than what it stands for. */
 static bool take_escape(sw_json *j, char **to)
@@ -280,7 +245,7 @@ static bool take_escape(sw_json *j, char **to)
         return sw_json_fail(j, "unexpected end of the text");
     if (*j->at == 'u')
         return take_unicode(j, to);
-    c = unescaped(*j->at);
+    c = unescaped[(unsigned char)*j->at];
     if (!c)
         return sw_json_fail(j, "a bad escape in a string");
     *(*to)++ = c;
@@ -311,8 +276,14 @@ bool sw_json_string(sw_json *j, char **s, size_t *len)
     return true;
 }
 
+bool sw_json_member(sw_json *j, bool *first, char **key, size_t *len)
+{
+    return sw_json_next(j, '}', first) && sw_json_string(j, key, len) && sw_json_take(j, ':');
+}
+
 /* ---- numbers --------------------------------------------------------------------------------- */
 
+/* A decimal digit. */
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -452,9 +423,7 @@ static bool skip_object(sw_json *j)
 
     if (!sw_json_open(j, '{'))
         return false;
-    while (sw_json_next(j, '}', &first)) {
-        if (!sw_json_string(j, &s, &len) || !sw_json_take(j, ':'))
-            return false;
+    while (sw_json_member(j, &first, &s, &len)) {
         if (j->key && !j->key(j->ctx, object, s, len))
             return sw_json_fail(j, "the key was not taken");
         if (!sw_json_skip(j))

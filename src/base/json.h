@@ -60,9 +60,11 @@ uint64_t sw_json_pos(const sw_json *j);
  *     if (sw_json_open(j, '{'))
  *         while (sw_json_next(j, '}', &first)) ...
  * first is true before the first call. sw_json_next() is false at the closing bracket, which it
- * takes, or on an error. */
+ * takes, or on an error. sw_json_member() is the same for an object, and takes the key (as
+ * sw_json_string() does) and the colon, too. */
 bool sw_json_open(sw_json *j, char bracket);
 bool sw_json_next(sw_json *j, char closing, bool *first);
+bool sw_json_member(sw_json *j, bool *first, char **key, size_t *len);
 
 /* ---- writing: exact text --------------------------------------------------------------------- */
 

@@ -5,26 +5,9 @@
 
 /* What follows the backslash for the characters that both writers escape in two letters; 0 =
  * none. */
-static char short_escape(unsigned char c)
-{
-    switch (c) {
-    case '"':
-    case '\\':
-        return (char)c;
-    case '\b':
-        return 'b';
-    case '\t':
-        return 't';
-    case '\n':
-        return 'n';
-    case '\f':
-        return 'f';
-    case '\r':
-        return 'r';
-    default:
-        return 0;
-    }
-}
+static const char short_escapes[128] = {
+    ['"'] = '"', ['\\'] = '\\', ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'
+};
 
 /* uXXXX behind a backslash. */
 static sw_code add_u16(sw_buf *b, unsigned unit, sw_status *st)
@@ -39,7 +22,7 @@ static sw_code add_u16(sw_buf *b, unsigned unit, sw_status *st)
 /* A character below 0x80, in its short form if it has one. */
 static sw_code add_escaped(sw_buf *b, unsigned char c, sw_status *st)
 {
-    const char text[2] = { '\\', short_escape(c) };
+    const char text[2] = { '\\', short_escapes[c] };
 
     return text[1] ? sw_buf_add(b, text, sizeof text, st) : add_u16(b, c, st);
 }

@@ -364,11 +364,8 @@ sw_code sw_path_gone(const char *path, const char *name, sw_status *st)
     return st->code;
 }
 
-/* Every name but the directory itself and its parent. */
-static sw_code add_name(sw_dir *d, const char *name, sw_status *st)
+sw_code sw_dir_add(sw_dir *d, const char *name, sw_status *st)
 {
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return SW_OK;
     if (sw_grow(&d->names, &d->cap, (uint64_t)d->n + 1, sizeof *d->names, st) ||
         !(d->names[d->n] = sw_strdup(name, st)))
         return st->code;
@@ -393,7 +390,8 @@ sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st)
         e = SW_FAULT("readdir") ? NULL : readdir(dir);
         if (!e)
             break;
-        code = add_name(out, e->d_name, st);
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            code = sw_dir_add(out, e->d_name, st);
     }
     if (!code && errno)
         code = sw_fail_errno(st, show, errno, "cannot list");

@@ -131,6 +131,9 @@ typedef struct sw_dir {
 } sw_dir;
 sw_code sw_dir_list(const char *path, sw_dir *out, sw_status *st);
 
+/* One more name, behind the others: a copy. */
+sw_code sw_dir_add(sw_dir *d, const char *name, sw_status *st);
+
 /* The same of an open directory, which is closed; fd -1: errno tells why it is not. */
 sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st);
 void sw_dir_release(sw_dir *d);

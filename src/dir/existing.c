@@ -16,60 +16,40 @@
 
 /* ---- lists of names -------------------------------------------------------------------------- */
 
-typedef struct list {
-    char **names;
-    size_t n, cap;
-} list;
-
 bool sw_names_have(char *const *names, size_t n, const char *name)
 {
     return n > 0 && bsearch(&name, names, n, sizeof *names, sw_by_bytes);
 }
 
-void sw_names_free(char **names, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        free(names[i]);
-    free(names);
-}
-
-static sw_code add(list *l, const char *name, sw_status *st)
-{
-    if (!sw_grow(&l->names, &l->cap, (uint64_t)l->n + 1, sizeof *l->names, st) &&
-        (l->names[l->n] = sw_strdup(name, st)))
-        l->n++;
-    return st->code;
-}
-
-/* Sort, and drop repetitions. */
-static void tidy(list *l)
-{
-    size_t n = 0;
-
-    if (l->n > 1)
-        qsort(l->names, l->n, sizeof *l->names, sw_by_bytes);
-    for (size_t i = 0; i < l->n; i++)
-        if (n > 0 && strcmp(l->names[n - 1], l->names[i]) == 0)
-            free(l->names[i]);
-        else
-            l->names[n++] = l->names[i];
-    l->n = n;
-}
-
-/* ---- the checkpoint -------------------------------------------------------------------------- */
-
 /* What belongs to the input: names that end with '/' stand for all that is below. */
-static bool is_kept(const char *const *keep, size_t n, const char *name)
+static bool is_kept(const sw_dir *keep, const char *name)
 {
-    for (size_t i = 0; i < n; i++) {
-        size_t len = strlen(keep[i]);
+    for (size_t i = 0; keep && i < keep->n; i++) {
+        const char *kept = keep->names[i];
+        size_t len = strlen(kept);
 
-        if (strcmp(keep[i], name) == 0 ||
-            (len > 0 && keep[i][len - 1] == '/' && strncmp(name, keep[i], len) == 0))
+        if (strcmp(kept, name) == 0 || (len > 0 && kept[len - 1] == '/' && strncmp(name, kept, len) == 0))
             return true;
     }
     return false;
 }
+
+/* Sort, and drop repetitions and what is in keep; NULL = nothing is. */
+static void tidy(sw_dir *d, const sw_dir *keep)
+{
+    size_t n = 0;
+
+    if (d->n > 1)
+        qsort(d->names, d->n, sizeof *d->names, sw_by_bytes);
+    for (size_t i = 0; i < d->n; i++)
+        if ((n > 0 && strcmp(d->names[n - 1], d->names[i]) == 0) || is_kept(keep, d->names[i]))
+            free(d->names[i]);
+        else
+            d->names[n++] = d->names[i];
+    d->n = n;
+}
+
+/* ---- the checkpoint -------------------------------------------------------------------------- */
 
 /* An index may name anything: what is no file of weights, or is a shard, stays. */
 static bool may_go(const char *name)
@@ -82,7 +62,7 @@ static bool may_go(const char *name)
 
 /* Add what lies at root/name if it is a file, or a link (which goes, not what it leads to), under
  * real directories only. */
-static sw_code add_file(const char *root, const char *name, list *l, sw_status *st)
+static sw_code add_file(const char *root, const char *name, sw_dir *l, sw_status *st)
 {
     char *path = sw_path_join(root, name, st);
     sw_path_kind kind = SW_PATH_DIR;
@@ -96,17 +76,17 @@ static sw_code add_file(const char *root, const char *name, list *l, sw_status *
     }
     if (!st->code && kind == SW_PATH_DIR && !sw_path_lstat(path, &kind, &s, st) &&
         (kind == SW_PATH_FILE || (kind == SW_PATH_OTHER && S_ISLNK(s.st_mode))))
-        add(l, name, st);
+        sw_dir_add(l, name, st);
     free(path);
     return st->code;
 }
 
 /* Add the files that an index names, each looked at once. One that is no index (SW_EINPUT) names
  * none; one that cannot be read is an error, since its files would be left behind. */
-static sw_code add_named(const char *dir, const char *index, list *l, sw_status *st)
+static sw_code add_named(const char *dir, const char *index, sw_dir *l, sw_status *st)
 {
     sw_status own = SW_STATUS_INIT;
-    list named = { NULL, 0, 0 };
+    sw_dir named = { NULL, 0, 0 };
     sw_buf text = SW_BUF_INIT;
     sw_map map = SW_MAP_INIT;
     sw_path_kind kind;
@@ -118,31 +98,17 @@ static sw_code add_named(const char *dir, const char *index, list *l, sw_status 
     for (size_t i = 0; i < map.n && !own.code; i++)
         if (sw_name_is_below(map.items[i].text) && may_go(map.items[i].text) &&
             (named.n == 0 || strcmp(named.names[named.n - 1], map.items[i].text) != 0))
-            add(&named, map.items[i].text, &own);
-    tidy(&named);
+            sw_dir_add(&named, map.items[i].text, &own);
+    tidy(&named, NULL);
     if (own.code && own.code != SW_EINPUT)
         sw_fail(st, own.code, own.file, NULL, "%s", own.reason);
     for (size_t i = 0; i < named.n && !st->code; i++)
         add_file(dir, named.names[i], l, st);
-    sw_names_free(named.names, named.n);
+    sw_dir_release(&named);
     sw_map_release(&map);
     sw_buf_release(&text);
     free(path);
     return st->code;
-}
-
-/* Without what is kept, sorted, each once. */
-static void spare(list *l, const char *const *keep, size_t nkeep)
-{
-    size_t n = 0;
-
-    tidy(l);
-    for (size_t i = 0; i < l->n; i++)
-        if (is_kept(keep, nkeep, l->names[i]))
-            free(l->names[i]);
-        else
-            l->names[n++] = l->names[i];
-    l->n = n;
 }
 
 /* What is in the directory; nothing where there is none. */
@@ -155,35 +121,25 @@ static sw_code list_dir(const char *path, sw_dir *dir, sw_status *st)
     return st->code;
 }
 
-/* Give the list to the caller, or after an error nothing. */
-static sw_code hand_over(list *l, char ***names, size_t *n, sw_status *st)
+sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const sw_dir *keep, sw_dir *out,
+                               sw_status *st)
 {
-    if (st->code) {
-        sw_names_free(l->names, l->n);
-        *l = (list){ NULL, 0, 0 };
-    }
-    *names = l->names;
-    *n = l->n;
-    return st->code;
-}
-
-sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const char *const *keep,
-                               size_t nkeep, char ***names, size_t *n, sw_status *st)
-{
-    list l = { NULL, 0, 0 };
     sw_dir items = { NULL, 0, 0 };
 
+    *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
         if (sw_name_is_consolidated(items.names[i]) || (index && strcmp(items.names[i], index) == 0))
-            add_file(output_dir, items.names[i], &l, st);
-    spare(&l, keep, nkeep);
-    for (size_t i = 0, own = l.n; i < own && !st->code; i++)
-        if (sw_name_ends_with(l.names[i], ".json"))
-            add_named(output_dir, l.names[i], &l, st);
-    spare(&l, keep, nkeep);
+            add_file(output_dir, items.names[i], out, st);
+    tidy(out, keep);
+    for (size_t i = 0, own = out->n; i < own && !st->code; i++)
+        if (sw_name_ends_with(out->names[i], ".json"))
+            add_named(output_dir, out->names[i], out, st);
+    tidy(out, keep);
     sw_dir_release(&items);
-    return hand_over(&l, names, n, st);
+    if (st->code)
+        sw_dir_release(out);
+    return st->code;
 }
 
 /* ---- shards ---------------------------------------------------------------------------------- */
@@ -203,17 +159,19 @@ static sw_code check_replaceable(const char *dir, const char *name, sw_status *s
     return st->code;
 }
 
-sw_code sw_existing_shards(const char *output_dir, char ***names, size_t *n, sw_status *st)
+sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st)
 {
-    list l = { NULL, 0, 0 };
     sw_dir items = { NULL, 0, 0 };
     sw_shard_name ignored;
 
+    *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
         if (sw_shard_name_parse(items.names[i], &ignored) &&
             !check_replaceable(output_dir, items.names[i], st))
-            add(&l, items.names[i], st);
+            sw_dir_add(out, items.names[i], st);
     sw_dir_release(&items);
-    return hand_over(&l, names, n, st);
+    if (st->code)
+        sw_dir_release(out);
+    return st->code;
 }

@@ -289,7 +289,7 @@ static sw_code parse_index(sw_find *f, const sw_side *t, const char *name, sw_fi
 
     sw_map_release(&f->weight_map);
     if (!findings)
-        return sw_index_parse(t->text.data, t->text.len, name, &f->weight_map, st);
+        return sw_index_parse(t->text.data, t->text.len, name, &f->weight_map, NULL, st);
     if (sw_index_parse_any(t->text.data, t->text.len, name, &f->weight_map, &totals, st))
         return st->code;
     f->totals = totals;
@@ -510,7 +510,7 @@ static sw_code try_index(sw_find *f, const char *dir, const char *name, sw_findi
     if (t.there || st->code == SW_EINPUT)
         f->index_name = name;
     if (t.there)
-        sw_index_parse_totals(t.text.data, t.text.len, name, &f->weight_map, &f->totals, st);
+        sw_index_parse(t.text.data, t.text.len, name, &f->weight_map, &f->totals, st);
     f->index_broken = st->code == SW_EINPUT;
     sw_buf_release(&t.text);
     return sw_findings_take(findings, st);

@@ -73,9 +73,7 @@ static bool entry_end(sw_json *j, uint64_t *end)
         return sw_json_skip(j);
     if (!sw_json_open(j, '{'))
         return false;
-    while (sw_json_next(j, '}', &first)) {
-        if (!sw_json_string(j, &key, &len) || !sw_json_take(j, ':'))
-            return false;
+    while (sw_json_member(j, &first, &key, &len)) {
         if (strcmp(key, "data_offsets") != 0 || sw_json_peek(j) != '[') {
             if (!sw_json_skip(j))
                 return false;
@@ -103,8 +101,8 @@ static uint64_t data_end(char *text, size_t len)
     sw_json_init(&j, text, len);
     if (!sw_json_open(&j, '{'))
         return 0;
-    while (sw_json_next(&j, '}', &first))
-        if (!sw_json_string(&j, &key, &key_len) || !sw_json_take(&j, ':') || !entry_end(&j, &end))
+    while (sw_json_member(&j, &first, &key, &key_len))
+        if (!entry_end(&j, &end))
             return 0;
     return j.error ? 0 : end;
 }

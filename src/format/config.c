@@ -312,9 +312,8 @@ static bool read_object(reader *r, whose of)
 
     if (!sw_json_open(j, '{'))
         return false;
-    while (sw_json_next(j, '}', &first))
-        if (!sw_json_string(j, &s, &len) || !sw_json_take(j, ':') ||
-            !read_member(r, of, len <= NAME_MAX_LEN && strlen(s) == len ? s : ""))
+    while (sw_json_member(j, &first, &s, &len))
+        if (!read_member(r, of, len <= NAME_MAX_LEN && strlen(s) == len ? s : ""))
             return false;
     return !j->error;
 }
@@ -384,20 +383,15 @@ static bool find_block_size(sw_json *j, bool quantization, uint64_t block[2])
 
     if (!sw_json_open(j, '{'))
         return false;
-    while (sw_json_next(j, '}', &first)) {
-        char c;
+    while (sw_json_member(j, &first, &key, &len)) {
+        char c = sw_json_peek(j);
 
-        if (!sw_json_string(j, &key, &len) || !sw_json_take(j, ':'))
-            break;
-        c = sw_json_peek(j);
         if (quantization && c == '[' && is_text(key, len, "weight_block_size"))
             found = take_block_size(j, block) || found;
         else if (c == '{' && ends_with_config(key, len))
             found = find_block_size(j, is_text(key, len, "quantization_config"), block) || found;
         else
             sw_json_skip(j);
-        if (j->error)
-            break;
     }
     return found;
 }

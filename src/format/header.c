@@ -82,12 +82,6 @@ static bool take_key(void *ctx, uint32_t object, const char *s, size_t len)
     return sw_keys_add(&p->keys, object, s, len, 0, p->st) == SW_OK;
 }
 
-/* key: */
-static bool parse_key(parser *p, char **s, size_t *len)
-{
-    return sw_json_string(&p->json, s, len) && sw_json_take(&p->json, ':');
-}
-
 /* A member that nobody asked for: still JSON, still without a twin. */
 static bool skip_member(parser *p, uint32_t object, const char *key, size_t len)
 {
@@ -193,12 +187,9 @@ static bool parse_members(parser *p, sw_entry *e, unsigned *has)
         return refuse(p, "the entry is an array, expected an object");
     if (!sw_json_open(&p->json, '{'))
         return false;
-    while (sw_json_next(&p->json, '}', &first)) {
-        unsigned member;
+    while (sw_json_member(&p->json, &first, &key, &len)) {
+        unsigned member = which_member(key, len);
 
-        if (!parse_key(p, &key, &len))
-            return false;
-        member = which_member(key, len);
         if (member & *has)
             return refuse(p, "duplicate key '%s' in the entry", key);
         if (member ? !parse_known_member(p, e, member) : !skip_member(p, object, key, len))
@@ -301,9 +292,8 @@ static bool parse_metadata(parser *p)
         return sw_json_skip(&p->json);
     if (!sw_json_open(&p->json, '{'))
         return false;
-    while (sw_json_next(&p->json, '}', &first))
-        if (!parse_key(p, &key, &len) || !take_key(p, OBJECT_METADATA, key, len) ||
-            !parse_metadata_value(p, key, len))
+    while (sw_json_member(&p->json, &first, &key, &len))
+        if (!take_key(p, OBJECT_METADATA, key, len) || !parse_metadata_value(p, key, len))
             return false;
     return !p->json.error;
 }
@@ -317,12 +307,9 @@ static bool parse_root(parser *p)
 
     if (!sw_json_open(&p->json, '{'))
         return false;
-    while (sw_json_next(&p->json, '}', &first)) {
-        if (!parse_key(p, &key, &len))
-            return false;
+    while (sw_json_member(&p->json, &first, &key, &len))
         if (IS_TEXT(key, len, "__metadata__") ? !parse_metadata(p) : !parse_entry(p, key, len))
             return false;
-    }
     return sw_json_end(&p->json);
 }
 
@@ -387,9 +374,7 @@ static bool parse_box(parser *p, sw_entry *e)
 
     if (!sw_json_open(&p->json, '{'))
         return false;
-    while (sw_json_next(&p->json, '}', &first)) {
-        if (!parse_key(p, &key, &len))
-            return false;
+    while (sw_json_member(&p->json, &first, &key, &len)) {
         if (IS_TEXT(key, len, "saved_offsets"))
             good = parse_box_dims(p, e, key, &e->offsets);
         else if (IS_TEXT(key, len, "global_shape"))
@@ -424,15 +409,10 @@ static sw_entry *find_entry(const sw_header *h, const sw_keys *names, size_t *gu
 }
 
 /* name: box */
-static bool parse_sharding_member(parser *p, const sw_keys *names, size_t *guess)
+static bool parse_sharding_member(parser *p, const sw_keys *names, size_t *guess, char *name, size_t len)
 {
-    char *name;
-    size_t len;
-    sw_entry *e;
+    sw_entry *e = find_entry(p->h, names, guess, name, len);
 
-    if (!parse_key(p, &name, &len))
-        return false;
-    e = find_entry(p->h, names, guess, name, len);
     if (!e)
         return skip_member(p, OBJECT_ROOT, name, len);
     p->tensor = name;
@@ -448,12 +428,13 @@ static bool parse_sharding_member(parser *p, const sw_keys *names, size_t *guess
 static bool parse_sharding(parser *p, const sw_keys *names)
 {
     bool first = true;
-    size_t guess = 0;
+    size_t guess = 0, len;
+    char *name;
 
     if (!sw_json_open(&p->json, '{'))
         return false;
-    while (sw_json_next(&p->json, '}', &first))
-        if (!parse_sharding_member(p, names, &guess))
+    while (sw_json_member(&p->json, &first, &name, &len))
+        if (!parse_sharding_member(p, names, &guess, name, len))
             return false;
     if (!sw_json_end(&p->json))
         return false;
@@ -467,15 +448,14 @@ static bool parse_sharding(parser *p, const sw_keys *names)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* The keys of this text: none twice in one object. They stay sorted, for find_entry(). */
+/* The keys of this text: none twice in one object. They stay entered, for find_entry(). */
 static bool check_keys(parser *p)
 {
     const sw_key *twice;
     const char *name, *of;
 
-    if (sw_keys_sort(&p->keys, p->st))
+    if (sw_keys_enter(&p->keys, &twice, p->st))
         return false;
-    twice = sw_keys_duplicate(&p->keys);
     if (!twice)
         return true;
     name = p->keys.text + twice->at;

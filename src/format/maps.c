@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/below.h"
 #include "base/json.h"
 #include "base/sort.h"
 
@@ -15,25 +16,19 @@
 /* Fill item->number or item->text from value; on failure st says what is wrong with it. */
 typedef sw_code (*read_value)(const json_t *value, const char *file, sw_map_item *item, sw_status *st);
 
+/* What a value is, in words. */
 static const char *type_name(const json_t *value)
 {
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a number with a fraction or exponent";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "a boolean";
-    default:
-        return "null";
-    }
+    static const char *const names[] = { [JSON_OBJECT] = "an object",
+                                         [JSON_ARRAY] = "an array",
+                                         [JSON_STRING] = "a string",
+                                         [JSON_INTEGER] = "an integer",
+                                         [JSON_REAL] = "a number with a fraction or exponent",
+                                         [JSON_TRUE] = "a boolean",
+                                         [JSON_FALSE] = "a boolean",
+                                         [JSON_NULL] = "null" };
+
+    return names[json_typeof(value)];
 }
 
 /* {fqn: 1..99999999} */
@@ -130,6 +125,7 @@ static json_t *load_object(const map_text *t, size_t flags, sw_status *st)
     return root;
 }
 
+/* By key; for qsort. */
 static int compare_items(const void *a, const void *b)
 {
     return strcmp(((const sw_map_item *)a)->key, ((const sw_map_item *)b)->key);
@@ -225,13 +221,8 @@ static sw_code parse_index(map_text t, read_value read, sw_map *out, sw_index_to
     return st->code;
 }
 
-sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st)
-{
-    return parse_index((map_text){ json, len, file }, read_file_name, out, NULL, st);
-}
-
-sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
-                              sw_index_totals *totals, sw_status *st)
+sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_index_totals *totals,
+                       sw_status *st)
 {
     return parse_index((map_text){ json, len, file }, read_file_name, out, totals, st);
 }
@@ -242,6 +233,7 @@ sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_ma
     return parse_index((map_text){ json, len, file }, read_any_name, out, totals, st);
 }
 
+/* For bsearch. */
 static int compare_key(const void *key, const void *item)
 {
     return strcmp(key, ((const sw_map_item *)item)->key);
@@ -306,23 +298,10 @@ sw_code sw_map_text_end(sw_map_text *w, sw_status *st)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static bool is_dots(const char *part, size_t len)
-{
-    return (len == 1 && part[0] == '.') || (len == 2 && part[0] == '.' && part[1] == '.');
-}
-
 bool sw_name_is_below(const char *name)
 {
-    for (const char *part = name;; part++) {
-        size_t len = strcspn(part, "/");
-
-        if (len == 0 || is_dots(part, len))
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
+        if (*c < 0x20 || *c == 0x7f)
             return false;
-        for (size_t i = 0; i < len; i++)
-            if ((unsigned char)part[i] < 0x20 || part[i] == 0x7f)
-                return false;
-        part += len;
-        if (*part == '\0')
-            return true;
-    }
+    return sw_below_is_name(name);
 }

@@ -38,15 +38,12 @@ sw_code sw_map_parse_numbers(const char *json, size_t len, const char *file, sw_
 sw_code sw_map_parse_texts(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
 /* Local. The weight_map of an index file, {fqn: file name}; empty when there is none or it is {}.
- * Names are tidied ("./a" is "a") and checked with sw_name_is_below(). */
-sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
+ * Names are tidied ("./a" is "a") and checked with sw_name_is_below().
+ *   totals  empty on error, too; NULL = not wanted */
+sw_code sw_index_parse(const char *json, size_t len, const char *file, sw_map *out, sw_index_totals *totals,
+                       sw_status *st);
 
-/* Local. The same, and the totals; both are empty on error. */
-sw_code sw_index_parse_totals(const char *json, size_t len, const char *file, sw_map *out,
-                              sw_index_totals *totals, sw_status *st);
-
-/* Local. The same, but names are not checked: for looking at an index that may name anything.
- * totals: NULL = not wanted. */
+/* Local. The same, but names are not checked: for looking at an index that may name anything. */
 sw_code sw_index_parse_any(const char *json, size_t len, const char *file, sw_map *out,
                            sw_index_totals *totals, sw_status *st);
 
@@ -73,8 +70,8 @@ typedef struct sw_map_text {
 sw_code sw_map_text_add(sw_map_text *w, const char *key, const char *text, uint64_t number, sw_status *st);
 sw_code sw_map_text_end(sw_map_text *w, sw_status *st);
 
-/* Local. A relative path that stays below its directory: not empty, not absolute, no "." or ".." or
- * empty part, no control character. */
+/* Local. A relative path that stays below its directory (sw_below_is_name()), without control
+ * characters. */
 bool sw_name_is_below(const char *name);
 
 #endif

@@ -90,7 +90,7 @@ sw_code sw_like_read(const sw_comm *comm, const char *index, const volatile int 
     sw_buf text = SW_BUF_INIT;
 
     if (!sw_scan_option_file(comm, index, cancel, &text, st) &&
-        !sw_index_parse(text.data, text.len, index, weight_map, st) && weight_map->n == 0)
+        !sw_index_parse(text.data, text.len, index, weight_map, NULL, st) && weight_map->n == 0)
         sw_fail(st, SW_EINPUT, index, NULL, "no weight_map");
     sw_buf_release(&text);
     return sw_agree(comm, st);

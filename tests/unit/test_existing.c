@@ -63,8 +63,8 @@ TEST_IN_TOP(existing)
     put(path_at(top, "precious"), "");
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
-        char got[500] = "", **names;
-        size_t n;
+        char got[500] = "", *kept[] = { strdup(cases[i].keep ? cases[i].keep : "") };
+        sw_dir names;
 
         remove_all(out_dir);
         assert_int_equal(mkdir(out_dir, 0777), 0);
@@ -79,14 +79,13 @@ TEST_IN_TOP(existing)
             else
                 put(path_at(out_dir, name), text ? text + 1 : "");
         }
-        assert_int_equal(
-            sw_existing_checkpoint(out_dir, NULL, &cases[i].keep, cases[i].keep ? 1 : 0, &names, &n, &st),
-            SW_OK);
-        for (size_t k = 0; k < n; k++) {
-            strncat(got, names[k], 200);
+        assert_int_equal(sw_existing_checkpoint(out_dir, NULL, &(sw_dir){ kept, 1, 0 }, &names, &st), SW_OK);
+        for (size_t k = 0; k < names.n; k++) {
+            strncat(got, names.names[k], 200);
             strcat(got, " ");
         }
-        sw_names_free(names, n);
+        sw_dir_release(&names);
+        free(kept[0]);
         if (strcmp(got, cases[i].want) != 0)
             fail_msg("%s: found '%s', expected '%s'", cases[i].name, got, cases[i].want);
     }

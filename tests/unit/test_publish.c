@@ -181,8 +181,9 @@ static void put_scene(const struct scene *s)
 static sw_code publish(sw_place *s, const struct scene *scene, sw_status *st)
 {
     sw_publication files[MAX_FILES + 1];
-    char text[1024], **old = NULL;
-    size_t n = 0, nold = 0;
+    char text[1024];
+    sw_dir old = { NULL, 0, 0 };
+    size_t n = 0;
     const checkpoint *c = &scene->fresh;
 
     for (int i = 0; i < MAX_FILES && (c->files[i] || c->index); i++) {
@@ -199,9 +200,9 @@ static sw_code publish(sw_place *s, const struct scene *scene, sw_status *st)
         if (!c->files[i])
             break;
     }
-    if (!st->code && !sw_existing_checkpoint(out_dir, NULL, NULL, 0, &old, &nold, st))
-        sw_place_publish(s, &(sw_change){ files, n, old, nold, PRINT }, st);
-    sw_names_free(old, nold);
+    if (!st->code && !sw_existing_checkpoint(out_dir, NULL, NULL, &old, st))
+        sw_place_publish(s, &(sw_change){ files, n, old.names, old.n, PRINT }, st);
+    sw_dir_release(&old);
     return st->code;
 }
 
