@@ -45,7 +45,7 @@ static void dequantize_fp8(const bench *b, const work *w)
     sw_scaled_row row = { w->from, w->to, 128, b->scales };
 
     for (size_t r = 0; r < b->size / COLUMNS; r++)
-        sw_dequant_row_by(w->path, &row, b->src + r * COLUMNS, 0, b->dst + r * size, COLUMNS);
+        sw_dequant_row(w->path, &row, b->src + r * COLUMNS, 0, b->dst + r * size, COLUMNS);
 }
 
 /* Turned round, as a column group of an expert is: rows of COLUMNS blocks, whose scales are the
@@ -64,7 +64,7 @@ static void dequantize_mxfp4(const bench *b, const work *w)
             .out_step = 1,
         };
 
-        sw_dequant_mxfp4_by(w->path, &run, w->to, b->dst + at / 17 * sw_dtype_bits(w->to) * 4);
+        sw_dequant_mxfp4(w->path, &run, w->to, b->dst + at / 17 * sw_dtype_bits(w->to) * 4);
     }
 }
 

@@ -38,6 +38,7 @@ static void put_char(char c, bool first)
     }
 }
 
+/* Text as man must show it; a dot at its beginning is no request. */
 static void put_text(const char *text)
 {
     for (size_t i = 0; text[i]; i++)
@@ -77,6 +78,7 @@ static void put_prose(const char *text)
 
 /* ---- man pages ------------------------------------------------------------------------------- */
 
+/* The page's name: of a command, or (NULL) of the program. */
 static void man_name(const sw_command *c)
 {
     fputs("shardweld", stdout);
@@ -86,6 +88,7 @@ static void man_name(const sw_command *c)
     }
 }
 
+/* Title and name. */
 static void man_head(const sw_command *c)
 {
     fputs(".TH SHARDWELD", stdout);
@@ -101,6 +104,7 @@ static void man_head(const sw_command *c)
     putchar('\n');
 }
 
+/* How it is called. */
 static void man_synopsis(const sw_command *c)
 {
     fputs(".SH SYNOPSIS\n.nf\n", stdout);
@@ -123,12 +127,14 @@ static void man_synopsis(const sw_command *c)
     fputs(".fi\n", stdout);
 }
 
+/* What the command does. */
 static void man_about(const sw_command *c)
 {
     put_prose(c->about);
     putchar('\n');
 }
 
+/* One option. */
 static void man_row(const sw_opt *row)
 {
     fputs(".TP\n", stdout);
@@ -155,6 +161,7 @@ static void put_heading(const char *text)
     putchar('\n');
 }
 
+/* All options of a command, in their sections. */
 static void man_options(const sw_command *c)
 {
     sw_opt row;
@@ -171,6 +178,7 @@ static void man_options(const sw_command *c)
           stdout);
 }
 
+/* What each command is for. */
 static void man_commands(void)
 {
     fputs(".SH COMMANDS\n", stdout);
@@ -208,6 +216,7 @@ static void man_status(void)
     putchar('\n');
 }
 
+/* The other pages. */
 static void man_see(const sw_command *but)
 {
     fputs(".SH SEE ALSO\n", stdout);
@@ -245,6 +254,7 @@ static bool man_directive(const char *line, const sw_command *c)
     return true;
 }
 
+/* The page that standard input has, its directives replaced. */
 static int man(const sw_command *c)
 {
     char line[1024];
@@ -262,6 +272,7 @@ static int man(const sw_command *c)
 
 /* ---- bash ------------------------------------------------------------------------------------ */
 
+/* Does a text end so? */
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), k = strlen(end);
@@ -280,6 +291,7 @@ static void bash_kind(const char *word)
         fputs("nothing", stdout);
 }
 
+/* What can follow each option of a command. */
 static void bash_values(const sw_command *c)
 {
     sw_opt row;
@@ -302,6 +314,7 @@ static void bash_values(const sw_command *c)
     fputs("        *) return 1 ;;\n        esac\n        ;;\n", stdout);
 }
 
+/* The options of a command. */
 static void bash_options(const sw_command *c)
 {
     sw_opt row;
@@ -312,6 +325,7 @@ static void bash_options(const sw_command *c)
     fputs("' ;;\n", stdout);
 }
 
+/* What its operands are. */
 static void bash_operands(const sw_command *c)
 {
     printf("    %s) _shardweld_", c->name);
@@ -319,6 +333,7 @@ static void bash_operands(const sw_command *c)
     fputs(" ;;\n", stdout);
 }
 
+/* A function with a case for each command. */
 static void bash_cases(const char *comment, const char *name, void (*put)(const sw_command *c))
 {
     printf("\n# %s\n_shardweld_%s()\n{\n    case $1 in\n", comment, name);
@@ -327,6 +342,7 @@ static void bash_cases(const char *comment, const char *name, void (*put)(const 
     fputs("    *) return 1 ;;\n    esac\n}\n", stdout);
 }
 
+/* All of the completion that comes of the tables. */
 static void completion(void)
 {
     fputs("# bash completion for shardweld; made from its table of options.\n"
@@ -380,12 +396,14 @@ static void completion(void)
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
+/* The names of all commands, a line each. */
 static void commands(void)
 {
     for (const sw_command *c = sw_commands; c->name; c++)
         puts(c->name);
 }
 
+/* The page of the command of this name; 2 = there is none. */
 static int man_named(const char *name)
 {
     if (strcmp(name, "shardweld") == 0)

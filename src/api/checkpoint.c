@@ -90,7 +90,7 @@ static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
         if (sw_map_find(map, c->tensors[i].name))
             continue;
         sw_fail(st, SW_EINPUT, o->opt->like, c->tensors[i].name, "the index does not name it");
-        sw_findings_take_hint(o->findings, hint_not_in_like, st);
+        sw_findings_take(o->findings, hint_not_in_like, st);
     }
     for (size_t i = 0; i < map->n; i++) {
         if (sw_catalog_find_tensor(c, map->items[i].key))
@@ -171,7 +171,7 @@ static sw_code sum_up(opening *o, sw_status *st)
         }
     }
     sw_numbers_text(&cp->c, &cp->shards, st);
-    return sw_findings_take(o->findings, st);
+    return sw_findings_take(o->findings, NULL, st);
 }
 
 static sw_code steps(opening *o, const char *path, sw_status *st)

@@ -61,12 +61,12 @@ static sw_code tell_difference(verifier *v, const sw_difference *d, const spot *
         sw_dims_text(index, ndim, where + strlen(where), SW_DIMS_TEXT);
     }
     sw_dims_product(s->shape, ndim, &elements);
-    return sw_findings_addf(v->findings, s->file, s->t->name, NULL, st,
-                            "%s is %s; %" PRIu64 " of %" PRIu64 " element%s differ%s%s%s%s", where,
-                            sw_values_text(s->dtype, d->is, d->want, values), d->count, elements,
-                            elements == 1 ? "" : "s", d->count == 1 ? "s" : "",
-                            s->used ? " from the copy in " : "", s->used ? s->used : "",
-                            s->used ? ", which is used" : "");
+    return sw_findings_add(v->findings, s->file, s->t->name, NULL, st,
+                           "%s is %s; %" PRIu64 " of %" PRIu64 " element%s differ%s%s%s%s", where,
+                           sw_values_text(s->dtype, d->is, d->want, values), d->count, elements,
+                           elements == 1 ? "" : "s", d->count == 1 ? "s" : "",
+                           s->used ? " from the copy in " : "", s->used ? s->used : "",
+                           s->used ? ", which is used" : "");
 }
 
 static sw_code tell_differences(verifier *v, const sw_differences *found, sw_status *st)
@@ -93,8 +93,8 @@ static sw_code tell_changed(verifier *v, const bool *changed, sw_status *st)
 {
     for (uint32_t f = 0; f < v->target.c.nfiles && !st->code; f++)
         if (changed[f])
-            sw_findings_add(v->findings, v->target.c.files[f].name, NULL,
-                            "was changed, replaced or removed while it was compared", st);
+            sw_findings_add(v->findings, v->target.c.files[f].name, NULL, NULL, st,
+                            "was changed, replaced or removed while it was compared");
     return st->code;
 }
 
@@ -312,13 +312,13 @@ static sw_code compare_front(verifier *v, uint32_t f, int fd, char *both, sw_sta
             break;
         if (memcmp(is, want, (size_t)n) == 0)
             continue;
-        sw_findings_addf(v->findings, file->name, NULL, NULL, st,
-                         "the header differs from what was written, from byte %" PRIu64 " on",
-                         at + first_mismatch(is, want));
+        sw_findings_add(v->findings, file->name, NULL, NULL, st,
+                        "the header differs from what was written, from byte %" PRIu64 " on",
+                        at + first_mismatch(is, want));
         break;
     }
     /* Too short a file is a finding as well. */
-    return sw_findings_take(v->findings, st);
+    return sw_findings_take(v->findings, NULL, st);
 }
 
 /* Local. The headers of this rank's share of the files. */
@@ -338,7 +338,7 @@ static sw_code compare_fronts(verifier *v, sw_status *st)
             if (!sw_fd_open(path, name, &fd, st))
                 compare_front(v, f, fd, both, st);
             else if (sw_path_gone(path, name, st) == SW_EINPUT)
-                sw_findings_take(v->findings, st);
+                sw_findings_take(v->findings, NULL, st);
         }
         sw_fd_close(fd, path, st);
         free(path);

@@ -199,8 +199,8 @@ static sw_code compare_texts(const char *name, const sw_buf *is, const sw_buf *w
         at++;
     if (is->len == want->len && at == n)
         return SW_OK;
-    return sw_findings_addf(findings, name, NULL, hint_index, st,
-                            "is not the text that consolidate writes, from byte %zu on", at);
+    return sw_findings_add(findings, name, NULL, hint_index, st,
+                           "is not the text that consolidate writes, from byte %zu on", at);
 }
 
 static sw_code compare_index(const sw_job *j, const sw_plain *t, sw_findings *findings, sw_status *st)
@@ -227,7 +227,7 @@ out:
     sw_buf_release(&is);
     sw_buf_release(&want);
     free(path);
-    return sw_findings_take(findings, st);
+    return sw_findings_take(findings, NULL, st);
 }
 
 /* What is only said of files that are copied is not said here. */
@@ -240,7 +240,7 @@ static sw_code compare_asset(const sw_job *j, sw_asset *a, const sw_config_rule 
 
     if (path && !sw_check_cancel(j->opt->cancel, st) && !sw_asset_compare(a, path, &how, &why, st) &&
         *why.data)
-        sw_findings_add_hint(findings, a->name, NULL, why.data, hint_asset, st);
+        sw_findings_add(findings, a->name, NULL, hint_asset, st, "%s", why.data);
     sw_buf_release(&ignored);
     sw_buf_release(&why);
     free(path);

@@ -33,12 +33,14 @@ bool sw_below_is_name(const char *name)
     }
 }
 
+/* openat(2) that follows no link, waits for nobody and is gone after exec. */
 static int open_mode(int at, const char *name, int flags, mode_t mode)
 {
     return (int)TEMP_FAILURE_RETRY(
         openat(at, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, mode));
 }
 
+/* The same, whose mode is the umask's. */
 static int open_part(int at, const char *name, int flags)
 {
     return open_mode(at, name, flags, 0666);

@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+/* Local. Seconds since some moment, never going back. */
 static inline double sw_now(void)
 {
     struct timespec t;

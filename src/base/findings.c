@@ -27,17 +27,17 @@ static char *clean_copy(const char *text, sw_status *st)
     return copy;
 }
 
-sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
-                             const char *hint, sw_status *st)
+/* Append copies of file, tensor, reason and hint. */
+static sw_code add_texts(sw_findings *f, const char *const texts[TEXTS], sw_status *st)
 {
     sw_finding item = { NULL, NULL, NULL, NULL };
 
     if (sw_grow(&f->items, &f->cap, f->n + UINT64_C(1), sizeof *f->items, st))
         return st->code;
-    item.file = clean_copy(file, st);
-    item.tensor = item.file ? clean_copy(tensor, st) : NULL;
-    item.reason = item.tensor ? clean_copy(reason, st) : NULL;
-    item.hint = item.reason ? clean_copy(hint, st) : NULL;
+    item.file = clean_copy(texts[0], st);
+    item.tensor = item.file ? clean_copy(texts[1], st) : NULL;
+    item.reason = item.tensor ? clean_copy(texts[2], st) : NULL;
+    item.hint = item.reason ? clean_copy(texts[3], st) : NULL;
     if (!item.hint) {
         free_item(&item);
         return st->code;
@@ -46,14 +46,8 @@ sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tenso
     return SW_OK;
 }
 
-sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *reason,
-                        sw_status *st)
-{
-    return sw_findings_add_hint(f, file, tensor, reason, NULL, st);
-}
-
-sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, const char *hint,
-                         sw_status *st, const char *fmt, ...)
+sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *hint, sw_status *st,
+                        const char *fmt, ...)
 {
     char *reason = NULL;
     va_list args;
@@ -62,26 +56,21 @@ sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, c
     if (vasprintf(&reason, fmt, args) < 0)
         sw_fail_nomem(st, strlen(fmt));
     else
-        sw_findings_add_hint(f, file, tensor, reason, hint, st);
+        add_texts(f, (const char *const[TEXTS]){ file, tensor, reason, hint }, st);
     va_end(args);
     free(reason);
     return st->code;
 }
 
-sw_code sw_findings_take_hint(sw_findings *f, const char *hint, sw_status *st)
+sw_code sw_findings_take(sw_findings *f, const char *hint, sw_status *st)
 {
     sw_status err = SW_STATUS_INIT;
 
     if (!f || st->code != SW_EINPUT)
         return st->code;
-    sw_findings_add_hint(f, st->file, st->tensor, st->reason, hint, &err);
+    add_texts(f, (const char *const[TEXTS]){ st->file, st->tensor, st->reason, hint }, &err);
     *st = err;
     return st->code;
-}
-
-sw_code sw_findings_take(sw_findings *f, sw_status *st)
-{
-    return sw_findings_take_hint(f, NULL, st);
 }
 
 sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st)
@@ -104,6 +93,7 @@ static int by_place(const void *a, const void *b)
     return cmp ? cmp : strcmp(y->hint, x->hint);
 }
 
+/* But for the hint. */
 static bool same_thing(const sw_finding *a, const sw_finding *b)
 {
     return strcmp(a->file, b->file) == 0 && strcmp(a->tensor, b->tensor) == 0 &&
@@ -151,7 +141,7 @@ sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status
             texts[k] = data + at;
             at = (size_t)(nul + 1 - data);
         }
-        if (sw_findings_add_hint(f, texts[0], texts[1], texts[2], texts[3], st))
+        if (add_texts(f, texts, st))
             return st->code;
     }
     return SW_OK;

@@ -15,25 +15,16 @@ typedef struct sw_findings {
         NULL, 0, 0                                                                                           \
     }
 
-/* Local. Append copies; NULL stands for "". Control characters become '?'. */
-sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *reason,
-                        sw_status *st);
+/* Local. Append copies; NULL stands for "", control characters become '?'. The reason is made as by
+ * printf, so that fmt is the sixth parameter.
+ *   hint  the usual cause and its cure; NULL = no word */
+sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *hint, sw_status *st,
+                        const char *fmt, ...) SW_PRINTF(6, 7);
 
-/* Local. The same with the usual cause and its cure; NULL = no word. */
-sw_code sw_findings_add_hint(sw_findings *f, const char *file, const char *tensor, const char *reason,
-                             const char *hint, sw_status *st);
-
-/* Local. The same; the reason is made as by printf, and fmt is the seventh parameter. */
-sw_code sw_findings_addf(sw_findings *f, const char *file, const char *tensor, const char *hint,
-                         sw_status *st, const char *fmt, ...) SW_PRINTF(6, 7);
-
-/* Local. If st holds SW_EINPUT, move what it says into the list and clear it, so that the caller
- * goes on; any other error stays. With f NULL nothing is done: the first error is the end. Returns
- * st->code. */
-sw_code sw_findings_take(sw_findings *f, sw_status *st);
-
-/* Local. The same; the finding gets the hint. */
-sw_code sw_findings_take_hint(sw_findings *f, const char *hint, sw_status *st);
+/* Local. If st holds SW_EINPUT, move what it says into the list, with the hint, and clear it, so
+ * that the caller goes on; any other error stays. With f NULL nothing is done: the first error is
+ * the end. Returns st->code. */
+sw_code sw_findings_take(sw_findings *f, const char *hint, sw_status *st);
 
 /* Local. Append a line of its place and reason: "file: tensor 'x': reason". */
 sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st);

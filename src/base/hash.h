@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* Local. A hash, and one more word. */
 static inline uint64_t sw_hash_word(uint64_t h, uint64_t word)
 {
     h = (h ^ word) * UINT64_C(0x9fb21c651e98df25);

@@ -5,21 +5,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The sum, if it fits. */
 static inline bool sw_add(uint64_t a, uint64_t b, uint64_t *sum)
 {
     return !__builtin_add_overflow(a, b, sum);
 }
 
+/* The product, if it fits. */
 static inline bool sw_mul(uint64_t a, uint64_t b, uint64_t *product)
 {
     return !__builtin_mul_overflow(a, b, product);
 }
 
+/* The lower of two. */
 static inline uint64_t sw_min(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
+/* The higher of two. */
 static inline uint64_t sw_max(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -52,6 +56,7 @@ static inline uint64_t sw_round_up(uint64_t a, uint64_t unit)
     return (a + unit - 1) / unit * unit;
 }
 
+/* a rounded down to a multiple of unit (> 0). */
 static inline uint64_t sw_round_down(uint64_t a, uint64_t unit)
 {
     return a / unit * unit;

@@ -24,6 +24,7 @@
 /* The kernel moves at most 2 GiB - 4 KiB in one call; half of it keeps pages aligned. */
 #define CALL_MAX ((uint64_t)1 << 30)
 
+/* What messages call a path. */
 static const char *shown(const char *show, const char *path)
 {
     return show ? show : path;
@@ -158,6 +159,7 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
     return sw_fail(st, SW_EIO, show, NULL, "cannot reserve %" PRIu64 " bytes: %s", size, strerror(err));
 }
 
+/* fsync(2). */
 static int fsync_retry(int fd)
 {
     return (int)TEMP_FAILURE_RETRY(SW_FAULT("fsync") ? -1 : fsync(fd));
@@ -300,6 +302,7 @@ sw_code sw_path_read_any(const char *path, uint64_t max, const volatile int *can
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
+/* Does the error say that there is nothing of that name? */
 static bool is_absence(int err)
 {
     return err == ENOENT || err == ENOTDIR;

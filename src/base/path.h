@@ -101,6 +101,7 @@ typedef enum sw_path_kind {
     SW_PATH_DANGLING
 } sw_path_kind;
 
+/* Local. The kind of what was looked at. */
 static inline sw_path_kind sw_path_kind_of(const struct stat *s)
 {
     return S_ISREG(s->st_mode) ? SW_PATH_FILE : S_ISDIR(s->st_mode) ? SW_PATH_DIR : SW_PATH_OTHER;

@@ -32,6 +32,7 @@ static uint64_t unit_bytes(const char *name)
     return 0;
 }
 
+/* How many digits a text begins with. */
 static size_t digits(const char *s)
 {
     return strspn(s, "0123456789");

@@ -24,6 +24,7 @@ static void insertion_sort(sw_sort_item *items, size_t n)
     }
 }
 
+/* Byte d of a key, from the lowest. */
 static unsigned digit(uint64_t key, unsigned d)
 {
     return (unsigned)(key >> 8 * d & 0xff);

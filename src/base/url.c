@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 
+/* A letter of ASCII: no locale. */
 static bool is_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');

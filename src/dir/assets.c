@@ -38,6 +38,7 @@ typedef struct search {
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+/* Is it a name of one of these patterns? */
 static bool matches(const char *const *patterns, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
@@ -46,6 +47,7 @@ static bool matches(const char *const *patterns, size_t n, const char *name)
     return false;
 }
 
+/* Side files that stand beside weights; all others there may be anything. */
 static bool is_known(const char *name)
 {
     static const char *const known[] = { "*.json", "*.txt", "*.model",  "*.tiktoken", "*.jinja",
@@ -250,6 +252,7 @@ out:
     return st->code;
 }
 
+/* For qsort: bytewise. */
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
@@ -267,6 +270,7 @@ static sw_code begin(search *s, const char *tree, sw_status *st)
     return st->code;
 }
 
+/* Tells of links that lead out; sorts what was found, or on an error lets go of it. */
 static sw_code finish(search *s, sw_status *st)
 {
     if (s->outside && !st->code)
@@ -329,6 +333,7 @@ typedef struct content {
     mode_t mode;      /* of the source */
 } content;
 
+/* Does the rule change anything of this file? */
 static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
 {
     return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
@@ -380,12 +385,14 @@ static sw_code open_content(sw_asset *a, const sw_asset_copy *how, content *c, s
                            a->size);
 }
 
+/* Also after an error, whose words stay. */
 static void close_content(const sw_asset *a, content *c, sw_status *st)
 {
     sw_fd_close(c->fd, a->source, st);
     sw_buf_release(&c->edited);
 }
 
+/* n bytes of what the copy holds, from `at` on. */
 static sw_code read_content(const sw_asset *a, const content *c, void *to, uint64_t n, uint64_t at,
                             sw_status *st)
 {
@@ -395,6 +402,7 @@ static sw_code read_content(const sw_asset *a, const content *c, void *to, uint6
     return SW_OK;
 }
 
+/* All of it to an open file, a piece at a time. */
 static sw_code copy_content(const sw_asset *a, const content *c, int to, uint64_t piece, sw_status *st)
 {
     char *bytes;
@@ -452,6 +460,7 @@ static sw_code find_difference(const sw_asset *a, const content *c, int fd, uint
     return st->code;
 }
 
+/* An open file against what the copy would hold: its size, then its bytes. */
 static sw_code compare_content(const sw_asset *a, const content *c, int fd, uint64_t piece, sw_buf *why,
                                sw_status *st)
 {

@@ -44,6 +44,7 @@ const char *sw_find_not_a_file(sw_path_kind kind)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+/* A shard, by torch's form of names. */
 static bool is_shard(const char *name)
 {
     sw_shard_name ignored;
@@ -51,6 +52,7 @@ static bool is_shard(const char *name)
     return sw_shard_name_parse(name, &ignored);
 }
 
+/* A consolidated file that is one of several. */
 static bool is_numbered(const char *name)
 {
     sw_shard_name ignored;
@@ -58,11 +60,13 @@ static bool is_numbered(const char *name)
     return sw_model_name_parse(name, &ignored);
 }
 
+/* Any file of weights that is not hidden. */
 static bool is_weights(const char *name)
 {
     return name[0] != '.' && sw_name_ends_with(name, ".safetensors");
 }
 
+/* One more name, which is not copied. */
 static sw_code add_name(list *l, const char *name, sw_status *st)
 {
     if (!sw_grow(&l->names, &l->cap, l->n + 1, sizeof *l->names, st))
@@ -79,21 +83,25 @@ static sw_code list_those(const sw_dir *dir, bool (*are)(const char *name), list
     return st->code;
 }
 
+/* The files of torch's form. */
 static sw_code list_shards(const sw_find *f, list *l, sw_status *st)
 {
     return list_those(&f->names, is_shard, l, st);
 }
 
+/* All files of weights. */
 static sw_code list_weights(const sw_find *f, list *l, sw_status *st)
 {
     return list_those(&f->names, is_weights, l, st);
 }
 
+/* The files that the index names. */
 static sw_code list_indexed(const sw_find *f, list *l, sw_status *st)
 {
     return sw_map_files(&f->weight_map, &l->names, &l->n, st);
 }
 
+/* A file of a distributed checkpoint. */
 static bool is_distcp(const char *name)
 {
     return sw_name_ends_with(name, ".distcp");
@@ -113,21 +121,25 @@ static sw_code list_boxes(const sw_find *f, list *l, sw_status *st)
 
 /* ---- the kinds of input ---------------------------------------------------------------------- */
 
+/* Shards, by their names. */
 static bool by_shards(const sw_find *f)
 {
     return f->by_shards;
 }
 
+/* A distributed checkpoint. */
 static bool by_boxes(const sw_find *f)
 {
     return f->by_boxes;
 }
 
+/* What an index names. */
 static bool by_index(const sw_find *f)
 {
     return f->by_index;
 }
 
+/* All weights there are: always. */
 static bool by_suffix(const sw_find *f)
 {
     (void)f;
@@ -198,7 +210,7 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
             !(kind == SW_PATH_MISSING && some && k->may_lack))
             sw_fail(st, SW_EINPUT, l.names[i], NULL, "%s%s", kind == SW_PATH_MISSING ? k->named : "",
                     kind == SW_PATH_MISSING ? " names it, but it is missing" : sw_find_not_a_file(kind));
-        sw_findings_take_hint(findings, k->hint, st);
+        sw_findings_take(findings, k->hint, st);
     }
     free(l.names);
     return st->code;
@@ -206,6 +218,7 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
+/* One text, whatever is wrong with it; with room for a byte, so that it is never NULL. */
 static void read_text(const char *dir, const char *name, sw_side *t)
 {
     char *path = sw_path_join(dir, name, &t->st);
@@ -273,7 +286,7 @@ static sw_code check_below(const char *index, sw_map *map, sw_findings *findings
         }
         sw_fail(st, SW_EINPUT, index, item->key, "the index names '%.256s', which is not below its directory",
                 item->text);
-        sw_findings_take_hint(findings, hint_outside, st);
+        sw_findings_take(findings, hint_outside, st);
         free(item->key);
         free(item->text);
         *item = (sw_map_item){ 0 };
@@ -282,6 +295,7 @@ static sw_code check_below(const char *index, sw_map *map, sw_findings *findings
     return st->code;
 }
 
+/* The weight_map of an index: strictly, or with findings as far as it goes, and the totals. */
 static sw_code parse_index(sw_find *f, const sw_side *t, const char *name, sw_findings *findings,
                            sw_status *st)
 {
@@ -310,7 +324,7 @@ sw_code sw_find_take_index(sw_find *f, sw_findings *findings, sw_status *st)
             f->index_name = text_names[i];
             f->index_broken = true;
         }
-        sw_findings_take_hint(findings, hint_index, st);
+        sw_findings_take(findings, hint_index, st);
         sw_buf_release(&t->text);
     }
     return st->code;
@@ -318,6 +332,7 @@ sw_code sw_find_take_index(sw_find *f, sw_findings *findings, sw_status *st)
 
 typedef sw_code (*parse_map)(const char *json, size_t len, const char *file, sw_map *out, sw_status *st);
 
+/* One map, if its text is there; the text is let go. */
 static void take_map(sw_find *f, int text, parse_map parse, bool *has, sw_map *out, sw_status *st)
 {
     sw_side *t = &f->texts[text];
@@ -331,9 +346,9 @@ static void take_map(sw_find *f, int text, parse_map parse, bool *has, sw_map *o
 sw_code sw_find_take_maps(sw_find *f, sw_findings *findings, sw_status *st)
 {
     take_map(f, SW_TEXT_FILE_MAP, sw_map_parse_numbers, &f->has_file_map, &f->file_map, st);
-    sw_findings_take(findings, st);
+    sw_findings_take(findings, NULL, st);
     take_map(f, SW_TEXT_DTYPE_MAP, sw_map_parse_texts, &f->has_dtype_map, &f->dtype_map, st);
-    return sw_findings_take(findings, st);
+    return sw_findings_take(findings, NULL, st);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -375,6 +390,7 @@ out:
     return st->code;
 }
 
+/* For qsort. */
 static int by_name_and_rank(const void *a, const void *b)
 {
     const sighting *x = a, *y = b;
@@ -383,6 +399,7 @@ static int by_name_and_rank(const void *a, const void *b)
     return cmp ? cmp : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
+/* The records of all ranks, sorted. */
 static sw_code list_sightings(const sw_buf *seen, const uint64_t *starts, int nranks, sighting **out,
                               size_t *n, sw_status *st)
 {
@@ -470,7 +487,7 @@ static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status
         sw_fail(st, SW_EINPUT, f->name, NULL,
                 "of %" PRIu64 " model files, but %s is of %" PRIu64 ": two saves in one directory",
                 f->number.of, c->files[0].name, c->files[0].number.of);
-        sw_findings_take_hint(findings, hint_two, st);
+        sw_findings_take(findings, hint_two, st);
     }
     free(items);
     return st->code;
@@ -484,7 +501,7 @@ sw_code sw_find_check(const sw_find *f, const char *dir, bool looked, const sw_c
 
         sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files%s%s", guess && !findings ? ": " : "",
                 guess && !findings ? guess : "");
-        return sw_findings_take_hint(findings, guess, st);
+        return sw_findings_take(findings, guess, st);
     }
     if (f->by_shards && check_saves(c, findings, st))
         return st->code;
@@ -513,9 +530,10 @@ static sw_code try_index(sw_find *f, const char *dir, const char *name, sw_findi
         sw_index_parse(t.text.data, t.text.len, name, &f->weight_map, &f->totals, st);
     f->index_broken = st->code == SW_EINPUT;
     sw_buf_release(&t.text);
-    return sw_findings_take(findings, st);
+    return sw_findings_take(findings, NULL, st);
 }
 
+/* The index that was asked for, else the first of the usual ones. */
 static sw_code find_plain_index(sw_find *f, const char *dir, const sw_plain_rule *rule, sw_findings *findings,
                                 sw_status *st)
 {
@@ -558,8 +576,8 @@ static sw_code find_spare_index(const sw_find *f, sw_findings *findings, sw_stat
         const char *name = f->names.names[i];
 
         if (sw_name_is_consolidated(name) && !sw_name_ends_with(name, ".safetensors"))
-            sw_findings_add(findings, name, NULL,
-                            "an index beside a lone file of weights: some loaders go by it", st);
+            sw_findings_add(findings, name, NULL, NULL, st,
+                            "an index beside a lone file of weights: some loaders go by it");
     }
     return st->code;
 }
@@ -570,8 +588,8 @@ sw_code sw_find_see_plain(const char *dir, const char *name, sw_buf *seen, sw_fi
     sw_path_kind kind;
 
     if (!sw_find_see(dir, name, false, seen, &kind, st) && kind != SW_PATH_FILE)
-        sw_findings_add(findings, name, NULL, kind == SW_PATH_MISSING ? "is missing" : "is no regular file",
-                        st);
+        sw_findings_add(findings, name, NULL, NULL, st, "%s",
+                        kind == SW_PATH_MISSING ? "is missing" : "is no regular file");
     return st->code;
 }
 

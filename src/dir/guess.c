@@ -52,6 +52,7 @@ static const magic magics[] = {
     { "\0\0\0\0\0\0\0\0", 8, hint_zeros },
 };
 
+/* What a file is that begins so; NULL = no idea. */
 static const char *hint_of_bytes(const char *bytes, uint64_t n)
 {
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)

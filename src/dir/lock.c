@@ -80,6 +80,7 @@ typedef enum grip { GRIP_LOCKED, GRIP_HELD, GRIP_NO_LOCKS, GRIP_FAILED } grip;
 
 /* ---- the text -------------------------------------------------------------------------------- */
 
+/* The batch job that this run belongs to, for whoever is refused. */
 static const char *my_job(void)
 {
     static const char *const names[] = { "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID" };
@@ -144,6 +145,7 @@ static const char *text_word(const char *text, const char *key, char *word, size
     return word;
 }
 
+/* Does the text say whose it is? One that was cut short, or is on its way, does not. */
 static bool has_host(const char *text)
 {
     return strncmp(text, "host ", 5) == 0 || strstr(text, "\nhost ");
@@ -225,6 +227,7 @@ static sw_code age_of(const sw_lock *l, int fd, uint64_t *age, sw_status *st)
 
 /* ---- taking it ------------------------------------------------------------------------------- */
 
+/* Try to lock the open file, without waiting. */
 static grip grip_of(int fd)
 {
     struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -415,6 +418,7 @@ static outcome oust(sw_lock *l, int *fd, const char *show, sw_status *st)
     return result;
 }
 
+/* Make the file, or open the one that is there if it can be ours. */
 static outcome try_open(const sw_lock *l, int *fd, bool *created, sw_status *st)
 {
     bool missing = false;
@@ -471,6 +475,7 @@ static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
 
 /* ---- keeping it ------------------------------------------------------------------------------ */
 
+/* The thread: a sign of life now and then. */
 static void *keep(void *arg)
 {
     sw_lock *l = arg;
@@ -489,6 +494,7 @@ static void *keep(void *arg)
     return NULL;
 }
 
+/* Its clock is one that nobody sets. */
 static sw_code start_keeper(sw_lock *l, sw_status *st)
 {
     pthread_condattr_t attr;
@@ -504,6 +510,7 @@ static sw_code start_keeper(sw_lock *l, sw_status *st)
     return err ? sw_fail_errno(st, l->path, err, "cannot start a thread") : SW_OK;
 }
 
+/* At once: the thread is woken. */
 static void stop_keeper(sw_lock *l)
 {
     if (!l->keeping)
@@ -531,6 +538,7 @@ static sw_code write_text(const sw_lock *l, const char *text, sw_status *st)
     return code;
 }
 
+/* Write our text, with the number that is in the file, into the file. */
 static sw_code sign(sw_lock *l, sw_status *st)
 {
     char was[TEXT_MAX];
@@ -544,6 +552,8 @@ static sw_code sign(sw_lock *l, sw_status *st)
     return SW_OK;
 }
 
+/* Files come and go while others finish: some hundred tries, of which the last one's error counts.
+ * */
 static outcome keep_trying(sw_lock *l, const char *show, sw_status *st)
 {
     sw_status own = SW_STATUS_INIT;
@@ -591,6 +601,7 @@ out:
     return *out || *gone ? SW_OK : st->code;
 }
 
+/* Is the file of that name the one that we hold, with our text in it? */
 static bool is_ours(const sw_lock *l)
 {
     char text[TEXT_MAX];

@@ -39,6 +39,7 @@ static bool is_told_of(const sw_match *m, const char *tensor)
     return false;
 }
 
+/* Of equal dtype and shape? */
 static bool same_kind(const sw_catalog *a, const sw_tensor *t, const sw_catalog *b, const sw_tensor *u)
 {
     return t->dtype == u->dtype && t->ndim == u->ndim &&
@@ -51,6 +52,7 @@ static bool is_whole(const sw_tensor *t)
     return !t->broken && t->nreplicas == 0 && (t->nboxes == 1 || t->bytes == 0);
 }
 
+/* The partner of output i, or what is wrong with the tensor of its name. */
 static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_status *st)
 {
     const sw_catalog *view = &m->o->view;
@@ -60,13 +62,13 @@ static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_statu
     m->partners[i] = SW_NO_PARTNER;
     if (!u) {
         if (!is_told_of(m, t->name))
-            sw_findings_addf(findings, NULL, t->name, NULL, st, "is missing, the shards make it %s",
-                             kind_text(view, t, want));
+            sw_findings_add(findings, NULL, t->name, NULL, st, "is missing, the shards make it %s",
+                            kind_text(view, t, want));
     } else if (!is_whole(u)) {
         return; /* why has been said */
     } else if (!same_kind(view, t, m->there, u)) {
-        sw_findings_addf(findings, file_of(m, u), t->name, NULL, st, "%s, expected %s",
-                         kind_text(m->there, u, is), kind_text(view, t, want));
+        sw_findings_add(findings, file_of(m, u), t->name, NULL, st, "%s, expected %s",
+                        kind_text(m->there, u, is), kind_text(view, t, want));
     } else {
         m->partners[i] = (uint32_t)(u - m->there->tensors);
         m->matched++;
@@ -81,8 +83,8 @@ static void find_extra(const sw_match *m, sw_findings *findings, sw_status *st)
         const sw_tensor *u = &m->there->tensors[i];
 
         if (!sw_catalog_find_tensor(&m->o->view, u->name))
-            sw_findings_add(findings, file_of(m, u), u->name, "is not among the tensors that the shards make",
-                            st);
+            sw_findings_add(findings, file_of(m, u), u->name, NULL, st,
+                            "is not among the tensors that the shards make");
     }
 }
 
@@ -93,15 +95,15 @@ static void check_layout(const sw_match *m, sw_findings *findings, sw_status *st
     const char *index = m->found->index_name;
 
     if (l->index_name && index && strcmp(l->index_name, index) != 0)
-        sw_findings_addf(findings, index, NULL, NULL, st, "is the index, expected %s", l->index_name);
+        sw_findings_add(findings, index, NULL, NULL, st, "is the index, expected %s", l->index_name);
     for (uint32_t f = 0; f < l->nfiles; f++) {
         for (uint32_t i = l->files[f].first; i < l->files[f].first + l->files[f].count && !st->code; i++) {
             const char *name = m->o->view.tensors[l->order[i].tensor].name;
             const sw_tensor *u = sw_catalog_find_tensor(m->there, name);
 
             if (u && strcmp(file_of(m, u), l->files[f].name) != 0)
-                sw_findings_addf(findings, file_of(m, u), name, NULL, st, "is in this file, expected in %s",
-                                 l->files[f].name);
+                sw_findings_add(findings, file_of(m, u), name, NULL, st, "is in this file, expected in %s",
+                                l->files[f].name);
         }
     }
 }
@@ -121,10 +123,10 @@ sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
 sw_code sw_match_loaders(const sw_match *m, const sw_dir *names, sw_findings *findings, sw_status *st)
 {
     if (!m->found->index_name && m->layout && m->layout->index_name)
-        sw_findings_add(findings, m->layout->index_name, NULL, "the index is missing", st);
+        sw_findings_add(findings, m->layout->index_name, NULL, NULL, st, "the index is missing");
     for (uint32_t f = 0; f < m->there->nfiles && !st->code; f++)
         if (m->there->files[f].sharded)
-            sw_findings_add(findings, m->there->files[f].name, NULL,
-                            "carries DCP_SHARDING_INFO, as shards do", st);
+            sw_findings_add(findings, m->there->files[f].name, NULL, NULL, st,
+                            "carries DCP_SHARDING_INFO, as shards do");
     return st->code ? st->code : sw_pitfalls_find(m->there, m->found, names, findings, findings, st);
 }

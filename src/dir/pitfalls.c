@@ -46,14 +46,14 @@ static sw_code check_index(const sw_catalog *c, const sw_find *f, sw_findings *h
         const sw_file *file = sw_catalog_find_file(c, item->text);
 
         if (file && !file->broken && !(t && holds(c, t, item->text)))
-            sw_findings_addf(hard, item->text, item->key, hint_other_index, st,
-                             "%s says that it is here, but %s%s", f->index_name,
-                             t ? "it is in " : "no file holds it", t ? first_file(c, t) : "");
+            sw_findings_add(hard, item->text, item->key, hint_other_index, st,
+                            "%s says that it is here, but %s%s", f->index_name,
+                            t ? "it is in " : "no file holds it", t ? first_file(c, t) : "");
     }
     for (uint32_t i = 0; i < c->ntensors && !st->code; i++)
         if (!sw_map_find(&f->weight_map, c->tensors[i].name))
-            sw_findings_addf(hard, first_file(c, &c->tensors[i]), c->tensors[i].name, hint_other_index, st,
-                             "%s does not name it, so that loaders leave it out", f->index_name);
+            sw_findings_add(hard, first_file(c, &c->tensors[i]), c->tensors[i].name, hint_other_index, st,
+                            "%s does not name it, so that loaders leave it out", f->index_name);
     return st->code;
 }
 
@@ -94,6 +94,7 @@ static bool is_named(const sw_map *map, const char *name)
     return false;
 }
 
+/* What loaders might take in place of the checkpoint's files, or besides. */
 static sw_code check_strays(const sw_catalog *c, const sw_map *map, const sw_dir *names, sw_findings *hard,
                             sw_findings *soft, sw_status *st)
 {
@@ -101,7 +102,7 @@ static sw_code check_strays(const sw_catalog *c, const sw_map *map, const sw_dir
         const char *name = names->names[i], *reason = stray_reason(name, map->n > 0);
 
         if (reason && !sw_catalog_find_file(c, name) && !is_named(map, name))
-            sw_findings_add_hint(is_looked_for(name) ? hard : soft, name, NULL, reason, hint_stray, st);
+            sw_findings_add(is_looked_for(name) ? hard : soft, name, NULL, hint_stray, st, "%s", reason);
     }
     return st->code;
 }
@@ -131,10 +132,11 @@ static void check_total(const char *index, const char *what, double said, uint64
                         sw_status *st)
 {
     if (said < (double)is || said > (double)is)
-        sw_findings_addf(soft, index, NULL, hint_totals, st, "%s is %.17g, but the files hold %" PRIu64, what,
-                         said, is);
+        sw_findings_add(soft, index, NULL, hint_totals, st, "%s is %.17g, but the files hold %" PRIu64, what,
+                        said, is);
 }
 
+/* The index's metadata: is it there, and do its sums agree with the files? */
 static sw_code check_totals(const sw_catalog *c, const sw_find *f, sw_findings *soft, sw_status *st)
 {
     const sw_index_totals *t = &f->totals;
@@ -143,17 +145,17 @@ static sw_code check_totals(const sw_catalog *c, const sw_find *f, sw_findings *
     bool known = sum_up(c, &f->weight_map, &size, &parameters);
 
     if (f->weight_map.n == 0 && c->ntensors)
-        sw_findings_add(soft, index, NULL, "names no tensors", st);
+        sw_findings_add(soft, index, NULL, NULL, st, "names no tensors");
     if (!t->there)
-        sw_findings_add(soft, index, NULL, "has no metadata, which some loaders look up", st);
+        sw_findings_add(soft, index, NULL, NULL, st, "has no metadata, which some loaders look up");
     else if (!t->has_size && !t->odd_size)
-        sw_findings_add(soft, index, NULL, "has no total_size, which some loaders look up", st);
+        sw_findings_add(soft, index, NULL, NULL, st, "has no total_size, which some loaders look up");
     if (t->odd_size)
-        sw_findings_add_hint(soft, index, NULL, "total_size is no number", hint_totals, st);
+        sw_findings_add(soft, index, NULL, hint_totals, st, "total_size is no number");
     else if (known && t->has_size)
         check_total(index, "total_size", t->size, size, soft, st);
     if (t->odd_parameters)
-        sw_findings_add_hint(soft, index, NULL, "total_parameters is no number", hint_totals, st);
+        sw_findings_add(soft, index, NULL, hint_totals, st, "total_parameters is no number");
     else if (known && t->has_parameters)
         check_total(index, "total_parameters", t->parameters, parameters, soft, st);
     return st->code;
@@ -161,6 +163,7 @@ static sw_code check_totals(const sw_catalog *c, const sw_find *f, sw_findings *
 
 /* ---- without an index ------------------------------------------------------------------------ */
 
+/* For qsort: by how many there are, then by number. */
 static int by_model(const void *a, const void *b)
 {
     const sw_shard_name *x = a, *y = b;
@@ -183,6 +186,7 @@ static uint64_t first_lack(const sw_shard_name *numbers, uint32_t n)
     return next <= numbers[0].of ? next : 0;
 }
 
+/* Numbered files that no index names: are they all there? */
 static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings *soft, sw_status *st)
 {
     sw_shard_name *numbers = sw_calloc(c->nfiles, sizeof *numbers, st);
@@ -197,12 +201,12 @@ static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings
     qsort(numbers, n, sizeof *numbers, by_model);
     lack = first_lack(numbers, n);
     if (lack)
-        sw_findings_addf(hard, NULL, NULL, hint_no_index, st,
-                         "no file has number %" PRIu64 " of %" PRIu64 ", and there is no index", lack,
-                         numbers[0].of);
+        sw_findings_add(hard, NULL, NULL, hint_no_index, st,
+                        "no file has number %" PRIu64 " of %" PRIu64 ", and there is no index", lack,
+                        numbers[0].of);
     else /* One of one has a number, too: only an index leads to it. */
-        sw_findings_add_hint(soft, NULL, NULL, "numbered files, but no index: loaders do not find them",
-                             hint_no_index, st);
+        sw_findings_add(soft, NULL, NULL, hint_no_index, st,
+                        "numbered files, but no index: loaders do not find them");
 out:
     free(numbers);
     return st->code;
@@ -226,22 +230,23 @@ static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status
             if (b->at % unit == 0 || told[b->file])
                 continue;
             told[b->file] = true;
-            sw_findings_addf(soft, c->files[b->file].name, t->name, hint_aligned, st,
-                             "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
-                             " bytes of its elements",
-                             b->at, unit);
+            sw_findings_add(soft, c->files[b->file].name, t->name, hint_aligned, st,
+                            "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
+                            " bytes of its elements",
+                            b->at, unit);
         }
     }
     free(told);
     return st->code;
 }
 
+/* One word a file that does not say who made its tensors. */
 static sw_code check_format(const sw_catalog *c, sw_findings *soft, sw_status *st)
 {
     for (uint32_t i = 0; i < c->nfiles && !st->code; i++)
         if (!c->files[i].format_pt && !c->files[i].broken)
-            sw_findings_add_hint(soft, c->files[i].name, NULL, "its metadata does not say format: pt",
-                                 hint_format, st);
+            sw_findings_add(soft, c->files[i].name, NULL, hint_format, st,
+                            "its metadata does not say format: pt");
     return st->code;
 }
 

@@ -54,7 +54,7 @@ static sw_code judge_leftover(const sw_catalog *c, const char *name, const sw_sh
                               sw_findings *soft, sw_status *st)
 {
     if (is_there(c, n))
-        return sw_name_is_copy(name) ? sw_findings_add(soft, name, NULL, soft_copy, st) : SW_OK;
+        return sw_name_is_copy(name) ? sw_findings_add(soft, name, NULL, NULL, st, "%s", soft_copy) : SW_OK;
     return sw_fail(
         st, SW_EINPUT, name, NULL,
         "has the name of shard %" PRIu64 " of model %" PRIu64
@@ -87,7 +87,7 @@ static sw_code judge(const sw_find *f, const char *dir, const sw_catalog *c, con
             "more, from 1, no model above its 'of')",
             form);
     if (!has_sharding_info(dir, name, size))
-        return sw_findings_add(soft, name, NULL, soft_stray, st);
+        return sw_findings_add(soft, name, NULL, NULL, st, "%s", soft_stray);
     return sw_fail(st, SW_EINPUT, name, NULL,
                    "carries sharding info, but would be left out: %s is not of the form %s",
                    f->by_shards ? "its name" : "the end of its name", f->by_shards ? form : "*.safetensors");
@@ -98,7 +98,7 @@ sw_code sw_strays_judge(const sw_find *f, const char *dir, const sw_catalog *c, 
 {
     for (size_t i = 0; i < f->names.n && !st->code; i++) {
         judge(f, dir, c, f->names.names[i], soft, st);
-        sw_findings_take_hint(findings, hint_name, st);
+        sw_findings_take(findings, hint_name, st);
     }
     return st->code;
 }

@@ -44,6 +44,7 @@ static bool begin_text(sw_json *j, const char *text, size_t len, sw_buf *copy, s
     return true;
 }
 
+/* Is it this text, and no NUL in it? */
 static bool is_text(const char *s, size_t len, const char *known)
 {
     return len == strlen(known) && memcmp(s, known, len) == 0;

@@ -67,6 +67,7 @@ bool sw_dtype_is_number(sw_dtype dtype)
     return dtypes[dtype].bits >= 8 && dtype != SW_BOOL && dtype != SW_C64;
 }
 
+/* Is it this name, and no NUL in it? */
 static bool is_name(const char *name, size_t len, const char *known)
 {
     return strlen(known) == len && memcmp(name, known, len) == 0;

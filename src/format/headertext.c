@@ -13,6 +13,7 @@
 
 #define DECIMAL_MAX 20 /* digits of the largest uint64_t */
 
+/* Text of ours, without its NUL. */
 static sw_code add_text(sw_buf *b, const char *text, sw_status *st)
 {
     return sw_buf_add(b, text, strlen(text), st);

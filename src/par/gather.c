@@ -89,7 +89,7 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
 
     if (findings && st->code == SW_EINPUT)
         hint = sw_guess_of_file(dir, f->name, f->size);
-    return sw_findings_take_hint(findings, hint, st);
+    return sw_findings_take(findings, hint, st);
 }
 
 static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest *own, sw_findings *findings,
@@ -142,7 +142,7 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
         const char *text = (const char *)(file + 1);
 
         sw_numbers_take(c, text, c->files[*file].name, st);
-        sw_findings_take(findings, st);
+        sw_findings_take(findings, NULL, st);
         at += sizeof *file + sw_text_room(strlen(text));
     }
     return st->code;

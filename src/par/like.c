@@ -61,7 +61,7 @@ static sw_code compare_file(const sw_like *k, const char *dir, const char *name,
     }
     for (size_t i = 0; i < front.h.nentries && !st->code; i++) {
         compare_entry(k->c, &front.h, &front.h.entries[i], name, others, st);
-        sw_findings_take_hint(k->findings, hint_like, st);
+        sw_findings_take(k->findings, hint_like, st);
     }
 out:
     sw_front_release(&front);

@@ -364,7 +364,7 @@ static void widen_shape(const lens *l, uint64_t *shape)
 static bool goes_on(lens *l, sw_findings *findings, const char *hint, sw_status *st)
 {
     l->t->broken = l->t->broken || st->code;
-    return sw_findings_take_hint(findings, hint, st) == SW_OK;
+    return sw_findings_take(findings, hint, st) == SW_OK;
 }
 
 /* The first pair, or with a list several. */
@@ -419,7 +419,7 @@ static sw_code tell_gaps(const lens *l, sw_findings *findings, sw_status *st)
             snprintf(more, sizeof more, "; %" PRIu64 " more tensor%s such a gap", others,
                      others == 1 ? " has" : "s have");
         sw_fail(st, SW_EINPUT, NULL, g->first.tensor, "%.900s%s", g->first.reason, more);
-        sw_findings_take_hint(findings, l->lost_files ? hint_gap_broken : hint_gap, st);
+        sw_findings_take(findings, l->lost_files ? hint_gap_broken : hint_gap, st);
     }
     return st->code;
 }
@@ -503,7 +503,7 @@ static sw_code check_files(sw_catalog *c, sw_findings *findings, sw_status *st)
         if (f->sharded || f->broken)
             continue;
         sw_fail(st, SW_EINPUT, f->name, NULL, "has no DCP_SHARDING_INFO, but %s has", with->name);
-        sw_findings_take_hint(findings, hint_mixed, st);
+        sw_findings_take(findings, hint_mixed, st);
     }
     return st->code;
 }

@@ -150,7 +150,7 @@ static sw_code make_tensor(merging *m, const name_ref *refs, uint64_t n, sw_stat
             global_told = st->code != SW_OK;
         }
         t->broken = t->broken || st->code;
-        if (sw_findings_take_hint(m->findings, hint_other, st))
+        if (sw_findings_take(m->findings, hint_other, st))
             return st->code;
         t->nboxes += fits ? r->count : 0;
         m->tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;

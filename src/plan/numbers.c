@@ -270,7 +270,7 @@ sw_code sw_numbers_check_listed(const sw_catalog *c, sw_findings *findings, sw_s
             continue;
         sw_fail(st, SW_EINPUT, NULL, NULL, "%.*s missing, which the other files of the set list",
                 (int)words.len, words.data);
-        sw_findings_take_hint(findings, hint_listed, st);
+        sw_findings_take(findings, hint_listed, st);
     }
     sw_buf_release(&words);
     sw_ranges_release(&lacking);
@@ -365,13 +365,13 @@ static sw_code check_numbers(const sw_catalog *c, uint64_t n, sw_findings *findi
         sw_fail(st, SW_EINPUT, NULL, NULL,
                 "shard number %" PRIu64 " occurs, but %" PRIu64 " shards were expected",
                 sw_max(l.there.items[i].from, n + 1), n);
-        sw_findings_take_hint(findings, hint_two, st);
+        sw_findings_take(findings, hint_two, st);
         break;
     }
     if (!st->code && l.n) {
         sw_fail(st, SW_EINPUT, NULL, NULL, "no file has shard number%s %.*s of the %" PRIu64 " expected",
                 l.n == 1 ? "" : "s", (int)l.words.len, l.words.data, n);
-        sw_findings_take_hint(findings, hint_lost, st);
+        sw_findings_take(findings, hint_lost, st);
     }
     release_lack(&l);
     return st->code;
@@ -416,7 +416,7 @@ sw_code sw_numbers_expect(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_
         if (f->number.shard == 0)
             sw_fail(st, SW_EINPUT, f->name, NULL,
                     "has no shard number in its name, but %" PRIu64 " shards were expected", n);
-        sw_findings_take(findings, st);
+        sw_findings_take(findings, NULL, st);
     }
     return n && named && !st->code ? expect_numbers(c, n, warnings, findings, st) : st->code;
 }

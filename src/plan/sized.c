@@ -203,7 +203,7 @@ static sw_code check_size(const text_model *m, const sw_tensor *t, const expecte
     sw_fail(st, SW_EINPUT, m->file, t->name,
             "%s%s is %" PRIu64 ", but the tensor has only %" PRIu64 " %s%s: " LOST, m->sizes->scope,
             sw_config_size_name(e->size), said, is, e->what, is == 1 ? "" : "s");
-    return sw_findings_take_hint(m->findings, hint_lost, st);
+    return sw_findings_take(m->findings, hint_lost, st);
 }
 
 /* The norm behind the last layer, then those of the layers: the first that is too short. */
@@ -272,7 +272,7 @@ static sw_code check_layers(const text_model *m, sw_status *st)
             "): " LOST,
             m->sizes->scope, sw_config_size_name(SW_CONFIG_LAYERS), said, (int)sw_min(s->len, 256), name,
             first, s->highest);
-    return sw_findings_take_hint(m->findings, hint_lost, st);
+    return sw_findings_take(m->findings, hint_lost, st);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */

@@ -30,7 +30,7 @@ static void convert_row(const scaled *k, const char *src, const char *scales, ch
         uint64_t first = sw_max(k->begin, block * size), until = sw_min(end, (block + blocks) * size);
 
         sw_dequant_numbers(k->scale, scales + block * k->scale_size, factors, blocks);
-        sw_dequant_row(&row, src + (first - k->begin) * k->in_size, first - block * size,
+        sw_dequant_row(sw_cast_path_best(), &row, src + (first - k->begin) * k->in_size, first - block * size,
                        to + (first - k->begin) * k->out_size, until - first);
     }
 }
@@ -100,7 +100,8 @@ static void put(const mxfp4 *k, uint64_t column, uint64_t end, uint64_t row, uin
             block = r * k->groups + at / SW_MXFP4_BLOCK;
             run.blocks = k->blocks + block * SW_MXFP4_BYTES;
             run.scales = k->scales + block;
-            sw_dequant_mxfp4(&run, k->dtype, k->to + (int64_t)c * k->col_step + (int64_t)r * k->row_step);
+            sw_dequant_mxfp4(sw_cast_path_best(), &run, k->dtype,
+                             k->to + (int64_t)c * k->col_step + (int64_t)r * k->row_step);
         }
     }
 }

@@ -44,11 +44,13 @@ static inline uint32_t above(uint32_t a, uint32_t b)
     return 0 - ((b - a) >> 31);
 }
 
+/* By bits: yes where the mask has them, else no. */
 static inline uint32_t pick(uint32_t mask, uint32_t yes, uint32_t no)
 {
     return (yes & mask) | (no & ~mask);
 }
 
+/* Loads: the bits of the F32 that an element is. */
 static inline uint32_t load_F32(const unsigned char *p)
 {
     uint32_t x;
@@ -57,6 +59,7 @@ static inline uint32_t load_F32(const unsigned char *p)
     return le32toh(x);
 }
 
+/* Its upper half. */
 static inline uint32_t load_BF16(const unsigned char *p)
 {
     uint16_t x;
@@ -98,6 +101,7 @@ static inline uint32_t quiet(uint32_t x)
     return pick(above(x & ~F32_SIGN, F32_INF), (x & F32_SIGN) | F32_NAN, x);
 }
 
+/* Stores: the bits of an F32, rounded to the target. */
 static inline void store_F32(unsigned char *p, uint32_t x)
 {
     x = htole32(quiet(x));
@@ -158,11 +162,13 @@ PAIRS(PORTABLE)
 
 #define LANES 8
 
+/* The same loads and stores, eight elements at a time. */
 static inline AVX2 __m256 load8_F32(const unsigned char *p)
 {
     return _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+/* Shifted into the upper halves. */
 static inline AVX2 __m256 load8_BF16(const unsigned char *p)
 {
     __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -170,11 +176,13 @@ static inline AVX2 __m256 load8_BF16(const unsigned char *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
 }
 
+/* There is an instruction for it. */
 static inline AVX2 __m256 load8_F16(const unsigned char *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
+/* Two halves of four; the instruction rounds to nearest. */
 static inline AVX2 __m256 load8_F64(const unsigned char *p)
 {
     __m256d low = _mm256_castsi256_pd(_mm256_loadu_si256((const __m256i *)p));
@@ -183,6 +191,7 @@ static inline AVX2 __m256 load8_F64(const unsigned char *p)
     return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
 }
 
+/* NaNs are what is not equal to itself. */
 static inline AVX2 __m256i quiet8(__m256 x)
 {
     __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f));
@@ -191,11 +200,13 @@ static inline AVX2 __m256i quiet8(__m256 x)
     return _mm256_castps_si256(_mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
 }
 
+/* Nothing is rounded. */
 static inline AVX2 void store8_F32(unsigned char *p, __m256 x)
 {
     _mm256_storeu_si256((__m256i *)p, quiet8(x));
 }
 
+/* As store_BF16(); packing leaves 16 bits of each. */
 static inline AVX2 void store8_BF16(unsigned char *p, __m256 x)
 {
     __m256i y = quiet8(x);
@@ -215,6 +226,7 @@ static inline AVX2 void store8_F16(unsigned char *p, __m256 x)
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* Exact; two halves of four. */
 static inline AVX2 void store8_F64(unsigned char *p, __m256 x)
 {
     __m256 y = _mm256_castsi256_ps(quiet8(x));
@@ -247,6 +259,7 @@ static bool avx2_usable(void)
 #define AVX2_NAME(FROM, TO) FROM##_to_##TO##_avx2
 #else
 
+/* No other CPU has it. */
 static bool avx2_usable(void)
 {
     return false;
@@ -259,6 +272,7 @@ static bool avx2_usable(void)
 
 enum { F64, F32, BF16, F16, NFLOATING };
 
+/* The row, or the column, of a dtype in the table of functions. */
 static unsigned floating_index(sw_dtype dtype)
 {
     switch (dtype) {

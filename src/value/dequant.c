@@ -45,6 +45,7 @@ static const fp8_format fp8_formats[] = {
     { SW_F8_E5M2FNUZ, 2, 0x1p111f, 0x7f, 0x80 },
 };
 
+/* NULL: it is none of them. */
 static const fp8_format *fp8_find(sw_dtype dtype)
 {
     for (size_t i = 0; i < sizeof fp8_formats / sizeof fp8_formats[0]; i++)
@@ -53,11 +54,13 @@ static const fp8_format *fp8_find(sw_dtype dtype)
     return NULL;
 }
 
+/* Infinity or NaN? */
 static bool fp8_is_special(unsigned char byte, const fp8_format *f)
 {
     return (byte & 0x7f) > f->top || byte == f->nan;
 }
 
+/* A weight that is a number. */
 static inline float fp8_number(unsigned char byte, const fp8_format *f)
 {
     uint32_t magnitude = (byte & 0x7fu) << (23 - f->mantissa), sign = (byte & 0x80u) << 24;
@@ -103,11 +106,13 @@ static inline ALWAYS_INLINE bool fp8_strip(const unsigned char *restrict src, co
     return true;
 }
 
+/* Once for any CPU, */
 static bool fp8_strip_portable(const unsigned char *src, const fp8_format *f, float scale, float *dst)
 {
     return fp8_strip(src, f, scale, dst);
 }
 
+/* and once for those that can more. */
 static AVX2 bool fp8_strip_avx2(const unsigned char *src, const fp8_format *f, float scale, float *dst)
 {
     return fp8_strip(src, f, scale, dst);
@@ -135,6 +140,7 @@ static inline float e8m0_value(unsigned s)
     return f32_of(s == 0 ? 0x00400000u : s == 255 ? F32_NAN : (uint32_t)s << 23);
 }
 
+/* FP8 and E8M0. */
 static void bytes_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
 {
     const fp8_format *f = fp8_find(dtype);
@@ -152,6 +158,7 @@ static void bytes_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, u
     }                                                                                                        \
     (void)0
 
+/* False: it is no integer. */
 static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
 {
     switch ((int)dtype) {
@@ -185,6 +192,7 @@ static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst
 }
 #undef CONVERT
 
+/* Any number to F32, as torch does it. */
 static void to_f32(sw_cast_path path, sw_dtype dtype, const void *src, float *dst, uint64_t n)
 {
     assert(sw_dtype_is_number(dtype));
@@ -214,8 +222,8 @@ static void scale_all(float *x, unsigned n, float scale)
     }
 }
 
-void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column,
-                       void *dst, uint64_t n)
+void sw_dequant_row(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column, void *dst,
+                    uint64_t n)
 {
     const size_t in = sw_dtype_bits(row->from) / 8, out = sw_dtype_bits(row->to) / 8;
     const fp8_format *f = fp8_find(row->from);
@@ -248,11 +256,6 @@ void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *
         }
     }
     sw_fpmode_leave(saved);
-}
-
-void sw_dequant_row(const sw_scaled_row *row, const void *src, uint64_t column, void *dst, uint64_t n)
-{
-    sw_dequant_row_by(sw_cast_path_best(), row, src, column, dst, n);
 }
 
 /* ---- MXFP4 ----------------------------------------------------------------------------------- */
@@ -354,7 +357,7 @@ static inline void fp4_put(const sw_mxfp4_run *run, const unsigned char *src, un
             memcpy(dst + b * out_step, src + b * next, width);
 }
 
-void sw_dequant_mxfp4_by(sw_cast_path path, const sw_mxfp4_run *run, sw_dtype to, void *dst)
+void sw_dequant_mxfp4(sw_cast_path path, const sw_mxfp4_run *run, sw_dtype to, void *dst)
 {
     const size_t width = sw_dtype_bits(to) / 8;
     unsigned char tile[PIECE * sizeof(float)];
@@ -376,9 +379,4 @@ void sw_dequant_mxfp4_by(sw_cast_path path, const sw_mxfp4_run *run, sw_dtype to
             fp4_put(run, tile, n, 4, to_block);
     }
     sw_fpmode_leave(saved);
-}
-
-void sw_dequant_mxfp4(const sw_mxfp4_run *run, sw_dtype to, void *dst)
-{
-    sw_dequant_mxfp4_by(sw_cast_path_best(), run, to, dst);
 }

@@ -1,7 +1,7 @@
 /* Quantized weights and their scales to plain numbers. Pure: buffer to buffer.
  *
- * The results are of dtype `to`: F32, BF16 or F16, rounded as sw_cast() does, NaNs too. Source:
- * SPEC 5. */
+ * The results are of dtype `to`: F32, BF16 or F16, rounded as sw_cast() does, NaNs too; they are
+ * the same by every path that is usable (sw_cast_path_best()). Source: SPEC 5. */
 #ifndef SW_VALUE_DEQUANT_H
 #define SW_VALUE_DEQUANT_H
 
@@ -35,11 +35,8 @@ typedef struct sw_scaled_row {
  * first block begins.
  *   src, dst  at any address; no overlap
  * A NaN has the sign of the weight (a FNUZ weight's NaN has none: +). */
-void sw_dequant_row(const sw_scaled_row *row, const void *src, uint64_t column, void *dst, uint64_t n);
-
-/* Local. The same by a path that is usable; the bits are equal. */
-void sw_dequant_row_by(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column,
-                       void *dst, uint64_t n);
+void sw_dequant_row(sw_cast_path path, const sw_scaled_row *row, const void *src, uint64_t column, void *dst,
+                    uint64_t n);
 
 /* ---- MXFP4 ----------------------------------------------------------------------------------- */
 
@@ -62,9 +59,6 @@ typedef struct sw_mxfp4_run {
 } sw_mxfp4_run;
 
 /* Local. dst at any address; no overlap. */
-void sw_dequant_mxfp4(const sw_mxfp4_run *run, sw_dtype to, void *dst);
-
-/* Local. The same by a path that is usable; the bits are equal. */
-void sw_dequant_mxfp4_by(sw_cast_path path, const sw_mxfp4_run *run, sw_dtype to, void *dst);
+void sw_dequant_mxfp4(sw_cast_path path, const sw_mxfp4_run *run, sw_dtype to, void *dst);
 
 #endif

@@ -10,6 +10,7 @@
 #define F32_INF 0x7f800000u
 #define F32_NAN 0x7fc00000u /* quiet, no payload */
 
+/* The bits of an F32. */
 static inline uint32_t f32_bits(float f)
 {
     uint32_t x;
@@ -18,6 +19,7 @@ static inline uint32_t f32_bits(float f)
     return x;
 }
 
+/* The F32 of these bits. */
 static inline float f32_of(uint32_t x)
 {
     float f;

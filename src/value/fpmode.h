@@ -23,6 +23,7 @@ static inline sw_fpmode sw_fpmode_enter(void)
     return saved;
 }
 
+/* Local. The mode is what it was. */
 static inline void sw_fpmode_leave(sw_fpmode saved)
 {
     if ((saved & ~SW_FPMODE_FLAGS) != SW_FPMODE_DEFAULT)
@@ -34,6 +35,7 @@ static inline void sw_fpmode_leave(sw_fpmode saved)
 
 typedef fenv_t sw_fpmode;
 
+/* Local. The same where only C's own functions are to be had. */
 static inline sw_fpmode sw_fpmode_enter(void)
 {
     sw_fpmode saved;
@@ -43,6 +45,7 @@ static inline sw_fpmode sw_fpmode_enter(void)
     return saved;
 }
 
+/* Local. The mode is what it was. */
 static inline void sw_fpmode_leave(sw_fpmode saved)
 {
     fesetenv(&saved);

@@ -7,7 +7,23 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "format/dtype.h"
+#include "value/cast.h"
+
+/* ---- every way ------------------------------------------------------------------------------- */
+
+/* Bytes of an element. */
+static inline unsigned width(sw_dtype dtype)
+{
+    return sw_dtype_bits(dtype) / 8;
+}
+
+/* Call fn for each path that this CPU can go. */
+static inline void on_all_paths(void (*fn)(sw_cast_path path))
+{
+    for (unsigned p = 0; p < SW_CAST_NPATHS; p++)
+        if (sw_cast_path_usable((sw_cast_path)p))
+            fn((sw_cast_path)p);
+}
 
 /* ---- pseudo-random input and hashes: tables/make_tables.py has the same ---------------------- */
 

@@ -9,31 +9,6 @@
 
 static const sw_dtype floating[] = { SW_F64, SW_F32, SW_BF16, SW_F16 };
 
-typedef void path_fn(sw_cast_path path);
-
-static void on_all_paths(path_fn *fn)
-{
-    for (unsigned p = 0; p < SW_CAST_NPATHS; p++)
-        if (sw_cast_path_usable((sw_cast_path)p))
-            fn((sw_cast_path)p);
-}
-
-static unsigned width(sw_dtype dtype)
-{
-    return sw_dtype_bits(dtype) / 8;
-}
-
-/* n elements of bits as memory. */
-static void *memory_of(const uint64_t *bits, uint64_t n, sw_dtype dtype)
-{
-    void *p = malloc(n * width(dtype) + 1);
-
-    assert_non_null(p);
-    for (uint64_t i = 0; i < n; i++)
-        help_put(p, i, width(dtype), bits[i]);
-    return p;
-}
-
 TEST(paths)
 {
     assert_true(sw_cast_path_usable(SW_CAST_PORTABLE));
@@ -41,37 +16,7 @@ TEST(paths)
     assert_false(sw_cast_path_usable(SW_CAST_NPATHS));
 }
 
-/* ---- torch ----------------------------------------------------------------------------------- */
-
-static void check_torch_values(sw_cast_path path)
-{
-    static const struct {
-        sw_dtype from;
-        uint64_t x;
-        sw_dtype to;
-        uint64_t want;
-    } cases[] = {
-#define CASE(from, x, to, want) { SW_##from, UINT64_C(x), SW_##to, UINT64_C(want) },
-        CAST_VALUES(CASE)
-    };
-
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        unsigned char x[8], y[8];
-
-        help_put(x, 0, width(cases[i].from), cases[i].x);
-        sw_cast_by(path, cases[i].from, cases[i].to, x, y, 1);
-        if (help_get(y, 0, width(cases[i].to)) != cases[i].want)
-            fail_msg("path %d: %s %016llx to %s is %016llx, torch gives %016llx", path,
-                     sw_dtype_name(cases[i].from), (unsigned long long)cases[i].x, sw_dtype_name(cases[i].to),
-                     (unsigned long long)help_get(y, 0, width(cases[i].to)),
-                     (unsigned long long)cases[i].want);
-    }
-}
-
-TEST(torch_values)
-{
-    on_all_paths(check_torch_values);
-}
+/* ---- whole sets ------------------------------------------------------------------------------ */
 
 /* The same input as in tables/make_tables.py. */
 static uint64_t random_f32(uint64_t i)
@@ -110,132 +55,74 @@ static uint64_t random_f64(uint64_t i)
     }
 }
 
-/* Every value of 16 bits, random ones of more. */
-static uint64_t set_size(sw_dtype from)
+/* Of what a set consists. EDGES: every sign and exponent with every mantissa that is near a step, of
+ * the format itself or of one it is rounded to. */
+typedef enum set_kind { EVERY, RANDOM, EDGES } set_kind;
+
+static uint64_t set_size(set_kind kind, sw_dtype from)
 {
-    return width(from) == 2 ? 65536 : CAST_RANDOM;
+    help_format f = help_format_of(from);
+
+    return kind == EVERY    ? 65536
+           : kind == RANDOM ? CAST_RANDOM
+                            : (UINT64_C(2) << f.exponent) * (uint64_t)(f.mantissa + 1) * 6;
 }
 
-static uint64_t set_bits(sw_dtype from, uint64_t i)
+static uint64_t set_bits(set_kind kind, sw_dtype from, uint64_t i)
 {
-    return width(from) == 2 ? i : width(from) == 4 ? random_f32(i) : random_f64(i);
+    help_format f = help_format_of(from);
+    uint64_t step = i / 6 % (uint64_t)(f.mantissa + 1), edge = (i & 1 ? UINT64_C(3) : UINT64_C(1)) << step;
+
+    if (kind != EDGES)
+        return kind == EVERY ? i : from == SW_F32 ? random_f32(i) : random_f64(i);
+    return i / 6 / (uint64_t)(f.mantissa + 1) << f.mantissa |
+           ((edge + i % 6 / 2 - 1) & ((UINT64_C(1) << f.mantissa) - 1));
 }
 
-static void *set_memory(sw_dtype from)
+static void *set_memory(set_kind kind, sw_dtype from)
 {
-    uint64_t n = set_size(from), *bits = malloc(n * sizeof *bits);
-    void *p;
+    uint64_t n = set_size(kind, from);
+    void *p = malloc(n * width(from));
 
-    assert_non_null(bits);
+    assert_non_null(p);
     for (uint64_t i = 0; i < n; i++)
-        bits[i] = set_bits(from, i);
-    p = memory_of(bits, n, from);
-    free(bits);
+        help_put(p, i, width(from), set_bits(kind, from, i));
     return p;
 }
 
-static void check_torch_sets(sw_cast_path path)
+/* The book tells which element is wrong, torch's hash whether the book is. */
+static void check_set(sw_cast_path path, set_kind kind, sw_dtype from, sw_dtype to, uint64_t want)
 {
-    static const struct {
-        sw_dtype from, to;
-        uint64_t hash;
-    } cases[] = {
-#define SET(from, to, hash) { SW_##from, SW_##to, UINT64_C(hash) },
-        CAST_SETS(SET)
-    };
-
-    for (size_t c = 0; c < COUNT(cases); c++) {
-        uint64_t n = set_size(cases[c].from), hash = 0;
-        void *src = set_memory(cases[c].from), *dst = malloc(n * width(cases[c].to));
-
-        assert_non_null(dst);
-        sw_cast_by(path, cases[c].from, cases[c].to, src, dst, n);
-        for (uint64_t i = 0; i < n; i++)
-            hash = help_hash(hash, i, help_get(dst, i, width(cases[c].to)));
-        if (hash != cases[c].hash)
-            fail_msg("path %d: %s to %s is not what torch gives", path, sw_dtype_name(cases[c].from),
-                     sw_dtype_name(cases[c].to));
-        free(src);
-        free(dst);
-    }
-}
-
-TEST(torch_sets)
-{
-    on_all_paths(check_torch_sets);
-}
-
-/* ---- by the book ----------------------------------------------------------------------------- */
-
-static void check_book(sw_cast_path path, sw_dtype from, sw_dtype to, const void *src, uint64_t n)
-{
-    void *dst = malloc(n * width(to));
+    uint64_t n = set_size(kind, from), hash = 0;
+    void *src = set_memory(kind, from), *dst = malloc(n * width(to));
 
     assert_non_null(dst);
     sw_cast_by(path, from, to, src, dst, n);
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t x = help_get(src, i, width(from)), want = help_convert(from, to, x);
+        uint64_t x = help_get(src, i, width(from)), y = help_get(dst, i, width(to));
 
-        if (help_get(dst, i, width(to)) != want)
+        if (y != help_convert(from, to, x))
             fail_msg("path %d: %s %016llx to %s is %016llx, expected %016llx", path, sw_dtype_name(from),
-                     (unsigned long long)x, sw_dtype_name(to),
-                     (unsigned long long)help_get(dst, i, width(to)), (unsigned long long)want);
+                     (unsigned long long)x, sw_dtype_name(to), (unsigned long long)y,
+                     (unsigned long long)help_convert(from, to, x));
+        hash = help_hash(hash, i, y);
     }
+    if (hash != want)
+        fail_msg("path %d: %s to %s is not what torch gives", path, sw_dtype_name(from), sw_dtype_name(to));
+    free(src);
     free(dst);
 }
 
-static void check_sets_by_the_book(sw_cast_path path)
+static void check_sets(sw_cast_path path)
 {
-    for (size_t f = 0; f < COUNT(floating); f++) {
-        void *src = set_memory(floating[f]);
-
-        for (size_t t = 0; t < COUNT(floating); t++)
-            check_book(path, floating[f], floating[t], src, set_size(floating[f]));
-        free(src);
-    }
+#define SET(kind, from, to, hash) check_set(path, kind, SW_##from, SW_##to, UINT64_C(hash));
+    CAST_SETS(SET)
+#undef SET
 }
 
-TEST(sets_by_the_book)
+TEST(sets)
 {
-    on_all_paths(check_sets_by_the_book);
-}
-
-/* Every sign and exponent with every mantissa that is near a step: of the format itself, or of one
- * it is rounded to. */
-static uint64_t edges_of(sw_dtype from, uint64_t *bits)
-{
-    help_format f = help_format_of(from);
-    uint64_t n = 0, mask = (UINT64_C(1) << f.mantissa) - 1;
-
-    for (uint64_t high = 0; high < UINT64_C(2) << f.exponent; high++)
-        for (int step = 0; step <= f.mantissa; step++)
-            for (unsigned k = 0; k < 6; k++) {
-                uint64_t edge = (k & 1 ? UINT64_C(3) : UINT64_C(1)) << step;
-
-                bits[n++] = high << f.mantissa | ((edge + k / 2 - 1) & mask);
-            }
-    return n;
-}
-
-static void check_edges(sw_cast_path path)
-{
-    for (size_t f = 0; f < 2; f++) {
-        uint64_t *bits = malloc(((size_t)2 << 11) * 53 * 6 * sizeof *bits), n;
-        void *src;
-
-        assert_non_null(bits);
-        n = edges_of(floating[f], bits);
-        src = memory_of(bits, n, floating[f]);
-        for (size_t t = 0; t < COUNT(floating); t++)
-            check_book(path, floating[f], floating[t], src, n);
-        free(src);
-        free(bits);
-    }
-}
-
-TEST(edges)
-{
-    on_all_paths(check_edges);
+    on_all_paths(check_sets);
 }
 
 /* Any payload becomes the quiet NaN with its sign; where dtypes are equal it stays. */
@@ -300,7 +187,7 @@ static void check_places(sw_cast_path path)
         unsigned char src[COUNTS * 8];
 
         for (unsigned i = 0; i < COUNTS; i++)
-            help_put(src, i, width(floating[f]), set_bits(floating[f], i * 797));
+            help_put(src, i, width(floating[f]), set_bits(f < 2 ? RANDOM : EVERY, floating[f], i * 797));
         for (size_t t = 0; t < COUNT(floating); t++)
             for (unsigned at = 0; at < PLACES; at++)
                 for (unsigned n = 0; n < COUNTS; n++)
@@ -325,7 +212,7 @@ TEST(modes)
 
         _mm_setcsr(controls[i]);
         on_all_paths(check_places);
-        on_all_paths(check_torch_values);
+        on_all_paths(check_nans);
         after = _mm_getcsr();
         _mm_setcsr(saved);
         assert_int_equal(after, controls[i]);
@@ -340,7 +227,7 @@ TEST(modes)
 {
     assert_int_equal(fesetround(FE_UPWARD), 0);
     on_all_paths(check_places);
-    on_all_paths(check_torch_values);
+    on_all_paths(check_nans);
     assert_int_equal(fegetround(), FE_UPWARD);
     fesetround(FE_TONEAREST);
 }
@@ -349,11 +236,10 @@ TEST(modes)
 /* The one that all others call takes a path by itself. */
 TEST(by_itself)
 {
-    uint64_t n = set_size(SW_F32);
-    void *src = set_memory(SW_F32), *a = malloc(2 * n), *b = malloc(2 * n);
+    uint64_t n = set_size(RANDOM, SW_F32);
+    void *src = set_memory(RANDOM, SW_F32), *a = malloc(2 * n), *b = malloc(2 * n);
 
-    assert_non_null(a);
-    assert_non_null(b);
+    assert_true(a && b);
     sw_cast(SW_F32, SW_F16, src, a, n);
     sw_cast_by(SW_CAST_PORTABLE, SW_F32, SW_F16, src, b, n);
     assert_memory_equal(a, b, 2 * n);

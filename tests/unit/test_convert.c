@@ -365,7 +365,7 @@ static uint64_t scaled_one(const fixture *f, uint64_t i)
 
     sw_dequant_numbers((sw_dtype)scale->dtype, scales_of(f) + at * sw_dtype_bits((sw_dtype)scale->dtype) / 8,
                        &factor, 1);
-    sw_dequant_row(&one, source_of(f) + i * sw_dtype_bits(from) / 8, 0, bits, 1);
+    sw_dequant_row(sw_cast_path_best(), &one, source_of(f) + i * sw_dtype_bits(from) / 8, 0, bits, 1);
     return help_get(bits, 0, sw_dtype_bits(to) / 8);
 }
 

@@ -13,20 +13,6 @@
 static const sw_dtype fp8s[] = { SW_F8_E4M3, SW_F8_E5M2, SW_F8_E4M3FNUZ, SW_F8_E5M2FNUZ };
 static const sw_dtype targets[] = { SW_F32, SW_BF16, SW_F16 };
 
-typedef void path_fn(sw_cast_path path);
-
-static void on_all_paths(path_fn *fn)
-{
-    for (unsigned p = 0; p < SW_CAST_NPATHS; p++)
-        if (sw_cast_path_usable((sw_cast_path)p))
-            fn((sw_cast_path)p);
-}
-
-static unsigned width(sw_dtype dtype)
-{
-    return sw_dtype_bits(dtype) / 8;
-}
-
 static float float_of(uint32_t bits)
 {
     float f;
@@ -56,7 +42,7 @@ static uint64_t hash_of(const void *p, uint64_t n, sw_dtype dtype)
 static void dequant_by(sw_cast_path path, sw_dtype from, const void *src, const float *of_row,
                        uint64_t column, sw_dtype to, void *dst, uint64_t n)
 {
-    sw_dequant_row_by(path, &(sw_scaled_row){ from, to, 128, of_row }, src, column, dst, n);
+    sw_dequant_row(path, &(sw_scaled_row){ from, to, 128, of_row }, src, column, dst, n);
 }
 
 /* ---- scales ---------------------------------------------------------------------------------- */
@@ -214,11 +200,11 @@ static void check_matrix(sw_cast_path path, const matrix *m)
         const unsigned char *src = weights + 1 + r * FP8_COLUMNS * in;
         size_t at = r * FP8_COLUMNS * out;
 
-        sw_dequant_row_by(path, &row, src, 0, rows + at, FP8_COLUMNS);
+        sw_dequant_row(path, &row, src, 0, rows + at, FP8_COLUMNS);
         for (unsigned c = 0, n; c < FP8_COLUMNS; c += n) {
             n = 1 + (r * 7 + c) % 200;
             n = n < FP8_COLUMNS - c ? n : FP8_COLUMNS - c;
-            sw_dequant_row_by(path, &row, src + c * in, c, pieces + at + c * out, n);
+            sw_dequant_row(path, &row, src + c * in, c, pieces + at + c * out, n);
         }
     }
     assert_memory_equal(rows, pieces, ELEMENTS * out);
@@ -302,7 +288,7 @@ static void fp4_all(sw_cast_path path, sw_dtype to, void *dst)
         block[i] = (unsigned char)(2 * i % 16 | (2 * i + 1) % 16 << 4);
     for (unsigned i = 0; i < 256; i++)
         scales[i] = (unsigned char)i;
-    sw_dequant_mxfp4_by(path, &run, to, dst);
+    sw_dequant_mxfp4(path, &run, to, dst);
 }
 
 static void check_fp4_set(sw_cast_path path, sw_dtype to, uint64_t want)
@@ -323,26 +309,9 @@ static void check_fp4_set(sw_cast_path path, sw_dtype to, uint64_t want)
 
 static void check_fp4_values(sw_cast_path path)
 {
-    static const struct {
-        sw_dtype to;
-        unsigned scale;
-        uint64_t half, three_halves, minus_six;
-    } cases[] = {
-#define CASE(to, scale, a, b, c) { SW_##to, scale, a, b, c },
-        MXFP4_VALUES(CASE)
-#undef CASE
-    };
-    unsigned char all[256 * 32 * 4];
-
 #define SET(to, hash) check_fp4_set(path, SW_##to, UINT64_C(hash));
     MXFP4_SETS(SET)
 #undef SET
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        fp4_all(path, cases[i].to, all);
-        assert_int_equal(help_get(all, cases[i].scale * 32 + 1, width(cases[i].to)), cases[i].half);
-        assert_int_equal(help_get(all, cases[i].scale * 32 + 3, width(cases[i].to)), cases[i].three_halves);
-        assert_int_equal(help_get(all, cases[i].scale * 32 + 15, width(cases[i].to)), cases[i].minus_six);
-    }
 }
 
 TEST(fp4_values)
@@ -381,7 +350,7 @@ static void check_part(sw_cast_path path, sw_dtype to, unsigned group, unsigned 
     };
 
     memset(out, GUARD, sizeof out);
-    sw_dequant_mxfp4_by(path, &run, to, out + 1 + at * width(to));
+    sw_dequant_mxfp4(path, &run, to, out + 1 + at * width(to));
     for (unsigned c = 0; c < COLUMNS; c++)
         for (unsigned r = 0; r < ROWS; r++) {
             bool in = c >= group * 32 + first && c < group * 32 + first + n && r >= row && r < row + nrows;
@@ -429,7 +398,7 @@ static void check_straight(sw_cast_path path)
                 blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, step, 32 * step
             };
 
-            sw_dequant_mxfp4_by(path, &run, to, out);
+            sw_dequant_mxfp4(path, &run, to, out);
             for (unsigned i = 0; i < ELEMENTS; i++)
                 assert_int_equal(help_get(out, (uint64_t)i * step, width(to)),
                                  model_bits(i / COLUMNS / ROWS, i / COLUMNS % ROWS, i % COLUMNS, to));
@@ -466,19 +435,3 @@ TEST(modes)
     }
 }
 #endif
-
-/* Those that all others call take a path by themselves. */
-TEST(by_themselves)
-{
-    static unsigned char a[ELEMENTS * 4], b[ELEMENTS * 4];
-    const float scale[] = { 0.5f, 3 };
-    sw_mxfp4_run run = { blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, 1, 32 };
-
-    make_model();
-    sw_dequant_mxfp4(&run, SW_BF16, a);
-    sw_dequant_mxfp4_by(SW_CAST_PORTABLE, &run, SW_BF16, b);
-    assert_memory_equal(a, b, ELEMENTS * 2);
-    sw_dequant_row(&(sw_scaled_row){ SW_F8_E4M3, SW_F16, 128, scale }, blocks, 0, a, 256);
-    dequant_by(SW_CAST_PORTABLE, SW_F8_E4M3, blocks, scale, 0, SW_F16, b, 256);
-    assert_memory_equal(a, b, 512);
-}

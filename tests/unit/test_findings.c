@@ -17,8 +17,8 @@ TEST(added_texts_are_clean)
     sw_findings f = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    assert_int_equal(sw_findings_add(&f, "a\nb", NULL, "\x1b[2J", &st), SW_OK);
-    assert_int_equal(sw_findings_add_hint(&f, NULL, "w", "r", "h", &st), SW_OK);
+    assert_int_equal(sw_findings_add(&f, "a\nb", NULL, NULL, &st, "\x1b[2J"), SW_OK);
+    assert_int_equal(sw_findings_add(&f, NULL, "w", "h", &st, "r"), SW_OK);
     check_item(&f, 0, "a?b", "", "?[2J", "");
     check_item(&f, 1, "", "w", "r", "h");
     sw_findings_release(&f);
@@ -31,18 +31,18 @@ TEST(only_bad_input_is_taken)
     sw_findings f = SW_FINDINGS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    assert_int_equal(sw_findings_take(&f, &st), SW_OK);
+    assert_int_equal(sw_findings_take(&f, NULL, &st), SW_OK);
     assert_int_equal(f.n, 0);
     for (size_t i = 0; i < COUNT(stays); i++) {
         sw_status_clear(&st);
         sw_fail(&st, stays[i], "f", NULL, "x");
-        assert_int_equal(sw_findings_take(&f, &st), stays[i]);
+        assert_int_equal(sw_findings_take(&f, NULL, &st), stays[i]);
     }
     assert_int_equal(f.n, 0);
     sw_status_clear(&st);
     sw_fail(&st, SW_EINPUT, "f", "t", "bad %d", 7);
-    assert_int_equal(sw_findings_take(NULL, &st), SW_EINPUT);
-    assert_int_equal(sw_findings_take_hint(&f, "cure", &st), SW_OK);
+    assert_int_equal(sw_findings_take(NULL, NULL, &st), SW_EINPUT);
+    assert_int_equal(sw_findings_take(&f, "cure", &st), SW_OK);
     assert_int_equal(st.code, SW_OK);
     assert_string_equal(st.reason, "");
     check_item(&f, 0, "f", "t", "bad 7", "cure");
@@ -59,7 +59,7 @@ static void fill(sw_findings *f)
     sw_status st = SW_STATUS_INIT;
 
     for (size_t i = 0; i < COUNT(items); i++)
-        assert_int_equal(sw_findings_add_hint(f, items[i][0], items[i][1], items[i][2], items[i][3], &st),
+        assert_int_equal(sw_findings_add(f, items[i][0], items[i][1], items[i][3], &st, "%s", items[i][2]),
                          SW_OK);
 }
 
@@ -124,7 +124,7 @@ TEST(as_lines)
     sw_buf lines = SW_BUF_INIT;
 
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(sw_findings_add_hint(&f, texts[i][0], texts[i][1], "r", "h", &st), SW_OK);
+        assert_int_equal(sw_findings_add(&f, texts[i][0], texts[i][1], "h", &st, "r"), SW_OK);
         assert_int_equal(sw_finding_add_line(&f.items[i], &lines, &st), SW_OK);
     }
     assert_int_equal(lines.len, sizeof want - 1);

@@ -219,7 +219,8 @@ static void expect_scaled(const world *w, const whole *t, const uint64_t *at, sw
     sw_scaled_row one = { t->dtype, to, 1, &scale };
 
     sw_dequant_numbers(s->dtype, s->data + block * width(s->dtype), &scale, 1);
-    sw_dequant_row(&one, t->data + (at[0] * t->shape[1] + at[1]) * width(t->dtype), 0, out, 1);
+    sw_dequant_row(sw_cast_path_best(), &one, t->data + (at[0] * t->shape[1] + at[1]) * width(t->dtype), 0,
+                   out, 1);
 }
 
 static void expect_mxfp4(const world *w, const whole *t, const uint64_t *at, sw_dtype to, char *out)
@@ -228,7 +229,7 @@ static void expect_mxfp4(const world *w, const whole *t, const uint64_t *at, sw_
     uint64_t block = (at[0] * t->shape[1] + at[1]) * t->shape[2] + at[2] / 32;
     sw_mxfp4_run run = { t->data + block * 16, s->data + block, 16, 1, 1, (unsigned)(at[2] % 32), 1, 1, 1 };
 
-    sw_dequant_mxfp4(&run, to, out);
+    sw_dequant_mxfp4(sw_cast_path_best(), &run, to, out);
 }
 
 /* One element as it is read; asked: as a dtype that was named. */

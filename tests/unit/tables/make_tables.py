@@ -5,7 +5,7 @@
     make_tables.py --check    compare them with what this torch gives; status 1 if they differ
 
 A NaN is written as the quiet NaN of the target with the sign of the source: torch's bits of a NaN depend on where it
-stands. Single values are in the tables as they are, whole sets as a hash, whose input the tests make again.
+stands. The tables have hashes of whole sets, whose input the tests make again.
 """
 
 import argparse
@@ -110,22 +110,11 @@ def random_f64(n):
     return np.choose((i & u(3)).astype(int), kinds)
 
 
-def specials(width):
-    """By their edges: zeros, the least and the largest of each format, what rounds to them, infinities, NaNs."""
-    values = [0.0, 1.0, 1 / 3, 2.0**-24, 2.0**-25, 3 * 2.0**-26, 2.0**-14 - 2.0**-24, 2.0**-14 - 2.0**-25, 2.0**-14]
-    values += [65504.0, 65519.0, 65520.0, 65536.0, 2049.0, 2051.0, 257.0, 259.0, 2.0**-133, 2.0**-134, 3 * 2.0**-135]
-    values += [2.0**-126, 2.0**-149, (2 - 2.0**-23) * 2.0**127, (2 - 2.0**-7) * 2.0**127, (2 - 2.0**-8) * 2.0**127]
-    if width == 8:
-        values += [2.0**-150, 2.0**-150 * (1 + 2.0**-52), 2.0**-1074, 2.0**-1022, sys.float_info.max, 1 + 2.0**-24]
-        values += [(2 - 2.0**-24) * 2.0**127, (2 - 2.0**-25) * 2.0**127, 1 + 2.0**-24 + 2.0**-52]
-        values += [1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-8 + 2.0**-40, 65520.0 - 2.0**-30, 2.0**-25 + 2.0**-70]
-        bits = np.array(values, dtype=np.float64).view(np.uint64)
-        odd = [0x7FF0000000000000, 0x7FF8000000000000, 0x7FF0000000000001, 0x7FF4000000000000, 0x7FFFFFFFFFFFFFFF]
-    else:
-        bits = np.array(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
-        odd = [0x7F800000, 0x7FC00000, 0x7F800001, 0x7F808000, 0x7FFFFFFF, 0x477FEFFF, 0x33000001, 0x387FF000]
-    bits = np.concatenate([bits, np.array(odd, dtype=np.uint64)])
-    return np.concatenate([bits, bits | np.uint64(1 << (8 * width - 1))])
+def edges(exponent, mantissa):
+    """Every sign and exponent with every mantissa that is near a step: of the format itself, or of one it is rounded to."""
+    near = [((3 if k & 1 else 1) << step) + k // 2 - 1 & (1 << mantissa) - 1 for step in range(mantissa + 1) for k in range(6)]
+    high = np.arange(2 << exponent, dtype=np.uint64) << np.uint64(mantissa)
+    return (high[:, None] | np.array(near, dtype=np.uint64)[None, :]).reshape(-1)
 
 
 # ---- tables ------------------------------------------------------------------------------------------
@@ -136,20 +125,14 @@ def hex_of(value):
 
 
 def cast_table():
-    lines = ["/* Values one by one. X(from, its bits, to, its bits) */", "#define CAST_VALUES(X) \\"]
-    for source, width in (("F32", 4), ("F64", 8)):
-        bits = specials(width)
+    lines = ["/* Whole sets: every value of 16 bits; of more random ones, and edges. X(set, from, to, hash) */", "#define CAST_SETS(X) \\"]
+    every = np.arange(65536, dtype=np.uint64)
+    sets = [("EVERY", "BF16", every), ("EVERY", "F16", every), ("RANDOM", "F32", random_f32(RANDOM)), ("RANDOM", "F64", random_f64(RANDOM))]
+    sets += [("EDGES", "F32", edges(8, 23)), ("EDGES", "F64", edges(11, 52))]
+    for name, source, bits in sets:
         for target in DTYPES:
             if target != source:
-                for x, y in zip(bits, cast(bits, source, target)):
-                    lines.append(f"    X({source}, {hex_of(x)}, {target}, {hex_of(y)}) \\")
-    lines += ["", "/* Whole sets: every value of 16 bits, random ones of more. X(from, to, hash) */", "#define CAST_SETS(X) \\"]
-    sets = {"BF16": np.arange(65536), "F16": np.arange(65536), "F32": random_f32(RANDOM), "F64": random_f64(RANDOM)}
-    for source, bits in sets.items():
-        bits = bits.astype(np.uint64)
-        for target in DTYPES:
-            if target != source:
-                lines.append(f"    X({source}, {target}, {hex_of(hash_of(cast(bits, source, target)))}) \\")
+                lines.append(f"    X({name}, {source}, {target}, {hex_of(hash_of(cast(bits, source, target)))}) \\")
     lines += ["", f"#define CAST_RANDOM {RANDOM}"]
     return lines
 
@@ -239,11 +222,6 @@ def dequant_table():
     lines += ["", "/* All scales of 8 bits as F32. */", f"#define E8M0_HASH {hex_of(hash_of(bits))}"]
     lines += ["", "/* All values under all scales, scale by scale. X(to, hash) */", "#define MXFP4_SETS(X) \\"]
     lines += [f"    X({t}, {hex_of(hash_of(to_bits(mxfp4(t)[:, :16])))}) \\" for t in TARGETS]
-    lines += ["", "/* The values 0.5, 1.5 and -6 under some scales. X(to, scale, bits, bits, bits) */", "#define MXFP4_VALUES(X) \\"]
-    for t in TARGETS:
-        bits = to_bits(mxfp4(t)).reshape(256, 32)
-        for s in (0, 1, 2, 101, 102, 103, 113, 127, 140, 141, 142, 253, 254, 255):
-            lines.append(f"    X({t}, {s}, {', '.join(hex_of(bits[s][i]) for i in (1, 3, 15))}) \\")
     return lines
 
 
