@@ -55,8 +55,8 @@ static uint64_t random_f64(uint64_t i)
     }
 }
 
-/* Of what a set consists. EDGES: every sign and exponent with every mantissa that is near a step, of
- * the format itself or of one it is rounded to. */
+/* Of what a set consists. EDGES: every sign and exponent with every mantissa that is near a step,
+ * of the format itself or of one it is rounded to. */
 typedef enum set_kind { EVERY, RANDOM, EDGES } set_kind;
 
 static uint64_t set_size(set_kind kind, sw_dtype from)
