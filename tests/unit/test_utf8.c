@@ -1,5 +1,6 @@
 /* Characters of names that others chose: which may be shown, and what becomes of the others. */
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "unit.h"
 
 static const struct {
@@ -58,6 +59,7 @@ TEST(harmless)
     }
 }
 
+/* The first character of n bytes; len 0: it is none. */
 TEST(char)
 {
     static const struct {
@@ -68,19 +70,46 @@ TEST(char)
         { "a", 1, 1, 'a' },
         { "\0", 1, 1, 0 },
         { "\xc2\x80x", 3, 2, 0x80 },
+        { "\xdf\xbf", 2, 2, 0x7ff },
         { "\u0800", 3, 3, 0x800 },
+        { "\xed\x9f\xbf", 3, 3, 0xd7ff },
+        { "\xee\x80\x80", 3, 3, 0xe000 },
+        { "\xef\xbf\xbf", 3, 3, 0xffff },
+        { "\xf0\x90\x80\x80", 4, 4, 0x10000 },
         { "\U0010ffff", 4, 4, 0x10ffff },
         { "\u0800", 2, 0, 0 },
-        { "\xed\xa0\x80", 3, 0, 0 },
-        { "\xe0\x9f\xbf", 3, 0, 0 },
-        { "\xf4\x90\x80\x80", 4, 0, 0 },
         { "\x80", 1, 0, 0 },
+        { "\xbf", 1, 0, 0 },
+        { "\xc0\x80", 2, 0, 0 },
+        { "\xc1\xbf", 2, 0, 0 },
+        { "\xc2", 1, 0, 0 },
+        { "\xc2\x41", 2, 0, 0 },
+        { "\xe0\x9f\xbf", 3, 0, 0 },
+        { "\xe1\x80", 2, 0, 0 },
+        { "\xe1\x80\x41", 3, 0, 0 },
+        { "\xed\xa0\x80", 3, 0, 0 },
+        { "\xed\xbf\xbf", 3, 0, 0 },
+        { "\xf0\x8f\xbf\xbf", 4, 0, 0 },
+        { "\xf1\x80\x80", 3, 0, 0 },
+        { "\xf1\x80\x80\x41", 4, 0, 0 },
+        { "\xf4\x90\x80\x80", 4, 0, 0 },
+        { "\xf5\x80\x80\x80", 4, 0, 0 },
+        { "\xff", 1, 0, 0 },
     };
 
     for (size_t i = 0; i < COUNT(chars); i++) {
         uint32_t code = 0;
+        /* Without anything behind it, and behind as much ASCII as is looked through at once. */
+        size_t before = i % 2 ? 35 : 0, n = before + chars[i].n;
+        char *text = malloc(n);
 
-        assert_int_equal(sw_text_char(chars[i].text, chars[i].n, &code), chars[i].len);
+        assert_non_null(text);
+        memset(text, 'x', before);
+        memcpy(text + before, chars[i].text, chars[i].n);
+        assert_int_equal(sw_text_char(text + before, chars[i].n, &code), chars[i].len);
         assert_int_equal(code, chars[i].code);
+        assert_ptr_equal(sw_utf8_invalid(text, n), chars[i].len ? NULL : text + before);
+        free(text);
     }
+    assert_null(sw_utf8_invalid("", 0));
 }
