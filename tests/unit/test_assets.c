@@ -6,48 +6,29 @@
 #include "dir/assets.h"
 #include "top_help.h"
 
-/* A file below the top, and its directories. */
-static void put(const char *name, const char *text)
-{
-    put_file(at(name), text, strlen(text));
-}
-
-static void put_all(const char *const *names)
-{
-    for (; *names; names++)
-        put(*names, *names);
-}
-
-static void make_dir(const char *name)
-{
-    OK(sw_path_mkdirs(at(name), NULL, st));
-}
-
-static void make_link(const char *to, const char *name)
-{
-    assert_int_equal(symlink(to, at(name)), 0);
-}
-
-/* Where the files come from; each test may change it. */
+/* Where the files of in come from, and where they go (NULL: out). */
 typedef struct args {
-    const char *in, *assets, *out, *skip; /* in: NULL = "in" */
+    const char *assets, *out, *skip;
 } args;
 
 static sw_code list(const args *a, sw_buf *warnings, sw_assets *found, sw_status *st)
 {
-    const sw_assets_rule rule = { at(a->in ? a->in : "in"), a->assets ? at(a->assets) : NULL,
-                                  at(a->out ? a->out : "out"), a->skip };
+    const sw_assets_rule rule = { at("in"), a->assets ? at(a->assets) : NULL, at(a->out ? a->out : "out"),
+                                  a->skip };
 
     return sw_assets_list(&rule, warnings, found, st);
 }
 
-/* All names in a line, " !" behind those that exist; then, behind a bar, whether config.json
- * stays. */
-static void check_list(args a, const char *want, const char *warns)
+/* What is found in a tree (make_tree()): all names in a line, "!" behind those that exist; then,
+ * behind a bar, whether config.json stays. */
+static void check_list(const char *tree, args a, const char *want, const char *warns)
 {
     sw_buf text = SW_BUF_INIT, warnings = SW_BUF_INIT;
     sw_assets found;
 
+    OK(remove_tree(top, st));
+    OK(sw_path_mkdirs(top, NULL, st));
+    make_tree(top, tree);
     OK(list(&a, &warnings, &found, st));
     for (size_t i = 0; i < found.n; i++) {
         const sw_asset *item = &found.items[i];
@@ -57,10 +38,10 @@ static void check_list(args a, const char *want, const char *warns)
     }
     OK(sw_buf_addf(&text, st, "%s", found.config_stays ? "|stays" : ""));
     if (strcmp(text.data, want) != 0)
-        fail_msg("found '%s', expected '%s'", text.data, want);
+        fail_msg("%s: found '%s', expected '%s'", tree, text.data, want);
     OK(sw_buf_add(&warnings, "", 1, st));
     if (warns ? !strstr(warnings.data, warns) : warnings.data[0])
-        fail_msg("warns '%s', expected '%s'", warnings.data, warns ? warns : "");
+        fail_msg("%s: warns '%s', expected '%s'", tree, warnings.data, warns ? warns : "");
     sw_assets_release(&found);
     sw_buf_release(&warnings);
     sw_buf_release(&text);
@@ -83,191 +64,108 @@ static void check_refused(args a, sw_code want, const char *file, const char *sa
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-TEST_IN_TOP(top)
+#define BESIDE                                                                                               \
+    "in/config.json in/tokenizer.model in/merges.txt in/qwen.tiktoken in/chat_template.jinja "               \
+    "in/modeling.py in/README.md in/LICENSE in/LICENSE.rst in/NOTICE "                                       \
+    "in/.hidden.json in/shard-00001-model-00001-of-00001.safetensors in/model.safetensors.index.json "       \
+    "in/x.index.json in/pytorch_model.bin in/LICENSE.bin in/NOTICE.pt in/LICENSE.pth in/LICENSE.ckpt "       \
+    "in/LICENSE.distcp in/LICENSE.gguf in/LICENSE.h5 in/LICENSE.onnx in/fqn_to_file_index_mapping.json "     \
+    "in/fqn_to_dtype_mapping.json in/license in/train.log in/optimizer.state in/sub/config.json "            \
+    "in/dir.json/config.json "
+#define MAPPINGS                                                                                             \
+    "in/config.json in/.hf_metadata/fqn_to_file_index_mapping.json "                                         \
+    "in/.hf_metadata/fqn_to_dtype_mapping.json "
+#define ASSETS                                                                                               \
+    "in/config.json in/.hf_metadata/config.json as/tokenizer.json as/sub/x.dat as/pytorch_model.bin "
+#define LINKS "blobs/1 blobs/d/2 in/config.json@../blobs/1 in/dir.json@../blobs/d "
+#define PIPES "in/config.json in/x.json| in/x.safetensors| "
+#define THERE "in/a.json in/b.json in/c.json in/d.json out/a.json out/b.json@nowhere out/c.json/ "
+#define INSIDE "as/config.json as/out/config.json as/other/x as/link@out "
+#define DIR_LINK " is a link to a directory: it is left out\n"
+#define NOWHERE " is a link that leads nowhere: it is left out\n"
+
+TEST_IN_TOP(which)
 {
-    static const char *const names[] = {
-        "in/config.json", "in/tokenizer.model", "in/merges.txt", "in/qwen.tiktoken", "in/chat_template.jinja",
-        "in/modeling.py", "in/README.md", "in/LICENSE", "in/LICENSE.rst", "in/NOTICE",
-        /* the others stay */
-        "in/.hidden.json", "in/shard-00001-model-00001-of-00001.safetensors",
-        "in/model.safetensors.index.json", "in/x.index.json", "in/pytorch_model.bin", "in/LICENSE.bin",
-        "in/NOTICE.pt", "in/LICENSE.pth", "in/LICENSE.ckpt", "in/LICENSE.distcp", "in/LICENSE.gguf",
-        "in/LICENSE.h5", "in/LICENSE.onnx", "in/fqn_to_file_index_mapping.json",
-        "in/fqn_to_dtype_mapping.json", "in/license", "in/train.log", "in/optimizer.state",
-        "in/sub/config.json", "in/dir.json/config.json", NULL
+    static const struct {
+        const char *tree;
+        args from;
+        const char *want, *warns;
+    } cases[] = {
+        { BESIDE,
+          { 0 },
+          "LICENSE LICENSE.rst NOTICE README.md chat_template.jinja config.json merges.txt modeling.py "
+          "qwen.tiktoken tokenizer.model",
+          NULL },
+        { "in/config.json in/merges.txt", { .skip = "merges.txt" }, "config.json", NULL },
+        /* nothing but mappings: as if it were not there */
+        { MAPPINGS, { 0 }, "config.json", NULL },
+        { MAPPINGS "in/.hf_metadata/vocab in/.hf_metadata/a/b/c.bmp in/.hf_metadata/a/.git/config "
+                   "in/.hf_metadata/a/.cache.json in/.hf_metadata/a/model.safetensors in/.hf_metadata/a-b "
+                   "in/.hf_metadata/tf.h5/in_a_directory",
+          { 0 },
+          "a-b a/b/c.bmp tf.h5/in_a_directory vocab",
+          NULL },
+        { "in/.hf_metadata in/config.json", { 0 }, "config.json", NULL },
+        { ASSETS, { .assets = "as" }, "sub/x.dat tokenizer.json", NULL },
+        { ASSETS "link@as", { .assets = "link" }, "sub/x.dat tokenizer.json", NULL },
+        { "in/config.json empty/", { .assets = "empty" }, "", NULL },
+        { "in/", { 0 }, "", NULL },
+        /* links, and what is no file */
+        { LINKS, { 0 }, "config.json", "/in/config.json is a link to a file outside " },
+        { LINKS, { .assets = "in" }, "config.json", "/in/dir.json" DIR_LINK },
+        { LINKS "in/same.json@config.json",
+          { .assets = "in" },
+          "config.json same.json",
+          ", and not the only one: what it leads to comes" },
+        /* what leads to another place of the tree is told of by nobody */
+        { "tree/sub/x tree/y@sub/x", { .assets = "tree" }, "sub/x y", NULL },
+        { "in/.x/config.json in/.hf_metadata/config.json@../.x/config.json", { 0 }, "config.json", NULL },
+        /* what came with the input must not name a directory of ours */
+        { "theirs/passwords in/config.json in/.hf_metadata@../theirs",
+          { 0 },
+          "config.json",
+          "/in/.hf_metadata" DIR_LINK },
+        { "in/config.json in/vocab.json@nowhere in/unknown@nowhere",
+          { 0 },
+          "config.json",
+          "/in/vocab.json" NOWHERE },
+        { "in/config.json in/self.json@self.json", { 0 }, "config.json", "/in/self.json" NOWHERE },
+        { PIPES, { 0 }, "config.json", "/in/x.json is no regular file: it is left out\n" },
+        { PIPES, { .assets = "in" }, "config.json", "/in/x.json is no regular file: it is left out\n" },
+        { "in/a\nb.json in/c\xff.json",
+          { 0 },
+          "c\xff.json",
+          "/in/a?b.json has a control character in its name: it is left out\n" },
+        /* OUTPUT_DIR has some of them */
+        { THERE, { 0 }, "a.json! b.json! c.json! d.json", NULL },
+        { THERE, { .out = "none/none" }, "a.json b.json c.json d.json", NULL },
+        { "in/a.json", { .out = "in" }, "", NULL },
+        { "in/a.json in/config.json", { .out = "in" }, "|stays", NULL },
+        { "in/a.json in/config.json in/.hf_metadata/config.json", { .out = "in" }, "config.json!", NULL },
+        { "in/a.json in/config.json in/.hf_metadata/config.json",
+          { .out = "in", .assets = "in" },
+          "|stays",
+          NULL },
+        /* the same file by another way: a link in either direction, or a second name */
+        { "in/a.json in/b.json out/c.json out/a.json@../in/a.json out/b.json&in/b.json "
+          "in/c.json@../out/c.json",
+          { 0 },
+          "",
+          NULL },
+        /* OUTPUT_DIR in the directory that is copied, by any way */
+        { INSIDE, { .assets = "as", .out = "as/out" }, "config.json! other/x", NULL },
+        { INSIDE,
+          { .assets = "as", .out = "as/new" },
+          "config.json other/x out/config.json",
+          "/as/link" DIR_LINK },
     };
 
-    put_all(names);
-    check_list((args){ 0 },
-               "LICENSE LICENSE.rst NOTICE README.md chat_template.jinja config.json merges.txt modeling.py "
-               "qwen.tiktoken tokenizer.model",
-               NULL);
-    check_list((args){ .skip = "merges.txt" },
-               "LICENSE LICENSE.rst NOTICE README.md chat_template.jinja config.json modeling.py "
-               "qwen.tiktoken tokenizer.model",
-               NULL);
-}
-
-TEST_IN_TOP(metadata)
-{
-    static const char *const names[] = { "in/config.json", "in/.hf_metadata/fqn_to_file_index_mapping.json",
-                                         "in/.hf_metadata/fqn_to_dtype_mapping.json", NULL };
-    static const char *const more[] = { "in/.hf_metadata/vocab",
-                                        "in/.hf_metadata/a/b/c.bmp",
-                                        "in/.hf_metadata/a/.git/config",
-                                        "in/.hf_metadata/a/.cache.json",
-                                        "in/.hf_metadata/a/model.safetensors",
-                                        "in/.hf_metadata/a-b",
-                                        "in/.hf_metadata/tf.h5/in_a_directory",
-                                        NULL };
-
-    put_all(names);
-    /* nothing but mappings: as if it were not there */
-    check_list((args){ 0 }, "config.json", NULL);
-    put_all(more);
-    check_list((args){ 0 }, "a-b a/b/c.bmp tf.h5/in_a_directory vocab", NULL);
-}
-
-TEST_IN_TOP(metadata_is_a_file)
-{
-    put("in/.hf_metadata", "");
-    put("in/config.json", "{}");
-    check_list((args){ 0 }, "config.json", NULL);
-}
-
-TEST_IN_TOP(assets_dir)
-{
-    static const char *const names[] = { "in/config.json", "in/.hf_metadata/config.json", "as/tokenizer.json",
-                                         "as/sub/x.dat",   "as/pytorch_model.bin",        NULL };
-
-    put_all(names);
-    check_list((args){ .assets = "as" }, "sub/x.dat tokenizer.json", NULL);
-    make_link("as", "link");
-    check_list((args){ .assets = "link" }, "sub/x.dat tokenizer.json", NULL);
-    make_dir("empty");
-    check_list((args){ .assets = "empty" }, "", NULL);
+    for (size_t i = 0; i < COUNT(cases); i++)
+        check_list(cases[i].tree, cases[i].from, cases[i].want, cases[i].warns);
+    make_tree(top, "file dangling@nowhere");
     check_refused((args){ .assets = "none" }, SW_EUSAGE, "none", "no such directory");
-    check_refused((args){ .assets = "as/sub/x.dat" }, SW_EUSAGE, "as/sub/x.dat", "not a directory");
-    make_link("nowhere", "dangling");
+    check_refused((args){ .assets = "file" }, SW_EUSAGE, "file", "not a directory");
     check_refused((args){ .assets = "dangling" }, SW_EUSAGE, "dangling", "no such directory");
-}
-
-TEST_IN_TOP(no_input)
-{
-    make_dir("in");
-    check_list((args){ 0 }, "", NULL);
-}
-
-/* ---- links, and what is no file -------------------------------------------------------------- */
-
-TEST_IN_TOP(links)
-{
-    put("blobs/1", "one");
-    put("blobs/d/2", "two");
-    make_dir("in");
-    make_link("../blobs/1", "in/config.json");
-    make_link("../blobs/d", "in/dir.json");
-    check_list((args){ 0 }, "config.json", "/in/config.json is a link to a file outside ");
-    check_list((args){ .assets = "in" }, "config.json",
-               "/in/dir.json is a link to a directory: it is left out\n");
-    make_link("config.json", "in/same.json");
-    check_list((args){ .assets = "in" }, "config.json same.json",
-               ", and not the only one: what it leads to comes");
-    /* what leads to another place of the tree is told of by nobody */
-    put("tree/sub/x", "");
-    make_link("sub/x", "tree/y");
-    check_list((args){ .assets = "tree" }, "sub/x y", NULL);
-    put("in2/.x/config.json", "");
-    make_dir("in2/.hf_metadata");
-    make_link("../.x/config.json", "in2/.hf_metadata/config.json");
-    check_list((args){ .in = "in2" }, "config.json", NULL);
-}
-
-/* What came with the input must not name a directory of ours. */
-TEST_IN_TOP(metadata_is_a_link)
-{
-    put("theirs/passwords", "");
-    put("in/config.json", "");
-    make_link("../theirs", "in/.hf_metadata");
-    check_list((args){ 0 }, "config.json", "/in/.hf_metadata is a link to a directory: it is left out\n");
-}
-
-TEST_IN_TOP(dangling)
-{
-    put("in/config.json", "");
-    make_link("nowhere", "in/vocab.json");
-    make_link("nowhere", "in/unknown");
-    check_list((args){ 0 }, "config.json", "/in/vocab.json is a link that leads nowhere: it is left out\n");
-    make_link("self.json", "in/self.json");
-    check_list((args){ 0 }, "config.json", "/in/self.json is a link that leads nowhere: it is left out\n");
-}
-
-TEST_IN_TOP(fifo)
-{
-    put("in/config.json", "");
-    assert_int_equal(mkfifo(at("in/x.json"), 0666), 0);
-    assert_int_equal(mkfifo(at("in/x.safetensors"), 0666), 0);
-    check_list((args){ 0 }, "config.json", "/in/x.json is no regular file: it is left out\n");
-    check_list((args){ .assets = "in" }, "config.json", "/in/x.json is no regular file: it is left out\n");
-}
-
-TEST_IN_TOP(odd_names)
-{
-    put("in/a\nb.json", "");
-    put("in/c d\xff.json", "");
-    check_list((args){ 0 }, "c d\xff.json",
-               "/in/a?b.json has a control character in its name: it is left out\n");
-}
-
-/* ---- OUTPUT_DIR ------------------------------------------------------------------------------ */
-
-TEST_IN_TOP(exists)
-{
-    static const char *const names[] = { "in/a.json", "in/b.json",  "in/c.json",
-                                         "in/d.json", "out/a.json", NULL };
-
-    put_all(names);
-    make_link("nowhere", "out/b.json");
-    make_dir("out/c.json");
-    check_list((args){ 0 }, "a.json! b.json! c.json! d.json", NULL);
-    check_list((args){ .out = "none/none" }, "a.json b.json c.json d.json", NULL);
-}
-
-TEST_IN_TOP(same_dir)
-{
-    static const char *const names[] = { "in/config.json", "in/a.json", "in/.hf_metadata/config.json", NULL };
-
-    put("in/a.json", "");
-    check_list((args){ .out = "in" }, "", NULL);
-    put("in/config.json", "");
-    check_list((args){ .out = "in" }, "|stays", NULL);
-    put_all(names);
-    check_list((args){ .out = "in" }, "config.json!", NULL);
-    check_list((args){ .out = "in", .assets = "in" }, "|stays", NULL);
-}
-
-/* The same file by another way: a link in either direction, or a second name. */
-TEST_IN_TOP(same_file)
-{
-    put("in/a.json", "");
-    put("in/b.json", "");
-    put("out/c.json", "");
-    make_link("../in/a.json", "out/a.json");
-    assert_int_equal(link(at("in/b.json"), at("out/b.json")), 0);
-    make_link("../out/c.json", "in/c.json");
-    check_list((args){ 0 }, "", NULL);
-}
-
-/* OUTPUT_DIR in the directory that is copied, by any way. */
-TEST_IN_TOP(inside)
-{
-    static const char *const names[] = { "as/config.json", "as/out/config.json", "as/other/x", NULL };
-
-    put_all(names);
-    make_link("out", "as/link");
-    check_list((args){ .assets = "as", .out = "as/out" }, "config.json! other/x", NULL);
-    check_list((args){ .assets = "as", .out = "as/new" }, "config.json other/x out/config.json",
-               "/as/link is a link to a directory: it is left out\n");
 }
 
 /* ---- what cannot be read --------------------------------------------------------------------- */
@@ -292,8 +190,7 @@ TEST_IN_TOP(unreadable)
     sw_assets found;
 
     assert_int_equal(sw_below_open(top, &to, NULL, &st), SW_OK);
-    put("as/x", "");
-    make_dir("as/sub");
+    make_tree(top, "as/x as/sub/");
     assert_int_equal(chmod(at("as/x"), 0), 0);
     assert_int_equal(chmod(at("as/sub"), 0), 0);
     assert_true(become_nobody());
@@ -354,7 +251,7 @@ static void check_copy(const char *source, const sw_config_rule *rule, const cha
     char path[512];
     struct stat s;
 
-    make_dir("to/sub");
+    make_tree(top, "to/sub/");
     OK(sw_below_open(at("to"), &to, NULL, st));
     snprintf(path, sizeof path, "%s/%s", at("to"), name);
     OK(sw_asset_stage(&a, &to, &how, st));
@@ -382,9 +279,8 @@ TEST_IN_TOP(copy)
     static const char config[] = "{\"quantization_config\": 1, \"dtype\": \"auto\"}";
     mode_t mask = umask(0027);
 
-    put("config.json", config);
-    put("empty", "");
-    put("broken", "{\n\"dtype\": \"auto\",\n}");
+    put_file(at("config.json"), config, strlen(config));
+    make_tree(top, "empty broken={\n\"dtype\":\"auto\",\n}");
     assert_int_equal(chmod(at("config.json"), 0700), 0);
     for (uint64_t piece = 1; piece < 60; piece++)
         check_copy("config.json", NULL, "config.json", piece, config, NULL);
@@ -395,7 +291,7 @@ TEST_IN_TOP(copy)
     check_copy("empty", NULL, "config.json", 4096, "", NULL);
     check_copy("empty", &rule, "config.json", 4096, "",
                "/empty is not JSON (line 1: unexpected end of the text): it is copied as it is\n");
-    check_copy("broken", &rule, "config.json", 4096, "{\n\"dtype\": \"auto\",\n}",
+    check_copy("broken", &rule, "config.json", 4096, "{\n\"dtype\":\"auto\",\n}",
                "/broken is not JSON (line 3: expected a string): it is copied as it is\n");
     umask(mask);
 }
@@ -413,9 +309,8 @@ TEST_IN_TOP(copy_fails)
     assert_string_equal(st.file, a.source);
     sw_status_clear(&st);
     a.source = at("dir");
-    make_dir("dir");
+    make_tree(top, "dir/ file=text");
     assert_int_equal(sw_asset_stage(&a, &to, &how, &st), SW_EINPUT);
-    put("file", "text");
     a.source = at("file");
     for (int there = 0; there < 2; there++) {
         sw_status_clear(&st);

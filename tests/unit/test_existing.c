@@ -3,83 +3,54 @@
 
 #define INDEX "model.safetensors.index.json"
 
+/* keep, want: names with a blank behind each */
 TEST_IN_TOP(existing)
 {
     static const struct {
-        const char *name;
-        const char *files[6]; /* NAME or NAME=TEXT */
-        const char *keep;
-        const char *want; /* names with a space behind each */
+        const char *name, *tree, *keep, *want;
     } cases[] = {
-        { "nothing", { "config.json", "shard-00001-model-00001-of-00001.safetensors" }, NULL, "" },
-        { "lone", { "model.safetensors", "x.safetensors" }, NULL, "model.safetensors " },
-        { "files and index",
-          { "model-00001-of-00001.safetensors", INDEX "={\"weight_map\":{}}", "README.md" },
-          NULL,
+        { "nothing", "config.json shard-00001-model-00001-of-00001.safetensors", NULL, "" },
+        { "lone", "model.safetensors x.safetensors", NULL, "model.safetensors " },
+        { "files and index", "model-00001-of-00001.safetensors README.md " INDEX "={\"weight_map\":{}}", NULL,
           "model-00001-of-00001.safetensors " INDEX " " },
         { "index names others",
-          { INDEX "={\"weight_map\":{\"a\":\"sub/"
-                  "w.safetensors\",\"b\":\"odd.bin\",\"c\":\"gone\",\"d\":\"odd.bin\"}}",
-            "odd.bin", "sub/w.safetensors" },
-          NULL,
-          INDEX " sub/w.safetensors " },
+          "odd.bin sub/w.safetensors " INDEX "={\"weight_map\":{\"a\":\"sub/"
+          "w.safetensors\",\"b\":\"odd.bin\",\"c\":\"gone\",\"d\":\"odd.bin\"}}",
+          NULL, INDEX " sub/w.safetensors " },
         { "index names shards",
-          { INDEX
-            "={\"weight_map\":{\"a\":\"shard-00001-model-00001-of-00001.safetensors\",\"b\":\"s/shard-x\"}}",
-            "shard-00001-model-00001-of-00001.safetensors", "s/shard-x" },
-          NULL,
+          "shard-00001-model-00001-of-00001.safetensors s/shard-x " INDEX
+          "={\"weight_map\":{\"a\":\"shard-00001-model-00001-of-00001.safetensors\",\"b\":\"s/shard-x\"}}",
+          NULL, INDEX " " },
+        { "index leads out", "w.safetensors " INDEX "={\"weight_map\":{\"a\":\"../precious\"}}", NULL,
           INDEX " " },
-        { "index leads out",
-          { INDEX "={\"weight_map\":{\"a\":\"../precious\"}}", "w.safetensors" },
-          NULL,
+        { "index leads behind a link", INDEX "={\"weight_map\":{\"a\":\"behind/precious\"}}", NULL,
           INDEX " " },
-        { "index leads behind a link",
-          { INDEX "={\"weight_map\":{\"a\":\"behind/precious\"}}" },
-          NULL,
-          INDEX " " },
-        { "index is no JSON",
-          { INDEX "={", "model-00001-of-00001.safetensors" },
-          NULL,
+        { "index is no JSON", "model-00001-of-00001.safetensors " INDEX "={", NULL,
           "model-00001-of-00001.safetensors " INDEX " " },
         { "diffusers",
-          { "diffusion_pytorch_model.safetensors.index.json={\"weight_map\":{\"a\":\"w.safetensors\"}}",
-            "w.safetensors", "diffusion_pytorch_model.safetensors" },
+          "w.safetensors diffusion_pytorch_model.safetensors "
+          "diffusion_pytorch_model.safetensors.index.json={\"weight_map\":{\"a\":\"w.safetensors\"}}",
           NULL,
           "diffusion_pytorch_model.safetensors diffusion_pytorch_model.safetensors.index.json "
           "w.safetensors " },
         { "input is spared",
-          { INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}", "w.safetensors", "model.safetensors" },
-          "w.safetensors",
-          "model.safetensors " INDEX " " },
+          "w.safetensors model.safetensors " INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}",
+          "w.safetensors", "model.safetensors " INDEX " " },
         { "the input's index names nothing of ours",
-          { INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}", "w.safetensors" },
-          INDEX,
-          "" },
-        { "a link", { "@model.safetensors" }, NULL, "model.safetensors " },
-        { "a directory", { "model.safetensors/x" }, NULL, "" },
+          "w.safetensors " INDEX "={\"weight_map\":{\"a\":\"w.safetensors\"}}", INDEX, "" },
+        { "a link", "model.safetensors@../precious", NULL, "model.safetensors " },
+        { "a directory", "model.safetensors/x", NULL, "" },
     };
 
-    put(path_at(top, "elsewhere/precious"), "");
-    put(path_at(top, "precious"), "");
+    make_tree(top, "elsewhere/precious precious");
     for (size_t i = 0; i < COUNT(cases); i++) {
-        sw_status st = SW_STATUS_INIT;
         char got[500] = "", *kept[] = { strdup(cases[i].keep ? cases[i].keep : "") };
         sw_dir names;
 
         remove_all(out_dir);
-        assert_int_equal(mkdir(out_dir, 0777), 0);
-        assert_int_equal(symlink("../elsewhere", path_at(out_dir, "behind")), 0);
-        for (int k = 0; k < 6 && cases[i].files[k]; k++) {
-            char name[300];
-            const char *text = strchr(cases[i].files[k], '=');
-
-            snprintf(name, sizeof name, "%.*s", (int)strcspn(cases[i].files[k], "="), cases[i].files[k]);
-            if (name[0] == '@')
-                assert_int_equal(symlink("../precious", path_at(out_dir, name + 1)), 0);
-            else
-                put(path_at(out_dir, name), text ? text + 1 : "");
-        }
-        assert_int_equal(sw_existing_checkpoint(out_dir, NULL, &(sw_dir){ kept, 1, 0 }, &names, &st), SW_OK);
+        make_tree(out_dir, "behind@../elsewhere");
+        make_tree(out_dir, cases[i].tree);
+        OK(sw_existing_checkpoint(out_dir, NULL, &(sw_dir){ kept, 1, 0 }, &names, st));
         for (size_t k = 0; k < names.n; k++) {
             strncat(got, names.names[k], 200);
             strcat(got, " ");
@@ -109,9 +80,7 @@ TEST_IN_TOP(publication_check)
         { "config.json/new.safetensors", NULL, SW_EUSAGE },
     };
 
-    put(path_at(out_dir, "config.json"), "{}");
-    put(path_at(out_dir, "dir/x"), "");
-    assert_int_equal(symlink("dir", path_at(out_dir, "link")), 0);
+    make_tree(out_dir, "config.json={} dir/x link@dir");
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_status st = SW_STATUS_INIT;
         sw_publication file = { cases[i].name, 1 };

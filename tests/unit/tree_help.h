@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/below.h"
@@ -43,6 +44,40 @@ static inline void put_file(const char *path, const void *data, size_t n)
         fail_msg("%s cannot be made", path);
     OK(sw_fd_write_at(fd, path, data, n, 0, st));
     OK(sw_fd_close(fd, path, st));
+}
+
+/* Make what words say, below dir: NAME is an empty file, NAME=TEXT one with a text, NAME/ a
+ * directory, NAME| a pipe, NAME@TO a link, NAME&TO a second name of what TO is there. */
+static inline void make_tree(const char *dir, const char *words)
+{
+    for (size_t n; *(words += strspn(words, " ")); words += n) {
+        char word[400], *mark, *path, *above;
+        sw_status err = SW_STATUS_INIT;
+        char kind = '=';
+        int bad = 0;
+
+        n = strcspn(words, " ");
+        snprintf(word, sizeof word, "%.*s", (int)n, words);
+        mark = strpbrk(word, "=@&|");
+        if (mark) {
+            kind = *mark;
+            *mark++ = '\0';
+        }
+        path = path_at(dir, word);
+        above = sw_path_dir(path, &err);
+        OK(sw_path_mkdirs(above, NULL, st));
+        if (kind == '@')
+            bad = symlink(mark, path);
+        else if (kind == '&')
+            bad = link(path_at(dir, mark), path);
+        else if (kind == '|')
+            bad = mkfifo(path, 0666);
+        else if (*sw_path_name(path))
+            put_file(path, mark ? mark : "", mark ? strlen(mark) : 0);
+        if (bad)
+            fail_msg("%s cannot be made", path);
+        free(above);
+    }
 }
 
 /* Remove whatever has this path, with all below it. */
