@@ -8,17 +8,6 @@
 
 #include "top_help.h"
 
-/* It fails with this code, naming path, in these words. */
-#define FAILS(call, want, path, says)                                                                        \
-    do {                                                                                                     \
-        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
-        assert_int_equal(call, want);                                                                        \
-        assert_int_equal(status.code, want);                                                                 \
-        assert_string_equal(status.file, path);                                                              \
-        if (!strstr(status.reason, says))                                                                    \
-            fail_msg("'%s' does not say '%s'", status.reason, says);                                         \
-    } while (0)
-
 static void put(const char *path, const char *text)
 {
     put_file(path, text, strlen(text));
@@ -212,12 +201,7 @@ TEST_IN_TOP(stat)
     };
     struct stat s;
 
-    put(at("file"), "four");
-    OK(sw_path_mkdirs(at("dir"), NULL, st));
-    assert_int_equal(mkfifo(at("fifo"), 0666), 0);
-    assert_int_equal(symlink("file", at("to_file")) | symlink("dir", at("to_dir")) |
-                         symlink("none", at("to_none")) | symlink("to_self", at("to_self")),
-                     0);
+    make_tree(top, "file=four dir/ fifo| to_file@file to_dir@dir to_none@none to_self@to_self");
     for (size_t i = 0; i < COUNT(cases); i++) {
         sw_path_kind kind;
 

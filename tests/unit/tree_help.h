@@ -19,6 +19,17 @@
             fail_msg("%s: %s: %s", #call, status.file, status.reason);                                       \
     } while (0)
 
+/* It fails with this code, naming path, in these words. */
+#define FAILS(call, want, path, says)                                                                        \
+    do {                                                                                                     \
+        sw_status status = SW_STATUS_INIT, *st = &status;                                                    \
+        assert_int_equal(call, want);                                                                        \
+        assert_int_equal(status.code, want);                                                                 \
+        assert_string_equal(status.file, path);                                                              \
+        if (!strstr(status.reason, says))                                                                    \
+            fail_msg("'%s' does not say '%s'", status.reason, says);                                         \
+    } while (0)
+
 /* dir/name, as one of the last 32 that were asked for; dir may be one of them. */
 static inline char *path_at(const char *dir, const char *name)
 {
