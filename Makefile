@@ -1,14 +1,22 @@
 # shardweld: GNU make. `make help` lists the targets.
 #
-#   CC=clang             the compiler under the MPI wrapper (default: the wrapper's own)
-#   MPICC=mpicc.mpich    the wrapper; give each its own BUILD=
+#   CC=clang             the compiler, also under the MPI wrapper
+#   MPICC=mpicc.mpich    the wrapper of the MPI that the layer is for; give each its own BUILD=
+#   MPI=none             no layer: nothing but a C compiler is needed
+#   LAYERS='openmpi mpich abi'  layers for any MPI of these ABIs, with MPICC_openmpi= and so on
+#   LINKED=1             the program with the layer linked in, as libshardweld.a has it
 #   SAN=address,undefined, DEVELOPER=1 (warnings are errors), FAULTS=1 (injected failures)
 
 SAN ?=
 FAULTS ?=
 DEVELOPER ?=
 BUILD ?= build$(if $(SAN),-san)$(if $(FAULTS),-faults)
+MPI ?=
+LINKED ?=
 MPICC ?= mpicc
+MPICC_openmpi ?= mpicc.openmpi
+MPICC_mpich ?= mpicc.mpich
+MPICC_abi ?= mpicc_abi
 MPIRUN ?= mpirun
 PKG_CONFIG ?= pkg-config
 CLANG ?= clang
@@ -19,10 +27,11 @@ TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
 PIP_ARGS ?=
 
-# A wrapper compiles everything; CC names the compiler under it.
+# CC compiles all but what speaks MPI, and is the compiler under the wrapper that compiles that.
 ifneq ($(filter command environment%,$(origin CC)),)
   ifneq ($(findstring mpicc,$(notdir $(CC))),)
     MPICC := $(CC)
+    override CC := cc
   else
     export OMPI_CC ?= $(CC)
     export MPICH_CC ?= $(CC)
@@ -47,10 +56,11 @@ CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=c11 -pthread -fPIC $(WARNINGS) -ffile-prefix-map="$(CURDIR)=." $(SAN_FLAGS) $(CFLAGS)
 ALL_CPPFLAGS = -Iinclude -Isrc -D_GNU_SOURCE $(if $(FAULTS),-DSW_FAULTS) $(JANSSON_CFLAGS) $(CPPFLAGS)
 ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
-LIBS = $(JANSSON_LIBS) -lm
+LIBS = $(JANSSON_LIBS) -lm -ldl
 
 CMD_SOURCES := $(sort $(wildcard src/cmd/*.c))
-LIB_SOURCES := $(sort $(filter-out src/cmd/%,$(wildcard src/*/*.c)))
+LIB_SOURCES := $(sort $(filter-out src/cmd/% src/mpi/%,$(wildcard src/*/*.c)))
+MPI_SOURCES := $(sort $(wildcard src/mpi/*.c))
 PUBLIC_HEADERS := $(sort $(wildcard include/*.h))
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -62,8 +72,21 @@ SAN_OBJECTS = $(if $(SAN),$(BUILD)/obj/tests/keep_modules.o)
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
+# The ABI of the MPI that MPICC is for; empty where there is none. Its layer is linked with that MPI's library; those of LAYERS= go
+# with any library of their ABI, and name none.
+MPI_KIND := $(if $(filter none,$(MPI)),,$(shell scripts/mpi-kind '$(MPICC)' 2>/dev/null))
+LAYERS ?=
+KINDS = $(or $(LAYERS),$(MPI_KIND))
+layer = $(BUILD)/libshardweld-mpi-$(1).so
+LAYER_FILES = $(foreach k,$(KINDS),$(call layer,$(k)))
+layer_objects = $(patsubst %.c,$(BUILD)/obj-$(1)/%.o,$(MPI_SOURCES))
+LINKED_OBJECTS = $(if $(LAYERS)$(filter none,$(MPI)),,$(BUILD)/obj-linked/src/par/linked.o $(call layer_objects,$(MPI_KIND)))
+
+PC_FILES = $(BUILD)/shardweld.pc $(if $(KINDS),$(BUILD)/shardweld-mpi.pc)
 PROGRAM = $(BUILD)/shardweld
 LIBRARY = $(BUILD)/libshardweld.a
+# The library without a layer linked in, for the program and for tests.
+CORE = $(BUILD)/core.a
 VERSION := $(shell sed -n 's/^\#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
 SONAME = libshardweld.so.0
 SHARED = $(BUILD)/libshardweld.so.$(VERSION)
@@ -74,11 +97,14 @@ HEADER_CHECK = $(BUILD)/tests/header_check
 READER_CHECK = $(BUILD)/tests/reader_check
 PICKLE_CHECK = $(BUILD)/tests/pickle_check
 
-.PHONY: all help lint lint-tests demo clean FORCE
+.PHONY: all no-mpi help lint lint-tests demo clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAM) $(LIBRARY) $(SHARED) $(BUILD)/shardweld.pc $(if $(SAN)$(FAULTS),,pages)
+all: $(PROGRAM) $(LIBRARY) $(SHARED) $(if $(KINDS)$(filter none,$(MPI)),$(LAYER_FILES),no-mpi) $(PC_FILES) $(if $(SAN)$(FAULTS),,pages)
+
+no-mpi:
+	@echo "there is no '$(MPICC)': install an MPI with its headers, name its wrapper with MPICC=, or build without: make MPI=none" >&2; exit 1
 
 help:
 	@sed -n 's/^#: //p' Makefile mk/*.mk
@@ -93,21 +119,56 @@ say = $(if $(V)$(QUIET),,@echo '  $(1)')
 # ---- build ------------------------------------------------------------------------------------------
 
 # Objects depend on how they are compiled, not only on their text.
-FLAGS_TEXT = $(MPICC) $(OMPI_CC) $(MPICH_CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS)
+FLAGS_TEXT = $(CC) $(foreach k,$(KINDS),$(call wrapper,$(k))) $(MPI_KIND) $(OMPI_CC) $(MPICH_CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(FLAGS_TEXT)' | cmp -s - $@ || printf '%s\n' '$(FLAGS_TEXT)' >$@
 
+define compile
+@mkdir -p $(@D)
+$(call say,CC   $<)
+$(Q)$(COMPILER) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+endef
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(call say,CC   $<)
-	$(Q)$(MPICC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(compile)
+
+# What includes mpi.h beside the layers: tests and examples.
+COMPILER = $(CC)
+SPEAK_MPI := $(shell grep -lE '^ *\# *include [<"](mpi|shardweld_mpi)\.h' tests/*/*.c examples/*.c bench/*.c)
+$(call object,$(SPEAK_MPI)): COMPILER = $(MPICC)
+
+# One set of objects for each layer, by the wrapper of its MPI.
+wrapper = $(if $(LAYERS),$(MPICC_$(1)),$(MPICC))
+define LAYER_RULES
+$(BUILD)/obj-$(1)/%.o: COMPILER = $(call wrapper,$(1))
+$(BUILD)/obj-$(1)/%.o: %.c $(BUILD)/flags
+	$$(compile)
+
+$(call layer,$(1)): private LINKER = $(if $(LAYERS),$(CC),$(MPICC))
+$(call layer,$(1)): private LINK_FLAGS = -shared -Wl,-soname,libshardweld-mpi-$(1).so -Wl,--version-script=packaging/layer.map
+$(call layer,$(1)): private LIBS =
+$(call layer,$(1)): $(call layer_objects,$(1)) packaging/layer.map
+	$$(link)
+endef
+$(foreach k,$(KINDS),$(eval $(call LAYER_RULES,$(k))))
+
+$(BUILD)/obj-linked/%.o: private ALL_CPPFLAGS += -DSW_LAYER_LINKED
+$(BUILD)/obj-linked/%.o: %.c $(BUILD)/flags
+	$(compile)
 
 # From nothing: an archive keeps members whose sources are gone.
-$(LIBRARY): $(LIB_OBJECTS)
-	@rm -f $@
-	$(call say,AR   $@)
-	$(Q)$(AR) rcsD $@ $^
+define archive
+@rm -f $@
+$(call say,AR   $@)
+$(Q)$(AR) rcsD $@ $^
+endef
+
+$(CORE): $(LIB_OBJECTS)
+	$(archive)
+
+$(LIBRARY): $(if $(LINKED_OBJECTS),$(filter-out %/par/linked.o,$(LIB_OBJECTS)) $(LINKED_OBJECTS),$(LIB_OBJECTS))
+	$(archive)
 
 # What --version says of the history; looked up once.
 ifeq ($(origin COMMIT),undefined)
@@ -120,17 +181,26 @@ $(BUILD)/commit: FORCE
 $(BUILD)/obj/src/cmd/version.o: $(BUILD)/commit
 $(BUILD)/obj/src/cmd/version.o: private ALL_CPPFLAGS += -DSW_COMMIT='"$(COMMIT)"'
 
-# Only what the public headers declare can be seen.
+# Where the layers lie once they are installed.
+$(BUILD)/layerdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LAYERDIR)' | cmp -s - $@ || echo '$(LAYERDIR)' >$@
+
+$(BUILD)/obj/src/par/layer.o: $(BUILD)/layerdir
+$(BUILD)/obj/src/par/layer.o: private ALL_CPPFLAGS += -DSW_LAYER_DIR='"$(LAYERDIR)"'
+
+# Only what the public headers declare can be seen, and is no inline function.
 $(BUILD)/exports.map: $(PUBLIC_HEADERS)
 	@mkdir -p $(@D)
-	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
+	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
 	   echo 'local: *;'; echo '};'; } >$@
 
+LINKER = $(CC)
 # Everything that is linked, of the objects and archives it depends on, in that order.
 define link
 @mkdir -p $(@D)
 $(call say,LINK $@)
-$(Q)$(MPICC) $(ALL_LDFLAGS) $(LINK_FLAGS) -o $@ $(filter %.o %.a,$^) $(LINK_LIBS) $(LIBS)
+$(Q)$(LINKER) $(ALL_LDFLAGS) $(LINK_FLAGS) -o $@ $(filter %.o %.a,$^) $(LINK_LIBS) $(LIBS)
 endef
 
 $(SHARED): private LINK_FLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(BUILD)/exports.map \
@@ -140,20 +210,23 @@ $(SHARED): $(LIB_OBJECTS) $(BUILD)/exports.map
 	@ln -sf $(@F) $(BUILD)/$(SONAME)
 	@ln -sf $(SONAME) $(BUILD)/libshardweld.so
 
-$(PROGRAM): $(CMD_OBJECTS) $(SAN_OBJECTS) $(LIBRARY)
+$(PROGRAM): private LINKER = $(if $(LINKED),$(MPICC),$(CC))
+$(PROGRAM): $(CMD_OBJECTS) $(SAN_OBJECTS) $(if $(LINKED),$(LIBRARY),$(CORE))
 	$(link)
 
 # Tests; those of the command line also see its objects.
 $(BUILD)/tests/test_%: private LINK_LIBS = $(CMOCKA_LIBS)
-$(BUILD)/tests/test_cmd_%: $(BUILD)/obj/tests/unit/test_cmd_%.o $(CMD_PARTS) $(LIBRARY)
+$(BUILD)/tests/test_cmd_%: $(BUILD)/obj/tests/unit/test_cmd_%.o $(CMD_PARTS) $(CORE)
 	$(link)
 
-$(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(LIBRARY)
+$(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(CORE)
 	$(link)
 
-$(HEADER_CHECK) $(READER_CHECK) $(PICKLE_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(LIBRARY)
+$(HEADER_CHECK) $(READER_CHECK) $(PICKLE_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(CORE)
 	$(link)
 
+# Those that speak MPI themselves.
+$(SAVE_ITEMS) $(COLLECTIVES) $(EXAMPLES): private LINKER = $(MPICC)
 $(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) $(LIBRARY)
 	$(link)
 
@@ -179,7 +252,7 @@ DESCRIBE = $(BUILD)/describe
 .PHONY: pages
 pages: $(MAN1) $(MAN3) $(BUILD)/completion
 
-$(DESCRIBE): $(BUILD)/obj/packaging/describe.o $(CMD_PARTS) $(LIBRARY)
+$(DESCRIBE): $(BUILD)/obj/packaging/describe.o $(CMD_PARTS) $(CORE)
 	$(link)
 
 $(BUILD)/man/man1/%.1: packaging/man/%.1 $(DESCRIBE)

@@ -119,17 +119,36 @@ typedef struct sw_comm {
 sw_comm sw_comm_self(void);
 
 /* Collective over the job. The ranks that mpirun or srun has started, for programs that do not
- * speak MPI themselves (those that do take sw_comm_from_mpi() of shardweld_mpi.h). MPI is
- * initialised if it is not yet; its errors are returned from now on. Where no launcher has started
- * this process, or one that MPI does not know (see sw_comm_launched()), that is a group of one:
- * sw_comm_self(), unless the program has initialised MPI itself.
+ * speak MPI themselves (those that do take sw_comm_from_mpi() of shardweld_mpi.h). A layer for the
+ * launcher's MPI is loaded (SPEC 7), and MPI is initialised if it is not yet; its errors are
+ * returned from now on. Where no launcher of MPI's has started this process (see
+ * sw_comm_launched()), or one has that started nothing else and whose MPI cannot be loaded, that is
+ * a group of one: sw_comm_self(), unless the program has initialised MPI itself.
  *   out  release with sw_comm_mpi_release()
- * Errors: SW_ECOMM (MPI fails, or has been finalized), SW_ENOMEM; not agreed upon. */
+ * Errors: SW_EUSAGE (several processes were started that are no ranks of one job: their MPI cannot
+ * be loaded, or does not know their launcher), SW_ECOMM (MPI fails, or has been finalized),
+ * SW_ENOMEM; not agreed upon. */
 sw_code sw_comm_world(sw_comm *out, sw_status *st);
 
-/* Local. Is this process a rank of a launcher that the MPI of this library knows? By the
- * environment alone; no MPI function is called. */
+/* Collective. sw_comm_from_mpi() for who does not compile against mpi.h: a communicator of the same
+ * ranks as one of MPI's, which is duplicated and not used again.
+ *   kind  the ABI of the MPI that it belongs to, "openmpi", "mpich" or "abi"; NULL = of the one
+ *         that is in the process
+ *   mpi   the handle, an MPI_Comm as C has it
+ *   out   free with sw_comm_mpi_release() before MPI_Finalize
+ * Errors: SW_EUSAGE (there is no layer for it, or MPI has not begun), SW_ECOMM, SW_ENOMEM; not
+ * agreed upon. */
+sw_code sw_comm_from_handle(const char *kind, uintptr_t mpi, sw_comm *out, sw_status *st);
+
+/* Local. Is this process a rank of an MPI job's launcher? By the environment alone; no MPI function
+ * is called, and nothing is loaded. */
 bool sw_comm_launched(void);
+
+/* Local. Where that is not so: is this process one of several that another launcher has started
+ * (torchrun; srun without PMI), so that each would do all of the work?
+ * Errors: SW_EUSAGE: it is; the message says how to start them, and how to run one copy on
+ * purpose. */
+sw_code sw_comm_check_alone(sw_status *st);
 
 /* Collective. Free what sw_comm_world() or sw_comm_from_mpi() made, and finalize MPI where
  * sw_comm_world() has initialised it: then no MPI function may be called any more. Harmless on any
@@ -144,11 +163,12 @@ sw_code sw_agree(const sw_comm *comm, sw_status *st);
  * others. Returns where MPI has not begun. */
 void sw_comm_abort(int status);
 
-/* Local. What the MPI of this library calls itself, cut to n bytes with the NUL. */
+/* Local. What the MPI calls itself whose layer this process has taken, cut to n bytes with the NUL;
+ * "" = there is none. A layer is looked for where none has been taken yet. */
 void sw_mpi_version(char *text, size_t n);
 
-/* Local. Which MPI that is, "openmpi" or "mpich" (and all that work as it does); no function of it
- * is called. */
+/* Local. The kind of that layer: "openmpi", "mpich" (and all that work as it does), "abi" (MPI's
+ * own standard); "none". No function of MPI is called. */
 const char *sw_mpi_kind(void);
 
 /* Local. Set the environment so that MPI-IO takes the paths that are known to be safe (no

@@ -4,7 +4,7 @@ BENCH_ARGS ?=
 BENCHES = bench bench-plan bench-cast bench-read bench-save bench-python
 .PHONY: $(BENCHES)
 
-$(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(LIBRARY)
+$(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(CORE)
 	$(link)
 
 #: bench         timings, BENCH_ARGS=

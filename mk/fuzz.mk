@@ -21,13 +21,12 @@ $(BUILD)/fuzz/fuzz_header $(BUILD)/fuzz/fuzz_pickle: $(BUILD)/fuzz/%: tests/fuzz
 FUZZ_DIR_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,tests/fuzz/fuzz_dir.c tests/fuzz/fuzz_make.c \
                     $(LIB_SOURCES) $(filter-out src/cmd/main.c,$(CMD_SOURCES)))
 
-$(BUILD)/fuzz/obj/%.o: export OMPI_CC = $(CLANG)
 $(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZ $<)
-	$(Q)$(MPICC) $(FUZZ_FLAGS) -pthread $(ALL_CPPFLAGS) -DSW_COMMIT='""' -MMD -MP -c -o $@ $<
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread $(ALL_CPPFLAGS) -DSW_COMMIT='""' -MMD -MP -c -o $@ $<
 
-$(BUILD)/fuzz/fuzz_dir: export OMPI_CC = $(CLANG)
+$(BUILD)/fuzz/fuzz_dir: private LINKER = $(CLANG)
 $(BUILD)/fuzz/fuzz_dir: private ALL_LDFLAGS = $(FUZZ_FLAGS) -pthread
 $(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
 	$(link)

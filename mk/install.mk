@@ -3,6 +3,7 @@
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
+LAYERDIR ?= $(LIBDIR)/shardweld
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/shardweld
@@ -10,11 +11,11 @@ SHAREDIR ?= $(PREFIX)/share/shardweld
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 
-# Who links the archive needs MPI too; who links the shared library does not.
+# shardweld-mpi.pc is for programs that speak MPI themselves, and for who links the archive, which has the layer in it.
 MPI_PC = $(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p))))
-PC_SED = 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|'
+PC_SED = 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|; s|@KINDS@|$(KINDS)|'
 # Made anew for other places.
-$(BUILD)/shardweld.pc: packaging/shardweld.pc.in FORCE
+$(BUILD)/%.pc: packaging/%.pc.in FORCE
 	@mkdir -p $(@D)
 	@sed $(PC_SED) $< | cmp -s - $@ || sed $(PC_SED) $< >$@
 
@@ -22,14 +23,14 @@ $(BUILD)/shardweld.pc: packaging/shardweld.pc.in FORCE
 as_it_is = $(foreach f,$(1),$(2):$(f):$(3)/$(notdir $(f)))
 INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$(SHARED):lib/$(notdir $(SHARED)) \
             link:$(notdir $(SHARED)):lib/$(SONAME) link:$(SONAME):lib/libshardweld.so \
-            644:$(BUILD)/shardweld.pc:lib/pkgconfig/shardweld.pc 644:$(BUILD)/completion:completion/shardweld \
+            $(call as_it_is,$(LAYER_FILES),644,layer) $(call as_it_is,$(PC_FILES),644,lib/pkgconfig) 644:$(BUILD)/completion:completion/shardweld \
             $(call as_it_is,$(PUBLIC_HEADERS),644,include) \
             $(call as_it_is,$(MAN1),644,man/man1) \
             $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
             $(call as_it_is,$(sort $(wildcard slurm/*.sh slurm/*.sbatch)),755,share/slurm) \
             $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) \
             $(call as_it_is,$(sort $(wildcard examples/*.c)),644,doc/examples)
-PLACES = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
+PLACES = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' LAYERDIR='$(LAYERDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
          DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'
 
 #: install       PREFIX=/usr/local LIBDIR=PREFIX/lib MANDIR= DESTDIR= and so on; also: uninstall

@@ -146,6 +146,10 @@ FNR == 1 {
 /^#ifdef __cplusplus/ { foreign = 1 }
 foreign { if (/^#endif/) foreign = 0; next }
 
+# An inline function, up to its body.
+in_body { in_body = !/^}/; next }
+/^static inline / { code = substr($0, 15) ";"; take_entry(); in_body = 1; next }
+
 # Inside of a declaration or a comment.
 code != "" { code = code "\n" $0; if (code_is_macro ? !/\\$/ : (code_is_block ? /^}/ : /;/)) take_entry(); next }
 in_comment {

@@ -21,7 +21,7 @@
 #
 #    srun needs an allocation that outlives it: sbatch or salloc, not srun alone. Variables: SHARDWELD_IN, SHARDWELD_OUT,
 #    SHARDWELD_OPTIONS (options of shardweld consolidate, separated by blanks, e.g. "--expect-shards 64"),
-#    SHARDWELD_NODES [all of the job], SHARDWELD_RANKS on each of them [as many as CPUs, at most 4], SHARDWELD_MPI [pmix], and
+#    SHARDWELD_NODES [all of the job], SHARDWELD_RANKS on each of them [as many as CPUs, at most 4], SHARDWELD_LAUNCH [pmix], and
 #    SHARDWELD, the program, if it is not in PATH.
 #
 # 2. For administrators: as Epilog (one on each node) or EpilogSlurmctld of slurm.conf. There SLURM's commands must not be

@@ -18,7 +18,7 @@
 # MODULEPATH, SLURM_CONF, the SBATCH_ variables that name account, partition, QOS and reservation, and SHARDWELD_*.
 #
 # Variables, all optional:
-#     SHARDWELD, SHARDWELD_SETUP, SHARDWELD_MPI    as in weld.sbatch
+#     SHARDWELD, SHARDWELD_SETUP, SHARDWELD_LAUNCH    as in weld.sbatch
 #     SHARDWELD_NODES, SHARDWELD_RANKS             nodes [1], and processes on each of them [4]
 #     SHARDWELD_PARTITION                          where it runs [sbatch's own choice]
 #     SHARDWELD_SBATCH                             further options of sbatch, e.g. "--time=02:00:00 --account=me"

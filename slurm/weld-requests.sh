@@ -59,7 +59,7 @@ as_user() {
     local uid=$1 directory=$2 name gid home shell environment=() variable
     shift 2
     IFS=: read -r name _ _ gid _ home shell < <(getent passwd "$uid") || return 1
-    for variable in SLURM_CONF SHARDWELD SHARDWELD_SETUP SHARDWELD_NODES SHARDWELD_RANKS SHARDWELD_MPI SHARDWELD_PARTITION SHARDWELD_SBATCH; do
+    for variable in SLURM_CONF SHARDWELD SHARDWELD_SETUP SHARDWELD_NODES SHARDWELD_RANKS SHARDWELD_LAUNCH SHARDWELD_MPI SHARDWELD_PARTITION SHARDWELD_SBATCH; do
         [ -z "${!variable:-}" ] || environment+=("$variable=${!variable}")
     done
     (

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ._errors import Code, CommError, ShardweldError, UsageError, make_error
-from ._library import ALLGATHER, BARRIER, BCAST, CommStruct, Status, check, lib, make_global
+from ._library import ALLGATHER, BARRIER, BCAST, CommStruct, Status, check, lib
 
 
 class NotMember(UsageError):
@@ -194,9 +194,10 @@ class MpiComm(Comm):
         super().__init__()
         status, made = Status(), CommStruct()
         if mpi4py_comm is None:
-            make_global()
             lib().sw_transport_defaults(None)  # what is set before MPI begins need not be asked for
             code = lib().sw_comm_world(ctypes.byref(made), ctypes.byref(status))
+            if code == Code.USAGE:
+                raise UsageError(f'{status.error().reason}, or give comm="self" on one of them')
         else:
             code = self._from_mpi4py(mpi4py_comm, made, status)
         check(code, status)
@@ -206,21 +207,20 @@ class MpiComm(Comm):
     def _from_mpi4py(comm: Any, made: CommStruct, status: Status) -> int:
         from mpi4py import MPI
 
-        library, flag = lib(), ctypes.c_int()
-        # Two copies of MPI in a process know nothing of each other.
-        library.MPI_Initialized(ctypes.byref(flag))
-        if not flag.value or _mpi_version() != MPI.Get_library_version().rstrip("\0\n "):
-            raise UsageError(
-                f"mpi4py uses {MPI.Get_library_version().splitlines()[0]}, but libshardweld another copy of MPI: "
-                f"{_mpi_version().splitlines()[0]}"
-            )
         if comm == MPI.COMM_NULL or comm.Is_inter():
             raise UsageError("a communicator of mpi4py must be an intracommunicator that this process belongs to")
-        kind = ctypes.c_int if MPI._sizeof(MPI.Comm) == ctypes.sizeof(ctypes.c_int) else ctypes.c_void_p
-        library.sw_comm_from_mpi.argtypes = [kind, ctypes.POINTER(CommStruct), ctypes.POINTER(Status)]
-        library.sw_comm_from_mpi.restype = ctypes.c_int
-        handle = kind.from_address(MPI._addressof(comm))
-        return int(library.sw_comm_from_mpi(handle, ctypes.byref(made), ctypes.byref(status)))
+        theirs = MPI.Get_library_version().rstrip("\0\n ")
+        wide = MPI._sizeof(MPI.Comm) == ctypes.sizeof(ctypes.c_void_p)
+        kind = b"mpich" if not wide else b"openmpi" if theirs.startswith("Open MPI") else b"abi"
+        handle = (ctypes.c_void_p if wide else ctypes.c_int).from_address(MPI._addressof(comm)).value or 0
+        code = int(lib().sw_comm_from_handle(kind, handle & (1 << 64) - 1, ctypes.byref(made), ctypes.byref(status)))
+        # Two copies of MPI in a process know nothing of each other.
+        if code == Code.USAGE or _mpi_version() != theirs:
+            raise UsageError(
+                f"mpi4py uses {theirs.splitlines()[0]}, but libshardweld has no layer for it: "
+                + (status.error().reason if code else f"its MPI is {_mpi_version().splitlines()[0]}")
+            )
+        return code
 
     def gather(self, value: Any) -> list[Any]:
         mine = pickle.dumps(value)
@@ -290,22 +290,16 @@ def number_of(name: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else -1
 
 
-def _is_open_mpi() -> bool:
-    return _mpi_version().startswith("Open MPI")
-
-
 def _launched() -> bool:
-    """By the launcher of our own MPI. A worker of torchrun is a child of the rank, if there is one, and not the rank."""
+    """By a launcher of MPI jobs. A worker of torchrun is a child of the rank, if there is one, and not the rank."""
     return "TORCHELASTIC_RUN_ID" not in os.environ and bool(lib().sw_comm_launched())
 
 
 def _refuse_singletons() -> None:
     """N processes that are no ranks of one job would each do all of the work, in each other's way (SPEC 4)."""
-    other = ("PMI_RANK", "PMI_SIZE") if _is_open_mpi() else ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")
     launchers = [
         ("RANK", "WORLD_SIZE", "torchrun", "call torch.distributed.init_process_group() first"),
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMIx", "start them with 'srun --mpi=pmix'"),
-        (*other, "the mpirun of another MPI", "start them with the mpirun of the MPI that libshardweld was built with"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI", "start them with 'srun --mpi=pmix'"),
     ]
     for rank, size, name, cure in launchers:
         if rank in os.environ and number_of(size) > 1:
@@ -360,7 +354,7 @@ def open_comm(comm: Any = None) -> Iterator[Comm]:
         if not launched:
             _refuse_singletons()
         # mpirun -n 1 needs no MPI.
-        yield Comm() if not launched or os.environ.get("OMPI_COMM_WORLD_SIZE") == "1" else _mpi_world()
+        yield Comm() if not launched or "1" in map(os.environ.get, ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")) else _mpi_world()
 
 
 def _make_comm(comm: Any) -> Comm:

@@ -339,7 +339,9 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_watchdog_stop": (None, [c_void_p]),
     "sw_comm_self": (CommStruct, []),
     "sw_comm_world": (c_int, [_comm, _st]),
+    "sw_comm_from_handle": (c_int, [c_char_p, c_size_t, _comm, _st]),
     "sw_comm_launched": (c_bool, []),
+    "sw_comm_check_alone": (c_int, [_st]),
     "sw_comm_abort": (None, [c_int]),
     "sw_mpi_kind": (c_char_p, []),
     "sw_mpi_version": (None, [c_char_p, c_size_t]),
@@ -436,11 +438,6 @@ def lib() -> ctypes.CDLL:
             _declare(library)
             _loaded = library
         return _loaded
-
-
-def make_global() -> None:
-    """Let what MPI loads later see the MPI that libshardweld brings: call before MPI is initialised."""
-    ctypes.CDLL(lib()._name, mode=ctypes.RTLD_GLOBAL)
 
 
 # ---- values -----------------------------------------------------------------------------------------------------------

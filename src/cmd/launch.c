@@ -11,44 +11,6 @@
 #include "say.h"
 #include "text.h"
 
-/* Who numbers processes, by which variables. */
-typedef struct launcher {
-    const char *rank, *size, *name;
-} launcher;
-
-/* The launcher whose processes are ranks for an MPI; how to start them; and the launchers whose
- * processes are so many jobs of one for it. */
-typedef struct family {
-    launcher ours, others[3];
-    const char *start, *pmi; /* how to start them: a command, and srun's --mpi= */
-} family;
-
-static const family open_mpi = {
-    { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun" },
-    { { "RANK", "WORLD_SIZE", "torchrun" },
-      { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMIx" },
-      { "PMI_RANK", "PMI_SIZE", "the mpirun of another MPI" } },
-    "Open MPI's 'mpirun",
-    "pmix",
-};
-static const family mpich = {
-    { "PMI_RANK", "PMI_SIZE", "mpiexec" },
-    { { "RANK", "WORLD_SIZE", "torchrun" },
-      { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI" },
-      { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "the mpirun of another MPI" } },
-    "MPICH's 'mpiexec",
-    "pmi2",
-};
-
-static const family *mine(void)
-{
-    return strcmp(sw_mpi_kind(), "openmpi") == 0 ? &open_mpi : &mpich;
-}
-
-/* PMIx gives a rank but no size; Slurm gives the size of its step. */
-static const char pmix_rank[] = "PMIX_RANK";
-static const launcher pmix_step = { "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun --mpi=pmix" };
-
 /* The number in a variable, or -1. */
 static long number(const char *name)
 {
@@ -62,62 +24,26 @@ static long number(const char *name)
     return *end || n > INT32_MAX ? -1 : n;
 }
 
-static bool is_one_of_many(const launcher *l)
+/* The number in the first of these that has one, or 0. */
+static int number_of(const char *const *names, size_t n)
 {
-    return getenv(l->rank) && number(l->size) > 1;
-}
+    long found = -1;
 
-/* vars: what has to go from the environment of a copy that is meant to be alone. */
-static sw_code refuse(const launcher *l, const char *vars, sw_status *st)
-{
-    long n = number(l->size);
-
-    return sw_refuse(
-        st, SW_EUSAGE, NULL,
-        "this is one of %ld processes of %s (%s, %s), which are not ranks of one MPI job; start it "
-        "with %s -n %ld shardweld ...' or 'srun --mpi=%s -n %ld shardweld ...'; to run one copy "
-        "on purpose: 'env%s shardweld ...'",
-        n, l->name, l->rank, l->size, mine()->start, n, mine()->pmi, n, vars);
-}
-
-/* Refuse with the name of the launcher that was seen first and all variables that have to go. */
-static sw_code refuse_others(sw_status *st)
-{
-    const launcher *first = NULL;
-    char vars[256] = "";
-
-    for (size_t i = 0; i < SW_COUNT(mine()->others); i++) {
-        const launcher *l = &mine()->others[i];
-        size_t len = strlen(vars);
-
-        if (!is_one_of_many(l))
-            continue;
-        first = first ? first : l;
-        snprintf(vars + len, sizeof vars - len, " -u %s -u %s", l->rank, l->size);
-    }
-    return first ? refuse(first, vars, st) : SW_OK;
+    for (size_t i = 0; i < n && found < 0; i++)
+        found = number(names[i]);
+    return found < 0 ? 0 : (int)found;
 }
 
 sw_code sw_launch_look(sw_launch *out, sw_status *st)
 {
-    long rank = number(mine()->ours.rank);
+    static const char *const ranks[] = { "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK" };
+    static const char *const places[] = { "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMIX_LOCAL_RANK",
+                                          "SLURM_LOCALID" };
 
-    if (rank < 0)
-        rank = number(pmix_rank);
     out->alone = !sw_comm_launched();
-    out->rank = out->alone || rank < 0 ? 0 : (int)rank;
-    return out->alone ? refuse_others(st) : SW_OK;
-}
-
-sw_code sw_launch_confirm(int ranks, sw_status *st)
-{
-    const launcher *l = getenv(mine()->ours.size) ? &mine()->ours : &pmix_step;
-    char vars[256];
-
-    if (ranks > 1 || !is_one_of_many(l))
-        return SW_OK;
-    snprintf(vars, sizeof vars, " -u %s -u %s -u %s", pmix_rank, l->rank, l->size);
-    return refuse(l, vars, st);
+    out->rank = out->alone ? 0 : number_of(ranks, SW_COUNT(ranks));
+    out->place = out->alone ? 0 : number_of(places, SW_COUNT(places));
+    return sw_comm_check_alone(st);
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */

@@ -7,21 +7,15 @@
 #include "shardweld.h"
 
 typedef struct sw_launch {
-    bool alone; /* no launcher that MPI knows of: it does without MPI */
-    int rank;   /* by the launcher's word, 0 when alone */
+    bool alone; /* no launcher of MPI jobs: it does without MPI */
+    /* by the launcher's word, 0 when alone: this process's number, and that on its machine */
+    int rank, place;
 } sw_launch;
 
 /* Local. Look.
  * Errors: SW_EUSAGE for N processes that are not ranks of one job; the message says how to start
  * them, and how to run one copy on purpose. out is filled all the same. Source: SPEC 4. */
 sw_code sw_launch_look(sw_launch *out, sw_status *st);
-
-/* Local. After MPI_Init, for what is not alone: has MPI made one job of the processes that the
- * launcher started? It has not where it does not speak the launcher's protocol (MPICH without PMIx
- * under srun --mpi=pmix): then each of them is the only rank of its own job.
- *   ranks  of MPI_COMM_WORLD
- * Errors: SW_EUSAGE, as above. */
-sw_code sw_launch_confirm(int ranks, sw_status *st);
 
 /* Local. From now on the first SIGINT or SIGTERM sets the flag, a second one of the kind kills.
  * Signals that were ignored (nohup, a background job) stay so. SIGPIPE and SIGXFSZ become errors of

@@ -50,7 +50,7 @@ int main(int argc, char **argv)
         status = answer(&args, &launch, &st);
     } else {
         st = st.code ? st : lone;
-        status = sw_run_command(&args, launch.alone, begun, &st);
+        status = sw_run_command(&args, &launch, begun, &st);
     }
     sw_args_release(&args);
     /* Under a launcher the launcher decides what a signal means. */

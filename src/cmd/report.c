@@ -8,6 +8,7 @@
 #include "file.h"
 #include "say.h"
 #include "text.h"
+#include "version.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -125,6 +126,19 @@ static void put_transport(sw_emit *j, const sw_result *r)
         sw_emit_name(j, word, equals + 1);
     }
     sw_emit_end(j);
+}
+
+/* What the ranks speak by; a process that is alone has taken nothing. */
+static void put_mpi(sw_emit *j, const sw_run *run)
+{
+    char told[8192] = "", mpi[SW_VERSION_MPI];
+    bool speaks = run->comm.ctx != NULL;
+
+    if (speaks)
+        sw_mpi_version(told, sizeof told);
+    sw_version_mpi(told, mpi);
+    sw_emit_text(j, "layer", speaks ? sw_mpi_kind() : "none");
+    sw_emit_text(j, "mpi", mpi);
 }
 
 /* What was written, or would be. */
@@ -248,6 +262,7 @@ static void print_report(FILE *to, const void *about)
     sw_emit_text(&j, "output", args->output);
     put_options(&j, args);
     sw_emit_number(&j, "ranks", (uint64_t)run->comm.size);
+    put_mpi(&j, run);
     sw_emit_real(&j, "seconds_start", run->seconds_start);
     sw_emit_real(&j, "seconds_total", run->seconds);
     sw_emit_texts(&j, "warnings", (const char *const *)run->warnings, run->nwarnings);

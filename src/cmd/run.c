@@ -10,7 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "launch.h"
 #include "report.h"
 #include "say.h"
 
@@ -237,7 +236,20 @@ static void give_up(const sw_comm *comm, sw_status *st)
     sw_comm_abort(sw_code_exit_status(st->code));
 }
 
-int sw_run_command(const sw_args *args, bool alone, double begun, sw_status *st)
+/* Processes that could not become ranks have met the same, and cannot agree on who says it: one on
+ * each machine does, and rank 0 first. For the launcher ends the others when that one leaves. */
+#define SINGLETON_SECONDS 2
+
+static bool speaks(const sw_launch *launch, const sw_status *start)
+{
+    if (start->code != SW_EUSAGE || launch->rank == 0)
+        return true;
+    if (launch->place == 0)
+        sleep(SINGLETON_SECONDS);
+    return launch->place == 0;
+}
+
+int sw_run_command(const sw_args *args, const sw_launch *launch, double begun, sw_status *st)
 {
     sw_args mine = *args;
     sw_run run = { .args = &mine, .comm = sw_comm_self(), .voice = PTHREAD_MUTEX_INITIALIZER };
@@ -245,18 +257,16 @@ int sw_run_command(const sw_args *args, bool alone, double begun, sw_status *st)
     bool ranks;
     int status;
 
-    if (!alone)
+    if (!launch->alone)
         sw_transport_defaults(args->output);
-    ranks = !alone && sw_comm_world(&run.comm, &start) == SW_OK;
+    ranks = !launch->alone && sw_comm_world(&run.comm, &start) == SW_OK;
     if (start.code)
-        *st = start; /* told by each that it happens to */
-    else if (ranks && st->code == SW_OK)
-        sw_launch_confirm(run.comm.size, st);
+        *st = start;
     listen(&run, &mine);
     work(&run, begun, st);
     if (ranks && st->code == SW_ECOMM)
         give_up(&run.comm, st);
-    if (run.comm.rank == 0)
+    if (run.comm.rank == 0 && speaks(launch, &start))
         tell(&run, st);
     end_watch(&run);
     /* Only rank 0 knows how the telling went. */

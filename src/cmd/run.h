@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "launch.h"
 #include "opts.h"
 #include "progress.h"
 #include "shardweld.h"
@@ -43,6 +44,6 @@ void sw_report_verification(const sw_run *run, struct sw_emit *j);
  * MPI begins and ends; local, and without MPI, for a process that is alone. st may hold an error of
  * this rank's command line already: then nothing is done but to tell it once. On return st is the
  * same on every rank, and it has been printed. Returns the exit status. */
-int sw_run_command(const sw_args *args, bool alone, double begun, sw_status *st);
+int sw_run_command(const sw_args *args, const sw_launch *launch, double begun, sw_status *st);
 
 #endif

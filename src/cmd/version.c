@@ -31,9 +31,10 @@ void sw_version_mpi(const char *told, char name[SW_VERSION_MPI])
 void sw_version_print(FILE *to)
 {
     char told[8192], mpi[SW_VERSION_MPI];
+    const char *layer = sw_mpi_kind();
 
     sw_mpi_version(told, sizeof told);
     sw_version_mpi(told, mpi);
-    fprintf(to, "shardweld " SW_VERSION "%s%s%s\n", SW_COMMIT[0] ? ", commit " SW_COMMIT : "",
-            mpi[0] ? ", " : "", mpi);
+    fprintf(to, "shardweld " SW_VERSION "%s, layer %s%s%s\n", SW_COMMIT[0] ? ", commit " SW_COMMIT : "",
+            layer, mpi[0] ? ", " : "", mpi);
 }

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shardweld_mpi.h"
-
 /* ---- the process ----------------------------------------------------------------------------- */
 
 static void name(char *text, size_t n)
@@ -77,10 +75,10 @@ static int wrap(MPI_Comm comm, sw_layer_comm *out)
     return err;
 }
 
-static int duplicate(MPI_Comm comm, sw_layer_comm *out)
+static int duplicate(sw_handle comm, sw_layer_comm *out)
 {
     MPI_Comm dup = MPI_COMM_NULL;
-    int err = MPI_Comm_dup(comm, &dup);
+    int err = MPI_Comm_dup((MPI_Comm)comm, &dup);
 
     return err == MPI_SUCCESS ? wrap(dup, out) : err;
 }
@@ -99,7 +97,7 @@ static int begin(sw_layer_comm *out, bool *begun)
         err = return_errors(MPI_COMM_WORLD);
     if (err == MPI_SUCCESS)
         err = return_errors(MPI_COMM_SELF);
-    return err == MPI_SUCCESS ? duplicate(MPI_COMM_WORLD, out) : err;
+    return err == MPI_SUCCESS ? duplicate((sw_handle)MPI_COMM_WORLD, out) : err;
 }
 
 static void end(void)
@@ -112,20 +110,21 @@ static void end_all(int status)
     MPI_Abort(MPI_COMM_WORLD, status);
 }
 
-sw_code sw_comm_from_mpi(MPI_Comm mpi, sw_comm *out, sw_status *st)
-{
-    sw_layer_comm comm = { 0 };
-    int err = duplicate(mpi, &comm);
-
-    return sw_layer_adopt(&comm, err, "cannot duplicate the communicator", out, st);
-}
-
 /* ---- messages -------------------------------------------------------------------------------- */
 
 static int split(const sw_layer_comm *comm, int color, sw_layer_comm *out)
 {
     MPI_Comm part = MPI_COMM_NULL;
     int err = MPI_Comm_split((MPI_Comm)comm->handle, color, comm->rank, &part);
+
+    return err == MPI_SUCCESS ? wrap(part, out) : err;
+}
+
+static int split_node(const sw_layer_comm *comm, sw_layer_comm *out)
+{
+    MPI_Comm part = MPI_COMM_NULL;
+    int err =
+        MPI_Comm_split_type((MPI_Comm)comm->handle, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &part);
 
     return err == MPI_SUCCESS ? wrap(part, out) : err;
 }
@@ -202,13 +201,17 @@ static int finish(sw_handle *request, int *done)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+#if defined OPEN_MPI
+#define KIND "openmpi"
+#elif defined MPI_ABI_VERSION
+#define KIND "abi"
+#else
+#define KIND "mpich" /* and all that descend from it */
+#endif
+
 const sw_layer sw_layer_mpi = {
     .version = SW_LAYER_VERSION,
-#ifdef OPEN_MPI
-    .kind = "openmpi",
-#else
-    .kind = "mpich",
-#endif
+    .kind = KIND,
     .hint_key_max = MPI_MAX_INFO_KEY,
     .hint_value_max = MPI_MAX_INFO_VAL,
     .name = name,
@@ -216,9 +219,11 @@ const sw_layer sw_layer_mpi = {
     .state = state,
     .begin = begin,
     .end = end,
+    .duplicate = duplicate,
     .abort = end_all,
     .settings = sw_mpi_settings,
     .split = split,
+    .split_node = split_node,
     .free = release,
     .bcast = bcast,
     .allgather = allgather,
@@ -232,6 +237,10 @@ const sw_layer sw_layer_mpi = {
     .exchange_free = sw_mpi_exchange_free,
     .exchange_expect = sw_mpi_exchange_expect,
     .exchange_go = sw_mpi_exchange_go,
+    .share = sw_mpi_share,
+    .shared = sw_mpi_shared,
+    .share_sync = sw_mpi_share_sync,
+    .unshare = sw_mpi_unshare,
     .file_open = sw_mpi_file_open,
     .file_set_hints = sw_mpi_file_set_hints,
     .file_hints = sw_mpi_file_hints,

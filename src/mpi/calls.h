@@ -1,4 +1,5 @@
-/* The layer (par/layer.h) by MPI, in three files: communicators and messages, exchange, files. */
+/* The layer (par/layer.h) by MPI, in four files: communicators and messages, exchange, memory of a
+ * node, files. It needs nothing but MPI and libc, so that it can be a library of its own. */
 #ifndef SW_MPI_CALLS_H
 #define SW_MPI_CALLS_H
 
@@ -15,6 +16,11 @@ void sw_mpi_exchange_free(sw_handle exchange);
 int sw_mpi_exchange_expect(sw_handle exchange, int from, const sw_layer_box *boxes, size_t n,
                            const int *dims);
 int sw_mpi_exchange_go(sw_handle exchange, const void *send, const int *counts, const int *at, void *band);
+
+int sw_mpi_share(sw_handle comm, int64_t n, void **mine, sw_handle *out);
+int sw_mpi_shared(sw_handle share, int rank, void **at, int64_t *n);
+int sw_mpi_share_sync(sw_handle share);
+int sw_mpi_unshare(sw_handle *share);
 
 int sw_mpi_file_open(sw_handle comm, const char *path, const char *const *const *hints, sw_handle *out);
 int sw_mpi_file_set_hints(sw_handle file, const char *const *const *hints);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +12,7 @@
 #include "base/memory.h"
 #include "base/num.h"
 #include "base/step.h"
+#include "par/launcher.h"
 
 #define BCAST_PART (UINT64_C(1) << 30)
 #define TAG_STOP 77
@@ -53,11 +55,6 @@ typedef struct ranks {
     int *counts, *places;
     bool begun; /* MPI was initialised for this one, and ends with it */
 } ranks;
-
-const sw_layer *sw_layer_here(void)
-{
-    return &sw_layer_mpi;
-}
 
 /* What MPI reported last, for the message: a function of sw_comm tells only that it failed. */
 static int last_error;
@@ -128,36 +125,90 @@ sw_code sw_layer_adopt(const sw_layer_comm *comm, int err, const char *what, sw_
     return st->code;
 }
 
-/* Open MPI's mpirun sets PMIX_RANK too, which another MPI cannot answer. */
 bool sw_comm_launched(void)
 {
-    if (strcmp(sw_mpi_kind(), "openmpi") == 0)
-        return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK");
-    return getenv("PMI_SIZE") || getenv("PMI_FD") || getenv("PMI_PORT") ||
-           (getenv("PMIX_RANK") && !getenv("OMPI_COMM_WORLD_SIZE"));
+    return sw_launcher_here() != NULL;
+}
+
+/* No layer for the launcher's MPI: N processes that do not know of one another. One is alone. */
+static sw_code do_without(const sw_launcher *l, const char *why, sw_status *st)
+{
+    char kinds[64], cure[200];
+
+    if (sw_launcher_size(l) == 1)
+        return SW_OK;
+    sw_layer_kinds(kinds, sizeof kinds);
+    snprintf(
+        cure, sizeof cure,
+        "layers are here for: %s; load the module of that MPI, set SHARDWELD_MPI to the path of its library",
+        kinds[0] ? kinds : "none");
+    kinds[strcspn(kinds, " ")] = '\0';
+    return sw_launcher_refuse(l, why, cure, kinds[0] ? kinds : "none", st);
+}
+
+/* An MPI that does not know this launcher makes a job of each process, without a word. */
+static sw_code confirm(const sw_launcher *l, const sw_layer *layer, sw_comm *comm, sw_status *st)
+{
+    char why[200], name[100];
+
+    if (!l || comm->size > 1 || sw_launcher_size(l) <= 1)
+        return SW_OK;
+    layer->name(name, sizeof name);
+    snprintf(why, sizeof why, "%.*s (layer %s) sees only one", (int)strcspn(name, ",\n"), name, layer->kind);
+    sw_comm_mpi_release(comm);
+    return sw_launcher_refuse(l, why, NULL, layer->kind, st);
 }
 
 sw_code sw_comm_world(sw_comm *out, sw_status *st)
 {
-    const sw_layer *layer = sw_layer_here();
-    sw_layer_state state = layer->state();
+    const sw_launcher *l = sw_launcher_here();
+    sw_layer_state state = sw_layer_begun();
+    sw_status missing = SW_STATUS_INIT;
+    const sw_layer *layer;
     sw_layer_comm comm = { 0 };
     bool begun;
     int err;
 
     *out = sw_comm_self();
-    if (!sw_comm_launched() && state == SW_MPI_UNBORN)
+    if (!l && state == SW_MPI_UNBORN)
         return SW_OK;
     if (state == SW_MPI_ENDED || state == SW_MPI_BROKEN)
         return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI has been finalized already");
+    layer = sw_layer_find(NULL, &missing);
+    if (!layer)
+        return do_without(l, missing.reason, st);
+    if (state == SW_MPI_UNBORN && !sw_launcher_knows(l, layer->kind)) {
+        char why[100];
+
+        snprintf(why, sizeof why, "layer %s, which is linked in or asked for, is for another MPI",
+                 layer->kind);
+        return do_without(l, why, st);
+    }
     err = layer->begin(&comm, &begun);
     if (err && !begun)
         return sw_fail(st, SW_ECOMM, NULL, NULL, "MPI cannot be initialised");
-    if (!sw_layer_adopt(&comm, err, "cannot duplicate the communicator", out, st))
+    if (!sw_layer_adopt(&comm, err, "cannot duplicate the communicator", out, st)) {
         ((ranks *)out->ctx)->begun = begun;
-    else if (begun)
+        confirm(l, layer, out, st);
+    } else if (begun) {
         layer->end();
+    }
     return st->code;
+}
+
+sw_code sw_comm_from_handle(const char *kind, uintptr_t mpi, sw_comm *out, sw_status *st)
+{
+    const sw_layer *layer = sw_layer_find(kind, st);
+    sw_layer_comm comm = { 0 };
+
+    *out = sw_comm_self();
+    if (!layer)
+        return st->code;
+    if (layer->state() != SW_MPI_BEGUN)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "the MPI of layer %s has not begun: another copy of MPI may be in this process",
+                       layer->kind);
+    return sw_layer_adopt(&comm, layer->duplicate(mpi, &comm), "cannot duplicate the communicator", out, st);
 }
 
 void sw_comm_mpi_release(sw_comm *comm)
@@ -180,18 +231,27 @@ void sw_comm_mpi_release(sw_comm *comm)
 
 void sw_comm_abort(int status)
 {
-    if (sw_layer_here()->state() == SW_MPI_BEGUN)
+    if (sw_layer_begun() == SW_MPI_BEGUN)
         sw_layer_here()->abort(status);
 }
 
 const char *sw_mpi_kind(void)
 {
-    return sw_layer_here()->kind;
+    sw_status ignored = SW_STATUS_INIT;
+    const sw_layer *layer = sw_layer_find(NULL, &ignored);
+
+    return layer ? layer->kind : "none";
 }
 
 void sw_mpi_version(char *text, size_t n)
 {
-    sw_layer_here()->name(text, n);
+    sw_status ignored = SW_STATUS_INIT;
+    const sw_layer *layer = sw_layer_find(NULL, &ignored);
+
+    if (layer)
+        layer->name(text, n);
+    else if (n)
+        text[0] = '\0';
 }
 
 const sw_layer *sw_comm_layer(const sw_comm *comm)

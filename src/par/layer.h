@@ -13,7 +13,10 @@
 
 #include "shardweld.h"
 
-#define SW_LAYER_VERSION 1
+/* Raised whenever the table changes: a layer of another one is not taken. */
+#define SW_LAYER_VERSION 2
+/* The one symbol of a layer that is loaded: its table. */
+#define SW_LAYER_SYMBOL "sw_layer_mpi"
 
 /* Numbers of the layer's own, beside MPI's. */
 #define SW_LAYER_NOMEM (-1)  /* out of memory */
@@ -41,7 +44,7 @@ typedef void (*sw_layer_pair_fn)(void *ctx, const char *name, const char *value)
 
 typedef struct sw_layer {
     int version;
-    const char *kind;                    /* "openmpi", or "mpich" and all that descend from it */
+    const char *kind;                    /* the ABI: "openmpi", "mpich" or "abi" (MPI's own) */
     size_t hint_key_max, hint_value_max; /* bytes, with the NUL */
 
     /* ---- the process; all local but begin() ---- */
@@ -54,6 +57,8 @@ typedef struct sw_layer {
      * call one at a time */
     int (*begin)(sw_layer_comm *out, bool *begun);
     void (*end)(void);
+    /* a duplicate of a communicator that is the program's */
+    int (*duplicate)(sw_handle comm, sw_layer_comm *out);
     /* end all ranks of the job; does not return */
     void (*abort)(int status);
     /* what MPI is set to, as far as it tells and it is wanted */
@@ -62,6 +67,8 @@ typedef struct sw_layer {
     /* ---- messages ---- */
     /* ranks of equal color, in rank order */
     int (*split)(const sw_layer_comm *comm, int color, sw_layer_comm *out);
+    /* ranks that share memory, in rank order */
+    int (*split_node)(const sw_layer_comm *comm, sw_layer_comm *out);
     void (*free)(sw_layer_comm *comm);
     int (*bcast)(sw_handle comm, void *buf, int n, int root);
     /* counts[r] bytes of rank r to place places[r] */
@@ -92,6 +99,16 @@ typedef struct sw_layer {
     /* send[at[r]], counts[r] bytes, to each rank; what was expected of each into the band, once */
     int (*exchange_go)(sw_handle exchange, const void *send, const int *counts, const int *at, void *band);
 
+    /* ---- memory that the ranks of a node share ---- */
+    /* n bytes of this rank's, zeroed by nobody, where all ranks of comm (split_node's) reach them;
+     * 0 is fine */
+    int (*share)(sw_handle comm, int64_t n, void **mine, sw_handle *out);
+    /* local: where the bytes of a rank are in this process, and how many; *at NULL = none */
+    int (*shared)(sw_handle share, int rank, void **at, int64_t *n);
+    /* what any rank has written before is seen by all behind it */
+    int (*share_sync)(sw_handle share);
+    int (*unshare)(sw_handle *share);
+
     /* ---- files that all ranks of a communicator write ---- */
     /* hints: lists of "KEY=VALUE", each NULL-terminated, the later wins; the list of lists too */
     int (*file_open)(sw_handle comm, const char *path, const char *const *const *hints, sw_handle *out);
@@ -104,14 +121,32 @@ typedef struct sw_layer {
     int (*file_close)(sw_handle *file);
 } sw_layer;
 
-/* Local. The layer of this process; NULL = it has none. */
+/* Local. The layer that this process has taken; NULL = none yet. Who holds a communicator of MPI's
+ * has one. */
 const sw_layer *sw_layer_here(void);
 
-/* Local, for a layer: a communicator of the library's own of what is from now on out's to free.
+/* Local. Take a layer, once, and keep it: the one that is linked in; else, as SHARDWELD_MPI says or
+ * where that is not set, one for an MPI library that is in the process; for the launcher's MPI; for
+ * any that can be loaded. Thread-safe.
+ *   kind  NULL = any; else this one, which may take the place of another one that has not begun
+ * Errors: SW_EUSAGE; the reason says what was looked for and what is missing. */
+const sw_layer *sw_layer_find(const char *kind, sw_status *st);
+
+/* Local. Has MPI begun in this process? Loads nothing where no MPI library is in it. */
+sw_layer_state sw_layer_begun(void);
+
+/* Local. The kinds that layers were found for, with blanks between, at most n bytes with the
+ * NUL. */
+void sw_layer_kinds(char *text, size_t n);
+
+/* Local. A communicator of the library's own of what is from now on out's to free.
  *   err, what  not 0: it could not be made, because of that */
 sw_code sw_layer_adopt(const sw_layer_comm *comm, int err, const char *what, sw_comm *out, sw_status *st);
 
-/* The layer that is linked in. */
+/* The layer that is linked in; NULL = none. */
+extern const sw_layer *const sw_layer_linked;
+
+/* A layer's table. */
 extern const sw_layer sw_layer_mpi;
 
 #endif

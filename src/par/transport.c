@@ -47,7 +47,7 @@ void sw_transport_defaults(const char *output_dir)
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         setenv(defaults[i][0], defaults[i][1], 0);
     fcoll = getenv(fcoll_name);
-    if (sw_layer_here()->state() == SW_MPI_UNBORN)
+    if (sw_layer_begun() == SW_MPI_UNBORN)
         is_settled = fcoll && strcmp(fcoll, fcoll_ours) == 0;
     /* ROMIO's driver for NFS locks each write and does not go on after a short one. */
     if (output_dir && is_on_nfs(output_dir))
@@ -56,13 +56,18 @@ void sw_transport_defaults(const char *output_dir)
 
 /* ---- hints ----------------------------------------------------------------------------------- */
 
+/* Who writes without MPI looks at no hint: then they may be as long as the longest that any
+ * takes. */
+#define HINT_KEY_MAX 256
+#define HINT_VALUE_MAX 1024
+
 bool sw_hint_is_valid(const char *hint)
 {
     const sw_layer *layer = sw_layer_here();
     const char *eq = strchr(hint, '=');
 
-    return eq && eq != hint && (size_t)(eq - hint) < layer->hint_key_max && eq[1] &&
-           strlen(eq + 1) < layer->hint_value_max;
+    return eq && eq != hint && (size_t)(eq - hint) < (layer ? layer->hint_key_max : HINT_KEY_MAX) && eq[1] &&
+           strlen(eq + 1) < (layer ? layer->hint_value_max : HINT_VALUE_MAX);
 }
 
 const char *const sw_transport_ours[] = { "romio_cb_write=disable", "romio_no_indep_rw=false",

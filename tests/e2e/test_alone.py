@@ -1,6 +1,8 @@
-"""One process that no launcher has started: no MPI function, nothing of MPI's in the environment, the same result as under mpirun."""
+"""One process that no launcher has started: nothing of MPI is loaded, no MPI function, nothing of MPI's in the environment, the same result as under mpirun."""
 
+import glob
 import json
+import os
 import re
 import subprocess
 import time
@@ -17,14 +19,19 @@ void abort(void);
 """
 
 
+def undefined(path):
+    """What a program or library wants of MPI."""
+    listed = subprocess.run(["nm", "-D", "--undefined-only", path], check=True, capture_output=True, text=True).stdout
+    return re.findall(r" U (P?MPI_\w+)$", listed, re.M)
+
+
 @pytest.fixture(scope="module")
 def no_mpi(tmp_path_factory):
     """The environment in which a call of MPI is the end."""
-    listed = subprocess.run(["nm", "-D", "--undefined-only", SHARDWELD], check=True, capture_output=True, text=True).stdout
-    names = re.findall(r" U (P?MPI_\w+)$", listed, re.M)
-    assert "MPI_Init_thread" in names and "MPI_File_open" in names and "MPI_T_init_thread" in names
+    names = [name for layer in glob.glob(os.path.join(os.path.dirname(SHARDWELD), "libshardweld-mpi-*.so")) for name in undefined(layer)]
+    assert not undefined(SHARDWELD) and "MPI_Init_thread" in names and "MPI_File_open" in names and "MPI_T_init_thread" in names
     lib = tmp_path_factory.mktemp("preload") / "no_mpi.so"
-    text = FORBIDDEN + "\n".join(f"NO({name})" for name in [*names, "setenv", "putenv"])
+    text = FORBIDDEN + "\n".join(f"NO({name})" for name in {*names, "setenv", "putenv"})
     subprocess.run(["cc", "-shared", "-fPIC", "-fno-builtin", "-o", lib, "-xc", "-"], input=text, check=True, text=True)
     return {"LD_PRELOAD": str(lib)}
 
@@ -84,6 +91,13 @@ def test_the_other_commands(tmp_path, make, no_mpi):
 def test_errors(no_mpi, args, status):
     result = run(args, env=no_mpi)
     assert result.status == status and result.stderr.startswith("shardweld: error: "), show(result)
+
+
+def test_nothing_of_mpi_is_loaded(dirs, make):
+    src, out = dirs
+    make(src)
+    result = run(["consolidate", src, out], env={"LD_DEBUG": "files"})
+    assert result.status == 0 and "libjansson" in result.stderr and "mpi" not in result.stderr, show(result)
 
 
 def best(args, times=20):

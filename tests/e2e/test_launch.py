@@ -1,12 +1,16 @@
-"""Launchers as they are, beyond the variables that test_cli.py sets: another MPI's mpiexec, and a machine without ssh."""
+"""Launchers as they are and layers of MPI, beyond the variables that test_cli.py sets: another MPI's mpiexec, and a machine without ssh."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 
 import oracle
 import pytest
-from runner import MPIRUN, errors, ok, run, show
+from runner import MPIRUN, SHARDWELD, Result, environment, errors, fails, ok, run, show
+
+HERE, BESIDE = os.path.dirname(SHARDWELD), "libshardweld-mpi-openmpi.so"
 
 
 def same(out, want):
@@ -17,13 +21,99 @@ def same(out, want):
 def test_the_mpiexec_of_another_mpi(dirs, make):
     src, out = dirs
     ckpt = make(src)
-    result = run(["consolidate", src, out], outer=["mpiexec.mpich", "-n", "3"])
-    assert result.status == 2 and result.stdout == "", show(result)
-    for words in ("one of 3 processes of the mpirun of another MPI (PMI_RANK, PMI_SIZE)", "Open MPI's 'mpirun -n 3 shardweld", "env -u PMI_RANK -u PMI_SIZE"):
-        assert words in errors(result)[0], show(result)
+    ours = {"SHARDWELD_MPI": "openmpi"}
+    result = run(["consolidate", src, out], env=ours, outer=["mpiexec.mpich", "-n", "3"])
+    words = ("one of 3 processes of an mpiexec of MPICH's kind (PMI_RANK, PMI_SIZE)", "layer openmpi", "Open MPI's 'mpirun -n 3 shardweld", "env -u PMI_RANK -u PMI_SIZE")
+    fails(result, 2, *words)
     assert not out.exists()
-    ok(run(["consolidate", src, out], outer=["mpiexec.mpich", "-n", "1"]))
+    ok(run(["consolidate", src, out], env=ours, outer=["mpiexec.mpich", "-n", "1"]))
     same(out, ckpt.expect())
+
+
+@pytest.mark.parametrize("wish", ["none", "abi", "openmp"])
+def test_the_mpi_that_is_asked_for_is_the_one(dirs, make, wish):
+    """Never three runs on one directory."""
+    src, out = dirs
+    make(src)
+    says = {"none": "SHARDWELD_MPI is none", "abi": "abi.so", "openmp": "expected openmpi, mpich, abi, none or a path"}
+    fails(run(["consolidate", src, out], np=3, env={"SHARDWELD_MPI": wish}), 2, "one of 3 processes of Open MPI's mpirun", says[wish])
+    assert not out.exists()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The program in a directory of its own, to which a test may bring layers."""
+    place = tmp_path / "place"
+    place.mkdir()
+    shutil.copy2(SHARDWELD, place / "shardweld")
+    return place
+
+
+def weld_there(place, src, out, env=None):
+    words = [*MPIRUN, "-np", "3", str(place / "shardweld"), "consolidate", src, out]
+    done = subprocess.run(words, env=environment(env), capture_output=True, text=True, timeout=60, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_without_a_layer(dirs, make, elsewhere):
+    src, out = dirs
+    ckpt = make(src)
+    fails(weld_there(elsewhere, src, out), 2, f"libshardweld-mpi-openmpi.so is neither in {elsewhere}", "layers are here for: none", "run it as one process")
+    assert not out.exists()
+    subprocess.run([elsewhere / "shardweld", "consolidate", src, out], env=environment(), check=True)
+    same(out, ckpt.expect())
+
+
+def test_without_what_the_layer_needs(dirs, make, elsewhere):
+    src, out = dirs
+    make(src)
+    gone, layer = elsewhere / "libgone.so", elsewhere / "libshardweld-mpi-openmpi.so"
+    subprocess.run(["cc", "-shared", "-o", gone, "-xc", "-"], input="int gone;", text=True, check=True)
+    subprocess.run(["cc", "-shared", "-Wl,--no-as-needed", "-o", layer, gone, "-xc", "-"], input="int here;", text=True, check=True)
+    gone.unlink()
+    fails(weld_there(elsewhere, src, out), 2, "libgone.so: cannot open shared object file", "layers are here for: openmpi", "load the module of that MPI")
+    assert not out.exists()
+
+
+def test_a_layer_of_another_version(dirs, make, elsewhere):
+    src, out = dirs
+    make(src)
+    text = "const int sw_layer_mpi[1024] = { 1 };"
+    subprocess.run(["cc", "-shared", "-o", elsewhere / "libshardweld-mpi-openmpi.so", "-xc", "-"], input=text, text=True, check=True)
+    fails(weld_there(elsewhere, src, out), 2, "is of another version of shardweld")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("path", [BESIDE, "libmpi.so.40", "directory"])
+def test_a_layer_or_a_library_by_its_path(dirs, make, elsewhere, path):
+    src, out = dirs
+    ckpt = make(src)
+    listed = subprocess.run(["ldd", os.path.join(HERE, BESIDE)], capture_output=True, text=True, check=True).stdout
+    library = re.search(r"libmpi.so.40 => (\S+)", listed)
+    if path == BESIDE:
+        path = os.path.join(HERE, BESIDE)
+    elif not library:
+        pytest.skip("the layer names no library")
+    else:
+        (elsewhere / BESIDE).symlink_to(os.path.join(HERE, BESIDE))
+        path = library[1] if path != "directory" else os.path.dirname(library[1])
+    done = weld_there(elsewhere, src, out, env={"SHARDWELD_MPI": path})
+    assert done.status == 0, show(done)
+    same(out, ckpt.expect())
+
+
+def test_the_report_names_the_layer(dirs, make, tmp_path):
+    src, out = dirs
+    make(src)
+    ok(run(["consolidate", "--report", tmp_path / "r", src, out], np=2))
+    got = json.loads((tmp_path / "r").read_text())
+    told = run(["--version"]).stdout.rstrip("\n").split(", ")
+    assert got["layer"] == "openmpi" and got["mpi"].startswith("Open MPI v")
+    assert told[-2:] == ["layer openmpi", got["mpi"]]
+    ok(run(["consolidate", "--overwrite", "--report", tmp_path / "r", src, out]))
+    got = json.loads((tmp_path / "r").read_text())
+    assert (got["layer"], got["mpi"]) == ("none", None)
+    assert run(["--version"], env={"SHARDWELD_MPI": "none"}).stdout.endswith(", layer none\n")
 
 
 @pytest.fixture

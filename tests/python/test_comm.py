@@ -10,7 +10,7 @@ from shardweld import _comm
 
 NAMES = (
     *("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-    *("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    *("SHARDWELD_MPI", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
 
 
@@ -37,6 +37,7 @@ OURS = {"OMPI_COMM_WORLD_RANK": 1, "OMPI_COMM_WORLD_SIZE": 2}
         ({}, "self"),
         (OURS, "mpi"),
         ({"PMIX_RANK": 1}, "mpi"),
+        ({"PMI_RANK": 1, "PMI_SIZE": 4}, "mpi"),
         ({"OMPI_COMM_WORLD_RANK": 0, "OMPI_COMM_WORLD_SIZE": 1}, "self"),
         ({"RANK": 0, "WORLD_SIZE": 1}, "self"),
         ({"RANK": 0, "WORLD_SIZE": 2, **OURS}, "mpi"),
@@ -46,8 +47,6 @@ OURS = {"OMPI_COMM_WORLD_RANK": 1, "OMPI_COMM_WORLD_SIZE": 2}
 )
 def test_who_works(values, want, environment):
     environment(**values)
-    if not _comm._is_open_mpi():
-        pytest.skip("the variables are Open MPI's")
     with _comm.open_comm() as group:
         assert (group if isinstance(group, str) else group.kind) == {"mpi": "all ranks of the MPI job"}.get(want, want)
 
@@ -57,20 +56,24 @@ def test_who_works(values, want, environment):
     [
         ({"RANK": 1, "WORLD_SIZE": 2}, ["2 processes of torchrun", "init_process_group"]),
         ({"RANK": 1, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "x", **OURS}, ["torchrun"]),
-        ({"SLURM_PROCID": 1, "SLURM_STEP_NUM_TASKS": 3}, ["3 processes of srun without PMIx", "--mpi=pmix"]),
-        ({"PMI_RANK": 1, "PMI_SIZE": 4}, ["4 processes", "another MPI"]),
+        ({"SLURM_PROCID": 1, "SLURM_STEP_NUM_TASKS": 3}, ["3 processes of srun without PMI", "--mpi=pmix"]),
     ],
 )
 def test_processes_that_cannot_reach_one_another_are_refused(values, words, environment):
     """Each would write the whole checkpoint (SPEC 4)."""
     environment(**values)
-    if not _comm._is_open_mpi():
-        pytest.skip("the variables are Open MPI's")
     with pytest.raises(shardweld.UsageError) as caught, _comm.open_comm():
         pass
     assert all(word in str(caught.value) for word in [*words, 'comm="self"'])
     with _comm.open_comm("self") as group:
         assert (group.rank, group.size) == (0, 1)
+
+
+def test_ranks_without_their_mpi_are_refused(environment):
+    environment(PMI_RANK=1, PMI_SIZE=4, SHARDWELD_MPI="none")
+    with pytest.raises(shardweld.UsageError) as caught:
+        _comm.MpiComm()
+    assert all(word in str(caught.value) for word in ("4 processes of an mpiexec", "SHARDWELD_MPI is none", 'comm="self"'))
 
 
 def test_a_process_alone():

@@ -67,7 +67,7 @@ def test_relative_paths_and_a_report_of_ones_own(site, work):
 
 
 def test_mpirun_in_place_of_srun(site, work):
-    job = weld(site, work, env={"SHARDWELD_MPI": "mpirun", "SHARDWELD_RANKS": "3"})
+    job = weld(site, work, env={"SHARDWELD_LAUNCH": "mpirun", "SHARDWELD_RANKS": "3"})
     assert site.outcome(job) == ("COMPLETED", "0:0"), work.log(job)
     work.check()
     assert report(work, job)["ranks"] == 3
@@ -247,7 +247,7 @@ def test_the_lock_of_an_earlier_start_is_not_believed(site, work):
 @pytest.mark.parametrize("mpi", ["pmix", "mpirun"])
 def test_a_rank_that_stands_still(site, work, mpi):
     """A file server that does not answer one node: the job ends, and says which."""
-    env = {"SHARDWELD_FAULT": "pread:3:1:hang", "SHARDWELD_MPI": mpi}
+    env = {"SHARDWELD_FAULT": "pread:3:1:hang", "SHARDWELD_LAUNCH": mpi}
     job = weld(site, work, "--timeout", "4", env=env, sbatch=["-N2", "--ntasks-per-node=2"])
     assert site.outcome(job) == ("FAILED", "4:0"), work.log(job)
     assert "shardweld: error: no round has finished for 4 s: waiting for rank 3 on " in work.log(job), work.log(job)

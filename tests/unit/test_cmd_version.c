@@ -50,6 +50,6 @@ TEST(line)
     assert_int_equal(fclose(to), 0);
     assert_memory_equal(text, begin, sizeof begin - 1);
     assert_ptr_equal(strchr(text, '\n'), text + n - 1);
-    assert_non_null(strstr(text, "MPI"));
+    assert_non_null(strstr(text, ", layer "));
     free(text);
 }
