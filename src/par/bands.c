@@ -150,12 +150,12 @@ bool sw_bands_fill(sw_bands *b, sw_status *st)
 
     /* What is only compared has no names, and no headers. */
     if (!st->code && b->w->l->files[b->file].name)
-        sw_fill_header(&b->filler, b->file, band.begin, band.end, b->band, st);
+        sw_fill_header(&b->filler, b->file, band, b->band, st);
     if (b->exchange)
         return sw_exchange_fill(b->exchange, b->file, b->round, b->band, st) == SW_OK;
     if (!st->code) {
-        sw_fill_advise(&b->filler, b->file, next.begin, next.end);
-        sw_fill_band(&b->filler, b->file, band.begin, band.end, b->band, st);
+        sw_fill_advise(&b->filler, b->file, next);
+        sw_fill_band(&b->filler, b->file, band, b->band, st);
     }
     return true;
 }

@@ -210,7 +210,7 @@ static void compare_bands(comparer *c, sw_status *st)
             return;
         if (st->code)
             continue;
-        sw_parts_each(&c->l, b.file, b.at.begin, b.at.end, compare_part, &v);
+        sw_parts_each(&c->l, b.file, b.at, compare_part, &v);
         sw_progress_tell(&c->bands.progress, c->k->compared);
     }
 }

@@ -80,16 +80,22 @@ void sw_exchange_free(sw_exchange *x)
 
 /* ---- runs of a part -------------------------------------------------------------------------- */
 
-/* Part i of k of a rank's band. Elements that are converted are never cut: then both ends are
+/* Part i of k of what all ranks fill in a round of a file. */
+typedef struct part {
+    uint32_t file;
+    uint64_t round, i, k;
+} part;
+
+/* The part of a rank's band. Elements that are converted are never cut: then both ends are
  * multiples of 8 bytes, or the band's. */
-static sw_region part_of(const sw_exchange *x, uint32_t f, uint64_t round, int rank, uint64_t i, uint64_t k)
+static sw_region part_of(const sw_exchange *x, const part *p, int rank)
 {
-    sw_region r = sw_schedule_region(x->sched, x->filler->l, f, (uint32_t)rank);
-    sw_region band = sw_schedule_band(x->sched, r, round);
+    sw_region r = sw_schedule_region(x->sched, x->filler->l, p->file, (uint32_t)rank);
+    sw_region band = sw_schedule_band(x->sched, r, p->round);
     uint64_t n = band.end - band.begin, unit = x->filler->maker.memory ? 8 : 1;
 
-    return (sw_region){ band.begin + (i < k ? sw_round_down(n * i / k, unit) : n),
-                        band.begin + (i + 1 < k ? sw_round_down(n * (i + 1) / k, unit) : n) };
+    return (sw_region){ band.begin + sw_round_down(n * p->i / p->k, unit),
+                        band.begin + (p->i + 1 < p->k ? sw_round_down(n * (p->i + 1) / p->k, unit) : n) };
 }
 
 typedef struct visit {
@@ -130,7 +136,7 @@ static bool visit_box(void *ctx, const sw_making *g)
 /* Call v->fn for all runs of a region of f. */
 static void visit_region(visit *v, uint32_t f, sw_region r)
 {
-    sw_band_boxes_each(v->x->filler->o, v->x->filler->l, f, r.begin, r.end, visit_box, v);
+    sw_band_boxes_each(v->x->filler->o, v->x->filler->l, f, r, visit_box, v);
 }
 
 static int owner_of(const visit *v, const sw_run *s)
@@ -154,15 +160,15 @@ static bool count_run(void *ctx, const sw_run *s)
 
 /* Does what this rank has to send in part i of k fit, what it converts, and the description of what
  * it receives? */
-static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k)
+static bool fits(sw_exchange *x, const part *p)
 {
     visit v = { .x = x, .fn = count_run };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
-        sw_region r = part_of(x, f, round, v.rank, i, k);
+        sw_region r = part_of(x, p, v.rank);
 
         v.runs = v.input = 0;
-        visit_region(&v, f, r);
+        visit_region(&v, p->file, r);
         if (v.rank != x->comm->rank)
             continue;
         if (v.input > x->filler->maker.room || (v.runs > RUNS_MAX && r.end - r.begin > RUNS_MAX))
@@ -175,25 +181,26 @@ static bool fits(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_
  * failed, and all know. What fits in larger parts need not fit in smaller ones, because a
  * conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a
  * few elements, or of RUNS_MAX bytes, always fit, so that this ends. */
-static uint64_t count_parts(sw_exchange *x, uint32_t f, uint64_t round, sw_status *st)
+static uint64_t count_parts(sw_exchange *x, uint32_t file, uint64_t round, sw_status *st)
 {
-    uint64_t k = 1, tried = 1;
+    part p = { file, round, 0, 1 };
+    uint64_t tried = 1;
 
     for (;;) {
-        for (uint64_t i = 0; i < k;) {
-            if (fits(x, f, round, i, k)) {
-                i++;
+        for (p.i = 0; p.i < p.k;) {
+            if (fits(x, &p)) {
+                p.i++;
             } else {
-                assert(k <= x->sched->band);
-                k *= 2;
-                i = 0;
+                assert(p.k <= x->sched->band);
+                p.k *= 2;
+                p.i = 0;
             }
         }
-        if (sw_comm_most(x->comm, k, &k, st))
+        if (sw_comm_most(x->comm, p.k, &p.k, st))
             return 0;
-        if (tried == k)
-            return k;
-        tried = k;
+        if (tried == p.k)
+            return p.k;
+        tried = p.k;
     }
 }
 
@@ -215,14 +222,14 @@ static bool send_run(void *ctx, const sw_run *s)
 }
 
 /* Read what the other ranks' bands need of this rank's files. */
-static void read_for_others(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, sw_status *st)
+static void read_for_others(sw_exchange *x, const part *p, sw_status *st)
 {
     visit v = { .x = x, .fn = send_run, .st = st };
 
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         x->send_at[v.rank] = (int)v.bytes;
         if (v.rank != x->comm->rank && !st->code)
-            visit_region(&v, f, part_of(x, f, round, v.rank, i, k));
+            visit_region(&v, p->file, part_of(x, p, v.rank));
         x->send_counts[v.rank] = (int)v.bytes - x->send_at[v.rank];
     }
 }
@@ -295,12 +302,12 @@ static bool convert_box(void *ctx, const sw_making *g)
     return true;
 }
 
-static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_t i, uint64_t k, char *band,
-                             sw_status *st)
+/* Collective. Fill this rank's part. */
+static sw_code exchange_part(sw_exchange *x, const part *p, char *band, sw_status *st)
 {
     const sw_filler *filler = x->filler;
-    sw_region mine = part_of(x, f, round, x->comm->rank, i, k);
-    sw_region first = part_of(x, f, round, x->comm->rank, 0, k);
+    sw_region mine = part_of(x, p, x->comm->rank);
+    sw_region first = part_of(x, &(part){ p->file, p->round, 0, p->k }, x->comm->rank);
     uint64_t input = filler->maker.memory ? (uint64_t)(filler->maker.memory - band) : 0;
     visit v = {
         .x = x, .fn = receive_run, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
@@ -309,9 +316,9 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
 
     for (int r = 0; r < x->comm->size; r++)
         x->inboxes[r].n = x->inboxes[r].ndims = 0;
-    read_for_others(x, f, round, i, k, st);
+    read_for_others(x, p, st);
     if (!st->code)
-        visit_region(&v, f, mine);
+        visit_region(&v, p->file, mine);
     if (!st->code)
         expect_all(x, st);
     /* Only what all ranks have prepared can be exchanged. */
@@ -323,15 +330,15 @@ static sw_code exchange_part(sw_exchange *x, uint32_t f, uint64_t round, uint64_
     }
     v.input = input;
     if (!st->code)
-        sw_band_boxes_each(filler->o, filler->l, f, mine.begin, mine.end, convert_box, &v);
+        sw_band_boxes_each(filler->o, filler->l, p->file, mine, convert_box, &v);
     return st->code;
 }
 
 sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st)
 {
-    uint64_t k = count_parts(x, f, round, st);
+    part p = { f, round, 0, count_parts(x, f, round, st) };
 
-    for (uint64_t i = 0; i < k && !exchange_part(x, f, round, i, k, band, st); i++)
+    for (; p.i < p.k && !exchange_part(x, &p, band, st); p.i++)
         ;
     return st->code;
 }

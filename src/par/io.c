@@ -144,23 +144,23 @@ static sw_code open_mpi(sw_out *o, const way *w, sw_transport *how, sw_status *s
     return sw_agree(o->group, st);
 }
 
-sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
-                    bool durable, sw_transport *how, sw_status *st)
+sw_code sw_out_open(sw_out *o, const sw_below *dir, sw_transport *how, sw_status *st)
 {
     /* MPI-IO takes what stands before a colon for the kind of file system; such a file is written
      * by POSIX. */
-    bool mpi = sw_comm_layer(group) && !how->aggregates[0] && !strchr(name, ':');
+    bool mpi = sw_comm_layer(o->group) && !how->aggregates[0] && !strchr(o->show, ':');
     way w = { -1, NULL };
 
-    *o = (sw_out){ .group = group, .show = name, .size = size, .durable = durable, .fd = -1 };
-    if (group->rank == 0 && !st->code)
+    o->fd = -1;
+    o->file = 0;
+    if (o->group->rank == 0 && !st->code)
         create_file(o, dir, st);
-    if (!sw_agree(group, st)) {
-        if (group->rank != 0)
+    if (!sw_agree(o->group, st)) {
+        if (o->group->rank != 0)
             open_file(o, dir, st);
         if (mpi && !st->code)
             find_way(o, dir, &w, st);
-        if (!sw_agree(group, st) && mpi)
+        if (!sw_agree(o->group, st) && mpi)
             open_mpi(o, &w, how, st);
     }
     free(w.path);
@@ -169,18 +169,18 @@ sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const 
     return st->code ? sw_out_close(o, st) : SW_OK;
 }
 
-sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st)
+sw_code sw_out_create_alone(const sw_out *o, const sw_below *dir, sw_status *st)
 {
-    sw_out o = { .show = name, .size = size, .fd = -1 };
+    sw_out made = *o;
 
-    create_file(&o, dir, st);
-    return sw_fd_close(o.fd, name, st);
+    create_file(&made, dir, st);
+    return sw_fd_close(made.fd, made.show, st);
 }
 
-sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
-                          sw_status *st)
+sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st)
 {
-    *o = (sw_out){ .show = name, .size = size, .durable = durable, .fd = -1 };
+    o->fd = -1;
+    o->file = 0;
     return open_file(o, dir, st);
 }
 

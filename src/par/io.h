@@ -12,33 +12,30 @@
 #include "par/transport.h"
 #include "plan/schedule.h"
 
+/* The caller says what of it is to be opened; group and show are borrowed until it is closed. */
 typedef struct sw_out {
-    const sw_comm *group;
-    const char *show; /* name for messages */
-    uint64_t size;    /* of the whole file, bytes */
-    bool durable;     /* sw_out_sync() will be called */
+    const sw_comm *group; /* NULL = it is opened by this rank alone */
+    const char *show;     /* its name in the directory of the staged files, and in messages */
+    uint64_t size;        /* of the whole file, bytes */
+    bool durable;         /* begin to write to the disk at once: sw_out_sync() will be called */
+    /* what follows is set by opening */
     int fd;
     sw_handle file; /* by MPI-IO; 0 = it is written by POSIX */
 } sw_out;
 
-/* Collective over group. Create the file (its first rank does), reserve its space, open it on every
- * rank.
- *   group  borrowed until sw_out_close()
- *   dir    of the staged files (sw_staged_open()); only borrowed now
- *   name   there, must not exist; borrowed
- *   durable  begin to write to the disk at once, for sw_out_sync()
- *   how    chosen by sw_transport_choose(); learns what the first files are opened with
+/* Collective over group. Create the file (its first rank does), which must not exist, reserve its
+ * space, open it on every rank.
+ *   dir  of the staged files (sw_staged_open()); only borrowed now
+ *   how  chosen by sw_transport_choose(); learns what the first files are opened with
  * A rank may come with an error. All ranks return the same. On an error nothing is open. Errors:
  * SW_EIO. */
-sw_code sw_out_open(sw_out *o, const sw_comm *group, const sw_below *dir, const char *name, uint64_t size,
-                    bool durable, sw_transport *how, sw_status *st);
+sw_code sw_out_open(sw_out *o, const sw_below *dir, sw_transport *how, sw_status *st);
 
 /* Local, for ranks that have no MPI between them. One of them creates the file and reserves its
  * space, then each opens it for itself: sw_out_write_all(), sw_out_sync() and sw_out_close() are
  * local for what is opened so. Errors: SW_EIO. */
-sw_code sw_out_create_alone(const sw_below *dir, const char *name, uint64_t size, sw_status *st);
-sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, const char *name, uint64_t size, bool durable,
-                          sw_status *st);
+sw_code sw_out_create_alone(const sw_out *o, const sw_below *dir, sw_status *st);
+sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st);
 
 /* Collective over group: every rank comes, with an empty band when it has nothing or st holds an
  * error. Writes data to [band.begin, band.end). Sets st on the rank that failed: agree

@@ -43,19 +43,20 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Elements [from, from + n) of a box whose elements have strides of their own. */
-static sw_code read_strided(replica_reader *r, const replica_pair *p, uint64_t k, uint64_t from, uint64_t n,
-                            char *to, sw_status *st)
+/* Bytes of a box whose elements have strides of their own. */
+static sw_code read_strided(replica_reader *r, const sw_tensor *t, uint64_t k, sw_region at, char *to,
+                            sw_status *st)
 {
-    const sw_view v = sw_view_elements(r->k->c, p->tensor);
-    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS], now;
+    const sw_view v = sw_view_elements(r->k->c, t);
+    uint64_t size = v.bits / 8, from = at.begin / size, n = at.end / size - from, now;
+    uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS];
     sw_placed b;
-    const sw_run_target box = { sw_box_get(r->k->c, p->tensor, k, &b)->offsets, b.shape, NULL };
+    const sw_run_target box = { sw_box_get(r->k->c, t, k, &b)->offsets, b.shape, NULL };
     const sw_run_target part = { offsets, shape, NULL };
     const sw_pull pull = sw_pull_of(&r->source);
     sw_run run;
 
-    for (; n > 0 && !st->code; from += now, n -= now, to += now * (v.bits / 8)) {
+    for (; n > 0 && !st->code; from += now, n -= now, to += now * size) {
         now = sw_first_box(&box, v.n, from, n, offsets, shape);
         if (sw_run_make(&v, k, &part, &run) == SW_RUN_SHARED)
             sw_pull_run(&pull, &run, to, st);
@@ -63,43 +64,50 @@ static sw_code read_strided(replica_reader *r, const replica_pair *p, uint64_t k
     return st->code;
 }
 
-/* Bytes [from, from + n) of box k of the pair's tensor. */
-static sw_code read_chunk(replica_reader *r, const replica_pair *p, uint64_t k, uint64_t from, uint64_t n,
-                          char *to, sw_status *st)
+/* Bytes of box k of a tensor. */
+static sw_code read_chunk(replica_reader *r, const sw_tensor *t, uint64_t k, sw_region at, char *to,
+                          sw_status *st)
 {
     sw_placed placed;
-    const sw_box *box = &sw_box_get(r->k->c, p->tensor, k, &placed)->box;
-    uint64_t size = sw_dtype_bits((sw_dtype)p->tensor->dtype) / 8;
+    const sw_box *box = &sw_box_get(r->k->c, t, k, &placed)->box;
     sw_pull pull = sw_pull_of(&r->source);
 
     if (sw_check_cancel(r->k->cancel, st))
         return st->code;
     if (box->strides)
-        return read_strided(r, p, k, from / size, n / size, to, st);
-    return sw_pull_bytes(&pull, box->file, box->at + from, n, to, st);
+        return read_strided(r, t, k, at, to, st);
+    return sw_pull_bytes(&pull, box->file, box->at + at.begin, at.end - at.begin, to, st);
 }
 
-static sw_code note(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t n, sw_status *st)
+/* Keep what differs in a chunk. */
+static sw_code note(replica_reader *r, const replica_pair *p, sw_region at, sw_status *st)
 {
     const sw_copies k = { (uint64_t)(p->tensor - r->k->c->tensors),
                           p->replica,
                           (sw_dtype)p->tensor->dtype,
-                          from,
-                          n,
+                          at.begin,
+                          at.end - at.begin,
                           r->is,
                           r->want };
 
     return sw_differences_compare(&r->k->found, &k, st);
 }
 
-/* Local. Bytes [from, end) of both. */
-static void compare_here(replica_reader *r, const replica_pair *p, uint64_t from, uint64_t end, sw_status *st)
+/* The chunk of these bytes that begins at from. */
+static sw_region chunk_at(const replica_reader *r, uint64_t from, uint64_t end)
 {
-    for (uint64_t n; from < end && !st->code && !r->stopped && !sw_stopper_heard(&r->stopper); from += n) {
-        n = sw_min(r->k->chunk, end - from);
-        if (!read_chunk(r, p, p->used, from, n, r->want, st) &&
-            !read_chunk(r, p, p->replica, from, n, r->is, st))
-            note(r, p, from, n, st);
+    return (sw_region){ from, from + sw_min(r->k->chunk, end - from) };
+}
+
+/* Local. These bytes of both. */
+static void compare_here(replica_reader *r, const replica_pair *p, sw_region all, sw_status *st)
+{
+    for (sw_region at; all.begin < all.end && !st->code && !r->stopped && !sw_stopper_heard(&r->stopper);
+         all.begin = at.end) {
+        at = chunk_at(r, all.begin, all.end);
+        if (!read_chunk(r, p->tensor, p->used, at, r->want, st) &&
+            !read_chunk(r, p->tensor, p->replica, at, r->is, st))
+            note(r, p, at, st);
     }
 }
 
@@ -113,7 +121,7 @@ static void compare_share(replica_reader *r, const replica_pair *p, uint64_t bef
     uint64_t end = hi - before < p->bytes ? sw_round_down(hi - before, SW_ELEMENTS_UNIT) : p->bytes;
 
     if (hi > before && from < p->bytes)
-        compare_here(r, p, from, end, st);
+        compare_here(r, p, (sw_region){ from, end }, st);
 }
 
 /* ---- by owner -------------------------------------------------------------------------------- */
@@ -122,12 +130,13 @@ static void compare_share(replica_reader *r, const replica_pair *p, uint64_t bef
  * tells of it. */
 static void send_used(replica_reader *r, const replica_pair *p, int to, sw_status *st)
 {
-    for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
+    for (sw_region at = { 0, 0 }; at.end < p->bytes && st->code != SW_ECOMM;) {
         sw_handle request = 0;
-        int err, length;
+        int err, length = 0;
 
-        n = sw_min(r->k->chunk, p->bytes - from);
-        length = st->code || r->stopped || read_chunk(r, p, p->used, from, n, r->want, st) ? 0 : (int)n;
+        at = chunk_at(r, at.end, p->bytes);
+        if (!st->code && !r->stopped && !read_chunk(r, p->tensor, p->used, at, r->want, st))
+            length = (int)(at.end - at.begin);
         sw_step_wait();
         err = r->layer->send(sw_comm_handle(r->k->world), r->want, length, to, TAG_REPLICA, &request);
         if (!err)
@@ -137,20 +146,21 @@ static void send_used(replica_reader *r, const replica_pair *p, int to, sw_statu
     }
 }
 
-static void receive_used(replica_reader *r, const replica_pair *p, int from_rank, sw_status *st)
+/* Compare what comes from the owner of the box that is used with the replica. */
+static void receive_used(replica_reader *r, const replica_pair *p, int from, sw_status *st)
 {
-    for (uint64_t from = 0, n; from < p->bytes && st->code != SW_ECOMM; from += n) {
-        int err, length = 0;
+    for (sw_region at = { 0, 0 }; at.end < p->bytes && st->code != SW_ECOMM;) {
+        int err, length = 0, n;
 
-        n = sw_min(r->k->chunk, p->bytes - from);
+        at = chunk_at(r, at.end, p->bytes);
+        n = (int)(at.end - at.begin);
         sw_step_wait();
-        err =
-            r->layer->receive(sw_comm_handle(r->k->world), r->want, (int)n, from_rank, TAG_REPLICA, &length);
+        err = r->layer->receive(sw_comm_handle(r->k->world), r->want, n, from, TAG_REPLICA, &length);
         if (sw_step_waited(err))
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot receive");
-        r->stopped = r->stopped || (uint64_t)length != n;
-        if (!st->code && !r->stopped && !read_chunk(r, p, p->replica, from, n, r->is, st))
-            note(r, p, from, n, st);
+        r->stopped = r->stopped || length != n;
+        if (!st->code && !r->stopped && !read_chunk(r, p->tensor, p->replica, at, r->is, st))
+            note(r, p, at, st);
     }
 }
 
@@ -162,7 +172,7 @@ static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *s
     int want = (int)r->k->c->files[p->want.file].owner, is = (int)r->k->c->files[p->is.file].owner;
 
     if (want == me && is == me)
-        compare_here(r, p, 0, p->bytes, st);
+        compare_here(r, p, (sw_region){ 0, p->bytes }, st);
     else if (want == me)
         send_used(r, p, is, st);
     else if (is == me)

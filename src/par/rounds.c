@@ -47,10 +47,11 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
         return st->code;
     if (k->dir.fd < 0)
         sw_staged_open(w->dir, &k->dir, st);
+    k->out = (sw_out){ .group = w->comm, .show = b->name, .size = b->size, .durable = w->sync };
     if (!w->apart)
-        sw_out_open(&k->out, w->comm, &k->dir, b->name, b->size, w->sync, w->how, st);
-    else if (!st->code && (!w->make || !sw_out_create_alone(&k->dir, b->name, b->size, st)))
-        sw_out_open_alone(&k->out, &k->dir, b->name, b->size, w->sync, st);
+        sw_out_open(&k->out, &k->dir, w->how, st);
+    else if (!st->code && (!w->make || !sw_out_create_alone(&k->out, &k->dir, st)))
+        sw_out_open_alone(&k->out, &k->dir, st);
     k->open = !st->code;
     k->file = b->file;
     return st->code;

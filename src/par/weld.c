@@ -99,9 +99,12 @@ static sw_code create_files(const welder *k, sw_status *st)
     sw_below staged = SW_BELOW_INIT;
 
     sw_staged_open(k->w->staged_dir, &staged, st);
-    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++)
+    for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++) {
+        const sw_out out = { .show = w->l->files[f].name, .size = w->l->files[f].size };
+
         if (w->sched->groups[f].rank0 == (uint32_t)w->world->rank)
-            sw_out_create_alone(&staged, w->l->files[f].name, w->l->files[f].size, st);
+            sw_out_create_alone(&out, &staged, st);
+    }
     sw_below_close(&staged);
     return sw_agree(w->world, st);
 }

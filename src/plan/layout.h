@@ -48,6 +48,11 @@ typedef struct sw_layout {
     sw_buf unused_names;
 } sw_layout;
 
+/* Bytes of an output file; may be empty. */
+typedef struct sw_region {
+    uint64_t begin, end;
+} sw_region;
+
 /* Local. Bytes [from, from + n) of file f's front matter (8 bytes of length + header JSON +
  * padding) into to; from + n <= 8 + header_len. Cost: O(log tensors + n), and at most two entries
  * more than the range needs; of a shard file also its whole head, if the range meets that.

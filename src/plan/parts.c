@@ -23,19 +23,19 @@ static uint32_t first_slot(const sw_layout *l, const sw_layout_file *file, uint6
     return a;
 }
 
-bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx)
+bool sw_parts_each(const sw_layout *l, uint32_t f, sw_region band, sw_part_fn fn, void *ctx)
 {
     const sw_layout_file *file = &l->files[f];
     uint64_t data = 8 + file->header_len, lo, hi;
 
-    if (end <= data)
+    if (band.end <= data)
         return true;
-    lo = begin > data ? begin - data : 0;
-    hi = end - data;
+    lo = band.begin > data ? band.begin - data : 0;
+    hi = band.end - data;
     for (uint32_t i = first_slot(l, file, lo); i < file->first + file->count && l->order[i].begin < hi; i++) {
         const sw_slot *slot = &l->order[i];
         uint64_t from = sw_max(slot->begin, lo), to = sw_min(slot->end, hi);
-        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - begin,
+        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - band.begin,
                          sw_slot_box(l, slot) };
 
         if (part.n && !fn(ctx, &part))
@@ -138,6 +138,7 @@ bool sw_part_boxes_each(const sw_outputs *o, const sw_part *part, sw_making_fn f
                                  : visit_boxes(&how, part, whole, t->ndim, fn, ctx);
 }
 
+/* A visit of the boxes of all parts. */
 typedef struct visit {
     const sw_outputs *o;
     sw_making_fn fn;
@@ -151,10 +152,10 @@ static bool visit_part(void *ctx, const sw_part *part)
     return sw_part_boxes_each(v->o, part, v->fn, v->ctx);
 }
 
-bool sw_band_boxes_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                        sw_making_fn fn, void *ctx)
+bool sw_band_boxes_each(const sw_outputs *o, const sw_layout *l, uint32_t f, sw_region band, sw_making_fn fn,
+                        void *ctx)
 {
     visit v = { o, fn, ctx };
 
-    return sw_parts_each(l, f, begin, end, visit_part, &v);
+    return sw_parts_each(l, f, band, visit_part, &v);
 }

@@ -21,9 +21,8 @@ typedef struct sw_part {
 /* Called for each tensor that a band meets, in order; false stops. */
 typedef bool (*sw_part_fn)(void *ctx, const sw_part *part);
 
-/* Local. Visit the parts of bytes [begin, end) of output file f. False when fn did. O(log tensors +
- * parts). */
-bool sw_parts_each(const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end, sw_part_fn fn, void *ctx);
+/* Local. Visit the parts of a band of output file f. False when fn did. O(log tensors + parts). */
+bool sw_parts_each(const sw_layout *l, uint32_t f, sw_region band, sw_part_fn fn, void *ctx);
 
 /* Called for each box, in order, which is to be made in the band; false stops. */
 typedef bool (*sw_making_fn)(void *ctx, const sw_making *g);
@@ -35,8 +34,8 @@ typedef bool (*sw_making_fn)(void *ctx, const sw_making *g);
  * False when fn did. */
 bool sw_part_boxes_each(const sw_outputs *o, const sw_part *part, sw_making_fn fn, void *ctx);
 
-/* Local. Of all parts of bytes [begin, end) of output file f. */
-bool sw_band_boxes_each(const sw_outputs *o, const sw_layout *l, uint32_t f, uint64_t begin, uint64_t end,
-                        sw_making_fn fn, void *ctx);
+/* Local. Of all parts of a band of output file f. */
+bool sw_band_boxes_each(const sw_outputs *o, const sw_layout *l, uint32_t f, sw_region band, sw_making_fn fn,
+                        void *ctx);
 
 #endif

@@ -25,10 +25,6 @@ typedef struct sw_schedule {
     bool shared;    /* every file has all ranks */
 } sw_schedule;
 
-typedef struct sw_region {
-    uint64_t begin, end; /* bytes of the output file; may be empty */
-} sw_region;
-
 /* What a schedule goes by. */
 typedef struct sw_schedule_rule {
     uint32_t nranks;

@@ -26,17 +26,17 @@ static sw_code keep_header(sw_filler *f, uint32_t file, sw_status *st)
     return SW_OK;
 }
 
-sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band, sw_status *st)
+sw_code sw_fill_header(sw_filler *f, uint32_t file, sw_region at, char *band, sw_status *st)
 {
     uint64_t data = 8 + f->l->files[file].header_len, n;
 
-    if (begin >= data || begin >= end)
+    if (at.begin >= data || at.begin >= at.end)
         return SW_OK;
-    n = sw_min(end, data) - begin;
+    n = sw_min(at.end, data) - at.begin;
     if (!f->l->shards)
-        return sw_layout_header(&f->o->view, f->l, file, begin, n, band, st);
+        return sw_layout_header(&f->o->view, f->l, file, at.begin, n, band, st);
     if (!keep_header(f, file, st))
-        memcpy(band, f->header.data + begin, (size_t)n);
+        memcpy(band, f->header.data + at.begin, (size_t)n);
     return st->code;
 }
 
@@ -55,12 +55,11 @@ static bool fill_box(void *ctx, const sw_making *g)
     return sw_make(&c->f->maker, g, c->band, c->st) == SW_OK;
 }
 
-sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
-                     sw_status *st)
+sw_code sw_fill_band(const sw_filler *f, uint32_t file, sw_region at, char *band, sw_status *st)
 {
     filling c = { f, band, st };
 
-    sw_band_boxes_each(f->o, f->l, file, begin, end, fill_box, &c);
+    sw_band_boxes_each(f->o, f->l, file, at, fill_box, &c);
     return st->code;
 }
 
@@ -97,10 +96,10 @@ static bool advise_box(void *ctx, const sw_making *g)
     return true;
 }
 
-void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end)
+void sw_fill_advise(const sw_filler *f, uint32_t file, sw_region at)
 {
     sw_filler mine = *f;
 
-    if (begin < end && f->maker.pull.source->body->advise)
-        sw_band_boxes_each(f->o, f->l, file, begin, end, advise_box, &mine);
+    if (at.begin < at.end && f->maker.pull.source->body->advise)
+        sw_band_boxes_each(f->o, f->l, file, at, advise_box, &mine);
 }

@@ -16,14 +16,13 @@ typedef struct sw_filler {
     uint32_t header_file; /* 1 + its file; 0 = none */
 } sw_filler;
 
-/* Local. Write the header bytes among [begin, end) of output file f into the band. */
-sw_code sw_fill_header(sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band, sw_status *st);
+/* Local. Write the header bytes of a band, which is `at` of the file, to band. */
+sw_code sw_fill_header(sw_filler *f, uint32_t file, sw_region at, char *band, sw_status *st);
 
 /* Local. Fill a band, but for headers, by reading all of it from the shards. */
-sw_code sw_fill_band(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end, char *band,
-                     sw_status *st);
+sw_code sw_fill_band(const sw_filler *f, uint32_t file, sw_region at, char *band, sw_status *st);
 
-/* Local. Ask the system to begin reading what the band [begin, end) needs. */
-void sw_fill_advise(const sw_filler *f, uint32_t file, uint64_t begin, uint64_t end);
+/* Local. Ask the system to begin reading what a band needs. */
+void sw_fill_advise(const sw_filler *f, uint32_t file, sw_region at);
 
 #endif

@@ -97,14 +97,14 @@ static void check_band(world *w, uint32_t f, uint64_t begin, uint64_t end, uint6
     w->covered = w->calls = w->rows = 0;
     w->n = end - begin;
     w->limit = UINT64_MAX;
-    assert_true(sw_band_boxes_each(&w->o, &w->l, f, begin, end, take, w));
+    assert_true(sw_band_boxes_each(&w->o, &w->l, f, (sw_region){ begin, end }, take, w));
     assert_int_equal(w->covered, end > lo ? end - lo : 0);
     if (end > lo && memcmp(w->band + (lo - begin), w->file + (lo - data), end - lo) != 0)
         fail_msg("seed %d: bytes %d to %d of file %d", (int)seed, (int)begin, (int)end, (int)f);
     if (w->calls > 1) {
         w->limit = w->calls - 1;
         w->calls = 0;
-        assert_false(sw_band_boxes_each(&w->o, &w->l, f, begin, end, take, w));
+        assert_false(sw_band_boxes_each(&w->o, &w->l, f, (sw_region){ begin, end }, take, w));
         assert_int_equal(w->calls, w->limit);
     }
 }
@@ -229,7 +229,7 @@ TEST(number_of_rows)
         w->n = w->l.files[0].size;
         w->calls = w->rows = 0;
         w->limit = UINT64_MAX;
-        assert_true(sw_band_boxes_each(&w->o, &w->l, 0, 0, w->n, take, w));
+        assert_true(sw_band_boxes_each(&w->o, &w->l, 0, (sw_region){ 0, w->n }, take, w));
         assert_int_equal(w->rows, cases[i].rows);
         release(w);
     }
