@@ -505,7 +505,9 @@ sw_code sw_path_sync_dir(const char *path, sw_status *st)
 
 /* ---- file systems ---------------------------------------------------------------------------- */
 
-sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st)
+/* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does
+ * not tell. */
+static sw_code ask_for_space(const char *path, uint64_t *bytes, sw_status *st)
 {
     struct statvfs v;
     int r;
@@ -525,7 +527,7 @@ sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, s
 {
     uint64_t bytes;
 
-    if (sw_fault_no_reserve() || sw_path_space(path, &bytes, st))
+    if (sw_fault_no_reserve() || ask_for_space(path, &bytes, st))
         return st->code;
     if (need > bytes)
         return sw_fail(st, SW_EIO, show, NULL, "no space: %" PRIu64 " bytes are needed, %" PRIu64 " are free",

@@ -139,10 +139,6 @@ sw_code sw_dir_add(sw_dir *d, const char *name, sw_status *st);
 sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st);
 void sw_dir_release(sw_dir *d);
 
-/* Bytes that may still be written by this user in the file system of path; UINT64_MAX when it does
- * not tell. */
-sw_code sw_path_space(const char *path, uint64_t *bytes, sw_status *st);
-
 /* Local. Fail with SW_EIO when so many are not free. show: its name for messages. */
 sw_code sw_path_check_space(const char *path, const char *show, uint64_t need, sw_status *st);
 

@@ -23,48 +23,40 @@ static void copy(char *to, size_t n, const char *from)
     to[len - skip] = '\0';
 }
 
-/* Tell whoever follows this thread what it begins. */
-static void tell(const char *doing, const char *what, bool joint)
-{
-    if (!followed)
-        return;
-    pthread_mutex_lock(&followed->mutex);
-    followed->count++;
-    followed->waiting = false;
-    followed->joint = joint;
-    copy(followed->doing, sizeof followed->doing, doing);
-    copy(followed->what, sizeof followed->what, what);
-    pthread_mutex_unlock(&followed->mutex);
-}
-
-void sw_step(const char *doing, const char *what)
-{
-    tell(doing, what, false);
-}
-
-void sw_step_joint(const char *doing, const char *what)
-{
-    tell(doing, what, true);
-}
-
-/* The same of waiting for other ranks. */
-static void tell_waiting(bool waiting)
+/* Tell whoever follows this thread what it begins; doing NULL: whether it waits for other ranks, at
+ * what it is already. */
+static void tell(const char *doing, const char *what, bool joint, bool waiting)
 {
     if (!followed)
         return;
     pthread_mutex_lock(&followed->mutex);
     followed->count++;
     followed->waiting = waiting;
+    if (doing) {
+        followed->joint = joint;
+        copy(followed->doing, sizeof followed->doing, doing);
+        copy(followed->what, sizeof followed->what, what);
+    }
     pthread_mutex_unlock(&followed->mutex);
+}
+
+void sw_step(const char *doing, const char *what)
+{
+    tell(doing, what, false, false);
+}
+
+void sw_step_joint(const char *doing, const char *what)
+{
+    tell(doing, what, true, false);
 }
 
 void sw_step_wait(void)
 {
-    tell_waiting(true);
+    tell(NULL, NULL, false, true);
 }
 
 int sw_step_waited(int result)
 {
-    tell_waiting(false);
+    tell(NULL, NULL, false, false);
     return result;
 }

@@ -28,10 +28,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -70,9 +72,7 @@ struct sw_lock {
     bool created; /* the file was not there: nobody's number is in it */
     bool written; /* text is in the file */
     pthread_t keeper;
-    bool keeping, stop;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    int stop; /* the keeper's: it ends when something can be read there; -1 = there is none */
 };
 
 typedef enum outcome { TAKEN, AGAIN, GONE, BUSY, FAILED } outcome;
@@ -475,54 +475,38 @@ static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
 
 /* ---- keeping it ------------------------------------------------------------------------------ */
 
-/* The thread: a sign of life now and then. */
+/* The thread: a sign of life now and then. A failure shows as age, and the next touch may succeed. */
 static void *keep(void *arg)
 {
     sw_lock *l = arg;
-    struct timespec until;
+    struct pollfd stop = { .fd = l->stop, .events = POLLIN };
 
-    pthread_mutex_lock(&l->mutex);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += TOUCH_SECONDS;
-    while (!l->stop)
-        if (pthread_cond_timedwait(&l->wake, &l->mutex, &until) == ETIMEDOUT) {
-            /* A failure shows as age, and the next touch may succeed. */
-            futimens(l->fd, NULL);
-            until.tv_sec += TOUCH_SECONDS;
-        }
-    pthread_mutex_unlock(&l->mutex);
+    while (poll(&stop, 1, TOUCH_SECONDS * 1000) == 0)
+        futimens(l->fd, NULL);
     return NULL;
 }
 
-/* Its clock is one that nobody sets. */
+/* On an error there is none, and nothing of it. */
 static sw_code start_keeper(sw_lock *l, sw_status *st)
 {
-    pthread_condattr_t attr;
-    int err;
+    int err = (l->stop = eventfd(0, EFD_CLOEXEC)) < 0 ? errno : sw_thread_start(&l->keeper, keep, l);
 
-    pthread_mutex_init(&l->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    err = sw_thread_start(&l->keeper, keep, l);
-    l->keeping = err == 0;
-    return err ? sw_fail_errno(st, l->path, err, "cannot start a thread") : SW_OK;
+    if (!err)
+        return SW_OK;
+    if (l->stop >= 0)
+        close(l->stop);
+    l->stop = -1;
+    return sw_fail_errno(st, l->path, err, "cannot start a thread");
 }
 
 /* At once: the thread is woken. */
 static void stop_keeper(sw_lock *l)
 {
-    if (!l->keeping)
+    if (l->stop < 0)
         return;
-    pthread_mutex_lock(&l->mutex);
-    l->stop = true;
-    pthread_cond_signal(&l->wake);
-    pthread_mutex_unlock(&l->mutex);
+    eventfd_write(l->stop, 1);
     pthread_join(l->keeper, NULL);
-    pthread_cond_destroy(&l->wake);
-    pthread_mutex_destroy(&l->mutex);
-    l->keeping = false;
+    close(l->stop);
 }
 
 /* The new text first, then the end of the file: who reads in between finds a whole text. Other
@@ -580,7 +564,7 @@ sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *
     *gone = false;
     if (!l)
         return st->code;
-    l->fd = -1;
+    l->fd = l->stop = -1;
     l->dir = dir;
     l->cancel = cancel;
     l->number = draw();

@@ -19,12 +19,6 @@ static const char *kind_text(const sw_catalog *c, const sw_tensor *t, char text[
     return text;
 }
 
-/* The name of the file that holds a tensor that is there. The box of an empty one was given up. */
-static const char *file_of(const sw_match *m, const sw_tensor *t)
-{
-    return m->there->files[t->nboxes ? sw_box_file(m->there, t, 0) : t->file].name;
-}
-
 /* ---- tensors --------------------------------------------------------------------------------- */
 
 /* May a tensor that is missed be in a file that cannot be read? There is a finding for that file
@@ -67,7 +61,7 @@ static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_statu
     } else if (!is_whole(u)) {
         return; /* why has been said */
     } else if (!same_kind(view, t, m->there, u)) {
-        sw_findings_add(findings, file_of(m, u), t->name, NULL, st, "%s, expected %s",
+        sw_findings_add(findings, sw_tensor_file(m->there, u), t->name, NULL, st, "%s, expected %s",
                         kind_text(m->there, u, is), kind_text(view, t, want));
     } else {
         m->partners[i] = (uint32_t)(u - m->there->tensors);
@@ -83,7 +77,7 @@ static void find_extra(const sw_match *m, sw_findings *findings, sw_status *st)
         const sw_tensor *u = &m->there->tensors[i];
 
         if (!sw_catalog_find_tensor(&m->o->view, u->name))
-            sw_findings_add(findings, file_of(m, u), u->name, NULL, st,
+            sw_findings_add(findings, sw_tensor_file(m->there, u), u->name, NULL, st,
                             "is not among the tensors that the shards make");
     }
 }
@@ -101,9 +95,9 @@ static void check_layout(const sw_match *m, sw_findings *findings, sw_status *st
             const char *name = m->o->view.tensors[l->order[i].tensor].name;
             const sw_tensor *u = sw_catalog_find_tensor(m->there, name);
 
-            if (u && strcmp(file_of(m, u), l->files[f].name) != 0)
-                sw_findings_add(findings, file_of(m, u), name, NULL, st, "is in this file, expected in %s",
-                                l->files[f].name);
+            if (u && strcmp(sw_tensor_file(m->there, u), l->files[f].name) != 0)
+                sw_findings_add(findings, sw_tensor_file(m->there, u), name, NULL, st,
+                                "is in this file, expected in %s", l->files[f].name);
         }
     }
 }

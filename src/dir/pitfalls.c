@@ -19,12 +19,6 @@ static const char hint_aligned[] =
 static const char hint_totals[] =
     "tensors were added or removed, or the index was written by hand: welding writes it anew";
 
-/* An empty tensor has no box that tells where it is. */
-static const char *first_file(const sw_catalog *c, const sw_tensor *t)
-{
-    return c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file].name;
-}
-
 /* ---- index and files ------------------------------------------------------------------------- */
 
 /* Does this file hold the tensor, in any of its boxes? A plain checkpoint has one, a broken one may
@@ -34,7 +28,7 @@ static bool holds(const sw_catalog *c, const sw_tensor *t, const char *file)
     for (uint64_t i = 0; i < t->nboxes + t->nreplicas; i++)
         if (strcmp(c->files[sw_box_file(c, t, i)].name, file) == 0)
             return true;
-    return t->nboxes == 0 && strcmp(first_file(c, t), file) == 0;
+    return t->nboxes == 0 && strcmp(sw_tensor_file(c, t), file) == 0;
 }
 
 /* Is each tensor in the file that the index names, and each tensor named? */
@@ -48,11 +42,11 @@ static sw_code check_index(const sw_catalog *c, const sw_find *f, sw_findings *h
         if (file && !file->broken && !(t && holds(c, t, item->text)))
             sw_findings_add(hard, item->text, item->key, hint_other_index, st,
                             "%s says that it is here, but %s%s", f->index_name,
-                            t ? "it is in " : "no file holds it", t ? first_file(c, t) : "");
+                            t ? "it is in " : "no file holds it", t ? sw_tensor_file(c, t) : "");
     }
     for (uint32_t i = 0; i < c->ntensors && !st->code; i++)
         if (!sw_map_find(&f->weight_map, c->tensors[i].name))
-            sw_findings_add(hard, first_file(c, &c->tensors[i]), c->tensors[i].name, hint_other_index, st,
+            sw_findings_add(hard, sw_tensor_file(c, &c->tensors[i]), c->tensors[i].name, hint_other_index, st,
                             "%s does not name it, so that loaders leave it out", f->index_name);
     return st->code;
 }

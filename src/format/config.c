@@ -404,5 +404,6 @@ bool sw_config_block_size(char *text, size_t len, uint64_t block[2])
     if (sw_utf8_invalid(text, len))
         return false;
     sw_json_init(&j, text, len);
+    j.python = true;
     return find_block_size(&j, false, block);
 }

@@ -164,9 +164,9 @@ bool sw_name_is_consolidated(const char *name)
 bool sw_name_is_lone(const char *name)
 {
     for (size_t i = 0; i < NSTEMS; i++) {
-        size_t n = strlen(stems[i]);
+        const char *at = name;
 
-        if (strncmp(name, stems[i], n) == 0 && strcmp(name + n, WEIGHTS_SUFFIX) == 0)
+        if (take_word(&at, stems[i]) && strcmp(at, WEIGHTS_SUFFIX) == 0)
             return true;
     }
     return false;

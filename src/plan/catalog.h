@@ -126,6 +126,12 @@ static inline uint32_t sw_box_file(const sw_catalog *c, const sw_tensor *t, uint
     return c->boxes[t->box0 + k].file;
 }
 
+/* Local. The name of the file that holds its first box; an empty one has no box that tells. */
+static inline const char *sw_tensor_file(const sw_catalog *c, const sw_tensor *t)
+{
+    return c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file].name;
+}
+
 /* Local. The used box of a tensor that begins at offsets, or else the last one before them: 0 when
  * there is none. O(log boxes). */
 uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets);

@@ -288,7 +288,7 @@ TEST(block_size)
     } sizes[] = {
         { "{\"a\": [1, {}], " Q("{\"b\": null, \"weight_block_size\": [64, 128]}") "}", 64, 128 },
         { "{\"text_config\": {" Q("{\"weight_block_size\":[1,32]}") "}}", 1, 32 },
-        { "{" Q("{\"weight_block_size\": [64, 64]}") ", \"limit\": Infinity}", 64, 64 },
+        { "{\"limit\": Infinity, " Q("{\"weight_block_size\": [64, 64]}") "}", 64, 64 },
         { "{\"weight_block_size\": [64, 64]}", 0, 0 },
         { "{\"other_config\": {\"weight_block_size\": [64, 64]}}", 0, 0 },
         { "{" Q("{\"weight_block_size\": null}") "}", 0, 0 },

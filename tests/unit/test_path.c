@@ -233,12 +233,11 @@ TEST_IN_TOP(list)
 
 TEST_IN_TOP(file_system)
 {
-    uint64_t bytes = 0;
     sw_fs fs;
 
-    OK(sw_path_space(top, &bytes, st));
-    assert_true(bytes > 0);
-    FAILS(sw_path_space(at("none"), &bytes, st), SW_EIO, at("none"), "free space");
+    OK(sw_path_check_space(top, "shown", 1, st));
+    FAILS(sw_path_check_space(top, "shown", UINT64_MAX - 1, st), SW_EIO, "shown", "no space: 1844674407");
+    FAILS(sw_path_check_space(at("none"), "shown", 1, st), SW_EIO, at("none"), "free space");
     OK(sw_path_fs(top, &fs, st));
     assert_true(fs.block > 0);
     assert_int_equal(fs.shared, strcmp(fs.name, "local") != 0);
