@@ -37,6 +37,7 @@ def warns(result, count, *words):
         assert word in result.stderr, show(result)
 
 
+# What is chosen of every kind of tree: tests/unit/test_assets.c.
 # ---- from where -----------------------------------------------------------------------------------
 
 
@@ -57,23 +58,14 @@ def test_in_the_metadata(dirs, make, weld):
     """All of it, and nothing from beside the shards."""
     src, out = dirs
     ckpt = make(src)
-    files = {"config.json": b"{}", "a/b/c.bmp": b"bmp", "vocab": b"v", "a-b": b"", "README.md": b"r"}
+    files = {"config.json": b"{}", "a/b/c.bmp": b"bmp" * 3000, "vocab": b"v", "a-b": b"", "README.md": b"r"}
     put(src, {"config.json": b"other", "tokenizer.json": b"[]"})
     put(src / ".hf_metadata", files)
     put(src / ".hf_metadata", [*NEVER, "a/x.safetensors", "a/.git/config", "a/.x"])
     write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", {n: 1 for n in ckpt.tensors})
     write_json(src / ".hf_metadata" / "fqn_to_dtype_mapping.json", {})
-    ok(weld(src, out, np=2))
+    ok(weld(src, out, "--buffer-size=4KiB", np=2))
     same(out, {**ckpt.expect(), **files})
-
-
-def test_metadata_of_nothing_but_mappings(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src)
-    put(src, {"config.json": b"{}"})
-    write_json(src / ".hf_metadata" / "fqn_to_file_index_mapping.json", {n: 1 for n in ckpt.tensors})
-    ok(weld(src, out))
-    same(out, {**ckpt.expect(), "config.json": b"{}"})
 
 
 @pytest.mark.parametrize("np", [None, 2])
@@ -87,15 +79,6 @@ def test_assets(dirs, make, weld, tmp_path, np):
     (tmp_path / "as" / "hollow").mkdir()
     ok(weld(src, out, "--assets", tmp_path / "as", np=np))
     same(out, {**ckpt.expect(), **files})
-
-
-def test_assets_of_nothing(dirs, make, weld, tmp_path):
-    src, out = dirs
-    ckpt = make(src)
-    put(src, {"config.json": b"{}"})
-    (tmp_path / "as").mkdir()
-    ok(weld(src, out, "--assets", tmp_path / "as"))
-    same(out, ckpt.expect())
 
 
 @pytest.mark.parametrize("metadata", [False, True])
@@ -264,15 +247,6 @@ def test_output_inside_the_assets(dirs, make, weld, tmp_path):
     for options in ([], ["--overwrite"]):
         ok(weld(src, out, "--assets", tmp_path / "as", *options, np=2))
         same(out, {**ckpt.expect(), "config.json": b"{}", "sub/x": b"x"})
-
-
-def test_large_ones(dirs, make, weld, rng):
-    """A tokenizer is larger than the buffer."""
-    src, out = dirs
-    ckpt = make(src)
-    put(src, {"tokenizer.json": rng.bytes(3_000_001)})
-    ok(weld(src, out, "--buffer-size=4KiB", np=2))
-    same(out, {**ckpt.expect(), "tokenizer.json": (src / "tokenizer.json").read_bytes()})
 
 
 def test_they_come_with_the_next_run_too(dirs, make, weld):

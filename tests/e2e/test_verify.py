@@ -618,6 +618,15 @@ def test_broken_index(welded, text, says):
     differs(verify(src, out, np=2 if text == "a link" else None), says, more=None)
 
 
+def test_an_index_of_another_kind(welded):
+    """One that is not what was asked for, and one beside a lone file."""
+    _, src, out = welded
+    differs(verify(src, out, "--diffusers-index"), (oracle.INDEX, "is the index, expected diffusion_pytorch_model"))
+    ok(run(["consolidate", "--single-file", src, out.parent / "one"]))
+    shutil.copy(out / oracle.INDEX, out.parent / "one")
+    differs(verify(src, out.parent / "one", "--single-file"), (oracle.INDEX, "beside a lone file of weights"))
+
+
 def test_index_with_other_totals(welded):
     _, src, out = welded
     index = json.loads((out / oracle.INDEX).read_text())
