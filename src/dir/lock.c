@@ -475,7 +475,8 @@ static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
 
 /* ---- keeping it ------------------------------------------------------------------------------ */
 
-/* The thread: a sign of life now and then. A failure shows as age, and the next touch may succeed. */
+/* The thread: a sign of life now and then. A failure shows as age, and the next touch may
+ * succeed. */
 static void *keep(void *arg)
 {
     sw_lock *l = arg;
