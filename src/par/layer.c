@@ -65,13 +65,16 @@ static const abi *abi_of_library(const char *path)
 
 /* ---- the layer's file ------------------------------------------------------------------------ */
 
-/* The directory of the library, or of the program that it is part of. */
+/* The directory of the library, or of the program that it is part of: of a program dladdr() tells
+ * the words that it was started with, which may name something else where it stands now. */
 static bool own_dir(char *dir, size_t n)
 {
+    struct link_map *map = NULL;
     Dl_info info;
     char path[PATH_MAX], *last;
 
-    if (!dladdr((const void *)abis, &info) || !info.dli_fname || !realpath(info.dli_fname, path)) {
+    if (!dladdr1((const void *)abis, &info, (void **)&map, RTLD_DL_LINKMAP) || !map->l_name[0] ||
+        !realpath(map->l_name, path)) {
         ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
 
         if (len <= 0)
@@ -303,20 +306,21 @@ static bool by_loader(search *s, const abi *a)
     return false;
 }
 
-/* In a virtual environment both lie below one lib. */
+/* In a virtual environment both lie below one lib, and a program in the bin beside it; in another
+ * directory of packages its lib is beside the library's. No farther up: what lies there may be
+ * anybody's. */
 static bool above_library(search *s, const abi *a)
 {
     char dir[PATH_MAX], *last;
+    bool ours = false;
 
     if (!own_dir(dir, sizeof dir))
         return false;
-    for (int i = 0; i < 6 && dir[0]; i++) {
-        if (take_below(s, a, dir))
-            return true;
-        last = strrchr(dir, '/');
-        if (!last)
-            return false;
+    for (int i = 0; !ours && (last = strrchr(dir, '/')) != NULL; i++) {
+        ours = strcmp(last, "/bin") == 0 || strcmp(last, "/lib") == 0 || strcmp(last, "/lib64") == 0;
         *last = '\0';
+        if ((ours || i == 0) && take_below(s, a, dir))
+            return true;
     }
     return false;
 }

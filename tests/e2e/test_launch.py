@@ -84,6 +84,18 @@ def test_a_layer_of_another_version(dirs, make, elsewhere):
     assert not out.exists()
 
 
+def test_nothing_is_loaded_from_the_directory_that_it_is_started_in(elsewhere, tmp_path):
+    """The program is found in PATH by a name that stands for something else here."""
+    (tmp_path / "cwd" / "shardweld").mkdir(parents=True)
+    marks = {"PMI_SIZE": "2", "PMI_RANK": "0", "PATH": f"{elsewhere}:{os.environ['PATH']}"}
+    for kind in ("openmpi", "mpich", "abi"):
+        (tmp_path / "cwd" / f"libshardweld-mpi-{kind}.so").write_bytes(b"planted")
+    command = ["sh", "-c", "exec shardweld consolidate in out"]
+    done = subprocess.run(command, cwd=tmp_path / "cwd", env=environment(marks), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and f"is neither in {elsewhere} nor in" in done.stderr and "planted" not in done.stderr, done.stderr
+    assert f"{tmp_path}/cwd" not in done.stderr
+
+
 @pytest.mark.parametrize("path", [BESIDE, "libmpi.so.40", "directory"])
 def test_a_layer_or_a_library_by_its_path(dirs, make, elsewhere, path):
     src, out = dirs
