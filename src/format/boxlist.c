@@ -74,9 +74,23 @@ static const sw_listed_tensor *next_tensor(const sw_listed_tensor *t)
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
+/* Megatron-Core numbers its optimizers where it has several. */
 const char *const sw_training_names[SW_NTRAINING] = { "optimizer.*",       "optimizers.*",  "optim.*",
                                                       "optimizer_state.*", "scheduler.*",   "rng_state.*",
-                                                      "lr_scheduler.*",    "train_state.*", "dataloader.*" };
+                                                      "lr_scheduler.*",    "train_state.*", "dataloader.*",
+                                                      "chained_0.*",       "chained_1.*",   "chained_2.*",
+                                                      "chained_3.*" };
+
+size_t sw_training_top(const char *name, size_t len)
+{
+    for (size_t i = 0; i < SW_NTRAINING; i++) {
+        size_t n = strlen(sw_training_names[i]) - 1;
+
+        if (len > n && memcmp(name, sw_training_names[i], n) == 0)
+            return n;
+    }
+    return 0;
+}
 
 /* The bit of a name that stood in such a dict; 0 = it did not. */
 static uint32_t training_bit(const char *name, size_t top)

@@ -59,8 +59,11 @@ typedef struct sw_model_names {
 } sw_model_names;
 
 /* Patterns of names that stand for the state of training, not of a model. */
-#define SW_NTRAINING 9
+#define SW_NTRAINING 13
 extern const char *const sw_training_names[SW_NTRAINING];
+
+/* Local. How many characters of a name are such a dict's, with the dot; 0 = it is none of them. */
+size_t sw_training_top(const char *name, size_t len);
 
 /* Local. Ask where in a state dict the tensors stood: in one of the name "model"; or, where there
  * is none, at the top, beside what is known to be no model. */

@@ -361,6 +361,24 @@ static size_t top_of(const reading *r, const sw_dcp_name *name, sw_value path)
     return first;
 }
 
+/* Where no paths were saved, the names tell: an optimizer's, and beside them a model's where all
+ * others begin with "model.". */
+static void take_tops(sw_dcp *d)
+{
+    size_t training = 0, model = 0;
+
+    for (size_t i = 0; i < d->ntensors; i++) {
+        sw_dcp_name *name = &d->tensors[i].name;
+
+        name->top = sw_training_top(name->text, name->len);
+        training += name->top != 0;
+        model += name->len > 6 && memcmp(name->text, "model.", 6) == 0;
+    }
+    for (size_t i = 0; i < d->ntensors && training && training + model == d->ntensors; i++)
+        if (d->tensors[i].name.top == 0)
+            d->tensors[i].name.top = 6;
+}
+
 static int by_name(const void *a, const void *b)
 {
     const sw_dcp_name *x = *(sw_dcp_name *const *)a, *y = *(sw_dcp_name *const *)b;
@@ -387,7 +405,8 @@ static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
     for (size_t i = 1; names && i < n && !st->code; i++)
         if (by_name(&names[i - 1], &names[i]) == 0)
             odd(r, names[i], st, "there are two of this name");
-    sw_items_begin(r->p, planner, &items);
+    if (!sw_items_begin(r->p, planner, &items))
+        take_tops(d);
     while (!st->code && sw_value_kind(r->p, planner) == SW_KIND_DICT &&
            sw_items_next_pair(&items, &key, &path)) {
         name.text = sw_value_text(r->p, key, &name.len);
@@ -472,7 +491,8 @@ sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, 
         return st->code;
     sw_hash_key(r.key);
     root = out->pickle.root;
-    if (!sw_value_is_a(r.p, root, MODULE, "Metadata"))
+    /* Megatron-Core up to 0.15 saves a class of its own that is one. */
+    if (!sw_value_is_a(r.p, root, MODULE, "Metadata") && !sw_value_is_a(r.p, root, NULL, "MCoreMetadata"))
         unlike(&r, NULL, root, "the Metadata of a distributed checkpoint", st);
     if (!st->code && !take_items(&r, member(&r, NULL, root, "storage_data", st), st) &&
         !take_state_dict(&r, member(&r, NULL, root, "state_dict_metadata", st), st) &&

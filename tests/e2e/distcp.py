@@ -174,7 +174,8 @@ def properties(dtype):
 
 
 def write(where, tensors, values=(), paths=None, protocol=4, **metadata):
-    """tensors: {fqn: (dtype, shape, [Box])}. Files are filled in the order of the boxes."""
+    """tensors: {fqn: (dtype, shape, [Box])}. Files are filled in the order of the boxes. paths: {fqn: where in the state dict it stood};
+    {} = the planner says nothing of paths."""
     os.makedirs(where, exist_ok=True)
     files, state, storage = collections.defaultdict(bytearray), {}, {}
     for fqn, (dtype, shape, boxes) in tensors.items():
@@ -189,7 +190,7 @@ def write(where, tensors, values=(), paths=None, protocol=4, **metadata):
         info = StorageInfo(relative_path="__0_0.distcp", offset=len(files["__0_0.distcp"]), length=4)
         storage[MetadataIndex(fqn=fqn)] = info
         files["__0_0.distcp"] += b"None"
-    planner = {fqn: (paths or {}).get(fqn, (fqn,)) for fqn in state}
+    planner = {} if paths == {} else {fqn: (paths or {}).get(fqn, (fqn,)) for fqn in state}
     members = {"state_dict_metadata": state, "planner_data": planner, "storage_data": storage, **metadata}
     for name, data in files.items():
         with open(os.path.join(where, name), "wb") as f:

@@ -183,6 +183,19 @@ def test_the_optimizer_beside_names_at_the_top(tmp_path):
     assert got == ["lm_head", "model.a"] and len(said) == 1 and "optimizer" in said[0]
 
 
+@pytest.mark.parametrize("names, want", [
+    (["decoder.a", "embedding.b", "optimizer.state.a", "chained_1.optimizer.state.a"], ["decoder.a", "embedding.b"]),
+    (["model.a", "model.b.c", "optim.state.a"], ["a", "b.c"]),
+    (["model.a", "lm_head", "optimizer.state.a"], ["lm_head", "model.a"]),
+    (["model.a", "model.b"], ["model.a", "model.b"]),
+])  # fmt: skip
+def test_names_without_paths(tmp_path, names, want):
+    """As Megatron-Core saves: the names alone tell what is the model's."""
+    tensors = {fqn: oracle.random_tensor(RNG, "F32", (2, 3)) for fqn in names}
+    save(tmp_path / "in", tensors, paths={})
+    assert weld_names(tmp_path)[0] == want
+
+
 def test_an_object_of_the_application(tmp_path):
     state(tmp_path, {"app.model.a": ("app", "model", "a"), "app.optim.a": ("app", "optim", "a")})
     assert weld_names(tmp_path)[0] == ["a"]
