@@ -13,7 +13,7 @@ static uint64_t hash_call(const sw_given *g)
     const char *out = g->call == SW_CALL_CONSOLIDATE || g->call == SW_CALL_VERIFY ? NULL : g->out;
     uint64_t h = sw_hash_word(0, g->call);
 
-    return sw_options_hash(out ? sw_hash(h, out, strlen(out) + 1) : h, &g->opt);
+    return sw_options_hash(out ? sw_hash_text(h, out) : h, &g->opt);
 }
 
 sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_status *st)

@@ -16,6 +16,7 @@
 #include "par/gather.h"
 #include "par/like.h"
 #include "par/scan.h"
+#include "plan/dims.h"
 #include "plan/numbers.h"
 #include "plan/words.h"
 #include "read/reader.h"
@@ -307,7 +308,6 @@ void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, s
 {
     const sw_tensor *t;
     sw_placed b;
-    uint64_t bits;
 
     assert(tensor < cp->c.ntensors);
     t = &cp->c.tensors[tensor];
@@ -317,10 +317,7 @@ void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, s
     memcpy(info->shape, b.shape, t->ndim * sizeof *b.shape);
     info->file = b.box.file;
     info->at = b.box.at;
-    bits = sw_dtype_bits((sw_dtype)t->dtype);
-    for (unsigned d = 0; d < t->ndim; d++)
-        bits *= b.shape[d];
-    info->bytes = bits / 8;
+    info->bytes = sw_dtype_bits((sw_dtype)t->dtype) * sw_dims_count(b.shape, t->ndim) / 8;
 }
 
 bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor)

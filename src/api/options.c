@@ -336,18 +336,14 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
 
 /* ---- hash ------------------------------------------------------------------------------------ */
 
-static uint64_t hash_text(uint64_t h, const char *text)
-{
-    return text ? sw_hash(h, text, strlen(text) + 1) : sw_hash_word(h, 0);
-}
-
+/* Chained as sw_hash(). */
 static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
 {
     switch (row->is.kind) {
     case SW_OPTION_TEXT:
     case SW_OPTION_CAST:
     case SW_OPTION_PATH:
-        return hash_text(h, text_of(o, row));
+        return sw_hash_text(h, text_of(o, row));
     case SW_OPTION_FLAG:
     case SW_OPTION_SIZE:
     case SW_OPTION_COUNT:
@@ -357,12 +353,12 @@ static uint64_t hash_member(uint64_t h, const sw_options *o, const option *row)
     case SW_OPTION_LIST:
     case SW_OPTION_PAIRS:
         for (const char *const *list = list_of(o, row); list && *list; list++)
-            h = hash_text(h, *list);
+            h = sw_hash_text(h, *list);
         return sw_hash_word(h, 1);
     case SW_OPTION_RULES:
         for (size_t i = 0; i < o->nname_rules; i++)
-            h = hash_text(hash_text(sw_hash_word(h, o->name_rules[i].kind), o->name_rules[i].from),
-                          o->name_rules[i].to);
+            h = sw_hash_text(sw_hash_text(sw_hash_word(h, o->name_rules[i].kind), o->name_rules[i].from),
+                             o->name_rules[i].to);
         return h;
     case SW_OPTION_OWN:
         break;

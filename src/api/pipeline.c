@@ -161,15 +161,13 @@ sw_code sw_consolidate(const sw_comm *comm, const char *input_dir, const char *o
     return st->code;
 }
 
+/* What ranks must have been given alike. */
 static uint64_t hash_sharding(const sw_sharding *s)
 {
-    const char *const words[] = { s->mesh, s->placements };
-    uint64_t h = 0;
+    uint64_t h = sw_hash_text(sw_hash_text(0, s->mesh), s->placements);
 
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        h = words[i] ? sw_hash(h, words[i], strlen(words[i]) + 1) : sw_hash_word(h, 0);
     for (const char *const *rule = s->rules; rule && *rule; rule++)
-        h = sw_hash(h, *rule, strlen(*rule) + 1);
+        h = sw_hash_text(h, *rule);
     return h;
 }
 

@@ -71,6 +71,16 @@ sw_code sw_buf_add_text(sw_buf *b, const char *text, uint64_t len, sw_status *st
     return sw_buf_add(b, text, len, st) ? st->code : sw_buf_add(b, zeros, sw_text_room(len) - len, st);
 }
 
+void sw_text_addf(char *text, size_t size, const char *fmt, ...)
+{
+    size_t n = strlen(text);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text + n, size - n, fmt, ap);
+    va_end(ap);
+}
+
 sw_code sw_buf_addf(sw_buf *b, sw_status *st, const char *fmt, ...)
 {
     va_list ap;

@@ -29,6 +29,9 @@ static inline uint64_t sw_text_room(uint64_t len)
     return (len + 8) / 8 * 8;
 }
 
+/* Local. Append to a text with a NUL in a room of size bytes, as far as that goes. */
+void sw_text_addf(char *text, size_t size, const char *fmt, ...) SW_PRINTF(3, 4);
+
 /* Local. Append a line for people: made harmless (sw_text_clean()), a newline follows. */
 sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINTF(3, 4);
 

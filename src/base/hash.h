@@ -31,6 +31,12 @@ static inline uint64_t sw_hash(uint64_t seed, const void *data, size_t n)
     return sw_hash_word(h, word);
 }
 
+/* Local. The same of a text, or of none. */
+static inline uint64_t sw_hash_text(uint64_t h, const char *text)
+{
+    return text ? sw_hash(h, text, strlen(text) + 1) : sw_hash_word(h, 0);
+}
+
 /* ---- against an adversary -------------------------------------------------------------------- */
 
 /* Local. A key. Without a secret (an old kernel) hostile names cost time, no more. */

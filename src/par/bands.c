@@ -61,6 +61,7 @@ sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, 
 
 /* ---- bands ----------------------------------------------------------------------------------- */
 
+/* What this rank fills of a file. */
 static sw_region region_of(const sw_work *w, uint32_t f)
 {
     return sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);

@@ -34,6 +34,7 @@ out:
 
 /* ---- virtual files --------------------------------------------------------------------------- */
 
+/* By where the target has them. */
 static int by_place(const void *a, const void *b, void *ctx)
 {
     const sw_compare *k = ctx;
@@ -74,11 +75,13 @@ static void add_slot(sw_layout *l, sw_layout_file *file, uint32_t output, uint64
     file->size = 8 + begin + bytes;
 }
 
+/* The target's file that holds an output. */
 static uint32_t file_of(const sw_compare *k, uint32_t output)
 {
     return sw_box_file(k->target, &k->target->tensors[k->partners[output]], 0);
 }
 
+/* The virtual files: one for each file of the target that holds anything to compare. */
 static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
 {
     uint32_t n, *list = list_outputs(k, &n, st), last = 0;
@@ -122,6 +125,7 @@ typedef struct comparer {
     char *chunk;
 } comparer;
 
+/* Layout, schedule and memory. */
 static sw_code prepare(comparer *c, sw_status *st)
 {
     sw_compare *k = c->k;
@@ -137,6 +141,7 @@ static sw_code prepare(comparer *c, sw_status *st)
     return sw_source_init(&c->target, k->target, k->target_dir, 1, st);
 }
 
+/* What prepare() made. */
 static void release(comparer *c)
 {
     sw_bands_release(&c->bands);

@@ -139,6 +139,7 @@ static void visit_region(visit *v, uint32_t f, sw_region r)
     sw_band_boxes_each(v->x->filler->o, v->x->filler->l, f, r, visit_box, v);
 }
 
+/* The rank that reads a run. */
 static int owner_of(const visit *v, const sw_run *s)
 {
     return (int)v->x->filler->o->c->files[s->file].owner;
@@ -146,6 +147,7 @@ static int owner_of(const visit *v, const sw_run *s)
 
 /* ---- how many parts -------------------------------------------------------------------------- */
 
+/* What of it crosses from rank to rank: sent by this one, or received. */
 static bool count_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
@@ -206,6 +208,7 @@ static uint64_t count_parts(sw_exchange *x, uint32_t file, uint64_t round, sw_st
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Read it, packed, if it is of this rank's files. */
 static bool send_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
@@ -253,6 +256,7 @@ static void add_dims(inbox *in, const sw_run *s)
     in->ndims += 2 * ((size_t)n + 1);
 }
 
+/* One more box that comes from an owner. */
 static sw_code add_to_inbox(inbox *in, const sw_run *s, uint64_t at, sw_status *st)
 {
     size_t ndims = s->nloops ? (size_t)s->nloops + 1 : 0;
@@ -266,6 +270,7 @@ static sw_code add_to_inbox(inbox *in, const sw_run *s, uint64_t at, sw_status *
     return SW_OK;
 }
 
+/* Read it straight to its place, or expect it. */
 static bool receive_run(void *ctx, const sw_run *s)
 {
     visit *v = ctx;
@@ -291,6 +296,7 @@ static sw_code expect_all(sw_exchange *x, sw_status *st)
 
 /* ---- a part ---------------------------------------------------------------------------------- */
 
+/* From the filler's input to its place. */
 static bool convert_box(void *ctx, const sw_making *g)
 {
     visit *v = ctx;

@@ -18,6 +18,7 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* By the first rank, with its space. */
 static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
     sw_step("making", o->show);
@@ -112,6 +113,7 @@ typedef struct way {
     char *path;
 } way;
 
+/* It must lead to the file that is open. */
 static sw_code find_way(const sw_out *o, const sw_below *dir, way *w, sw_status *st)
 {
     const char *last;
@@ -200,6 +202,7 @@ static sw_code explain(const sw_out *o, sw_region band, const char *data, int er
                    band.end - band.begin, band.begin);
 }
 
+/* Collective, as all of MPI-IO here. */
 static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     int n = (int)(band.end - band.begin), err;

@@ -21,6 +21,7 @@ typedef struct other_dtypes {
 static const char hint_like[] = "a checkpoint of another model or size, or the end of the tensor was lost "
                                 "with the last shard file";
 
+/* A tensor of a header beside the index against the catalogue's. */
 static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_entry *e, const char *file,
                              other_dtypes *others, sw_status *st)
 {

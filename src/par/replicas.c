@@ -6,6 +6,7 @@
 #include "base/step.h"
 #include "par/compare.h"
 #include "par/gather.h"
+#include "plan/dims.h"
 #include "read/pull.h"
 
 #define TAG_REPLICA 78
@@ -27,6 +28,7 @@ typedef struct replica_pair {
     uint64_t bytes;
 } replica_pair;
 
+/* A replica with the box that it repeats, and their size. */
 static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t replica)
 {
     sw_placed is, want;
@@ -34,10 +36,7 @@ static replica_pair pair_of(const sw_replicas *k, const sw_tensor *t, uint64_t r
 
     p.used = sw_box_find(k->c, t, is.offsets);
     p.want = sw_box_get(k->c, t, p.used, &want)->box;
-    p.bytes = sw_dtype_bits((sw_dtype)t->dtype);
-    for (unsigned d = 0; d < t->ndim; d++)
-        p.bytes *= is.shape[d]; /* less than the tensor, whose size was checked */
-    p.bytes /= 8;
+    p.bytes = sw_dtype_bits((sw_dtype)t->dtype) * sw_dims_count(is.shape, t->ndim) / 8;
     return p;
 }
 
@@ -181,6 +180,7 @@ static void compare_owned(replica_reader *r, const replica_pair *p, sw_status *s
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
+/* Of all that are wanted; they are counted on the way. */
 static uint64_t replica_bytes(sw_replicas *k)
 {
     uint64_t total = 0;
@@ -194,6 +194,7 @@ static uint64_t replica_bytes(sw_replicas *k)
     return total;
 }
 
+/* Each replica by the rank, or the ranks, that it falls to. */
 static void compare_all(replica_reader *r, uint64_t total, sw_status *st)
 {
     const sw_replicas *k = r->k;

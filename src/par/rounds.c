@@ -59,6 +59,7 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
 
 /* ---- agreeing -------------------------------------------------------------------------------- */
 
+/* Apart: one more agreement. */
 static bool end_turn(writer *k, sw_status *st)
 {
     k->turns--;
@@ -87,6 +88,7 @@ static bool end_round(writer *k, sw_status *st)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
+/* Until there are no more, or the ranks leave. */
 static void write_bands(writer *k, sw_status *st)
 {
     sw_rounds *w = k->w;

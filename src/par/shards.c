@@ -48,6 +48,7 @@ static void choose_full(plan *p)
     }
 }
 
+/* Those of one of the ranks. */
 static sw_code pack_empty(const plan *p, uint32_t k, sw_buf *out, sw_status *st)
 {
     const sw_memboxes *h = &p->ranks->held[k];
@@ -66,6 +67,7 @@ static sw_code pack_empty(const plan *p, uint32_t k, sw_buf *out, sw_status *st)
     return SW_OK;
 }
 
+/* They stand behind it. */
 static const uint64_t *record_offsets(const empty_record *r)
 {
     return (const uint64_t *)(const void *)(r + 1);
@@ -86,6 +88,7 @@ static int by_place(const void *a, const void *b, void *ctx)
     return (x->rank > y->rank) - (x->rank < y->rank);
 }
 
+/* Are they at one place of one tensor? */
 static bool same_place(const sw_catalog *c, const empty_record *x, const empty_record *y)
 {
     return x->tensor == y->tensor &&
@@ -146,6 +149,7 @@ static sw_code choose_empty(plan *p, sw_status *st)
     return st->code;
 }
 
+/* Collective. Which boxes each of these ranks writes. */
 static sw_code choose(plan *p, sw_status *st)
 {
     uint32_t n = p->ranks->n;
@@ -158,6 +162,7 @@ static sw_code choose(plan *p, sw_status *st)
     return choose_empty(p, st);
 }
 
+/* What choose() made. */
 static void release_plan(plan *p)
 {
     for (uint32_t k = 0; p->mine && k < p->ranks->n; k++)
@@ -167,6 +172,7 @@ static void release_plan(plan *p)
 
 /* ---- which files ----------------------------------------------------------------------------- */
 
+/* By the names of the boxes, then in their order. */
 static int by_name(const void *a, const void *b, void *boxes)
 {
     const sw_choice *x = a, *y = b;
@@ -176,6 +182,7 @@ static int by_name(const void *a, const void *b, void *boxes)
     return order ? order : (x->box > y->box) - (x->box < y->box);
 }
 
+/* By file, then in the order of the items. */
 static int by_file(const void *a, const void *b)
 {
     const sw_choice *x = a, *y = b;
@@ -378,6 +385,7 @@ void sw_shards_release(sw_shards *s)
 
 /* ---- the files of all ranks ------------------------------------------------------------------ */
 
+/* Of one rank. */
 static size_t nchoices(const sw_buf *choices)
 {
     return choices->len / sizeof(sw_choice);
@@ -431,6 +439,7 @@ static sw_code make_files(const plan *p, const sw_shards_role *role, sw_shard_se
     return st->code;
 }
 
+/* From the highest number down. */
 static int by_publication(const void *a, const void *b)
 {
     const sw_shard_record *x = a, *y = b;

@@ -23,6 +23,7 @@ static const char *const defaults[][2] = {
     { "OMPI_MCA_fs_ufs_lock_algorithm", "1" },
 };
 
+/* False where that cannot be told. */
 static bool is_on_nfs(const char *output_dir)
 {
     sw_status st = SW_STATUS_INIT;
@@ -81,6 +82,7 @@ static bool hint_aggregates(const char *key, const char *value)
     return strcmp(key, "romio_no_indep_rw") == 0 && strcmp(value, "false") != 0;
 }
 
+/* Does the user ask for aggregation? */
 static void look_at_hints(sw_transport *t)
 {
     for (const char *const *h = t->hints; *h; h++) {
@@ -185,6 +187,7 @@ static component best_of(const char *words, const char *framework, const char *b
     return best;
 }
 
+/* Would Open MPI take ROMIO rather than OMPIO? */
 static bool uses_romio(const char *words)
 {
     return best_of(words, "io", "romio", "").priority > best_of(words, "io", "ompio", "").priority;
@@ -214,12 +217,14 @@ bool sw_transport_aggregates(const char *words, char *why, size_t n)
 
 /* ---- Open MPI's settings --------------------------------------------------------------------- */
 
+/* Is it the priority of a component of that framework? */
 static bool is_priority(const char *name, const char *framework)
 {
     return strncmp(name, framework, strlen(framework)) == 0 && strstr(name, "_priority") &&
            !strstr(name, "delete");
 }
 
+/* Of Open MPI's thousand settings, those that decide who writes how. */
 static bool is_of_interest(const char *name)
 {
     static const char *const names[] = { "io", "fcoll", "sharedfp", "fbtl_posix_write_datasieving",
@@ -233,6 +238,7 @@ static bool is_of_interest(const char *name)
 
 #define SETTINGS_SIZE 2048
 
+/* For the layer: one more word. */
 static void add_setting(void *words, const char *name, const char *value)
 {
     add_word(words, SETTINGS_SIZE, name, value);

@@ -20,7 +20,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/grown.h"
 #include "base/memory.h"
@@ -96,6 +96,7 @@ struct sw_watchdog {
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
+/* One for both families; where there is no IPv6, for IPv4. */
 static void open_socket(sw_watchdog *w)
 {
     const int flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -111,6 +112,7 @@ static void open_socket(sw_watchdog *w)
     w->fd = socket(AF_INET, SOCK_DGRAM | flags, 0);
 }
 
+/* An IPv4 address as IPv6 has it. */
 static struct in6_addr mapped(struct in_addr v4)
 {
     struct in6_addr out = { 0 };
@@ -212,6 +214,7 @@ static void send_to_root(const sw_watchdog *w, word_kind kind)
             send_word(w, kind, &at, n);
 }
 
+/* To all that have been heard of. */
 static void send_to_all(const sw_watchdog *w, word_kind kind)
 {
     for (int r = 1; r < w->size && w->fd >= 0; r++)
@@ -221,6 +224,7 @@ static void send_to_all(const sw_watchdog *w, word_kind kind)
 
 /* ---- what is known --------------------------------------------------------------------------- */
 
+/* A long while without a look was no time awake. */
 static void pass_time(sw_watchdog *w)
 {
     double now = sw_now(), passed = now - w->clock;
@@ -315,27 +319,12 @@ static bool root_waits(const sw_watchdog *w)
     return w->mine.waiting && w->mine.still >= w->patience;
 }
 
-/* A text that stops where its room does. */
-typedef struct line {
-    char text[1024];
-    size_t n;
-} line;
-
-static void add(line *l, const char *fmt, ...) SW_PRINTF(2, 3);
-static void add(line *l, const char *fmt, ...)
-{
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(l->text + l->n, sizeof l->text - l->n, fmt, ap);
-    va_end(ap);
-    if (n > 0)
-        l->n = sw_min(l->n + (size_t)n, sizeof l->text - 1);
-}
+/* What a line says; more has no room. */
+#define LINE_SIZE 1024
+#define add(line, ...) sw_text_addf(line, LINE_SIZE, __VA_ARGS__)
 
 /* Ranks first to last are of one machine and one kind. */
-static void add_group(line *l, int first, int last, blame why, const word *of)
+static void add_group(char *l, int first, int last, blame why, const word *of)
 {
     if (first == last)
         add(l, "rank %d", first);
@@ -363,7 +352,7 @@ static bool is_like(const sw_watchdog *w, int r, blame why, const word *of)
 }
 
 /* All that are to be blamed for as much. Returns how many there are. */
-static int add_all(const sw_watchdog *w, blame least, line *l)
+static int add_all(const sw_watchdog *w, blame least, char *l)
 {
     int n = 0, groups = 0;
 
@@ -418,7 +407,7 @@ static double find_fault(const sw_watchdog *w, blame *least, bool *sure)
 }
 
 /* The line, and how long it has lasted. */
-static double describe(const sw_watchdog *w, line *l, bool *sure)
+static double describe(const sw_watchdog *w, char *l, bool *sure)
 {
     blame least;
     double age = find_fault(w, &least, sure);
@@ -437,7 +426,7 @@ static double describe(const sw_watchdog *w, line *l, bool *sure)
 }
 
 /* Another rank. Rank 0 says it all, unless it is not heard of. */
-static double describe_self(const sw_watchdog *w, line *l, bool *sure)
+static double describe_self(const sw_watchdog *w, char *l, bool *sure)
 {
     const word *m = &w->mine;
     const peer *root = &w->peers[0];
@@ -471,9 +460,9 @@ static double limit_of(const sw_watchdog *w)
 /* Say it, or give up; false = the latter. */
 static bool act(sw_watchdog *w)
 {
-    line l = { "", 0 };
+    char l[LINE_SIZE] = "";
     bool sure;
-    double age = w->rank == 0 ? describe(w, &l, &sure) : describe_self(w, &l, &sure);
+    double age = w->rank == 0 ? describe(w, l, &sure) : describe_self(w, l, &sure);
 
     if (age <= 0)
         w->said = 0;
@@ -481,13 +470,13 @@ static bool act(sw_watchdog *w)
         if (w->rank == 0)
             send_to_all(w, WORD_END);
         if (w->opt.expired)
-            w->opt.expired(w->opt.user, l.text);
+            w->opt.expired(w->opt.user, l);
         return false;
     }
     if (age >= w->patience && age >= 2 * w->said) {
         w->said = age;
         if (w->opt.stalled)
-            w->opt.stalled(w->opt.user, l.text);
+            w->opt.stalled(w->opt.user, l);
     }
     return true;
 }
@@ -517,6 +506,7 @@ static bool sleep_until(sw_watchdog *w, double due)
     }
 }
 
+/* The watchdog's own thread. */
 static void *watch(void *arg)
 {
     sw_watchdog *w = arg;
@@ -542,6 +532,7 @@ static sw_code start_thread(sw_watchdog *w, sw_status *st)
 
 /* ---- the interface --------------------------------------------------------------------------- */
 
+/* All but socket and thread. */
 static sw_watchdog *make(const sw_comm *comm, const sw_watchdog_options *opt, sw_status *st)
 {
     static const sw_steps fresh = SW_STEPS_INIT;

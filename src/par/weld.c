@@ -34,6 +34,7 @@ static int group_color(const sw_work *w)
     return w->world->rank;
 }
 
+/* For qsort. */
 static int by_int(const void *a, const void *b)
 {
     const int *x = a, *y = b;
@@ -72,6 +73,7 @@ static void tell_others(welder *k, sw_status *st)
 
 /* ---- bands ----------------------------------------------------------------------------------- */
 
+/* By the schedule. */
 static bool next_band(void *ctx, sw_band *band)
 {
     welder *k = ctx;
@@ -79,6 +81,7 @@ static bool next_band(void *ctx, sw_band *band)
     return sw_bands_next(&k->bands, band);
 }
 
+/* Fill it, unless another group has failed. */
 static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
 {
     welder *k = ctx;
@@ -111,6 +114,7 @@ static sw_code create_files(const welder *k, sw_status *st)
 
 /* ---- all files ------------------------------------------------------------------------------- */
 
+/* Collective. The rounds, and what they come to. */
 static void write_all(welder *k, sw_status *st)
 {
     sw_weld *w = k->w;

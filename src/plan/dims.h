@@ -10,6 +10,16 @@
  * the rest). */
 bool sw_dims_product(const uint64_t *dims, unsigned n, uint64_t *product);
 
+/* Local. The same of a box of a tensor whose size was checked. */
+static inline uint64_t sw_dims_count(const uint64_t *dims, unsigned n)
+{
+    uint64_t count = 1;
+
+    for (unsigned d = 0; d < n; d++)
+        count *= dims[d];
+    return count;
+}
+
 /* Local. "[4096, 11008]" into text; cut short with "..." where size does not suffice. Returns
  * text. */
 char *sw_dims_text(const uint64_t *dims, unsigned n, char *text, size_t size);

@@ -27,6 +27,7 @@ typedef struct placement {
     bool diffusers, diffusers_index;
 } placement;
 
+/* The name of an index that nobody named. */
 static const char *usual_index(const placement *p)
 {
     return p->diffusers || p->diffusers_index ? SW_DIFFUSERS_INDEX_NAME : SW_INDEX_NAME;
@@ -124,6 +125,7 @@ static sw_code check_name(const char *name, const char *map_file, sw_status *st)
     return SW_OK;
 }
 
+/* A name cannot be a file and a directory. */
 static sw_code fail_clash(const char *a, const char *b, const char *map_file, sw_status *st)
 {
     return sw_fail(st, SW_EINPUT, map_file, NULL, "file names '%s' and '%s' exclude each other", a, b);

@@ -12,6 +12,7 @@
 
 /* ---- checking -------------------------------------------------------------------------------- */
 
+/* A name that a header can hold. */
 static sw_code check_name(const sw_item *it, size_t i, const char *who, sw_status *st)
 {
     if (!it->name || !*it->name)
@@ -25,6 +26,7 @@ static sw_code check_name(const sw_item *it, size_t i, const char *who, sw_statu
     return SW_OK;
 }
 
+/* A box that lies within its tensor. */
 static sw_code check_dims(const sw_item *it, const char *who, sw_status *st)
 {
     char text[3][SW_DIMS_TEXT];
@@ -123,6 +125,7 @@ void sw_membox_run(const sw_membox *b, sw_run *run)
     sw_run_scatter(it->ndim, it->shape, bits, strides, run);
 }
 
+/* Check one item, and take it. */
 static sw_code take_item(sw_memboxes *h, const sw_item *it, const char *who, sw_status *st)
 {
     sw_membox *b = &h->boxes[h->n];
@@ -195,7 +198,6 @@ const char *sw_membox_direct(const sw_membox *b, uint64_t from)
 /* Row by row; as many at once as stand at one distance. */
 void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to)
 {
-    static const sw_run_loop one = { 1, 0, 0 };
     const sw_run_loop *inner;
     uint64_t ignored;
     int64_t place;
@@ -204,7 +206,7 @@ void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to)
     if (n == 0)
         return;
     sw_membox_run(b, &run);
-    inner = run.nloops ? &run.loops[run.nloops - 1] : &one;
+    inner = sw_run_innermost(&run);
     for (uint64_t end = from + n, part; from < end; from += part, to += part) {
         uint64_t i = from / run.row, within = from % run.row;
         sw_rows rows = { run.row, sw_min((end - from) / run.row, inner->count - i % inner->count), inner->to,

@@ -41,11 +41,13 @@ static sw_code globs_init(globs *g, const char *option, const char *const *list,
     return st->code;
 }
 
+/* For messages. */
 static const char *option_of(const sw_name_rule *r)
 {
     return r->kind == SW_NAME_STRIP ? "strip-prefix" : "rename";
 }
 
+/* What comes in the place of a prefix. */
 static const char *replacement(const sw_name_rule *r)
 {
     return r->kind == SW_NAME_RENAME && r->to ? r->to : "";

@@ -100,6 +100,7 @@ static sw_code find_lack(const sw_catalog *c, const choice *k, bool models, uint
     return st->code;
 }
 
+/* What find_lack() made, after an error too. */
 static void release_lack(lack *l)
 {
     sw_ranges_release(&l->there);

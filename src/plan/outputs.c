@@ -220,6 +220,7 @@ static size_t output_len(const builder *b, uint32_t i, const char *name)
                                                                                : len;
 }
 
+/* Is it the key of the metadata? */
 static bool is_reserved(const named *one)
 {
     return one->len == strlen(SW_METADATA_KEY) && memcmp(one->name, SW_METADATA_KEY, one->len) == 0;

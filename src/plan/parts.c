@@ -145,6 +145,7 @@ typedef struct visit {
     void *ctx;
 } visit;
 
+/* All boxes of one part. */
 static bool visit_part(void *ctx, const sw_part *part)
 {
     const visit *v = ctx;

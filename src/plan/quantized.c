@@ -32,6 +32,7 @@ static const scheme schemes[] = {
 
 /* ---- by name --------------------------------------------------------------------------------- */
 
+/* With something before the ending. */
 static bool ends_with(const char *name, size_t len, const char *end)
 {
     size_t n = strlen(end);
@@ -39,6 +40,7 @@ static bool ends_with(const char *name, size_t len, const char *end)
     return len > n && memcmp(name + len - n, end, n) == 0;
 }
 
+/* The first from there on by whose ending a name is one of scales. */
 static const scheme *scheme_of(const char *scale, size_t len, const scheme *from)
 {
     for (; from < schemes + NSCHEMES; from++)
@@ -112,6 +114,7 @@ static bool may_scale(const sw_tensor *t)
     return sw_dtype_is_floating((sw_dtype)t->dtype) || t->dtype == SW_F8_E8M0 || sw_is_fp8(t);
 }
 
+/* One scale for each block of rows and columns, the last ones cut off. */
 static bool scales_blocks(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *weight)
 {
     const uint64_t *w = sw_tensor_shape(c, weight), *s = sw_tensor_shape(c, scale);
@@ -123,6 +126,7 @@ static bool scales_blocks(const sw_catalog *c, const sw_tensor *scale, const sw_
     return fit;
 }
 
+/* One byte for each block of 32. */
 static bool scales_mxfp4(const sw_catalog *c, const sw_tensor *scale, const sw_tensor *blocks)
 {
     return sw_is_mxfp4(c, blocks) && scale->dtype == SW_U8 && scale->ndim == 3 &&

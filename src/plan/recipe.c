@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "plan/dims.h"
+
 unsigned sw_recipe_bits(const sw_recipe *how)
 {
     return how->op == SW_OP_COPY ? how->view.bits : sw_dtype_bits(how->to);
@@ -11,12 +13,8 @@ unsigned sw_recipe_bits(const sw_recipe *how)
 /* Complete a box: it stands behind what there is. */
 static void measure(sw_ingredient *i, uint64_t at)
 {
-    uint64_t bits = i->view.bits;
-
-    for (unsigned d = 0; d < i->view.n; d++)
-        bits *= i->shape[d];
     i->at = at;
-    i->bytes = bits / 8;
+    i->bytes = i->view.bits * sw_dims_count(i->shape, i->view.n) / 8;
 }
 
 /* The whole units of a range that hold [*offset, *offset + *n), counted in units. */

@@ -59,6 +59,7 @@ static sw_run_kind finish(sw_run *s)
     return odd ? SW_RUN_UNEVEN : SW_RUN_SHARED;
 }
 
+/* One step, of so many bits. */
 static void begin(sw_run *s, unsigned bits)
 {
     s->file = 0;
@@ -221,6 +222,13 @@ bool sw_runs_each(const sw_view *v, const sw_run_target *target, sw_run_fn fn, v
 }
 
 /* ---- walking --------------------------------------------------------------------------------- */
+
+const sw_run_loop *sw_run_innermost(const sw_run *s)
+{
+    static const sw_run_loop one = { 1, 0, 0 };
+
+    return s->nloops ? &s->loops[s->nloops - 1] : &one;
+}
 
 void sw_run_begin(sw_run_walk *w, const sw_run *s)
 {

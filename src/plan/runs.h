@@ -99,6 +99,9 @@ void sw_run_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets,
 /* Local. Strides, in bits, of a packed box; of an empty one they are 0. */
 void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int64_t *strides);
 
+/* Local. The innermost loop; one round of it where there is none. */
+const sw_run_loop *sw_run_innermost(const sw_run *s);
+
 /* Local. Rows in lines: a line is the innermost loop (one row where there is none).
  *     sw_run_walk w; uint64_t at; int64_t to;
  *     for (sw_run_begin(&w, run); sw_run_next(&w, run, &at, &to);) ... */

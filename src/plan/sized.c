@@ -140,6 +140,7 @@ static sw_code note_tensor(text_model *m, uint32_t i, sw_status *st)
     return note_layer(m, i, st);
 }
 
+/* Do both have the same root? */
 static bool is_beside(const text_model *m, const stack *s, const sw_tensor *embedding)
 {
     return embedding_root(m, embedding->name) == s->root &&

@@ -6,7 +6,6 @@
 #include "plan/words.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,26 +14,8 @@
 #include "base/sort.h"
 #include "plan/dims.h"
 
-/* A text that grows in a room of SW_SHARDING_TEXT bytes; what does not fit is left out. */
-typedef struct words {
-    char *text;
-    size_t len;
-} words;
-
-static void say(words *w, const char *fmt, ...) SW_PRINTF(2, 3);
-
-/* Append, as printf. */
-static void say(words *w, const char *fmt, ...)
-{
-    size_t room = SW_SHARDING_TEXT - w->len;
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(w->text + w->len, room, fmt, ap);
-    va_end(ap);
-    w->len += n < 0 ? 0 : sw_min((uint64_t)n, room - 1);
-}
+/* Append to a text of SW_SHARDING_TEXT bytes. */
+#define say(text, ...) sw_text_addf(text, SW_SHARDING_TEXT, __VA_ARGS__)
 
 /* ---- the grid -------------------------------------------------------------------------------- */
 
@@ -118,7 +99,7 @@ static uint64_t multiplicity(const sw_catalog *c, const sw_tensor *t)
 /* ---- words ----------------------------------------------------------------------------------- */
 
 /* What is cut, and the number of parts behind it: one dimension. */
-static void say_one(words *w, const sw_tensor *t, const grid *g, unsigned dim, uint64_t times)
+static void say_one(char *w, const sw_tensor *t, const grid *g, unsigned dim, uint64_t times)
 {
     if (dim == 0)
         say(w, "rows");
@@ -132,7 +113,7 @@ static void say_one(words *w, const sw_tensor *t, const grid *g, unsigned dim, u
 }
 
 /* "2x4 grid", "2x1x4 grid": all dimensions, so that it is clear which are cut. */
-static void say_grid(words *w, const sw_tensor *t, const grid *g, uint64_t times)
+static void say_grid(char *w, const sw_tensor *t, const grid *g, uint64_t times)
 {
     for (unsigned d = 0; d < t->ndim; d++)
         say(w, "%s%" PRIu64, d ? "x" : "", g->parts[d]);
@@ -142,7 +123,7 @@ static void say_grid(words *w, const sw_tensor *t, const grid *g, uint64_t times
 }
 
 /* A grid by how many dimensions are cut. */
-static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t times)
+static void say_cells(char *w, const sw_tensor *t, const grid *g, uint64_t times)
 {
     unsigned cut = 0, dim = 0;
 
@@ -161,7 +142,7 @@ static void say_cells(words *w, const sw_tensor *t, const grid *g, uint64_t time
 }
 
 /* Of a shard file by itself. */
-static void say_part(words *w, const sw_catalog *c, const sw_tensor *t)
+static void say_part(char *w, const sw_catalog *c, const sw_tensor *t)
 {
     char dims[SW_DIMS_TEXT];
     sw_placed b;
@@ -174,35 +155,34 @@ static void say_part(words *w, const sw_catalog *c, const sw_tensor *t)
 
 sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st)
 {
-    words w = { text, 0 };
     uint64_t times = multiplicity(c, t);
     grid g;
 
     text[0] = '\0';
     if (t->nboxes == 0) {
-        say(&w, "empty");
+        say(text, "empty");
         return SW_OK;
     }
     if (c->part && c->sharded) {
-        say_part(&w, c, t);
+        say_part(text, c, t);
         return SW_OK;
     }
     if (find_grid(c, t, &g, st))
         return st->code;
     if (g.is_grid) {
-        say_cells(&w, t, &g, times);
+        say_cells(text, t, &g, times);
     } else {
-        say(&w, "%" PRIu64 " box%s", t->nboxes, t->nboxes == 1 ? "" : "es");
+        say(text, "%" PRIu64 " box%s", t->nboxes, t->nboxes == 1 ? "" : "es");
         if (times > 1)
-            say(&w, " replicated x%" PRIu64, times);
+            say(text, " replicated x%" PRIu64, times);
     }
     if (times == 0)
-        say(&w, ", partly replicated");
+        say(text, ", partly replicated");
     if (t->overlaps)
-        say(&w, t->holes ? ", overlapping, with holes" : ", overlapping");
+        say(text, t->holes ? ", overlapping, with holes" : ", overlapping");
     else if (t->holes && g.is_grid)
-        say(&w, ", %" PRIu64 " hole%s", g.cells - t->nboxes, g.cells - t->nboxes == 1 ? "" : "s");
+        say(text, ", %" PRIu64 " hole%s", g.cells - t->nboxes, g.cells - t->nboxes == 1 ? "" : "s");
     else if (t->holes)
-        say(&w, ", with holes");
+        say(text, ", with holes");
     return SW_OK;
 }

@@ -2,6 +2,7 @@
 #include "read/convert.h"
 
 #include "base/num.h"
+#include "plan/dims.h"
 #include "value/cast.h"
 #include "value/dequant.h"
 
@@ -168,15 +169,12 @@ bool sw_convert_can_place(const sw_making *g)
 
 void sw_convert(const sw_making *g, const char *input, char *to)
 {
-    uint64_t elements = 1;
-
     if (g->how->op == SW_OP_SCALED) {
         convert_scaled(g, input, to);
     } else if (g->how->op == SW_OP_MXFP4) {
         convert_mxfp4(g, input, to);
     } else {
-        for (unsigned d = 0; d < g->how->view.n; d++)
-            elements *= g->shape[d];
-        sw_cast((sw_dtype)g->how->view.t->dtype, g->how->to, input, to, elements);
+        sw_cast((sw_dtype)g->how->view.t->dtype, g->how->to, input, to,
+                sw_dims_count(g->shape, g->how->view.n));
     }
 }

@@ -2,6 +2,7 @@
 #include "read/make.h"
 
 #include "base/num.h"
+#include "plan/dims.h"
 #include "read/convert.h"
 
 #define SLACK 128u /* for the blocks at the edges of a chunk, and for what aligns */
@@ -116,7 +117,7 @@ static sw_code convert_box(const sw_maker *m, const sw_making *g, char *memory, 
     sw_making chunk = *g;
     sw_ingredient in[2];
     const sw_run_target all = { in[0].offsets, in[0].shape, NULL };
-    uint64_t n = 1, limit = (m->room - SLACK) / bytes_of_one(g->how, !sw_convert_can_place(g));
+    uint64_t n, limit = (m->room - SLACK) / bytes_of_one(g->how, !sw_convert_can_place(g));
 
     chunk.offsets = offsets;
     chunk.shape = shape;
@@ -125,8 +126,7 @@ static sw_code convert_box(const sw_maker *m, const sw_making *g, char *memory, 
         chunk.strides = strides;
     }
     sw_ingredients(g, in);
-    for (unsigned d = 0; d < ndim; d++)
-        n *= in[0].shape[d];
+    n = sw_dims_count(in[0].shape, ndim);
     for (uint64_t x = 0; x < n && !st->code;) {
         x += sw_first_box(&all, ndim, x, sw_min(limit, n - x), offsets, shape);
         if (blocks)

@@ -10,8 +10,7 @@ static sw_code pull_memory(const sw_pull *p, const sw_run *s, char *to, sw_statu
 {
     const sw_membox *b = sw_memboxes_find(p->source->held, s->at);
     const char *direct = sw_membox_direct(b, s->at - b->begin);
-    static const sw_run_loop one = { 1, 0, 0 };
-    const sw_run_loop *in = s->nloops ? &s->loops[s->nloops - 1] : &one;
+    const sw_run_loop *in = sw_run_innermost(s);
     sw_run_walk w;
     uint64_t at, n;
     int64_t where;

@@ -43,23 +43,17 @@
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
-static const sw_run_loop *innermost(const sw_run *s)
-{
-    static const sw_run_loop one = { 1, 0, 0 };
-
-    return s->nloops ? &s->loops[s->nloops - 1] : &one;
-}
-
+/* So many rows of a line. */
 static sw_rows rows_of(const sw_run *s, uint64_t count)
 {
-    const sw_run_loop *in = innermost(s);
+    const sw_run_loop *in = sw_run_innermost(s);
 
     return (sw_rows){ s->row, count, (int64_t)in->from, in->to };
 }
 
 void sw_pull_copy(const sw_run *s, const char *from, char *to)
 {
-    sw_rows rows = rows_of(s, innermost(s)->count);
+    sw_rows rows = rows_of(s, sw_run_innermost(s)->count);
     sw_run_walk w;
     uint64_t at;
     int64_t where;
@@ -134,7 +128,7 @@ static sw_code empty(sieve *v, sw_status *st)
 /* So many rows of a line; there is room for them. */
 static sw_code put(sieve *v, uint64_t at, int64_t to, uint64_t count, sw_status *st)
 {
-    uint64_t end = at + (count - 1) * innermost(v->s)->from + v->s->row;
+    uint64_t end = at + (count - 1) * sw_run_innermost(v->s)->from + v->s->row;
 
     if (v->nlines == LINES || (v->nlines && (end - v->begin > v->room || at - v->end > v->skip)))
         empty(v, st);
@@ -148,7 +142,7 @@ static sw_code put(sieve *v, uint64_t at, int64_t to, uint64_t count, sw_status 
 /* At most so many rows of a line are taken at once. */
 static uint64_t rows_at_once(const sieve *v)
 {
-    const sw_run_loop *in = innermost(v->s);
+    const sw_run_loop *in = sw_run_innermost(v->s);
 
     if (in->count == 1)
         return 1;
@@ -157,7 +151,7 @@ static uint64_t rows_at_once(const sieve *v)
 
 static sw_code put_all(sieve *v, sw_status *st)
 {
-    const sw_run_loop *in = innermost(v->s);
+    const sw_run_loop *in = sw_run_innermost(v->s);
     uint64_t most = rows_at_once(v), at;
     sw_run_walk w;
     int64_t where;
@@ -228,10 +222,10 @@ static sw_code make_call(call *c, sw_status *st)
     return st->code;
 }
 
-/* A row, and the gap before it. */
+/* A row, and the gap before it; one that does not lie behind the last has the largest. */
 static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
 {
-    uint64_t gap = c->n ? at - c->end : 0;
+    uint64_t gap = c->n == 0 ? 0 : at < c->end ? UINT64_MAX : at - c->end;
 
     if (c->n > VECTORS - 2 || gap > sw_min(CALL_BYTES, c->p->room)) {
         if (make_call(c, st))
@@ -250,7 +244,7 @@ static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
 static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
     call c; /* its vectors are not set: they are more than a short run itself */
-    const sw_run_loop *in = innermost(s);
+    const sw_run_loop *in = sw_run_innermost(s);
     sw_run_walk w;
     uint64_t at;
     int64_t where;
@@ -297,41 +291,16 @@ static sw_run in_order(const sw_run *s)
     return out;
 }
 
-/* Rows that overlap, or repeat: a call for each. */
-static sw_code pull_tangled(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
-{
-    const sw_run_loop *in = innermost(s);
-    sw_run_walk w;
-    uint64_t at;
-    int64_t where;
-
-    for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
-        for (uint64_t i = 0; i < in->count; i++) {
-            struct iovec row = { to + where + (int64_t)i * in->to, (size_t)s->row };
-
-            if (sw_source_read_vectors(fd, file_name(p, s), &row, 1, at + i * in->from, st))
-                return st->code;
-        }
-    return SW_OK;
-}
-
 /* Where the pages come from a disk, gaps are read as well as rows. */
 static bool is_for_mapping(const sw_pull *p, const sw_run *s)
 {
-    uint64_t gap = innermost(s)->from - s->row;
+    uint64_t gap = sw_run_innermost(s)->from - s->row;
 
     return p->mapped && s->row <= MAP_ROW && gap <= sw_min(sw_max(MAP_GAP, 4 * s->row), MAP_MOST) &&
            (s->row < ROW_DIRECT || !sw_run_is_together(s));
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-static sw_code pull_row(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
-{
-    struct iovec all = { to + s->to, (size_t)s->n };
-
-    return sw_source_read_vectors(fd, file_name(p, s), &all, 1, s->at, st);
-}
 
 /* Rows in the order of the file. */
 static sw_code pull_rows(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
@@ -340,12 +309,12 @@ static sw_code pull_rows(const sw_pull *p, const sw_run *s, char *to, int fd, sw
         return st->code;
     if (p->mapped)
         (s->n > MAP_IDLE ? sw_mapped_release : sw_mapped_yield)(p->mapped);
-    if (s->nloops == 0)
-        return pull_row(p, s, to, fd, st);
-    return s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
-                                                    : pull_sieved(p, s, to, fd, st);
+    return s->nloops == 0 || s->row >= ROW_DIRECT || s->row > p->room ? pull_skipped(p, s, to, fd, st)
+                                                                      : pull_sieved(p, s, to, fd, st);
 }
 
+/* Where strides are the tensor's own, rows may come in any order, or overlap: those that follow no
+ * other are a call each. */
 static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status *st)
 {
     sw_run sorted;
@@ -356,7 +325,7 @@ static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status 
     if (is_in_order(s))
         return pull_rows(p, s, to, fd, st);
     sorted = in_order(s);
-    return is_in_order(&sorted) ? pull_rows(p, &sorted, to, fd, st) : pull_tangled(p, &sorted, to, fd, st);
+    return is_in_order(&sorted) ? pull_rows(p, &sorted, to, fd, st) : pull_skipped(p, &sorted, to, fd, st);
 }
 
 const sw_source_body sw_from_files = { pull_file, sw_source_advise };

@@ -15,6 +15,7 @@
 
 #include "base/num.h"
 #include "base/thread.h"
+#include "plan/dims.h"
 #include "read/make.h"
 
 #define PART (UINT64_C(4) << 20) /* bytes of a task: what is done between two looks at the flags */
@@ -79,11 +80,8 @@ static uint64_t cut(const sw_request *w, const part_box *box, uint64_t x, part_b
 {
     const sw_run_target all = { box->offsets, box->shape, NULL };
     unsigned bits = sw_dtype_bits(w->how.to);
-    uint64_t left = 1;
+    uint64_t left = sw_dims_count(box->shape, w->ndim) - x;
 
-    for (unsigned d = 0; d < w->ndim; d++)
-        left *= box->shape[d];
-    left -= x;
     if (left == 0)
         return 0;
     return sw_first_box(&all, w->ndim, x, bits < 8 ? left : sw_min(left, PART / (bits / 8)), out->offsets,
@@ -161,11 +159,9 @@ static sw_code check_there(const sw_ingredient *box, sw_status *st)
 {
     const sw_view *v = &box->view;
     sw_run_target target = { box->offsets, box->shape, NULL };
-    uint64_t first, end, bits = v->bits;
+    uint64_t first, end, bits = v->bits * sw_dims_count(box->shape, v->n);
     sw_run run;
 
-    for (unsigned d = 0; d < v->n; d++)
-        bits *= box->shape[d];
     for (sw_run_range(v, &target, &first, &end); first < end; first++) {
         sw_run_kind kind = sw_run_make(v, first, &target, &run);
 
