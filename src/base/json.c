@@ -119,53 +119,37 @@ static uint64_t special_bytes(uint64_t word)
     return marks & HIGH_BITS;
 }
 
-/* Eight bytes, the first one lowest. */
-static uint64_t load8(const void *p)
-{
-    uint64_t word;
-
-    memcpy(&word, p, sizeof word);
-    return le64toh(word);
-}
-
 /* Does a plain run of a string end here? */
 static bool is_special(char c)
 {
     return (unsigned char)c < 0x20 || c == '"' || c == '\\';
 }
 
-/* Move the plain bytes at *from to *to, which lies before it. A word is in a register before it is
- * stored, and ends before the word that is read next, so the overlap does no harm. */
-static void move_plain(char **to, char **from, const char *end)
-{
-    char *d = *to, *s = *from;
-    uint64_t word;
-
-    for (; end - s >= 8; s += 8, d += 8) {
-        memcpy(&word, s, sizeof word);
-        if (special_bytes(le64toh(word)))
-            break;
-        memcpy(d, &word, sizeof word);
-    }
-    while (s < end && !is_special(*s))
-        *d++ = *s++;
-    *to = d;
-    *from = s;
-}
-
 /* Past the plain bytes at s. */
 static char *skip_plain(char *s, const char *end)
 {
-    uint64_t marks;
+    uint64_t word, marks;
 
     for (; end - s >= 8; s += 8) {
-        marks = special_bytes(load8(s));
+        memcpy(&word, s, sizeof word);
+        marks = special_bytes(le64toh(word)); /* the first byte is the lowest */
         if (marks)
             return s + __builtin_ctzll(marks) / 8;
     }
     while (s < end && !is_special(*s))
         s++;
     return s;
+}
+
+/* Move the plain bytes at *from to *to, which lies before it. */
+static void move_plain(char **to, char **from, const char *end)
+{
+    char *s = skip_plain(*from, end);
+    size_t n = (size_t)(s - *from);
+
+    memmove(*to, *from, n);
+    *to += n;
+    *from = s;
 }
 
 /* -1 = it is none. */

@@ -295,20 +295,11 @@ sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *
         return finish(&s, st);
     if (rule->assets_dir)
         search_root(&s, rule->assets_dir, true, NULL, st);
-    else if (!search_metadata(&s, rule->input_dir, st) && s.seen == 0)
-        search_root(&s, rule->input_dir, false, &there, st);
-    return finish(&s, st);
-}
-
-sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
-                              sw_status *st)
-{
-    search s = { .output_dir = output_dir, .warnings = warnings, .found = out };
-    bool there;
-
-    if (!begin(&s, input_dir, st) && !search_root(&s, input_dir, false, &there, st)) {
+    else if (!rule->stays_sharded && (search_metadata(&s, rule->input_dir, st) || s.seen))
+        return finish(&s, st);
+    else if (!search_root(&s, rule->input_dir, false, &there, st) && rule->stays_sharded) {
         s.prefix = SW_METADATA_DIR;
-        search_metadata(&s, input_dir, st);
+        search_metadata(&s, rule->input_dir, st);
     }
     return finish(&s, st);
 }
@@ -502,28 +493,20 @@ out:
 
 /* ---- config.json is asked -------------------------------------------------------------------- */
 
-/* Is there such a file, of a size that can be read? */
-static sw_code has_config(const char *path, bool *has, sw_status *st)
-{
-    sw_path_kind kind;
-    struct stat s;
-
-    *has = !sw_path_stat(path, &kind, &s, st) && kind == SW_PATH_FILE && (uint64_t)s.st_size <= CONFIG_MAX;
-    return st->code;
-}
-
-/* The path of the one that comes along, newly allocated; NULL = there is none, or an error. show:
- * its name for messages. */
+/* The path of the one that comes along, newly allocated; NULL = there is none of a size that can be
+ * read, or an error. show: its name for messages. */
 static char *find_config(const char *input_dir, const char *assets_dir, const char **show, sw_status *st)
 {
     static const char *const names[] = { SW_METADATA_DIR "/" CONFIG_NAME, CONFIG_NAME };
-    bool has = false;
 
     for (size_t i = assets_dir ? 1 : 0; i < 2 && !st->code; i++) {
         char *path = sw_path_join(assets_dir ? assets_dir : input_dir, names[i], st);
+        sw_path_kind kind;
+        struct stat s;
 
         *show = assets_dir ? path : names[i];
-        if (path && !has_config(path, &has, st) && has)
+        if (path && !sw_path_stat(path, &kind, &s, st) && kind == SW_PATH_FILE &&
+            (uint64_t)s.st_size <= CONFIG_MAX)
             return path;
         free(path);
     }

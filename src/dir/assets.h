@@ -48,26 +48,23 @@ typedef struct sw_assets_rule {
     const char *assets_dir; /* NULL = not given */
     const char *output_dir; /* need not exist */
     const char *skip;       /* a name that does not come along: of the index; NULL = none */
+    /* the checkpoint does, so what stands beside it goes to the same places */
+    bool stays_sharded;
 } sw_assets_rule;
 
 /* Local. Choose the files (SPEC 3): all below assets_dir; else all below INPUT_DIR/.hf_metadata if
- * it holds any; else those at the top of INPUT_DIR whose names are known for it. Never names that
- * begin with a dot (directories too), weights of any kind, indices, the mappings of .hf_metadata,
- * OUTPUT_DIR where it lies inside, and files that are OUTPUT_DIR's own under their name already.
- * Links to files are followed, those to directories are not; assets_dir itself may be one,
- * .hf_metadata may not.
+ * it holds any; else those at the top of INPUT_DIR whose names are known for it; where it stays
+ * sharded those, and all of INPUT_DIR/.hf_metadata, the mappings too, under that name. Never names
+ * that begin with a dot (directories too), weights of any kind, indices, the mappings of
+ * .hf_metadata, OUTPUT_DIR where it lies inside, and files that are OUTPUT_DIR's own under their
+ * name already. Links to files are followed, those to directories are not; assets_dir itself may be
+ * one, .hf_metadata may not.
  *   warnings    gets a line for what looks like one but is no regular file, a link to a directory
  *               or to nowhere, or has no printable name; and one for links that lead out of
  *               assets_dir, or INPUT_DIR
  *   out         release with sw_assets_release(); empty on error
  * Errors: SW_EUSAGE (assets_dir is no directory), SW_EIO, SW_ENOMEM. */
 sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *out, sw_status *st);
-
-/* Local. The same for a checkpoint that stays sharded: what stands beside its files goes to the
- * same places. Those are the files at the top of INPUT_DIR that are known, and all of
- * INPUT_DIR/.hf_metadata, the mappings too, under that name. */
-sw_code sw_assets_list_beside(const char *input_dir, const char *output_dir, sw_buf *warnings, sw_assets *out,
-                              sw_status *st);
 
 /* How a copy is made. */
 typedef struct sw_asset_copy {

@@ -65,7 +65,8 @@
 struct sw_lock {
     const sw_below *dir;
     const volatile int *cancel;
-    char *path;          /* for messages */
+    const char *show;    /* what is locked, for messages while it is taken */
+    char *path;          /* likewise */
     char text[TEXT_MAX]; /* what we wrote into the file */
     uint64_t number;
     int fd;
@@ -168,7 +169,7 @@ static void take_number(sw_lock *l, const char *text)
 }
 
 /* Who holds the lock. It may have been taken a moment ago and the text not be there yet. */
-static void fail_busy(int fd, const char *show, const char *more, sw_status *st)
+static void fail_busy(const sw_lock *l, int fd, const char *more, sw_status *st)
 {
     const struct timespec moment = { 0, 20000000 };
     char text[TEXT_MAX], host[256], pid[32], job[256];
@@ -178,7 +179,7 @@ static void fail_busy(int fd, const char *show, const char *more, sw_status *st)
         nanosleep(&moment, NULL);
         read_text(fd, text);
     }
-    sw_fail(st, SW_EUSAGE, show, NULL, "another run works on this directory: host %s, pid %s, job %s%s",
+    sw_fail(st, SW_EUSAGE, l->show, NULL, "another run works on this directory: host %s, pid %s, job %s%s",
             text_word(text, "host ", host, sizeof host), text_word(text, "pid ", pid, sizeof pid),
             text_word(text, "job ", job, sizeof job), more);
 }
@@ -305,7 +306,7 @@ static outcome wait_for_text(const sw_lock *l, int fd, char text[TEXT_MAX], sw_s
 
 /* We have the lock, but does it say anything about the run on another machine whose text is in the
  * file? */
-static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_status *st)
+static outcome watch_foreign(const sw_lock *l, int fd, sw_status *st)
 {
     char text[TEXT_MAX], host[256], mine[256];
     struct stat before;
@@ -331,7 +332,7 @@ static outcome watch_foreign(const sw_lock *l, int fd, const char *show, sw_stat
         if (!pause_for(l, 1, 0, st))
             return FAILED;
         if (stirred(l, fd, &before, text)) {
-            fail_busy(fd, show, "", st);
+            fail_busy(l, fd, "", st);
             return BUSY;
         }
     }
@@ -362,7 +363,7 @@ static outcome enter_takeover(const sw_lock *l, sw_status *st)
 }
 
 /* Without locks: may the file be replaced? It says so, or nobody has touched it for long. */
-static outcome judge(const sw_lock *l, int fd, const char *text, const char *show, sw_status *st)
+static outcome judge(const sw_lock *l, int fd, const char *text, sw_status *st)
 {
     uint64_t age = 0;
 
@@ -373,7 +374,7 @@ static outcome judge(const sw_lock *l, int fd, const char *text, const char *sho
     if (age >= DEAD_SECONDS)
         return TAKEN;
     fail_busy(
-        fd, show,
+        l, fd,
         "; file locks do not work here, so it counts as alive until ten minutes after its last sign of life",
         st);
     return BUSY;
@@ -401,18 +402,18 @@ static outcome replace(sw_lock *l, int *fd, const char *text, sw_status *st)
 
 /* The file was there and locks do not work: take a dead run's place. What was judged before may
  * have changed until we are the only one. */
-static outcome oust(sw_lock *l, int *fd, const char *show, sw_status *st)
+static outcome oust(sw_lock *l, int *fd, sw_status *st)
 {
     char text[TEXT_MAX];
     outcome result;
 
     read_text(*fd, text);
-    if ((result = judge(l, *fd, text, show, st)) != TAKEN || (result = enter_takeover(l, st)) != TAKEN)
+    if ((result = judge(l, *fd, text, st)) != TAKEN || (result = enter_takeover(l, st)) != TAKEN)
         return result;
     read_text(*fd, text);
     if (!is_named(*fd, l))
         result = AGAIN;
-    else if ((result = judge(l, *fd, text, show, st)) == TAKEN)
+    else if ((result = judge(l, *fd, text, st)) == TAKEN)
         result = replace(l, fd, text, st);
     unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR);
     return result;
@@ -437,7 +438,7 @@ static outcome try_open(const sw_lock *l, int *fd, bool *created, sw_status *st)
 }
 
 /* One try; fd stays open only when it is TAKEN. */
-static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
+static outcome try_take(sw_lock *l, int *fd, sw_status *st)
 {
     bool created;
     outcome result = try_open(l, fd, &created, st);
@@ -446,13 +447,13 @@ static outcome try_take(sw_lock *l, const char *show, int *fd, sw_status *st)
         return result;
     switch (grip_of(*fd)) {
     case GRIP_LOCKED:
-        result = !is_named(*fd, l) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, show, st);
+        result = !is_named(*fd, l) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, st);
         break;
     case GRIP_NO_LOCKS:
-        result = created ? TAKEN : oust(l, fd, show, st);
+        result = created ? TAKEN : oust(l, fd, st);
         break;
     case GRIP_HELD:
-        fail_busy(*fd, show, "", st);
+        fail_busy(l, *fd, "", st);
         result = BUSY;
         break;
     case GRIP_FAILED:
@@ -539,14 +540,14 @@ static sw_code sign(sw_lock *l, sw_status *st)
 
 /* Files come and go while others finish: some hundred tries, of which the last one's error counts.
  * */
-static outcome keep_trying(sw_lock *l, const char *show, sw_status *st)
+static outcome keep_trying(sw_lock *l, sw_status *st)
 {
     sw_status own = SW_STATUS_INIT;
     outcome result = AGAIN;
 
     for (int i = 0; i < TRIES && result == AGAIN && !sw_check_cancel(l->cancel, st); i++) {
         sw_status_clear(&own);
-        result = try_take(l, show, &l->fd, &own);
+        result = try_take(l, &l->fd, &own);
     }
     if (own.code && result != GONE)
         *st = own;
@@ -567,13 +568,14 @@ sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *
         return st->code;
     l->fd = l->stop = -1;
     l->dir = dir;
+    l->show = show;
     l->cancel = cancel;
     l->number = draw();
     if (!(l->path = sw_path_join(dir->path, SW_LOCK_NAME, st)))
         goto out;
     compose(l);
     sw_step("locking", l->path);
-    result = keep_trying(l, show, st);
+    result = keep_trying(l, st);
     *gone = result == GONE;
     if (result == AGAIN)
         sw_fail(st, SW_EUSAGE, show, NULL, "other runs try to work on this directory at the same moment");
