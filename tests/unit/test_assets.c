@@ -296,6 +296,26 @@ TEST_IN_TOP(copy)
     umask(mask);
 }
 
+/* One byte more than is edited in memory. */
+TEST_IN_TOP(a_config_that_is_too_large)
+{
+    static const sw_config_rule rule = { SW_F16, true };
+    sw_asset a = { .name = "config.json", .source = at("in") };
+    sw_buf warnings = SW_BUF_INIT;
+    sw_below to = SW_BELOW_INIT;
+    struct stat s;
+
+    make_tree(top, "in to/");
+    assert_int_equal(truncate(at("in"), (64 << 20) + 1), 0);
+    OK(sw_below_open(at("to"), &to, NULL, st));
+    OK(sw_asset_stage(&a, &to, &(sw_asset_copy){ &rule, 1 << 20, false, &warnings }, st));
+    OK(sw_buf_add(&warnings, "", 1, st));
+    assert_non_null(strstr(warnings.data, "67108865 bytes, too many to edit it: it is copied as it is\n"));
+    assert_true(stat(at("to/config.json"), &s) == 0 && s.st_size == (64 << 20) + 1);
+    sw_below_close(&to);
+    sw_buf_release(&warnings);
+}
+
 TEST_IN_TOP(copy_fails)
 {
     sw_asset a = { .name = "copy", .source = at("gone") };
