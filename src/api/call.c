@@ -33,6 +33,7 @@ sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_
 
 /* ---- operands -------------------------------------------------------------------------------- */
 
+/* A file:// URL becomes a path, which is owned. */
 static sw_code take_path(const char **path, char **owned, sw_status *st)
 {
     if (!*path || !strstr(*path, "://"))

@@ -59,6 +59,7 @@ static sw_code look(const char *path, bool *is_dir, sw_status *st)
     return SW_OK;
 }
 
+/* Which files there are: those of a directory, or the one that was named. */
 static sw_code scan(opening *o, const char *path, sw_status *st)
 {
     sw_checkpoint *cp = o->cp;
@@ -108,6 +109,7 @@ static sw_code compare_names(opening *o, const sw_map *map, sw_status *st)
     return st->code;
 }
 
+/* --like: the names must be those of the index, the shapes those beside it. */
 static sw_code check_like(opening *o, sw_status *st)
 {
     sw_map map = SW_MAP_INIT;
@@ -175,6 +177,7 @@ static sw_code sum_up(opening *o, sw_status *st)
     return sw_findings_take(o->findings, NULL, st);
 }
 
+/* Collective. All that opening does, one step after the other. */
 static sw_code steps(opening *o, const char *path, sw_status *st)
 {
     sw_checkpoint *cp = o->cp;

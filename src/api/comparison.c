@@ -69,6 +69,7 @@ static sw_code tell_difference(verifier *v, const sw_difference *d, const spot *
                            s->used ? ", which is used" : "");
 }
 
+/* Each tensor that differs is a finding. */
 static sw_code tell_differences(verifier *v, const sw_differences *found, sw_status *st)
 {
     const sw_catalog *view = &v->j->values.outputs.view, *there = &v->target.c;
@@ -98,6 +99,7 @@ static sw_code tell_changed(verifier *v, const bool *changed, sw_status *st)
     return st->code;
 }
 
+/* Collective. Every byte of every tensor that both have. */
 static sw_code compare_values(verifier *v, sw_status *st)
 {
     const sw_job *j = v->j;
@@ -129,6 +131,7 @@ out:
 
 /* ---- replicas -------------------------------------------------------------------------------- */
 
+/* Each replica that differs is a finding. */
 static sw_code tell_replicas(verifier *v, const sw_differences *found, sw_status *st)
 {
     const sw_catalog *c = &v->j->input.c;
@@ -150,6 +153,7 @@ static sw_code tell_replicas(verifier *v, const sw_differences *found, sw_status
     return st->code;
 }
 
+/* Collective. Those of the tensors that outputs are made of. */
 static sw_code compare_replicas(verifier *v, sw_status *st)
 {
     const sw_job *j = v->j;
@@ -232,6 +236,7 @@ static sw_code match(verifier *v, const sw_layout *layout, bool staged, sw_statu
 
 /* ---- sw_verify() ----------------------------------------------------------------------------- */
 
+/* Collective. Look at OUTPUT_DIR, match what is there, compare it. */
 static sw_code verify(verifier *v, sw_status *st)
 {
     sw_job *j = v->j;
@@ -261,6 +266,7 @@ static sw_code verify(verifier *v, sw_status *st)
     return st->code ? st->code : sw_findings_gather(j->comm, v->findings, st);
 }
 
+/* All but the findings, which are the caller's. */
 static void release(verifier *v)
 {
     sw_plain_release(&v->target);
@@ -290,6 +296,7 @@ sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st)
 
 /* ---- what this job has staged ---------------------------------------------------------------- */
 
+/* Where two texts, which differ, do so first. */
 static size_t first_mismatch(const char *a, const char *b)
 {
     size_t i = 0;

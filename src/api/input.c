@@ -13,6 +13,7 @@ static bool ends_are_known(const sw_job *j)
     return all || j->opt->expect_shards || j->opt->like || j->input.found.by_index;
 }
 
+/* A rank that shows too little would make a smaller checkpoint, without an error. */
 static sw_code check_node_local(const sw_job *j, sw_status *st)
 {
     if (!j->opt->node_local || ends_are_known(j))

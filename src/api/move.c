@@ -127,6 +127,7 @@ static void tell_aggregation(sw_job *j, const sw_transport *how, sw_status *st)
     sw_job_tell_warnings(j);
 }
 
+/* Collective. What is put together in bands. */
 static sw_code weld(sw_job *j, sw_status *st)
 {
     sw_weld w = { .work = sw_job_work_of(j), .staged_dir = j->output.staged, .sync = sw_job_syncs(j) };

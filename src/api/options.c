@@ -110,11 +110,13 @@ const sw_option *sw_option_at(size_t i)
 
 /* ---- what is given --------------------------------------------------------------------------- */
 
+/* Where the member of a row stands. */
 static const void *member(const sw_options *o, const option *row)
 {
     return (const char *)o + row->is.at;
 }
 
+/* The same of a text. */
 static const char *text_of(const sw_options *o, const option *row)
 {
     const char *text;
@@ -123,6 +125,7 @@ static const char *text_of(const sw_options *o, const option *row)
     return text;
 }
 
+/* The same of a list. */
 static const char *const *list_of(const sw_options *o, const option *row)
 {
     const char *const *list;
@@ -270,6 +273,7 @@ static sw_code refuse_layouts(sw_status *st)
     return sw_fail(st, SW_EUSAGE, NULL, NULL, "only one of %s and %s can lay the files out", words, last);
 }
 
+/* Members that exclude one another. */
 static sw_code check_pairs(const sw_options *o, sw_status *st)
 {
     if (sw_options_given(o, SW_CHANGES_LAYOUT) > 1)
@@ -282,6 +286,7 @@ static sw_code check_pairs(const sw_options *o, sw_status *st)
     return SW_OK;
 }
 
+/* A buffer that is given must be of use. */
 static sw_code check_buffer(const sw_options *o, sw_status *st)
 {
     if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)

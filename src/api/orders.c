@@ -48,6 +48,7 @@ typedef struct order_head {
     uint32_t shards, sync;
 } order_head;
 
+/* The same as sw_hash(), but of none there may be no pointer. */
 static uint64_t hash_dims(uint64_t h, const uint64_t *dims, unsigned n)
 {
     return n ? sw_hash(h, dims, n * sizeof *dims) : h;
@@ -100,6 +101,7 @@ static sw_code pack_order(const order *o, sw_buf *out, sw_status *st)
     return st->code;
 }
 
+/* The text is not for this rank, or was changed on its way. */
 static sw_code refuse(sw_status *st)
 {
     return sw_fail(st, SW_EUSAGE, NULL, NULL, "this is no order that the coordinator of a save has given");
@@ -139,6 +141,7 @@ static sw_code parse_order(const sw_buf *text, order *o, sw_status *st)
 
 /* ---- the coordinator ------------------------------------------------------------------------- */
 
+/* What describe() has made. */
 static void release_described(described *d)
 {
     for (uint32_t r = 0; d->held && r < d->n; r++)
@@ -147,6 +150,7 @@ static void release_described(described *d)
     free(d->items);
 }
 
+/* What the ranks hold, checked as each would check its own. */
 static sw_code describe(const sw_item *const *items, const size_t *n, size_t nranks, described *d,
                         sw_status *st)
 {

@@ -214,6 +214,7 @@ static sw_code has_staging(const sw_job *j, bool *there, sw_status *st)
     return st->code;
 }
 
+/* INPUT_DIR must be a directory. */
 static sw_code check_input(const sw_job *j, sw_path_kind kind, sw_status *st)
 {
     if (kind == SW_PATH_DIR)
@@ -311,11 +312,13 @@ static sw_code look_for_shards(const sw_job *j, bool *shards, bool *whole, sw_st
     return SW_OK;
 }
 
+/* Is the input a consolidated checkpoint? */
 static bool is_plain(const sw_job *j)
 {
     return j->in && !j->input.c.sharded && !j->input.found.by_shards;
 }
 
+/* Shards there and none here: nobody welds so. */
 static sw_code fail_swapped(const sw_job *j, sw_status *st)
 {
     return sw_fail(st, SW_EUSAGE, j->out, NULL,
@@ -494,6 +497,7 @@ static bool is_in_input(const sw_job *j, const char *name)
     return false;
 }
 
+/* It would be lost. */
 static sw_code fail_input_file(const char *name, sw_status *st)
 {
     return sw_fail(st, SW_EUSAGE, name, NULL, "is a file of the input, which must not be replaced");
@@ -515,6 +519,7 @@ static sw_code check_inputs_safe(const sw_job *j, const sw_publication *p, size_
     return SW_OK;
 }
 
+/* What is replaced must be none of the input's. */
 static sw_code check_old(const sw_job *j, sw_status *st)
 {
     bool is = false;

@@ -36,6 +36,7 @@ static double lap(const sw_job *j)
     return sw_now() - j->started - res->seconds_plan - res->seconds_write - res->seconds_verify;
 }
 
+/* Collective. Plan, move, compare, publish. */
 static sw_code run_steps(sw_job *j, sw_status *st)
 {
     sw_job_plan(j, st);
@@ -73,6 +74,7 @@ void sw_job_begin(sw_job *j, sw_result *result, sw_status *st)
     j->started = sw_now();
 }
 
+/* All that the steps left. */
 static void release(sw_job *j)
 {
     sw_job_output *o = &j->output;
@@ -97,6 +99,7 @@ static void release(sw_job *j)
     sw_buf_release(&j->warnings);
 }
 
+/* Somebody will want to remove it. */
 static void tell_staging(const sw_job *j)
 {
     char *text;

@@ -164,6 +164,7 @@ static sw_code read_fqn_map(sw_job *j, sw_status *st)
     return st->code;
 }
 
+/* --like: the names of its index. */
 static sw_code rule_from_like(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
     const char *like = j->opt->like;
@@ -181,6 +182,7 @@ static sw_code rule_from_like(sw_job *j, sw_layout_rule *rule, sw_status *st)
     return st->code;
 }
 
+/* --fqn-map: the numbers that it gives. */
 static sw_code rule_from_fqn_map(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
     rule->kind = SW_LAYOUT_NUMBERS;

@@ -33,6 +33,7 @@ static bool changes_mappings(const sw_job *j)
     return sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_NAMES | SW_CHANGES_VALUES);
 }
 
+/* The index of a name; n = it is not among them. */
 static size_t find_asset(const sw_assets *a, const char *name)
 {
     size_t i = 0;
@@ -42,6 +43,7 @@ static size_t find_asset(const sw_assets *a, const char *name)
     return i;
 }
 
+/* One that does not come along after all. */
 static void drop_asset(sw_assets *a, size_t i)
 {
     free(a->items[i].name);
@@ -80,6 +82,7 @@ typedef struct stale {
     bool loose; /* a file in a directory of OUTPUT_DIR's own, so that nobody else misses it */
 } stale;
 
+/* Is a mapping of this name there, and whose is it? */
 static sw_code look_at_stale(const sw_job *j, const char *name, stale *out, sw_status *st)
 {
     char *path = sw_path_join(j->out, name, st), *input = sw_path_join(j->in, name, st),
@@ -131,6 +134,7 @@ static sw_code choose_beside_set(sw_job *j, sw_status *st)
     return SW_OK;
 }
 
+/* What comes along with a shard set, and what goes with the old one. */
 static sw_code list_beside_set(sw_job *j, sw_status *st)
 {
     if (!j->opt->no_assets && choose_beside_set(j, st))
@@ -191,6 +195,7 @@ sw_code sw_job_stage_sidefiles(sw_job *j, sw_status *st)
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
+/* A finding tells where they differ first. */
 static sw_code compare_texts(const char *name, const sw_buf *is, const sw_buf *want, sw_findings *findings,
                              sw_status *st)
 {
@@ -204,6 +209,7 @@ static sw_code compare_texts(const char *name, const sw_buf *is, const sw_buf *w
                            "is not the text that consolidate writes, from byte %zu on", at);
 }
 
+/* The index against the one that would be written for the files that are there. */
 static sw_code compare_index(const sw_job *j, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
     const sw_layout_rule rule = { .kind = SW_LAYOUT_NAMES,
@@ -248,6 +254,7 @@ static sw_code compare_asset(const sw_job *j, sw_asset *a, const sw_config_rule 
     return st->code;
 }
 
+/* Each side file against what it would be copied from. */
 static sw_code compare_assets(const sw_job *j, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
     const sw_assets_rule from = { j->in, j->opt->assets, j->out, t->found.index_name, false };

@@ -7,6 +7,7 @@
 
 #include "text.h"
 
+/* A text between quotes. */
 static void put_quoted(sw_emit *e, const char *text)
 {
     fputc('"', e->to);
@@ -14,6 +15,7 @@ static void put_quoted(sw_emit *e, const char *text)
     fputc('"', e->to);
 }
 
+/* A new line, as far in as what is open. */
 static void put_line(sw_emit *e)
 {
     fputc('\n', e->to);
@@ -76,6 +78,7 @@ void sw_emit_name(sw_emit *e, const char *key, const char *text)
     put_quoted(e, text);
 }
 
+/* A value that is not there. */
 static void put_null(sw_emit *e, const char *key)
 {
     begin(e, key);

@@ -19,6 +19,7 @@ typedef struct job {
     sw_status *st;
 } job;
 
+/* What the system did not do. */
 static sw_code fail_errno(const job *j)
 {
     return sw_refuse(j->st, SW_EIO, j->path, "cannot write %s: %s", j->what, strerror(errno));
@@ -113,6 +114,7 @@ static sw_code check_link(const job *j)
     return j->st->code;
 }
 
+/* In the way that suits what is there. */
 static sw_code put(const job *j)
 {
     if (replaceable(j->path))
@@ -141,6 +143,7 @@ sw_code sw_file_discard(const char *path, const char *what, sw_status *st)
     return sw_refuse(st, SW_EIO, path, "cannot remove %s of an earlier run: %s", what, strerror(errno));
 }
 
+/* Are these the last characters of a text? */
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), k = strlen(end);

@@ -12,6 +12,7 @@
 
 /* ---- the checkpoint -------------------------------------------------------------------------- */
 
+/* Does the picture go to standard output? */
 static bool to_stdout(const sw_args *args)
 {
     return args->svg && strcmp(args->svg, "-") == 0;
@@ -79,6 +80,7 @@ sw_code sw_cmd_inspect(sw_run *run, sw_status *st)
 
 /* ---- showing --------------------------------------------------------------------------------- */
 
+/* Sums that overflow stay at their end. */
 static uint64_t sum(uint64_t a, uint64_t b)
 {
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;

@@ -149,6 +149,7 @@ static double left_of(const page *p, uint64_t i)
     return MARGIN + (double)(i % p->across) * (SW_TILE_WIDTH + MARGIN);
 }
 
+/* So many lines take n things in columns. */
 static double lines_of(const page *p, uint64_t n)
 {
     return (double)((n + p->across - 1) / p->across);

@@ -95,6 +95,7 @@ static void print_table(const sw_look *look, const char *columns, sw_printer *pr
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
+/* What the path is, in words. */
 static const char *kind_text(const sw_checkpoint_info *info)
 {
     switch (info->kind) {

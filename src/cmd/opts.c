@@ -97,7 +97,6 @@ static size_t find_row(const parse *p, int c)
 
 /* Wrong usage of a command, and where to read how it is used. */
 static sw_code refuse(parse *p, const char *fmt, ...) SW_SAY_PRINTF(2, 3);
-
 static sw_code refuse(parse *p, const char *fmt, ...)
 {
     char what[768];
@@ -109,6 +108,7 @@ static sw_code refuse(parse *p, const char *fmt, ...)
     return sw_refuse(p->st, SW_EUSAGE, NULL, "%s; see 'shardweld %s --help'", what, p->command->name);
 }
 
+/* A value that is none of what its option takes. */
 static sw_code refuse_value(parse *p, const sw_opt *row, const char *value, const char *want)
 {
     return refuse(p, "--%s '%s': expected %s", row->name, value, want);
@@ -198,6 +198,7 @@ static sw_code append(parse *p, const char *value, void *to)
     return SW_OK;
 }
 
+/* One more KEY=VALUE of a list; neither is looked at any further. */
 static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to)
 {
     if (value[0] == '=' || !strchr(value, '='))

@@ -144,6 +144,7 @@ static void draw(sw_progress *p, double now)
     p->drawn = len;
 }
 
+/* The same for a log. */
 static void line(const sw_progress *p, double now)
 {
     char text[256];

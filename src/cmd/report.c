@@ -210,6 +210,7 @@ void sw_report_verification(const sw_run *run, sw_emit *j)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+/* The name of a status, as in shardweld.h. */
 static const char *code_name(sw_code code)
 {
     static const char *const names[] = {

@@ -26,6 +26,7 @@ static bool take_voice(sw_run *run)
     return pthread_mutex_timedlock(&run->voice, &until) == 0;
 }
 
+/* Let go of it. */
 static void give_voice(sw_run *run, bool taken)
 {
     if (taken)
@@ -59,6 +60,7 @@ static void on_warning(void *user, const char *text)
     give_voice(run, taken);
 }
 
+/* The library tells how far it is. */
 static void on_progress(void *user, uint64_t done, uint64_t total)
 {
     sw_run *run = user;
@@ -68,6 +70,7 @@ static void on_progress(void *user, uint64_t done, uint64_t total)
     give_voice(run, taken);
 }
 
+/* The library tells what it is about to do. */
 static void on_plan(void *user, const sw_result *result)
 {
     sw_run *run = user;
@@ -169,6 +172,7 @@ static void tell(sw_run *run, sw_status *st)
         sw_say("shardweld: done all the same: the signal came too late");
 }
 
+/* All that the library made for this run. */
 static void release(sw_run *run)
 {
     sw_result_release(&run->result);
@@ -190,6 +194,7 @@ static void name_staging(sw_run *run)
         run->staging = sw_staging_path(args->output, shards);
 }
 
+/* Once: this rank may be waited for no more. */
 static void end_watch(sw_run *run)
 {
     sw_watchdog_stop(run->watchdog);

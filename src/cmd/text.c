@@ -16,6 +16,7 @@ typedef struct code_range {
     uint32_t first, last;
 } code_range;
 
+/* Is a character in one of the ranges? */
 static bool is_in(uint32_t value, const code_range *ranges, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -138,6 +139,7 @@ static size_t one_width(const char *text, size_t *len)
     return is_in(value, wide, SW_COUNT(wide)) ? 2 : !is_in(value, narrow, SW_COUNT(narrow));
 }
 
+/* Columns of so many bytes. */
 static size_t width_of(const char *text, size_t bytes)
 {
     size_t columns = 0;

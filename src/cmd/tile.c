@@ -43,6 +43,7 @@ typedef struct tile {
     double width, height;    /* and the size of one */
 } tile;
 
+/* Does any box begin or end within this dimension? */
 static bool is_cut(const tile *t, unsigned dim)
 {
     return t->ncuts[dim] > 2;
@@ -173,6 +174,7 @@ static void place(const tile *t, unsigned dim, const span *p, double *at, double
     *side = unit * (double)(p->to[dim] - p->from[dim]);
 }
 
+/* Where a part lies in its slice. */
 static sw_rect rect_of(const slice *s, const span *p)
 {
     sw_rect r = s->frame;

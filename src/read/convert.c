@@ -36,6 +36,7 @@ static void convert_row(const scaled *k, const char *src, const char *scales, ch
     }
 }
 
+/* Numbers times the scales of their blocks, row by row. */
 static void convert_scaled(const sw_making *g, const char *input, char *to)
 {
     const sw_recipe *how = g->how;
@@ -121,6 +122,7 @@ static void put_expert(const mxfp4 *k, const sw_making *g)
     put(k, begin, end, 0, k->rows);
 }
 
+/* FP4 pairs and their scales, expert by expert. */
 static void convert_mxfp4(const sw_making *g, const char *input, char *to)
 {
     const int64_t bits = (int64_t)sw_dtype_bits(g->how->to), columns = (int64_t)g->shape[2];

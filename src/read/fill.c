@@ -48,6 +48,7 @@ typedef struct filling {
     sw_status *st;
 } filling;
 
+/* One box of a band. */
 static bool fill_box(void *ctx, const sw_making *g)
 {
     const filling *c = ctx;
@@ -65,6 +66,7 @@ sw_code sw_fill_band(const sw_filler *f, uint32_t file, sw_region at, char *band
 
 /* ---- reading ahead --------------------------------------------------------------------------- */
 
+/* What of a run is worth a word to the system. */
 static bool advise_run(void *ctx, const sw_run *s)
 {
     sw_source *source = ctx;

@@ -13,6 +13,7 @@ typedef struct gather {
     sw_status *st;
 } gather;
 
+/* One run of a box. */
 static bool pull_run(void *ctx, const sw_run *run)
 {
     const gather *g = ctx;
@@ -108,6 +109,7 @@ static void clip_blocks(const sw_making *g, sw_making *chunk, uint64_t *offsets,
     chunk->tail = until < end || g->tail == SW_NO_TAIL ? SW_NO_TAIL : g->tail < row ? 0 : g->tail - row;
 }
 
+/* A box by chunks that fit the scratch memory. */
 static sw_code convert_box(const sw_maker *m, const sw_making *g, char *memory, sw_status *st)
 {
     const bool blocks = g->how->op == SW_OP_MXFP4;

@@ -47,6 +47,7 @@ static bool take_lease(int fd)
            fcntl(fd, F_SETLEASE, F_RDLCK) == 0 && fcntl(fd, F_SETOWN, 0) == 0;
 }
 
+/* Does nobody wait for it to be given back? */
 static bool has_lease(int fd)
 {
     return !SW_FAULT("getlease") && fcntl(fd, F_GETLEASE) == F_RDLCK;
@@ -62,6 +63,7 @@ static void give_back(const sw_mapped *m)
 
 /* ---- mapping --------------------------------------------------------------------------------- */
 
+/* Is it as long as when its header was read? */
 static bool has_size(int fd, uint64_t size)
 {
     struct stat s;
@@ -78,6 +80,7 @@ static bool is_cached(int fd, uint64_t at, uint64_t n)
     return syscall(SYS_cachestat, fd, range, pages, 0) == 0 && pages[0] == (at % page + n + page - 1) / page;
 }
 
+/* All of a file; NULL = it cannot be mapped. */
 static char *map(int fd, size_t len)
 {
     void *base = SW_FAULT("mmap") ? MAP_FAILED : mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
@@ -85,6 +88,7 @@ static char *map(int fd, size_t len)
     return base == MAP_FAILED ? NULL : base;
 }
 
+/* Let go of the file, if there is one. */
 static void unmap(sw_mapped *m)
 {
     if (m->base) {

@@ -86,6 +86,7 @@ typedef struct sieve {
     line lines[LINES];
 } sieve;
 
+/* For messages. */
 static const char *file_name(const sw_pull *p, const sw_run *s)
 {
     return p->source->c->files[s->file].name;
@@ -104,6 +105,7 @@ static void copy_lines(sieve *v, const char *from)
     }
 }
 
+/* From the mapping, if its pages can be had. */
 static void copy_mapped(sieve *v)
 {
     v->refused = !sw_mapped_ready(v->p->mapped, v->begin, v->end);
@@ -113,6 +115,7 @@ static void copy_mapped(sieve *v)
     sw_mapped_done(v->p->mapped, v->end);
 }
 
+/* Take the lines that have come together. */
 static sw_code empty(sieve *v, sw_status *st)
 {
     struct iovec all = { v->p->scratch, (size_t)(v->end - v->begin) };
@@ -149,6 +152,7 @@ static uint64_t rows_at_once(const sieve *v)
     return in->from - v->s->row > v->skip ? 1 : (v->room - v->s->row) / in->from + 1;
 }
 
+/* All rows of the run, as lines. */
 static sw_code put_all(sieve *v, sw_status *st)
 {
     const sw_run_loop *in = sw_run_innermost(v->s);
@@ -181,6 +185,7 @@ static void sieve_begin(sieve *v, const sw_pull *p, const sw_run *s, char *to, i
     v->nlines = 0;
 }
 
+/* By way of scratch memory. */
 static sw_code pull_sieved(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
     sieve v;
@@ -214,6 +219,7 @@ typedef struct call {
     struct iovec v[VECTORS];
 } call;
 
+/* Read what has come together. */
 static sw_code make_call(call *c, sw_status *st)
 {
     if (c->n)
@@ -241,6 +247,7 @@ static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
     return SW_OK;
 }
 
+/* Rows to where they belong, gaps to scratch memory. */
 static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
     call c; /* its vectors are not set: they are more than a short run itself */

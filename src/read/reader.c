@@ -39,6 +39,7 @@ typedef struct part_box {
     uint64_t offsets[SW_MAX_DIMS], shape[SW_MAX_DIMS];
 } part_box;
 
+/* By file and position; then by want, for one order whatever qsort does. */
 static int by_place(const void *a, const void *b)
 {
     const task *x = a, *y = b;
@@ -98,6 +99,7 @@ static sw_making making_of(const sw_request *w, uint64_t source, const part_box 
     return (sw_making){ &w->how, source, part->offsets, part->shape, w->strides, bits / 8, 0, SW_NO_TAIL };
 }
 
+/* The first run tells the place. */
 static bool take_first(void *ctx, const sw_run *run)
 {
     task *t = ctx;
@@ -118,6 +120,7 @@ static void first_place(const sw_request *w, const part_box *part, task *t)
     sw_runs_each(&in[0].view, &target, take_first, t);
 }
 
+/* Elements of less than a byte cannot be told apart in files. */
 static sw_code uneven(const sw_request *w, sw_status *st)
 {
     return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name,
@@ -175,6 +178,7 @@ static sw_code check_there(const sw_ingredient *box, sw_status *st)
     return SW_OK;
 }
 
+/* The same of all that a want is made of. */
 static sw_code check_want_there(const sw_request *w, sw_status *st)
 {
     sw_making g = { .how = &w->how, .offsets = w->offsets, .shape = w->shape };
@@ -186,6 +190,7 @@ static sw_code check_want_there(const sw_request *w, sw_status *st)
     return st->code;
 }
 
+/* The tasks of all wants, in the order in which they are done. */
 static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
 {
     for (size_t i = 0; i < r->nwants && !st->code; i++) {
@@ -270,6 +275,7 @@ static sw_code open_source(worker *k)
     return k->st.code;
 }
 
+/* One thread: it takes tasks until there are none, or one has failed. */
 static void *work(void *arg)
 {
     worker *k = arg;

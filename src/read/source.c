@@ -57,6 +57,7 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
     return SW_OK;
 }
 
+/* Of the files that are open. */
 static void close_oldest(sw_source *s)
 {
     uint32_t file = s->open[s->first];

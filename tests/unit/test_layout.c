@@ -347,27 +347,14 @@ TEST(numbers)
     const sw_catalog *c = make(&f, abc, COUNT(abc));
     sw_layout l;
 
-    /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is the n
-     * of all names. */
     parse_map("{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}", false, &map);
     build(c, &rule, &l);
-    assert_int_equal(l.nfiles, 2);
-    assert_string_equal(l.files[0].name, "model-00001-of-00007.safetensors");
-    assert_string_equal(l.files[1].name, "model-00004-of-00007.safetensors");
-    assert_int_equal(l.files[0].first, 0);
-    assert_int_equal(l.files[0].count, 2);
     assert_int_equal(l.files[1].first, 2);
-    assert_int_equal(l.files[1].count, 1);
-    assert_int_equal(l.order[0].tensor, 2); /* F32 before BF16 */
-    assert_int_equal(l.order[1].tensor, 1);
     assert_int_equal(l.order[1].begin, 4);
     assert_int_equal(l.order[1].end, 10);
-    assert_int_equal(l.order[2].tensor, 0);
     assert_int_equal(l.files[0].size, 8 + l.files[0].header_len + 10);
     assert_int_equal(l.parameters, 6);
     assert_int_equal(l.bytes, 18);
-    assert_int_equal(l.unused, 2);
-    assert_string_equal(l.unused_names.data, "lm_head, zz");
     assert_index(c, &l,
                  "{\n  \"metadata\": {\n    \"total_parameters\": 6,\n    \"total_size\": 18\n  },\n"
                  "  \"weight_map\": {\n"
@@ -378,86 +365,137 @@ TEST(numbers)
     sw_map_release(&map);
 }
 
-TEST(large_numbers)
+/* "FILE: tensors in the order of the data; ... | INDEX", without .safetensors. */
+static void describe(const sw_catalog *c, const sw_layout *l, char *text, size_t size)
 {
-    sw_map map;
-    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
-    fixture f;
-    const sw_catalog *c = make(&f, abc, COUNT(abc));
-    sw_layout l;
+    *text = '\0';
+    for (uint32_t k = 0; k < l->nfiles; k++) {
+        const sw_layout_file *file = &l->files[k];
 
-    parse_map("{\"c\": 99999999, \"a\": 100000, \"b\": 9}", false, &map);
-    build(c, &rule, &l);
-    assert_string_equal(l.files[0].name, "model-00009-of-99999999.safetensors");
-    assert_string_equal(l.files[1].name, "model-100000-of-99999999.safetensors");
-    assert_string_equal(l.files[2].name, "model-99999999-of-99999999.safetensors");
-    sw_layout_release(&l);
-    sw_map_release(&map);
+        assert_true(sw_name_ends_with(file->name, ".safetensors"));
+        sw_text_addf(text, size, "%s%.*s:", k ? "; " : "", (int)strlen(file->name) - 12, file->name);
+        for (uint32_t i = 0; i < file->count; i++)
+            sw_text_addf(text, size, " %s", c->tensors[l->order[file->first + i].tensor].name);
+    }
+    sw_text_addf(text, size, "%s%s", l->index_name ? " | " : "", l->index_name ? l->index_name : "");
 }
 
-TEST(missing_in_map)
+#define USUAL " | model.safetensors.index.json"
+#define DIFFUSERS " | diffusion_pytorch_model.safetensors.index.json"
+
+/* Of a F32 [2], b BF16 [3, 1] and c F32 [1]: F32 comes before BF16. */
+TEST(files)
 {
-    static const char *const maps[] = { "{}", "{\"a\": 1}", "{\"a\": 1, \"bb\": 1, \"c\": 1}",
-                                        "{\"a\": 1, \"c\": 1}" };
-    static const char *const missing[] = { "m: tensor 'a': ", "m: tensor 'b': ", "m: tensor 'b': ",
-                                           "m: tensor 'b': " };
-    sw_map map;
-    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
+    static const struct {
+        sw_layout_rule rule;
+        const char *map, *want, *unused;
+        uint64_t nunused;
+    } cases[] = {
+        /* 3 is used by nobody and 7 only by a tensor that no shard holds: numbers stay, and 7 is
+         * the n of all names. */
+        { { .kind = SW_LAYOUT_NUMBERS },
+          "{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}",
+          "model-00001-of-00007: c b; model-00004-of-00007: a" USUAL,
+          "lm_head, zz",
+          2 },
+        { { .kind = SW_LAYOUT_NUMBERS },
+          "{\"c\": 99999999, \"a\": 100000, \"b\": 9}",
+          .want = "model-00009-of-99999999: b; model-100000-of-99999999: a; model-99999999-of-99999999: "
+                  "c" USUAL },
+        { { .kind = SW_LAYOUT_NUMBERS },
+          "{\"a\":1,\"b\":1,\"c\":1,\"0\":1,\"1\":1,\"2\":1,\"3\":1,\"4\":1,\"5\":1,\"6\":1,\"7\":1,\"8\":1,"
+          "\"9\":1,\"x\":1,\"y\":1}",
+          "model-00001-of-00001: a c b" USUAL,
+          "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+          12 },
+        /* a map may have held larger numbers, of tensors that are not written */
+        { { .kind = SW_LAYOUT_NUMBERS, .largest = 1 },
+          "{\"a\": 2, \"b\": 2, \"c\": 2}",
+          .want = "model-00002-of-00002: a c b" USUAL },
+        { { .kind = SW_LAYOUT_NUMBERS, .largest = 2 },
+          "{\"a\": 2, \"b\": 2, \"c\": 2}",
+          .want = "model-00002-of-00002: a c b" USUAL },
+        { { .kind = SW_LAYOUT_NUMBERS, .largest = 7 },
+          "{\"a\": 2, \"b\": 2, \"c\": 2}",
+          .want = "model-00002-of-00007: a c b" USUAL },
+        { { .kind = SW_LAYOUT_NUMBERS, .largest = 99999999 },
+          "{\"a\": 2, \"b\": 2, \"c\": 2}",
+          .want = "model-00002-of-99999999: a c b" USUAL },
+        { { .kind = SW_LAYOUT_NAMES, .index_name = "x.index.json" },
+          "{\"c\": \"a.safetensors\", \"a\": \"b/c.safetensors\", \"b\": \"a.safetensors\", \"d\": \"../e\"}",
+          "a: c b; b/c: a | x.index.json",
+          "d",
+          1 },
+        /* names that look alike but can stand side by side */
+        { { .kind = SW_LAYOUT_NAMES },
+          "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors-y/z.safetensors\", \"c\": \"x/x.safetensors\"}",
+          .want = "x: a; x.safetensors-y/z: b; x/x: c" USUAL },
+        /* diffusers' names are the usual ones with another stem; file names that a map gives are
+         * the map's */
+        { { .kind = SW_LAYOUT_NUMBERS, .diffusers = true },
+          "{\"a\": 3, \"b\": 2, \"c\": 3}",
+          .want = "diffusion_pytorch_model-00002-of-00003: b; diffusion_pytorch_model-00003-of-00003: a "
+                  "c" DIFFUSERS },
+        { { .kind = SW_LAYOUT_MODELS, .diffusers = true },
+          "{}",
+          .want = "diffusion_pytorch_model-00001-of-00003: a c; diffusion_pytorch_model-00003-of-00003: "
+                  "b" DIFFUSERS },
+        { { .kind = SW_LAYOUT_SIZE, .max_size = 14, .diffusers = true },
+          "{}",
+          .want = "diffusion_pytorch_model-00001-of-00002: a b; diffusion_pytorch_model-00002-of-00002: "
+                  "c" DIFFUSERS },
+        { { .kind = SW_LAYOUT_SIZE, .max_size = 100, .diffusers = true },
+          "{}",
+          .want = "diffusion_pytorch_model: a c b" },
+        { { .kind = SW_LAYOUT_SINGLE, .diffusers = true }, "{}", .want = "diffusion_pytorch_model: a c b" },
+        { { .kind = SW_LAYOUT_NAMES, .diffusers = true },
+          "{\"a\": \"model-00001-of-00002.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
+          .want = "model-00001-of-00002: a; x: c b" DIFFUSERS },
+        { { .kind = SW_LAYOUT_NAMES, .index_name = "x.index.json", .diffusers = true },
+          "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
+          .want = "x: a c b | x.index.json" },
+    };
     fixture f;
     const sw_catalog *c = make(&f, abc, COUNT(abc));
 
-    for (size_t i = 0; i < COUNT(maps); i++) {
-        parse_map(maps[i], false, &map);
-        refuse(c, &rule, missing[i]);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_layout_rule rule = cases[i].rule;
+        char text[512];
+        sw_map map;
+        sw_layout l;
+
+        parse_map(cases[i].map, rule.kind == SW_LAYOUT_NAMES, &map);
+        rule.map = &map;
+        rule.map_file = "m";
+        build(c, &rule, &l);
+        describe(c, &l, text, sizeof text);
+        assert_string_equal(text, cases[i].want);
+        assert_int_equal(l.unused, cases[i].nunused);
+        if (cases[i].unused)
+            assert_string_equal(l.unused_names.data, cases[i].unused);
+        sw_layout_release(&l);
         sw_map_release(&map);
     }
 }
 
-TEST(unused_names)
+TEST(missing_in_map)
 {
+    static const struct {
+        const char *map, *says;
+    } cases[] = { { "{}", "m: tensor 'a': " },
+                  { "{\"a\": 1}", "m: tensor 'b': " },
+                  { "{\"a\": 1, \"bb\": 1, \"c\": 1}", "m: tensor 'b': " },
+                  { "{\"a\": 1, \"c\": 1}", "m: tensor 'b': " } };
     sw_map map;
     sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
     fixture f;
-    const sw_catalog *c = make(&f, abc, 1);
-    sw_layout l;
-
-    parse_map("{\"a\":1,\"0\":1,\"1\":1,\"2\":1,\"3\":1,\"4\":1,\"5\":1,\"6\":1,\"7\":1,\"8\":1,\"9\":1,"
-              "\"b\":1,\"c\":1}",
-              false, &map);
-    build(c, &rule, &l);
-    assert_int_equal(l.unused, 12);
-    assert_string_equal(l.unused_names.data, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
-    sw_layout_release(&l);
-    sw_map_release(&map);
-}
-
-TEST(names)
-{
-    sw_map map;
-    sw_layout_rule rule = {
-        .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m", .index_name = "x.index.json"
-    };
-    fixture f;
     const sw_catalog *c = make(&f, abc, COUNT(abc));
-    sw_layout l;
 
-    parse_map(
-        "{\"c\": \"a.safetensors\", \"a\": \"b/c.safetensors\", \"b\": \"a.safetensors\", \"d\": \"../e\"}",
-        true, &map);
-    build(c, &rule, &l);
-    assert_int_equal(l.nfiles, 2);
-    assert_string_equal(l.files[0].name, "a.safetensors");
-    assert_string_equal(l.files[1].name, "b/c.safetensors");
-    assert_int_equal(l.files[0].count, 2);
-    assert_int_equal(l.order[2].tensor, 0);
-    assert_string_equal(l.index_name, "x.index.json");
-    assert_int_equal(l.unused, 1);
-    sw_layout_release(&l);
-    rule.index_name = NULL;
-    build(c, &rule, &l);
-    assert_string_equal(l.index_name, "model.safetensors.index.json");
-    sw_layout_release(&l);
-    sw_map_release(&map);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        parse_map(cases[i].map, false, &map);
+        refuse(c, &rule, cases[i].says);
+        sw_map_release(&map);
+    }
 }
 
 static const struct {
@@ -503,24 +541,6 @@ TEST(bad_names)
 
         refuse(c, &rule, bad_names[i].says);
     }
-}
-
-/* Names that look alike but can stand side by side. */
-TEST(near_names)
-{
-    sw_map map;
-    sw_layout_rule rule = { .kind = SW_LAYOUT_NAMES, .map = &map, .map_file = "m" };
-    fixture f;
-    const sw_catalog *c = make(&f, abc, COUNT(abc));
-    sw_layout l;
-
-    parse_map(
-        "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors-y/z.safetensors\", \"c\": \"x/x.safetensors\"}",
-        true, &map);
-    build(c, &rule, &l);
-    assert_int_equal(l.nfiles, 3);
-    sw_layout_release(&l);
-    sw_map_release(&map);
 }
 
 /* ---- models, sizes --------------------------------------------------------------------------- */
@@ -729,102 +749,4 @@ TEST(out_dtype)
                   "offsets\":[0,24]},"
                   "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[24,28]}}");
     sw_layout_release(&l);
-}
-
-/* diffusers' names are the usual ones with another stem; file names that a map gives are the
- * map's. */
-TEST(diffusers)
-{
-    static const struct {
-        sw_layout_rule rule;
-        const char *map;
-        const char *first, *second, *index; /* names; NULL = there is none */
-    } cases[] = {
-        { { .kind = SW_LAYOUT_NUMBERS },
-          "{\"a\": 3, \"b\": 2, \"c\": 3}",
-          "diffusion_pytorch_model-00002-of-00003.safetensors",
-          "diffusion_pytorch_model-00003-of-00003.safetensors",
-          "diffusion_pytorch_model.safetensors.index.json" },
-        { { .kind = SW_LAYOUT_MODELS },
-          NULL,
-          "diffusion_pytorch_model-00001-of-00003.safetensors",
-          "diffusion_pytorch_model-00003-of-00003.safetensors",
-          "diffusion_pytorch_model.safetensors.index.json" },
-        { { .kind = SW_LAYOUT_SIZE, .max_size = 14 },
-          NULL,
-          "diffusion_pytorch_model-00001-of-00002.safetensors",
-          "diffusion_pytorch_model-00002-of-00002.safetensors",
-          "diffusion_pytorch_model.safetensors.index.json" },
-        { { .kind = SW_LAYOUT_SIZE, .max_size = 100 },
-          NULL,
-          "diffusion_pytorch_model.safetensors",
-          NULL,
-          NULL },
-        { { .kind = SW_LAYOUT_SINGLE }, NULL, "diffusion_pytorch_model.safetensors", NULL, NULL },
-        { { .kind = SW_LAYOUT_NAMES },
-          "{\"a\": \"model-00001-of-00002.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
-          "model-00001-of-00002.safetensors",
-          "x.safetensors",
-          "diffusion_pytorch_model.safetensors.index.json" },
-        { { .kind = SW_LAYOUT_NAMES, .index_name = "x.index.json" },
-          "{\"a\": \"x.safetensors\", \"b\": \"x.safetensors\", \"c\": \"x.safetensors\"}",
-          "x.safetensors",
-          NULL,
-          "x.index.json" },
-    };
-    fixture f;
-    const sw_catalog *c = make(&f, abc, COUNT(abc));
-
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        sw_layout_rule rule = cases[i].rule;
-        sw_map map = SW_MAP_INIT;
-        sw_layout l;
-
-        print_message("case %zu\n", i);
-        if (cases[i].map)
-            parse_map(cases[i].map, rule.kind == SW_LAYOUT_NAMES, &map);
-        rule.map = &map;
-        rule.map_file = "m";
-        rule.diffusers = true;
-        build(c, &rule, &l);
-        assert_int_equal(l.nfiles, cases[i].second ? 2 : 1);
-        assert_string_equal(l.files[0].name, cases[i].first);
-        if (cases[i].second)
-            assert_string_equal(l.files[1].name, cases[i].second);
-        if (cases[i].index)
-            assert_string_equal(l.index_name, cases[i].index);
-        else
-            assert_null(l.index_name);
-        sw_layout_release(&l);
-        sw_map_release(&map);
-    }
-}
-
-/* A map may have held larger numbers, of tensors that are not written. */
-TEST(largest)
-{
-    static const struct {
-        uint64_t largest;
-        const char *name;
-    } cases[] = {
-        { 0, "model-00002-of-00002.safetensors" },           { 1, "model-00002-of-00002.safetensors" },
-        { 2, "model-00002-of-00002.safetensors" },           { 7, "model-00002-of-00007.safetensors" },
-        { 99999999, "model-00002-of-99999999.safetensors" },
-    };
-    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map_file = "m" };
-    fixture f;
-    const sw_catalog *c = make(&f, abc, COUNT(abc));
-    sw_map map;
-    sw_layout l;
-
-    parse_map("{\"a\": 2, \"b\": 2, \"c\": 2}", false, &map);
-    rule.map = &map;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        rule.largest = cases[i].largest;
-        build(c, &rule, &l);
-        assert_int_equal(l.nfiles, 1);
-        assert_string_equal(l.files[0].name, cases[i].name);
-        sw_layout_release(&l);
-    }
-    sw_map_release(&map);
 }

@@ -689,70 +689,26 @@ static void make_plain(checkpoint *c)
     c->t[1].cuts[1] = (cut){ { 2, 0 }, { 3, 3000 }, 1, -1 };
 }
 
-static void no_name(memory *m, int rank)
+/* One member of rank 1's first item is another. */
+typedef struct change {
+    size_t at, size;
+    const void *value;
+} change;
+
+#define CHANGE(member, ...)                                                                                  \
+    {                                                                                                        \
+        offsetof(sw_item, member), sizeof((sw_item *)0)->member, &(const __typeof__(((sw_item *)0)->member)) \
+        {                                                                                                    \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    }
+
+static const change *changed;
+
+static void spoil_item(memory *m, int rank)
 {
     if (rank == 1)
-        m->items[0].name = "";
-}
-
-static void reserved_name(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].name = "__metadata__";
-}
-
-static void bad_utf8(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].name = "a\xff";
-}
-
-static void bad_dtype(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].dtype = "F31";
-}
-
-static void no_data(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].data = NULL;
-}
-
-static void no_shape(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].shape = NULL;
-}
-
-static void many_dims(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].ndim = 33;
-}
-
-static void outside(memory *m, int rank)
-{
-    static const uint64_t offsets[] = { 3, 0 };
-
-    if (rank == 1)
-        m->items[0].offsets = offsets;
-}
-
-static void overflow(memory *m, int rank)
-{
-    static const uint64_t offsets[] = { UINT64_MAX, 0 };
-
-    if (rank == 1)
-        m->items[0].offsets = offsets;
-}
-
-static void overlap(memory *m, int rank)
-{
-    static const uint64_t offsets[] = { 1, 0 };
-
-    if (rank == 1)
-        m->items[0].offsets = offsets;
+        memcpy((char *)&m->items[0] + changed->at, changed->value, changed->size);
 }
 
 static void gap(memory *m, int rank)
@@ -771,20 +727,6 @@ static void other_dtype(memory *m, int rank)
         m->items[0].dtype = strcmp(m->items[0].dtype, "BF16") == 0 ? "F16" : "BF16";
 }
 
-static void other_shape(memory *m, int rank)
-{
-    static const uint64_t shape[] = { 6, 3000 };
-
-    if (rank == 1)
-        m->items[0].global_shape = shape;
-}
-
-static void other_ndim(memory *m, int rank)
-{
-    if (rank == 1)
-        m->items[0].ndim = 1;
-}
-
 static void twice(memory *m, int rank)
 {
     static char block[1];
@@ -795,40 +737,47 @@ static void twice(memory *m, int rank)
     }
 }
 
+static const uint64_t row_3[] = { 3, 0 }, row_1[] = { 1, 0 }, row_huge[] = { UINT64_MAX, 0 },
+                      six_rows[] = { 6, 3000 };
+
+static const struct {
+    change with;
+    void (*spoil)(memory *m, int rank); /* NULL = by that change */
+    sw_code want;
+    const char *says;
+} error_cases[] = {
+    { CHANGE(name, ""), NULL, SW_EUSAGE, "has no name" },
+    { CHANGE(name, "__metadata__"), NULL, SW_EUSAGE, "no tensor can have this name" },
+    { CHANGE(name, "a\xff"), NULL, SW_EUSAGE, "is not UTF-8" },
+    { CHANGE(dtype, "F31"), NULL, SW_EUSAGE, "'F31' is no dtype" },
+    { CHANGE(data, NULL), NULL, SW_EUSAGE, "without data" },
+    { CHANGE(shape, NULL), NULL, SW_EUSAGE, "shape is missing" },
+    { CHANGE(ndim, 33), NULL, SW_EUSAGE, "33 dimensions, at most 32" },
+    { CHANGE(offsets, row_3), NULL, SW_EUSAGE,
+      "the box of shape [3, 3000] at [3, 0] lies outside the tensor's shape [5, 3000]" },
+    { CHANGE(offsets, row_huge), NULL, SW_EUSAGE, "lies outside" },
+    { CHANGE(offsets, row_1), NULL, SW_EINPUT, "overlaps, but does not repeat" },
+    { CHANGE(global_shape, six_rows), NULL, SW_EINPUT, "global_shape is not that of rank-0000000000" },
+    { CHANGE(ndim, 1), NULL, SW_EINPUT, "1 dimensions here but 2 in rank-0000000000" },
+    { { 0 }, gap, SW_EINPUT, "no rank holds the elements from offsets [2, 0] on (shape [5, 3000])" },
+    { { 0 }, other_dtype, SW_EINPUT, "dtype is" },
+    { { 0 }, twice, SW_EUSAGE, "is given twice" },
+};
+
 TEST_IN_TOP(errors)
 {
-    static const struct {
-        void (*spoil)(memory *m, int rank);
-        sw_code want;
-        const char *says;
-    } cases[] = {
-        { no_name, SW_EUSAGE, "has no name" },
-        { reserved_name, SW_EUSAGE, "no tensor can have this name" },
-        { bad_utf8, SW_EUSAGE, "is not UTF-8" },
-        { bad_dtype, SW_EUSAGE, "'F31' is no dtype" },
-        { no_data, SW_EUSAGE, "without data" },
-        { no_shape, SW_EUSAGE, "shape is missing" },
-        { many_dims, SW_EUSAGE, "33 dimensions, at most 32" },
-        { outside, SW_EUSAGE,
-          "the box of shape [3, 3000] at [3, 0] lies outside the tensor's shape [5, 3000]" },
-        { overflow, SW_EUSAGE, "lies outside" },
-        { overlap, SW_EINPUT, "overlaps, but does not repeat" },
-        { gap, SW_EINPUT, "no rank holds the elements from offsets [2, 0] on (shape [5, 3000])" },
-        { other_dtype, SW_EINPUT, "dtype is" },
-        { other_shape, SW_EINPUT, "global_shape is not that of rank-0000000000" },
-        { other_ndim, SW_EINPUT, "1 dimensions here but 2 in rank-0000000000" },
-        { twice, SW_EUSAGE, "is given twice" },
-    };
     char out[64];
     checkpoint c;
 
     snprintf(out, sizeof out, "%s/bad", top);
     make_plain(&c);
-    for (size_t i = 0; i < COUNT(cases); i++)
+    for (size_t i = 0; i < COUNT(error_cases); i++)
         for (int shards = 0; shards < 2; shards++) {
-            job j = { .c = &c, .out = out, .stops = -1, .shards = shards, .spoil = cases[i].spoil };
+            job j = { .c = &c, .out = out, .stops = -1, .shards = shards, .spoil = error_cases[i].spoil };
 
-            run_badly(3, &j, cases[i].want, cases[i].says);
+            changed = &error_cases[i].with;
+            j.spoil = j.spoil ? j.spoil : spoil_item;
+            run_badly(3, &j, error_cases[i].want, error_cases[i].says);
         }
     free_checkpoint(&c);
 }
