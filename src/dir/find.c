@@ -460,7 +460,7 @@ sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, sw_cata
 
     if (list_sightings(seen, starts, n, &s, &ns, st))
         goto out;
-    if (ns >= INT32_MAX)
+    if (ns > SW_FILES_MAX)
         sw_fail(st, SW_EINPUT, NULL, NULL, "too many files");
     c->files = sw_calloc(ns, sizeof *c->files, st);
     c->file_names = sw_calloc(seen->len, 1, st);

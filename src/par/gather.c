@@ -152,7 +152,7 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
 static sw_code join(const sw_comm *comm, sw_gathering *names, sw_gathering *boxes, sw_catalog *c,
                     sw_findings *findings, sw_status *st)
 {
-    const sw_gathered all = { comm->size, &names->all, names->starts, &boxes->all, boxes->starts };
+    const sw_gathered all = { comm->size, &names->all, names->starts, &boxes->all, boxes->starts, false };
 
     if (!sw_catalog_merge(c, &all, findings, st))
         sw_catalog_check(c, findings, st);
@@ -188,7 +188,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
     uint64_t word;
 
     if (!st->code && !parse_own(in, comm->rank, c, &own, findings, st))
-        sw_entries_pack(&own.found, &packed, st);
+        sw_entries_pack(&own.found, c->files, &packed, st);
     in->seconds = sw_now() - begin;
     sw_comm_gather_kinds(comm, g, 4, st);
     /* The largest things first: what was sent is not needed any more. */
@@ -241,7 +241,7 @@ static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *
     sw_gathering g[] = { { .mine = &packed }, { .mine = &found->boxes }, { .mine = sizes } };
 
     if (!st->code)
-        sw_entries_pack(found, &packed, st);
+        sw_entries_pack(found, c->files, &packed, st);
     sw_comm_gather_kinds(comm, g, 3, st);
     sw_entries_release(found);
     sw_buf_release(&packed);

@@ -17,8 +17,8 @@ typedef struct sw_headers {
  * (sw_catalog_check()).
  *   findings NULL: the first thing that is wrong is the error. Else all that is wrong goes there,
  *            the same on every rank; files and tensors that it speaks of are marked as broken
- * All ranks return the same. Cost: O(files x tensors) memory on every rank, 16 + 16 n bytes for an
- * n-dimensional box. */
+ * All ranks return the same. Cost: memory on every rank for the files, the tensors, and their boxes
+ * by rule (rules.h); 16 + 16 n bytes, twice at peak, for an n-dimensional box that is in none. */
 sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
                           sw_status *st);
 

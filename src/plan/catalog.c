@@ -24,6 +24,72 @@ const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name)
     return c->nfiles ? bsearch(name, c->files, c->nfiles, sizeof *c->files, compare_file) : NULL;
 }
 
+void sw_box_by_rule(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out)
+{
+    const sw_rule *rules = c->rules + t->box0;
+    size_t a = 0, b = t->nrules;
+    const uint64_t *from;
+
+    while (a + 1 < b) {
+        size_t mid = a + (b - a) / 2;
+
+        if (rules[mid].first <= k)
+            a = mid;
+        else
+            b = mid;
+    }
+    from = c->rule_dims + t->box_dims0 + a * 2 * t->ndim;
+    out->box.file = sw_rule_box(&rules[a], from, t->ndim, k - rules[a].first, out->room);
+    out->box.at = c->files[out->box.file].data_start + rules[a].at;
+    out->box.strides = 0;
+    memcpy(out->room + t->ndim, from + t->ndim, t->ndim * sizeof *from);
+    out->offsets = out->room;
+    out->shape = out->room + t->ndim;
+}
+
+sw_code sw_catalog_take_rules(sw_catalog *c, sw_tensor *t, const sw_rules *rules, sw_status *st)
+{
+    size_t ndims = rules->n * 2 * rules->ndim;
+    bool fits = rules->n <= t->nrules;
+
+    if (!fits &&
+        (sw_grow(&c->rules, &c->cap_rules, c->nrules + rules->n, sizeof *c->rules, st) ||
+         sw_grow(&c->rule_dims, &c->cap_rule_dims, c->nrule_dims + ndims + 1, sizeof *c->rule_dims, st)))
+        return st->code;
+    t->nrules = rules->n;
+    if (!fits) {
+        t->box0 = c->nrules;
+        t->box_dims0 = c->nrule_dims;
+        c->nrules += rules->n;
+        c->nrule_dims += ndims;
+    }
+    if (rules->n)
+        memcpy(c->rules + t->box0, rules->items, rules->n * sizeof *rules->items);
+    if (ndims)
+        memcpy(c->rule_dims + t->box_dims0, rules->dims, ndims * sizeof *rules->dims);
+    return SW_OK;
+}
+
+sw_code sw_catalog_take_boxes(sw_catalog *c, sw_tensor *t, const sw_box *boxes, const uint64_t *dims,
+                              uint64_t n, sw_status *st)
+{
+    size_t ndims = n * 2 * t->ndim;
+
+    if (sw_grow(&c->boxes, &c->cap_boxes, c->nplain + n, sizeof *c->boxes, st) ||
+        sw_grow(&c->box_dims, &c->cap_box_dims, c->nbox_dims + ndims + 1, sizeof *c->box_dims, st))
+        return st->code;
+    t->nrules = 0;
+    t->box0 = c->nplain;
+    t->box_dims0 = c->nbox_dims;
+    if (n)
+        memcpy(c->boxes + t->box0, boxes, n * sizeof *boxes);
+    if (ndims)
+        memcpy(c->box_dims + t->box_dims0, dims, ndims * sizeof *dims);
+    c->nplain += n;
+    c->nbox_dims += ndims;
+    return SW_OK;
+}
+
 uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets)
 {
     uint64_t a = 0, b = t->nboxes;
@@ -52,6 +118,8 @@ void sw_catalog_release(sw_catalog *c)
     free(c->shapes);
     free(c->boxes);
     free(c->box_dims);
+    free(c->rules);
+    free(c->rule_dims);
     free(c->strides);
     free(c->listed);
     free(c->names);

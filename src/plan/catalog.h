@@ -1,9 +1,10 @@
 /* The catalogue: every tensor and every box of a checkpoint, the same on each rank.
  *
- * 4,096 shard files of 1,000 tensors are four million boxes, so names are kept once and boxes are
- * packed: a box of an n-dimensional tensor takes 16 + 16n bytes. All arrays are in one order that
- * does not depend on the number of ranks: files and tensors by name (bytes), boxes by tensor, then
- * offsets, then file. */
+ * 25,000 shard files of 1,000 tensors are 25 million boxes, so names are kept once, and the boxes
+ * of a tensor by rules where these take at most 16 bytes a box (rules.h). Else they are packed: a
+ * box of an n-dimensional tensor takes 16 + 16n bytes. All is in one order that does not depend on
+ * the number of ranks: files and tensors by name (bytes), boxes by tensor, then offsets, then
+ * file. */
 #ifndef SW_PLAN_CATALOG_H
 #define SW_PLAN_CATALOG_H
 
@@ -13,6 +14,9 @@
 #include "format/dtype.h"
 #include "format/filenames.h"
 #include "format/header.h"
+#include "plan/rules.h"
+
+#define SW_FILES_MAX (UINT32_C(1) << 30) /* two bits of a number are free: plan/entries.h */
 
 typedef struct sw_file {
     const char *name;     /* relative to INPUT_DIR */
@@ -47,7 +51,8 @@ typedef struct sw_tensor {
     uint32_t file;      /* the first of the files that hold a box of it, even an empty one */
     uint32_t scale;     /* 1 + the tensor that has its scales, by its name; 0 = none */
     uint32_t scaled;    /* 1 + the tensor whose scales these are; 0 = none */
-    uint64_t box0;      /* where its boxes begin in catalog->boxes */
+    uint64_t box0;      /* where its boxes begin in catalog->boxes, or its rules in ->rules */
+    size_t nrules;      /* 0 = its boxes stand there one by one */
     uint64_t nboxes;    /* boxes that are used: disjoint, none empty, sorted by offsets */
     uint64_t nreplicas; /* behind them: boxes that repeat a used one, sorted likewise */
     uint64_t dims0;     /* its full shape at catalog->shapes + dims0, ndim sizes */
@@ -55,7 +60,8 @@ typedef struct sw_tensor {
     uint64_t elements;  /* of the full tensor */
     /* largest extent of a used box along dim 0: bounds a search among sorted boxes */
     uint64_t max_rows;
-    /* dims of its first box in catalog->box_dims; each takes 2 * ndim: offsets, shape */
+    /* dims of its first box in catalog->box_dims, or of its first rule in catalog->rule_dims; each
+     * takes 2 * ndim: offsets, shape */
     uint64_t box_dims0;
 } sw_tensor;
 
@@ -78,10 +84,14 @@ typedef struct sw_catalog {
     uint32_t nfiles;
     sw_tensor *tensors; /* by name */
     uint32_t ntensors;
-    uint64_t *shapes; /* pool of full shapes */
-    sw_box *boxes;
+    uint64_t *shapes;   /* pool of full shapes */
+    sw_box *boxes;      /* of tensors without rules */
     uint64_t *box_dims; /* offsets then shape of each box, outermost first, elements */
-    uint64_t nboxes;
+    size_t nplain, cap_boxes, nbox_dims, cap_box_dims;
+    sw_rule *rules;
+    uint64_t *rule_dims; /* offsets of the first box then shape of all, of each rule */
+    size_t nrules, cap_rules, nrule_dims, cap_rule_dims;
+    uint64_t nboxes;   /* of all tensors, empty ones too */
     uint64_t *strides; /* of the boxes that are not packed: few, or none */
     size_t nstrides, cap_strides;
     uint64_t block[2];    /* rows and columns under one scale of X.weight_scale_inv */
@@ -111,9 +121,16 @@ typedef struct sw_placed {
     uint64_t room[2 * SW_MAX_DIMS];
 } sw_placed;
 
-/* Local. Box k of a tensor, replicas behind the used ones. */
+/* Local. The same of a tensor that has rules. */
+void sw_box_by_rule(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out);
+
+/* Local. Box k of a tensor, replicas behind the used ones. O(log rules). */
 static inline const sw_placed *sw_box_get(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out)
 {
+    if (t->nrules) {
+        sw_box_by_rule(c, t, k, out);
+        return out;
+    }
     out->box = c->boxes[t->box0 + k];
     out->offsets = c->box_dims + t->box_dims0 + k * 2u * t->ndim;
     out->shape = out->offsets + t->ndim;
@@ -123,7 +140,9 @@ static inline const sw_placed *sw_box_get(const sw_catalog *c, const sw_tensor *
 /* Local. The file that it is in. */
 static inline uint32_t sw_box_file(const sw_catalog *c, const sw_tensor *t, uint64_t k)
 {
-    return c->boxes[t->box0 + k].file;
+    sw_placed b;
+
+    return t->nrules ? sw_box_get(c, t, k, &b)->box.file : c->boxes[t->box0 + k].file;
 }
 
 /* Local. The name of the file that holds its first box; an empty one has no box that tells. */
@@ -131,6 +150,12 @@ static inline const char *sw_tensor_file(const sw_catalog *c, const sw_tensor *t
 {
     return c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file].name;
 }
+
+/* Local. A tensor's boxes are these rules from now on, or these boxes, one by one: n of them, of
+ * which the dimensions are given likewise. What it had is forgotten. Errors: SW_ENOMEM. */
+sw_code sw_catalog_take_rules(sw_catalog *c, sw_tensor *t, const sw_rules *rules, sw_status *st);
+sw_code sw_catalog_take_boxes(sw_catalog *c, sw_tensor *t, const sw_box *boxes, const uint64_t *dims,
+                              uint64_t n, sw_status *st);
 
 /* Local. The used box of a tensor that begins at offsets, or else the last one before them: 0 when
  * there is none. O(log boxes). */

@@ -45,13 +45,19 @@ typedef struct gap {
 typedef struct lens {
     sw_catalog *c;
     sw_tensor *t;
-    sw_boxes b; /* its boxes */
+    sw_box *own; /* its boxes, one by one, in the order of their files at first */
+    uint64_t *own_dims;
+    sw_boxes b; /* likewise */
     unsigned ndim;
     uint32_t *ids; /* boxes in some order, and room behind them for as many */
     size_t cap_ids;
     sw_box *boxes; /* for sorting */
     uint64_t *box_dims;
     size_t cap_boxes, cap_dims;
+    sw_box *spread; /* what rules stand for */
+    uint64_t *spread_dims;
+    size_t cap_spread, cap_spread_dims;
+    bool one_model;  /* all files are of the same */
     bool lost_files; /* some file is known, but cannot be read */
     gap *gaps;       /* with a list of findings */
     size_t ngaps, cap_gaps;
@@ -60,7 +66,7 @@ typedef struct lens {
 /* The file that a box is in. */
 static const char *file_of(const lens *l, uint32_t box)
 {
-    return l->c->files[l->c->boxes[l->t->box0 + box].file].name;
+    return l->c->files[l->own[box].file].name;
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
@@ -95,9 +101,9 @@ static int by_region(const void *a, const void *b, void *ctx)
     if (cmp == 0)
         cmp = compare_regions(l, x, y);
     if (cmp == 0) {
-        const sw_box *bx = &l->c->boxes[l->t->box0];
+        const uint32_t i = l->own[x].file, j = l->own[y].file;
 
-        cmp = (bx[x].file > bx[y].file) - (bx[x].file < bx[y].file);
+        cmp = (i > j) - (i < j);
     }
     return cmp;
 }
@@ -112,8 +118,8 @@ static bool is_replica(const lens *l, const uint32_t *ids, uint64_t i)
 static void reorder(lens *l, uint64_t n)
 {
     sw_tensor *t = l->t;
-    sw_box *boxes = l->c->boxes + t->box0;
-    uint64_t *dims = l->c->box_dims + t->box_dims0, at = 0;
+    sw_box *boxes = l->own;
+    uint64_t *dims = l->own_dims, at = 0;
     size_t width = 2u * l->ndim;
 
     for (int replicas = 0; replicas < 2; replicas++) {
@@ -290,7 +296,7 @@ static uint32_t farthest(const lens *l, const uint64_t *shape)
         longest = shape[d] > shape[longest] ? d : longest;
     for (uint32_t i = 0; i < l->t->nboxes; i++)
         if (sw_boxes_high(&l->b, i, longest) == shape[longest])
-            return l->c->boxes[l->t->box0 + i].file;
+            return l->own[i].file;
     return l->t->file;
 }
 
@@ -390,8 +396,7 @@ static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
  * be read. */
 static bool is_shared_gap(const lens *l)
 {
-    return l->t->holes && !l->t->overlaps &&
-           (l->lost_files || l->c->files[l->c->boxes[l->t->box0].file].number.shard);
+    return l->t->holes && !l->t->overlaps && (l->lost_files || l->c->files[l->own[0].file].number.shard);
 }
 
 /* Keep the first gap of each model file, and count the others. */
@@ -439,7 +444,7 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
     uint64_t *shape = l->c->shapes + t->dims0;
 
     l->ndim = t->ndim;
-    l->b = (sw_boxes){ l->c->box_dims + t->box_dims0, t->nboxes, t->ndim };
+    l->b = (sw_boxes){ l->own_dims, t->nboxes, t->ndim };
     check_plain(l, st);
     if (!goes_on(l, findings, hint_plain, st))
         return st->code;
@@ -468,25 +473,218 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
 
 /* The first of the files that hold a tensor: for one without elements nothing else tells where it
  * is. */
-static void find_file(const sw_catalog *c, sw_tensor *t)
+static void find_file(const lens *l)
 {
-    t->file = c->boxes[t->box0].file;
-    for (uint64_t i = 1; i < t->nboxes + t->nreplicas; i++)
-        t->file = (uint32_t)sw_min(t->file, c->boxes[t->box0 + i].file);
+    l->t->file = l->own[0].file;
+    for (uint64_t i = 1; i < l->t->nboxes; i++)
+        l->t->file = (uint32_t)sw_min(l->t->file, l->own[i].file);
 }
 
 /* j of the files that hold a tensor, 0 where they differ. */
-static void find_model(sw_catalog *c, sw_tensor *t)
+static void find_model(const lens *l)
 {
-    for (uint64_t i = 0; i < t->nboxes + t->nreplicas; i++) {
-        uint64_t model = c->files[c->boxes[t->box0 + i].file].number.model;
+    for (uint64_t i = 0; i < l->t->nboxes; i++) {
+        uint64_t model = l->c->files[l->own[i].file].number.model;
 
-        if (model > UINT32_MAX || (i > 0 && model != t->model)) {
-            t->model = 0;
+        if (model > UINT32_MAX || (i > 0 && model != l->t->model)) {
+            l->t->model = 0;
             return;
         }
-        t->model = (uint32_t)model;
+        l->t->model = (uint32_t)model;
     }
+}
+
+/* ---- rules ----------------------------------------------------------------------------------- */
+
+static const uint64_t *dims_of(const sw_rules *r, size_t i)
+{
+    return r->dims + i * 2 * r->ndim;
+}
+
+/* How far a rule goes along each dimension: offsets, then shape. */
+static void find_reach(const sw_rules *r, size_t i, uint64_t *out)
+{
+    const sw_rule *rule = &r->items[i];
+
+    memcpy(out, dims_of(r, i), 2u * r->ndim * sizeof *out);
+    for (unsigned k = 0; k < rule->nloops; k++)
+        if (rule->dims[k] != SW_RULE_COPIES)
+            out[r->ndim + rule->dims[k]] += rule->loops[k].step * (rule->loops[k].count - UINT64_C(1));
+}
+
+/* The largest end along each dimension. */
+static void widen(const sw_rules *r, uint64_t *shape)
+{
+    uint64_t reach[2 * SW_MAX_DIMS];
+
+    for (size_t i = 0; i < r->n; i++) {
+        find_reach(r, i, reach);
+        for (unsigned d = 0; d < r->ndim; d++)
+            shape[d] = sw_max(shape[d], reach[d] + reach[r->ndim + d]);
+    }
+}
+
+/* The full shape. False: a box lies outside of what was told. */
+static bool shape_by_rules(const lens *l, const sw_rules *all, const sw_rules *full, uint64_t *shape)
+{
+    uint64_t ends[SW_MAX_DIMS] = { 0 };
+
+    widen(l->t->has_global || full->n == 0 ? all : full, ends);
+    for (unsigned d = 0; l->t->has_global && d < all->ndim; d++)
+        if (ends[d] > shape[d])
+            return false;
+    if (!l->t->has_global && all->ndim)
+        memcpy(shape, ends, all->ndim * sizeof *shape);
+    return true;
+}
+
+/* Do they hold every element, each once? Of what is in order: a rule's own boxes lie apart. */
+static bool covers(lens *l, const sw_rules *r, uint64_t nboxes, sw_status *st)
+{
+    uint64_t filled = 0, volume;
+    sw_pairs found = { .max = 1 };
+    size_t n = 0;
+
+    while (n < r->n && r->items[n].first < nboxes)
+        n++;
+    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
+        sw_grow(&l->box_dims, &l->cap_dims, n * 2 * r->ndim + 1, sizeof *l->box_dims, st))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!sw_dims_product(dims_of(r, i) + r->ndim, r->ndim, &volume))
+            return false;
+        filled += volume * sw_rule_boxes(&r->items[i]);
+        find_reach(r, i, l->box_dims + i * 2 * r->ndim);
+    }
+    if (filled != l->t->elements)
+        return false;
+    if (n > 1)
+        sw_boxes_overlaps(&(sw_boxes){ l->box_dims, n, r->ndim }, l->ids, &found);
+    return found.n == 0;
+}
+
+/* find_model() of rules: mostly all files are of one model, and none is looked at. */
+static void model_by_rules(const lens *l, const sw_rules *r)
+{
+    uint64_t offsets[SW_MAX_DIMS], model = l->c->files[r->items[0].file].number.model;
+    bool same = model <= UINT32_MAX;
+
+    for (size_t i = 0; !l->one_model && same && i < r->n; i++) {
+        for (uint64_t k = 0, n = sw_rule_boxes(&r->items[i]); same && k < n; k++) {
+            uint32_t file = sw_rule_box(&r->items[i], dims_of(r, i), r->ndim, k, offsets);
+
+            same = l->c->files[file].number.model == model;
+        }
+    }
+    l->t->model = same ? (uint32_t)model : 0;
+}
+
+/* The tensor is whole, as its rules say: it is completed. r: in order. False: something may be
+ * wrong with it, and its boxes are to be looked at one by one. */
+static bool is_whole(lens *l, const sw_rules *all, const sw_rules *r, uint64_t nboxes, sw_status *st)
+{
+    sw_tensor *t = l->t;
+    uint64_t *shape = l->c->shapes + t->dims0, bits;
+
+    l->ndim = t->ndim;
+    if (!l->c->sharded || l->c->part || !shape_by_rules(l, all, r, shape) ||
+        !sw_dims_product(shape, t->ndim, &t->elements) ||
+        !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX ||
+        !covers(l, r, nboxes, st))
+        return false;
+    model_by_rules(l, all);
+    t->bytes = bits / 8;
+    t->file = UINT32_MAX;
+    for (size_t i = 0; i < all->n; i++)
+        t->file = (uint32_t)sw_min(t->file, all->items[i].file);
+    t->split_dims = 0;
+    t->max_rows = 0;
+    for (size_t i = 0; i < r->n && r->items[i].first < nboxes; i++) {
+        const uint64_t *extent = dims_of(r, i) + t->ndim;
+
+        for (unsigned d = t->ndim; d > t->split_dims; d--)
+            if (extent[d - 1] != shape[d - 1])
+                t->split_dims = (uint8_t)d;
+        if (t->ndim)
+            t->max_rows = sw_max(t->max_rows, extent[0]);
+    }
+    t->nboxes = nboxes;
+    t->nreplicas = r->nboxes - nboxes;
+    return true;
+}
+
+static int by_file(const void *a, const void *b, void *ctx)
+{
+    const sw_box *boxes = ctx;
+    uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+
+    if (boxes[i].file != boxes[j].file)
+        return boxes[i].file < boxes[j].file ? -1 : 1;
+    return (i > j) - (i < j);
+}
+
+/* The boxes of rules one by one, in the order of their files. */
+static sw_code spread(lens *l, const sw_rules *r, sw_status *st)
+{
+    size_t width = 2u * r->ndim, at = 0;
+
+    if (sw_grow(&l->spread, &l->cap_spread, r->nboxes, sizeof *l->spread, st) ||
+        sw_grow(&l->spread_dims, &l->cap_spread_dims, r->nboxes * width + 1, sizeof *l->spread_dims, st) ||
+        sw_grow(&l->ids, &l->cap_ids, 2 * r->nboxes, sizeof *l->ids, st) ||
+        sw_grow(&l->boxes, &l->cap_boxes, r->nboxes, sizeof *l->boxes, st) ||
+        sw_grow(&l->box_dims, &l->cap_dims, r->nboxes * width + 1, sizeof *l->box_dims, st))
+        return st->code;
+    for (size_t i = 0; i < r->n; i++) {
+        for (uint64_t k = 0, n = sw_rule_boxes(&r->items[i]); k < n; k++, at++) {
+            uint64_t *dims = l->box_dims + at * width;
+            uint32_t file = sw_rule_box(&r->items[i], dims_of(r, i), r->ndim, k, dims);
+
+            memcpy(dims + r->ndim, dims_of(r, i) + r->ndim, r->ndim * sizeof *dims);
+            l->boxes[at] = (sw_box){ l->c->files[file].data_start + r->items[i].at, file, 0 };
+            l->ids[at] = (uint32_t)at;
+        }
+    }
+    qsort_r(l->ids, at, sizeof *l->ids, by_file, l->boxes);
+    for (size_t i = 0; i < at; i++) {
+        l->spread[i] = l->boxes[l->ids[i]];
+        memcpy(l->spread_dims + i * width, l->box_dims + l->ids[i] * width, width * sizeof *l->box_dims);
+    }
+    l->own = l->spread;
+    l->own_dims = l->spread_dims;
+    return st->code;
+}
+
+/* A tensor with rules. What is wrong is found, and told, box by box as ever; the rules stay where
+ * they can be put in order. */
+static sw_code check_ruled(lens *l, sw_findings *findings, sw_status *st)
+{
+    sw_tensor *t = l->t;
+    sw_catalog *c = l->c;
+    const sw_rules all = { .items = c->rules + t->box0,
+                           .dims = c->rule_dims + t->box_dims0,
+                           .n = t->nrules,
+                           .ndim = t->ndim,
+                           .nboxes = t->nboxes };
+    sw_rules r = SW_RULES_INIT(t->ndim);
+    uint64_t nboxes;
+    bool ordered;
+
+    if (sw_rules_order(&all, &r, &nboxes, &ordered, st))
+        goto out;
+    if (!ordered || !is_whole(l, &all, &r, nboxes, st)) {
+        if (st->code || spread(l, &all, st))
+            goto out;
+        find_file(l);
+        find_model(l);
+        check_tensor(l, findings, st);
+        if (!ordered)
+            sw_catalog_take_boxes(c, t, l->own, l->own_dims, t->nboxes + t->nreplicas, st);
+    }
+    if (ordered && !st->code)
+        sw_catalog_take_rules(c, t, &r, st);
+out:
+    sw_rules_release(&r);
+    return st->code;
 }
 
 /* Files with sharding info and files without do not go together. */
@@ -516,11 +714,21 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
         return st->code;
     for (uint32_t i = 0; i < c->nfiles; i++)
         l.lost_files = l.lost_files || c->files[i].broken;
+    l.one_model = true;
+    for (uint32_t i = 1; i < c->nfiles; i++)
+        l.one_model = l.one_model && c->files[i].number.model == c->files[0].number.model;
     for (uint32_t i = 0; i < c->ntensors; i++) {
         l.t = &c->tensors[i];
-        find_file(c, l.t);
-        find_model(c, l.t);
-        if (check_tensor(&l, findings, st))
+        if (l.t->nrules) {
+            check_ruled(&l, findings, st);
+        } else {
+            l.own = c->boxes + l.t->box0;
+            l.own_dims = c->box_dims + l.t->box_dims0;
+            find_file(&l);
+            find_model(&l);
+            check_tensor(&l, findings, st);
+        }
+        if (st->code)
             break;
     }
     tell_gaps(&l, findings, st);
@@ -528,6 +736,8 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
     free(l.ids);
     free(l.boxes);
     free(l.box_dims);
+    free(l.spread);
+    free(l.spread_dims);
     c->block[0] = c->block[1] = SW_SCALED_BLOCK;
     return st->code ? st->code : sw_find_scales(c, st);
 }

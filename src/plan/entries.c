@@ -95,6 +95,127 @@ static sw_code intern(sw_entries *f, const sw_entry *e, const uint64_t *global, 
     return add_name(f, e, global, file, at, st);
 }
 
+/* ---- rules ----------------------------------------------------------------------------------- */
+
+/* So many boxes are put into rules at once, and at least so many of a name: where there are fewer,
+ * rules save nothing. */
+#define BATCH 16384
+#define EACH 8
+
+/* Rules that so many boxes have made must be few by then. */
+#define TRIAL 64
+
+/* Behind the box record of a rule. */
+typedef struct rule_record {
+    uint32_t nloops;
+    uint8_t dims[SW_RULE_LOOPS];
+    sw_rule_loop loops[SW_RULE_LOOPS];
+} rule_record;
+
+void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *files, sw_taken *out)
+{
+    const rule_record *more = (const void *)(rec + 1);
+    uint64_t ndims = 2 * ndim;
+
+    out->is_rule = (rec->file & SW_BOX_RULE) != 0;
+    out->record = rec;
+    out->rule = (sw_rule){ .file = rec->file & SW_BOX_FILE, .at = rec->at };
+    out->dims = out->is_rule ? (const void *)(more + 1) : (const void *)(rec + 1);
+    out->at = rec->at;
+    out->strides = NULL;
+    if (out->is_rule) {
+        out->rule.nloops = (uint8_t)more->nloops;
+        memcpy(out->rule.dims, more->dims, sizeof more->dims);
+        memcpy(out->rule.loops, more->loops, sizeof more->loops);
+    } else {
+        out->rule.at -= files[out->rule.file].data_start;
+    }
+    if (rec->file & SW_BOX_STRIDED) {
+        out->strides = out->dims + ndims;
+        ndims += ndim;
+    }
+    out->size = sizeof *rec + (out->is_rule ? sizeof *more : 0) + ndims * sizeof *out->dims;
+}
+
+/* The rules of a name go to the stream, and are given up. */
+static sw_code emit_rules(sw_entries *f, uint32_t name, const sw_file *files, sw_status *st)
+{
+    sw_rules *r = f->names[name].rules;
+
+    for (size_t i = 0; i < r->n && !st->code; i++) {
+        const sw_rule *rule = &r->items[i];
+        sw_box_record rec = { rule->at, rule->file, name };
+        rule_record more = { .nloops = rule->nloops };
+
+        if (rule->nloops) {
+            rec.file |= SW_BOX_RULE;
+            memcpy(more.dims, rule->dims, rule->nloops);
+            memcpy(more.loops, rule->loops, rule->nloops * sizeof *rule->loops);
+        } else {
+            rec.at += files[rule->file].data_start;
+        }
+        if (!sw_buf_add(&f->boxes, &rec, sizeof rec, st) &&
+            !(rule->nloops && sw_buf_add(&f->boxes, &more, sizeof more, st)))
+            sw_buf_add(&f->boxes, r->dims + i * 2 * r->ndim, 2u * r->ndim * sizeof *r->dims, st);
+    }
+    sw_rules_release(r);
+    free(r);
+    f->names[name].rules = NULL;
+    return st->code;
+}
+
+/* Elements that are no whole bytes may be cut within one, and each box is looked at for it. */
+static bool takes_rules(const sw_entry_name *n)
+{
+    return !n->plain && sw_dtype_bits((sw_dtype)n->dtype) % 8 == 0;
+}
+
+/* A box becomes part of a rule. False: it stays in the stream. */
+static bool fold(sw_entry_name *n, const sw_taken *box, sw_status *st)
+{
+    if (box->strides || !takes_rules(n))
+        return false;
+    if (!n->rules) {
+        n->rules = sw_calloc(1, sizeof *n->rules, st);
+        if (!n->rules)
+            return false;
+        n->rules->ndim = n->ndim;
+    }
+    sw_rules_add(n->rules, &box->rule, box->dims, st);
+    n->plain = n->rules->n >= TRIAL && !sw_rules_pay(n->rules);
+    return true;
+}
+
+/* What has come since the last time. */
+static sw_code fold_late(sw_entries *f, const sw_file *files, sw_status *st)
+{
+    size_t kept = f->folded;
+
+    for (size_t at = f->folded; at < f->boxes.len && !st->code;) {
+        const sw_box_record *rec = (const void *)(f->boxes.data + at);
+        sw_entry_name *n = &f->names[rec->name];
+        sw_taken box;
+
+        sw_box_record_take(rec, n->ndim, files, &box);
+        if (!fold(n, &box, st)) {
+            memmove(f->boxes.data + kept, rec, box.size);
+            kept += box.size;
+        }
+        at += box.size;
+    }
+    f->boxes.len = f->folded = kept;
+    f->nlate = 0;
+    for (uint32_t i = 0; i < f->nnames && !st->code; i++) {
+        const sw_entry_name *n = &f->names[i];
+
+        if (n->plain && n->rules)
+            emit_rules(f, i, files, st);
+    }
+    f->folded = f->boxes.len;
+    f->folds = true;
+    return st->code;
+}
+
 sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
 {
     static const uint64_t zeros[SW_MAX_DIMS];
@@ -116,11 +237,19 @@ sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, 
             (e->strides && sw_buf_add(&f->boxes, h->dims + e->strides - 1, e->ndim * sizeof *h->dims, st)))
             return st->code;
     }
+    f->nlate += h->nentries;
+    if (f->nlate >= (f->batch ? f->batch : sw_max(BATCH, EACH * f->nnames)))
+        return fold_late(f, files, st);
     return SW_OK;
 }
 
-sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
+sw_code sw_entries_pack(sw_entries *f, const sw_file *files, sw_buf *out, sw_status *st)
 {
+    if ((f->folds || f->nlate >= (f->batch ? f->batch : EACH * f->nnames)) && fold_late(f, files, st))
+        return st->code;
+    for (uint32_t i = 0; i < f->nnames; i++)
+        if (f->names[i].rules && emit_rules(f, i, files, st))
+            return st->code;
     for (size_t i = 0; i < f->nnames; i++) {
         const sw_entry_name *n = &f->names[i];
         sw_name_record r = { n->count, n->name_len, n->first_file, n->dtype, n->ndim, n->global_shape != NULL,
@@ -136,8 +265,12 @@ sw_code sw_entries_pack(const sw_entries *f, sw_buf *out, sw_status *st)
 
 void sw_entries_release(sw_entries *f)
 {
-    for (size_t i = 0; i < f->nnames; i++)
+    for (size_t i = 0; i < f->nnames; i++) {
         free(f->names[i].global_shape);
+        if (f->names[i].rules)
+            sw_rules_release(f->names[i].rules);
+        free(f->names[i].rules);
+    }
     free(f->names);
     free(f->table);
     sw_buf_release(&f->texts);

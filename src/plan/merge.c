@@ -15,6 +15,12 @@ typedef struct name_ref {
 
 #define NO_TENSOR UINT32_MAX
 
+/* The box records of a tensor: the first in a list; how many are there, or boxes that have their
+ * place. */
+typedef struct place {
+    uint64_t first, n;
+} place;
+
 /* The merging of what all ranks found. Records are numbered by rank, then as met. */
 typedef struct merging {
     sw_catalog *c;
@@ -23,10 +29,11 @@ typedef struct merging {
     name_ref *refs; /* by name */
     uint64_t nrefs;
     size_t cap_refs;
-    uint64_t *rank_refs; /* the first record of each rank */
-    uint32_t *tensor_of; /* of each record; NO_TENSOR = its boxes are left out */
-    uint8_t *ndims;      /* of each record */
-    uint64_t *filled;    /* boxes of each tensor that have their place */
+    uint64_t *rank_refs;           /* the first record of each rank */
+    uint32_t *tensor_of;           /* of each record; NO_TENSOR = its boxes are left out */
+    uint8_t *ndims;                /* of each record */
+    place *places;                 /* one a tensor */
+    const sw_box_record **records; /* of the tensors that may have rules */
     /* the arrays that grow while tensors are made */
     size_t cap_tensors, cap_shapes, cap_names;
     uint64_t nshapes, nnames;
@@ -180,69 +187,163 @@ static sw_code make_tensors(merging *m, sw_status *st)
 
 /* ---- boxes ----------------------------------------------------------------------------------- */
 
-/* Where each tensor's boxes and their dimensions go. */
-static sw_code place_boxes(merging *m, sw_status *st)
-{
-    sw_catalog *c = m->c;
-    uint64_t dims = 0, n = 0;
+/* Tensors of fewer boxes go without rules. */
+#define LEAST 16
 
-    for (uint32_t i = 0; i < c->ntensors; i++) {
-        sw_tensor *t = &c->tensors[i];
+/* Rules that so many records have made must be few by then. */
+#define TRIAL 64
 
-        t->box0 = n;
-        t->box_dims0 = dims;
-        n += t->nboxes;
-        dims += t->nboxes * 2u * t->ndim;
-    }
-    c->nboxes = n;
-    c->boxes = sw_calloc(n, sizeof *c->boxes, st);
-    if (c->boxes)
-        c->box_dims = sw_calloc(dims, sizeof *c->box_dims, st);
-    m->filled = sw_calloc(c->ntensors, sizeof *m->filled, st);
-    return st->code;
-}
+/* What is done with a box record of a tensor. */
+typedef sw_code (*record_fn)(merging *m, uint32_t tensor, const sw_taken *box, sw_status *st);
 
-/* A box record becomes a box; how many numbers stand behind it. */
-static uint64_t take_box(sw_catalog *c, const sw_box_record *rec, unsigned ndim, sw_box *out, sw_status *st)
-{
-    const uint64_t *dims = (const void *)(rec + 1);
-
-    *out = (sw_box){ rec->at, rec->file & ~SW_BOX_STRIDED, 0 };
-    if (!(rec->file & SW_BOX_STRIDED))
-        return 2 * ndim;
-    if (c->nstrides > UINT32_MAX - SW_MAX_DIMS - 1) {
-        sw_fail(st, SW_EINPUT, NULL, NULL, "too many boxes whose elements do not lie together");
-    } else if (!sw_grow(&c->strides, &c->cap_strides, c->nstrides + ndim, sizeof *c->strides, st)) {
-        memcpy(c->strides + c->nstrides, dims + 2 * ndim, ndim * sizeof *dims);
-        out->strides = 1 + (uint32_t)c->nstrides;
-        c->nstrides += ndim;
-    }
-    return 3 * ndim;
-}
-
-/* Box records of all ranks, in rank order, into their tensors: within one tensor they stay in that
- * order. */
-static sw_code scatter_boxes(const merging *m, sw_status *st)
+/* All box records of all ranks, in rank order, but for those that are left out. */
+static sw_code each_record(merging *m, record_fn fn, sw_status *st)
 {
     const sw_gathered *from = m->from;
-    sw_catalog *c = m->c;
 
     for (int r = 0; r < from->nranks; r++) {
         for (uint64_t at = from->box_starts[r]; at < from->box_starts[r + 1] && !st->code;) {
             const sw_box_record *rec = (const void *)(from->boxes->data + at);
-            uint64_t ref = m->rank_refs[r] + rec->name, dims = 2u * m->ndims[ref];
-            uint32_t id = m->tensor_of[ref];
-            sw_box box;
+            uint64_t ref = m->rank_refs[r] + rec->name;
+            sw_taken box;
 
-            at += sizeof *rec + take_box(c, rec, m->ndims[ref], &box, st) * sizeof *c->box_dims;
-            if (id != NO_TENSOR) {
-                const sw_tensor *t = &c->tensors[id];
-                uint64_t k = m->filled[id]++;
+            sw_box_record_take(rec, m->ndims[ref], m->c->files, &box);
+            at += box.size;
+            if (m->tensor_of[ref] != NO_TENSOR)
+                fn(m, m->tensor_of[ref], &box, st);
+        }
+    }
+    return st->code;
+}
 
-                c->boxes[t->box0 + k] = box;
-                c->tensors[id].strided |= box.strides > 0;
-                memcpy(c->box_dims + t->box_dims0 + k * dims, rec + 1, dims * sizeof *c->box_dims);
-            }
+/* How many records each tensor has, and whether it has boxes that are not packed. */
+static sw_code count_record(merging *m, uint32_t tensor, const sw_taken *box, sw_status *st)
+{
+    m->places[tensor].n++;
+    m->c->tensors[tensor].strided |= box->strides != NULL;
+    return st->code;
+}
+
+/* Elements that are no whole bytes may be cut within one, and each box is looked at for it. */
+static bool may_have_rules(const merging *m, uint32_t tensor)
+{
+    const sw_tensor *t = &m->c->tensors[tensor];
+
+    return !m->from->plain && t->nboxes >= LEAST && t->nboxes < UINT32_MAX && !t->strided && !t->broken &&
+           sw_dtype_bits((sw_dtype)t->dtype) % 8 == 0;
+}
+
+static sw_code list_record(merging *m, uint32_t tensor, const sw_taken *box, sw_status *st)
+{
+    place *p = &m->places[tensor];
+
+    if (may_have_rules(m, tensor))
+        m->records[p->first + p->n++] = box->record;
+    return st->code;
+}
+
+/* Where the records are of tensors that may have rules, tensor by tensor. */
+static sw_code list_records(merging *m, sw_status *st)
+{
+    uint64_t n = 0;
+
+    if (each_record(m, count_record, st))
+        return st->code;
+    for (uint32_t i = 0; i < m->c->ntensors; i++) {
+        m->places[i].first = n;
+        n += may_have_rules(m, i) ? m->places[i].n : 0;
+        m->places[i].n = 0;
+    }
+    m->records = n ? sw_calloc(n, sizeof *m->records, st) : NULL;
+    return n && m->records ? each_record(m, list_record, st) : st->code;
+}
+
+/* Try whether rules pay, and keep them. */
+static sw_code make_rules(merging *m, uint32_t tensor, sw_status *st)
+{
+    const place *p = &m->places[tensor];
+    sw_catalog *c = m->c;
+    sw_tensor *t = &c->tensors[tensor];
+    sw_rules rules = SW_RULES_INIT(t->ndim);
+    sw_taken box;
+
+    for (uint64_t i = 0; i < p->n && !st->code && (rules.n < TRIAL || sw_rules_pay(&rules)); i++) {
+        sw_box_record_take(m->records[p->first + i], t->ndim, c->files, &box);
+        sw_rules_add(&rules, &box.rule, box.dims, st);
+    }
+    if (!st->code && rules.nboxes == t->nboxes && !sw_rules_tidy(&rules, st) && sw_rules_pay(&rules))
+        sw_catalog_take_rules(c, t, &rules, st);
+    sw_rules_release(&rules);
+    return st->code;
+}
+
+/* Where each tensor's boxes and their dimensions go. */
+static sw_code place_boxes(merging *m, sw_status *st)
+{
+    sw_catalog *c = m->c;
+
+    m->places = sw_calloc(c->ntensors, sizeof *m->places, st);
+    if (!m->places || list_records(m, st))
+        return st->code;
+    for (uint32_t i = 0; i < c->ntensors && !st->code; i++) {
+        sw_tensor *t = &c->tensors[i];
+
+        c->nboxes += t->nboxes;
+        if (m->places[i].n && make_rules(m, i, st))
+            return st->code;
+        m->places[i].n = 0;
+        if (t->nrules)
+            continue;
+        t->box0 = c->nplain;
+        t->box_dims0 = c->nbox_dims;
+        c->nplain += t->nboxes;
+        c->nbox_dims += t->nboxes * 2u * t->ndim;
+    }
+    free(m->records);
+    m->records = NULL;
+    c->boxes = sw_calloc(c->nplain, sizeof *c->boxes, st);
+    if (c->boxes)
+        c->box_dims = sw_calloc(c->nbox_dims, sizeof *c->box_dims, st);
+    c->cap_boxes = c->nplain;
+    c->cap_box_dims = c->nbox_dims;
+    return st->code;
+}
+
+/* Strides of a box that is not packed; *at: 1 + where they stand. */
+static sw_code take_strides(sw_catalog *c, const uint64_t *strides, unsigned ndim, uint32_t *at,
+                            sw_status *st)
+{
+    if (c->nstrides > UINT32_MAX - SW_MAX_DIMS - 1)
+        return sw_fail(st, SW_EINPUT, NULL, NULL, "too many boxes whose elements do not lie together");
+    if (sw_grow(&c->strides, &c->cap_strides, c->nstrides + ndim, sizeof *c->strides, st))
+        return st->code;
+    memcpy(c->strides + c->nstrides, strides, ndim * sizeof *strides);
+    *at = 1 + (uint32_t)c->nstrides;
+    c->nstrides += ndim;
+    return SW_OK;
+}
+
+/* Boxes of tensors without rules: within one they stay in the order of the records. */
+static sw_code scatter_record(merging *m, uint32_t tensor, const sw_taken *taken, sw_status *st)
+{
+    sw_catalog *c = m->c;
+    const sw_tensor *t = &c->tensors[tensor];
+    uint64_t n = taken->is_rule ? sw_rule_boxes(&taken->rule) : 1;
+    size_t width = 2u * t->ndim;
+
+    if (t->nrules)
+        return SW_OK;
+    for (uint64_t i = 0; i < n && !st->code; i++) {
+        uint64_t k = m->places[tensor].n++, *dims = c->box_dims + t->box_dims0 + k * width;
+        sw_box *box = &c->boxes[t->box0 + k];
+
+        memcpy(dims, taken->dims, width * sizeof *dims);
+        *box = (sw_box){ taken->at, taken->rule.file, 0 };
+        if (taken->is_rule) {
+            box->file = sw_rule_box(&taken->rule, taken->dims, t->ndim, i, dims);
+            box->at = c->files[box->file].data_start + taken->rule.at;
+        } else if (taken->strides) {
+            take_strides(c, taken->strides, t->ndim, &box->strides, st);
         }
     }
     return st->code;
@@ -252,10 +353,11 @@ sw_code sw_catalog_merge(sw_catalog *c, const sw_gathered *from, sw_findings *fi
 {
     merging m = { .c = c, .from = from, .findings = findings };
 
-    if (!list_names(&m, st) && !make_tensors(&m, st) && !place_boxes(&m, st))
-        scatter_boxes(&m, st);
+    if (!list_names(&m, st) && !make_tensors(&m, st) && !place_boxes(&m, st) && m.c->nplain)
+        each_record(&m, scatter_record, st);
     sw_buf_release(from->boxes);
-    free(m.filled);
+    free(m.places);
+    free(m.records);
     free(m.ndims);
     free(m.tensor_of);
     free(m.refs);

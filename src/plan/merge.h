@@ -12,6 +12,7 @@ typedef struct sw_gathered {
     const uint64_t *name_starts;
     sw_buf *boxes; /* likewise */
     const uint64_t *box_starts;
+    bool plain; /* no rules are made */
 } sw_gathered;
 
 /* Local, the same result on every rank. Join it.

@@ -210,7 +210,7 @@ static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t,
     return sw_hash_word(h, (uint64_t)dtype);
 }
 
-/* Files and boxes that are read. */
+/* Files and boxes that are read; which boxes are in a file is in the hash of its header. */
 static uint64_t hash_input(uint64_t h, const sw_catalog *c)
 {
     for (uint32_t i = 0; i < c->nfiles; i++) {
@@ -225,7 +225,11 @@ static uint64_t hash_input(uint64_t h, const sw_catalog *c)
         const sw_tensor *t = &c->tensors[i];
 
         h = hash_tensor(h, c, t, (sw_dtype)t->dtype);
-        h = sw_hash(h, c->box_dims + t->box_dims0, (size_t)t->nboxes * 2 * t->ndim * sizeof(uint64_t));
+        for (uint64_t k = 0; c->in_memory && k < t->nboxes; k++) {
+            sw_placed b;
+
+            h = sw_hash(h, sw_box_get(c, t, k, &b)->offsets, 2u * t->ndim * sizeof *b.offsets);
+        }
     }
     return h;
 }
@@ -260,8 +264,11 @@ static uint64_t hash_work(uint64_t h, const sw_catalog *c, const sw_schedule *s)
 {
     for (uint32_t i = 0; i < c->nfiles; i++)
         h = sw_hash_word(h, (uint64_t)c->files[i].owner << 1 | c->files[i].sharded);
-    for (uint64_t i = 0; i < c->nboxes; i++)
+    for (uint64_t i = 0; i < c->nplain; i++)
         h = sw_hash_word(sw_hash_word(h, c->boxes[i].at), c->boxes[i].file);
+    h = sw_hash(h, c->box_dims, c->nbox_dims * sizeof *c->box_dims);
+    h = sw_hash(h, c->rules, c->nrules * sizeof *c->rules);
+    h = sw_hash(h, c->rule_dims, c->nrule_dims * sizeof *c->rule_dims);
     h = sw_hash(h, c->strides, c->nstrides * sizeof *c->strides);
     h = sw_hash(h, s->groups, s->nfiles * sizeof *s->groups);
     return sw_hash_word(sw_hash_word(h, s->band), s->block);

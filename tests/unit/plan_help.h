@@ -88,11 +88,19 @@ static inline size_t test_boxes(const char *text, test_box *boxes)
     return n;
 }
 
-/* Merge what nranks ranks found: rank r reads the files f with f % nranks == r. Files are named
- * "f0", "f1", ... */
-static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
-                                        sw_catalog *c, sw_findings *findings, sw_status *st)
+/* How boxes come together. */
+typedef struct test_how {
+    int nranks;
+    bool blocks; /* a rank reads files that follow one another; else each nranks-th */
+    bool plain;  /* without rules */
+    size_t batch;
+} test_how;
+
+/* Merge what the ranks found. Files are named "f0", "f1", ... */
+static inline sw_code test_catalog_how(const test_box *boxes, size_t n, uint32_t nfiles, const test_how *how,
+                                       sw_catalog *c, sw_findings *findings, sw_status *st)
 {
+    int nranks = how->nranks;
     sw_entry *entries = calloc(n + 1, sizeof *entries);
     uint64_t *dims = calloc(8 * n + 1, sizeof *dims),
              *starts = calloc(2 * (size_t)nranks + 2, sizeof *starts);
@@ -109,20 +117,25 @@ static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_
     for (int r = 0; r < nranks && !st->code; r++) {
         sw_entries found = SW_ENTRIES_INIT;
 
-        for (uint32_t f = (uint32_t)r; f < nfiles && !st->code; f += (uint32_t)nranks) {
+        found.batch = how->batch;
+        for (uint32_t f = 0; f < nfiles && !st->code; f++) {
+            uint32_t owner = how->blocks ? f * (uint32_t)nranks / nfiles : f % (uint32_t)nranks;
             sw_header h;
 
+            if (owner != (uint32_t)r)
+                continue;
             test_header(boxes, n, f, &h, entries, dims);
             sw_entries_add(&found, &h, c->files, f, st);
         }
-        if (!st->code && !sw_entries_pack(&found, &names, st))
+        if (!st->code && !sw_entries_pack(&found, c->files, &names, st))
             sw_buf_add(&all, found.boxes.data, found.boxes.len, st);
         starts[r + 1] = names.len;
         box_starts[r + 1] = all.len;
         sw_entries_release(&found);
     }
     if (!st->code &&
-        !sw_catalog_merge(c, &(sw_gathered){ nranks, &names, starts, &all, box_starts }, findings, st))
+        !sw_catalog_merge(c, &(sw_gathered){ nranks, &names, starts, &all, box_starts, how->plain }, findings,
+                          st))
         sw_catalog_check(c, findings, st);
     sw_buf_release(&all);
     sw_buf_release(&names);
@@ -130,6 +143,12 @@ static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_
     free(dims);
     free(entries);
     return st->code;
+}
+
+static inline sw_code test_catalog_with(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
+                                        sw_catalog *c, sw_findings *findings, sw_status *st)
+{
+    return test_catalog_how(boxes, n, nfiles, &(test_how){ .nranks = nranks }, c, findings, st);
 }
 
 static inline sw_code test_catalog(const test_box *boxes, size_t n, uint32_t nfiles, int nranks,
