@@ -152,15 +152,6 @@ static void move_plain(char **to, char **from, const char *end)
     *from = s;
 }
 
-/* -1 = it is none. */
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* uXXXX at j->at. */
 static bool take_hex(sw_json *j, uint32_t *unit)
 {
@@ -168,7 +159,7 @@ static bool take_hex(sw_json *j, uint32_t *unit)
     if (j->end - j->at < 5)
         return sw_json_fail(j, j->python ? "a bad escape in a string" : "unexpected end of the text");
     for (int i = 1; i <= 4; i++) {
-        int digit = hex_digit(j->at[i]);
+        int digit = sw_hex_digit(j->at[i]);
 
         if (digit < 0)
             return sw_json_fail(j, "a bad escape in a string");

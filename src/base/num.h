@@ -40,6 +40,15 @@ static inline bool sw_take_decimal(const char **at, uint64_t *n)
     return *at > begin;
 }
 
+/* What a hexadecimal digit stands for, in either case; -1 = it is none. */
+static inline int sw_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* The number that n bytes (at most 8) stand for, the lowest first. */
 static inline uint64_t sw_little(const unsigned char *bytes, unsigned n)
 {

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/num.h"
 #include "base/status.h"
 
 /* A letter of ASCII: no locale. */
@@ -20,18 +21,10 @@ static size_t scheme_of(const char *text)
     return strncmp(text + n, "://", 3) == 0 ? n : 0;
 }
 
-/* -1 = it is no hexadecimal digit. */
-static int digit_of(char c)
-{
-    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, is_letter(c) ? c | 0x20 : c) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
 /* The byte that "%XX" stands for; -1: it is no such thing, or a NUL. */
 static int byte_of(const char *text)
 {
-    int high = digit_of(text[1]), low = high < 0 ? -1 : digit_of(text[2]);
+    int high = sw_hex_digit(text[1]), low = high < 0 ? -1 : sw_hex_digit(text[2]);
 
     return low < 0 || (high | low) == 0 ? -1 : high * 16 + low;
 }

@@ -149,48 +149,32 @@ static void bytes_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, u
         dst[i] = f ? fp8_product(src[i], f, 1) : e8m0_value(src[i]);
 }
 
-#define CONVERT(type)                                                                                        \
-    for (uint64_t i = 0; i < n; i++) {                                                                       \
-        type x;                                                                                              \
-                                                                                                             \
-        memcpy(&x, src + i * sizeof x, sizeof x);                                                            \
-        dst[i] = (float)x;                                                                                   \
-    }                                                                                                        \
-    (void)0
-
 /* False: it is no integer. */
 static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst, uint64_t n)
 {
     switch ((int)dtype) {
-    case SW_I8:
-        CONVERT(int8_t);
+#define CASE(id, type)                                                                                       \
+    case id:                                                                                                 \
+        for (uint64_t i = 0; i < n; i++) {                                                                   \
+            type x;                                                                                          \
+                                                                                                             \
+            memcpy(&x, src + i * sizeof x, sizeof x);                                                        \
+            dst[i] = (float)x;                                                                               \
+        }                                                                                                    \
         return true;
-    case SW_U8:
-        CONVERT(uint8_t);
-        return true;
-    case SW_I16:
-        CONVERT(int16_t);
-        return true;
-    case SW_U16:
-        CONVERT(uint16_t);
-        return true;
-    case SW_I32:
-        CONVERT(int32_t);
-        return true;
-    case SW_U32:
-        CONVERT(uint32_t);
-        return true;
-    case SW_I64:
-        CONVERT(int64_t);
-        return true;
-    case SW_U64:
-        CONVERT(uint64_t);
-        return true;
+        CASE(SW_I8, int8_t)
+        CASE(SW_U8, uint8_t)
+        CASE(SW_I16, int16_t)
+        CASE(SW_U16, uint16_t)
+        CASE(SW_I32, int32_t)
+        CASE(SW_U32, uint32_t)
+        CASE(SW_I64, int64_t)
+        CASE(SW_U64, uint64_t)
+#undef CASE
     default:
         return false;
     }
 }
-#undef CONVERT
 
 /* Any number to F32, as torch does it. */
 static void to_f32(sw_cast_path path, sw_dtype dtype, const void *src, float *dst, uint64_t n)
