@@ -161,11 +161,12 @@ static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
 {
     walk *k = ctx;
     const box_rows *b = &k->box;
-    uint64_t at = k->row * b->run.row + k->from, elements = k->length * 8 / b->to_bits, begin;
+    uint64_t at = k->row * b->run.row + k->from, elements, begin;
     const char *direct;
 
     if (k->in_header)
         return fill_header(k, band, st);
+    elements = k->length * 8 / b->to_bits;
     begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
     direct = sw_membox_direct(b->held, begin);
     if (!b->cast && direct)

@@ -16,6 +16,9 @@ from runner import HERE, ROOT, errors, fails, ok, run, show, warnings
 from test_large import ALLOWANCE, peaks, sparse
 from test_random import layout
 
+sys.path.insert(0, os.path.join(ROOT, "tests", "unit", "tables"))
+import sets  # noqa: E402
+
 ROUNDS = max(1, int(os.environ.get("ROUNDS", "24")) // 6)
 MAPPING = "fqn_to_dtype_mapping.json"
 TARGETS = ["BF16", "F16", "F32", "F64"]
@@ -90,19 +93,20 @@ def table(name):
 
 def test_the_oracle_casts_as_torch():
     rows = [r for r in table("cast.inc") if len(r) == 4]
-    assert len(rows) > 300
-    for source, bits, target, want in rows:
-        got = values.cast(values.from_bits(source, (1,), [bits]), target)
-        assert int(values.bits_of(got)[0]) == want, (source, hex(bits), target)
+    assert len(rows) == 18
+    for name, source, target, want in rows:
+        bits = sets.cast_set(name, source)
+        got = values.cast(values.from_bits(source, bits.shape, bits), target)
+        assert sets.hash_of(values.bits_of(got)) == want, (name, source, target)
 
 
 def test_the_oracle_dequantizes_as_torch():
-    rows = [r for r in table("dequant.inc") if len(r) == 5 and isinstance(r[1], int)]
-    assert len(rows) > 30
-    blocks = values.from_bits("U8", (1, 1, 1, 16), [0x31, 0x0F] * 8)  # 0.5, 1.5, -6, 0
-    for target, scale, *want in rows:
-        got = values.mxfp4(blocks, values.from_bits("U8", (1, 1, 1), [scale]), target)
-        assert list(values.bits_of(got)[:3]) == want, (target, scale)
+    rows = [r for r in table("dequant.inc") if len(r) == 2 and r[0] in TARGETS]
+    assert len(rows) == 3
+    blocks = values.from_bits("U8", (1, 1, 1, 16), [2 * i % 16 | (2 * i + 1) % 16 << 4 for i in range(16)])
+    for target, want in rows:
+        each = [values.bits_of(values.mxfp4(blocks, values.from_bits("U8", (1, 1, 1), [s]), target))[:16] for s in range(256)]
+        assert sets.hash_of(numpy.concatenate(each)) == want, target
 
 
 # ---- --cast-dtype ---------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ import types
 
 import numpy as np
 import torch
+from sets import CAST_SETS, RANDOM, cast_set, hash_of, mix
 from torch.distributed.checkpoint.quantized_hf_storage import QuantizedHuggingFaceStorageReader as Reader
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-RANDOM = 1 << 18
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
@@ -36,19 +36,7 @@ NUMBERS |= {k + str(n): getattr(torch, w + str(n)) for k, w in (("I", "int"), ("
 TARGETS = ["F32", "BF16", "F16"]
 
 
-# ---- bits, hashes: tests/unit/float_help.h has the same ----------------------------------------------
-
-
-def mix(x):
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def hash_of(bits):
-    i = np.arange(len(bits), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return int(mix(bits.astype(np.uint64) ^ i).sum(dtype=np.uint64))
+# ---- bits ------------------------------------------------------------------------------------------
 
 
 def from_bits(bits, dtype):
@@ -77,46 +65,6 @@ def cast(bits, source, target):
     return quieted(from_bits(bits, DTYPES[source]).to(DTYPES[target]), target, negative)
 
 
-# ---- input: test_cast.c has the same -----------------------------------------------------------------
-
-
-def random_f32(n):
-    """Any bits; numbers about the range of F16; ties of F16 there; ties of BF16 anywhere. And what is just beside."""
-    i = np.arange(n, dtype=np.uint64)
-    r = mix(i)
-    u = np.uint64
-    sign, mantissa = r >> u(63) << u(31), r >> u(20) & u(0x7FFFFF)
-    exponent = u(96) + (r & u(63))
-    beside = np.array([0, 1, 2, 3], dtype=np.uint64)[(r >> u(8) & u(3)).astype(int)]
-    near = sign | exponent << u(23)
-    f16 = (mantissa & u(0x7FE000)) + u(0x0FFF) + beside
-    bf16 = (mantissa & u(0x7F0000)) + u(0x7FFF) + beside
-    kinds = [r >> u(32), near | mantissa, near + f16, (sign | (r >> u(10) & u(255)) << u(23)) + bf16]
-    return np.choose((i & u(3)).astype(int), kinds) & u(0xFFFFFFFF)
-
-
-def random_f64(n):
-    """Any bits; numbers about the range of F32; ties of F32 there; ties of F16 seen through a tie of F32."""
-    i = np.arange(n, dtype=np.uint64)
-    r = mix(i)
-    u = np.uint64
-    sign, mantissa = r >> u(63) << u(63), mix(r) & u(0xFFFFFFFFFFFFF)
-    beside = r >> u(16) & u(3)
-    wide = sign | (u(863) + (r & u(255))) << u(52)
-    narrow = sign | (u(992) + (r & u(63))) << u(52)
-    f32 = (mantissa & u(0xFFFFFE0000000)) + u((1 << 28) - 1) + beside
-    f16 = (mantissa & u(0xFFC0000000000)) + u((1 << 41) - (1 << 28)) + (beside << u(28)) + (r >> u(18) & u(1))
-    kinds = [r ^ mix(mantissa), wide | mantissa, wide + f32, narrow + f16]
-    return np.choose((i & u(3)).astype(int), kinds)
-
-
-def edges(exponent, mantissa):
-    """Every sign and exponent with every mantissa that is near a step: of the format itself, or of one it is rounded to."""
-    near = [((3 if k & 1 else 1) << step) + k // 2 - 1 & (1 << mantissa) - 1 for step in range(mantissa + 1) for k in range(6)]
-    high = np.arange(2 << exponent, dtype=np.uint64) << np.uint64(mantissa)
-    return (high[:, None] | np.array(near, dtype=np.uint64)[None, :]).reshape(-1)
-
-
 # ---- tables ------------------------------------------------------------------------------------------
 
 
@@ -126,10 +74,8 @@ def hex_of(value):
 
 def cast_table():
     lines = ["/* Whole sets: every value of 16 bits; of more random ones, and edges. X(set, from, to, hash) */", "#define CAST_SETS(X) \\"]
-    every = np.arange(65536, dtype=np.uint64)
-    sets = [("EVERY", "BF16", every), ("EVERY", "F16", every), ("RANDOM", "F32", random_f32(RANDOM)), ("RANDOM", "F64", random_f64(RANDOM))]
-    sets += [("EDGES", "F32", edges(8, 23)), ("EDGES", "F64", edges(11, 52))]
-    for name, source, bits in sets:
+    for name, source in CAST_SETS:
+        bits = cast_set(name, source)
         for target in DTYPES:
             if target != source:
                 lines.append(f"    X({name}, {source}, {target}, {hex_of(hash_of(cast(bits, source, target)))}) \\")
