@@ -287,6 +287,13 @@ typedef struct sw_options {
      * one: expect_shards, like, an index, or full shapes in the shards, as this library writes
      * them */
     bool node_local;
+    /* a list of boxes (docs/boxes.md) that says which tensors there are, and in which files of the
+     * directory; NULL = what lies there */
+    const char *boxes;
+    bool boxes_anywhere; /* the files that it names need not lie below the directory */
+    /* sw_checkpoint_open(): of what a training job saved all tensors, under their names there, not
+     * those of the model alone, under its own (SPEC 2) */
+    bool everything;
     bool no_config_check; /* config.json is not asked whether rows, columns or layers are missing */
     bool tolerant;        /* sw_checkpoint_open(): what is wrong becomes findings, not the error */
 
@@ -632,6 +639,7 @@ typedef struct sw_checkpoint_info {
     uint64_t file_bytes; /* of all files */
     uint64_t parameters; /* elements of all tensors */
     uint64_t bytes;      /* of their data, without replicas */
+    uint64_t nvalues;    /* what was saved beside them and is no tensor */
 } sw_checkpoint_info;
 
 typedef struct sw_file_info {
@@ -654,6 +662,7 @@ typedef struct sw_tensor_info {
     uint64_t bytes;
     uint64_t nboxes;    /* the boxes that make it up, by offsets; none is empty */
     uint64_t nreplicas; /* boxes that repeat one of them, numbered behind them */
+    uint64_t file;      /* index of the first file that holds a part of it, even an empty one */
     bool broken;        /* findings tell why */
     bool holes;         /* some elements are in no box */
     bool overlaps;      /* boxes overlap without being equal */
@@ -666,6 +675,8 @@ typedef struct sw_tensor_info {
 typedef struct sw_box_info {
     uint64_t offsets[SW_READ_DIMS]; /* ndim of them, elements */
     uint64_t shape[SW_READ_DIMS];   /* likewise; what lies behind ndim is not set */
+    uint64_t strides[SW_READ_DIMS]; /* likewise, elements from one to the next */
+    bool packed;                    /* they lie row by row: strides is not set */
     uint64_t file;                  /* index of the file that holds it */
     uint64_t at;                    /* where its data begins there, bytes */
     uint64_t bytes;
@@ -673,8 +684,9 @@ typedef struct sw_box_info {
 
 /* Collective. Look at the checkpoint in a directory, or at one safetensors file.
  *   path  a directory (sharded or consolidated) or a file; equal on every rank
- *   opt   expect_shards, like, tolerant, no_config_check (with tolerant), block_size (and assets,
- *         where config.json is looked for), warn and cancel count; NULL = defaults
+ *   opt   boxes, boxes_anywhere, everything, expect_shards, like, tolerant, no_config_check (with
+ *         tolerant), block_size (and assets, where config.json is looked for), warn and cancel
+ *         count; NULL = defaults
  *   out   free with sw_checkpoint_free(); NULL on error
  * With opt->tolerant, what is wrong with the checkpoint is no error: sw_checkpoint_findings() tells
  * all of it, with the usual causes, and the tensors and files that are concerned are marked as
@@ -695,6 +707,9 @@ void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_in
 
 /* Local. box: below nboxes + nreplicas of the tensor. */
 void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info);
+
+/* Local. The name of what is no tensor, value below nvalues. */
+const char *sw_checkpoint_value(const sw_checkpoint *cp, uint64_t value);
 
 /* Local. The index of the tensor of this name; false when there is none. O(log n). */
 bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor);

@@ -245,6 +245,7 @@ class CheckpointInfo(Structure):
         ("file_bytes", c_uint64),
         ("parameters", c_uint64),
         ("bytes", c_uint64),
+        ("nvalues", c_uint64),
     ]
 
 
@@ -276,6 +277,7 @@ class TensorInfo(Structure):
         ("bytes", c_uint64),
         ("nboxes", c_uint64),
         ("nreplicas", c_uint64),
+        ("file", c_uint64),
         ("broken", c_bool),
         ("holes", c_bool),
         ("overlaps", c_bool),
@@ -289,6 +291,8 @@ class BoxInfo(Structure):
     _fields_ = [
         ("offsets", c_uint64 * READ_DIMS),
         ("shape", c_uint64 * READ_DIMS),
+        ("strides", c_uint64 * READ_DIMS),
+        ("packed", c_bool),
         ("file", c_uint64),
         ("at", c_uint64),
         ("bytes", c_uint64),
@@ -368,6 +372,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_checkpoint_file": (None, [_cp, c_uint64, POINTER(FileInfo)]),
     "sw_checkpoint_tensor": (None, [_cp, c_uint64, POINTER(TensorInfo)]),
     "sw_checkpoint_box": (None, [_cp, c_uint64, c_uint64, POINTER(BoxInfo)]),
+    "sw_checkpoint_value": (c_char_p, [_cp, c_uint64]),
     "sw_checkpoint_find": (c_bool, [_cp, c_char_p, POINTER(c_uint64)]),
     "sw_checkpoint_findings": (POINTER(Finding), [_cp, POINTER(c_uint64)]),
     "sw_checkpoint_cuts": (c_uint64, [_cp, c_uint64, c_uint, POINTER(c_uint64)]),

@@ -69,13 +69,14 @@ class TensorInfo:
 @dataclass(frozen=True)
 class BoxInfo:
     """A box of a tensor as it is saved: `offsets` and `shape` in elements, the file (relative to the checkpoint) and where its data
-    begins there, in bytes."""
+    begins there, in bytes. `strides` are the elements from one to the next; None: they lie row by row."""
 
     offsets: tuple[int, ...]
     shape: tuple[int, ...]
     file: str
     at: int
     nbytes: int
+    strides: tuple[int, ...] | None = None
 
 
 class Request(NamedTuple):
@@ -109,6 +110,9 @@ class Checkpoint:
         path: a directory or a file
         expect_shards: shard numbers 1..N must all occur; 0: any
         block_size: rows and columns under one scale of X.weight_scale_inv, or one number for both; None: as config.json says, else 128
+        everything: of what a training job saved all tensors, under their names there; not those of the model alone, under its own
+        boxes: a list of boxes (docs/boxes.md) that says which tensors there are, and where in the files of `path`
+        boxes_anywhere: the files that it names may lie anywhere
         comm: "self": opening and reading are this process's own business. Else the ranks that open it together and read at the same time,
             each what it wants, perhaps nothing: the headers are read once for all, and an error on one rank is raised on every
             rank. A torch process group or an mpi4py communicator; None: all ranks of the job
@@ -124,6 +128,9 @@ class Checkpoint:
         *,
         expect_shards: int = 0,
         block_size: int | tuple[int, int] | None = None,
+        everything: bool = False,
+        boxes: str | os.PathLike[str] | None = None,
+        boxes_anywhere: bool = False,
         comm: Any = "self",
     ) -> None:
         raw = library.encode_path(path)
@@ -131,11 +138,20 @@ class Checkpoint:
         self._handle: _Handle | None = None
         self._comm = comm
         self._names: list[str] | None = None
-        options = library.make_options({"expect_shards": expect_shards, "block_size": block_size})
+        options = library.make_options(
+            {
+                "expect_shards": expect_shards,
+                "block_size": block_size,
+                "everything": everything,
+                "boxes": boxes,
+                "boxes_anywhere": boxes_anywhere,
+            }
+        )
         handle, status, ref = _Handle(), library.Status(), ctypes.byref
         with open_comm(comm) as ranks:
             if ranks.size > 1:
-                ranks.agree("open", None, {"path": raw, "expect_shards": expect_shards, "block_size": options.block_size})
+                same = {name: getattr(options, name) for name in ("expect_shards", "block_size", "everything", "boxes", "boxes_anywhere")}
+                ranks.agree("open", None, {"path": raw, **same})
             call = library.lib().sw_checkpoint_open
             code = call(ref(ranks.struct), raw, ref(options), ref(handle._as_parameter_), ref(status))
             ranks.check(code, status)
@@ -177,6 +193,13 @@ class Checkpoint:
                 library.lib().sw_checkpoint_tensor(handle, i, ctypes.byref(raw))
                 self._names.append(library.decode(raw.name))
         return list(self._names)
+
+    def other_values(self) -> list[str]:
+        """The names of what was saved beside tensors: step counters, states of random numbers."""
+        handle = self._open()
+        raw = library.CheckpointInfo()
+        library.lib().sw_checkpoint_info_get(handle, ctypes.byref(raw))
+        return [library.decode(library.lib().sw_checkpoint_value(handle, i)) for i in range(raw.nvalues)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -237,7 +260,8 @@ class Checkpoint:
             library.lib().sw_checkpoint_box(handle, index, i, ctypes.byref(box))
             library.lib().sw_checkpoint_file(handle, box.file, ctypes.byref(file))
             offsets, shape = tuple(box.offsets[: tensor.ndim]), tuple(box.shape[: tensor.ndim])
-            out.append(BoxInfo(offsets, shape, library.decode(file.name), box.at, box.bytes))
+            strides = None if box.packed else tuple(box.strides[: tensor.ndim])
+            out.append(BoxInfo(offsets, shape, library.decode(file.name), box.at, box.bytes, strides))
         return out
 
     def read_as(self, name: str, dtype: Any = None) -> tuple[str, tuple[int, ...]]:

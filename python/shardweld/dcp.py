@@ -163,7 +163,7 @@ class StorageReader(HuggingFaceStorageReader):
         """Names, shapes and dtypes as the loaded tensors have them. Each tensor is told to torch's planner as one box: where the parts of it
         lie is the library's business."""
         self._close()
-        self._checkpoint = Checkpoint(self.path, block_size=self._block_size, comm=self._comm)
+        self._checkpoint = Checkpoint(self.path, block_size=self._block_size, everything=True, comm=self._comm)
         tensors = {name: self._metadata_of(self._checkpoint, name) for name in self._checkpoint}
         return Metadata(
             tensors,

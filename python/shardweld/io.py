@@ -39,6 +39,8 @@ def load(
     framework: str | None = None,
     threads: int = 1,
     block_size: int | tuple[int, int] | None = None,
+    everything: bool = False,
+    boxes: str | os.PathLike[str] | None = None,
     comm: Any = "self",
 ) -> dict[str, Any]:
     """Tensors of a checkpoint, sharded or consolidated, as they are or cut anew.
@@ -64,7 +66,7 @@ def load(
         dtype: what floating-point tensors are cast to, and those that have scales are dequantized to (then the scales are left
             out unless they are named; scales that cannot be made use of are an InputError); all others stay as saved. See
             Checkpoint.read_as()
-        block_size: see Checkpoint
+        block_size, everything, boxes: see Checkpoint
         framework: "numpy" (the default) or "torch" (with a DeviceMesh always)
         threads: that read, of this process
         comm: "self": this process reads what it wants, whatever others do. Else all ranks of it call with names and parts of their own, and
@@ -80,7 +82,8 @@ def load(
         KeyError: a name that is not there
         SystemFailure, OutOfMemory: the system failed
     """
-    with open_comm(comm) as ranks, Checkpoint(path, block_size=block_size, comm=ranks) as checkpoint:
+    how: dict[str, Any] = {"block_size": block_size, "everything": everything, "boxes": boxes}
+    with open_comm(comm) as ranks, Checkpoint(path, comm=ranks, **how) as checkpoint:
         error: Exception | None = None
         jobs: list[_Job] = []
         try:

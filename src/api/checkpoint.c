@@ -28,7 +28,8 @@ struct sw_checkpoint {
     sw_find scan;
     sw_findings findings;
     uint64_t file_bytes, parameters, bytes;
-    char *shards; /* their numbers, in words; NULL = none */
+    char *shards;        /* their numbers, in words; NULL = none */
+    const char **values; /* names of what is no tensor */
 };
 
 /* One call of sw_checkpoint_open(). */
@@ -62,6 +63,11 @@ static sw_code look(const char *path, bool *is_dir, sw_status *st)
 /* Which files there are: those of a directory, or the one that was named. */
 static sw_code scan(opening *o, const char *path, sw_status *st)
 {
+    const sw_where where = { .dir = path,
+                             .boxes = o->opt->boxes,
+                             .anywhere = o->opt->boxes_anywhere,
+                             .everything = o->opt->everything,
+                             .cancel = o->opt->cancel };
     sw_checkpoint *cp = o->cp;
     bool is_dir = false;
 
@@ -75,7 +81,9 @@ static sw_code scan(opening *o, const char *path, sw_status *st)
     if (sw_agree(o->comm, st))
         return st->code;
     if (is_dir)
-        return sw_scan_dir(o->comm, &(sw_where){ path, false }, &cp->c, &cp->scan, o->findings, st);
+        return sw_scan_dir(o->comm, &where, &cp->c, &cp->scan, o->findings, st);
+    if (where.boxes)
+        return sw_fail(st, SW_EUSAGE, path, NULL, "is a file, but a list of boxes is of a directory");
     return sw_scan_file(o->comm, cp->dir, cp->name, &cp->c, st);
 }
 
@@ -153,6 +161,16 @@ static sw_code check_sizes(opening *o, sw_status *st)
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
+static sw_code name_values(sw_checkpoint *cp, sw_status *st)
+{
+    const char *name = cp->c.values.data;
+
+    cp->values = sw_calloc(cp->c.nvalues, sizeof *cp->values, st);
+    for (uint64_t i = 0; cp->values && i < cp->c.nvalues; i++, name += strlen(name) + 1)
+        cp->values[i] = name;
+    return st->code;
+}
+
 /* Sums that overflow stay at their end; that is told of once. */
 static sw_code sum_up(opening *o, sw_status *st)
 {
@@ -174,6 +192,7 @@ static sw_code sum_up(opening *o, sw_status *st)
         }
     }
     sw_numbers_text(&cp->c, &cp->shards, st);
+    name_values(cp, st);
     return sw_findings_take(o->findings, NULL, st);
 }
 
@@ -244,6 +263,7 @@ void sw_checkpoint_free(sw_checkpoint *cp)
     sw_find_release(&cp->scan);
     sw_findings_release(&cp->findings);
     free(cp->shards);
+    free(cp->values);
     free(cp->name);
     free(cp->dir);
     free(cp);
@@ -265,7 +285,8 @@ void sw_checkpoint_info_get(const sw_checkpoint *cp, sw_checkpoint_info *info)
                                   .ntensors = cp->c.ntensors,
                                   .file_bytes = cp->file_bytes,
                                   .parameters = cp->parameters,
-                                  .bytes = cp->bytes };
+                                  .bytes = cp->bytes,
+                                  .nvalues = cp->c.nvalues };
     for (uint32_t i = 0; i < cp->c.ntensors; i++)
         info->nboxes += cp->c.tensors[i].nboxes + cp->c.tensors[i].nreplicas;
 }
@@ -301,6 +322,7 @@ void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_in
                               .bytes = t->bytes,
                               .nboxes = t->nboxes,
                               .nreplicas = t->nreplicas,
+                              .file = t->file,
                               .broken = t->broken,
                               .holes = t->holes,
                               .overlaps = t->overlaps,
@@ -321,6 +343,15 @@ void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, s
     info->file = b.box.file;
     info->at = b.box.at;
     info->bytes = sw_dtype_bits((sw_dtype)t->dtype) * sw_dims_count(b.shape, t->ndim) / 8;
+    info->packed = b.box.strides == 0;
+    if (!info->packed)
+        memcpy(info->strides, cp->c.strides + b.box.strides - 1, t->ndim * sizeof *info->strides);
+}
+
+const char *sw_checkpoint_value(const sw_checkpoint *cp, uint64_t value)
+{
+    assert(value < cp->c.nvalues);
+    return cp->values[value];
 }
 
 bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor)

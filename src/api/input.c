@@ -39,7 +39,13 @@ static sw_code tell_numbers(sw_job *j, sw_status *st)
 
 sw_code sw_job_scan(sw_job *j, sw_status *st)
 {
-    const sw_where where = { j->in, j->opt->node_local };
+    const sw_where where = { .dir = j->in,
+                             .node_local = j->opt->node_local,
+                             .boxes = j->opt->boxes,
+                             .anywhere = j->opt->boxes_anywhere,
+                             /* who names tensors means those that were saved */
+                             .everything = sw_options_given(j->opt, SW_CHANGES_NAMES) > 0,
+                             .cancel = j->opt->cancel };
 
     return j->in ? sw_scan_dir(j->comm, &where, &j->input.c, &j->input.found, NULL, st) : st->code;
 }

@@ -44,6 +44,9 @@ static const char *const assignments[] = { "auto", "band", "owner", NULL };
     X(dtype_map_text, TEXT, VALUES, 0, NULL, RESHARD | SHARDS, "dtype_map_text")                             \
     X(expect_shards, COUNT, OTHER, 1, NULL, SAVES, "expect-shards")                                          \
     X(node_local, FLAG, OTHER, 0, NULL, SAVES, "node-local")                                                 \
+    X(boxes, PATH, OTHER, 0, NULL, SAVES, "boxes")                                                           \
+    X(boxes_anywhere, FLAG, OTHER, 0, NULL, SAVES, "boxes-anywhere")                                         \
+    X(everything, FLAG, OTHER, 0, NULL, 0, NULL)                                                             \
     X(no_config_check, FLAG, OTHER, 0, NULL, 0, NULL)                                                        \
     X(tolerant, FLAG, OTHER, 0, NULL, 0, NULL)                                                               \
     X(assets, PATH, OTHER, 0, NULL, RESHARD | SHARDS, "assets")                                              \
@@ -242,7 +245,7 @@ static sw_code refuse(sw_call call, const char *word, sw_status *st)
                        "%s does not go with shard files that are saved from memory", word);
     return sw_fail(
         st, SW_EUSAGE, NULL, NULL,
-        "verify, node-local and expect-shards speak of shard files: there are none when tensors are "
+        "verify, node-local, boxes and expect-shards speak of shard files: there are none when tensors are "
         "saved from memory");
 }
 
@@ -278,6 +281,8 @@ static sw_code check_pairs(const sw_options *o, sw_status *st)
 {
     if (sw_options_given(o, SW_CHANGES_LAYOUT) > 1)
         return refuse_layouts(st);
+    if (o->boxes_anywhere && !o->boxes)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "boxes-anywhere goes with boxes alone");
     if (o->assets && o->no_assets)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
     if (sw_options_given(o, SW_CHANGES_STYLE) && o->like)

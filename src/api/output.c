@@ -17,29 +17,52 @@
 
 /* ---- what belongs to the input --------------------------------------------------------------- */
 
-/* INPUT_DIR as seen from OUTPUT_DIR: "" when they are one, "sharded/" when it lies inside, NULL
- * elsewhere. */
-static sw_code input_prefix(const sw_job *j, char **prefix, sw_status *st)
+/* What is the input's as seen from OUTPUT_DIR: "" when they are one, its name when it lies inside,
+ * NULL elsewhere. */
+static sw_code as_seen_from_output(const sw_job *j, const char *path, char **name, sw_status *st)
 {
     char *out = realpath(j->out, NULL);
     int out_errno = errno;
-    char *in = realpath(j->in, NULL);
+    char *in = realpath(path, NULL);
     size_t n = out ? strlen(out) : 0;
 
-    *prefix = NULL;
+    *name = NULL;
     /* Without knowing where they lie, the input cannot be protected; a dry run's OUTPUT_DIR need
      * not be there. */
     if (!in)
-        sw_fail_errno(st, j->in, errno, "cannot resolve");
+        sw_fail_errno(st, path, errno, "cannot resolve");
     else if (!out && out_errno != ENOENT)
         sw_fail_errno(st, j->out, out_errno, "cannot resolve");
-    if (in && out && strncmp(in, out, n) == 0 && (in[n] == '/' || in[n] == '\0' || strcmp(out, "/") == 0)) {
-        const char *rest = in + n + (in[n] == '/');
-
-        *prefix = *rest ? sw_path_join(rest, "", st) : sw_strdup("", st);
-    }
+    if (in && out && strncmp(in, out, n) == 0 && (in[n] == '/' || in[n] == '\0' || strcmp(out, "/") == 0))
+        *name = sw_strdup(in + n + (in[n] == '/'), st);
     free(in);
     free(out);
+    return st->code;
+}
+
+/* INPUT_DIR so: "", or "sharded/". */
+static sw_code input_prefix(const sw_job *j, char **prefix, sw_status *st)
+{
+    char *name;
+
+    *prefix = NULL;
+    if (!as_seen_from_output(j, j->in, &name, st) && name)
+        *prefix = *name ? sw_path_join(name, "", st) : sw_strdup("", st);
+    free(name);
+    return st->code;
+}
+
+/* Files that lie anywhere, as a list of boxes names them. */
+static sw_code list_anywhere(const sw_job *j, sw_buf *names, sw_status *st)
+{
+    for (uint32_t i = 0; i < j->input.c.nfiles && !st->code; i++) {
+        char *path = sw_path_named(j->in, j->input.c.files[i].name, st), *name = NULL;
+
+        if (path && !as_seen_from_output(j, path, &name, st) && name)
+            sw_buf_add(names, name, strlen(name) + 1, st);
+        free(name);
+        free(path);
+    }
     return st->code;
 }
 
@@ -49,6 +72,8 @@ static sw_code list_own_keep(const sw_job *j, sw_buf *names, sw_status *st)
 {
     char *prefix = NULL;
 
+    if (j->opt->boxes_anywhere && list_anywhere(j, names, st))
+        return st->code;
     if (input_prefix(j, &prefix, st) || !prefix)
         return st->code;
     if (*prefix)

@@ -1,7 +1,6 @@
 /* Which tensors go where, and as what: from the options, .hf_metadata and the input itself; see
  * job.h. */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,46 +56,25 @@ sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const cha
     return st->code;
 }
 
-/* What is chosen where nobody says which tensors are meant. */
-typedef struct model_choice {
-    char pattern[sizeof((sw_model_names *)NULL)->prefix + 1];
-    const char *globs[SW_NTRAINING + 1];
-    sw_name_rule strip;
-} model_choice;
-
-/* Local. A state dict of a training job holds more than a model: of that those of the model come
- * along. A line tells. */
-static sw_code choose_model(sw_job *j, sw_name_options *names, model_choice *m, sw_status *st)
+/* Local. What the input holds beside the model, and was left out. */
+static sw_code tell_model(sw_job *j, sw_status *st)
 {
-    const char *prefix = j->input.c.model.prefix;
-    size_t n = 0;
+    const sw_model_names *m = &j->input.c.model;
+    uint64_t n = j->input.c.nvalues;
 
-    if (j->input.c.nvalues)
-        sw_buf_add_line(&j->warnings, st, "left out: %" PRIu64 " value%s that %s not a tensor",
-                        j->input.c.nvalues, j->input.c.nvalues == 1 ? "" : "s",
-                        j->input.c.nvalues == 1 ? "is" : "are");
-    if (names->include || names->exclude || names->nrules)
-        return st->code;
-    if (prefix[0]) {
-        snprintf(m->pattern, sizeof m->pattern, "%s*", prefix);
-        m->globs[0] = m->pattern;
-        m->strip = (sw_name_rule){ .kind = SW_NAME_STRIP, .from = prefix };
-        names->include = m->globs;
-        names->rules = &m->strip;
-        names->nrules = 1;
+    if (n)
+        sw_buf_add_line(&j->warnings, st, "left out: %" PRIu64 " value%s that %s not a tensor", n,
+                        n == 1 ? "" : "s", n == 1 ? "is" : "are");
+    if (m->prefix[0])
         return sw_buf_add_line(&j->warnings, st,
                                "the tensors of '%s' are taken, and are called without it; --include and "
                                "--strip-prefix decide otherwise",
-                               prefix);
-    }
+                               m->prefix);
     for (size_t i = 0; i < SW_NTRAINING; i++)
-        if (j->input.c.model.training >> i & 1)
-            m->globs[n++] = sw_training_names[i];
-    if (n) {
-        names->exclude = m->globs;
-        sw_buf_add_line(&j->warnings, st,
-                        "the state of training (%s) is left out; --include decides otherwise", m->globs[0]);
-    }
+        if (m->training >> i & 1)
+            return sw_buf_add_line(&j->warnings, st,
+                                   "the state of training (%s) is left out; --include decides otherwise",
+                                   sw_training_names[i]);
     return st->code;
 }
 
@@ -104,12 +82,10 @@ static sw_code choose_model(sw_job *j, sw_name_options *names, model_choice *m, 
 static sw_code make_outputs(sw_job *j, sw_status *st)
 {
     sw_name_options names = { j->opt->include, j->opt->exclude, j->opt->name_rules, j->opt->nname_rules };
-    model_choice model = { .globs = { NULL } };
     sw_value_rule rule = { .map_file = SW_DTYPE_MAP_NAME };
     sw_map map = SW_MAP_INIT;
 
-    if (choose_model(j, &names, &model, st) ||
-        sw_naming_build(&j->input.c, &names, &j->warnings, &j->values.naming, st) ||
+    if (tell_model(j, st) || sw_naming_build(&j->input.c, &names, &j->warnings, &j->values.naming, st) ||
         sw_value_dtypes(j->opt, &rule.cast, &rule.dequantize, st) || read_dtype_map(j, &rule, &map, st))
         return st->code;
     sw_outputs_build(&j->input.c, j->values.naming.names, &rule, &j->warnings, &j->values.outputs, st);

@@ -44,6 +44,11 @@ char *sw_path_join(const char *dir, const char *name, sw_status *st)
     return path;
 }
 
+char *sw_path_named(const char *dir, const char *name, sw_status *st)
+{
+    return name[0] == '/' ? sw_strdup(name, st) : sw_path_join(dir, name, st);
+}
+
 bool sw_path_same(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;

@@ -18,6 +18,10 @@
 /* dir + "/" + name, newly allocated; NULL on failure. */
 char *sw_path_join(const char *dir, const char *name, sw_status *st);
 
+/* The same, but for an absolute name, which is a path: of a file of the input, which may lie
+ * anywhere where that was asked for. */
+char *sw_path_named(const char *dir, const char *name, sw_status *st);
+
 /* Local. A time of a file in nanoseconds. */
 static inline int64_t sw_path_ns(const struct timespec *t)
 {

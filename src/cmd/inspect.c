@@ -19,12 +19,13 @@ static bool to_stdout(const sw_args *args)
 }
 
 /* A picture must cost no file of the checkpoint, and only one can have standard output. */
-static sw_code check_svg(const sw_args *args, sw_status *st)
+static sw_code check_outputs(const sw_args *args, sw_status *st)
 {
     if (args->svg && sw_file_is_taboo(args->svg))
         return sw_refuse(st, SW_EUSAGE, args->svg, "a picture must not have the name of a checkpoint's file");
-    if (args->json && to_stdout(args))
-        return sw_refuse(st, SW_EUSAGE, NULL, "only one of --json and --svg - can have standard output");
+    if (args->json + args->boxes + to_stdout(args) > 1)
+        return sw_refuse(st, SW_EUSAGE, NULL,
+                         "only one of --json, --boxes and --svg - can have standard output");
     return SW_OK;
 }
 
@@ -71,8 +72,8 @@ sw_code sw_cmd_inspect(sw_run *run, sw_status *st)
 {
     sw_options opt = run->args->opt;
 
-    opt.tolerant = true;
-    if (check_svg(run->args, st) ||
+    opt.tolerant = opt.everything = true;
+    if (check_outputs(run->args, st) ||
         sw_checkpoint_open(&run->comm, run->args->input, &opt, &run->checkpoint, st))
         return st->code;
     return judge(run, st);
@@ -148,7 +149,10 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
         return st->code;
     if (look.cp)
         sw_look_survey(&look);
-    if (!err.code && !to_stdout(args))
+    /* A list of what is broken would be believed by who reads it. */
+    if (!err.code && args->boxes && !st->code)
+        sw_stdout_print(sw_look_boxes, &look, &err);
+    else if (!err.code && !args->boxes && !to_stdout(args))
         sw_stdout_print(args->json ? sw_look_json : sw_look_tables, &look, &err);
     if (!err.code && look.cp && to_stdout(args))
         sw_stdout_print(sw_look_svg, &look, &err);

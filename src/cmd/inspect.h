@@ -1,4 +1,4 @@
-/* shardweld inspect: what is looked at, and the three ways to show it. */
+/* shardweld inspect: what is looked at, and the four ways to show it. */
 #ifndef SW_CMD_INSPECT_H
 #define SW_CMD_INSPECT_H
 
@@ -33,10 +33,11 @@ typedef struct sw_look {
 /* Local. The one walk over all tensors: fill in what follows cp, from the checkpoint and args. */
 void sw_look_survey(sw_look *look);
 
-/* Local. Tables for people; one JSON object (docs/inspect.md); a picture of how the shards tile the
- * tensors. Each is an sw_printer, about an sw_look. */
+/* Local. Tables for people; one JSON object (docs/inspect.md); a list of boxes (docs/boxes.md); a
+ * picture of how the shards tile the tensors. Each is an sw_printer, about an sw_look. */
 void sw_look_tables(FILE *to, const void *look);
 void sw_look_json(FILE *to, const void *look);
+void sw_look_boxes(FILE *to, const void *look);
 void sw_look_svg(FILE *to, const void *look);
 
 /* Local. How a tensor is sharded; and whether it is broken, where the words do not tell. */

@@ -132,6 +132,9 @@ static void print_head(const sw_look *look, FILE *to)
     if (info->bytes >= 1000)
         fprintf(to, " (%s)", sw_size_text(info->bytes, size));
     fputc('\n', to);
+    if (info->nvalues)
+        fprintf(to, "%-11s %s that %s not a tensor\n", "values", sw_number_text(info->nvalues, a),
+                info->nvalues == 1 ? "is" : "are");
     for (const sw_dtype_sum *d = look->dtypes; d < look->dtypes + look->ndtypes; d++)
         fprintf(to, "%-11s %s: %s tensor%s, %s element%s, %s\n", d == look->dtypes ? "dtypes" : "", d->dtype,
                 sw_number_text(d->tensors, a), sw_plural(d->tensors), sw_count_text(d->elements, b),
@@ -173,6 +176,18 @@ static void tensor_rows(FILE *to, const void *about)
         fprintf(to, "\t%s\t", t.dtype);
         sw_dims_put(to, t.shape, t.ndim);
         fprintf(to, "\t%s\t%s\n", sw_size_text(t.bytes, size), words);
+    }
+}
+
+/* What was saved beside tensors. */
+static void value_rows(FILE *to, const void *about)
+{
+    const sw_look *look = about;
+
+    fputs("not a tensor\n", to);
+    for (uint64_t i = 0; i < look->info.nvalues; i++) {
+        sw_text_put(to, sw_checkpoint_value(look->cp, i), SW_TEXT_PLAIN);
+        fputc('\n', to);
     }
 }
 
@@ -241,5 +256,7 @@ void sw_look_tables(FILE *to, const void *about)
                 sw_number_text(look->info.ntensors, b));
     if (!args->summary && args->verbose)
         print_table(look, "sllsr", box_rows, width, to);
+    if (!args->summary && !args->tensors)
+        print_table(look, "s", value_rows, width, to);
     print_findings(look, width, to);
 }

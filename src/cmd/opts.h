@@ -33,7 +33,7 @@ typedef struct sw_args {
     uint64_t ranks;             /* reshard: a mesh of one dimension; 0 = not given */
     const char *const *tensors; /* inspect: globs, NULL-terminated; NULL = all */
     const char *svg;            /* inspect: where the picture goes; "-" = standard output */
-    bool json, summary;         /* inspect */
+    bool json, boxes, summary;  /* inspect */
 } sw_args;
 
 /* What a row is beyond the kinds that the library's own options have (sw_option_kind). */

@@ -22,6 +22,12 @@
 
 /* Rows that stand in sections of several commands. */
 #define EXPECT_SHARDS OPTION("expect-shards", expect_shards, "N", "the shards 1 to N must all be there")
+#define BOXES(name, word)                                                                                    \
+    OPTION(name, boxes, "FILE",                                                                              \
+           "which tensors there are, and where in the files of " word                                        \
+           " each box of them lies: a list of boxes, as inspect --boxes prints it")
+#define BOXES_ANYWHERE                                                                                       \
+    OPTION("boxes-anywhere", boxes_anywhere, NULL, "the files that the list of boxes names may lie anywhere")
 #define NO_CONFIG_CHECK                                                                                      \
     OPTION("no-config-check", no_config_check, NULL,                                                         \
            "do not ask config.json (vocab_size, hidden_size, num_hidden_layers) whether tensors are "        \
@@ -103,6 +109,8 @@ static const sw_opt input_rows[] = {
     OPTION("node-local", node_local, NULL,
            "each rank reads only the shards that it sees in its own INPUT_DIR; with --expect-shards or "
            "--like, unless the shards tell the full shapes: a forgotten node must be missed"),
+    BOXES("boxes", "INPUT_DIR"),
+    BOXES_ANYWHERE,
     NO_CONFIG_CHECK,
     END,
 };
@@ -164,6 +172,10 @@ static const sw_opt show_rows[] = {
     OWN("tensor", SW_OPTION_LIST, tensors, "GLOB",
         "only tensors whose name matches; '*' matches dots too; may be repeated"),
     OWN("json", SW_OPTION_FLAG, json, NULL, "print one JSON object instead of tables"),
+    OWN("boxes", SW_OPTION_FLAG, boxes, NULL,
+        "print a list of boxes instead of tables: a line of JSON for each, for other programs and --boxes "
+        "FILE "
+        "of the other commands"),
     OWN("svg", SW_OPTION_PATH, svg, "FILE",
         "draw how the shards tile the tensors (those of --tensor, else the first 24 that are sharded); -: on "
         "standard output, instead of tables"),
@@ -171,6 +183,8 @@ static const sw_opt show_rows[] = {
 };
 
 static const sw_opt diagnosis_rows[] = {
+    BOXES("boxes-from", "PATH"),
+    BOXES_ANYWHERE,
     EXPECT_SHARDS,
     NO_CONFIG_CHECK,
     OPTION("like", like, "INDEX",

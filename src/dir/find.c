@@ -10,6 +10,7 @@
 #include "dir/assets.h"
 #include "dir/front.h"
 #include "dir/guess.h"
+#include "format/boxlines.h"
 #include "format/dcpmeta.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
@@ -20,14 +21,15 @@ static const char hint_lacks[] = "the file was not copied or downloaded, the job
                                  "written, or the index is that of another save";
 static const char hint_lacks_item[] =
     "the file was not copied or downloaded, or .metadata is that of another save";
+static const char hint_lacks_box[] = "the list is of another directory, or the file was not copied";
 static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
 static const char hint_no_file[] = "something else has the name of a shard file: remove or rename it";
 
 /* Texts are read whole: no map of a real checkpoint comes near this. */
 #define TEXT_MAX (UINT64_C(1) << 30)
 
-static const char *const text_names[SW_NTEXTS] = { SW_INDEX_NAME, SW_DIFFUSERS_INDEX_NAME, SW_FILE_MAP_NAME,
-                                                   SW_DTYPE_MAP_NAME, SW_DCP_METADATA_NAME };
+static const char *const text_names[SW_TEXT_BOXES] = { SW_INDEX_NAME, SW_DIFFUSERS_INDEX_NAME,
+                                                       SW_FILE_MAP_NAME, SW_DTYPE_MAP_NAME };
 
 /* Names that were chosen; the texts are the directory's or the map's. */
 typedef struct list {
@@ -107,15 +109,75 @@ static bool is_distcp(const char *name)
     return sw_name_ends_with(name, ".distcp");
 }
 
+/* Is any name of this kind? */
+static bool any(const sw_dir *dir, bool (*are)(const char *name))
+{
+    for (size_t i = 0; i < dir->n; i++)
+        if (are(dir->names[i]))
+            return true;
+    return false;
+}
+
+/* Names of a directory are sorted. */
+static bool has(const sw_dir *dir, const char *name)
+{
+    return dir->n && bsearch(&name, dir->names, dir->n, sizeof *dir->names, sw_by_bytes);
+}
+
+/* ---- texts that describe a checkpoint as a whole --------------------------------------------- */
+
+/* Beside whole weights a `.metadata` without files of its own is a remnant. */
+static bool beside_items(const sw_dir *dir)
+{
+    return any(dir, is_distcp) || !any(dir, is_weights);
+}
+
+/* Another one is one more row, and a reader in format. */
+static const struct description {
+    const char *name;                     /* in the directory; NULL = f->boxes */
+    bool (*counts)(const sw_dir *beside); /* where it lies beside such names */
+    sw_boxlist_reader *read;
+    const char *hint;       /* the usual cause where a file that it names is missing */
+    const char *unfinished; /* what lies there until a save has ended */
+} descriptions[] = {
+    { NULL, NULL, sw_boxlines_read, hint_lacks_box, NULL },
+    { SW_DCP_METADATA_NAME, beside_items, sw_dcp_list, hint_lacks_item, SW_DCP_METADATA_NAME ".tmp" },
+};
+
+#define NDESCRIPTIONS (sizeof descriptions / sizeof *descriptions)
+
+/* Its name, for messages too. */
+static const char *description_name(const sw_find *f)
+{
+    const char *name = descriptions[f->by_boxes - 1].name;
+
+    return name ? name : f->boxes;
+}
+
+/* Which text counts, of those that are there? */
+static unsigned choose_description(const sw_find *f)
+{
+    if (f->boxes)
+        return 1;
+    for (unsigned i = 1; i < NDESCRIPTIONS; i++)
+        if (has(&f->names, descriptions[i].name) && descriptions[i].counts(&f->names))
+            return 1 + i;
+    return 0;
+}
+
 /* The files that a list of boxes names. */
 static sw_code list_boxes(const sw_find *f, list *l, sw_status *st)
 {
     const sw_buf *b = &f->texts[SW_TEXT_BOXES].text;
+    sw_listed_files walk = { 0, 0 };
     const char *name;
-    size_t at = 0;
 
-    while (!st->code && b->len && (name = sw_boxlist_file(b, &at)) != NULL)
-        add_name(l, name, st);
+    while (!st->code && b->len && (name = sw_boxlist_file(b, &walk)) != NULL)
+        if (!f->anywhere && !sw_name_is_below(name))
+            sw_fail(st, SW_EINPUT, description_name(f), NULL,
+                    "file name '%.256s' is not a relative path below its directory", name);
+        else
+            add_name(l, name, st);
     return st->code;
 }
 
@@ -130,7 +192,7 @@ static bool by_shards(const sw_find *f)
 /* A distributed checkpoint. */
 static bool by_boxes(const sw_find *f)
 {
-    return f->by_boxes;
+    return f->by_boxes > 0;
 }
 
 /* What an index names. */
@@ -146,36 +208,18 @@ static bool by_suffix(const sw_find *f)
     return true;
 }
 
-/* The first kind that is there is taken. Another one is one more row, and a reader in format. */
+/* The first kind that is there is taken. */
 static const struct kind {
     bool (*is_there)(const sw_find *f);
     sw_code (*list)(const sw_find *f, list *l, sw_status *st);
-    bool may_lack;     /* ranks with directories of their own need not see each of the files */
-    const char *named; /* what names them, to who misses one */
-    const char *hint;  /* the usual cause when one of them is no file */
+    bool may_lack;    /* ranks with directories of their own need not see each of the files */
+    const char *hint; /* the usual cause when one of them is no file; NULL = its description's */
 } kinds[] = {
-    { by_shards, list_shards, false, "the index", hint_no_file },
-    { by_boxes, list_boxes, true, SW_DCP_METADATA_NAME, hint_lacks_item },
-    { by_index, list_indexed, true, "the index", hint_lacks },
-    { by_suffix, list_weights, false, "the index", hint_no_file },
+    { by_boxes, list_boxes, true, NULL },
+    { by_shards, list_shards, false, hint_no_file },
+    { by_index, list_indexed, true, hint_lacks },
+    { by_suffix, list_weights, false, hint_no_file },
 };
-
-/* Which kinds are there? Beside whole weights a `.metadata` without files of its own is a
- * remnant. */
-static void look_at_names(sw_find *f)
-{
-    bool metadata = false, distcp = false, weights = false;
-
-    for (size_t i = 0; i < f->names.n; i++) {
-        const char *name = f->names.names[i];
-
-        f->by_shards = f->by_shards || is_shard(name);
-        metadata = metadata || strcmp(name, SW_DCP_METADATA_NAME) == 0;
-        distcp = distcp || is_distcp(name);
-        weights = weights || is_weights(name);
-    }
-    f->by_boxes = !f->by_shards && metadata && (distcp || !weights);
-}
 
 sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st)
 {
@@ -187,18 +231,21 @@ sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st)
         return sw_fail(st, SW_EINPUT, dir, NULL, "%s",
                        kind == SW_PATH_MISSING ? "no such directory" : "not a directory");
     sw_dir_list(dir, &f->names, st);
-    look_at_names(f);
+    f->by_shards = !f->boxes && any(&f->names, is_shard);
+    f->by_boxes = f->by_shards ? 0 : choose_description(f);
     return st->code;
 }
 
 sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *seen, sw_findings *findings,
                        sw_status *st)
 {
+    const char *named = f->by_boxes ? description_name(f) : "the index", *hint;
     const struct kind *k = kinds;
     list l = { NULL, 0, 0 };
 
     while (!k->is_there(f))
         k++;
+    hint = k->hint ? k->hint : descriptions[f->by_boxes - 1].hint;
     if (f->by_boxes)
         *st = f->texts[SW_TEXT_BOXES].st;
     if (!st->code)
@@ -208,9 +255,9 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
 
         if (sw_find_see(dir, l.names[i], some, seen, &kind, st) == SW_OK && kind != SW_PATH_FILE &&
             !(kind == SW_PATH_MISSING && some && k->may_lack))
-            sw_fail(st, SW_EINPUT, l.names[i], NULL, "%s%s", kind == SW_PATH_MISSING ? k->named : "",
+            sw_fail(st, SW_EINPUT, l.names[i], NULL, "%s%s", kind == SW_PATH_MISSING ? named : "",
                     kind == SW_PATH_MISSING ? " names it, but it is missing" : sw_find_not_a_file(kind));
-        sw_findings_take(findings, k->hint, st);
+        sw_findings_take(findings, hint, st);
     }
     free(l.names);
     return st->code;
@@ -237,29 +284,30 @@ static void read_text(const char *dir, const char *name, sw_side *t)
 }
 
 /* Was a save into this directory killed before its end? torch renames the file when all others are
- * written; those are new then, whatever an older .metadata says of them. */
-static void check_ended(const sw_dir *names, sw_status *st)
+ * written; those are new then, whatever an older one says of them. */
+static void check_ended(const sw_find *f, sw_status *st)
 {
-    for (size_t i = 0; i < names->n; i++)
-        if (strcmp(names->names[i], SW_DCP_METADATA_NAME ".tmp") == 0)
-            sw_fail(st, SW_EINPUT, names->names[i], NULL,
-                    "a save into this directory never ended: .metadata is that of another one");
+    const char *unfinished = descriptions[f->by_boxes - 1].unfinished;
+
+    if (unfinished && has(&f->names, unfinished))
+        sw_fail(st, SW_EINPUT, unfinished, NULL,
+                "a save into this directory never ended: %s is that of another one", description_name(f));
 }
 
-/* What is kept of .metadata is the list: it is a third of it, and goes to all ranks. */
-static void read_boxes(const char *dir, const sw_dir *names, sw_side *t)
+/* What is kept of a description is the list: of .metadata a third, and it goes to all ranks. */
+static void read_boxes(sw_find *f, const char *dir, sw_side *t)
 {
-    sw_buf packed = SW_BUF_INIT;
-    sw_dcp d = SW_DCP_INIT;
+    sw_buf boxes = SW_BUF_INIT;
 
-    check_ended(names, &t->st);
-    if (!t->st.code)
-        read_text(dir, SW_DCP_METADATA_NAME, t);
-    if (t->there && !sw_dcp_parse(t->text.data, t->text.len, SW_DCP_METADATA_NAME, &d, &t->st))
-        sw_dcp_pack(&d, &packed, &t->st);
-    sw_dcp_release(&d);
+    check_ended(f, &t->st);
+    if (!t->st.code && !f->boxes)
+        read_text(dir, description_name(f), t);
+    if (t->there &&
+        !descriptions[f->by_boxes - 1].read(t->text.data, t->text.len, description_name(f), &boxes, &t->st) &&
+        !f->everything)
+        sw_boxlist_choose(&boxes);
     sw_buf_release(&t->text);
-    t->text = packed;
+    t->text = boxes;
     t->there = t->there && !t->st.code;
 }
 
@@ -269,7 +317,7 @@ void sw_find_read_texts(sw_find *f, const char *dir)
          i++)
         read_text(dir, text_names[i], &f->texts[i]);
     if (f->by_boxes)
-        read_boxes(dir, &f->names, &f->texts[SW_TEXT_BOXES]);
+        read_boxes(f, dir, &f->texts[SW_TEXT_BOXES]);
 }
 
 /* With a list of findings: names that lead elsewhere are told of and left out. */
@@ -369,7 +417,7 @@ typedef struct sighting {
 sw_code sw_find_see(const char *dir, const char *name, bool hash, sw_buf *seen, sw_path_kind *kind,
                     sw_status *st)
 {
-    char *path = sw_path_join(dir, name, st);
+    char *path = sw_path_named(dir, name, st);
     seen_file f = { .room = sw_text_room(strlen(name)) };
     struct stat s;
 
@@ -493,10 +541,21 @@ static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status
     return st->code;
 }
 
+static bool names_no_file(const sw_find *f)
+{
+    sw_listed_files walk = { 0, 0 };
+
+    return !f->texts[SW_TEXT_BOXES].text.len || !sw_boxlist_file(&f->texts[SW_TEXT_BOXES].text, &walk);
+}
+
 sw_code sw_find_check(const sw_find *f, const char *dir, bool looked, const sw_catalog *c,
                       sw_findings *findings, sw_status *st)
 {
-    if (c->nfiles == 0 && !(findings && f->by_index)) {
+    if (f->by_boxes && names_no_file(f)) {
+        sw_fail(st, SW_EINPUT, description_name(f), NULL, "names no tensor");
+        return sw_findings_take(findings, NULL, st);
+    }
+    if (c->nfiles == 0 && !(findings && (f->by_index || f->by_boxes))) {
         const char *guess = looked ? sw_guess_of_names(&f->names) : NULL;
 
         sw_fail(st, SW_EINPUT, dir, NULL, "holds no safetensors files%s%s", guess && !findings ? ": " : "",

@@ -16,7 +16,7 @@ enum {
     SW_TEXT_DIFFUSERS_INDEX,
     SW_TEXT_FILE_MAP,
     SW_TEXT_DTYPE_MAP,
-    /* .metadata of a distributed checkpoint, as a list of boxes (format/boxlist.h) */
+    /* what describes a checkpoint as a whole, as a list of boxes (format/boxlist.h) */
     SW_TEXT_BOXES,
     SW_NTEXTS
 };
@@ -30,9 +30,16 @@ typedef struct sw_side {
 
 /* What was found. */
 typedef struct sw_find {
+    /* what was asked for, all of it before sw_find_list(); borrowed */
+    const char *boxes; /* a file that describes the checkpoint; NULL = what lies in the directory */
+    bool anywhere;     /* the files that it names need not lie below the directory */
+    bool everything;   /* all tensors that a description names, not those of the model alone */
+
     bool by_shards; /* the files were chosen by torch's names */
-    bool by_boxes;  /* a list of boxes says which they are, and what is in them */
-    bool by_index;  /* the files were chosen by an index */
+    /* a text describes the checkpoint as a whole, which files and what is in them: 1 + its row in
+     * find.c; 0 = none */
+    unsigned by_boxes;
+    bool by_index; /* the files were chosen by an index */
     /* its name, or of one that names nothing or (with findings) cannot be read; borrowed */
     const char *index_name;
     bool index_broken;      /* that one cannot: a finding tells why */
@@ -53,7 +60,8 @@ typedef struct sw_find {
  * SW_EIO. */
 sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st);
 
-/* Local, after that. Read the texts; an error is kept with its text. */
+/* Local, after that. Read the texts; an error is kept with its text. That of f->boxes is there
+ * already. */
 void sw_find_read_texts(sw_find *f, const char *dir);
 
 /* Local, once the texts are there. The first index that names anything, where there are no shards:

@@ -6,40 +6,54 @@
 #include "base/hash.h"
 #include "base/path.h"
 
-/* The text, at most SW_HEADER_MAX bytes, of a file of size bytes. */
+/* The text, at most SW_HEADER_MAX bytes, of what begins at a byte of a file of size bytes. */
+static sw_code read_text_at(int fd, const char *name, uint64_t at, uint64_t size, sw_buf *text, sw_status *st)
+{
+    unsigned char first[8] = { 0 };
+    uint64_t len, left = size > at ? size - at : 0;
+
+    text->len = 0;
+    if (left >= sizeof first && sw_fd_read_at(fd, name, first, sizeof first, at, st))
+        return st->code;
+    if (sw_header_length(first, left, name, &len, st) || sw_buf_reserve(text, len, st) ||
+        sw_fd_read_at(fd, name, text->data, len, at + sizeof first, st))
+        return st->code;
+    text->len = (size_t)len;
+    return SW_OK;
+}
+
+/* The text of a whole file. */
 static sw_code read_text(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_status *st)
 {
     char *path = sw_path_join(dir, name, st);
-    unsigned char first[8] = { 0 };
-    uint64_t len;
     int fd = -1;
 
-    text->len = 0;
-    if (!path)
-        goto out;
-    if (sw_fd_open(path, name, &fd, st)) {
+    if (path && sw_fd_open(path, name, &fd, st))
         sw_path_gone(path, name, st);
-        goto out;
-    }
-    if (size >= sizeof first && sw_fd_read_at(fd, name, first, sizeof first, 0, st))
-        goto out;
-    if (sw_header_length(first, size, name, &len, st) || sw_buf_reserve(text, len, st) ||
-        sw_fd_read_at(fd, name, text->data, len, sizeof first, st))
-        goto out;
-    text->len = (size_t)len;
-out:
+    else if (path)
+        read_text_at(fd, name, 0, size, text, st);
     sw_fd_close(fd, name, st);
     free(path);
     return st->code;
 }
 
+/* Understand the text; left: bytes of the file from the front on. */
+static sw_code parse(sw_front *f, const char *name, uint64_t left, sw_status *st)
+{
+    f->hash = sw_hash(0, f->text.data, f->text.len);
+    return sw_header_parse(f->text.data, f->text.len, left - 8 - f->text.len, name, &f->h, st);
+}
+
 sw_code sw_front_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_status *st)
 {
     sw_header_release(&f->h);
-    if (read_text(dir, name, size, &f->text, st))
-        return st->code;
-    f->hash = sw_hash(0, f->text.data, f->text.len);
-    return sw_header_parse(f->text.data, f->text.len, size - 8 - f->text.len, name, &f->h, st);
+    return read_text(dir, name, size, &f->text, st) ? st->code : parse(f, name, size, st);
+}
+
+sw_code sw_front_read_at(sw_front *f, int fd, const char *name, uint64_t at, uint64_t size, sw_status *st)
+{
+    sw_header_release(&f->h);
+    return read_text_at(fd, name, at, size, &f->text, st) ? st->code : parse(f, name, size - at, st);
 }
 
 sw_code sw_front_hash(const char *dir, const char *name, uint64_t size, uint64_t *hash, sw_status *st)

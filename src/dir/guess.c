@@ -154,7 +154,7 @@ static const char *hint_of_name(const char *name)
 const char *sw_guess_of_file(const char *dir, const char *name, uint64_t size)
 {
     sw_status st = SW_STATUS_INIT;
-    char *path = sw_path_join(dir, name, &st), bytes[32] = "";
+    char *path = sw_path_named(dir, name, &st), bytes[32] = "";
     uint64_t n = size < sizeof bytes ? size : sizeof bytes;
     const char *hint = size ? hint_of_name(name) : hint_empty;
     int fd = -1;

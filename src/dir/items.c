@@ -1,4 +1,4 @@
-/* Heads of items; see items.h. */
+/* Places of boxes; see items.h. */
 #include "dir/items.h"
 
 #include <inttypes.h>
@@ -8,166 +8,239 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
-#include "format/archive.h"
-#include "format/torchtensor.h"
+#include "dir/torchitem.h"
 
-#define HEAD_LEN 4096u               /* data.pkl, and the header before the elements */
-#define TAIL_LEN 2048u               /* the directory: six or seven members */
-#define PART_MAX (UINT64_C(1) << 20) /* of what is read whole of an item: no real one comes near */
+/* The safetensors file that begins at a byte of the file: torch puts values before it. */
+typedef struct inner {
+    sw_front front; /* none where its text is empty */
+    uint64_t at;
+    const sw_entry **by_name;
+} inner;
 
-/* An item that is being looked up. */
+/* A file that is being looked into. */
 typedef struct lookup {
     int fd;
     const char *file;
-    const sw_listed_ref *item;
-    sw_archive archive;
-    char head[HEAD_LEN], tail[TAIL_LEN];
-    uint64_t nhead, ntail; /* bytes in them */
-    sw_buf more;           /* what lies between */
-    char name[64];         /* of the member that was found last, as far as messages show it */
-    sw_torch_tensor tensor;
-    bool packed;       /* its elements lie row by row */
-    uint64_t elements; /* where the first one stands, from the beginning of the file */
+    uint64_t size;
+    const sw_listed_ref *ref; /* the box */
+    sw_torch_item *item;
+    inner inner;
+    /* found: where the first element stands, bytes of the file; and the others, in elements */
+    uint64_t first;
+    uint64_t strides[SW_MAX_DIMS];
 } lookup;
 
 static sw_code odd(const lookup *k, const char *what, sw_status *st)
 {
-    return sw_fail(st, SW_EINPUT, k->file, k->archive.tensor, "%s", what);
+    return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(k->ref->tensor), "%s", what);
 }
 
-/* n bytes of the item; good until the next call. NULL on an error. */
-static const char *part(lookup *k, uint64_t at, uint64_t n, sw_status *st)
+static const uint64_t *shape_of(const lookup *k)
 {
-    uint64_t tail = k->archive.size - k->ntail;
+    return sw_listed_dims(k->ref->box) + k->ref->tensor->ndim;
+}
 
-    if (n > PART_MAX || at > k->archive.size || n > k->archive.size - at) {
-        odd(k, "a part of its item lies outside, or is too large", st);
-        return NULL;
+/* The numbers behind the shape of the box; NULL = there are none. */
+static const uint64_t *more_of(const lookup *k)
+{
+    return k->ref->tensor->sets > 2 ? shape_of(k) + k->ref->tensor->ndim : NULL;
+}
+
+/* The strides of elements that lie row by row. */
+static void pack(const uint64_t *shape, unsigned ndim, uint64_t *strides)
+{
+    uint64_t n = 1;
+
+    for (unsigned d = ndim; d-- > 0; n *= shape[d])
+        strides[d] = n;
+}
+
+static bool is_packed(const lookup *k)
+{
+    const uint64_t *shape = shape_of(k);
+    unsigned ndim = k->ref->tensor->ndim;
+    uint64_t n = 1;
+    bool packed = true;
+
+    for (unsigned d = ndim; d-- > 0; n *= shape[d]) {
+        if (shape[d] == 0)
+            return true;
+        packed = packed && (shape[d] == 1 || k->strides[d] == n);
     }
-    if (at + n <= k->nhead)
-        return k->head + at;
-    if (at >= tail)
-        return k->tail + (at - tail);
-    k->more.len = 0;
-    if (sw_buf_reserve(&k->more, n + 1, st) ||
-        sw_fd_read_at(k->fd, k->file, k->more.data, n, k->item->box->at + at, st))
-        return NULL;
-    return k->more.data;
+    return packed;
 }
 
-/* The member of that name, of which there is one. Its own name is copied: the directory may stand
- * where the next part is put. */
-static sw_code find_member(lookup *k, const char *name, bool *found, sw_member *out, sw_status *st)
-{
-    const char *dir = part(k, k->archive.dir_at, k->archive.dir_len, st);
-    uint64_t at = 0;
-    sw_member m;
+/* ---- plain elements -------------------------------------------------------------------------- */
 
-    *found = false;
-    while (dir && sw_archive_next(&k->archive, dir, &at, &m, st))
-        if (sw_member_is(&m, name)) {
-            if (*found)
-                return odd(k, "its item has two members of one name", st);
-            *found = true;
-            *out = m;
-            out->name = memcpy(k->name, m.name, (size_t)sw_min(m.name_len, sizeof k->name));
-        }
+static sw_code find_plain(lookup *k, sw_status *st)
+{
+    const sw_listed_box *b = k->ref->box;
+
+    if (b->at > k->size || b->length > k->size - b->at)
+        return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(k->ref->tensor),
+                       "found %" PRIu64 " bytes, but a box ends at %" PRIu64, k->size, b->at + b->length);
+    k->first = b->at;
+    if (more_of(k))
+        memcpy(k->strides, more_of(k), k->ref->tensor->ndim * sizeof *k->strides);
+    else
+        pack(shape_of(k), k->ref->tensor->ndim, k->strides);
+    return SW_OK;
+}
+
+/* ---- entries of a safetensors file ----------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+    const sw_entry *x = *(const sw_entry *const *)a, *y = *(const sw_entry *const *)b;
+
+    return strcmp(x->name, y->name);
+}
+
+/* The header of the safetensors file that begins at a byte; the last one is kept. */
+static sw_code open_inner(lookup *k, uint64_t at, sw_status *st)
+{
+    inner *in = &k->inner;
+    const sw_header *h = &in->front.h;
+
+    if (in->by_name && in->at == at)
+        return SW_OK;
+    free(in->by_name);
+    in->by_name = NULL;
+    if (sw_front_read_at(&in->front, k->fd, k->file, at, k->size, st) ||
+        !(in->by_name = sw_calloc(h->nentries, sizeof *in->by_name, st)))
+        return st->code;
+    in->at = at;
+    for (size_t i = 0; i < h->nentries; i++)
+        in->by_name[i] = &h->entries[i];
+    if (h->nentries > 1)
+        qsort(in->by_name, h->nentries, sizeof *in->by_name, by_name);
+    return SW_OK;
+}
+
+/* Does the file say of an entry that it is this box? One that says nothing is believed. */
+static bool is_box(const lookup *k, const sw_entry *e, bool part)
+{
+    unsigned ndim = k->ref->tensor->ndim;
+
+    return part || e->offsets == SW_NO_DIMS || e->ndim != ndim || ndim == 0 ||
+           memcmp(k->inner.front.h.dims + e->offsets, sw_listed_dims(k->ref->box), ndim * sizeof(uint64_t)) ==
+               0;
+}
+
+/* The entry of a box: of several of one name that of its offsets. NULL = there is none. */
+static const sw_entry *find_entry(const lookup *k, const char *name, bool part)
+{
+    const inner *in = &k->inner;
+    size_t a = 0, b = in->front.h.nentries;
+
+    while (a < b) {
+        size_t mid = a + (b - a) / 2;
+
+        if (strcmp(in->by_name[mid]->name, name) < 0)
+            a = mid + 1;
+        else
+            b = mid;
+    }
+    for (; a < in->front.h.nentries && strcmp(in->by_name[a]->name, name) == 0; a++)
+        if (is_box(k, in->by_name[a], part))
+            return in->by_name[a];
+    return NULL;
+}
+
+/* The box is an entry, or (part) lies somewhere in it: where that begins. */
+static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw_status *st)
+{
+    const uint64_t *shape = shape_of(k), *has = k->inner.front.h.dims + e->shape;
+    const sw_listed_tensor *t = k->ref->tensor;
+    unsigned bits = sw_dtype_bits((sw_dtype)t->dtype);
+    uint64_t end, first = 0;
+    bool whole = true, empty = false;
+
+    if (e->dtype != t->dtype)
+        return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(t), "its entry is %s, expected %s",
+                       sw_dtype_name((sw_dtype)e->dtype), sw_dtype_name((sw_dtype)t->dtype));
+    if (e->ndim != t->ndim)
+        return odd(k, "its entry has another number of dimensions than its box", st);
+    pack(has, e->ndim, k->strides);
+    for (unsigned d = 0; d < e->ndim; d++) {
+        uint64_t begin = part ? part[d] : 0;
+
+        whole = whole && shape[d] == has[d];
+        empty = empty || shape[d] == 0;
+        if (!sw_add(begin, shape[d], &end) || end > has[d] || (!part && shape[d] != has[d]))
+            return odd(k, "its entry has another shape than its box", st);
+        first += begin * k->strides[d];
+    }
+    if (!whole && bits < 8)
+        return odd(k, "a part of an entry, of elements that are no whole bytes", st);
+    k->first =
+        k->inner.at + 8 + k->inner.front.text.len + e->begin + (whole || empty ? 0 : first * (bits / 8));
+    return SW_OK;
+}
+
+static sw_code find_in_entry(lookup *k, sw_status *st)
+{
+    const sw_listed_box *b = k->ref->box;
+    const uint64_t *part = b->form == SW_FORM_ENTRY ? more_of(k) : NULL;
+    const sw_entry *e;
+
+    if (open_inner(k, b->at, st))
+        return st->code;
+    e = find_entry(k, sw_listed_saved_name(k->ref->tensor) + b->skip, part != NULL);
+    return e ? take_entry(k, e, part, st) : odd(k, "a box of it is not in this file", st);
+}
+
+/* ---- items of torch -------------------------------------------------------------------------- */
+
+/* Does the header of a safetensors file stand there? An archive begins with a signature, which
+ * would be the length of a header of a gigabyte. */
+static sw_code is_header(const lookup *k, uint64_t at, bool *is, sw_status *st)
+{
+    unsigned char first[9];
+    uint64_t n;
+
+    *is = false;
+    if (at > k->size || k->size - at < sizeof first)
+        return SW_OK;
+    if (sw_fd_read_at(k->fd, k->file, first, sizeof first, at, st))
+        return st->code;
+    n = sw_little(first, 8);
+    *is = first[8] == '{' && n <= SW_HEADER_MAX && n <= k->size - at - 8;
+    return SW_OK;
+}
+
+static sw_code find_item(lookup *k, sw_status *st)
+{
+    const sw_listed_box *b = k->ref->box;
+    const uint64_t *strides;
+    bool header = k->inner.by_name && k->inner.at == b->at;
+
+    if (!header && is_header(k, b->at, &header, st))
+        return st->code;
+    if (header)
+        return find_in_entry(k, st);
+    if (b->at > k->size || b->length > k->size - b->at)
+        return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(k->ref->tensor),
+                       "found %" PRIu64 " bytes, but an item ends at %" PRIu64, k->size, b->at + b->length);
+    if (!sw_torch_item_find(k->item, k->ref, &k->first, &strides, st))
+        memcpy(k->strides, strides, k->ref->tensor->ndim * sizeof *strides);
     return st->code;
 }
 
-/* Where the bytes of a member begin, from the beginning of the item. */
-static sw_code place_of(lookup *k, const sw_member *m, uint64_t *at, sw_status *st)
-{
-    const char *head = part(k, m->at, SW_ARCHIVE_HEAD, st);
-
-    return head ? sw_archive_bytes(&k->archive, m, head, at, st) : st->code;
-}
-
-/* The bytes of a small member, checked; NULL on an error, and when it is not there. */
-static const char *member_bytes(lookup *k, const char *name, sw_member *m, uint64_t *at, sw_status *st)
-{
-    const char *bytes = NULL;
-    bool found;
-
-    if (!find_member(k, name, &found, m, st) && found && !place_of(k, m, at, st))
-        bytes = part(k, *at, m->size, st);
-    return bytes && !sw_archive_check(&k->archive, m, bytes, st) ? bytes : NULL;
-}
-
-static sw_code read_ends(lookup *k, sw_status *st)
-{
-    uint64_t at = k->item->box->at, size = k->archive.size;
-
-    k->nhead = sw_min(size, HEAD_LEN);
-    k->ntail = sw_min(size, TAIL_LEN);
-    if (sw_fd_read_at(k->fd, k->file, k->head, k->nhead, at, st))
-        return st->code;
-    if (size <= HEAD_LEN)
-        memcpy(k->tail, k->head + size - k->ntail, k->ntail);
-    else if (sw_fd_read_at(k->fd, k->file, k->tail, k->ntail, at + size - k->ntail, st))
-        return st->code;
-    return sw_archive_find(&k->archive, k->tail, k->ntail, st);
-}
-
-/* Is it the tensor that the list speaks of? packed: its elements lie row by row. */
-static sw_code check_tensor(lookup *k, sw_status *st)
-{
-    const sw_listed_tensor *listed = k->item->tensor;
-    const uint64_t *shape = sw_listed_dims(k->item->box) + listed->ndim;
-    const sw_torch_tensor *t = &k->tensor;
-    uint64_t packed = 1;
-
-    if (t->dtype != listed->dtype)
-        return sw_fail(st, SW_EINPUT, k->file, k->archive.tensor, "its item is %s, expected %s",
-                       sw_dtype_name(t->dtype), sw_dtype_name((sw_dtype)listed->dtype));
-    if (t->ndim != listed->ndim || (t->ndim && memcmp(t->shape, shape, t->ndim * sizeof *shape) != 0))
-        return odd(k, "its item has another shape than its box", st);
-    k->packed = true;
-    for (unsigned d = t->ndim; d-- > 0;) {
-        k->packed = k->packed && (t->shape[d] <= 1 || t->strides[d] == packed);
-        packed *= t->shape[d];
-    }
-    for (unsigned d = 0; d < t->ndim; d++)
-        k->packed = k->packed || t->shape[d] == 0;
-    /* One dimension more is for the bytes of an element. */
-    if (!k->packed && t->ndim == SW_MAX_DIMS)
-        return odd(k, "elements of 32 dimensions that do not lie row by row", st);
-    return SW_OK;
-}
-
-static sw_code look_up(lookup *k, sw_status *st)
-{
-    sw_member pickle, order, m;
-    uint64_t at, end, unused;
-    const char *bytes;
-    bool found;
-
-    if (read_ends(k, st))
-        return st->code;
-    bytes = member_bytes(k, "data.pkl", &pickle, &at, st);
-    if (!bytes)
-        return st->code ? st->code : odd(k, "its item has no data.pkl", st);
-    end = at + pickle.size;
-    if (sw_torch_tensor_parse(bytes, pickle.size, k->file, k->archive.tensor, &k->tensor, st) ||
-        check_tensor(k, st))
-        return st->code;
-    bytes = member_bytes(k, "byteorder", &order, &unused, st);
-    if (bytes && (order.size != 6 || memcmp(bytes, "little", 6) != 0))
-        return odd(k, "it was saved on a big-endian machine", st);
-    if (st->code || find_member(k, k->tensor.member, &found, &m, st))
-        return st->code;
-    if (!found || m.size != k->tensor.storage_size)
-        return odd(k, found ? "its storage has another length than its item says" : "its item has no storage",
-                   st);
-    if (place_of(k, &m, &at, st))
-        return st->code;
-    if (at < end && pickle.at < at + m.size)
-        return odd(k, "two members of its item overlap", st);
-    k->elements = k->item->box->at + at + k->tensor.first * (sw_dtype_bits(k->tensor.dtype) / 8);
-    return SW_OK;
-}
-
 /* ---- all of them ----------------------------------------------------------------------------- */
+
+static sw_code find_box(lookup *k, sw_status *st)
+{
+    switch ((sw_box_form)k->ref->box->form) {
+    case SW_FORM_PLAIN:
+        return find_plain(k, st);
+    case SW_FORM_ITEM:
+        return find_item(k, st);
+    case SW_FORM_ENTRY:
+        return find_in_entry(k, st);
+    }
+    return st->code;
+}
 
 /* Numbers that an entry of a header speaks of. */
 static uint32_t keep_dims(sw_header *h, const uint64_t *dims, unsigned n)
@@ -180,78 +253,76 @@ static uint32_t keep_dims(sw_header *h, const uint64_t *dims, unsigned n)
     return at;
 }
 
-static void add_entry(sw_header *h, const lookup *k)
+static sw_code add_entry(sw_header *h, const lookup *k, sw_status *st)
 {
-    const sw_listed_tensor *t = k->item->tensor;
-    const uint64_t *dims = sw_listed_dims(k->item->box);
-    uint64_t bytes = sw_dtype_bits((sw_dtype)t->dtype) / 8;
+    const sw_listed_tensor *t = k->ref->tensor;
+    const uint64_t *dims = sw_listed_dims(k->ref->box);
+    uint64_t bits = sw_dtype_bits((sw_dtype)t->dtype);
+    bool packed = is_packed(k);
 
+    /* One dimension more is for the bytes of an element. */
+    if (!packed && t->ndim == SW_MAX_DIMS)
+        return odd(k, "elements of 32 dimensions that do not lie row by row", st);
     for (unsigned d = 0; d < t->ndim; d++)
-        bytes *= dims[t->ndim + d];
-    h->entries[h->nentries++] =
-        (sw_entry){ .name = sw_listed_name(t),
-                    .name_len = t->name_len,
-                    .dtype = t->dtype,
-                    .ndim = t->ndim,
-                    .begin = k->elements,
-                    .end = k->elements + bytes,
-                    .shape = keep_dims(h, dims + t->ndim, t->ndim),
-                    .offsets = keep_dims(h, dims, t->ndim),
-                    .global_shape = keep_dims(h, sw_listed_shape(t), t->ndim),
-                    .strides = k->packed ? 0 : 1 + keep_dims(h, k->tensor.strides, t->ndim) };
-    h->data_len = sw_max(h->data_len, k->elements + bytes);
+        bits *= dims[t->ndim + d];
+    h->entries[h->nentries++] = (sw_entry){ .name = sw_listed_name(t),
+                                            .name_len = t->name_len - t->cut,
+                                            .dtype = t->dtype,
+                                            .ndim = t->ndim,
+                                            .begin = k->first,
+                                            .end = k->first + bits / 8,
+                                            .shape = keep_dims(h, dims + t->ndim, t->ndim),
+                                            .offsets = keep_dims(h, dims, t->ndim),
+                                            .global_shape = keep_dims(h, sw_listed_shape(t), t->ndim),
+                                            .strides = packed ? 0 : 1 + keep_dims(h, k->strides, t->ndim) };
+    h->data_len = sw_max(h->data_len, k->first + bits / 8);
+    return SW_OK;
 }
 
-static sw_code make_room(sw_header *h, sw_listed_boxes items, const char *name, sw_status *st)
+static sw_code make_room(sw_header *h, sw_listed_boxes boxes, const char *name, sw_status *st)
 {
     uint64_t dims = 0;
 
-    for (uint64_t i = 0; i < items.n; i++)
-        dims += 4 * (uint64_t)items.boxes[i].tensor->ndim;
+    for (uint64_t i = 0; i < boxes.n; i++)
+        dims += 4 * (uint64_t)boxes.boxes[i].tensor->ndim;
     if (dims >= SW_NO_DIMS)
         return sw_fail(st, SW_EINPUT, name, NULL, "too many boxes in one file");
-    h->entries = sw_calloc(items.n, sizeof *h->entries, st);
+    h->entries = sw_calloc(boxes.n, sizeof *h->entries, st);
     h->dims = sw_calloc(dims, sizeof *h->dims, st);
     h->sharded = h->format_pt = true;
     return st->code;
 }
 
-sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_listed_boxes items,
+sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_listed_boxes boxes,
                       sw_status *st)
 {
-    char *path = sw_path_join(dir, name, st);
-    lookup *k = sw_calloc(1, sizeof *k, st);
+    char *path = sw_path_named(dir, name, st);
+    lookup k = { .fd = -1, .file = name, .size = size, .inner = { .front = SW_FRONT_INIT } };
     uint64_t h = 0;
-    int fd = -1;
 
     sw_front_release(f);
-    if (st->code || make_room(&f->h, items, name, st))
+    if (st->code || make_room(&f->h, boxes, name, st))
         goto out;
-    if (sw_fd_open(path, name, &fd, st)) {
+    if (sw_fd_open(path, name, &k.fd, st)) {
         sw_path_gone(path, name, st);
         goto out;
     }
-    k->fd = fd;
-    k->file = name;
-    for (uint64_t i = 0; i < items.n && !st->code; i++) {
-        const sw_listed_box *b = items.boxes[i].box;
+    k.item = sw_torch_item_new(k.fd, name, st);
+    for (uint64_t i = 0; i < boxes.n && !st->code; i++) {
+        const sw_listed_ref *r = &boxes.boxes[i];
 
-        k->item = &items.boxes[i];
-        k->archive = (sw_archive){ name, sw_listed_name(items.boxes[i].tensor), b->length, 0, 0 };
-        if (b->at > size || b->length > size - b->at)
-            sw_fail(st, SW_EINPUT, name, k->archive.tensor,
-                    "found %" PRIu64 " bytes, but an item ends at %" PRIu64, size, b->at + b->length);
-        else if (!look_up(k, st))
-            add_entry(&f->h, k);
-        h = sw_hash(h, &k->elements, sizeof k->elements);
-        h = sw_hash(h, b, sizeof *b + 2 * items.boxes[i].tensor->ndim * sizeof(uint64_t));
+        k.ref = r;
+        if (!find_box(&k, st))
+            add_entry(&f->h, &k, st);
+        h = sw_hash(h, &k.first, sizeof k.first);
+        h = sw_hash(h, r->box, sizeof *r->box + r->tensor->sets * r->tensor->ndim * sizeof(uint64_t));
     }
     f->hash = h;
 out:
-    sw_fd_close(fd, name, st);
-    if (k)
-        sw_buf_release(&k->more);
-    free(k);
+    sw_fd_close(k.fd, name, st);
+    sw_torch_item_free(k.item);
+    free(k.inner.by_name);
+    sw_front_release(&k.inner.front);
     free(path);
     if (st->code)
         sw_front_release(f);

@@ -6,16 +6,24 @@
 
 #include "base/num.h"
 
-sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, uint64_t nvalues, sw_status *st)
+static sw_boxlist_front *front_of(const sw_buf *b)
 {
-    sw_boxlist_front front = { .nfiles = nfiles, .nvalues = nvalues };
-    sw_buf names = SW_BUF_INIT;
+    return (void *)b->data;
+}
+
+sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, sw_status *st)
+{
+    sw_boxlist_front front = { .nfiles = nfiles };
+    sw_buf needed = SW_BUF_INIT, names = SW_BUF_INIT;
 
     for (size_t i = 0; i < nfiles && !st->code; i++)
-        sw_buf_add(&names, files[i], strlen(files[i]) + 1, st);
-    front.files_len = sw_text_room(names.len);
-    if (!sw_buf_add(b, &front, sizeof front, st))
+        if (!sw_buf_add(&needed, "\1", 1, st))
+            sw_buf_add(&names, files[i], strlen(files[i]) + 1, st);
+    front.names_at = sizeof front + sw_text_room(needed.len);
+    front.tensors_at = front.names_at + sw_text_room(names.len);
+    if (!sw_buf_add(b, &front, sizeof front, st) && !sw_buf_add_text(b, needed.data, needed.len, st))
         sw_buf_add_text(b, names.data, names.len, st);
+    sw_buf_release(&needed);
     sw_buf_release(&names);
     return st->code;
 }
@@ -26,35 +34,40 @@ sw_code sw_boxlist_add(sw_buf *b, const sw_listed_tensor *t, const uint64_t *sha
     sw_listed_tensor whole = *t;
     uint64_t dims = t->ndim * sizeof *shape;
 
-    whole.next =
-        sizeof whole + dims + sw_text_room(t->name_len) + t->nboxes * (sizeof(sw_listed_box) + 2 * dims);
+    whole.next = sizeof whole + dims + sw_text_room(t->name_len) +
+                 t->nboxes * (sizeof(sw_listed_box) + t->sets * dims);
     if (sw_buf_add(b, &whole, sizeof whole, st) || sw_buf_add(b, shape, dims, st) ||
         sw_buf_add_text(b, name, t->name_len, st))
         return st->code;
-    ((sw_boxlist_front *)(void *)b->data)->ntensors++;
+    front_of(b)->ntensors++;
     return SW_OK;
 }
 
-sw_code sw_boxlist_add_box(sw_buf *b, const sw_listed_box *box, const uint64_t *dims, unsigned ndim,
+sw_code sw_boxlist_add_box(sw_buf *b, const sw_listed_box *box, const uint64_t *dims, unsigned n,
                            sw_status *st)
 {
-    return sw_buf_add(b, box, sizeof *box, st) ? st->code : sw_buf_add(b, dims, 2 * ndim * sizeof *dims, st);
+    return sw_buf_add(b, box, sizeof *box, st) ? st->code : sw_buf_add(b, dims, n * sizeof *dims, st);
 }
 
-static const sw_boxlist_front *front_of(const sw_buf *b)
+sw_code sw_boxlist_add_value(sw_buf *b, const char *name, size_t len, sw_status *st)
 {
-    return (const void *)b->data;
+    if (front_of(b)->nvalues++ == 0)
+        front_of(b)->values_at = b->len;
+    return sw_buf_add(b, name, len, st) ? st->code : sw_buf_add(b, "", 1, st);
 }
 
-const char *sw_boxlist_file(const sw_buf *b, size_t *at)
+const char *sw_boxlist_file(const sw_buf *b, sw_listed_files *walk)
 {
-    const char *names = b->data + sizeof(sw_boxlist_front), *name = names + *at;
+    const sw_boxlist_front *f = front_of(b);
+    const char *needed = (const char *)(f + 1), *name;
 
-    /* Padding is no name. */
-    if (*at >= front_of(b)->files_len || !*name)
-        return NULL;
-    *at += strlen(name) + 1;
-    return name;
+    while (walk->number < f->nfiles) {
+        name = b->data + f->names_at + walk->at;
+        walk->at += strlen(name) + 1;
+        if (needed[walk->number++])
+            return name;
+    }
+    return NULL;
 }
 
 uint64_t sw_boxlist_values(const sw_buf *b)
@@ -62,14 +75,24 @@ uint64_t sw_boxlist_values(const sw_buf *b)
     return front_of(b)->nvalues;
 }
 
-static const sw_listed_tensor *first_tensor(const sw_buf *b)
+const char *sw_boxlist_value(const sw_buf *b, uint64_t *at)
 {
-    return (const void *)(b->data + sizeof(sw_boxlist_front) + front_of(b)->files_len);
+    const char *name = b->data + front_of(b)->values_at + *at;
+
+    if (!front_of(b)->nvalues || name == b->data + b->len)
+        return NULL;
+    *at += strlen(name) + 1;
+    return name;
 }
 
-static const sw_listed_tensor *next_tensor(const sw_listed_tensor *t)
+static sw_listed_tensor *first_tensor(const sw_buf *b)
 {
-    return (const void *)((const char *)t + t->next);
+    return (void *)(b->data + front_of(b)->tensors_at);
+}
+
+static sw_listed_tensor *next_tensor(sw_listed_tensor *t)
+{
+    return (void *)((char *)t + t->next);
 }
 
 /* ---- the model ------------------------------------------------------------------------------- */
@@ -101,27 +124,30 @@ static uint32_t training_bit(const char *name, size_t top)
     return 0;
 }
 
-/* "model." or "app.model.", of characters that mean nothing in a pattern. */
-static bool is_model(const char *name, size_t top)
+/* In a dict "model." or "app.model.", of characters that mean nothing in a pattern. */
+static bool is_model(const sw_listed_tensor *t)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    const char *name = sw_listed_saved_name(t);
+    size_t top = t->top;
 
-    return top >= 6 && top < sizeof((sw_model_names *)NULL)->prefix &&
+    return top >= 6 && top < t->name_len && top < sizeof((sw_model_names *)NULL)->prefix &&
            memcmp(name + top - 6, "model.", 6) == 0 && (top == 6 || name[top - 7] == '.') &&
            strspn(name, plain) >= top;
 }
 
-void sw_boxlist_model(const sw_buf *b, sw_model_names *out)
+/* The names that stand before those of the model and of training. */
+static void find_model(const sw_buf *b, sw_model_names *out)
 {
-    const sw_listed_tensor *t = first_tensor(b);
+    sw_listed_tensor *t = first_tensor(b);
     bool one = true;
 
     memset(out, 0, sizeof *out);
     for (uint64_t i = 0; i < front_of(b)->ntensors; i++, t = next_tensor(t)) {
-        const char *name = sw_listed_name(t);
+        const char *name = sw_listed_saved_name(t);
 
         out->training |= training_bit(name, t->top);
-        if (!is_model(name, t->top))
+        if (!is_model(t))
             continue;
         one = one &&
               (!out->prefix[0] || (strlen(out->prefix) == t->top && memcmp(out->prefix, name, t->top) == 0));
@@ -133,31 +159,67 @@ void sw_boxlist_model(const sw_buf *b, sw_model_names *out)
         out->prefix[0] = '\0';
 }
 
-/* ---- by file --------------------------------------------------------------------------------- */
-
-/* Each box of the list, in its order. */
-static void each_box(const sw_buf *b, sw_boxlist_index *i, void (*fn)(sw_boxlist_index *, sw_listed_ref))
+/* Each box that is not left out, in the order of the list. */
+static void each_box(const sw_buf *b, void *about, void (*fn)(void *about, sw_listed_ref))
 {
-    const sw_listed_tensor *t = first_tensor(b);
+    sw_listed_tensor *t = first_tensor(b);
 
     for (uint64_t left = front_of(b)->ntensors; left > 0; left--, t = next_tensor(t)) {
-        size_t box = sizeof(sw_listed_box) + 2 * t->ndim * sizeof(uint64_t);
+        size_t box = sizeof(sw_listed_box) + t->sets * t->ndim * sizeof(uint64_t);
         const char *boxes = (const char *)next_tensor(t) - t->nboxes * box;
 
-        for (uint64_t k = 0; k < t->nboxes; k++)
-            fn(i, (sw_listed_ref){ t, (const void *)(boxes + k * box) });
+        for (uint64_t k = 0; !t->left_out && k < t->nboxes; k++)
+            fn(about, (sw_listed_ref){ t, (const void *)(boxes + k * box) });
     }
 }
 
-static void count(sw_boxlist_index *i, sw_listed_ref ref)
+static void need(void *about, sw_listed_ref ref)
 {
+    ((char *)about)[ref.box->file] = 1;
+}
+
+void sw_boxlist_choose(sw_buf *b)
+{
+    sw_boxlist_front *f = front_of(b);
+    sw_model_names *m = &f->chosen;
+    sw_listed_tensor *t = first_tensor(b);
+    size_t len;
+
+    find_model(b, m);
+    len = strlen(m->prefix);
+    for (uint64_t i = 0; i < f->ntensors; i++, t = next_tensor(t)) {
+        const char *name = sw_listed_saved_name(t);
+
+        t->left_out =
+            len ? t->top != len || memcmp(name, m->prefix, len) != 0 : training_bit(name, t->top) != 0;
+        t->cut = t->left_out ? 0 : (uint8_t)len;
+    }
+    if (!len && !m->training)
+        return;
+    memset(f + 1, 0, f->nfiles);
+    each_box(b, f + 1, need);
+}
+
+const sw_model_names *sw_boxlist_chosen(const sw_buf *b)
+{
+    return &front_of(b)->chosen;
+}
+
+/* ---- by file --------------------------------------------------------------------------------- */
+
+static void count(void *about, sw_listed_ref ref)
+{
+    sw_boxlist_index *i = about;
+
     i->starts[ref.box->file + 1]++;
 }
 
 /* starts[file] is where the next one of it goes; in the end, where those of the file behind it
  * begin. */
-static void place(sw_boxlist_index *i, sw_listed_ref ref)
+static void place(void *about, sw_listed_ref ref)
 {
+    sw_boxlist_index *i = about;
+
     i->boxes[i->starts[ref.box->file]++] = ref;
 }
 

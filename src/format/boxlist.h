@@ -1,8 +1,10 @@
 /* A list of boxes: which tensors there are, and in which file the bytes of each box stand, where
  * files do not tell it of themselves. One rank makes it of what describes a checkpoint as a whole
- * (`.metadata`), all get it as it lies, and each looks up the files that it owns.
+ * (`.metadata`, a list that somebody wrote), all get it as it lies, and each looks up the files
+ * that it owns.
  *
- * Packed: 40 + 8 n bytes and its name for an n-dimensional tensor, 24 + 16 n for a box of it. */
+ * Packed: 40 + 8 n bytes and its name for an n-dimensional tensor, 24 + 16 n for a box of it, or 24
+ * + 24 n where a box says more of its place. */
 #ifndef SW_FORMAT_BOXLIST_H
 #define SW_FORMAT_BOXLIST_H
 
@@ -11,7 +13,13 @@
 
 /* What stands at the place of a box. */
 typedef enum sw_box_form {
-    SW_FORM_ARCHIVE, /* an archive of torch.save, which tells where in it the elements are */
+    SW_FORM_PLAIN, /* its elements; the numbers behind its shape, if any, are their strides */
+    /* what torch writes of a tensor: an archive of torch.save, which tells where in it the elements
+     * are; or the entry of its name in a safetensors file that begins there */
+    SW_FORM_ITEM,
+    /* the entry of its name in a safetensors file; the numbers behind its shape, if any, tell where
+     * in the entry the box begins */
+    SW_FORM_ENTRY,
 } sw_box_form;
 
 /* A tensor, as it lies; its shape, its name with a NUL (padded to 8) and its boxes follow. */
@@ -20,43 +28,67 @@ typedef struct sw_listed_tensor {
     uint32_t name_len;
     /* so many characters of the name are that of a dict in which it stood, with the dot */
     uint32_t top;
-    uint8_t dtype, ndim, zero[6];
+    uint8_t dtype, ndim;
+    uint8_t sets;     /* numbers behind each box: ndim offsets, ndim sizes, perhaps ndim more */
+    uint8_t left_out; /* it was not chosen */
+    uint8_t cut;      /* characters of its name that it loses */
+    uint8_t zero[3];
 } sw_listed_tensor;
 
-/* A box, as it lies; its offsets and its shape follow. */
+/* A box, as it lies; its offsets, its shape and perhaps more numbers follow. */
 typedef struct sw_listed_box {
     uint64_t at, length; /* bytes of the file */
     uint32_t file;       /* among the files of the list */
-    uint32_t form;       /* sw_box_form */
+    uint16_t form;       /* sw_box_form */
+    uint16_t skip;       /* the entry's name lacks so many of the first characters */
 } sw_listed_box;
-
-/* The front of a list; the names of its files follow, with their NULs, padded to 8. */
-typedef struct sw_boxlist_front {
-    uint64_t nfiles, files_len, ntensors, nvalues; /* nvalues: what is no tensor was left out */
-} sw_boxlist_front;
-
-/* Local. Begin a list of these files, sorted by bytes. b is empty. */
-sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, uint64_t nvalues, sw_status *st);
-
-/* Local. Append a tensor, all of whose boxes come next. t: next is set. */
-sw_code sw_boxlist_add(sw_buf *b, const sw_listed_tensor *t, const uint64_t *shape, const char *name,
-                       sw_status *st);
-
-/* Local. dims: offsets, then shape. */
-sw_code sw_boxlist_add_box(sw_buf *b, const sw_listed_box *box, const uint64_t *dims, unsigned ndim,
-                           sw_status *st);
-
-/* Local. The names of its files, one after the other; NULL = no more. *at is 0 at first. */
-const char *sw_boxlist_file(const sw_buf *b, size_t *at);
-
-/* Local. How much was saved that is no tensor. */
-uint64_t sw_boxlist_values(const sw_buf *b);
 
 /* Which of the tensors are the model's. */
 typedef struct sw_model_names {
     char prefix[64];   /* before the names of all of them; "" = nothing is */
     uint32_t training; /* which of sw_training_names stand beside them, a bit each */
 } sw_model_names;
+
+/* The front of a list; a byte for each of its files follows (0 = it is not needed), padded to 8,
+ * then their names, with their NULs, padded to 8, and the tensors. At the end stand the names of
+ * what was saved and is no tensor, with their NULs. */
+typedef struct sw_boxlist_front {
+    uint64_t nfiles, names_at, tensors_at, ntensors, values_at, nvalues;
+    sw_model_names chosen;
+} sw_boxlist_front;
+
+/* Local. Makes a list of n bytes that describe a checkpoint; they may be changed.
+ *   file  their name, for messages
+ *   list  is empty
+ * Errors: SW_EINPUT, SW_ENOMEM. */
+typedef sw_code sw_boxlist_reader(char *text, size_t n, const char *file, sw_buf *list, sw_status *st);
+
+/* Local. Begin a list of these files, sorted by bytes. b is empty. */
+sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, sw_status *st);
+
+/* Local. Append a tensor, all of whose boxes come next. t: next is set. */
+sw_code sw_boxlist_add(sw_buf *b, const sw_listed_tensor *t, const uint64_t *shape, const char *name,
+                       sw_status *st);
+
+/* Local. dims: n numbers, offsets, then shape, then what the form wants to know. */
+sw_code sw_boxlist_add_box(sw_buf *b, const sw_listed_box *box, const uint64_t *dims, unsigned n,
+                           sw_status *st);
+
+/* Local, behind all tensors. The name of what is no tensor. */
+sw_code sw_boxlist_add_value(sw_buf *b, const char *name, size_t len, sw_status *st);
+
+/* A walk over the files that are needed. Zero at first. */
+typedef struct sw_listed_files {
+    uint64_t number; /* 1 + that of the last one */
+    size_t at;       /* bytes of names that it has passed */
+} sw_listed_files;
+
+/* Local. The name of the next file; NULL = there are no more. */
+const char *sw_boxlist_file(const sw_buf *b, sw_listed_files *walk);
+
+/* Local. The names of what was saved and is no tensor; NULL = no more. *at is 0 at first. */
+uint64_t sw_boxlist_values(const sw_buf *b);
+const char *sw_boxlist_value(const sw_buf *b, uint64_t *at);
 
 /* Patterns of names that stand for the state of training, not of a model. */
 #define SW_NTRAINING 13
@@ -65,9 +97,11 @@ extern const char *const sw_training_names[SW_NTRAINING];
 /* Local. How many characters of a name are such a dict's, with the dot; 0 = it is none of them. */
 size_t sw_training_top(const char *name, size_t len);
 
-/* Local. Ask where in a state dict the tensors stood: in one of the name "model"; or, where there
- * is none, at the top, beside what is known to be no model. */
-void sw_boxlist_model(const sw_buf *b, sw_model_names *out);
+/* Local. Choose the tensors of the model, by where in a state dict they stood: those in a dict of
+ * the name "model", without its name; or, where there is none, all but what is known to be no
+ * model. Files of which nothing was chosen are not needed. / What was chosen so; empty = all. */
+void sw_boxlist_choose(sw_buf *b);
+const sw_model_names *sw_boxlist_chosen(const sw_buf *b);
 
 /* One box, and the tensor that it is of. */
 typedef struct sw_listed_ref {
@@ -80,9 +114,15 @@ static inline const uint64_t *sw_listed_shape(const sw_listed_tensor *t)
     return (const uint64_t *)(const void *)(t + 1);
 }
 
-static inline const char *sw_listed_name(const sw_listed_tensor *t)
+/* The name that it was saved with, and the one that it has here. */
+static inline const char *sw_listed_saved_name(const sw_listed_tensor *t)
 {
     return (const char *)(sw_listed_shape(t) + t->ndim);
+}
+
+static inline const char *sw_listed_name(const sw_listed_tensor *t)
+{
+    return sw_listed_saved_name(t) + t->cut;
 }
 
 static inline const uint64_t *sw_listed_dims(const sw_listed_box *b)
@@ -102,7 +142,8 @@ typedef struct sw_boxlist_index {
     uint64_t *starts; /* of file i: [starts[i], starts[i + 1]) */
 } sw_boxlist_index;
 
-/* Local. b is borrowed. O(boxes log boxes). Release it in any case. */
+/* Local. The boxes of tensors that are not left out. b is borrowed. O(boxes log boxes). Release it
+ * in any case. */
 sw_code sw_boxlist_sort(const sw_buf *b, sw_boxlist_index *out, sw_status *st);
 void sw_boxlist_index_release(sw_boxlist_index *i);
 

@@ -507,23 +507,38 @@ sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, 
 
 sw_code sw_dcp_pack(const sw_dcp *d, sw_buf *out, sw_status *st)
 {
-    sw_boxlist_begin(out, d->files, d->nfiles, d->nvalues, st);
+    sw_boxlist_begin(out, d->files, d->nfiles, st);
     for (size_t i = 0; i < d->ntensors && !st->code; i++) {
         const sw_dcp_tensor *t = &d->tensors[i];
         const sw_listed_tensor listed = { .nboxes = t->nboxes,
                                           .name_len = (uint32_t)t->name.len,
                                           .top = (uint32_t)t->name.top,
                                           .dtype = t->dtype,
-                                          .ndim = t->ndim };
+                                          .ndim = t->ndim,
+                                          .sets = 2 };
 
         sw_boxlist_add(out, &listed, d->dims + t->shape, t->name.text, st);
         for (uint64_t k = t->first; k < t->first + t->nboxes && !st->code; k++) {
             const sw_dcp_box *b = &d->boxes[k];
-            const sw_listed_box box = { b->at, b->length, b->file, SW_FORM_ARCHIVE };
+            const sw_listed_box box = { b->at, b->length, b->file, SW_FORM_ITEM, 0 };
 
-            sw_boxlist_add_box(out, &box, d->dims + b->dims, t->ndim, st);
+            sw_boxlist_add_box(out, &box, d->dims + b->dims, 2 * t->ndim, st);
         }
     }
+    for (size_t i = 0; i < d->nvalues && !st->code; i++)
+        sw_boxlist_add_value(out, d->values[i].text, d->values[i].len, st);
+    return st->code;
+}
+
+sw_code sw_dcp_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
+{
+    sw_dcp d = SW_DCP_INIT;
+
+    if (!sw_dcp_parse(text, n, file, &d, st))
+        sw_dcp_pack(&d, list, st);
+    sw_dcp_release(&d);
+    if (st->code)
+        sw_buf_release(list);
     return st->code;
 }
 

@@ -64,6 +64,9 @@ sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, 
 /* Local. As a list for all ranks, appended to out. */
 sw_code sw_dcp_pack(const sw_dcp *d, sw_buf *out, sw_status *st);
 
+/* Local. Both, an sw_boxlist_reader: list is empty on error. */
+sw_code sw_dcp_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st);
+
 void sw_dcp_release(sw_dcp *d);
 
 #endif

@@ -45,17 +45,17 @@ typedef struct look {
     /* where a list tells what is in the files: its boxes by file, and the next of its files, which
      * are sorted as the catalogue's are */
     sw_boxlist_index index;
-    uint64_t number;
-    size_t at;
+    sw_listed_files walk;
 } look;
 
 /* The boxes of a file of the list. Every file of the catalogue is one, in the same order. */
 static void find_listed(const sw_catalog *c, look *k, const char *name)
 {
-    const char *listed = sw_boxlist_file(&c->list, &k->at);
+    const char *listed;
 
-    for (; listed && strcmp(listed, name) != 0; k->number++)
-        listed = sw_boxlist_file(&c->list, &k->at);
+    do
+        listed = sw_boxlist_file(&c->list, &k->walk);
+    while (listed && strcmp(listed, name) != 0);
 }
 
 static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, harvest *own, sw_status *st)
@@ -65,7 +65,7 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, h
     file_record r = { 0 };
 
     if (c->list.len) {
-        const uint64_t *starts = k->index.starts + k->number;
+        const uint64_t *starts = k->index.starts + k->walk.number - 1;
         const sw_listed_boxes items = { k->index.boxes + starts[0], starts[1] - starts[0] };
 
         sw_items_read(&k->front, dir, f->name, f->size, items, st);
@@ -106,7 +106,6 @@ static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest 
             parse_file(c, i, in->dir, &k, own, st);
             tell_broken(in->dir, &c->files[i], findings, st);
         }
-        k.number += c->list.len > 0;
     }
     sw_boxlist_index_release(&k.index);
     sw_front_release(&k.front);

@@ -70,6 +70,21 @@ static sw_code assign(sw_catalog *c, int nranks, sw_status *st)
     return st->code;
 }
 
+/* Rank 0. A pipe may be waited for. */
+static sw_code read_option_file(const char *path, const volatile int *cancel, sw_buf *text, sw_status *st)
+{
+    sw_path_kind kind;
+
+    if (sw_path_stat(path, &kind, NULL, st))
+        return st->code;
+    if (kind == SW_PATH_MISSING)
+        return sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
+    if (kind == SW_PATH_DIR || kind == SW_PATH_DANGLING)
+        return sw_fail(st, kind == SW_PATH_DIR ? SW_EINPUT : SW_EUSAGE, path, NULL, "%s",
+                       sw_find_not_a_file(kind));
+    return sw_path_read_any(path, OPTION_MAX, cancel, text, st);
+}
+
 /* ---- the input ------------------------------------------------------------------------------- */
 
 /* Collective, node-local. Does any rank see a name of torch's form? Then all go by these. */
@@ -85,7 +100,8 @@ static sw_code share_shards(const sw_comm *comm, sw_find *f, sw_status *st)
 /* A text as it is sent: this, and behind it what is wrong with it, or its bytes. */
 typedef struct text_head {
     uint64_t len;
-    bool there, by_shards, by_boxes, wrong;
+    unsigned by_boxes;
+    bool there, by_shards, wrong;
 } text_head;
 
 static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
@@ -158,14 +174,25 @@ static sw_code check_strays(const sw_comm *comm, const sw_where *where, const sw
     return st->code;
 }
 
+/* Rank 0. What is wrong with a text counts when its turn comes. */
+static void read_texts(const sw_where *where, sw_find *f)
+{
+    sw_side *t = &f->texts[SW_TEXT_BOXES];
+
+    if (where->boxes && !read_option_file(where->boxes, where->cancel, &t->text, &t->st))
+        t->there = !sw_buf_reserve(&t->text, 1, &t->st);
+    sw_find_read_texts(f, where->dir);
+}
+
 /* Collective, where rank 0 looks for all. */
-static sw_code find_shared(const sw_comm *comm, const char *dir, sw_catalog *c, sw_find *out,
+static sw_code find_shared(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                            sw_findings *findings, sw_status *st)
 {
+    const char *dir = where->dir;
     sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
 
     if (comm->rank == 0 && !sw_find_list(out, dir, st)) {
-        sw_find_read_texts(out, dir);
+        read_texts(where, out);
         if ((comm->size == 1 || !pack_texts(out, &packed, st)) && !sw_find_take_index(out, findings, st))
             sw_find_choose(out, dir, false, &seen, findings, st);
     }
@@ -179,15 +206,16 @@ static sw_code find_shared(const sw_comm *comm, const char *dir, sw_catalog *c, 
 }
 
 /* Collective, where each rank looks for itself; the texts are rank 0's. */
-static sw_code find_apart(const sw_comm *comm, const char *dir, sw_catalog *c, sw_find *out,
+static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                           sw_findings *findings, sw_status *st)
 {
+    const char *dir = where->dir;
     sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
 
     sw_find_list(out, dir, st);
     if (!share_shards(comm, out, st)) {
         if (comm->rank == 0) {
-            sw_find_read_texts(out, dir);
+            read_texts(where, out);
             pack_texts(out, &packed, st);
         }
         if (!share_found(comm, out, &packed, &seen, st) && !sw_find_take_index(out, findings, st))
@@ -199,23 +227,37 @@ static sw_code find_apart(const sw_comm *comm, const char *dir, sw_catalog *c, s
     return st->code;
 }
 
+/* The list goes to who looks into the files. */
+static sw_code take_list(sw_find *f, sw_catalog *c, sw_status *st)
+{
+    const char *name;
+    uint64_t at = 0;
+
+    c->list = f->texts[SW_TEXT_BOXES].text;
+    f->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
+    c->model = *sw_boxlist_chosen(&c->list);
+    c->nvalues = sw_boxlist_values(&c->list);
+    while (!st->code && (name = sw_boxlist_value(&c->list, &at)) != NULL)
+        sw_buf_add(&c->values, name, strlen(name) + 1, st);
+    return st->code;
+}
+
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                     sw_findings *findings, sw_status *st)
 {
     bool each = where->node_local, looks = each || comm->rank == 0;
 
+    out->boxes = where->boxes;
+    out->anywhere = where->anywhere;
+    out->everything = where->everything;
     if (each)
-        find_apart(comm, where->dir, c, out, findings, st);
+        find_apart(comm, where, c, out, findings, st);
     else
-        find_shared(comm, where->dir, c, out, findings, st);
+        find_shared(comm, where, c, out, findings, st);
     if (!st->code && !sw_find_check(out, where->dir, looks, c, findings, st) && !each)
         assign(c, comm->size, st);
-    if (out->by_boxes && !st->code) {
-        c->list = out->texts[SW_TEXT_BOXES].text;
-        out->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
-        sw_boxlist_model(&c->list, &c->model);
-        c->nvalues = sw_boxlist_values(&c->list);
-    }
+    if (out->by_boxes && !st->code)
+        take_list(out, c, st);
     if (!check_strays(comm, where, c, out, findings, st))
         sw_find_take_maps(out, findings, st);
     if (!sw_agree(comm, st) && findings)
@@ -240,21 +282,6 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
     sw_buf_release(&seen);
     free(path);
     return st->code;
-}
-
-/* Rank 0. A pipe may be waited for. */
-static sw_code read_option_file(const char *path, const volatile int *cancel, sw_buf *text, sw_status *st)
-{
-    sw_path_kind kind;
-
-    if (sw_path_stat(path, &kind, NULL, st))
-        return st->code;
-    if (kind == SW_PATH_MISSING)
-        return sw_fail(st, SW_EUSAGE, path, NULL, "no such file");
-    if (kind == SW_PATH_DIR || kind == SW_PATH_DANGLING)
-        return sw_fail(st, kind == SW_PATH_DIR ? SW_EINPUT : SW_EUSAGE, path, NULL, "%s",
-                       sw_find_not_a_file(kind));
-    return sw_path_read_any(path, OPTION_MAX, cancel, text, st);
 }
 
 sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatile int *cancel, sw_buf *text,

@@ -6,12 +6,17 @@
 #include "dir/find.h"
 #include "par/comm.h"
 
-/* Where to look. */
+/* Where to look, and what for. */
 typedef struct sw_where {
     const char *dir;
     /* it is each rank's own; the same name on several ranks is one file, owned by the lowest, if
      * size and header are equal */
     bool node_local;
+    /* a list of boxes (docs/boxes.md) that says what is in which files; NULL = what lies there */
+    const char *boxes;
+    bool anywhere;   /* the files that it names need not lie below dir */
+    bool everything; /* of a training job's state all tensors, not those of the model alone */
+    const volatile int *cancel;
 } sw_where;
 
 /* Collective. Choose the shard files of a directory (SPEC 2) and fill c->files, sorted by name,
@@ -23,7 +28,8 @@ typedef struct sw_where {
  * All ranks return the same. Errors: SW_EINPUT (no such directory, no shard files, two saves, a
  * shard that is no file, files an index names that are missing or outside, files beside the shards
  * that look like some (strays.h), a map of .hf_metadata that is malformed, whether or not it will
- * be needed), SW_EIO. */
+ * be needed; a description of the checkpoint that is malformed), SW_EUSAGE (there is no such list),
+ * SW_EIO. */
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                     sw_findings *findings, sw_status *st);
 

@@ -124,5 +124,6 @@ void sw_catalog_release(sw_catalog *c)
     free(c->listed);
     free(c->names);
     sw_buf_release(&c->list);
+    sw_buf_release(&c->values);
     *c = (sw_catalog){ 0 };
 }

@@ -98,8 +98,9 @@ typedef struct sw_catalog {
     bool sharded;         /* some file carries DCP_SHARDING_INFO */
     bool in_memory;       /* the files are ranks, which hold their boxes */
     bool part;            /* one file by itself: what others may hold is not missed */
-    sw_model_names model; /* of a list of boxes: which tensors are those of the model */
-    uint64_t nvalues;     /* what was saved and is no tensor */
+    sw_model_names model; /* of a list of boxes: those that were chosen */
+    uint64_t nvalues;     /* what was saved and is no tensor, */
+    sw_buf values;        /* and its names, a NUL behind each */
     /* where the files do not tell what is in them: boxlist.h; until they are joined */
     sw_buf list;
     sw_listed *listed; /* by model, then from; each once */

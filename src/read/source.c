@@ -88,7 +88,7 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
         return SW_OK;
     if (s->nopen == s->max_open)
         make_room(s);
-    path = sw_path_join(s->dir, f->name, st);
+    path = sw_path_named(s->dir, f->name, st);
     if (!path)
         return st->code;
     sw_step("opening", f->name);

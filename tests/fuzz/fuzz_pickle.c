@@ -1,5 +1,6 @@
-/* Any bytes are a pickle, what `.metadata` says, a tensor's data.pkl, or an archive: whatever they
- * are, a status or values, every value may be asked for anything, and memory stays in proportion.
+/* Any bytes are a pickle, what `.metadata` says, a tensor's data.pkl, an archive, or a list of
+ * boxes: whatever they are, a status or values, every value may be asked for anything, and memory
+ * stays in proportion.
  *
  * The first byte says as what the rest is taken; what it speaks of is walked, so that a sanitizer
  * sees where it leads. */
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "format/archive.h"
+#include "format/boxlines.h"
 #include "format/dcpmeta.h"
 #include "format/torchtensor.h"
 
@@ -59,19 +61,22 @@ static void as_metadata(const uint8_t *data, size_t size)
 {
     sw_status st = SW_STATUS_INIT;
     sw_boxlist_index index = { NULL, NULL };
-    sw_model_names model;
+    sw_listed_files walk = { 0, 0 };
     sw_buf list = SW_BUF_INIT;
-    uint64_t files = 0;
-    size_t at = 0;
+    uint64_t files = 0, values = 0, at = 0;
     sw_dcp d;
 
     if (!sw_dcp_parse(data, size, "f", &d, &st) && !sw_dcp_pack(&d, &list, &st) &&
         !sw_boxlist_sort(&list, &index, &st)) {
-        while (sw_boxlist_file(&list, &at))
+        while (sw_boxlist_file(&list, &walk))
             files++;
-        if (files != d.nfiles || index.starts[files] != d.nboxes)
+        while (sw_boxlist_value(&list, &at))
+            values++;
+        if (files != d.nfiles || index.starts[files] != d.nboxes || values != d.nvalues)
             abort();
-        sw_boxlist_model(&list, &model);
+        sw_boxlist_choose(&list);
+        sw_boxlist_index_release(&index);
+        sw_boxlist_sort(&list, &index, &st);
     }
     if (st.code && st.code != SW_EINPUT)
         abort();
@@ -115,11 +120,46 @@ static void as_archive(const uint8_t *data, size_t size)
     }
 }
 
+/* Each box lies within its tensor and ends below 2^63. */
+static void as_boxlines(const uint8_t *data, size_t size)
+{
+    sw_boxlist_index index = { NULL, NULL };
+    sw_listed_files walk = { 0, 0 };
+    sw_status st = SW_STATUS_INIT;
+    sw_buf list = SW_BUF_INIT;
+    char *text = malloc(size + 1);
+    uint64_t files = 0;
+
+    if (!text)
+        return;
+    memcpy(text, data, size);
+    if (!sw_boxlines_read(text, size, "f", &list, &st) && !sw_boxlist_sort(&list, &index, &st)) {
+        while (sw_boxlist_file(&list, &walk))
+            files++;
+        for (uint64_t i = 0; i < index.starts[files]; i++) {
+            const sw_listed_ref r = index.boxes[i];
+            const uint64_t *dims = sw_listed_dims(r.box), *shape = sw_listed_shape(r.tensor);
+
+            for (unsigned d = 0; d < r.tensor->ndim; d++)
+                if (dims[d] > shape[d] || dims[r.tensor->ndim + d] > shape[d] - dims[d])
+                    abort();
+            if (r.box->length > (UINT64_C(1) << 63) - r.box->at)
+                abort();
+        }
+    } else if (st.code != SW_EINPUT) {
+        abort();
+    }
+    sw_boxlist_index_release(&index);
+    sw_buf_release(&list);
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const as[])(const uint8_t *, size_t) = { as_pickle, as_metadata, as_tensor, as_archive };
+    static void (*const as[])(const uint8_t *, size_t) = { as_pickle, as_metadata, as_tensor, as_archive,
+                                                           as_boxlines };
 
     if (size)
-        as[*data % 4](data + 1, size - 1);
+        as[*data % 5](data + 1, size - 1);
     return 0;
 }
