@@ -15,11 +15,12 @@ PARALLEL = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(2)
 #: check-san-clang  a part of it with clang's
 #: check-torch   against torch and safetensors, in a virtual environment of its own
 #: check-faults  failures injected at every system and MPI-IO call
+#: check-nodes   three nodes made of networks and mounts on this machine, and blows to them; as root
 #: check-tsan    the threads of the reader, with the thread sanitizer
 #: check-valgrind  a small weld and a small read under valgrind
 #: check-slurm   the scripts of slurm/ in a SLURM of their own, on this machine; as root
 #: check-mpich   built with MPICH: unit tests, and welds under its mpiexec
-AGAIN = check check-san check-san-clang check-torch check-faults check-tsan check-valgrind check-slurm check-mpich
+AGAIN = check check-san check-san-clang check-torch check-faults check-nodes check-tsan check-valgrind check-slurm check-mpich
 
 # A list: a comma would end an argument of make's own functions.
 SANITIZERS = address,undefined
@@ -36,6 +37,7 @@ check-san-clang: again = check-all CC=$(CLANG) SAN=$(or $(SAN),$(SANITIZERS)) BU
                          PYTEST_ARGS="-k 'rows or lost or killed or ranks or wide' $(PYTEST_ARGS)"
 check-torch: again = check-torch-run
 check-faults: again = check-faults-run FAULTS=1
+check-nodes: again = check-nodes-run FAULTS=1
 check-tsan: again = check-tsan-run SAN=thread BUILD=build-tsan
 check-valgrind: again = check-valgrind-run
 # Faults make a weld stand still in the middle, so that it can be cancelled there.
@@ -48,7 +50,7 @@ check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUIL
 #: check-reproducible  two builds give the same files
 SCRIPTED = check-user check-install check-deb check-reproducible
 
-check-san-clang check-valgrind check-slurm check-mpich check-install check-deb: packages = --dev
+check-san-clang check-nodes check-valgrind check-slurm check-mpich check-install check-deb: packages = --dev
 
 .PHONY: $(AGAIN) $(SCRIPTED)
 $(AGAIN):
@@ -59,7 +61,7 @@ $(SCRIPTED): check-%:
 	@scripts/setup $(packages)
 	tests/$*.sh
 
-.PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-tsan-run check-valgrind-run \
+.PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-nodes-run check-tsan-run check-valgrind-run \
         check-slurm-run check-mpich-run
 
 # One after the other, with -j too: they share the cores with their own ranks.
@@ -94,7 +96,15 @@ check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
 	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)),$(VENV)/bin/python $(PYTEST))
 
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
-	@$(call PARALLEL,$(sort $(wildcard tests/faults/test_*.py)),$(PYTHON) $(PYTEST))
+	@$(call PARALLEL,$(sort $(filter-out tests/faults/test_nodes.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
+
+# The same program built with MPICH, whose launcher has daemons of another kind.
+NODES_MPICH = $(BUILD)/mpich
+
+check-nodes-run: all $(SAVE_ITEMS)
+	@$(MAKE) MPICC=mpicc.mpich BUILD=$(NODES_MPICH) all $(NODES_MPICH)/tests/save_items
+	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPICH='$(abspath $(NODES_MPICH)/shardweld)' $(TEST_ENV) \
+	    timeout 900 $(PYTHON) $(PYTEST) tests/faults/test_nodes.py
 
 # The sanitizer of older compilers knows only memory that is not spread too far.
 TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)

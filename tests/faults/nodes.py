@@ -1,6 +1,7 @@
 """Nodes on one machine: each a network, a host name and mounts of its own, held by a sleeping process, joined by a bridge.
 
-`with Nodes(directory, 2) as nodes:` makes node1 and node2; needs root, ip(8), unshare(1) and nsenter(1).
+`with Nodes(directory, 2) as nodes:` makes node1 and node2; needs root, ip(8), unshare(1) and nsenter(1). The directory is one for all of
+them, as on a file system that they share; `local` in it is a disk of each node's own.
 """
 
 import contextlib
@@ -36,11 +37,13 @@ class Nodes:
         sh("ip", "link", "set", self.bridge, "up")
         hosts = "127.0.0.1 localhost\n" + "".join(f"{self.net}.{i + 1} {name}\n" for i, name in enumerate(self.names))
         (self.base / "hosts").write_text(hosts)
+        self.local = self.base / "local"
+        self.local.mkdir()
         for i, name in enumerate(self.names):
             (self.base / name).mkdir()
             # The last step makes the file that says that all is done.
             script = (
-                f"hostname {name} && mount --bind {self.base}/hosts /etc/hosts && mount -t tmpfs none /mnt && mount -t tmpfs none /dev/shm"
+                f"hostname {name} && mount --bind {self.base}/hosts /etc/hosts && mount -t tmpfs none {self.local} && mount -t tmpfs none /dev/shm"
                 f" && ip link set lo up && touch {self.base}/{name}/ready && exec sleep 3600"
             )
             words = ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "sh", "-c", script]
@@ -52,7 +55,7 @@ class Nodes:
             sh("nsenter", "-t", self.holders[i].pid, "-n", "ip", "link", "set", "eth0", "up")
         agent = "".join(f"{name}) pid={p.pid} ;;\n" for name, p in zip(self.names, self.holders))
         (self.base / "rsh").write_text(
-            f'#!/bin/sh\nhost=$1\nshift\ncase $host in\n{agent}esac\nexec nsenter -t $pid -n -u -m sh -c "TMPDIR={self.base}/$host; export TMPDIR; $*"\n'
+            f'#!/bin/sh\nwhile [ "${{1#-}}" != "$1" ]; do shift; done\nhost=$1\nshift\ncase $host in\n{agent}esac\nexec nsenter -t $pid -n -u -m sh -c "TMPDIR={self.base}/$host; export TMPDIR; $*"\n'
         )
         (self.base / "rsh").chmod(0o755)
 
@@ -86,6 +89,33 @@ class Nodes:
             "OMPI_MCA_btl": "tcp,self",
             "TMPDIR": str(self.base / self.names[i]),
         }
+
+    def launcher(self, kind, per_node):
+        """Words that start so many ranks on each node, from node1, by this kind of MPI; and what they need in the environment."""
+        hosts, n = ",".join(f"{name}:{per_node}" for name in self.names), str(len(self.names) * per_node)
+        if kind == "mpich":
+            words = ["mpiexec.mpich", "-launcher", "ssh", "-launcher-exec", str(self.base / "rsh"), "-iface", "eth0", "-hosts", hosts, "-n", n]
+            return [*self.inside(0), *words], {"TMPDIR": str(self.base / self.names[0])}
+        return [*self.inside(0), "mpirun", "--host", hosts, "-n", n], self.environment()
+
+    def processes(self, i, name):
+        """Those of a name on a node."""
+        out = []
+        for pid in self._inhabitants(self.holders[i].pid):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                    if f.read().strip() == name[:15]:
+                        out.append(pid)
+        return out
+
+    def clear(self):
+        """Whatever runs on them ends, and their links are up."""
+        for i, p in enumerate(self.holders):
+            self.link(i, "up")
+            for pid in self._inhabitants(p.pid):
+                if pid != p.pid:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
 
     def link(self, i, state):
         sh("ip", "link", "set", f"{self.prefix}v{i}", state)
