@@ -22,4 +22,13 @@ int sw_by_bytes(const void *a, const void *b);
 /* Local. The same of uint64_t, ascending. */
 int sw_by_number(const void *a, const void *b);
 
+/* Local. The order of two lists of n numbers: by the first that differs; 0 = they are equal. */
+static inline int sw_by_all(const uint64_t *a, const uint64_t *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i])
+            return a[i] < b[i] ? -1 : 1;
+    return 0;
+}
+
 #endif

@@ -5,13 +5,14 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "par/gather.h"
 
 /* Regions of virtual files begin at multiples of it. */
 #define BLOCK (SW_ELEMENTS_UNIT * (UINT64_C(1) << 13))
 
-/* What was found is sent as it lies. */
-sw_code sw_differences_gather(const sw_comm *comm, sw_differences *d, sw_status *st)
+/* Collective. What the ranks have found, joined: the same on each. It is sent as it lies. */
+static sw_code gather(const sw_comm *comm, sw_differences *d, sw_status *st)
 {
     sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
 
@@ -32,6 +33,16 @@ out:
     return st->code;
 }
 
+sw_code sw_differences_end(sw_stopper *s, bool by_owner, sw_differences *d, sw_status *st)
+{
+    /* Where all fail at once, one word is enough for each. */
+    if (st->code && st->code != SW_ECOMM && !by_owner && !sw_stopper_heard(s))
+        sw_stopper_tell(s, st);
+    if (st->code != SW_ECOMM)
+        sw_stopper_finish(s, st);
+    return sw_agree(s->world, st) ? st->code : gather(s->world, d, st);
+}
+
 /* ---- virtual files --------------------------------------------------------------------------- */
 
 /* By where the target has them. */
@@ -43,11 +54,8 @@ static int by_place(const void *a, const void *b, void *ctx)
 
     sw_box_get(k->target, &k->target->tensors[k->partners[*x]], 0, &p);
     sw_box_get(k->target, &k->target->tensors[k->partners[*y]], 0, &q);
-    if (p.box.file != q.box.file)
-        return p.box.file < q.box.file ? -1 : 1;
-    if (p.box.at != q.box.at)
-        return p.box.at < q.box.at ? -1 : 1;
-    return (*x > *y) - (*x < *y);
+    return sw_by_all((const uint64_t[]){ p.box.file, p.box.at, *x },
+                     (const uint64_t[]){ q.box.file, q.box.at, *y }, 3);
 }
 
 /* The outputs that hold anything to compare, in the order in which the target has them. */
@@ -237,13 +245,7 @@ sw_code sw_compare_tensors(sw_compare *k, sw_status *st)
         goto out;
     compare_bands(&c, st);
     check_files(&c, st);
-    /* Where all fail at once, one word is enough for each. */
-    if (st->code && st->code != SW_ECOMM && !k->by_owner && !sw_stopper_heard(&c.stopper))
-        sw_stopper_tell(&c.stopper, st);
-    if (st->code != SW_ECOMM)
-        sw_stopper_finish(&c.stopper, st);
-    if (!sw_agree(world, st))
-        sw_differences_gather(world, &k->found, st);
+    sw_differences_end(&c.stopper, k->by_owner, &k->found, st);
 out:
     release(&c);
     return st->code;

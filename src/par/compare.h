@@ -53,7 +53,8 @@ typedef struct sw_replicas {
  * above. */
 sw_code sw_replicas_compare(sw_replicas *k, sw_status *st);
 
-/* Collective. What the ranks have found, joined: the same on each. */
-sw_code sw_differences_gather(const sw_comm *comm, sw_differences *d, sw_status *st);
+/* Collective. How comparing ends on every rank, also after an error: by band one that has failed
+ * tells the others; what the ranks have found is joined, the same on each. */
+sw_code sw_differences_end(sw_stopper *s, bool by_owner, sw_differences *d, sw_status *st);
 
 #endif

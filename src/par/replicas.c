@@ -232,12 +232,7 @@ sw_code sw_replicas_compare(sw_replicas *k, sw_status *st)
         compare_all(&r, total, st);
         if (!st->code)
             sw_source_check(&r.source, st);
-        if (st->code && st->code != SW_ECOMM && !k->by_owner && !sw_stopper_heard(&r.stopper))
-            sw_stopper_tell(&r.stopper, st);
-        if (st->code != SW_ECOMM)
-            sw_stopper_finish(&r.stopper, st);
-        if (!sw_agree(k->world, st))
-            sw_differences_gather(k->world, &k->found, st);
+        sw_differences_end(&r.stopper, k->by_owner, &k->found, st);
     }
     sw_stopper_release(&r.stopper);
     sw_source_release(&r.source);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "par/gather.h"
 #include "plan/numbers.h"
 
@@ -78,14 +79,12 @@ static int by_place(const void *a, const void *b, void *ctx)
 {
     const sw_catalog *c = ((const plan *)ctx)->c;
     const empty_record *x = *(empty_record *const *)a, *y = *(empty_record *const *)b;
-    const uint64_t *p = record_offsets(x), *q = record_offsets(y);
+    int order;
 
     if (x->tensor != y->tensor)
         return x->tensor < y->tensor ? -1 : 1;
-    for (unsigned d = 0; d < c->tensors[x->tensor].ndim; d++)
-        if (p[d] != q[d])
-            return p[d] < q[d] ? -1 : 1;
-    return (x->rank > y->rank) - (x->rank < y->rank);
+    order = sw_by_all(record_offsets(x), record_offsets(y), c->tensors[x->tensor].ndim);
+    return order ? order : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
 /* Are they at one place of one tensor? */
@@ -187,11 +186,8 @@ static int by_file(const void *a, const void *b)
 {
     const sw_choice *x = a, *y = b;
 
-    if (x->layer != y->layer)
-        return x->layer < y->layer ? -1 : 1;
-    if (x->model != y->model)
-        return x->model < y->model ? -1 : 1;
-    return (x->box > y->box) - (x->box < y->box);
+    return sw_by_all((const uint64_t[]){ x->layer, x->model, x->box },
+                     (const uint64_t[]){ y->layer, y->model, y->box }, 3);
 }
 
 /* Sort what rank first + k writes into files. */
@@ -444,9 +440,7 @@ static int by_publication(const void *a, const void *b)
 {
     const sw_shard_record *x = a, *y = b;
 
-    if (x->shard != y->shard)
-        return x->shard > y->shard ? -1 : 1;
-    return (x->model < y->model) - (x->model > y->model);
+    return sw_by_all((const uint64_t[]){ y->shard, y->model }, (const uint64_t[]){ x->shard, x->model }, 2);
 }
 
 /* Collective. */

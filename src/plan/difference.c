@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 
 /* So many bytes are looked at at once: a copy that differs here and there is still mostly compared
  * fast. */
@@ -92,11 +93,8 @@ static int by_thing(const void *a, const void *b)
 {
     const sw_difference *x = a, *y = b;
 
-    if (x->tensor != y->tensor)
-        return x->tensor < y->tensor ? -1 : 1;
-    if (x->box != y->box)
-        return x->box < y->box ? -1 : 1;
-    return (x->first > y->first) - (x->first < y->first);
+    return sw_by_all((const uint64_t[]){ x->tensor, x->box, x->first },
+                     (const uint64_t[]){ y->tensor, y->box, y->first }, 3);
 }
 
 void sw_differences_join(sw_differences *d)

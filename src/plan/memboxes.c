@@ -7,6 +7,7 @@
 
 #include "base/num.h"
 #include "base/rows.h"
+#include "base/sort.h"
 #include "base/utf8.h"
 #include "plan/dims.h"
 
@@ -79,13 +80,8 @@ static int by_region(const void *a, const void *b, void *boxes)
 
     if (order || x->ndim != y->ndim)
         return order ? order : x->ndim < y->ndim ? -1 : 1;
-    for (unsigned d = 0; d < x->ndim; d++)
-        if (x->offsets[d] != y->offsets[d])
-            return x->offsets[d] < y->offsets[d] ? -1 : 1;
-    for (unsigned d = 0; d < x->ndim; d++)
-        if (x->shape[d] != y->shape[d])
-            return x->shape[d] < y->shape[d] ? -1 : 1;
-    return 0;
+    order = sw_by_all(x->offsets, y->offsets, x->ndim);
+    return order ? order : sw_by_all(x->shape, y->shape, x->ndim);
 }
 
 /* One rank has no replicas of its own boxes: whoever gives one twice did not mean it. */

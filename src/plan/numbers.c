@@ -114,9 +114,7 @@ static int by_model(const void *a, const void *b)
 {
     const sw_shard_name *x = a, *y = b;
 
-    if (x->model != y->model)
-        return x->model < y->model ? -1 : 1;
-    return (x->shard > y->shard) - (x->shard < y->shard);
+    return sw_by_all((const uint64_t[]){ x->model, x->shard }, (const uint64_t[]){ y->model, y->shard }, 2);
 }
 
 /* list = range *( " " range ); range = model ":" from "-" to */
@@ -170,11 +168,8 @@ static bool take_range(const char **at, sw_listed *r, bool *more)
 /* By model, then where the range begins and ends. */
 static int compare_listed(const sw_listed *x, const sw_listed *y)
 {
-    if (x->model != y->model)
-        return x->model < y->model ? -1 : 1;
-    if (x->from != y->from)
-        return x->from < y->from ? -1 : 1;
-    return (x->to > y->to) - (x->to < y->to);
+    return sw_by_all((const uint64_t[]){ x->model, x->from, x->to },
+                     (const uint64_t[]){ y->model, y->from, y->to }, 3);
 }
 
 /* To its place, if it is not there: the files of a set say the same, so that few are ever moved. */

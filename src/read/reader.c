@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "base/thread.h"
 #include "plan/dims.h"
 #include "read/make.h"
@@ -44,13 +45,8 @@ static int by_place(const void *a, const void *b)
 {
     const task *x = a, *y = b;
 
-    if (x->file != y->file)
-        return x->file < y->file ? -1 : 1;
-    if (x->at != y->at)
-        return x->at < y->at ? -1 : 1;
-    if (x->want != y->want)
-        return x->want < y->want ? -1 : 1;
-    return (x->part > y->part) - (x->part < y->part);
+    return sw_by_all((const uint64_t[]){ x->file, x->at, x->want, x->part },
+                     (const uint64_t[]){ y->file, y->at, y->want, y->part }, 4);
 }
 
 /* What a want shares with a source box, or all of it; false when nothing. */
