@@ -49,6 +49,8 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-pro
 SAN_FLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(or $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null),-ljansson)
+FUSE_CFLAGS = $(shell $(PKG_CONFIG) --cflags fuse3 2>/dev/null)
+FUSE_LIBS = $(or $(shell $(PKG_CONFIG) --libs fuse3 2>/dev/null),-lfuse3)
 CMOCKA_LIBS := $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
 
 CFLAGS ?= -O2 -g
@@ -96,6 +98,7 @@ COLLECTIVES = $(BUILD)/tests/collectives.so
 HEADER_CHECK = $(BUILD)/tests/header_check
 READER_CHECK = $(BUILD)/tests/reader_check
 PICKLE_CHECK = $(BUILD)/tests/pickle_check
+STREAM_STORE = $(BUILD)/tests/stream_store
 
 .PHONY: all no-mpi help lint lint-tests demo clean FORCE
 .DELETE_ON_ERROR:
@@ -228,6 +231,12 @@ $(HEADER_CHECK) $(READER_CHECK) $(PICKLE_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/
 # Those that speak MPI themselves.
 $(SAVE_ITEMS) $(COLLECTIVES) $(EXAMPLES): private LINKER = $(MPICC)
 $(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) $(LIBRARY)
+	$(link)
+
+# A file system of its own, for who has libfuse3.
+$(BUILD)/obj/tests/stream/%.o: private ALL_CPPFLAGS += $(FUSE_CFLAGS)
+$(STREAM_STORE): private LIBS = $(FUSE_LIBS)
+$(STREAM_STORE): $(BUILD)/obj/tests/stream/stream_store.o $(SAN_OBJECTS)
 	$(link)
 
 # To be preloaded: counts what all ranks do together.

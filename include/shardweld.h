@@ -234,6 +234,25 @@ typedef enum sw_assign {
     SW_ASSIGN_OWNER,
 } sw_assign;
 
+typedef enum sw_store_kind {
+    SW_STORE_AUTO = 0, /* found out by trial */
+    /* files are made in a hidden directory, by all ranks and in any order, and appear by renames */
+    SW_STORE_RANDOM,
+    /* each file is written once, from front to back, by one rank, under its final name */
+    SW_STORE_STREAM,
+} sw_store_kind;
+
+/* What the store of OUTPUT_DIR was found to be able to do. */
+typedef struct sw_store {
+    sw_store_kind kind; /* how it is written to; AUTO = nothing was written or tried */
+    bool rewrites;      /* a file can be opened again, by several, and written in the middle */
+    bool renames;
+    bool locks;    /* at least on one machine */
+    bool reserves; /* room can be reserved */
+    bool objects;  /* what is mounted there is known for a store of objects */
+    char type[32]; /* what is mounted, as "ext4" or "fuse.s3fs"; "" = unknown */
+} sw_store;
+
 typedef enum sw_name_kind {
     SW_NAME_STRIP, /* a name that begins with `from` loses it, once */
     /* a name that begins with `from` begins with `to` instead; an empty `from` begins every name */
@@ -305,6 +324,10 @@ typedef struct sw_options {
     bool overwrite; /* replace a checkpoint that is already there */
     bool no_sync;   /* do not make the data durable before publishing */
     bool dry_run;   /* plan only, write nothing */
+    sw_store_kind store;
+    /* a directory that all ranks share: all is written and verified there, and then copied to
+     * output_dir, each file from front to back, the index last; NULL = none */
+    const char *staging_dir;
 
     /* transport */
     uint64_t buffer_size; /* bytes of data memory per rank, at least 4096; 0 = by file system */
@@ -390,6 +413,7 @@ typedef struct sw_result {
     uint64_t rounds;        /* most rounds of any output file */
     uint64_t peak_memory;   /* largest resident set of any rank, bytes */
     sw_assign assign;       /* in effect */
+    sw_store store;         /* of output_dir */
     /* an interrupted publication was completed and was what this run asked for */
     bool recovered;
     int ranks;
@@ -399,6 +423,7 @@ typedef struct sw_result {
     double seconds_parse;
     double seconds_plan;    /* scan, parse, gather, plan */
     double seconds_write;   /* fill and write */
+    double seconds_copy;    /* from staging_dir */
     double seconds_verify;  /* read back and compare, where that was asked for */
     double seconds_publish; /* sync and rename */
     /* the staging directory, where it stays; only on rank 0; NULL = it does not */

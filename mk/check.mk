@@ -19,8 +19,10 @@ PARALLEL = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(2)
 #: check-tsan    the threads of the reader, with the thread sanitizer
 #: check-valgrind  a small weld and a small read under valgrind
 #: check-slurm   the scripts of slurm/ in a SLURM of their own, on this machine; as root
+#: check-stream  on a store that only takes a stream, mounted by FUSE; as root
 #: check-mpich   built with MPICH: unit tests, and welds under its mpiexec
-AGAIN = check check-san check-san-clang check-torch check-faults check-nodes check-tsan check-valgrind check-slurm check-mpich
+AGAIN = check check-san check-san-clang check-torch check-faults check-nodes check-tsan check-valgrind check-slurm check-mpich \
+        check-stream
 
 # A list: a comma would end an argument of make's own functions.
 SANITIZERS = address,undefined
@@ -42,6 +44,7 @@ check-tsan: again = check-tsan-run SAN=thread BUILD=build-tsan
 check-valgrind: again = check-valgrind-run
 # Faults make a weld stand still in the middle, so that it can be cancelled there.
 check-slurm: again = check-slurm-run FAULTS=1
+check-stream: again = check-stream-run FAULTS=1
 check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
 
 #: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
@@ -50,7 +53,7 @@ check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUIL
 #: check-reproducible  two builds give the same files
 SCRIPTED = check-user check-install check-deb check-reproducible
 
-check-san-clang check-nodes check-valgrind check-slurm check-mpich check-install check-deb: packages = --dev
+check-san-clang check-nodes check-valgrind check-slurm check-mpich check-stream check-install check-deb: packages = --dev
 
 .PHONY: $(AGAIN) $(SCRIPTED)
 $(AGAIN):
@@ -62,7 +65,7 @@ $(SCRIPTED): check-%:
 	tests/$*.sh
 
 .PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-nodes-run check-tsan-run check-valgrind-run \
-        check-slurm-run check-mpich-run
+        check-slurm-run check-mpich-run check-stream-run
 
 # One after the other, with -j too: they share the cores with their own ranks.
 check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
@@ -117,6 +120,9 @@ check-valgrind-run: all $(READER_CHECK)
 
 check-slurm-run: all
 	@$(call PARALLEL,$(sort $(wildcard tests/slurm/test_*.py)),$(PYTHON) $(PYTEST))
+
+check-stream-run: all $(SAVE_ITEMS) $(STREAM_STORE)
+	$(TEST_ENV) STREAM_STORE='$(abspath $(STREAM_STORE))' $(PYTHON) $(PYTEST) tests/stream
 
 check-mpich-run: check-unit
 	$(TEST_ENV) $(PYTHON) $(PYTEST) tests/mpich

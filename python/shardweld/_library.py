@@ -142,6 +142,20 @@ class ResultFile(Structure):
     _fields_ = [("name", c_char_p), ("tensors", c_uint64), ("size", c_uint64)]
 
 
+class Store(Structure):
+    """sw_store."""
+
+    _fields_ = [
+        ("kind", c_int),
+        ("rewrites", c_bool),
+        ("renames", c_bool),
+        ("locks", c_bool),
+        ("reserves", c_bool),
+        ("objects", c_bool),
+        ("type", c_char * 32),
+    ]
+
+
 class Result(Sized):
     """sw_result."""
 
@@ -166,6 +180,7 @@ class Result(Sized):
         ("rounds", c_uint64),
         ("peak_memory", c_uint64),
         ("assign", c_int),
+        ("store", Store),
         ("recovered", c_bool),
         ("ranks", c_int),
         ("io", c_char * 32),
@@ -173,6 +188,7 @@ class Result(Sized):
         ("seconds_parse", c_double),
         ("seconds_plan", c_double),
         ("seconds_write", c_double),
+        ("seconds_copy", c_double),
         ("seconds_verify", c_double),
         ("seconds_publish", c_double),
         ("staging", c_char_p),

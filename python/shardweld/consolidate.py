@@ -6,7 +6,9 @@ import ctypes
 import dataclasses
 import hashlib
 import os
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
@@ -74,7 +76,7 @@ def weld(
         options: the options of the program with underscores, as sw_options has them: fqn_map, fqn_map_text, like,
             max_shard_size, single_file, diffusers, diffusers_index, include, exclude, name_rules, cast_dtype, dequantize,
             block_size, dtype_map_text, expect_shards, node_local, no_config_check, assets, no_assets, verify, overwrite, no_sync, dry_run,
-            buffer_size, assign, hints. Casts may be torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and
+            store, staging_dir, buffer_size, assign, hints. Casts may be torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and
             ("rename", before, to). Equal on every rank, as the directories are (with node_local input_dir may differ).
 
     Raises:
@@ -138,8 +140,9 @@ def consolidate_safetensors_files(
             None: one model.safetensors
         num_threads: ignored. One process copies as fast as its core does; to use more, call
             `consolidate_safetensors_files_on_every_rank` from several processes
-        use_staging, staging_dir: ignored. Everything is staged in a hidden directory inside output_dir, where publishing it is a
-            rename; from another file system it would have to be copied once more
+        use_staging, staging_dir: weld in staging_dir (None: the system's directory for temporary files), then copy the files to
+            output_dir, the index last. Without use_staging everything is staged in a hidden directory inside output_dir, where
+            publishing it is a rename; so it is for ranks on several machines, with a warning: they need not share staging_dir
         cast_dtype: floating-point tensors become this (a torch.dtype or its name; bf16, fp16, fp32, fp64). Tensors that
             fqn_to_dtype_mapping maps to F32 stay or become F32, unless it does so for every floating-point tensor
         fqn_to_dtype_mapping: {fqn: dtype}, spelled as safetensors or torch do: without cast_dtype, floating-point tensors that were saved
@@ -153,9 +156,10 @@ def consolidate_safetensors_files(
         SystemFailure: (an OSError) no space, no permission
         UsageError: (a ValueError) arguments that make no sense; another run is at work in output_dir
     """
-    del num_threads, use_staging, staging_dir
+    del num_threads
     prepare = _drop_in(fqn_to_index_mapping, cast_dtype, fqn_to_dtype_mapping, options)
     with open_comm(comm) as group:
+        prepare = _staged(group, prepare, use_staging, staging_dir)
         _logged(group, "consolidate_safetensors_files", input_dir, output_dir, prepare)
 
 
@@ -187,12 +191,13 @@ def consolidate_safetensors_files_on_every_rank(
         UsageError: ranks were called with different arguments; N processes that cannot reach one another
         CommError: (a RuntimeError) a rank has ended meanwhile
     """
-    del num_threads, use_staging, staging_dir
+    del num_threads
     if process_group is not None and comm is not None:
         raise UsageError("process_group and comm are given, expected one of them")
     prepare = _drop_in(fqn_to_index_mapping, cast_dtype, fqn_to_dtype_mapping, options)
     try:
         with open_comm(process_group if comm is None else comm) as group:
+            prepare = _staged(group, prepare, use_staging, staging_dir)
             _logged(group, "consolidate_safetensors_files_on_every_rank", input_dir, output_dir, prepare)
     except NotMember:
         logger.warning("consolidate_safetensors_files_on_every_rank: this process is not a member of the process group")
@@ -219,6 +224,19 @@ def _drop_in(
         return {**options, **(more or {})}
 
     return prepare
+
+
+def _staged(
+    group: Comm, prepare: Callable[[], dict[str, Any]], use_staging: bool, staging_dir: PathLike | None
+) -> Callable[[], dict[str, Any]]:
+    """Collective. The same, and where to stage. A directory of that name on another machine may be another one."""
+    if group.size > 1 and len(set(group.gather(socket.gethostname()))) > 1:
+        if use_staging and group.rank == 0:
+            logger.warning("use_staging is for ranks on one machine: these stage inside the output directory")
+        use_staging = False
+    if not use_staging:
+        return prepare
+    return lambda: {"staging_dir": staging_dir or tempfile.gettempdir(), **prepare()}
 
 
 def _logged(

@@ -43,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--num-threads", type=int, default=5, help="accepted, not used: start more processes instead")
     add("--backend", choices=["auto", "nccl", "gloo"], default="auto", help="of the process group, under torchrun")
     add("--diffusers-compatible", action="store_true", help="give the index the name that diffusers looks for")
+    add("--staging-dir", help="weld here, on a local disk, then copy the files to the output, the index last")
     add("--cast-dtype", help="floating-point tensors become bf16, fp16, fp32 or fp64; none: as saved")
     return parser
 
@@ -102,6 +103,7 @@ def export(group: Comm, args: argparse.Namespace) -> None:
         comm=group,
         overwrite=True,
         cast_dtype=args.cast_dtype,
+        staging_dir=args.staging_dir,
         diffusers_index=args.diffusers_compatible,
     )
     if group.rank == 0:

@@ -59,14 +59,16 @@ typedef struct sw_job_told {
     bool same_dir;      /* INPUT_DIR is OUTPUT_DIR */
     bool shared;        /* it is on a parallel or network file system, */
     uint64_t block;     /* of such blocks */
+    sw_store store;     /* what it can do, and how it is written to */
 } sw_job_told;
 
 /* Open, look, judge, prepare: OUTPUT_DIR. All but the first three members is rank 0's. */
 typedef struct sw_job_output {
     sw_job_told told;
     bool done;    /* a recovery had done all of it; or it is a dry run */
-    char *staged; /* where files are staged; of a shard set the others learn it when they write */
+    char *staged; /* where files are made; mostly the others learn it when they write */
     sw_place *place;
+    sw_place *depot;            /* where all is made before it is copied there; NULL = it is not */
     sw_dir keep;                /* the input's names as seen from OUTPUT_DIR */
     sw_dir old;                 /* what is replaced */
     sw_assets assets;           /* the model's other files */
@@ -84,6 +86,7 @@ typedef struct sw_job {
     const sw_holders *held; /* what this rank, or the ranks that this process speaks for, hold */
     const char *out;
     sw_files files;
+    bool by_orders;              /* each rank writes by itself what it holds: api/orders */
     const sw_sharding *sharding; /* CUT */
     sw_result *result;
 
@@ -100,6 +103,12 @@ typedef struct sw_job {
 static inline bool sw_job_is_root(const sw_job *j)
 {
     return j->comm->rank == 0;
+}
+
+/* Local. Are the files streamed to OUTPUT_DIR as they are filled? */
+static inline bool sw_job_streams(const sw_job *j)
+{
+    return j->output.told.store.kind == SW_STORE_STREAM && !j->opt->staging_dir;
 }
 
 /* Local. Hand all lines of warnings to the caller, and empty it. Rank 0 speaks. */
@@ -158,8 +167,11 @@ sw_work sw_job_work_of(const sw_job *j);
  * buffer that is too small), SW_EINTERNAL. */
 sw_code sw_job_schedule(sw_job *j, sw_status *st);
 
-/* Write all files to where they are staged. Rank 0 may come with an error. */
+/* Write all files to where they are made. Rank 0 may come with an error. */
 sw_code sw_job_move(sw_job *j, sw_status *st);
+
+/* Copy them from the depot, if there is one, to where they would be made without. */
+sw_code sw_job_copy(sw_job *j, sw_status *st);
 
 /* Local. Are the files to be durable? On network file systems close would flush anyway, and only a
  * sync tells of lost bytes. */
@@ -180,9 +192,11 @@ sw_code sw_job_look(sw_job *j, sw_status *st);
  * result, tells the caller what is planned. */
 sw_code sw_job_judge(sw_job *j, sw_status *st);
 
-/* Rank 0: agree afterwards. All that can be known to fail fails now: names, space; stages the
- * model's other files. */
+/* Rank 0: agree afterwards. All that can be known to fail fails now: names, space. Then the files
+ * can be made, in the depot or in OUTPUT_DIR's place; what goes there from the depot begins with
+ * the second function. With the files come the model's other ones. */
 sw_code sw_job_prepare(sw_job *j, sw_status *st);
+sw_code sw_job_begin_output(sw_job *j, sw_status *st);
 
 /* Rank 0. Stage the index and make all visible. */
 sw_code sw_job_publish(sw_job *j, sw_status *st);

@@ -7,6 +7,7 @@
 #include "api/job.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "par/copy.h"
 #include "par/weld.h"
 
 #define BLOCK (UINT64_C(1) << 20) /* of a local file system */
@@ -41,11 +42,25 @@ sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memo
 {
     sw_memory_need need = { .nranks = (uint32_t)j->comm->size,
                             .by_owner = sw_job_by_owner(j),
-                            .converts = converts(&j->values.outputs) };
+                            .converts = converts(&j->values.outputs),
+                            .stream = rule == &sw_memory_of_weld && sw_job_streams(j) };
 
-    need.buffer = j->opt->buffer_size ? j->opt->buffer_size
-                                      : sw_memory_buffer(rule, j->output.told.shared, need.converts);
+    need.buffer =
+        j->opt->buffer_size ? j->opt->buffer_size : sw_memory_buffer(rule, j->output.told.shared, &need);
     return sw_memory_share(rule, &need, out, st);
+}
+
+/* Boxes that several ranks hold, without MPI between them, go to their places in any order. */
+static sw_code check_stream(const sw_job *j, sw_status *st)
+{
+    bool apart = j->by_orders || (j->comm->size > 1 && !sw_comm_layer(j->comm));
+
+    if (!j->held || !apart || !sw_job_streams(j))
+        return SW_OK;
+    return sw_fail(
+        st, SW_EUSAGE, j->out, NULL,
+        "takes files only from front to back, and ranks without MPI between them write to the middle "
+        "of whole tensors' files: save shards, or name a staging-dir");
 }
 
 /* Local. */
@@ -58,6 +73,8 @@ static sw_code make_schedule(sw_job *j, sw_status *st)
     sw_memory ignored;
 
     w->by_owner = sw_job_by_owner(j);
+    if (check_stream(j, st))
+        return st->code;
     if (sw_job_share_memory(j, &sw_memory_of_weld, &w->memory, st))
         return st->code;
     /* Would the buffer do for that, too? */
@@ -66,7 +83,8 @@ static sw_code make_schedule(sw_job *j, sw_status *st)
     rule = (sw_schedule_rule){ .nranks = (uint32_t)j->comm->size,
                                .band = w->memory.band,
                                .block = told->shared ? sw_max(BLOCK, told->block) : BLOCK,
-                               .shared = w->by_owner };
+                               .shared = w->by_owner,
+                               .whole = sw_job_streams(j) };
     if (sw_schedule_build(&j->laid.layout, &rule, &w->sched, st))
         return st->code;
     res->buffer_size = w->memory.buffer;
@@ -98,7 +116,7 @@ sw_code sw_job_schedule(sw_job *j, sw_status *st)
 
 bool sw_job_syncs(const sw_job *j)
 {
-    return !j->opt->no_sync || j->output.told.shared;
+    return !j->opt->staging_dir && (!j->opt->no_sync || j->output.told.shared);
 }
 
 sw_work sw_job_work_of(const sw_job *j)
@@ -110,6 +128,7 @@ sw_work sw_job_work_of(const sw_job *j)
                       .input_dir = j->in,
                       .held = j->held ? j->held->held : NULL,
                       .memory = j->work.memory,
+                      .stream = sw_job_streams(j),
                       .cancel = j->opt->cancel,
                       .progress = j->opt->progress,
                       .user = j->opt->user };
@@ -153,6 +172,7 @@ static sw_code write_held(sw_job *j, sw_status *st)
     sw_scatter s = { .rounds = { .comm = j->comm,
                                  .dir = j->output.staged,
                                  .sync = sw_job_syncs(j),
+                                 .stream = sw_job_streams(j),
                                  .cancel = j->opt->cancel,
                                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
                                                .user = j->opt->user,
@@ -165,7 +185,7 @@ static sw_code write_held(sw_job *j, sw_status *st)
     return st->code;
 }
 
-/* Shard files are staged where rank 0 says. */
+/* Files are made where rank 0 says. */
 static sw_code learn_staged(sw_job *j, sw_status *st)
 {
     sw_buf dir = SW_BUF_INIT;
@@ -180,7 +200,48 @@ static sw_code learn_staged(sw_job *j, sw_status *st)
 
 sw_code sw_job_move(sw_job *j, sw_status *st)
 {
-    if (j->files == SW_FILES_WHOLE ? sw_agree(j->comm, st) : learn_staged(j, st))
+    bool known = j->files == SW_FILES_WHOLE && !sw_job_streams(j) && !j->opt->staging_dir;
+
+    if (known ? sw_agree(j->comm, st) : learn_staged(j, st))
         return st->code;
     return j->files == SW_FILES_HELD ? write_held(j, st) : weld(j, st);
+}
+
+/* ---- copying --------------------------------------------------------------------------------- */
+
+/* The files as they are called here and there, newly allocated; of the model's other ones rank 0
+ * takes care. */
+static sw_publication *list_files(const sw_job *j, sw_status *st)
+{
+    sw_publication *files = sw_calloc(j->result->nfiles, sizeof *files, st);
+
+    for (uint64_t i = 0; files && i < j->result->nfiles; i++)
+        files[i] = (sw_publication){ j->result->files[i].name, j->result->files[i].size };
+    return files;
+}
+
+sw_code sw_job_copy(sw_job *j, sw_status *st)
+{
+    char *from = j->output.staged;
+    sw_copy c = { .world = j->comm,
+                  .from = from,
+                  .nfiles = j->result->nfiles,
+                  .buffer = sw_min(j->result->buffer_size, sw_memory_of_weld.stream),
+                  .sync = !j->opt->no_sync,
+                  .cancel = j->opt->cancel,
+                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL, .user = j->opt->user } };
+
+    if (!j->opt->staging_dir)
+        return st->code;
+    j->output.staged = NULL;
+    c.files = list_files(j, st);
+    if (!st->code && sw_job_is_root(j))
+        sw_job_begin_output(j, st);
+    if (!learn_staged(j, st)) {
+        c.to = j->output.staged;
+        sw_copy_files(&c, st);
+    }
+    free((void *)(uintptr_t)c.files);
+    free(from);
+    return st->code;
 }

@@ -17,6 +17,7 @@
 static const char *const casts[] = { "bf16", "fp16", "fp32", "fp64", "none", NULL };
 static const char *const dequantized[] = { "bf16", "fp16", "fp32", NULL };
 static const char *const assignments[] = { "auto", "band", "owner", NULL };
+static const char *const stores[] = { "auto", "random", "stream", NULL };
 
 /* Calls that refuse a member; what others do not take they do not look at. */
 #define RESHARD (1u << SW_CALL_RESHARD)
@@ -55,6 +56,8 @@ static const char *const assignments[] = { "auto", "band", "owner", NULL };
     X(overwrite, FLAG, OTHER, 0, NULL, 0, NULL)                                                              \
     X(no_sync, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
     X(dry_run, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
+    X(store, CHOICE, OTHER, 0, stores, 0, NULL)                                                              \
+    X(staging_dir, PATH, OTHER, 0, NULL, 0, NULL)                                                            \
     X(buffer_size, SIZE, OTHER, SW_BUFFER_SIZE_MIN, NULL, 0, NULL)                                           \
     X(assign, CHOICE, OTHER, 0, assignments, 0, NULL)                                                        \
     X(hints, PAIRS, OTHER, 0, NULL, 0, NULL)                                                                 \

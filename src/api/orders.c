@@ -45,7 +45,7 @@ typedef struct order_head {
     uint64_t buffer, input;
     uint64_t of; /* the largest model number of shard files */
     uint32_t rank, nranks;
-    uint32_t shards, sync;
+    uint32_t shards, sync, stream, zero;
 } order_head;
 
 /* The same as sw_hash(), but of none there may be no pointer. */
@@ -188,7 +188,8 @@ static order_head head_of(const sw_save *s, const described *d, uint32_t rank)
                          .rank = rank,
                          .nranks = s->nranks,
                          .shards = s->shards,
-                         .sync = sw_job_syncs(&s->job) };
+                         .sync = sw_job_syncs(&s->job),
+                         .stream = sw_job_streams(&s->job) };
 }
 
 /* An order for each rank: its records; and all files, since it may write to any, unless it makes
@@ -271,7 +272,8 @@ sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const 
     s->job = (sw_job){ .comm = &s->alone,
                        .out = s->given.out,
                        .opt = &s->given.opt,
-                       .files = shards ? SW_FILES_HELD : SW_FILES_WHOLE };
+                       .files = shards ? SW_FILES_HELD : SW_FILES_WHOLE,
+                       .by_orders = true };
     sw_job_begin(&s->job, &s->result, st);
     *st = s->given.st;
     if (!st->code)
@@ -295,7 +297,7 @@ sw_code sw_save_publish(sw_save *s, sw_status *st)
     if (s->idle)
         return SW_OK;
     s->idle = true;
-    return sw_job_publish(&s->job, st);
+    return sw_job_copy(&s->job, st) ? st->code : sw_job_publish(&s->job, st);
 }
 
 sw_code sw_save_free(sw_save *s, sw_status *st)
@@ -319,7 +321,11 @@ static sw_code write_own(const order *o, const sw_memboxes *held, const volatile
 {
     const sw_comm alone = sw_comm_self();
     const sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
-    sw_scatter s = { .rounds = { .comm = &alone, .dir = o->dir, .sync = o->head.sync, .cancel = cancel },
+    sw_scatter s = { .rounds = { .comm = &alone,
+                                 .dir = o->dir,
+                                 .sync = o->head.sync,
+                                 .stream = o->head.stream,
+                                 .cancel = cancel },
                      .l = &o->l,
                      .held = held,
                      .spots = o->records,

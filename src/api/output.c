@@ -267,7 +267,12 @@ static sw_code compare_dirs(sw_job *j, const struct stat *in, sw_status *st)
 static sw_code take_output(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
-    const sw_place_rule rule = { j->out, j->files != SW_FILES_WHOLE, !j->opt->no_sync, j->opt->cancel };
+    const sw_place_rule rule = { .dir = j->out,
+                                 .whole = j->files != SW_FILES_WHOLE,
+                                 .sync = !j->opt->no_sync,
+                                 .store = j->opt->store,
+                                 .by_copies = j->opt->staging_dir != NULL,
+                                 .cancel = j->opt->cancel };
     bool cut = j->files == SW_FILES_CUT, staging = false;
     sw_path_kind kind = SW_PATH_DIR;
     struct stat in;
@@ -286,18 +291,40 @@ static sw_code take_output(sw_job *j, sw_status *st)
     return j->files == SW_FILES_WHOLE ? SW_OK : look_for_set(j, st);
 }
 
-/* Rank 0. What the others need to know of it. */
+/* Rank 0. A directory to make all files in before they are copied; nothing in it is ever what a run
+ * asked for. */
+static sw_code take_depot(sw_job *j, sw_status *st)
+{
+    const sw_place_rule rule = { .dir = j->opt->staging_dir, .copied_to = j->out, .cancel = j->opt->cancel };
+    uint64_t ignored;
+
+    return j->output.place && rule.dir ? sw_place_open(&rule, &j->output.depot, &ignored, st) : SW_OK;
+}
+
+/* Rank 0. What the others need to know of it: of what is written to while the bands are filled. */
 static sw_code look_at_place(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
     sw_fs fs = { 0 };
 
-    if (take_output(j, st) || sw_path_fs_near(j->out, &fs, st))
+    if (take_output(j, st) || take_depot(j, st) ||
+        sw_path_fs_near(j->opt->staging_dir ? j->opt->staging_dir : j->out, &fs, st))
         return st->code;
     o->told.shared = fs.shared;
     o->told.block = fs.block;
-    if (o->place && !o->staged)
-        o->staged = sw_strdup(sw_place_fresh(o->place)->path, st);
+    if (o->place)
+        o->told.store = *sw_place_store(o->place);
+    return st->code;
+}
+
+/* Local, once it is told how OUTPUT_DIR is written to. Each rank has its own name for it, or learns
+ * rank 0's. */
+static sw_code name_staged(sw_job *j, sw_status *st)
+{
+    sw_job_output *o = &j->output;
+
+    if (j->files == SW_FILES_WHOLE && !sw_job_streams(j) && !j->opt->staging_dir)
+        o->staged = sw_path_join(j->out, SW_STAGING_NAME "/new", st);
     return st->code;
 }
 
@@ -305,16 +332,23 @@ sw_code sw_job_open(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
     const sw_sharding *s = j->sharding;
+    char *staging = NULL;
 
-    if (j->files == SW_FILES_WHOLE)
-        o->staged = sw_path_join(j->out, SW_STAGING_NAME "/new", st);
     if (j->files == SW_FILES_CUT)
         sw_shard_rules_parse(s->mesh, s->placements, s->rules, &j->laid.rules, st);
     /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
     if (sw_job_is_root(j) && !st->code)
         look_at_place(j, st);
-    return sw_check_same_dir(j->comm, sw_job_is_root(j) && !o->place ? NULL : o->staged, j->out, &o->told,
-                             sizeof o->told, st);
+    if (o->place ? true : !sw_job_is_root(j) && j->files == SW_FILES_WHOLE)
+        staging =
+            o->place ? sw_strdup(sw_place_staging(o->place), st) : sw_path_join(j->out, SW_STAGING_NAME, st);
+    sw_check_same_dir(j->comm, staging, j->out, &o->told, sizeof o->told, st);
+    free(staging);
+    if (!st->code && j->opt->staging_dir)
+        sw_check_same_dir(j->comm, o->depot ? sw_place_staging(o->depot) : NULL, j->opt->staging_dir,
+                          &o->told, sizeof o->told, st);
+    j->result->store = o->told.store;
+    return st->code ? st->code : name_staged(j, st);
 }
 
 /* ---- judging it ------------------------------------------------------------------------------ */
@@ -606,6 +640,16 @@ static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *
     return p;
 }
 
+/* Is there room for so many bytes, there and where they are staged before? */
+static sw_code check_space(const sw_job *j, uint64_t need, sw_status *st)
+{
+    const sw_job_output *o = &j->output;
+
+    if (o->depot && sw_path_check_space(sw_place_staging(o->depot), j->opt->staging_dir, need, st))
+        return st->code;
+    return sw_path_check_space(sw_place_staging(o->place), j->out, need, st);
+}
+
 /* What comes and what goes. */
 static sw_code check_change(sw_job *j, sw_status *st)
 {
@@ -617,8 +661,7 @@ static sw_code check_change(sw_job *j, sw_status *st)
     for (size_t i = 0; p && i < n; i++)
         if (!sw_add(need, p[i].size, &need))
             need = UINT64_MAX;
-    if (p && !sw_path_check_space(sw_place_fresh(o->place)->path, j->out, need, st) &&
-        !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
+    if (p && !check_space(j, need, st) && !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
         sw_change_check(j->out, &(sw_change){ p, n, o->old.names, o->old.n, 0 }, st);
     free(p);
     return st->code;
@@ -638,6 +681,30 @@ static sw_code add_replaced_sidefiles(sw_job *j, sw_status *st)
     return SW_OK;
 }
 
+/* The directories of the files, whose name all ranks will learn. */
+static sw_code make_rooms(sw_job *j, const sw_place *place, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+
+    for (uint32_t f = 0; f < l->nfiles && !st->code; f++)
+        sw_place_make_room(place, l->files[f].name, st);
+    free(j->output.staged);
+    j->output.staged = sw_strdup(sw_place_fresh(place)->path, st);
+    return st->code;
+}
+
+sw_code sw_job_begin_output(sw_job *j, sw_status *st)
+{
+    const sw_job_output *o = &j->output;
+    size_t n;
+    sw_publication *p = list_publications(j, &n, st);
+
+    if (p)
+        sw_place_begin(o->place, &(sw_change){ p, n, o->old.names, o->old.n, o->fingerprint }, st);
+    free(p);
+    return st->code || make_rooms(j, o->place, st) ? st->code : sw_job_stage_sidefiles(j, st);
+}
+
 sw_code sw_job_prepare(sw_job *j, sw_status *st)
 {
     const sw_layout *l = &j->laid.layout;
@@ -651,9 +718,7 @@ sw_code sw_job_prepare(sw_job *j, sw_status *st)
         return st->code;
     if (add_replaced_sidefiles(j, st) || check_change(j, st))
         return st->code;
-    for (uint32_t f = 0; f < l->nfiles && !st->code; f++)
-        sw_place_make_room(j->output.place, l->files[f].name, st);
-    return st->code ? st->code : sw_job_stage_sidefiles(j, st);
+    return j->output.depot ? make_rooms(j, j->output.depot, st) : sw_job_begin_output(j, st);
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
@@ -665,9 +730,8 @@ sw_code sw_job_publish(sw_job *j, sw_status *st)
     sw_publication *p;
     size_t n;
 
-    if (index &&
-        (sw_place_make_room(o->place, index, st) ||
-         sw_below_write(sw_place_fresh(o->place), index, o->index.data, o->index.len, !j->opt->no_sync, st)))
+    if (index && (sw_place_make_room(o->place, index, st) ||
+                  sw_place_write_key(o->place, index, o->index.data, o->index.len, st)))
         return st->code;
     p = list_publications(j, &n, st);
     if (p && !sw_check_cancel(j->opt->cancel, st))

@@ -33,7 +33,8 @@ static double lap(const sw_job *j)
 {
     const sw_result *res = j->result;
 
-    return sw_now() - j->started - res->seconds_plan - res->seconds_write - res->seconds_verify;
+    return sw_now() - j->started - res->seconds_plan - res->seconds_write - res->seconds_copy -
+           res->seconds_verify;
 }
 
 /* Collective. Plan, move, compare, publish. */
@@ -43,7 +44,11 @@ static sw_code run_steps(sw_job *j, sw_status *st)
     if (j->output.done || sw_job_move(j, st))
         return st->code;
     j->result->seconds_write = lap(j);
-    if (j->opt->verify) {
+    if (j->opt->staging_dir) {
+        sw_job_copy(j, st);
+        j->result->seconds_copy = lap(j);
+    }
+    if (!st->code && j->opt->verify) {
         sw_job_compare_staged(j, st);
         j->result->seconds_verify = lap(j);
     }
@@ -111,12 +116,25 @@ static void tell_staging(const sw_job *j)
     free(text);
 }
 
+/* Rank 0. One that stays is told of. */
+static void close_places(sw_job *j, sw_status *st)
+{
+    char *depot;
+
+    sw_place_close(j->output.depot, &depot, st);
+    sw_place_close(j->output.place, &j->result->staging, st);
+    if (j->result->staging)
+        free(depot);
+    else
+        j->result->staging = depot;
+}
+
 void sw_job_end(sw_job *j, sw_status *st)
 {
     sw_result *res = j->result;
 
     if (sw_job_is_root(j))
-        sw_place_close(j->output.place, &res->staging, st);
+        close_places(j, st);
     tell_staging(j);
     if (st->code != SW_ECOMM) {
         res->bytes_written = j->written;

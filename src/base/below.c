@@ -267,7 +267,7 @@ sw_code sw_below_create(const sw_below *b, const char *name, mode_t mode, int *f
 
     *fd = -1;
     if (parent >= 0 && !SW_FAULT("open"))
-        *fd = open_mode(parent, last, O_RDWR | O_CREAT | O_EXCL, mode);
+        *fd = open_mode(parent, last, O_WRONLY | O_CREAT | O_EXCL, mode);
     leave(b, parent);
     return *fd < 0 ? fail_at(b, name, "cannot create", st) : SW_OK;
 }
@@ -366,6 +366,11 @@ sw_code sw_below_rename(const sw_below *from, const char *from_name, const sw_be
     leave(from, source);
     leave(to, target);
     return r == 0 ? SW_OK : fail_rename(from, from_name, to, to_name, err, st);
+}
+
+int sw_below_try_rename(const sw_below *b, const char *from, const char *to)
+{
+    return renameat(b->fd, from, b->fd, to);
 }
 
 int sw_below_link(const sw_below *from, const sw_below *to, const char *name)

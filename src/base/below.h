@@ -55,7 +55,7 @@ sw_code sw_below_refuse(const sw_below *b, const char *name, const char *why, sw
 /* What has the name; s (may be NULL) is filled unless it is MISSING. */
 sw_code sw_below_stat(const sw_below *b, const char *name, sw_path_kind *kind, struct stat *s, sw_status *st);
 
-/* Make a file that is not there yet, for reading and writing; mode & ~umask. / With n bytes, mode
+/* Make a file that is not there yet, for writing; mode & ~umask. / With n bytes, mode
  * 0666 & ~umask; sync: durable. */
 sw_code sw_below_create(const sw_below *b, const char *name, mode_t mode, int *fd, sw_status *st);
 sw_code sw_below_write(const sw_below *b, const char *name, const void *data, uint64_t n, bool sync,
@@ -73,6 +73,9 @@ void sw_below_rmdirs_for(const sw_below *b, const char *name);
  * a success. */
 sw_code sw_below_rename(const sw_below *from, const char *from_name, const sw_below *to, const char *to_name,
                         sw_status *st);
+
+/* Within b, of a file that matters to nobody: rename(2)'s result, and errno. */
+int sw_below_try_rename(const sw_below *b, const char *from, const char *to);
 
 /* A second name for a file: link(2)'s result, and errno. */
 int sw_below_link(const sw_below *from, const sw_below *to, const char *name);

@@ -41,6 +41,15 @@ sw_code sw_cmd_reshard(sw_run *run, sw_status *st)
     return describe(run, st);
 }
 
+/* What OUTPUT_DIR was found to be able to do. */
+static void say_store(const sw_store *s)
+{
+    sw_say("store: %s%s, by %s (writes in the middle %s, renames %s, locks %s, reserves room %s)",
+           s->type[0] ? s->type : "unknown", s->objects ? ", objects" : "",
+           s->kind == SW_STORE_STREAM ? "stream" : "random writes", s->rewrites ? "yes" : "no",
+           s->renames ? "yes" : "no", s->locks ? "yes" : "no", s->reserves ? "yes" : "no");
+}
+
 void sw_cmd_planned(const sw_result *r)
 {
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
@@ -52,6 +61,8 @@ void sw_cmd_planned(const sw_result *r)
            r->parameters, sw_size_text(r->bytes, a));
     sw_say("output: %" PRIu64 " file%s, index %s", r->nfiles, sw_plural(r->nfiles),
            r->index ? r->index : "none");
+    if (r->store.kind != SW_STORE_AUTO)
+        say_store(&r->store);
     sw_say("ranks: %d, by %s, buffer %s, at most %" PRIu64 " round%s of %s", r->ranks,
            sw_assign_text(r->assign), sw_size_text(r->buffer_size, a), r->rounds, sw_plural(r->rounds),
            sw_size_text(r->band_size, b));
@@ -96,10 +107,10 @@ sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st)
         return st->code;
     if (run->args->verbose) {
         sw_say("transport: %s%s%s", r->io, r->transport[0] ? "; " : "", r->transport);
-        sw_say("time: plan %.2f s, write %.2f s (%s/s), verify %.2f s, publish %.2f s; peak memory of a "
-               "rank %s",
+        sw_say("time: plan %.2f s, write %.2f s (%s/s), copy %.2f s, verify %.2f s, publish %.2f s; peak "
+               "memory of a rank %s",
                r->seconds_plan, r->seconds_write, sw_rate_text(r->bytes_written, r->seconds_write, a),
-               r->seconds_verify, r->seconds_publish, sw_size_text(r->peak_memory, b));
+               r->seconds_copy, r->seconds_verify, r->seconds_publish, sw_size_text(r->peak_memory, b));
         if (r->recovered)
             sw_say("an interrupted publication of the same checkpoint was completed");
     }

@@ -141,6 +141,24 @@ static void put_mpi(sw_emit *j, const sw_run *run)
     sw_emit_text(j, "mpi", mpi);
 }
 
+/* What OUTPUT_DIR was found to be able to do; null where nobody tried. */
+static void put_store(sw_emit *j, const sw_store *s)
+{
+    if (s->kind == SW_STORE_AUTO) {
+        sw_emit_text(j, "store", NULL);
+        return;
+    }
+    sw_emit_object(j, "store", true);
+    sw_emit_text(j, "kind", s->kind == SW_STORE_STREAM ? "stream" : "random");
+    sw_emit_text(j, "type", s->type[0] ? s->type : NULL);
+    sw_emit_bool(j, "objects", s->objects);
+    sw_emit_bool(j, "rewrites", s->rewrites);
+    sw_emit_bool(j, "renames", s->renames);
+    sw_emit_bool(j, "locks", s->locks);
+    sw_emit_bool(j, "reserves", s->reserves);
+    sw_emit_end(j);
+}
+
 /* What was written, or would be. */
 static void put_files(sw_emit *j, const sw_result *r)
 {
@@ -166,6 +184,7 @@ void sw_report_result(const sw_run *run, sw_emit *j)
     const sw_result *r = &run->result;
 
     put_assign(j, r->assign);
+    put_store(j, &r->store);
     sw_emit_text(j, "io", r->io);
     put_transport(j, r);
     sw_emit_number(j, "shard_files", r->shard_files);
@@ -186,6 +205,7 @@ void sw_report_result(const sw_run *run, sw_emit *j)
     sw_emit_real(j, "seconds_parse", r->seconds_parse);
     sw_emit_real(j, "seconds_plan", r->seconds_plan);
     sw_emit_real(j, "seconds_write", r->seconds_write);
+    sw_emit_real(j, "seconds_copy", r->seconds_copy);
     sw_emit_real(j, "seconds_verify", r->seconds_verify);
     sw_emit_real(j, "seconds_publish", r->seconds_publish);
 }

@@ -48,6 +48,14 @@
 #define NO_SYNC                                                                                              \
     OPTION("no-sync", no_sync, NULL,                                                                         \
            "leave that to the system: faster, but a power cut may cost the result", .set = SW_SET_SYNC)
+#define STORE                                                                                                \
+    OPTION("store", store, "HOW",                                                                            \
+           "random: files are made hidden, in any order, and renamed; stream: each is written once, from "   \
+           "front to back, under its final name, as object stores need; auto: as a trial shows (default)")
+#define STAGING_DIR                                                                                          \
+    OPTION("staging-dir", staging_dir, "DIR",                                                                \
+           "write all of it in DIR, which all ranks share, then copy each file to OUTPUT_DIR from front to " \
+           "back, the index last")
 #define DRY_RUN OPTION("dry-run", dry_run, NULL, "print the plan and write nothing", .letter = 'n')
 #define TIMEOUT                                                                                              \
     OWN("timeout", SW_OPT_TIME, timeout, "TIME",                                                             \
@@ -119,6 +127,8 @@ static const sw_opt output_rows[] = {
     OPTION("verify", verify, NULL,
            "after writing, read everything back, compare it with the shards, then publish"),
     OVERWRITE("a checkpoint that is"),
+    STORE,
+    STAGING_DIR,
     SYNC,
     NO_SYNC,
     DRY_RUN,
@@ -126,7 +136,7 @@ static const sw_opt output_rows[] = {
 };
 
 static const sw_opt shard_output_rows[] = {
-    OVERWRITE("shard files that are"), SYNC, NO_SYNC, DRY_RUN, NO_ASSETS, END,
+    OVERWRITE("shard files that are"), STORE, STAGING_DIR, SYNC, NO_SYNC, DRY_RUN, NO_ASSETS, END,
 };
 
 static const sw_opt mesh_rows[] = {

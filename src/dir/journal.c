@@ -5,7 +5,8 @@
  *     home 524290 524301 1700000000123456789 0123456789abcdef    OUTPUT_DIR, staging, when it was
  *                                                                made, number
  *     fingerprint 00f1e2d3c4b5a697
- *     clash 0
+ *     clash 0                                                    1: some names are old ones; 2: a
+ *                                                                stream, which renames nothing
  *     new 1048 524305 32:model-00001-of-00001.safetensors        size, inode, length of the name,
  *                                                                name
  *     old 28:model.safetensors.index.json
@@ -30,6 +31,7 @@
 #define FIRST_WORDS "shardweld journal "
 #define FIRST_LINE FIRST_WORDS "2\n"
 #define DRAFT_NAME SW_JOURNAL_NAME ".tmp"
+#define CLASH_STREAM 2
 #define JOURNAL_MAX ((uint64_t)1 << 30)
 
 /* ---- filling --------------------------------------------------------------------------------- */
@@ -156,7 +158,8 @@ static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
     sw_buf_addf(b, st,
                 FIRST_LINE "home %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64 "\nfingerprint %016" PRIx64
                            "\nclash %d\n",
-                j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint, j->clash);
+                j->home.out, j->home.staging, j->home.born, j->home.number, j->fingerprint,
+                j->stream ? CLASH_STREAM : j->clash);
     for (size_t i = 0; i < j->nfiles && !st->code; i++)
         sw_buf_addf(b, st, "new %" PRIu64 " %" PRIu64 " %zu:%s\n", j->files[i].size, j->files[i].ino,
                     strlen(j->files[i].name), j->files[i].name);
@@ -165,12 +168,14 @@ static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
     return st->code ? st->code : sw_buf_addf(b, st, "sum %016" PRIx64 "\n", sw_hash(0, b->data, b->len));
 }
 
-sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync, sw_status *st)
+sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, const sw_store *store, bool sync,
+                         sw_status *st)
 {
+    const char *name = store->renames ? DRAFT_NAME : SW_JOURNAL_NAME;
     sw_buf text = SW_BUF_INIT;
 
-    if (!compose(j, &text, st) && !sw_below_write(staging, DRAFT_NAME, text.data, text.len, sync, st) &&
-        !sw_below_rename(staging, DRAFT_NAME, staging, SW_JOURNAL_NAME, st) && sync)
+    if (!compose(j, &text, st) && !sw_below_write(staging, name, text.data, text.len, sync, st) &&
+        (!store->renames || !sw_below_rename(staging, name, staging, SW_JOURNAL_NAME, st)) && sync)
         sw_below_sync(staging, NULL, st);
     sw_buf_release(&text);
     return st->code;
@@ -255,10 +260,14 @@ static sw_code refuse(const char *path, const char *why, sw_status *st)
 }
 
 /* Who forges one can guess inodes, but cannot set when the directory was made. */
-static bool is_home(const sw_journal_home *was, const sw_journal_home *is)
+static bool is_home(const sw_journal *j, const sw_journal_home *is, const sw_store *store)
 {
-    return was->out == is->out && was->staging == is->staging && was->number == is->number &&
-           (was->born == is->born || !is->born);
+    const sw_journal_home *was = &j->home;
+    bool numbered = store->rewrites && !store->objects;
+
+    return was->number == is->number &&
+           ((j->stream && !numbered) ||
+            (was->out == is->out && was->staging == is->staging && (was->born == is->born || !is->born)));
 }
 
 static void take_home(reader *r, sw_journal_home *home)
@@ -285,6 +294,7 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
 {
     reader r = { text->data, text->data + text->len, false, 0, 0 };
     const char *sum;
+    uint64_t clash;
 
     if (!take_word(&r, FIRST_LINE) && take_word(&r, FIRST_WORDS))
         return refuse(path, "it is of another version of this program", st);
@@ -293,7 +303,9 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
         take_home(&r, &j->home);
     r.bad = r.bad || !take_word(&r, "fingerprint ");
     j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
-    j->clash = !r.bad && take_number(&r, 10, "\n") != 0;
+    clash = r.bad ? 0 : take_number(&r, 10, "\n");
+    j->stream = clash == CLASH_STREAM;
+    j->clash = clash == 1;
     while (!r.bad && !st->code && take_word(&r, "new "))
         take_new(&r, j, st);
     while (!r.bad && !st->code && take_word(&r, "old "))
@@ -306,8 +318,8 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
     return st->code ? st->code : finish(j, st);
 }
 
-sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
-                        sw_status *st)
+sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home,
+                        const sw_store *store, bool *missing, sw_status *st)
 {
     sw_buf text = SW_BUF_INIT;
     char *path = sw_path_join(staging->path, SW_JOURNAL_NAME, st);
@@ -317,12 +329,16 @@ sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal
         goto out;
     if (!sw_fd_read_all(fd, path, JOURNAL_MAX, &text, st) && !sw_buf_add(&text, "", 1, st)) {
         text.len--;
-        parse(j, &text, path, st);
+        *missing = !store->renames && text.len == 0;
+        if (!*missing)
+            parse(j, &text, path, st);
     }
-    if (!st->code && !is_home(&j->home, home))
+    if (*missing)
+        sw_below_unlink(staging, SW_JOURNAL_NAME, st);
+    else if (!st->code && !is_home(j, home, store))
         refuse(path, "it was written in another directory, of which this is a copy, or came from elsewhere",
                st);
-    if (!st->code && !names_are_ours(j))
+    if (!st->code && !*missing && !names_are_ours(j))
         refuse(path, "it names files that no publication makes or replaces", st);
     close(fd);
 out:

@@ -27,6 +27,8 @@ typedef struct sw_journal {
     uint64_t fingerprint;
     /* some new file has the name of an old one: old or new cannot both be whole */
     bool clash;
+    /* files are made under their final names (place.h): nothing is renamed */
+    bool stream;
     sw_journal_file *files; /* new, in the order of their renames; the key file last */
     size_t nfiles;
     char **old; /* by name, bytewise */
@@ -36,7 +38,7 @@ typedef struct sw_journal {
 
 #define SW_JOURNAL_INIT                                                                                      \
     {                                                                                                        \
-        { 0 }, 0, false, NULL, 0, NULL, 0, NULL                                                              \
+        { 0 }, 0, false, false, NULL, 0, NULL, 0, NULL                                                       \
     }
 
 /* Local. Fill an empty journal with copies of what is to change, but for the inodes; decides clash.
@@ -50,16 +52,20 @@ bool sw_journal_may_be_new(const char *name);
 bool sw_journal_may_be_old(const sw_journal *j, const char *name);
 
 /* Local. Write the journal into the staging directory, at once or not at all; sync: durable on
- * return. */
-sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, bool sync, sw_status *st);
+ * return.
+ *   store  what can be done there: without renames it may be there and empty after a kill */
+sw_code sw_journal_write(const sw_journal *j, const sw_below *staging, const sw_store *store, bool sync,
+                         sw_status *st);
 
 /* Local. Read the journal of a staging directory, which is ours, into an empty one; *missing, with
  * SW_OK, when there is none.
- *   home  where it stands: one that was written elsewhere is refused
+ *   home   where it stands: one that was written elsewhere is refused
+ *   store  as above: without renames an empty one counts as none. Where files have no numbers that
+ *          last, that in the lock file alone tells whether a stream's was written there
  * Errors: SW_EIO (unreadable, not ours, not of this place or version, or not a whole journal, which
  * only a machine leaves that went down without --sync), SW_ENOMEM. */
-sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home, bool *missing,
-                        sw_status *st);
+sw_code sw_journal_read(sw_journal *j, const sw_below *staging, const sw_journal_home *home,
+                        const sw_store *store, bool *missing, sw_status *st);
 
 /* Local. Is it the name of a new file? O(log n). */
 bool sw_journal_is_new(const sw_journal *j, const char *name);

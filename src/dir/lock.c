@@ -22,6 +22,14 @@
  * nolock). So, on a shared file system, the text of another machine and a recent touch make the new
  * holder wait for one sign of life before it believes that the other one is dead.
  *
+ * Where files can only be streamed, the file is written once and then held open for reading, with a
+ * lock for readers, which works on one machine where the store knows nothing of it; who has it asks
+ * whether a writer could. A file that nobody on
+ * this machine holds is a dead run's if its text is this machine's; another machine's counts as
+ * alive until ten minutes after its last sign of life, which is a file of its own, made anew. To
+ * take a dead one's place the file is removed and made again; two machines that do so at the same
+ * moment may both believe to have it, until one looks (sw_lock_check()).
+ *
  * Ages are differences of two times that the file system gave, so that clocks need not agree. */
 #include "dir/lock.h"
 
@@ -40,6 +48,7 @@
 
 #include "base/fault.h"
 #include "base/hash.h"
+#include "base/num.h"
 #include "base/path.h"
 #include "base/step.h"
 #include "base/thread.h"
@@ -62,11 +71,13 @@
 #define GUARD_NAME SW_LOCK_NAME ".takeover"
 #define DRAFT_NAME SW_LOCK_NAME ".new"
 
+/* The sign of life of a stream's holder. */
+#define ALIVE_NAME "alive"
+
 struct sw_lock {
     const sw_below *dir;
-    const volatile int *cancel;
-    const char *show;    /* what is locked, for messages while it is taken */
-    char *path;          /* likewise */
+    sw_lock_rule rule;
+    char *path;          /* for messages while it is taken */
     char text[TEXT_MAX]; /* what we wrote into the file */
     uint64_t number;
     int fd;
@@ -179,7 +190,8 @@ static void fail_busy(const sw_lock *l, int fd, const char *more, sw_status *st)
         nanosleep(&moment, NULL);
         read_text(fd, text);
     }
-    sw_fail(st, SW_EUSAGE, l->show, NULL, "another run works on this directory: host %s, pid %s, job %s%s",
+    sw_fail(st, SW_EUSAGE, l->rule.show, NULL,
+            "another run works on this directory: host %s, pid %s, job %s%s",
             text_word(text, "host ", host, sizeof host), text_word(text, "pid ", pid, sizeof pid),
             text_word(text, "job ", job, sizeof job), more);
 }
@@ -193,45 +205,52 @@ static uint64_t seconds_between(const struct timespec *a, const struct timespec 
     return (uint64_t)(a->tv_sec > b->tv_sec ? a->tv_sec - b->tv_sec : b->tv_sec - a->tv_sec);
 }
 
-/* Make a file of a name that nobody else uses and see what time the file system gives it. */
+/* Make a file of a name that nobody else uses and see what time the file system gives it. One that
+ * is streamed is only there once it is closed. */
 static sw_code fs_now(const sw_lock *l, struct timespec *now, sw_status *st)
 {
     struct stat s = { 0 };
     sw_code code;
     char name[64];
+    bool told;
     int fd;
 
     snprintf(name, sizeof name, "clock.%016" PRIx64, sw_hash(0, l->text, strlen(l->text)));
     if ((code = sw_below_create(l->dir, name, 0666, &fd, st)))
         return code;
-    if (futimens(fd, NULL) != 0 || fstat(fd, &s) != 0)
+    told = l->rule.stream || (futimens(fd, NULL) == 0 && fstat(fd, &s) == 0);
+    close(fd);
+    if (l->rule.stream)
+        told = fstatat(l->dir->fd, name, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!told)
         code = sw_fail_errno(st, l->path, errno, "cannot ask for the time of its file system");
     *now = s.st_mtim;
-    close(fd);
     unlinkat(l->dir->fd, name, 0);
     return code;
 }
 
-/* Seconds since the last sign of life in the open lock file. */
+/* Seconds since the last sign of life in the open lock file, or beside it. */
 static sw_code age_of(const sw_lock *l, int fd, uint64_t *age, sw_status *st)
 {
     struct timespec now = { 0, 0 };
-    struct stat s;
+    struct stat s, alive;
 
     if (fs_now(l, &now, st))
         return st->code;
     if (fstat(fd, &s) != 0)
         return sw_fail_errno(st, l->path, errno, "cannot look at it");
     *age = seconds_between(&now, &s.st_mtim);
+    if (fstatat(l->dir->fd, ALIVE_NAME, &alive, AT_SYMLINK_NOFOLLOW) == 0)
+        *age = sw_min(*age, seconds_between(&now, &alive.st_mtim));
     return SW_OK;
 }
 
 /* ---- taking it ------------------------------------------------------------------------------- */
 
 /* Try to lock the open file, without waiting. */
-static grip grip_of(int fd)
+static grip grip_as(int fd, short type)
 {
-    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock whole = { .l_type = type, .l_whence = SEEK_SET };
     int r;
 
     do {
@@ -243,6 +262,23 @@ static grip grip_of(int fd)
         return GRIP_HELD;
     return errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL ? GRIP_NO_LOCKS
                                                                                         : GRIP_FAILED;
+}
+
+static grip grip_of(int fd)
+{
+    return grip_as(fd, F_WRLCK);
+}
+
+/* Of a file that is open for reading. */
+static grip grip_stream(int fd)
+{
+    struct flock other = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    grip mine = grip_as(fd, F_RDLCK);
+
+    if (mine != GRIP_LOCKED || fcntl(fd, F_OFD_GETLK, &other) != 0 || other.l_type == F_UNLCK)
+        return mine;
+    grip_as(fd, F_UNLCK);
+    return GRIP_HELD;
 }
 
 /* Is the open file still the one of that name? */
@@ -284,7 +320,7 @@ static bool pause_for(const sw_lock *l, time_t seconds, long ns, sw_status *st)
     const struct timespec length = { seconds, ns };
 
     nanosleep(&length, NULL);
-    return !sw_check_cancel(l->cancel, st);
+    return !sw_check_cancel(l->rule.cancel, st);
 }
 
 /* The text of who was here; one that has not come after a second will not come: whoever made the
@@ -387,8 +423,13 @@ static outcome replace(sw_lock *l, int *fd, const char *text, sw_status *st)
 
     take_number(l, text);
     compose(l);
-    if (sw_below_unlink(l->dir, DRAFT_NAME, st) || sw_below_create(l->dir, DRAFT_NAME, 0666, &fresh, st))
+    if (sw_below_unlink(l->dir, DRAFT_NAME, st))
         return FAILED;
+    fresh = sw_below_fd(l->dir, DRAFT_NAME, O_RDWR | O_CREAT | O_EXCL);
+    if (fresh < 0) {
+        sw_fail_errno(st, l->path, errno, "cannot create");
+        return FAILED;
+    }
     if (sw_fd_write_at(fresh, l->path, l->text, strlen(l->text), 0, st) ||
         sw_below_rename(l->dir, DRAFT_NAME, l->dir, SW_LOCK_NAME, st)) {
         close(fresh);
@@ -418,6 +459,88 @@ static outcome oust(sw_lock *l, int *fd, sw_status *st)
     unlinkat(l->dir->fd, GUARD_NAME, AT_REMOVEDIR);
     return result;
 }
+
+/* ---- of a stream ----------------------------------------------------------------------------- */
+
+/* A file of these words, made anew and closed. *exists: another one is there. */
+static sw_code put_stream(const sw_lock *l, const char *name, const char *text, bool *exists, sw_status *st)
+{
+    int fd = sw_below_fd(l->dir, name, O_WRONLY | O_CREAT | O_EXCL);
+
+    *exists = fd < 0 && errno == EEXIST;
+    if (fd < 0)
+        return *exists ? SW_OK : sw_fail_errno(st, l->path, errno, "cannot create");
+    sw_fd_write_at(fd, l->path, text, strlen(text), 0, st);
+    return sw_fd_close(fd, l->path, st) ? st->code : SW_OK;
+}
+
+/* Hold what is there now, if it is ours. */
+static outcome hold_stream(sw_lock *l, int *fd, sw_status *st)
+{
+    char text[TEXT_MAX];
+    bool missing;
+
+    if (sw_below_open_own(l->dir, SW_LOCK_NAME, O_RDONLY, fd, &missing, st))
+        return FAILED;
+    l->written =
+        !missing && read_text(*fd, text) && strcmp(text, l->text) == 0 && grip_stream(*fd) != GRIP_HELD;
+    if (l->written)
+        return TAKEN;
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return pause_for(l, 0, 20000000, st) ? AGAIN : FAILED;
+}
+
+/* Somebody's file is there: is he alive? If not, it may go. */
+static outcome oust_stream(sw_lock *l, int fd, sw_status *st)
+{
+    char text[TEXT_MAX], host[256], mine[256];
+    grip got = grip_stream(fd);
+    outcome result;
+
+    if (!read_text(fd, text))
+        text[0] = '\0';
+    sw_host_name(mine, sizeof mine);
+    if (got == GRIP_HELD) {
+        fail_busy(l, fd, "", st);
+        return BUSY;
+    }
+    if ((result = wait_for_text(l, fd, text, st)) != TAKEN)
+        return result;
+    if (has_host(text) &&
+        (got != GRIP_LOCKED || strcmp(text_word(text, "host ", host, sizeof host), mine) != 0))
+        result = judge(l, fd, text, st);
+    if (result == TAKEN) {
+        take_number(l, text);
+        compose(l);
+    }
+    return result;
+}
+
+/* One try. What was judged is closed before it is removed: where names of open files are changed
+ * rather than removed, a store may not be able to do that. */
+static outcome try_stream(sw_lock *l, int *fd, sw_status *st)
+{
+    outcome result;
+    bool exists, missing;
+
+    if (put_stream(l, SW_LOCK_NAME, l->text, &exists, st))
+        return errno == ENOENT || errno == ESTALE ? GONE : FAILED;
+    l->created = !exists;
+    if (!exists)
+        return hold_stream(l, fd, st);
+    if (sw_below_open_own(l->dir, SW_LOCK_NAME, O_RDONLY, fd, &missing, st) || missing)
+        return missing ? AGAIN : FAILED;
+    result = oust_stream(l, *fd, st);
+    close(*fd);
+    *fd = -1;
+    if (result == TAKEN)
+        result = sw_below_unlink(l->dir, SW_LOCK_NAME, st) ? FAILED : AGAIN;
+    return result;
+}
+
+/* ---- either way ------------------------------------------------------------------------------ */
 
 /* Make the file, or open the one that is there if it can be ours. */
 static outcome try_open(const sw_lock *l, int *fd, bool *created, sw_status *st)
@@ -476,6 +599,16 @@ static outcome try_take(sw_lock *l, int *fd, sw_status *st)
 
 /* ---- keeping it ------------------------------------------------------------------------------ */
 
+/* The sign of life of a stream's holder. */
+static void renew_stream(const sw_lock *l)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    bool exists;
+
+    sw_below_unlink(l->dir, ALIVE_NAME, &ignored);
+    put_stream(l, ALIVE_NAME, "", &exists, &ignored);
+}
+
 /* The thread: a sign of life now and then. A failure shows as age, and the next touch may
  * succeed. */
 static void *keep(void *arg)
@@ -484,7 +617,10 @@ static void *keep(void *arg)
     struct pollfd stop = { .fd = l->stop, .events = POLLIN };
 
     while (poll(&stop, 1, TOUCH_SECONDS * 1000) == 0)
-        futimens(l->fd, NULL);
+        if (l->rule.stream)
+            renew_stream(l);
+        else
+            futimens(l->fd, NULL);
     return NULL;
 }
 
@@ -545,9 +681,9 @@ static outcome keep_trying(sw_lock *l, sw_status *st)
     sw_status own = SW_STATUS_INIT;
     outcome result = AGAIN;
 
-    for (int i = 0; i < TRIES && result == AGAIN && !sw_check_cancel(l->cancel, st); i++) {
+    for (int i = 0; i < TRIES && result == AGAIN && !sw_check_cancel(l->rule.cancel, st); i++) {
         sw_status_clear(&own);
-        result = try_take(l, &l->fd, &own);
+        result = l->rule.stream ? try_stream(l, &l->fd, &own) : try_take(l, &l->fd, &own);
     }
     if (own.code && result != GONE)
         *st = own;
@@ -556,8 +692,7 @@ static outcome keep_trying(sw_lock *l, sw_status *st)
 
 /* ---- the interface --------------------------------------------------------------------------- */
 
-sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *cancel, sw_lock **out,
-                     bool *gone, sw_status *st)
+sw_code sw_lock_take(const sw_below *dir, const sw_lock_rule *rule, sw_lock **out, bool *gone, sw_status *st)
 {
     sw_lock *l = sw_calloc(1, sizeof *l, st);
     outcome result;
@@ -568,8 +703,7 @@ sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *
         return st->code;
     l->fd = l->stop = -1;
     l->dir = dir;
-    l->show = show;
-    l->cancel = cancel;
+    l->rule = *rule;
     l->number = draw();
     if (!(l->path = sw_path_join(dir->path, SW_LOCK_NAME, st)))
         goto out;
@@ -578,8 +712,9 @@ sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *
     result = keep_trying(l, st);
     *gone = result == GONE;
     if (result == AGAIN)
-        sw_fail(st, SW_EUSAGE, show, NULL, "other runs try to work on this directory at the same moment");
-    if (result != TAKEN || sign(l, st) || start_keeper(l, st))
+        sw_fail(st, SW_EUSAGE, rule->show, NULL,
+                "other runs try to work on this directory at the same moment");
+    if (result != TAKEN || (!l->written && sign(l, st)) || start_keeper(l, st))
         goto out;
     *out = l;
     l = NULL;
@@ -594,7 +729,7 @@ static bool is_ours(const sw_lock *l)
     char text[TEXT_MAX];
     struct stat s;
 
-    if (!is_named(l->fd, l))
+    if (!l->rule.stream && !is_named(l->fd, l))
         return false;
     /* A file that cannot be read tells of no other run: it is the one that we hold. */
     return (!read_again(l, text, &s) && !read_text(l->fd, text)) || strcmp(text, l->text) == 0;
@@ -613,6 +748,20 @@ sw_code sw_lock_check(const sw_lock *l, sw_status *st)
                    "another run has taken the place of this one, which gave no sign of life for long");
 }
 
+/* Closed before it goes, as in try_stream(). */
+static void drop_stream(const sw_lock *l, bool stays, sw_status *st)
+{
+    char text[64];
+    bool ours = is_ours(l), exists;
+
+    snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
+    close(l->fd);
+    if (!ours || sw_below_unlink(l->dir, ALIVE_NAME, st) || sw_below_unlink(l->dir, SW_LOCK_NAME, st))
+        return;
+    if (stays)
+        put_stream(l, SW_LOCK_NAME, text, &exists, st);
+}
+
 /* Unlinked before it is closed: nobody else can hold it yet, so it is not another run's file that
  * goes. */
 void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
@@ -622,7 +771,9 @@ void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
     if (!l)
         return;
     stop_keeper(l);
-    if (l->fd >= 0) {
+    if (l->fd >= 0 && l->rule.stream) {
+        drop_stream(l, stays, st);
+    } else if (l->fd >= 0) {
         snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
         if (l->written ? is_ours(l) : is_named(l->fd, l) && !stays)
             stays ? write_text(l, text, st) : sw_below_unlink(l->dir, SW_LOCK_NAME, st);

@@ -8,18 +8,22 @@
 
 typedef struct sw_lock sw_lock;
 
+typedef struct sw_lock_rule {
+    const char *show;           /* what is locked, for messages */
+    const volatile int *cancel; /* ends the waiting; may be NULL */
+    bool stream;                /* files there can only be streamed: a weaker lock */
+} sw_lock_rule;
+
 /* Local. Take the lock file of dir; while it is held a thread gives a sign of life every 30 s (it
  * touches the file; it takes no signals).
  *   dir     open and ours; borrowed as long as the lock lives
- *   show    what is locked, for messages
- *   cancel  ends the waiting; may be NULL
+ *   rule    borrowed for the call
  *   gone    set, with SW_OK and *out NULL, when dir is not there (any more)
  * Errors: SW_EUSAGE when another run holds it (names host, pid and job); SW_EIO, also for a lock
  * file that no run of ours can have made; SW_ECANCEL; SW_ENOMEM.
  * Cost: at once; but up to 35 s for what a run on another machine left in the last two minutes on a
  * shared file system. */
-sw_code sw_lock_take(const sw_below *dir, const char *show, const volatile int *cancel, sw_lock **out,
-                     bool *gone, sw_status *st);
+sw_code sw_lock_take(const sw_below *dir, const sw_lock_rule *rule, sw_lock **out, bool *gone, sw_status *st);
 
 /* Local. The random number that stands in the file: drawn by the first run in the directory, kept
  * by those that take its place. */

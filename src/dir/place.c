@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,11 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/hash.h"
 #include "base/num.h"
 #include "dir/publish.h"
+#include "dir/store.h"
+#include "format/filenames.h"
 #include "format/maps.h"
 
 #define TRIES 100
@@ -27,6 +31,9 @@
 /* ".NAME" with this stands beside NAME: it is the OUTPUT_DIR of a place whose files never get
  * there. */
 #define HIDDEN_SUFFIX ".shardweld-new"
+
+/* A stream's last file, before it has its name. */
+#define KEY_DRAFT "key"
 
 /* Nobody else has any business in it. */
 #define STAGING_MODE 0700
@@ -136,8 +143,25 @@ static sw_code enter_hidden(sw_place *p, const char *dir, bool *gone, sw_status 
     return st->code;
 }
 
-static sw_code enter_once(sw_place *p, const char *dir, const volatile int *cancel, bool *gone, sw_status *st)
+/* What can the store do? A run that ends may take the directory away under our hands. */
+static sw_code try_store(sw_place *p, const sw_place_rule *rule, bool *gone, sw_status *st)
 {
+    sw_status own = SW_STATUS_INIT;
+    sw_path_kind kind = SW_PATH_DIR;
+
+    if (!sw_store_try(&p->dir, &p->store, &own)) {
+        p->store.kind = sw_store_choose(rule->store, &p->store);
+        return SW_OK;
+    }
+    *gone = !sw_below_stat(&p->out, SW_STAGING_NAME, &kind, NULL, st) && kind == SW_PATH_MISSING;
+    if (!*gone && !st->code)
+        *st = own;
+    return st->code;
+}
+
+static sw_code enter_once(sw_place *p, const char *dir, const sw_place_rule *rule, bool *gone, sw_status *st)
+{
+    sw_lock_rule how;
     bool made;
 
     sw_below_close(&p->dir);
@@ -145,13 +169,15 @@ static sw_code enter_once(sw_place *p, const char *dir, const volatile int *canc
     if ((p->missing ? enter_hidden : enter_named)(p, dir, gone, st) || *gone ||
         enter_ours(&p->out, SW_STAGING_NAME, &made, &p->dir, gone, st) || *gone)
         return st->code;
+    try_store(p, rule, gone, st);
+    how = (sw_lock_rule){ p->out.path, rule->cancel, sw_place_streams(p) };
     /* Where nobody is in it goes: we made it, or kept the one who left from removing it. */
-    if (sw_lock_take(&p->dir, p->out.path, cancel, &p->lock, gone, st))
+    if (st->code || (!*gone && sw_lock_take(&p->dir, &how, &p->lock, gone, st)))
         unlinkat(p->out.fd, SW_STAGING_NAME, AT_REMOVEDIR);
     return st->code;
 }
 
-static sw_code enter(sw_place *p, const char *dir, const volatile int *cancel, sw_status *st)
+static sw_code enter(sw_place *p, const char *dir, const sw_place_rule *rule, sw_status *st)
 {
     sw_status last = SW_STATUS_INIT;
     bool gone = true;
@@ -159,7 +185,7 @@ static sw_code enter(sw_place *p, const char *dir, const volatile int *cancel, s
     for (int i = 0; i < TRIES && gone; i++) {
         sw_status_clear(&last);
         gone = false;
-        enter_once(p, dir, cancel, &gone, &last);
+        enter_once(p, dir, rule, &gone, &last);
     }
     if (gone && !last.code)
         sw_fail(&last, SW_EIO, dir, NULL, "other runs made and removed the directory too often");
@@ -184,6 +210,15 @@ static sw_code empty_staging(const sw_place *p, sw_status *st)
     return st->code;
 }
 
+static sw_code enter_new(sw_place *p, sw_status *st)
+{
+    bool made;
+
+    return sw_below_mkdir(&p->dir, "new", 0777, &made, st)
+               ? st->code
+               : sw_below_enter(&p->dir, "new", &p->fresh, NULL, st);
+}
+
 /* A file of ours can move from staging into OUTPUT_DIR: so can those of hours of work. */
 static sw_code try_rename(const sw_place *p, sw_status *st)
 {
@@ -201,15 +236,11 @@ static sw_code try_rename(const sw_place *p, sw_status *st)
 /* A run that was killed in its trial left that file in OUTPUT_DIR. */
 static sw_code prepare(sw_place *p, sw_status *st)
 {
-    bool made;
-
     sw_below_close(&p->fresh);
     sw_below_close(&p->aside);
-    if (empty_staging(p, st) || sw_below_unlink(&p->out, SW_TRIAL_NAME, st) ||
-        sw_below_mkdir(&p->dir, "new", 0777, &made, st) ||
-        sw_below_enter(&p->dir, "new", &p->fresh, NULL, st))
+    if (empty_staging(p, st) || sw_below_unlink(&p->out, SW_TRIAL_NAME, st) || sw_place_streams(p))
         return st->code;
-    return try_rename(p, st);
+    return enter_new(p, st) ? st->code : try_rename(p, st);
 }
 
 /* The lock goes after all else, so that nobody enters while we remove; the directory goes last,
@@ -218,7 +249,12 @@ static void leave(sw_place *p, sw_status *st)
 {
     sw_status own = SW_STATUS_INIT;
     bool lost = sw_lock_check(p->lock, &own) != SW_OK;
+    uint64_t completed = 0;
 
+    if (p->begun && !p->published && !lost) {
+        sw_publication_recover(p, &completed, &own);
+        p->published = completed != 0;
+    }
     p->half = p->half || lost; /* it is not ours any more */
     p->stays = p->half ? !lost : empty_staging(p, &own) != SW_OK;
     if (own.code)
@@ -254,7 +290,8 @@ static sw_code open_dir(const sw_place_rule *rule, const char *dir, char *missin
     p->missing = missing;
     p->kept = strlen(dir);
     p->sync = rule->sync;
-    if (!enter(p, dir, rule->cancel, st) && !sw_publication_recover(p, recovered, st) && !prepare(p, st)) {
+    p->by_copies = rule->by_copies;
+    if (!enter(p, dir, rule, st) && !sw_publication_recover(p, recovered, st) && !prepare(p, st)) {
         *out = p;
         return SW_OK;
     }
@@ -331,9 +368,11 @@ static sw_code open_whole(const sw_place_rule *rule, sw_place **out, uint64_t *r
 
     if (look_at(rule->dir, &path, &hidden, &missing, st))
         goto out;
-    if (missing) {
+    if (missing && rule->store != SW_STORE_STREAM) {
         open_dir(rule, hidden, path, out, recovered, st);
         path = NULL;
+    } else if (missing) {
+        open_dir(rule, path, NULL, out, recovered, st);
     } else if (!hidden || !tidy_hidden(rule, hidden, st)) {
         open_dir(rule, path, NULL, out, recovered, st);
     }
@@ -343,17 +382,98 @@ out:
     return st->code;
 }
 
+/* Where a directory cannot appear by a rename, its files do one by one. */
+static sw_code open_whole_or_not(const sw_place_rule *rule, sw_place **out, uint64_t *recovered,
+                                 sw_status *st)
+{
+    sw_place_rule streamed = *rule;
+
+    if (open_whole(rule, out, recovered, st) || !(*out)->missing || !sw_place_streams(*out))
+        return st->code;
+    streamed.store = SW_STORE_STREAM;
+    sw_place_close(*out, NULL, st);
+    *out = NULL;
+    return st->code ? st->code : open_whole(&streamed, out, recovered, st);
+}
+
+/* DIR/.shardweld-HASH: what goes to one OUTPUT_DIR has one of its own. NULL on failure. */
+static char *name_depot(const sw_place_rule *rule, sw_status *st)
+{
+    char *real = realpath(rule->copied_to, NULL), *path = NULL;
+    const char *target = real ? real : rule->copied_to;
+
+    if (asprintf(&path, "%s/.shardweld-%016" PRIx64, rule->dir, sw_hash(0, target, strlen(target))) < 0)
+        sw_fail_nomem(st, strlen(rule->dir));
+    free(real);
+    return st->code ? NULL : path;
+}
+
+/* It is hidden, as that of an OUTPUT_DIR that is missing, and nothing comes out of it. */
+static sw_code open_depot(const sw_place_rule *rule, sw_place **out, uint64_t *recovered, sw_status *st)
+{
+    char *hidden = name_depot(rule, st), *missing = hidden ? sw_strdup("", st) : NULL;
+
+    if (missing)
+        open_dir(rule, hidden, missing, out, recovered, st);
+    free(hidden);
+    if (*out && sw_place_streams(*out)) {
+        sw_fail(st, SW_EUSAGE, rule->dir, NULL,
+                "is no place to stage files: they cannot be opened again there, and written in the middle");
+        sw_place_close(*out, NULL, st);
+        *out = NULL;
+    }
+    return st->code;
+}
+
 sw_code sw_place_open(const sw_place_rule *rule, sw_place **out, uint64_t *recovered, sw_status *st)
 {
     *out = NULL;
     *recovered = 0;
-    return rule->whole ? open_whole(rule, out, recovered, st)
-                       : open_dir(rule, rule->dir, NULL, out, recovered, st);
+    return rule->copied_to ? open_depot(rule, out, recovered, st)
+           : rule->whole   ? open_whole_or_not(rule, out, recovered, st)
+                           : open_dir(rule, rule->dir, NULL, out, recovered, st);
+}
+
+const sw_store *sw_place_store(const sw_place *p)
+{
+    return &p->store;
+}
+
+const char *sw_place_staging(const sw_place *p)
+{
+    return p->dir.path;
 }
 
 const sw_below *sw_place_fresh(const sw_place *p)
 {
     return &p->fresh;
+}
+
+/* Loaders take it as soon as it has its name. */
+static bool is_lone(const sw_change *c)
+{
+    const char *key = c->files[c->nfiles - 1].name;
+    sw_shard_name ignored;
+
+    return !sw_name_is_index(key) && !sw_shard_name_parse(key, &ignored);
+}
+
+sw_code sw_place_begin(sw_place *p, const sw_change *change, sw_status *st)
+{
+    if (!sw_place_streams(p) || change->nfiles == 0)
+        return st->code;
+    if (!is_lone(change) || (p->by_copies && !p->store.renames)) {
+        p->fresh = (sw_below){ fcntl(p->out.fd, F_DUPFD_CLOEXEC, 0), sw_strdup(p->out.path, st) };
+        if (p->fresh.fd < 0)
+            return sw_fail_errno(st, p->out.path, errno, "cannot open the directory");
+        return st->code ? st->code : sw_publication_begin(p, change, st);
+    }
+    if (!p->store.renames)
+        return sw_fail(
+            st, SW_EUSAGE, p->out.path, NULL,
+            "takes files only from front to back, and cannot rename: a single file would be loaded "
+            "before it is whole; split it (max-shard-size), or name a staging-dir");
+    return enter_new(p, st);
 }
 
 sw_code sw_place_make_room(const sw_place *p, const char *name, sw_status *st)
@@ -364,22 +484,31 @@ sw_code sw_place_make_room(const sw_place *p, const char *name, sw_status *st)
     return sw_below_mkdirs_for(&p->fresh, name, st);
 }
 
+sw_code sw_place_write_key(const sw_place *p, const char *name, const void *data, uint64_t n, sw_status *st)
+{
+    if (!p->begun || !p->store.renames)
+        return sw_below_write(&p->fresh, name, data, n, p->sync, st);
+    return sw_below_write(&p->dir, KEY_DRAFT, data, n, p->sync, st)
+               ? st->code
+               : sw_below_rename(&p->dir, KEY_DRAFT, &p->fresh, name, st);
+}
+
 sw_code sw_staged_open(const char *dir, sw_below *out, sw_status *st)
 {
     static const char end[] = "/" SW_STAGING_NAME "/new";
     size_t n = strlen(dir), k = sizeof end - 1;
-    char *above = n >= k && strcmp(dir + n - k, end) == 0 ? sw_strdup(dir, st) : NULL;
+    bool staged = n >= k && strcmp(dir + n - k, end) == 0;
+    char *above = sw_strdup(dir, st);
     sw_below base = SW_BELOW_INIT;
     bool missing = true;
 
     *out = (sw_below)SW_BELOW_INIT;
-    if (!above)
-        return sw_fail(st, SW_EINTERNAL, dir, NULL, "is no directory of staged files");
-    above[n - k + (n == k)] = '\0';
-    for (int i = 0; missing && !st->code && sw_path_wait(i, SW_PATH_SECONDS); i++) {
+    if (above && staged)
+        above[n - k + (n == k)] = '\0';
+    for (int i = 0; above && missing && !st->code && sw_path_wait(i, SW_PATH_SECONDS); i++) {
         sw_below_close(out);
         sw_below_close(&base);
-        if (!sw_below_open(above, &base, &missing, st) && !missing)
+        if (!sw_below_open(above, staged ? &base : out, &missing, st) && !missing && staged)
             sw_below_enter(&base, end + 1, out, &missing, st);
     }
     if (missing && !st->code)

@@ -15,12 +15,20 @@
  * out so from the highest shard number down; where OUTPUT_DIR is missing, all is staged in a hidden
  * directory beside it, and one rename makes it appear.
  *
+ * A store that only takes a stream knows neither renames nor second thoughts. There the staging
+ * directory holds the lock and the journal alone, and files are made under their final names:
+ * before the first of them the old checkpoint goes, its index first, then the journal is written;
+ * the new index comes last. An error, or the next run after a kill, removes what the journal names,
+ * unless all of it is there. A lone file, which no index holds back, waits in new/ as elsewhere,
+ * where the store can rename.
+ *
  * All functions are local and, but for sw_staged_open(), for one rank (rank 0): the caller agrees
  * on the outcome. Some dozens of renames in a run. */
 #ifndef SW_DIR_PLACE_H
 #define SW_DIR_PLACE_H
 
 #include "base/below.h"
+#include "shardweld.h"
 
 #define SW_STAGING_NAME ".shardweld-staging"
 #define SW_TRIAL_NAME ".shardweld-trial"
@@ -28,33 +36,17 @@
 typedef struct sw_place sw_place;
 
 typedef struct sw_place_rule {
-    const char *dir;            /* OUTPUT_DIR */
-    bool whole;                 /* one that is missing appears by one rename: a shard set */
-    bool sync;                  /* make renames durable */
+    const char *dir;     /* OUTPUT_DIR */
+    bool whole;          /* one that is missing appears by one rename: a shard set */
+    bool sync;           /* make renames durable */
+    sw_store_kind store; /* how files are made: AUTO = as the store can */
+    /* dir is one for staging only, and the files go to this OUTPUT_DIR by copies: all is in a
+     * hidden directory of dir, and nothing is ever published; NULL = dir is OUTPUT_DIR */
+    const char *copied_to;
+    /* the files come from such a one, whole: a lone one may have its name at once */
+    bool by_copies;
     const volatile int *cancel; /* ends the waiting for another run's sign of life; may be NULL */
 } sw_place_rule;
-
-/* Take OUTPUT_DIR for this run: make it (with parents) if missing, make the staging directory and
- * hold its lock. A dead run's staging is recovered first: a publication that had begun is completed
- * where all its files are there with the recorded sizes, else undone; then what it staged is
- * removed. A trial rename shows early what would stop the publication.
- *   recovered    set to the fingerprint of the publication that was completed, 0 = none
- * Errors: SW_EUSAGE when another run holds it (the message names host, pid, job); SW_EIO, also for
- * a staging directory, lock or journal that no run of ours can have left here, which stays as it
- * is; SW_ECANCEL; SW_ENOMEM. On an error nothing is held or left, and *out is NULL. */
-sw_code sw_place_open(const sw_place_rule *rule, sw_place **out, uint64_t *recovered, sw_status *st);
-
-/* The directory of the staged files, borrowed. Its path is what other ranks call it. */
-const sw_below *sw_place_fresh(const sw_place *p);
-
-/* Make the parents of a file to be staged. Errors: SW_EINPUT for a name that leads elsewhere;
- * SW_EIO, SW_ENOMEM. */
-sw_code sw_place_make_room(const sw_place *p, const char *name, sw_status *st);
-
-/* On any rank: open the directory of the staged files by its path. What is named by the user is
- * followed, nothing below that; a network file system may take a moment to show it. Close it also
- * on an error. Errors: SW_EIO, SW_ENOMEM. */
-sw_code sw_staged_open(const char *dir, sw_below *out, sw_status *st);
 
 /* One file to be published. */
 typedef struct sw_publication {
@@ -73,6 +65,44 @@ typedef struct sw_change {
     size_t nold;
     uint64_t fingerprint; /* of what this run was asked for, not 0; kept in the journal */
 } sw_change;
+
+/* Take OUTPUT_DIR for this run: make it (with parents) if missing, make the staging directory and
+ * hold its lock. A dead run's staging is recovered first: a publication that had begun is completed
+ * where all its files are there with the recorded sizes, else undone; then what it staged is
+ * removed. A trial rename shows early what would stop the publication.
+ *   recovered    set to the fingerprint of the publication that was completed, 0 = none
+ * Errors: SW_EUSAGE when another run holds it (the message names host, pid, job); SW_EIO, also for
+ * a staging directory, lock or journal that no run of ours can have left here, which stays as it
+ * is; SW_ECANCEL; SW_ENOMEM. On an error nothing is held or left, and *out is NULL. */
+sw_code sw_place_open(const sw_place_rule *rule, sw_place **out, uint64_t *recovered, sw_status *st);
+
+/* What the store can do, and how it is written to. */
+const sw_store *sw_place_store(const sw_place *p);
+
+/* The staging directory: its path. */
+const char *sw_place_staging(const sw_place *p);
+
+/* The directory that files are made in, borrowed. Its path is what other ranks call it. Of a stream
+ * it is known once sw_place_begin() has been called. */
+const sw_below *sw_place_fresh(const sw_place *p);
+
+/* Before the first file is made. Of a stream, remove what is replaced, and note what will come:
+ * what sw_change_check() has allowed. Else nothing.
+ * Errors: SW_EUSAGE for a lone file where it would be seen half made; SW_EIO, SW_ENOMEM. */
+sw_code sw_place_begin(sw_place *p, const sw_change *change, sw_status *st);
+
+/* Make the parents of a file to be staged. Errors: SW_EINPUT for a name that leads elsewhere;
+ * SW_EIO, SW_ENOMEM. */
+sw_code sw_place_make_room(const sw_place *p, const char *name, sw_status *st);
+
+/* Make the file that comes last, with n bytes. It has its name all at once where the store can
+ * rename, else it may be seen empty. Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_place_write_key(const sw_place *p, const char *name, const void *data, uint64_t n, sw_status *st);
+
+/* On any rank: open the directory that files are made in by its path. What is named by the user is
+ * followed, nothing below that; a network file system may take a moment to show it. Close it also
+ * on an error. Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_staged_open(const char *dir, sw_below *out, sw_status *st);
 
 /* Are they such names as publications have: of files of weights, indices and side files? And would
  * publishing files hit something that is not in old: a file that is no part of the checkpoint that

@@ -318,6 +318,130 @@ static bool all_there(const work *w, sw_status *st)
     return all;
 }
 
+/* An error may leave a draft or, where only its last fsync failed, the journal itself. */
+static sw_code write_journal(const sw_place *p, const sw_journal *j, sw_status *st)
+{
+    sw_status ignored = SW_STATUS_INIT;
+
+    if (sw_journal_write(j, &p->dir, &p->store, p->sync, st))
+        remove_journal(p, &ignored);
+    return st->code;
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+/* What a stream has brought under its final name: a file of that size, or of a part of it; a larger
+ * one is somebody else's. What is said of side files is said before they are edited. */
+static bool is_streamed(const work *w, const sw_journal_file *f, bool whole, sw_status *st)
+{
+    bool sized = sw_name_ends_with(f->name, ".safetensors") || sw_name_is_index(f->name);
+    sw_path_kind kind;
+    struct stat s;
+
+    return !ask(&w->p->out, f->name, &kind, &s, st) && kind == SW_PATH_FILE &&
+           (!sized || (uint64_t)s.st_size == f->size || (!whole && (uint64_t)s.st_size < f->size));
+}
+
+/* Has all of it come? The index comes when all else is there. */
+static bool all_streamed(const work *w, sw_status *st)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < w->j->nfiles && all; i++)
+        all = is_streamed(w, &w->j->files[i], true, st);
+    return all && !st->code;
+}
+
+/* The key goes first. */
+static sw_code undo_stream(const work *w, sw_status *st)
+{
+    for (size_t i = w->j->nfiles; i-- > 0 && !st->code;)
+        if (is_streamed(w, &w->j->files[i], false, st))
+            sw_below_unlink(&w->p->out, w->j->files[i].name, st);
+    if (!st->code)
+        sync_out(w, st);
+    for (size_t i = 0; i < w->j->nfiles && !st->code; i++)
+        sw_below_rmdirs_for(&w->p->out, w->j->files[i].name);
+    return st->code ? st->code : remove_journal(w->p, st);
+}
+
+/* What is replaced goes, what leads to it first. */
+static sw_code remove_old(const work *w, sw_status *st)
+{
+    for (int leading = 1; leading >= 0; leading--) {
+        for (size_t i = 0; i < w->j->nold && !st->code; i++)
+            if (is_leading(w, w->j->old[i]) == (leading == 1))
+                sw_below_unlink(&w->p->out, w->j->old[i], st);
+        if (!st->code)
+            sync_out(w, st);
+    }
+    for (size_t i = 0; i < w->j->nold && !st->code; i++)
+        sw_below_rmdirs_for(&w->p->out, w->j->old[i]);
+    return st->code;
+}
+
+/* Nothing of what it names is there when the journal comes. */
+static sw_code begin_stream(sw_place *p, sw_journal *j, sw_status *st)
+{
+    const work w = { p, j };
+
+    j->stream = true;
+    if (find_home(p, &j->home, st) || remove_old(&w, st) || write_journal(p, j, st))
+        return st->code;
+    p->begun = true;
+    return SW_OK;
+}
+
+sw_code sw_publication_begin(sw_place *p, const sw_change *change, sw_status *st)
+{
+    sw_journal j = SW_JOURNAL_INIT;
+
+    if (!sw_lock_check(p->lock, st) && !sw_journal_fill(&j, change, st))
+        begin_stream(p, &j, st);
+    sw_journal_release(&j);
+    return st->code;
+}
+
+/* All files are there: those that waited in new/ get their names, the key last. */
+static sw_code publish_stream(sw_place *p, sw_journal *j, sw_status *st)
+{
+    const work w = { p, j };
+
+    if (!p->begun && begin_stream(p, j, st))
+        return st->code;
+    for (size_t i = 0; i < j->nfiles && p->fresh.fd >= 0 && !st->code; i++)
+        if (strcmp(p->fresh.path, p->out.path) != 0)
+            move(&p->fresh, &p->out, j->files[i].name, st);
+    if (st->code)
+        return st->code;
+    p->published = true;
+    if (!sync_out(&w, st) && !sync_made(p, p->out.path, st))
+        remove_journal(p, st);
+    p->half = st->code && journal_stands(p);
+    return st->code;
+}
+
+/* ---- recovering, either way ------------------------------------------------------------------ */
+
+/* The journal tells of renames. *all: it was completed, and not undone. */
+static sw_code recover_renames(sw_place *p, const work *w, bool *all, sw_status *st)
+{
+    if (open_parts(p, st))
+        return st->code;
+    *all = all_there(w, st);
+    if (*all && !bring_all(w, st))
+        finish(w, st);
+    else if (!*all && !st->code)
+        undo(w, st);
+    return st->code;
+}
+
+static sw_code recover_stream(sw_place *p, const work *w, bool *all, sw_status *st)
+{
+    *all = all_streamed(w, st);
+    return st->code ? st->code : *all ? remove_journal(p, st) : undo_stream(w, st);
+}
+
 sw_code sw_publication_recover(sw_place *p, uint64_t *recovered, sw_status *st)
 {
     sw_journal j = SW_JOURNAL_INIT;
@@ -325,14 +449,8 @@ sw_code sw_publication_recover(sw_place *p, uint64_t *recovered, sw_status *st)
     bool missing = false, all = false;
     sw_journal_home home;
 
-    if (!find_home(p, &home, st) && !sw_journal_read(&j, &p->dir, &home, &missing, st) && !missing &&
-        !open_parts(p, st)) {
-        all = all_there(&w, st);
-        if (all && !bring_all(&w, st))
-            finish(&w, st);
-        else if (!all && !st->code)
-            undo(&w, st);
-    }
+    if (!find_home(p, &home, st) && !sw_journal_read(&j, &p->dir, &home, &p->store, &missing, st) && !missing)
+        (j.stream ? recover_stream : recover_renames)(p, &w, &all, st);
     if (!st->code && all)
         *recovered = j.fingerprint;
     p->half = st->code && journal_stands(p);
@@ -452,16 +570,6 @@ static sw_code carry_out(sw_place *p, const work *w, sw_status *st)
     return st->code;
 }
 
-/* An error may leave a draft or, where only its last fsync failed, the journal itself. */
-static sw_code write_journal(const sw_place *p, const sw_journal *j, sw_status *st)
-{
-    sw_status ignored = SW_STATUS_INIT;
-
-    if (sw_journal_write(j, &p->dir, p->sync, st))
-        remove_journal(p, &ignored);
-    return st->code;
-}
-
 /* One rename of the directory of staged files, which nobody but us can reach before. */
 static sw_code appear(sw_place *p, const sw_journal *j, sw_status *st)
 {
@@ -499,7 +607,9 @@ sw_code sw_place_publish(sw_place *p, const sw_change *change, sw_status *st)
     sw_journal j = SW_JOURNAL_INIT;
 
     if (!sw_lock_check(p->lock, st) && !sw_journal_fill(&j, change, st) && !check_staged(p, &j, st))
-        p->missing ? appear(p, &j, st) : replace(p, change, &j, st);
+        sw_place_streams(p) ? publish_stream(p, &j, st)
+        : p->missing        ? appear(p, &j, st)
+                            : replace(p, change, &j, st);
     sw_journal_release(&j);
     return st->code;
 }

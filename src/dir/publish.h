@@ -15,11 +15,23 @@ struct sw_place {
     char *missing;
     size_t kept; /* so many characters of out.path name what was there before this run */
     sw_lock *lock;
+    sw_store store;
     bool sync;
-    bool half;  /* a journal stands: leave all as it is */
-    bool stays; /* the staging directory could not be removed */
+    bool by_copies; /* as in sw_place_rule */
+    bool begun;     /* of a stream: what is replaced is gone, and a journal tells what comes */
+    bool half;      /* a journal stands: leave all as it is */
+    bool stays;     /* the staging directory could not be removed */
     bool published;
 };
+
+/* Local. Are files made under their final names? */
+static inline bool sw_place_streams(const sw_place *p)
+{
+    return p->store.kind == SW_STORE_STREAM;
+}
+
+/* Local. Of a stream: remove what is replaced, its index first, and write the journal. */
+sw_code sw_publication_begin(sw_place *p, const sw_change *change, sw_status *st);
 
 /* Local. If a journal stands, complete or undo its publication and remove it. *recovered: its
  * fingerprint if it was completed, else 0. On an error the journal still stands. */

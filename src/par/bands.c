@@ -11,9 +11,11 @@
 #define BAND_MAX (UINT64_C(512) << 20) /* below what MPI-IO components can take in one call */
 
 /* Rounds that stay in the processor's cache win on a local file system; a parallel one wants
- * stripes. */
+ * stripes. What is streamed goes through pipes of some 100 KiB, and is read there at once: bands of
+ * 1 MiB took two thirds of the time of bands of 32 MiB. */
 const sw_memory_rule sw_memory_of_weld = { .local = (UINT64_C(4) << 20) + (UINT64_C(256) << 10),
                                            .shared = UINT64_C(64) << 20,
+                                           .stream = (UINT64_C(2) << 20) + (UINT64_C(256) << 10),
                                            .scratch = UINT64_C(256) << 10,
                                            .scratch_divisor = 4,
                                            .input = UINT64_C(512) << 10,
@@ -30,26 +32,31 @@ const sw_memory_rule sw_memory_of_compare = { .local = UINT64_C(3) << 20,
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, bool converts)
+uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, const sw_memory_need *need)
 {
-    return shared ? rule->shared : rule->local + (converts ? rule->input : 0);
+    uint64_t input = need->converts ? rule->input : 0;
+
+    return need->stream && !need->by_owner ? rule->stream + input
+           : shared                        ? rule->shared
+                                           : rule->local + input;
 }
 
 /* By owner as much as a band goes to what is sent, and to what is converted. */
 sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, sw_memory *out, sw_status *st)
 {
     uint64_t chunk = sw_round_down(sw_min(need->buffer / 4, rule->chunk), rule->unit), left;
+    uint64_t nbands = need->stream ? 2 : 1;
     sw_memory m = { .buffer = need->buffer,
                     .chunk = chunk,
                     .scratch = sw_min(need->buffer / rule->scratch_divisor, rule->scratch) };
 
     left = need->buffer - m.chunk - m.scratch;
     if (need->by_owner) {
-        m.send = m.band = sw_round_down(sw_min(left / (need->converts ? 3 : 2), BAND_MAX), rule->unit);
+        m.send = m.band = sw_round_down(sw_min(left / (nbands + 1 + need->converts), BAND_MAX), rule->unit);
         m.input = need->converts ? m.band : 0;
     } else {
         m.input = need->converts ? sw_min(need->buffer / 4, rule->input) : 0;
-        m.band = sw_round_down(sw_min(left - m.input, BAND_MAX), rule->unit);
+        m.band = sw_round_down(sw_min((left - m.input) / nbands, BAND_MAX), rule->unit);
     }
     *out = m;
     if (need->by_owner && m.send < sw_exchange_least(need->nranks, need->converts))
@@ -61,32 +68,19 @@ sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, 
 
 /* ---- bands ----------------------------------------------------------------------------------- */
 
-/* What this rank fills of a file. */
-static sw_region region_of(const sw_work *w, uint32_t f)
-{
-    return sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
-}
-
-bool sw_bands_has(const sw_work *w, uint32_t f)
-{
-    const sw_group *g = &w->sched->groups[f];
-    uint32_t rank = (uint32_t)w->world->rank;
-
-    return rank >= g->rank0 && rank - g->rank0 < g->nranks;
-}
-
 /* A small one is not rounded up: memory was given to the byte. */
 static sw_code take_memory(sw_bands *b, sw_status *st)
 {
     const sw_work *w = b->w;
-    uint64_t size = w->sched->band + w->memory.input;
+    uint64_t bands = w->sched->band * (w->stream ? 2 : 1), size = bands + w->memory.input;
 
-    b->band = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
-    if (!b->band)
+    b->memory = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
+    if (!b->memory)
         return sw_fail_nomem(st, size);
+    b->band = b->memory;
     b->filler = (sw_filler){ .maker.room = w->memory.input, .o = w->o, .l = w->l };
     if (w->memory.input)
-        b->filler.maker.memory = b->band + w->sched->band;
+        b->filler.maker.memory = b->memory + bands;
     return SW_OK;
 }
 
@@ -104,7 +98,7 @@ sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_st
     if (w->world->rank == 0)
         b->progress.fn = w->progress;
     for (uint32_t f = 0; f < w->l->nfiles; f++) {
-        sw_region r = region_of(w, f);
+        sw_region r = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
 
         b->progress.todo += r.end - r.begin;
         b->progress.total += w->l->files[f].size;
@@ -117,7 +111,7 @@ void sw_bands_release(sw_bands *b)
     sw_exchange_free(b->exchange);
     sw_source_release(&b->source);
     sw_buf_release(&b->filler.header);
-    free(b->band);
+    free(b->memory);
 }
 
 bool sw_bands_next(sw_bands *b, sw_band *out)
@@ -125,38 +119,35 @@ bool sw_bands_next(sw_bands *b, sw_band *out)
     const sw_work *w = b->w;
     const sw_layout_file *file;
 
-    if (b->rounds && ++b->round == b->rounds) {
-        b->file++;
-        b->rounds = 0;
-    }
-    while (b->file < w->l->nfiles && !sw_bands_has(w, b->file))
-        b->file++;
-    if (b->file == w->l->nfiles)
+    if (b->exchange ? !sw_exchange_next(b->exchange, &b->at)
+                    : !sw_cursor_next(w->sched, w->l, (uint32_t)w->world->rank, &b->at))
         return false;
-    if (b->rounds == 0) {
-        b->round = 0;
-        b->rounds = sw_max(sw_schedule_rounds(w->sched, w->l, b->file), 1);
-        b->mine = region_of(w, b->file);
+    *out = (sw_band){ .file = b->at.file };
+    if (b->at.rounds) {
+        file = &w->l->files[b->at.file];
+        *out = (sw_band){ b->at.file, file->name, file->size,
+                          sw_schedule_band(w->sched, b->at.mine, b->at.round) };
     }
-    file = &w->l->files[b->file];
-    *out = (sw_band){ b->file, file->name, file->size, sw_schedule_band(w->sched, b->mine, b->round) };
     return true;
 }
 
 bool sw_bands_fill(sw_bands *b, sw_status *st)
 {
     const sw_schedule *s = b->w->sched;
-    sw_region band = sw_schedule_band(s, b->mine, b->round),
-              next = sw_schedule_band(s, b->mine, b->round + 1);
+    uint32_t f = b->at.file;
+    sw_region band = sw_schedule_band(s, b->at.mine, b->at.round),
+              next = sw_schedule_band(s, b->at.mine, b->at.round + 1);
 
+    if (b->w->stream)
+        b->band = b->memory + (b->band == b->memory ? s->band : 0);
     /* What is only compared has no names, and no headers. */
-    if (!st->code && b->w->l->files[b->file].name)
-        sw_fill_header(&b->filler, b->file, band, b->band, st);
+    if (!st->code && b->at.rounds && b->w->l->files[f].name)
+        sw_fill_header(&b->filler, f, band, b->band, st);
     if (b->exchange)
-        return sw_exchange_fill(b->exchange, b->file, b->round, b->band, st) == SW_OK;
+        return sw_exchange_fill(b->exchange, b->band, st) == SW_OK;
     if (!st->code) {
-        sw_fill_advise(&b->filler, b->file, next);
-        sw_fill_band(&b->filler, b->file, band, b->band, st);
+        sw_fill_advise(&b->filler, f, next);
+        sw_fill_band(&b->filler, f, band, b->band, st);
     }
     return true;
 }

@@ -23,7 +23,8 @@ typedef struct sw_memory {
 
 /* What a purpose takes of a buffer at most. */
 typedef struct sw_memory_rule {
-    uint64_t local, shared;            /* the buffer, by kind of file system, where none is given */
+    /* the buffer, by kind of file system, where none is given; of what is streamed by band */
+    uint64_t local, shared, stream;
     uint64_t chunk;                    /* 0 = none */
     uint64_t scratch, scratch_divisor; /* at most that share of the buffer, too */
     uint64_t input;                    /* by band: pieces that stay in the processor's cache */
@@ -37,10 +38,11 @@ typedef struct sw_memory_need {
     uint64_t buffer;
     uint32_t nranks;
     bool by_owner, converts;
+    bool stream; /* a second band is written while one is filled */
 } sw_memory_need;
 
-/* Local. The buffer to take where the user gave none. */
-uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, bool converts);
+/* Local. The buffer to take where the user gave none. need's own is not looked at. */
+uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, const sw_memory_need *need);
 
 /* Local. Share it out. Errors: SW_EUSAGE (too small for so many ranks that exchange). */
 sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, sw_memory *out,
@@ -59,6 +61,7 @@ typedef struct sw_work {
      * no MPI */
     const sw_memboxes *held;
     sw_memory memory;
+    bool stream; /* bands are put together in two places in turn: one may be under way yet */
     const volatile int *cancel;
     /* on rank 0; estimated from its part */
     void (*progress)(void *user, uint64_t done, uint64_t total);
@@ -70,10 +73,9 @@ typedef struct sw_bands {
     sw_source source;
     sw_filler filler;
     sw_exchange *exchange; /* NULL = by band */
-    char *band;            /* the filler's input stands behind it */
-    uint32_t file;
-    sw_region mine; /* of that file */
-    uint64_t round, rounds;
+    char *memory;          /* for one band, or two; the filler's input stands behind them */
+    char *band;            /* in it, what was filled last */
+    sw_cursor at;
     sw_progress progress; /* of the whole work */
 } sw_bands;
 
@@ -81,11 +83,8 @@ typedef struct sw_bands {
 sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_status *st);
 void sw_bands_release(sw_bands *b);
 
-/* Local. Is this rank one of those that fill file f? */
-bool sw_bands_has(const sw_work *w, uint32_t f);
-
-/* Local. The next band: of each file that this rank fills all rounds of its group, at least one;
- * some may be empty. False when there is none left. */
+/* Local. The next band of this rank, which may be empty. By owner, where others still have one,
+ * also one of no file (name NULL). False when there is none left. */
 bool sw_bands_next(sw_bands *b, sw_band *out);
 
 /* Fill that band: b->band. By owner it is a collective, also after an error. False when all ranks

@@ -114,8 +114,11 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
  * may be. */
 static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedule *s, sw_status *st)
 {
-    if (sw_schedule_build(l, &(sw_schedule_rule){ (uint32_t)k->work.world->size, BLOCK, BLOCK, k->by_owner },
-                          s, st))
+    const sw_schedule_rule rule = {
+        .nranks = (uint32_t)k->work.world->size, .band = BLOCK, .block = BLOCK, .shared = k->by_owner
+    };
+
+    if (sw_schedule_build(l, &rule, s, st))
         return st->code;
     s->band = s->unit = k->work.memory.band;
     return SW_OK;

@@ -31,6 +31,8 @@ struct sw_exchange {
     uint64_t send_size;
     inbox *inboxes; /* one a rank */
     int *send_counts, *send_at;
+    sw_cursor own;
+    sw_cursor *each; /* one a rank, where each has files of its own; else all go with own */
 };
 
 sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const sw_schedule *sched,
@@ -54,6 +56,8 @@ sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const
     x->inboxes = sw_calloc(n, sizeof *x->inboxes, st);
     x->send_counts = sw_calloc(n, sizeof *x->send_counts, st);
     x->send_at = sw_calloc(n, sizeof *x->send_at, st);
+    if (sched->whole)
+        x->each = sw_calloc(n, sizeof *x->each, st);
     if (st->code) {
         sw_exchange_free(x);
         return NULL;
@@ -74,24 +78,46 @@ void sw_exchange_free(sw_exchange *x)
     free(x->inboxes);
     free(x->send);
     free(x->send_counts);
+    free(x->each);
     free(x->send_at);
     free(x);
 }
 
+/* ---- rounds ---------------------------------------------------------------------------------- */
+
+bool sw_exchange_next(sw_exchange *x, sw_cursor *own)
+{
+    const sw_layout *l = x->filler->l;
+    bool left = false;
+
+    if (!x->each)
+        left = sw_cursor_next(x->sched, l, (uint32_t)x->comm->rank, &x->own);
+    for (int r = 0; x->each && r < x->comm->size; r++)
+        left = sw_cursor_next(x->sched, l, (uint32_t)r, &x->each[r]) || left;
+    *own = x->each ? x->each[x->comm->rank] : x->own;
+    return left;
+}
+
+/* Where a rank is in this round: the file of its band. */
+static const sw_cursor *cursor_of(const sw_exchange *x, int rank)
+{
+    return x->each ? &x->each[rank] : &x->own;
+}
+
 /* ---- runs of a part -------------------------------------------------------------------------- */
 
-/* Part i of k of what all ranks fill in a round of a file. */
+/* Part i of k of what all ranks fill in a round. */
 typedef struct part {
-    uint32_t file;
-    uint64_t round, i, k;
+    uint64_t i, k;
 } part;
 
 /* The part of a rank's band. Elements that are converted are never cut: then both ends are
  * multiples of 8 bytes, or the band's. */
 static sw_region part_of(const sw_exchange *x, const part *p, int rank)
 {
-    sw_region r = sw_schedule_region(x->sched, x->filler->l, p->file, (uint32_t)rank);
-    sw_region band = sw_schedule_band(x->sched, r, p->round);
+    const sw_cursor *c = cursor_of(x, rank);
+    sw_region mine = x->each ? c->mine : sw_schedule_region(x->sched, x->filler->l, c->file, (uint32_t)rank);
+    sw_region band = sw_schedule_band(x->sched, mine, c->round);
     uint64_t n = band.end - band.begin, unit = x->filler->maker.memory ? 8 : 1;
 
     return (sw_region){ band.begin + sw_round_down(n * p->i / p->k, unit),
@@ -133,10 +159,11 @@ static bool visit_box(void *ctx, const sw_making *g)
     return true;
 }
 
-/* Call v->fn for all runs of a region of f. */
-static void visit_region(visit *v, uint32_t f, sw_region r)
+/* Call v->fn for all runs of a region of a rank's file. One who is through has none. */
+static void visit_region(visit *v, int rank, sw_region r)
 {
-    sw_band_boxes_each(v->x->filler->o, v->x->filler->l, f, r, visit_box, v);
+    if (r.begin < r.end)
+        sw_band_boxes_each(v->x->filler->o, v->x->filler->l, cursor_of(v->x, rank)->file, r, visit_box, v);
 }
 
 /* The rank that reads a run. */
@@ -170,7 +197,7 @@ static bool fits(sw_exchange *x, const part *p)
         sw_region r = part_of(x, p, v.rank);
 
         v.runs = v.input = 0;
-        visit_region(&v, p->file, r);
+        visit_region(&v, v.rank, r);
         if (v.rank != x->comm->rank)
             continue;
         if (v.input > x->filler->maker.room || (v.runs > RUNS_MAX && r.end - r.begin > RUNS_MAX))
@@ -183,9 +210,9 @@ static bool fits(sw_exchange *x, const part *p)
  * failed, and all know. What fits in larger parts need not fit in smaller ones, because a
  * conversion that is cut needs more, so all ranks look again at what they agreed upon. Parts of a
  * few elements, or of RUNS_MAX bytes, always fit, so that this ends. */
-static uint64_t count_parts(sw_exchange *x, uint32_t file, uint64_t round, sw_status *st)
+static uint64_t count_parts(sw_exchange *x, sw_status *st)
 {
-    part p = { file, round, 0, 1 };
+    part p = { 0, 1 };
     uint64_t tried = 1;
 
     for (;;) {
@@ -232,7 +259,7 @@ static void read_for_others(sw_exchange *x, const part *p, sw_status *st)
     for (v.rank = 0; v.rank < x->comm->size; v.rank++) {
         x->send_at[v.rank] = (int)v.bytes;
         if (v.rank != x->comm->rank && !st->code)
-            visit_region(&v, p->file, part_of(x, p, v.rank));
+            visit_region(&v, v.rank, part_of(x, p, v.rank));
         x->send_counts[v.rank] = (int)v.bytes - x->send_at[v.rank];
     }
 }
@@ -313,7 +340,7 @@ static sw_code exchange_part(sw_exchange *x, const part *p, char *band, sw_statu
 {
     const sw_filler *filler = x->filler;
     sw_region mine = part_of(x, p, x->comm->rank);
-    sw_region first = part_of(x, &(part){ p->file, p->round, 0, p->k }, x->comm->rank);
+    sw_region first = part_of(x, &(part){ 0, p->k }, x->comm->rank);
     uint64_t input = filler->maker.memory ? (uint64_t)(filler->maker.memory - band) : 0;
     visit v = {
         .x = x, .fn = receive_run, .at = mine.begin - first.begin, .input = input, .band = band, .st = st
@@ -324,7 +351,7 @@ static sw_code exchange_part(sw_exchange *x, const part *p, char *band, sw_statu
         x->inboxes[r].n = x->inboxes[r].ndims = 0;
     read_for_others(x, p, st);
     if (!st->code)
-        visit_region(&v, p->file, mine);
+        visit_region(&v, x->comm->rank, mine);
     if (!st->code)
         expect_all(x, st);
     /* Only what all ranks have prepared can be exchanged. */
@@ -335,14 +362,14 @@ static sw_code exchange_part(sw_exchange *x, const part *p, char *band, sw_statu
             sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot exchange data");
     }
     v.input = input;
-    if (!st->code)
-        sw_band_boxes_each(filler->o, filler->l, p->file, mine, convert_box, &v);
+    if (!st->code && mine.begin < mine.end)
+        sw_band_boxes_each(filler->o, filler->l, cursor_of(x, x->comm->rank)->file, mine, convert_box, &v);
     return st->code;
 }
 
-sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st)
+sw_code sw_exchange_fill(sw_exchange *x, char *band, sw_status *st)
 {
-    part p = { f, round, 0, count_parts(x, f, round, st) };
+    part p = { 0, count_parts(x, st) };
 
     for (; p.i < p.k && !exchange_part(x, &p, band, st); p.i++)
         ;

@@ -30,9 +30,13 @@ static inline uint64_t sw_exchange_least(uint64_t nranks, bool converts)
 sw_exchange *sw_exchange_new(const sw_comm *comm, const sw_filler *filler, const sw_schedule *sched,
                              uint64_t send_size, sw_status *st);
 
-/* Collective over comm: fill this rank's band of output file f in a round, but for headers. st may
- * come with an error; all ranks return the same. */
-sw_code sw_exchange_fill(sw_exchange *x, uint32_t f, uint64_t round, char *band, sw_status *st);
+/* Local. To the next round, the same on all ranks. False when no rank has a band left.
+ *   own  this rank's; one without rounds while only others have */
+bool sw_exchange_next(sw_exchange *x, sw_cursor *own);
+
+/* Collective over comm: fill this rank's band of the round, but for headers. st may come with an
+ * error; all ranks return the same. */
+sw_code sw_exchange_fill(sw_exchange *x, char *band, sw_status *st);
 
 void sw_exchange_free(sw_exchange *x);
 

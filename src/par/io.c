@@ -186,6 +186,17 @@ sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st)
     return open_file(o, dir, st);
 }
 
+/* Nobody but us makes it: what was there under its name has been removed. Its bytes go out as they
+ * come; there is nothing to be hurried. */
+sw_code sw_out_open_stream(sw_out *o, const sw_below *dir, sw_status *st)
+{
+    o->file = 0;
+    o->durable = false;
+    sw_step("making", o->show);
+    o->fd = SW_FAULT("create") ? -1 : sw_below_fd(dir, o->show, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
+    return o->fd < 0 ? sw_fail_errno(st, o->show, errno, "cannot create") : SW_OK;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* MPI-IO keeps only the class of an error, or only the count. Writing the same bytes by POSIX tells

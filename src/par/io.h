@@ -37,6 +37,11 @@ sw_code sw_out_open(sw_out *o, const sw_below *dir, sw_transport *how, sw_status
 sw_code sw_out_create_alone(const sw_out *o, const sw_below *dir, sw_status *st);
 sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st);
 
+/* Local. Make a file that is written once, by this rank alone, from front to back: it is opened
+ * once, nothing is reserved, and no other call touches it until it is closed. The rest as
+ * sw_out_open_alone(). */
+sw_code sw_out_open_stream(sw_out *o, const sw_below *dir, sw_status *st);
+
 /* Collective over group: every rank comes, with an empty band when it has nothing or st holds an
  * error. Writes data to [band.begin, band.end). Sets st on the rank that failed: agree
  * afterwards. */

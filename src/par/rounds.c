@@ -2,12 +2,14 @@
 #include "par/rounds.h"
 
 #include "dir/publish.h"
+#include "par/behind.h"
 
 /* One rank's means while it writes. */
 typedef struct writer {
     sw_rounds *w;
     sw_below dir;
     sw_out out;
+    sw_behind behind; /* of streams */
     bool open;
     uint32_t file; /* the one that is open */
     sw_watch watch;
@@ -26,6 +28,8 @@ static sw_code close_file(writer *k, sw_status *st)
     if (!k->open)
         return st->code;
     k->open = false;
+    if (w->stream)
+        sw_behind_settle(&k->behind, st);
     if (!w->apart) {
         sw_watch_end(&k->watch, true, st);
         sw_agree(w->comm, st);
@@ -36,13 +40,23 @@ static sw_code close_file(writer *k, sw_status *st)
     return w->apart ? st->code : sw_agree(w->comm, st);
 }
 
+/* A file that is this rank's alone. */
+static sw_code open_apart(writer *k, sw_status *st)
+{
+    if (k->w->stream)
+        return sw_out_open_stream(&k->out, &k->dir, st);
+    if (k->w->make && sw_out_create_alone(&k->out, &k->dir, st))
+        return st->code;
+    return sw_out_open_alone(&k->out, &k->dir, st);
+}
+
 /* Open the file of a band, if it is not the one that is open. */
 static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
 {
     const sw_rounds *w = k->w;
 
-    if (k->open && k->file == b->file)
-        return SW_OK;
+    if (!b->name || (k->open && k->file == b->file))
+        return st->code;
     if (close_file(k, st))
         return st->code;
     if (k->dir.fd < 0)
@@ -50,8 +64,8 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
     k->out = (sw_out){ .group = w->comm, .show = b->name, .size = b->size, .durable = w->sync };
     if (!w->apart)
         sw_out_open(&k->out, &k->dir, w->how, st);
-    else if (!st->code && (!w->make || !sw_out_create_alone(&k->out, &k->dir, st)))
-        sw_out_open_alone(&k->out, &k->dir, st);
+    else if (!st->code)
+        open_apart(k, st);
     k->open = !st->code;
     k->file = b->file;
     return st->code;
@@ -72,7 +86,9 @@ static bool end_turn(writer *k, sw_status *st)
  * nothing to write until all know. */
 static bool leaves(writer *k, sw_status *st)
 {
-    return k->w->apart ? st->code != SW_OK : sw_watch_end(&k->watch, false, st);
+    if (k->w->stream)
+        sw_behind_settle(&k->behind, st);
+    return k->w->apart ? st->code != SW_OK && !k->w->joint : sw_watch_end(&k->watch, false, st);
 }
 
 /* After it. */
@@ -80,13 +96,23 @@ static bool end_round(writer *k, sw_status *st)
 {
     if (!k->w->apart)
         sw_watch_begin(&k->watch, st);
-    else if (st->code || k->w->written < k->end)
+    else if (!k->w->joint && (st->code || k->w->written < k->end))
         return st->code != SW_OK;
     sw_progress_tell(&k->w->progress, k->w->written);
-    return k->w->apart && end_turn(k, st);
+    return k->w->apart && !k->w->joint && end_turn(k, st);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
+
+/* Of a stream this only hands it over. */
+static sw_code write_band(writer *k, const sw_band *b, const char *data, sw_status *st)
+{
+    if (!k->w->stream)
+        sw_out_write_all(&k->out, b->at, data, st);
+    else if (!st->code && b->name)
+        sw_behind_write(&k->behind, &k->out, b->at, data);
+    return st->code;
+}
 
 /* Until there are no more, or the ranks leave. */
 static void write_bands(writer *k, sw_status *st)
@@ -94,13 +120,13 @@ static void write_bands(writer *k, sw_status *st)
     sw_rounds *w = k->w;
     sw_band b;
 
-    while (w->next(w->ctx, &b) && !open_file(k, &b, st)) {
+    while (w->next(w->ctx, &b) && (!open_file(k, &b, st) || w->joint)) {
         const char *data;
 
         sw_check_cancel(w->cancel, st);
-        if ((w->apart && st->code) || !(data = w->fill(w->ctx, &b, st)) || leaves(k, st))
+        if ((w->apart && !w->joint && st->code) || !(data = w->fill(w->ctx, &b, st)) || leaves(k, st))
             break;
-        if (!sw_out_write_all(&k->out, b.at, data, st))
+        if (!write_band(k, &b, data, st))
             w->written += b.at.end - b.at.begin;
         if (end_round(k, st))
             break;
@@ -114,9 +140,11 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
 
     w->written = 0;
     sw_watch_init(&k.watch, w->comm);
+    if (w->stream)
+        sw_behind_start(&k.behind, st);
     if (w->apart && sw_comm_most(w->comm, w->progress.todo, &most, st))
-        return st->code;
-    k.turns = most / SW_TURN + 1;
+        goto out;
+    k.turns = w->joint ? 0 : most / SW_TURN + 1;
     write_bands(&k, st);
     if (w->apart) {
         sw_progress_tell(&w->progress, w->written);
@@ -125,5 +153,9 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
     }
     close_file(&k, st);
     sw_below_close(&k.dir);
-    return w->apart ? sw_agree(w->comm, st) : st->code;
+    if (w->apart)
+        sw_agree(w->comm, st);
+out:
+    sw_behind_stop(&k.behind);
+    return st->code;
 }

@@ -4,7 +4,9 @@
  * Together, a group of ranks has the same rounds of the same files, each with a band of its own
  * that may be empty, and agrees after each, but waits for the answer only some rounds later. Apart,
  * each rank goes its own way through files that it opens by itself, and the ranks agree after so
- * many bytes (SW_TURN): that is for ranks without MPI between them, whose messages may be slow. */
+ * many bytes (SW_TURN): that is for ranks without MPI between them, whose messages may be slow, and
+ * for files that can only be streamed. Of these each is made, opened once, and written from front
+ * to back by one rank; a thread writes a band while the next one is filled (behind.h). */
 #ifndef SW_PAR_ROUNDS_H
 #define SW_PAR_ROUNDS_H
 
@@ -40,17 +42,20 @@ typedef struct sw_rounds {
     const sw_comm *comm; /* who agrees: together it is the group that writes the files */
     bool apart;
     bool make;         /* apart: a file is made by whom opens it */
+    bool stream;       /* apart: it is streamed, and so made. The bytes of a band stay until the next
+                        * but one is filled */
+    bool joint;        /* apart: to fill is a collective, which agrees by itself, errors too */
     const char *dir;   /* of the files (sw_staged_open()) */
     bool sync;         /* make them durable */
     sw_transport *how; /* together */
     const volatile int *cancel;
     sw_progress progress; /* apart, its todo is what this rank writes */
     void *ctx;
-    /* Local. The next band of this rank; false when there is none. Together it does not depend on
-     * the status. */
+    /* Local. The next band of this rank; false when there is none. Together, and joint, it does not
+     * depend on the status; joint it may be of no file, which has no name. */
     bool (*next)(void *ctx, sw_band *band);
-    /* The bytes of that band; NULL when all ranks of the group have to leave. Together it is also
-     * called after an error of this rank's. */
+    /* The bytes of that band; NULL when all ranks of the group have to leave. Together, and joint,
+     * it is also called after an error of this rank's. */
     const char *(*fill)(void *ctx, const sw_band *band, sw_status *st);
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_rounds;

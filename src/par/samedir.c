@@ -19,9 +19,9 @@ typedef struct word {
 } word;
 
 /* Rank 0. */
-static sw_code make_word(const char *staged, sw_buf *b, sw_status *st)
+static sw_code make_word(const char *staging, sw_buf *b, sw_status *st)
 {
-    char *path = sw_path_join(staged, "../" SW_LOCK_NAME, st);
+    char *path = sw_path_join(staging, SW_LOCK_NAME, st);
     sw_buf text = SW_BUF_INIT;
     word w = { "" };
 
@@ -75,11 +75,11 @@ static sw_code look(const char *path, const char *text, size_t n, bool *same, sw
 }
 
 /* Another rank. */
-static sw_code compare(const sw_buf *b, const char *staged, const char *show, int rank, sw_status *st)
+static sw_code compare(const sw_buf *b, const char *staging, const char *show, int rank, sw_status *st)
 {
     const word *w = (const void *)b->data;
     const char *theirs = b->data + sizeof *w, *text = theirs + strlen(theirs) + 1;
-    char *path = staged ? sw_path_join(staged, "../" SW_LOCK_NAME, st) : sw_strdup(theirs, st);
+    char *path = staging ? sw_path_join(staging, SW_LOCK_NAME, st) : sw_strdup(theirs, st);
     char host[sizeof w->host];
     bool same = false;
 
@@ -96,18 +96,18 @@ static sw_code compare(const sw_buf *b, const char *staged, const char *show, in
         w->host, rank, host);
 }
 
-sw_code sw_check_same_dir(const sw_comm *comm, const char *staged, const char *show, void *share, size_t n,
+sw_code sw_check_same_dir(const sw_comm *comm, const char *staging, const char *show, void *share, size_t n,
                           sw_status *st)
 {
     sw_buf b = SW_BUF_INIT;
 
     if (comm->size == 1)
         return st->code;
-    if (comm->rank == 0 && staged && !st->code)
-        make_word(staged, &b, st);
+    if (comm->rank == 0 && staging && !st->code)
+        make_word(staging, &b, st);
     if (!sw_comm_bcast_buf(comm, &b, 0, st)) {
         if (b.len && comm->rank != 0)
-            compare(&b, staged, show, comm->rank, st);
+            compare(&b, staging, show, comm->rank, st);
         sw_agree_share(comm, share, n, st);
     }
     sw_buf_release(&b);

@@ -72,6 +72,7 @@ static void find_rows(const sw_memboxes *held, const sw_spot *s, box_rows *b)
 typedef struct walk {
     const sw_scatter *s;
     char *staging, *input;
+    bool second; /* of a stream: staging is for two bands in turn */
     sw_buf header;
     bool in_header; /* the band is of one */
     uint32_t file;  /* whose header is the next, */
@@ -163,6 +164,7 @@ static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
     const box_rows *b = &k->box;
     uint64_t at = k->row * b->run.row + k->from, elements, begin;
     const char *direct;
+    char *to;
 
     if (k->in_header)
         return fill_header(k, band, st);
@@ -171,16 +173,18 @@ static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
     direct = sw_membox_direct(b->held, begin);
     if (!b->cast && direct)
         return direct;
+    k->second = k->s->rounds.stream && !k->second;
+    to = k->staging + (k->second ? k->s->buffer : 0);
     if (!b->cast) {
-        sw_membox_copy(b->held, begin, k->length, k->staging);
-        return k->staging;
+        sw_membox_copy(b->held, begin, k->length, to);
+        return to;
     }
     if (!direct) {
         sw_membox_copy(b->held, begin, elements * b->from_bits / 8, k->input);
         direct = k->input;
     }
-    sw_cast(b->held->dtype, (sw_dtype)k->s->spots[k->next - 1].dtype, direct, k->staging, elements);
-    return k->staging;
+    sw_cast(b->held->dtype, (sw_dtype)k->s->spots[k->next - 1].dtype, direct, to, elements);
+    return to;
 }
 
 /* What this rank has to write. */
@@ -207,7 +211,9 @@ sw_code sw_scatter_write(sw_scatter *s, sw_status *st)
     s->rounds.next = next_band;
     s->rounds.fill = fill_band;
     s->rounds.progress.todo = count_own(s);
-    k.staging = sw_calloc(s->buffer, 1, st);
+    if (s->rounds.stream)
+        s->buffer = sw_max(s->buffer / 2, 1);
+    k.staging = sw_calloc(s->rounds.stream ? 2 : 1, s->buffer, st);
     k.input = sw_calloc(s->input, 1, st);
     sw_rounds_write(&s->rounds, st);
     sw_buf_release(&k.header);

@@ -19,7 +19,9 @@ typedef struct welder {
     sw_bands bands;
     sw_stopper stopper;
     int *leaders;
-    bool apart; /* the ranks have no MPI between them */
+    /* each rank opens its files by itself: they have no MPI between them, or the files are
+     * streamed */
+    bool apart;
 } welder;
 
 /* ---- groups ---------------------------------------------------------------------------------- */
@@ -29,7 +31,7 @@ typedef struct welder {
 static int group_color(const sw_work *w)
 {
     for (uint32_t f = 0; f < w->l->nfiles; f++)
-        if (sw_bands_has(w, f))
+        if (sw_schedule_has(w->sched, f, (uint32_t)w->world->rank))
             return (int)w->sched->groups[f].rank0;
     return w->world->rank;
 }
@@ -120,6 +122,8 @@ static void write_all(welder *k, sw_status *st)
     sw_weld *w = k->w;
     sw_rounds r = { .comm = k->apart ? w->work.world : &k->group,
                     .apart = k->apart,
+                    .stream = w->work.stream,
+                    .joint = w->work.stream && w->work.sched->shared,
                     .dir = w->staged_dir,
                     .sync = w->sync,
                     .how = &w->how,
@@ -133,28 +137,38 @@ static void write_all(welder *k, sw_status *st)
     w->written = r.written;
     if (!st->code)
         sw_source_check(&k->bands.source, st);
-    if (st->code != SW_ECOMM) {
+    if (k->apart) {
+        sw_agree(w->work.world, st);
+    } else if (st->code != SW_ECOMM) {
         tell_others(k, st);
         sw_stopper_finish(&k->stopper, st);
         sw_agree(w->work.world, st);
     }
 }
 
+/* Collective. Ranks that write files together, and who leads each group of them. */
+static sw_code make_groups(welder *k, sw_status *st)
+{
+    const sw_comm *world = k->w->work.world;
+
+    if (!sw_comm_split(world, group_color(&k->w->work), &k->group, st))
+        find_leaders(k, st);
+    return st->code;
+}
+
 sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
     const sw_comm *world = w->work.world;
-    welder k = { .w = w };
+    bool without_mpi = world->size > 1 && !sw_comm_layer(world);
+    welder k = { .w = w, .apart = without_mpi || w->work.stream };
 
-    k.apart = world->size > 1 && !sw_comm_layer(world);
-    if (w->work.held && k.apart)
+    if (w->work.held && without_mpi)
         return sw_scatter_files(w, st);
-    if (sw_comm_split(world, group_color(&w->work), &k.group, st)) {
-        sw_agree(world, st);
-        return st->code;
-    }
-    if (!find_leaders(&k, st))
-        sw_bands_init(&k.bands, &w->work, &k.group, st);
-    if (!sw_agree(world, st) && (!k.apart || !create_files(&k, st)))
+    if (!k.apart)
+        make_groups(&k, st);
+    if (!st->code)
+        sw_bands_init(&k.bands, &w->work, k.apart ? world : &k.group, st);
+    if (!sw_agree(world, st) && (!k.apart || w->work.stream || !create_files(&k, st)))
         write_all(&k, st);
     sw_bands_release(&k.bands);
     free(k.leaders);

@@ -6,7 +6,8 @@
 
 typedef struct sw_weld {
     sw_work work;
-    /* the files are made in it (sw_staged_open()); sub-directories are there already */
+    /* the files are made in it (sw_reach()); sub-directories are there already. Streamed, if
+     * work.stream */
     const char *staged_dir;
     bool sync; /* make the files durable */
     sw_transport how;

@@ -140,17 +140,17 @@ static uint64_t choose_block(const sw_layout *l, uint64_t band, uint64_t block)
 
 sw_code sw_schedule_build(const sw_layout *l, const sw_schedule_rule *rule, sw_schedule *out, sw_status *st)
 {
-    *out = (sw_schedule){ .nfiles = l->nfiles, .shared = rule->shared };
+    *out = (sw_schedule){ .nfiles = l->nfiles, .shared = rule->shared, .whole = rule->whole };
     out->block = choose_block(l, rule->band, rule->block);
     out->band = rule->band >= out->block ? sw_round_down(rule->band, out->block) : power_below(rule->band);
     out->unit = sw_min(out->band, out->block);
     out->groups = sw_calloc(l->nfiles, sizeof *out->groups, st);
     if (!out->groups)
         return st->code;
-    if (rule->shared)
+    if (rule->shared && !rule->whole)
         for (uint32_t f = 0; f < l->nfiles; f++)
             out->groups[f] = (sw_group){ 0, rule->nranks };
-    else if (l->nfiles == 0 || l->nfiles >= rule->nranks)
+    else if (rule->whole || l->nfiles == 0 || l->nfiles >= rule->nranks)
         whole_files(l, rule->nranks, out, st);
     else
         ranks_by_size(l, rule->nranks, out, st);
@@ -176,7 +176,7 @@ sw_region sw_schedule_region(const sw_schedule *s, const sw_layout *l, uint32_t 
     uint64_t size = l->files[f].size;
     uint32_t i = rank - g->rank0;
 
-    if (rank < g->rank0 || i >= g->nranks)
+    if (!sw_schedule_has(s, f, rank))
         return (sw_region){ 0, 0 };
     return (sw_region){ region_begin(s, size, i, g->nranks), region_begin(s, size, i + 1, g->nranks) };
 }
@@ -198,6 +198,22 @@ sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t roun
     uint64_t begin = sw_min(region.begin + round * s->band, region.end);
 
     return (sw_region){ begin, sw_min(begin + s->band, region.end) };
+}
+
+bool sw_cursor_next(const sw_schedule *s, const sw_layout *l, uint32_t rank, sw_cursor *c)
+{
+    if (c->rounds && ++c->round < c->rounds)
+        return true;
+    c->file += c->rounds > 0;
+    c->round = c->rounds = 0;
+    c->mine = (sw_region){ 0, 0 };
+    while (c->file < s->nfiles && !sw_schedule_has(s, c->file, rank))
+        c->file++;
+    if (c->file == s->nfiles)
+        return false;
+    c->rounds = sw_max(sw_schedule_rounds(s, l, c->file), 1);
+    c->mine = sw_schedule_region(s, l, c->file, rank);
+    return true;
 }
 
 /* ---- agreement ------------------------------------------------------------------------------- */

@@ -3,8 +3,9 @@
  * Each output file has a group of ranks. With more ranks than files a group has ranks in proportion
  * to the file's bytes and no rank is in two groups; with more files than ranks each file has one
  * rank, balanced by bytes. When ranks exchange (by owner), every file has all ranks, one file after
- * the other. Within a group each rank has one contiguous region, in rank order, cut at absolute
- * offsets; it goes through it in bands. */
+ * the other. Where files can only be streamed each has one rank in any case. Within a group each
+ * rank has one contiguous region, in rank order, cut at absolute offsets; it goes through it in
+ * bands. */
 #ifndef SW_PLAN_SCHEDULE_H
 #define SW_PLAN_SCHEDULE_H
 
@@ -22,7 +23,8 @@ typedef struct sw_schedule {
     uint64_t band;  /* bytes that a rank writes in one round, at most */
     uint64_t block; /* regions begin at multiples of it (bytes, absolute in the file) */
     uint64_t unit;  /* bands begin at multiples of it: block, or band when that is smaller */
-    bool shared;    /* every file has all ranks */
+    bool shared;    /* all ranks fill every band together: they exchange */
+    bool whole;     /* each file has one rank */
 } sw_schedule;
 
 /* What a schedule goes by. */
@@ -30,7 +32,8 @@ typedef struct sw_schedule_rule {
     uint32_t nranks;
     uint64_t band;  /* bytes, > 0 */
     uint64_t block; /* preferred cut: stripe or block size of the file system, bytes */
-    bool shared;    /* all ranks on every file */
+    bool shared;    /* the ranks exchange */
+    bool whole;     /* a file has one writer, who goes through it from front to back */
 } sw_schedule_rule;
 
 /* Local. Errors: SW_ENOMEM. */
@@ -45,6 +48,23 @@ uint64_t sw_schedule_rounds(const sw_schedule *s, const sw_layout *l, uint32_t f
 
 /* Local. The band of a region in a round: empty once the region is done. */
 sw_region sw_schedule_band(const sw_schedule *s, sw_region region, uint64_t round);
+
+/* A rank's way through its bands: of each of its files all rounds, at least one. Begins as { 0
+ * }. */
+typedef struct sw_cursor {
+    uint32_t file;
+    sw_region mine;         /* of that file */
+    uint64_t round, rounds; /* 0 rounds = before the first file, or behind the last */
+} sw_cursor;
+
+/* Local. To the next band, which may be empty; false when there is none left. */
+bool sw_cursor_next(const sw_schedule *s, const sw_layout *l, uint32_t rank, sw_cursor *c);
+
+/* Local. Does the rank write file f? */
+static inline bool sw_schedule_has(const sw_schedule *s, uint32_t f, uint32_t rank)
+{
+    return rank >= s->groups[f].rank0 && rank - s->groups[f].rank0 < s->groups[f].nranks;
+}
 
 /* Local. A hash of catalogue, outputs, layout and schedule: what all ranks must agree upon. Never
  * 0. s may be NULL: only what decides the output bytes, the same for any number of ranks. */

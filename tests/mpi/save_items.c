@@ -110,6 +110,8 @@ static bool take_option(sw_options *o, const char *word)
         o->cast_dtype = value;
     else if (strncmp(word, "dequantize=", 11) == 0)
         o->dequantize = value;
+    else if (strncmp(word, "staging_dir=", 12) == 0)
+        o->staging_dir = value;
     else if (strncmp(word, "assets=", 7) == 0)
         o->assets = value;
     else if (strcmp(word, "single_file") == 0)

@@ -21,6 +21,7 @@ STRUCTS = {
     "sw_option": _library.Option,
     "sw_options": _library.options_struct(),
     "sw_result_file": _library.ResultFile,
+    "sw_store": _library.Store,
     "sw_result": _library.Result,
     "sw_sharding": _library.Sharding,
     "sw_item": _library.Item,

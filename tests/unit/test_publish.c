@@ -564,7 +564,8 @@ static void forge(const char *new_name, const char *old_name, uint64_t number)
         j.home.born = (uint64_t)x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec;
     assert_int_equal(stat(out_dir, &s), 0);
     j.home.out = s.st_ino;
-    assert_int_equal(sw_journal_write(&j, &dir, false, &st), SW_OK);
+    assert_int_equal(sw_journal_write(&j, &dir, &(sw_store){ .rewrites = true, .renames = true }, false, &st),
+                     SW_OK);
     sw_below_close(&dir);
     sw_journal_release(&j);
     free(old[0]);

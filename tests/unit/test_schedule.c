@@ -31,6 +31,26 @@ static void check_file(const sw_schedule *s, const sw_layout *l, uint32_t f, uin
     assert_int_equal(at, l->files[f].size);
 }
 
+/* A cursor goes through all rounds of all files of its rank, each once, in order. */
+static void check_way(const sw_schedule *s, const sw_layout *l, uint32_t rank)
+{
+    sw_cursor c = { 0 };
+
+    for (uint32_t f = 0; f < l->nfiles; f++)
+        for (uint64_t round = 0; sw_schedule_has(s, f, rank) && round < sw_schedule_rounds(s, l, f);
+             round++) {
+            assert_true(sw_cursor_next(s, l, rank, &c));
+            assert_int_equal(c.file, f);
+            assert_int_equal(c.round, round);
+            assert_int_equal(c.mine.end, sw_schedule_region(s, l, f, rank).end);
+        }
+    for (int again = 0; again < 2; again++) {
+        assert_false(sw_cursor_next(s, l, rank, &c));
+        assert_int_equal(c.rounds, 0);
+        assert_int_equal(c.mine.begin, c.mine.end);
+    }
+}
+
 TEST(random_plans)
 {
     sw_layout_file files[12];
@@ -39,7 +59,7 @@ TEST(random_plans)
         uint64_t s = seed;
         sw_layout l = { .files = files, .nfiles = 1 + (uint32_t)test_random(&s, 12) };
         uint32_t nranks = 1 + (uint32_t)test_random(&s, 24), used[24] = { 0 };
-        bool shared = test_random(&s, 4) == 0;
+        bool shared = test_random(&s, 4) == 0, whole = test_random(&s, 4) == 0;
         sw_status st = SW_STATUS_INIT;
         sw_schedule_rule rule;
         sw_schedule sched;
@@ -47,18 +67,20 @@ TEST(random_plans)
         for (uint32_t f = 0; f < l.nfiles; f++)
             files[f] = (sw_layout_file){ .size = 10 + test_random(&s, 2000000) };
         rule = (sw_schedule_rule){ nranks, 1500 + test_random(&s, 100000), 1 << (12 + test_random(&s, 6)),
-                                   shared };
+                                   shared, whole };
         assert_int_equal(sw_schedule_build(&l, &rule, &sched, &st), SW_OK);
         for (uint32_t f = 0; f < l.nfiles; f++) {
             check_file(&sched, &l, f, nranks);
+            assert_true(!whole || sched.groups[f].nranks == 1);
             for (uint32_t i = 0; i < sched.groups[f].nranks; i++)
                 used[sched.groups[f].rank0 + i]++;
         }
         for (uint32_t r = 0; r < nranks; r++) {
-            if (shared)
+            check_way(&sched, &l, r);
+            if (shared && !whole)
                 assert_int_equal(used[r], l.nfiles);
             else if (l.nfiles <= nranks)
-                assert_int_equal(used[r], 1);
+                assert_true(used[r] == 1 || (whole && used[r] == 0));
         }
         sw_schedule_release(&sched);
     }
@@ -72,7 +94,7 @@ TEST(groups)
     sw_schedule s;
 
     /* more ranks than files: in proportion */
-    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 9, 4 << 20, 1 << 20, false }, &s, &st),
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 9, 4 << 20, 1 << 20, false, false }, &s, &st),
                      SW_OK);
     assert_int_equal(s.groups[0].nranks, 2);
     assert_int_equal(s.groups[1].nranks, 6);
@@ -80,7 +102,7 @@ TEST(groups)
     assert_int_equal(s.groups[1].rank0, 2);
     sw_schedule_release(&s);
     /* more files than ranks: the large one alone */
-    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 2, 4 << 20, 1 << 20, false }, &s, &st),
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 2, 4 << 20, 1 << 20, false, false }, &s, &st),
                      SW_OK);
     assert_int_equal(s.groups[1].rank0, 0);
     assert_int_equal(s.groups[0].rank0, 1);
@@ -95,7 +117,7 @@ TEST(no_files)
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 3, 4 << 20, 1 << 20, false }, &s, &st),
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 3, 4 << 20, 1 << 20, false, false }, &s, &st),
                      SW_OK);
     assert_int_equal(s.nfiles, 0);
     sw_schedule_release(&s);
@@ -109,7 +131,8 @@ TEST(large)
     sw_status st = SW_STATUS_INIT;
     sw_schedule s;
 
-    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 7, 64 << 20, 4096, false }, &s, &st), SW_OK);
+    assert_int_equal(sw_schedule_build(&l, &(sw_schedule_rule){ 7, 64 << 20, 4096, false, false }, &s, &st),
+                     SW_OK);
     assert_true(one.size / s.block < INT32_MAX);
     for (uint32_t r = 0; r + 1 < 7; r++)
         assert_int_equal(sw_schedule_region(&s, &l, 0, r).end, sw_schedule_region(&s, &l, 0, r + 1).begin);
