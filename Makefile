@@ -21,6 +21,8 @@ MPIRUN ?= mpirun
 PKG_CONFIG ?= pkg-config
 CLANG ?= clang
 PYTEST_ARGS ?=
+# What runs programs that were made for another machine, as qemu does.
+RUN ?=
 E2E ?= $(sort $(wildcard tests/e2e/test_*.py tests/python/test_*.py))
 JOBS ?= 4
 TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
@@ -138,7 +140,7 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 
 # What includes mpi.h beside the layers: tests and examples.
 COMPILER = $(CC)
-SPEAK_MPI := $(shell grep -lE '^ *\# *include [<"](mpi|shardweld_mpi)\.h' tests/*/*.c examples/*.c bench/*.c)
+SPEAK_MPI := $(shell grep -lE '^ *\# *include [<"](mpi|shardweld_mpi)\.h' tests/*/*.c examples/*.c bench/*.c 2>/dev/null)
 $(call object,$(SPEAK_MPI)): COMPILER = $(MPICC)
 
 # One set of objects for each layer, by the wrapper of its MPI.
@@ -195,7 +197,7 @@ $(BUILD)/obj/src/par/layer.o: private ALL_CPPFLAGS += -DSW_LAYER_DIR='"$(LAYERDI
 # Only what the public headers declare can be seen, and is no inline function.
 $(BUILD)/exports.map: $(PUBLIC_HEADERS)
 	@mkdir -p $(@D)
-	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
+	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//; /^#/d; /^template/,/^}/d; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
 	   echo 'local: *;'; echo '};'; } >$@
 
 LINKER = $(CC)
@@ -266,7 +268,7 @@ $(DESCRIBE): $(BUILD)/obj/packaging/describe.o $(CMD_PARTS) $(CORE)
 
 $(BUILD)/man/man1/%.1: packaging/man/%.1 $(DESCRIBE)
 	@mkdir -p $(@D)
-	$(Q)$(DESCRIBE) man $(patsubst shardweld-%,%,$*) <$< >$@
+	$(Q)$(RUN) $(DESCRIBE) man $(patsubst shardweld-%,%,$*) <$< >$@
 
 # One run makes them all; from nothing, for functions that are gone.
 $(MAN3): packaging/man3.awk $(PUBLIC_HEADERS)
@@ -274,11 +276,11 @@ $(MAN3): packaging/man3.awk $(PUBLIC_HEADERS)
 	$(Q)LC_ALL=C awk -v out=$(@D) -v version=$(VERSION) -f $< $(PUBLIC_HEADERS)
 
 $(BUILD)/completion: $(DESCRIBE)
-	$(Q)$(DESCRIBE) completion >$@
+	$(Q)$(RUN) $(DESCRIBE) completion >$@
 
 # ---- the rest ---------------------------------------------------------------------------------------
 
-include mk/check.mk mk/fuzz.mk mk/bench.mk mk/install.mk
+include mk/check.mk mk/fuzz.mk mk/bench.mk mk/install.mk mk/wheel.mk
 
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 lint:

@@ -72,7 +72,7 @@ check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
 	@$(MAKE) check-e2e
 
 check-unit: all $(UNIT_PROGRAMS)
-	@$(call PARALLEL,$(UNIT_PROGRAMS),timeout 300)
+	@$(call PARALLEL,$(UNIT_PROGRAMS),timeout 300 $(RUN))
 
 # Pages and completion: whole, and without faults of form.
 check-pages: all

@@ -88,11 +88,11 @@ static bool own_dir(char *dir, size_t n)
     return (size_t)snprintf(dir, n, "%s", path) < n;
 }
 
-/* The layer of a kind into path: beside the library, in a directory of its own there, where make
- * install has put it. */
+/* The layer of a kind into path: beside the library, in a directory of its own there, where the
+ * program's or the Python package's installer has put it. */
 static bool find_file(const char *kind, char *path, size_t n)
 {
-    static const char *const places[] = { "/", "/shardweld/", "/../lib/shardweld/" };
+    static const char *const places[] = { "/", "/shardweld/", "/../lib/shardweld/", "/../shardweld/" };
     char dir[PATH_MAX];
 
     if (own_dir(dir, sizeof dir))

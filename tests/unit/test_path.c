@@ -4,8 +4,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "top_help.h"
@@ -64,7 +64,9 @@ static bool nobody_waits;
 /* The library's own calls come here. */
 int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    return nobody_waits ? 0 : (int)syscall(SYS_poll, fds, n, timeout);
+    struct timespec t = { timeout / 1000, timeout % 1000 * 1000000L };
+
+    return nobody_waits ? 0 : ppoll(fds, n, timeout < 0 ? NULL : &t, NULL);
 }
 
 /* Nobody waits for a pipe but who asks for it, and then not for ever. */

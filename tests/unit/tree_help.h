@@ -44,7 +44,7 @@ static inline char *path_at(const char *dir, const char *name)
 /* A file with these bytes, and the directories above it. */
 static inline void put_file(const char *path, const void *data, size_t n)
 {
-    char *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/');
     char above[512];
     int fd;
 
