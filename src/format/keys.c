@@ -17,7 +17,7 @@ void sw_keys_release(sw_keys *k)
 {
     free(k->keys);
     free(k->table);
-    *k = (sw_keys){ NULL };
+    *k = (sw_keys){ .text = NULL };
 }
 
 sw_code sw_keys_add(sw_keys *k, uint32_t object, const char *s, size_t len, uint32_t value, sw_status *st)
