@@ -456,24 +456,20 @@ sw_code sw_path_mkdirs(const char *path, size_t *kept, sw_status *st)
 {
     char *part = sw_strdup(path, st);
     sw_code code = part ? SW_OK : st->code;
-    size_t end = 0, last = 0;
+    size_t own = 0, last = 0;
     bool made, any = false;
-    size_t own = 0;
-    char was;
 
     kept = kept ? kept : &own;
     *kept = strlen(path);
     if (part && !*path)
         code = sw_fail_errno(st, path, ENOENT, "cannot make the directory");
-    while (!code && (end = part_end(path, end))) {
-        was = part[end];
+    for (size_t end = 0; !code && (end = part_end(path, end)); last = end) {
         part[end] = '\0';
         code = make_part(part, &made, st);
-        part[end] = was;
-        if (!code && made && !any)
+        part[end] = path[end];
+        if (made && !any)
             *kept = last;
-        any = any || (!code && made);
-        last = end;
+        any = any || made;
     }
     free(part);
     return code;
