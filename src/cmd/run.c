@@ -245,6 +245,7 @@ static void give_up(const sw_comm *comm, sw_status *st)
  * each machine does, and rank 0 first. For the launcher ends the others when that one leaves. */
 #define SINGLETON_SECONDS 2
 
+/* Is it for this process to tell? */
 static bool speaks(const sw_launch *launch, const sw_status *start)
 {
     if (start->code != SW_EUSAGE || launch->rank == 0)
