@@ -38,7 +38,7 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
 /* A hash of all that must be equal on every rank. */
 uint64_t sw_options_hash(uint64_t h, const sw_options *o);
 
-#define SW_OPTION_PATHS 4
+#define SW_OPTION_PATHS 5
 
 /* The members that are paths: where they stand in o. */
 void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS]);
