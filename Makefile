@@ -25,7 +25,7 @@ PYTEST_ARGS ?=
 RUN ?=
 E2E ?= $(sort $(wildcard tests/e2e/test_*.py tests/python/test_*.py))
 JOBS ?= 4
-TORCH_PACKAGES ?= torch==2.13.0 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
+TORCH_PACKAGES ?= torch==2.13.0 torch_checkpointing==0.1.1 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
 PIP_ARGS ?=
 

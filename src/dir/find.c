@@ -12,6 +12,7 @@
 #include "dir/guess.h"
 #include "format/boxlines.h"
 #include "format/dcpmeta.h"
+#include "format/tcmeta.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
 static const char hint_index[] =
@@ -20,7 +21,7 @@ static const char hint_index[] =
 static const char hint_lacks[] = "the file was not copied or downloaded, the job was killed before it was "
                                  "written, or the index is that of another save";
 static const char hint_lacks_item[] =
-    "the file was not copied or downloaded, or .metadata is that of another save";
+    "the file was not copied or downloaded, or what names it is that of another save";
 static const char hint_lacks_box[] = "the list is of another directory, or the file was not copied";
 static const char hint_two[] = "files of two saves lie in one directory: remove those of the other save";
 static const char hint_no_file[] = "something else has the name of a shard file: remove or rename it";
@@ -132,6 +133,12 @@ static bool beside_items(const sw_dir *dir)
     return any(dir, is_distcp) || !any(dir, is_weights);
 }
 
+/* A checkpoint of whole tensors may have a file of any name beside it. */
+static bool beside_parts(const sw_dir *dir)
+{
+    return !any(dir, sw_name_is_consolidated);
+}
+
 /* Another one is one more row, and a reader in format. */
 static const struct description {
     const char *name;                     /* in the directory; NULL = f->boxes */
@@ -142,6 +149,7 @@ static const struct description {
 } descriptions[] = {
     { NULL, NULL, sw_boxlines_read, hint_lacks_box, NULL },
     { SW_DCP_METADATA_NAME, beside_items, sw_dcp_list, hint_lacks_item, SW_DCP_METADATA_NAME ".tmp" },
+    { SW_TC_METADATA_NAME, beside_parts, sw_tc_list, hint_lacks_item, NULL },
 };
 
 #define NDESCRIPTIONS (sizeof descriptions / sizeof *descriptions)

@@ -8,8 +8,8 @@
  *              members left out }
  *     dtype    = string | { string: null }       the second as the reference library has it
  *     sharding = { name: box, ... }              the text of metadata's member DCP_SHARDING_INFO
- *     box      = { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional), others
- *              left out }
+ *     box      = { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional),
+ *              "logical_fqn": string (optional), others left out }
  *
  * Everything lies in the text that was given: names point into it, sharding info is parsed where it
  * stands. */
@@ -364,10 +364,22 @@ static bool check_box(parser *p, const sw_entry *e)
     return true;
 }
 
-/* { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional), others left out } */
+/* The tensor that the entry is a box of, where that is not its own name: of several boxes of one
+ * tensor each has an entry of a name of its own, `w.__dcp_shard_0`. */
+static bool parse_logical(parser *p, text *logical)
+{
+    if (logical->s)
+        return refuse(p, "%s: duplicate key 'logical_fqn'", p->where);
+    return sw_json_string(&p->json, &logical->s, &logical->len) &&
+           (strlen(logical->s) == logical->len || refuse(p, "%s: logical_fqn holds a NUL", p->where));
+}
+
+/* { "saved_offsets": [uint, ...], "global_shape": [uint, ...] (optional), "logical_fqn": string
+ * (optional), others left out } */
 static bool parse_box(parser *p, sw_entry *e)
 {
     uint32_t object = p->json.objects++;
+    text logical = { NULL, 0 };
     bool first = true, good;
     char *key;
     size_t len;
@@ -379,6 +391,8 @@ static bool parse_box(parser *p, sw_entry *e)
             good = parse_box_dims(p, e, key, &e->offsets);
         else if (IS_TEXT(key, len, "global_shape"))
             good = parse_box_dims(p, e, key, &e->global_shape);
+        else if (IS_TEXT(key, len, "logical_fqn"))
+            good = parse_logical(p, &logical);
         else
             good = skip_member(p, object, key, len);
         if (!good)
@@ -388,6 +402,10 @@ static bool parse_box(parser *p, sw_entry *e)
         return false;
     if (e->offsets == SW_NO_DIMS)
         return refuse(p, "%s: no saved_offsets", p->where);
+    if (logical.s) {
+        e->name = logical.s;
+        e->name_len = (uint32_t)logical.len;
+    }
     return check_box(p, e);
 }
 
@@ -398,8 +416,9 @@ static sw_entry *find_entry(const sw_header *h, const sw_keys *names, size_t *gu
 {
     const sw_key *key;
 
-    if (*guess < h->nentries && h->entries[*guess].name_len == len &&
-        memcmp(h->entries[*guess].name, name, len) == 0)
+    /* One that has its box may have another name by now. */
+    if (*guess < h->nentries && h->entries[*guess].offsets == SW_NO_DIMS &&
+        h->entries[*guess].name_len == len && memcmp(h->entries[*guess].name, name, len) == 0)
         return &h->entries[(*guess)++];
     key = sw_keys_find(names, OBJECT_ROOT, name, len);
     if (!key)

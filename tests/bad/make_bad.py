@@ -105,6 +105,9 @@ def cases():
     yield "sharding_duplicate", sharded('{"a":{"saved_offsets":[0]},"a":{"saved_offsets":[0]}}'), "duplicate key"
     yield "sharding_outside", sharded({"a": {"saved_offsets": [3], "global_shape": [3]}}), "global_shape says 3"
     yield "sharding_global_dims", sharded({"a": {"saved_offsets": [0], "global_shape": [1, 1]}}), "global_shape has 2"
+    yield "logical_number", sharded({"a": {"saved_offsets": [0], "logical_fqn": 1}}), "expected a string"
+    yield "logical_nul", sharded({"a": {"saved_offsets": [0], "logical_fqn": "a\0b"}}), "logical_fqn holds a NUL"
+    yield "logical_twice", sharded('{"a":{"saved_offsets":[0],"logical_fqn":"w","logical_fqn":"w"}}'), "duplicate key 'logical_fqn'"
     yield "dcp_version_2", sharded(BOX, DCP_VERSION="2.0"), "DCP_VERSION is '2.0', expected 1 or 1.x"
 
 

@@ -1,6 +1,6 @@
-/* Any bytes are a pickle, what `.metadata` says, a tensor's data.pkl, an archive, or a list of
- * boxes: whatever they are, a status or values, every value may be asked for anything, and memory
- * stays in proportion.
+/* Any bytes are a pickle, what `.metadata` or `metadata.pkl` says, a tensor's data.pkl, an archive,
+ * or a list of boxes: whatever they are, a status or values, every value may be asked for anything,
+ * and memory stays in proportion.
  *
  * The first byte says as what the rest is taken; what it speaks of is walked, so that a sanitizer
  * sees where it leads. */
@@ -11,6 +11,7 @@
 #include "format/archive.h"
 #include "format/boxlines.h"
 #include "format/dcpmeta.h"
+#include "format/tcmeta.h"
 #include "format/torchtensor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -121,7 +122,7 @@ static void as_archive(const uint8_t *data, size_t size)
 }
 
 /* Each box lies within its tensor and ends below 2^63. */
-static void as_boxlines(const uint8_t *data, size_t size)
+static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
 {
     sw_boxlist_index index = { NULL, NULL };
     sw_listed_files walk = { 0, 0 };
@@ -133,7 +134,7 @@ static void as_boxlines(const uint8_t *data, size_t size)
     if (!text)
         return;
     memcpy(text, data, size);
-    if (!sw_boxlines_read(text, size, "f", &list, &st) && !sw_boxlist_sort(&list, &index, &st)) {
+    if (!read(text, size, "f", &list, &st) && !sw_boxlist_sort(&list, &index, &st)) {
         while (sw_boxlist_file(&list, &walk))
             files++;
         for (uint64_t i = 0; i < index.starts[files]; i++) {
@@ -154,12 +155,22 @@ static void as_boxlines(const uint8_t *data, size_t size)
     free(text);
 }
 
+static void as_boxlines(const uint8_t *data, size_t size)
+{
+    as_list(sw_boxlines_read, data, size);
+}
+
+static void as_tcmeta(const uint8_t *data, size_t size)
+{
+    as_list(sw_tc_list, data, size);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const as[])(const uint8_t *, size_t) = { as_pickle, as_metadata, as_tensor, as_archive,
-                                                           as_boxlines };
+    static void (*const as[])(const uint8_t *, size_t) = { as_pickle,  as_metadata, as_tensor,
+                                                           as_archive, as_boxlines, as_tcmeta };
 
     if (size)
-        as[*data % 5](data + 1, size - 1);
+        as[*data % 6](data + 1, size - 1);
     return 0;
 }

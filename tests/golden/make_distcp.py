@@ -19,6 +19,7 @@ import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from make_golden import BF16, CASES, F32, R, RANKS, S0, S1, T, full_tensor
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import distribute_tensor
 
@@ -63,6 +64,8 @@ NESTED = {
     "only_model": ("nothing but a model, as accelerate saves it", lambda m, c: {"model": model(m, c)}, MODEL),
     "beside": ("the model's names at the top beside the optimizer, as torchtitan saves it",
                lambda m, c: {**model(m, c), "optimizer": optimizer(m, c), "train_state": {"step": torch.tensor(7)}}, MODEL),
+    "entries": ("a training job's, in torch's SAFETENSORS serialization: values, then a safetensors file, in each .distcp",
+                lambda m, c: {"model": model(m, c), "optimizer": optimizer(m, c), "step": 12}, MODEL),
     "dtypes": ("all dtypes that torch and safetensors share",
                lambda m, c: {fqn: place(fqn, t, m, c) for fqn, t in DTYPES.items()}, DTYPES),
 }  # fmt: skip
@@ -82,7 +85,9 @@ def save_all(rank, root, meeting):
         planner = dcp.DefaultSavePlanner(flatten_state_dict=False)
         dcp.save(flat(meshes, name, rank), checkpoint_id=str(root / f"distcp_{name}" / "in"), planner=planner)
     for name, (_, make, _) in NESTED.items():
-        dcp.save(make(meshes, name), checkpoint_id=str(root / f"distcp_{name}" / "in"))
+        where = str(root / f"distcp_{name}" / "in")
+        form = SerializationFormat.SAFETENSORS if name == "entries" else SerializationFormat.TORCH_SAVE
+        dcp.save(make(meshes, name), storage_writer=FileSystemWriter(where, serialization_format=form))
     dist.barrier()
     dist.destroy_process_group()
 

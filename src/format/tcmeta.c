@@ -1,0 +1,654 @@
+/* From metadata.pkl to boxes; see tcmeta.h. */
+#include "format/tcmeta.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/num.h"
+#include "base/sort.h"
+#include "base/utf8.h"
+#include "format/pickle.h"
+
+#define MESH_DIMS 8u
+#define RUNS_MAX 1024u /* of a dimension of what a rank holds: no real placement comes near */
+#define RANKS_MAX 1000000u
+
+/* Elements [begin, begin + n) along a dimension. */
+typedef struct run {
+    uint64_t begin, n;
+} run;
+
+/* What a rank holds along a dimension, in its order. */
+typedef struct runs {
+    run *runs;
+    size_t n, cap;
+} runs;
+
+/* A mesh of ranks; the last one is kept, for most tensors share one. */
+typedef struct mesh {
+    sw_value value;
+    unsigned ndim;
+    uint64_t sizes[MESH_DIMS];
+    uint64_t *place; /* of each rank: 1 + where in the mesh it stands; 0 = nowhere */
+} mesh;
+
+typedef struct reading {
+    const sw_pickle *p;
+    const char *file;
+    sw_status *st;
+    uint64_t nranks;
+    char **files; /* of the ranks, then of those of the next item; later each once, sorted */
+    size_t nfiles, cap_files;
+    const char **of; /* the file of each, as it was before it was sorted */
+    mesh mesh;
+    runs runs[SW_MAX_DIMS], spare;
+    sw_buf name; /* of the tensor, with its item's and a NUL */
+    /* its boxes: a record each, 3 ndim numbers behind it */
+    sw_buf boxes;
+    uint64_t nboxes;
+    bool parts;     /* some do not begin where their entry does, or are not all of it */
+    sw_buf tensors; /* of all of them: as in the list, but that the files are not sorted yet */
+    sw_buf values;  /* names, a NUL behind each */
+    uint64_t nboxes_all;
+} reading;
+
+/* ---- messages and members -------------------------------------------------------------------- */
+
+static bool odd(const reading *r, const char *what)
+{
+    sw_fail(r->st, SW_EINPUT, r->file, r->name.len ? r->name.data : NULL, "%s", what);
+    return false;
+}
+
+/* The member of a dict, which must be there. */
+static bool member(const reading *r, sw_value dict, const char *key, sw_value *out)
+{
+    char what[96];
+
+    if (sw_value_member(r->p, dict, key, out))
+        return true;
+    snprintf(what, sizeof what, "it is not that of torch_checkpointing: no '%s'", key);
+    return odd(r, what);
+}
+
+/* A text without NUL. */
+static bool text_of(const reading *r, sw_value v, const char **text, size_t *len)
+{
+    *text = sw_value_text(r->p, v, len);
+    if (!*text || memchr(*text, '\0', *len) || sw_utf8_invalid(*text, *len))
+        return odd(r, "a name that is no text");
+    return true;
+}
+
+/* The numbers of a list or tuple, at most max. */
+static bool numbers_of(const reading *r, sw_value v, unsigned max, uint64_t *out, unsigned *n)
+{
+    sw_items items;
+    sw_value number;
+
+    *n = 0;
+    if (sw_value_kind(r->p, v) != SW_KIND_LIST && sw_value_kind(r->p, v) != SW_KIND_TUPLE)
+        return odd(r, "a list of sizes is missing");
+    if (sw_items_begin(r->p, v, &items) > max)
+        return odd(r, "too many dimensions");
+    while (*n < max && sw_items_next(&items, &number))
+        if (!sw_value_size(r->p, number, &out[(*n)++]))
+            return odd(r, "a size that is no number");
+    return true;
+}
+
+/* ---- boxes ----------------------------------------------------------------------------------- */
+
+/* A box that a rank holds; offsets, sizes, and where in its entry it begins follow. */
+static bool keep_box(reading *r, size_t file, const uint64_t *offsets, const uint64_t *sizes,
+                     const uint64_t *local, const uint64_t *shape, unsigned ndim)
+{
+    const sw_listed_box box = { .at = 0, .file = (uint32_t)file, .form = SW_FORM_ENTRY };
+    uint64_t end;
+
+    for (unsigned d = 0; d < ndim; d++)
+        if (!sw_add(offsets[d], sizes[d], &end) || end > shape[d])
+            return odd(r, "a box lies outside of its tensor");
+    r->nboxes++;
+    return !(sw_buf_add(&r->boxes, &box, sizeof box, r->st) ||
+             sw_buf_add(&r->boxes, offsets, ndim * sizeof *offsets, r->st) ||
+             sw_buf_add(&r->boxes, sizes, ndim * sizeof *sizes, r->st) ||
+             sw_buf_add(&r->boxes, local, ndim * sizeof *local, r->st));
+}
+
+/* ---- placements ------------------------------------------------------------------------------ */
+
+static bool add_run(reading *r, runs *to, uint64_t begin, uint64_t n)
+{
+    if (n == 0)
+        return true;
+    if (to->n && to->runs[to->n - 1].begin + to->runs[to->n - 1].n == begin) {
+        to->runs[to->n - 1].n += n;
+        return true;
+    }
+    if (to->n == RUNS_MAX)
+        return odd(r, "its placements cut it into too many boxes");
+    if (sw_grow(&to->runs, &to->cap, to->n + 1, sizeof *to->runs, r->st))
+        return false;
+    to->runs[to->n++] = (run){ begin, n };
+    return true;
+}
+
+static uint64_t length_of(const runs *of)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < of->n; i++)
+        n += of->runs[i].n;
+    return n;
+}
+
+/* What of these runs lies in [begin, end), counted from the first. */
+static bool cut_runs(reading *r, const runs *from, uint64_t begin, uint64_t end, runs *to)
+{
+    uint64_t at = 0;
+
+    for (size_t i = 0; i < from->n && at < end; at += from->runs[i++].n) {
+        uint64_t a = sw_max(begin, at), b = sw_min(end, at + from->runs[i].n);
+
+        if (a < b && !add_run(r, to, from->runs[i].begin + (a - at), b - a))
+            return false;
+    }
+    return true;
+}
+
+/* Chunk k of n, as torch.chunk cuts: all of one size, the last ones shorter or empty. */
+static void chunk(uint64_t begin, uint64_t length, uint64_t n, uint64_t k, uint64_t *from, uint64_t *to)
+{
+    uint64_t size = length / n + (length % n != 0);
+
+    *from = begin + (k < length / (size ? size : 1) + 1 ? sw_min(size * k, length) : length);
+    *to = sw_min(*from + size, begin + length);
+}
+
+/* One more mesh dimension cuts a dimension of the tensor: into n chunks, of which the rank gets
+ * number k; strided: each of so many chunks is cut so, and the rank gets one of each. */
+static bool cut_dim(reading *r, runs *dim, uint64_t n, uint64_t k, uint64_t factor)
+{
+    uint64_t length = length_of(dim), a, b, from, to;
+    runs swap;
+
+    r->spare.n = 0;
+    if (factor > RUNS_MAX)
+        return odd(r, "its placements cut it into too many boxes");
+    for (uint64_t i = 0; i < factor; i++) {
+        chunk(0, length, factor, i, &a, &b);
+        chunk(a, b - a, n, k, &from, &to);
+        if (!cut_runs(r, dim, from, to, &r->spare))
+            return false;
+    }
+    swap = *dim;
+    *dim = r->spare;
+    r->spare = swap;
+    return true;
+}
+
+/* A mesh_spec: sizes, and the ranks in their order. */
+static bool take_mesh(reading *r, sw_value v)
+{
+    mesh *m = &r->mesh;
+    sw_value sizes, data, rank;
+    uint64_t n = 1, place = 0, number;
+    sw_items items;
+
+    if (m->place && m->value == v)
+        return true;
+    free(m->place);
+    *m = (mesh){ .value = v };
+    if (!member(r, v, "mesh_shape", &sizes) || !member(r, v, "mesh_data", &data) ||
+        !numbers_of(r, sizes, MESH_DIMS, m->sizes, &m->ndim))
+        return false;
+    for (unsigned d = 0; d < m->ndim; d++)
+        if (!sw_mul(n, m->sizes[d], &n))
+            return odd(r, "a mesh that is too large");
+    if (sw_items_begin(r->p, data, &items) != n)
+        return odd(r, "a mesh of another number of ranks than its sizes");
+    if (!(m->place = sw_calloc(r->nranks, sizeof *m->place, r->st)))
+        return false;
+    while (sw_items_next(&items, &rank)) {
+        if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || m->place[number])
+            return odd(r, "a mesh with a rank that there is not, or twice");
+        m->place[number] = ++place;
+    }
+    return true;
+}
+
+/* What the rank at a place of the mesh holds of each dimension. */
+static bool place_rank(reading *r, sw_value placements, uint64_t place, const uint64_t *shape, unsigned ndim)
+{
+    uint64_t coordinate[MESH_DIMS], dim, factor;
+    sw_value v, type, number;
+    sw_items items;
+
+    for (unsigned d = 0; d < ndim; d++) {
+        r->runs[d].n = 0;
+        if (!add_run(r, &r->runs[d], 0, shape[d]))
+            return false;
+    }
+    for (unsigned d = r->mesh.ndim; d-- > 0; place /= r->mesh.sizes[d])
+        coordinate[d] = place % r->mesh.sizes[d];
+    if (sw_items_begin(r->p, placements, &items) != r->mesh.ndim)
+        return odd(r, "another number of placements than its mesh has dimensions");
+    for (unsigned i = 0; i < r->mesh.ndim && sw_items_next(&items, &v); i++) {
+        if (!member(r, v, "type", &type))
+            return false;
+        factor = 1;
+        if (sw_value_is_text(r->p, type, "Replicate"))
+            continue;
+        if (sw_value_is_text(r->p, type, "StridedShard")) {
+            if (!member(r, v, "split_factor", &number))
+                return false;
+            if (!sw_value_size(r->p, number, &factor) || factor == 0)
+                return odd(r, "a strided placement without a factor");
+        } else if (!sw_value_is_text(r->p, type, "Shard")) {
+            return odd(r, "a placement that is neither Shard, StridedShard nor Replicate");
+        }
+        if (!member(r, v, "dim", &number))
+            return false;
+        if (!sw_value_size(r->p, number, &dim) || dim >= ndim)
+            return odd(r, "a placement over a dimension that it does not have");
+        if (!cut_dim(r, &r->runs[dim], r->mesh.sizes[i], coordinate[i], factor))
+            return false;
+    }
+    return true;
+}
+
+/* The boxes of all combinations of runs; one that is empty where some dimension has none. */
+static bool keep_runs(reading *r, size_t file, const uint64_t *shape, unsigned ndim)
+{
+    uint64_t offsets[SW_MAX_DIMS], sizes[SW_MAX_DIMS], local[SW_MAX_DIMS] = { 0 };
+    size_t at[SW_MAX_DIMS] = { 0 };
+    unsigned d;
+
+    for (;;) {
+        for (d = 0; d < ndim; d++) {
+            const run *of = r->runs[d].runs + at[d];
+
+            offsets[d] = r->runs[d].n ? of->begin : shape[d];
+            sizes[d] = r->runs[d].n ? of->n : 0;
+            r->parts = r->parts || r->runs[d].n > 1;
+        }
+        if (!keep_box(r, file, offsets, sizes, local, shape, ndim))
+            return false;
+        for (d = ndim; d-- > 0;) {
+            local[d] += sizes[d];
+            if (++at[d] < r->runs[d].n)
+                break;
+            at[d] = 0;
+            local[d] = 0;
+        }
+        if (d == (unsigned)-1)
+            return true;
+    }
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* A DTensor, by each of the ranks that share its placements. */
+static bool take_dtensor(reading *r, sw_value data, sw_value ranks, size_t files, const uint64_t *shape,
+                         unsigned ndim)
+{
+    sw_value spec, placements, rank;
+    uint64_t number;
+    sw_items items;
+
+    if (!member(r, data, "mesh_spec", &spec) || !member(r, data, "placements", &placements) ||
+        !take_mesh(r, spec))
+        return false;
+    sw_items_begin(r->p, ranks, &items);
+    while (sw_items_next(&items, &rank)) {
+        if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || !r->mesh.place[number])
+            return odd(r, "a rank that is not in its mesh");
+        if (!place_rank(r, placements, r->mesh.place[number] - 1, shape, ndim) ||
+            !keep_runs(r, files + number, shape, ndim))
+            return false;
+    }
+    return true;
+}
+
+/* Slices of what a rank holds, each a box. */
+static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files, const uint64_t *shape,
+                        unsigned ndim)
+{
+    static const char *const keys[] = { "global_offsets", "local_sizes", "local_offsets" };
+    uint64_t dims[3][SW_MAX_DIMS], number;
+    sw_value lists[3], rank, one;
+    sw_items walks[3], items;
+    uint64_t n[3];
+    unsigned has;
+
+    r->parts = true;
+    for (unsigned i = 0; i < 3; i++)
+        if (!member(r, data, keys[i], &lists[i]))
+            return false;
+    sw_items_begin(r->p, ranks, &items);
+    while (sw_items_next(&items, &rank)) {
+        if (!sw_value_size(r->p, rank, &number) || number >= r->nranks)
+            return odd(r, "a rank that there is not");
+        for (unsigned i = 0; i < 3; i++)
+            n[i] = sw_items_begin(r->p, lists[i], &walks[i]);
+        if (n[0] != n[1] || n[0] != n[2])
+            return odd(r, "another number of offsets than of sizes");
+        for (uint64_t k = 0; k < n[0]; k++) {
+            for (unsigned i = 0; i < 3; i++) {
+                if (!sw_items_next(&walks[i], &one) || !numbers_of(r, one, SW_MAX_DIMS, dims[i], &has))
+                    return false;
+                if (has != ndim)
+                    return odd(r, "a slice of another number of dimensions");
+            }
+            if (!keep_box(r, files + number, dims[0], dims[1], dims[2], shape, ndim))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The tensor and its boxes; skip: characters of the name that its entries lack. */
+static bool keep_tensor(reading *r, sw_dtype dtype, const uint64_t *shape, unsigned ndim, size_t skip,
+                        size_t top)
+{
+    sw_listed_tensor t = { .nboxes = r->nboxes,
+                           .name_len = (uint32_t)r->name.len - 1,
+                           .top = (uint32_t)top,
+                           .dtype = (uint8_t)dtype,
+                           .ndim = (uint8_t)ndim,
+                           .sets = r->parts ? 3 : 2 };
+    size_t one = sizeof(sw_listed_box) + 3 * ndim * sizeof(uint64_t);
+
+    if (sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
+        sw_buf_add(&r->tensors, shape, ndim * sizeof *shape, r->st) ||
+        sw_buf_add_text(&r->tensors, r->name.data, t.name_len, r->st))
+        return false;
+    for (uint64_t i = 0; i < r->nboxes; i++) {
+        sw_listed_box box;
+
+        memcpy(&box, r->boxes.data + i * one, sizeof box);
+        box.skip = (uint16_t)skip;
+        if (sw_buf_add(&r->tensors, &box, sizeof box, r->st) ||
+            sw_buf_add(&r->tensors, r->boxes.data + i * one + sizeof box, t.sets * ndim * sizeof(uint64_t),
+                       r->st))
+            return false;
+    }
+    return true;
+}
+
+/* Groups of ranks that share what is said of a tensor. */
+static bool take_tensor(reading *r, sw_value groups, size_t files, size_t skip, size_t top)
+{
+    uint64_t shape[SW_MAX_DIMS] = { 0 }, other[SW_MAX_DIMS];
+    sw_value group, said, ranks, type, data, v;
+    sw_dtype dtype = SW_NDTYPES, also;
+    unsigned ndim = 0, has;
+    sw_items items;
+    const char *word;
+    size_t len;
+
+    r->nboxes = r->boxes.len = 0;
+    r->parts = false;
+    sw_items_begin(r->p, groups, &items);
+    for (bool first = true; sw_items_next(&items, &group); first = false) {
+        if (!member(r, group, "sharding_metadata", &said) || !member(r, group, "ranks", &ranks) ||
+            !member(r, said, "type", &type) || !member(r, said, "data", &data) ||
+            !member(r, data, "global_shape", &v) || !numbers_of(r, v, SW_MAX_DIMS, other, &has) ||
+            !member(r, data, "dtype", &v) || !text_of(r, v, &word, &len))
+            return false;
+        if (!sw_dtype_parse_any(word, len, &also) || sw_dtype_bits(also) < 8)
+            return odd(r, "its dtype is none that safetensors has");
+        if (!first && (also != dtype || has != ndim || memcmp(shape, other, ndim * sizeof *shape) != 0))
+            return odd(r, "ranks have another shape or dtype of it than others");
+        dtype = also;
+        ndim = has;
+        memcpy(shape, other, ndim * sizeof *shape);
+        if (sw_value_is_text(r->p, type, "DTensorShardingMetadata")
+                ? !take_dtensor(r, data, ranks, files, shape, ndim)
+            : sw_value_is_text(r->p, type, "default_tensor_v1")
+                ? !take_slices(r, data, ranks, files, shape, ndim)
+                : !odd(r, "it is saved in a way that is not known"))
+            return false;
+    }
+    return dtype == SW_NDTYPES || keep_tensor(r, dtype, shape, ndim, skip, top);
+}
+
+/* item.a.0.b of the path ["a", 0, "b"], which is JSON. */
+static bool take_path(reading *r, const char *item, size_t item_len, sw_value path)
+{
+    const char *json;
+    size_t len, n;
+    char *copy, *s;
+    bool first = true, good;
+    uint64_t number;
+    sw_json j;
+
+    r->name.len = 0;
+    if (!text_of(r, path, &json, &len) || !(copy = sw_calloc(len + 1, 1, r->st)))
+        return false;
+    memcpy(copy, json, len);
+    sw_json_init(&j, copy, len);
+    good = sw_buf_add(&r->name, item, item_len, r->st) == SW_OK && sw_json_open(&j, '[');
+    while (good && sw_json_next(&j, ']', &first)) {
+        if (sw_json_peek(&j) == '"')
+            good = sw_json_string(&j, &s, &n) && strlen(s) == n && !sw_buf_addf(&r->name, r->st, ".%s", s);
+        else
+            good = sw_json_uint(&j, &number) &&
+                   !sw_buf_addf(&r->name, r->st, ".%llu", (unsigned long long)number);
+    }
+    good = good && sw_json_end(&j);
+    free(copy);
+    if (!r->st->code && (!good || r->name.len > 4096)) {
+        r->name.len = 0;
+        return odd(r, "the path of a tensor is none");
+    }
+    return good && sw_buf_add(&r->name, "", 1, r->st) == SW_OK;
+}
+
+/* ---- items ----------------------------------------------------------------------------------- */
+
+/* The file of each rank, behind those that are there. *plain: all are safetensors files. */
+static bool take_files(reading *r, sw_value layouts, bool *plain)
+{
+    sw_value rank, layout, v, type;
+    uint64_t number;
+    sw_items items;
+    const char *text;
+    size_t len, at = r->nfiles;
+
+    *plain = true;
+    if (sw_items_begin(r->p, layouts, &items) != r->nranks)
+        return odd(r, "another number of files than of ranks");
+    if (sw_grow(&r->files, &r->cap_files, at + r->nranks, sizeof *r->files, r->st))
+        return false;
+    memset(r->files + at, 0, r->nranks * sizeof *r->files);
+    r->nfiles += r->nranks;
+    while (sw_items_next_pair(&items, &rank, &layout)) {
+        if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || r->files[at + number])
+            return odd(r, "a file of a rank that there is not, or two of one");
+        /* Nothing said is torch.save. */
+        if (sw_value_kind(r->p, layout) == SW_KIND_NONE) {
+            *plain = false;
+            r->files[at + number] = sw_strdup("", r->st);
+            continue;
+        }
+        if (!member(r, layout, "serialization_format", &v) || !member(r, v, "type", &type) ||
+            !member(r, layout, "file_path", &v) || !text_of(r, v, &text, &len) ||
+            !(r->files[at + number] = sw_calloc(len + 1, 1, r->st)))
+            return false;
+        memcpy(r->files[at + number], text, len);
+        *plain = *plain && sw_value_is_text(r->p, type, "SafetensorsSerialization");
+    }
+    return !r->st->code;
+}
+
+static bool take_item(reading *r, sw_value key, sw_value item)
+{
+    sw_value layouts, paths, path, groups;
+    size_t len, files = r->nfiles;
+    sw_items items;
+    const char *name;
+    bool plain;
+
+    r->name.len = 0;
+    if (!text_of(r, key, &name, &len) || len > 1024)
+        return r->st->code ? false : odd(r, "the name of an item is too long");
+    if (!member(r, item, "rank_to_layout_info", &layouts) ||
+        !member(r, item, "nested_path_to_metadata", &paths) || !take_files(r, layouts, &plain))
+        return false;
+    if (!plain && len == 5 && memcmp(name, "model", 5) == 0)
+        return odd(
+            r, "the model was not saved as safetensors (SafetensorsSerialization), but by torch.save or as "
+               "JSON, which is not read");
+    if (!plain)
+        return !sw_buf_add(&r->values, name, len, r->st) && !sw_buf_add(&r->values, "", 1, r->st);
+    sw_items_begin(r->p, paths, &items);
+    while (sw_items_next_pair(&items, &path, &groups)) {
+        size_t top = len + 1;
+
+        if (!take_path(r, name, len, path))
+            return false;
+        /* The item itself may be a tensor. */
+        if (r->name.len - 1 == len)
+            top = len;
+        if (!take_tensor(r, groups, files, top, top > len ? top : 0))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+/* Files sorted, each once, and those of no box gone; what was file i is number place[i]. */
+static sw_code sort_files(reading *r, uint32_t *place, bool *used, sw_status *st)
+{
+    char **names = sw_calloc(r->nfiles, sizeof *names, st);
+    size_t n = 0, kept = 0;
+
+    for (size_t i = 0; names && i < r->nfiles; i++)
+        if (used[i])
+            names[n++] = r->files[i];
+    if (n > 1)
+        qsort(names, n, sizeof *names, sw_by_bytes);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(names[kept - 1], names[i]) != 0)
+            names[kept++] = names[i];
+    for (size_t i = 0; names && i < r->nfiles; i++)
+        if (used[i]) {
+            char **at = bsearch(&r->files[i], names, kept, sizeof *names, sw_by_bytes);
+
+            place[i] = (uint32_t)(at - names);
+        }
+    r->of = (const char **)(void *)names;
+    r->nboxes = kept;
+    return st->code;
+}
+
+/* Each box in tensors, with its tensor. */
+static void each(reading *r, void (*fn)(void *about, sw_listed_box *box), void *about)
+{
+    for (size_t at = 0; at < r->tensors.len;) {
+        const sw_listed_tensor *t = (const void *)(r->tensors.data + at);
+
+        at += sizeof *t + t->ndim * sizeof(uint64_t) + sw_text_room(t->name_len);
+        for (uint64_t k = 0; k < t->nboxes; k++) {
+            fn(about, (void *)(r->tensors.data + at));
+            at += sizeof(sw_listed_box) + t->sets * t->ndim * sizeof(uint64_t);
+        }
+    }
+}
+
+static void use(void *about, sw_listed_box *box)
+{
+    ((bool *)about)[box->file] = true;
+}
+
+static void renumber(void *about, sw_listed_box *box)
+{
+    box->file = ((const uint32_t *)about)[box->file];
+}
+
+/* The tensors as a list makes them. */
+static sw_code add_tensors(const reading *r, sw_buf *list, sw_status *st)
+{
+    for (size_t at = 0; at < r->tensors.len && !st->code;) {
+        const sw_listed_tensor *t = (const void *)(r->tensors.data + at);
+        const uint64_t *shape = (const void *)(t + 1);
+        size_t one = sizeof(sw_listed_box) + t->sets * t->ndim * sizeof(uint64_t);
+
+        sw_boxlist_add(list, t, shape, (const char *)(shape + t->ndim), st);
+        at += sizeof *t + t->ndim * sizeof *shape + sw_text_room(t->name_len);
+        sw_buf_add(list, r->tensors.data + at, t->nboxes * one, st);
+        at += t->nboxes * one;
+    }
+    for (const char *v = r->values.data; v && v < r->values.data + r->values.len && !st->code;
+         v += strlen(v) + 1)
+        sw_boxlist_add_value(list, v, strlen(v), st);
+    return st->code;
+}
+
+static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
+{
+    uint32_t *place = sw_calloc(r->nfiles, sizeof *place, st);
+    bool *used = sw_calloc(r->nfiles, sizeof *used, st);
+
+    if (!st->code) {
+        each(r, use, used);
+        if (!sort_files(r, place, used, st)) {
+            each(r, renumber, place);
+            if (!sw_boxlist_begin(list, (char *const *)(const void *)r->of, r->nboxes, st))
+                add_tensors(r, list, st);
+        }
+    }
+    free(place);
+    free(used);
+    return st->code;
+}
+
+static bool take_root(reading *r)
+{
+    sw_value root = r->p->root, items_of, v, key, item;
+    sw_items items;
+
+    if (!member(r, root, "metadata", &items_of) || !member(r, root, "world_size", &v))
+        return false;
+    if (!sw_value_size(r->p, v, &r->nranks) || r->nranks == 0 || r->nranks > RANKS_MAX)
+        return odd(r, "its world_size is no number of ranks");
+    if (!sw_value_member(r->p, root, "version", &v) || !sw_value_is_text(r->p, v, "2.0"))
+        return odd(r, "its version is not 2.0");
+    sw_items_begin(r->p, items_of, &items);
+    while (sw_items_next_pair(&items, &key, &item))
+        if (!take_item(r, key, item))
+            return false;
+    r->name.len = 0;
+    return r->tensors.len > 0 || odd(r, "it tells of no tensors in safetensors files: items were saved by "
+                                        "torch.save, or without a resharder");
+}
+
+sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
+{
+    sw_pickle p = SW_PICKLE_INIT;
+    reading r = { .p = &p, .file = file, .st = st };
+
+    if (!sw_pickle_parse(text, n, file, NULL, &p, st) && take_root(&r))
+        make_list(&r, list, st);
+    if (st->code)
+        sw_buf_release(list);
+    for (size_t i = 0; i < r.nfiles; i++)
+        free(r.files[i]);
+    for (unsigned d = 0; d < SW_MAX_DIMS; d++)
+        free(r.runs[d].runs);
+    free(r.spare.runs);
+    free(r.files);
+    free(r.of);
+    free(r.mesh.place);
+    sw_buf_release(&r.name);
+    sw_buf_release(&r.boxes);
+    sw_buf_release(&r.tensors);
+    sw_buf_release(&r.values);
+    sw_pickle_release(&p);
+    return st->code;
+}

@@ -1,0 +1,116 @@
+"""metadata.pkl of torch_checkpointing: what is refused with which words. What it wrote itself is in tests/golden (tc_*)."""
+
+import json
+import os
+import pickle
+import shutil
+
+import oracle
+import pytest
+from runner import ROOT, fails, ok, run, show
+
+GOLDEN = os.path.join(ROOT, "tests", "golden")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    shutil.copytree(os.path.join(GOLDEN, "tc_train", "in"), tmp_path / "in")
+    return tmp_path / "in"
+
+
+def change(where, edit):
+    """The metadata with something of it changed: it holds nothing but dicts, lists, texts and numbers."""
+    data = pickle.loads((where / "metadata.pkl").read_bytes())  # our own file
+    edit(data)
+    (where / "metadata.pkl").write_bytes(pickle.dumps(data))
+
+
+def said(data, name, item="model"):
+    return data["metadata"][item]["nested_path_to_metadata"][json.dumps([name], separators=(",", ":"))][0]
+
+
+def up(data):
+    return said(data, "layers.0.up")["sharding_metadata"]["data"]
+
+
+def placement(**members):
+    return lambda d: up(d)["placements"][0].update(members)
+
+
+WRONG = {
+    "version": (lambda d: d.update(version="3.0"), "its version is not 2.0"),
+    "no version": (lambda d: d.pop("version"), "its version is not 2.0"),
+    "not a dict": (lambda d: d.update(metadata=[]), "tells of no tensors"),
+    "no metadata": (lambda d: d.pop("metadata"), "no 'metadata'"),
+    "ranks": (lambda d: d.update(world_size=2**40), "no number of ranks"),
+    "fewer ranks": (lambda d: d.update(world_size=3), "another number of files than of ranks"),
+    "kind": (lambda d: said(d, "norm")["sharding_metadata"].update(type="other"), "not known"),
+    "placement": (placement(type="Partial"), "neither Shard"),
+    "dimension": (placement(dim=2), "a dimension that it does not have"),
+    "negative": (placement(dim=-1), "a dimension that it does not have"),
+    "factor": (placement(type="StridedShard", split_factor=2**40), "too many boxes"),
+    "no factor": (placement(type="StridedShard", split_factor=0), "without a factor"),
+    "mesh": (lambda d: up(d)["mesh_spec"].update(mesh_shape=(2**40, 2**40)), "a mesh that is too large"),
+    "other mesh": (lambda d: up(d)["mesh_spec"].update(mesh_shape=(3,)), "another number of ranks"),
+    "twice in the mesh": (lambda d: up(d)["mesh_spec"].update(mesh_data=(0, 1, 1, 3)), "or twice"),
+    "a rank too many": (lambda d: said(d, "layers.0.up").update(ranks=(0, 9)), "not in its mesh"),
+    "dtype": (lambda d: up(d).update(dtype="torch.qint8"), "its dtype is none"),
+    "other dtype": (lambda d: up(d).update(dtype="torch.int32"), "its entry is F32, expected I32"),
+    "dims": (lambda d: up(d).update(global_shape=[1] * 40), "too many dimensions"),
+    "other shape": (lambda d: up(d).update(global_shape=[5, 8]), "another shape than its box"),
+    "by torch.save": (lambda d: d["metadata"]["model"]["rank_to_layout_info"].update({0: None}), "not saved as safetensors"),
+    "outside": (lambda d: d["metadata"]["model"]["rank_to_layout_info"][1].update(file_path="../x"), "not a relative path below"),
+    "a path that is none": (lambda d: d["metadata"]["model"]["nested_path_to_metadata"].update({'["a"': []}), "the path of a tensor is none"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong(saved, name, tmp_path):
+    edit, words = WRONG[name]
+    change(saved, edit)
+    fails(run(["consolidate", "-q", saved, tmp_path / "out"]), 3, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_drills(saved, tmp_path):
+    for i in range(4):  # the optimizer is not needed
+        (saved / f"optimizer_{i}.pt").unlink()
+    ok(run(["consolidate", "-q", saved, tmp_path / "out"], np=3))
+    assert oracle.tree(tmp_path / "out") == oracle.tree(os.path.join(GOLDEN, "tc_train", "out"))
+    shown = run(["inspect", saved])
+    assert shown.status == 0 and "not a tensor\noptimizer\n" in shown.stdout, show(shown)
+    path = saved / "model_1.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    fails(run(["consolidate", "-q", saved, tmp_path / "cut"], np=2), 3, "model_1.safetensors")
+    path.write_bytes((saved / "model_2.safetensors").read_bytes())
+    fails(run(["consolidate", "-q", saved, tmp_path / "other"]), 3, "model_1.safetensors", "another shape")
+    path.unlink()
+    fails(run(["consolidate", "-q", saved, tmp_path / "gone"]), 3, "metadata.pkl names it, but it is missing")
+
+
+def test_nothing_is_called(saved, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/called",)
+
+    change(saved, lambda d: d.update(version=Evil()))
+    fails(run(["consolidate", saved, tmp_path / "out"]), 3, "its version is not 2.0")
+    assert not (tmp_path / "called").exists()
+
+
+def test_every_byte(saved, tmp_path):
+    good = (saved / "metadata.pkl").read_bytes()
+    for at in range(0, len(good), 37):
+        data = bytearray(good)
+        data[at] ^= 1 << (at % 8)
+        (saved / "metadata.pkl").write_bytes(data)
+        assert run(["inspect", "--summary", saved]).status in (0, 3)
+
+
+def test_beside_whole_weights_it_is_something_else(saved, tmp_path):
+    shutil.copy(os.path.join(GOLDEN, "tc_train", "out", "model.safetensors"), saved)
+    for path in saved.glob("model_*"):
+        path.unlink()
+    shown = run(["inspect", saved])
+    assert shown.status == 0 and "consolidated checkpoint" in shown.stdout, show(shown)
