@@ -70,6 +70,7 @@ typedef struct machine {
     size_t at, op; /* the next byte; where the opcode stands */
     sw_value *stack, *memo;
     size_t n, cap, nmemo, memo_cap;
+    size_t given; /* numbers of the memo, of which some may be left out */
     bool stopped;
 } machine;
 
@@ -381,6 +382,7 @@ static sw_code put(machine *m, uint64_t i, sw_status *st)
         return st->code;
     for (; m->nmemo <= i; m->nmemo++)
         m->memo[m->nmemo] = value_of(T_MARK, 0);
+    m->given += tag_of(m->memo[i]) == T_MARK;
     m->memo[i] = m->stack[m->n - 1];
     return SW_OK;
 }
@@ -529,7 +531,7 @@ static sw_code step(machine *m, sw_status *st)
     case 'Q': /* BINPERSID */
         return push_persistent(m, st);
     case 0x94: /* MEMOIZE */
-        return put(m, m->nmemo, st);
+        return put(m, m->given, st);
     case 'q': /* BINPUT */
     case 'r': /* LONG_BINPUT */
         return put(m, take_number(m, op == 'q' ? 1 : 4, st), st);

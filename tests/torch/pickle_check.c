@@ -1,7 +1,8 @@
 /* What the program takes a pickle for, in words: for tests that compare with Python's own reader.
  *
- *     pickle_check FILE
- * One value on a line, in brackets what it holds; status 3 and a message when it is refused. */
+ *     pickle_check FILE...
+ * A line for each: the value, in brackets what it holds, or, when it is refused, "!" and why. Of
+ * values that hold themselves it shows so much as DEPTH and SHOWN_MAX let it. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -9,6 +10,9 @@
 #include "format/pickle.h"
 
 #define DEPTH 60u
+#define SHOWN_MAX 20000u
+
+static unsigned shown;
 
 static void show_text(const char *s, size_t n)
 {
@@ -41,7 +45,7 @@ static void show(const sw_pickle *p, sw_value v, unsigned depth)
     sw_global g;
     size_t len;
 
-    if (depth == 0) {
+    if (depth == 0 || shown++ >= SHOWN_MAX) {
         printf("...");
         return;
     }
@@ -49,7 +53,10 @@ static void show(const sw_pickle *p, sw_value v, unsigned depth)
         putchar(kind == SW_KIND_TEXT ? 't' : 'b');
         show_text(text, len);
     } else if (sw_value_global(p, v, &g)) {
-        printf("<%.*s.%.*s>", (int)g.module_len, g.module, (int)g.name_len, g.name);
+        putchar('<');
+        show_text(g.module, g.module_len);
+        show_text(g.name, g.name_len);
+        putchar('>');
     } else if (kind == SW_KIND_TUPLE) {
         show_items(p, v, depth - 1, "()");
     } else if (kind == SW_KIND_LIST) {
@@ -68,7 +75,7 @@ static void show(const sw_pickle *p, sw_value v, unsigned depth)
     }
 }
 
-int main(int argc, char **argv)
+static sw_code check(const char *path)
 {
     sw_status st = SW_STATUS_INIT;
     sw_buf text = SW_BUF_INIT;
@@ -76,16 +83,23 @@ int main(int argc, char **argv)
     sw_pickle p = SW_PICKLE_INIT;
     bool missing;
 
-    if (argc != 2)
-        return 2;
-    if (!sw_path_read(argv[1], "pickle", UINT64_C(1) << 30, &text, &missing, &st) &&
-        !sw_pickle_parse(text.data, text.len, "pickle", NULL, &p, &st)) {
+    shown = 0;
+    if (!sw_path_read(path, "pickle", UINT64_C(1) << 30, &text, &missing, &st) &&
+        !sw_pickle_parse(text.data, text.len, "pickle", NULL, &p, &st))
         show(&p, p.root, DEPTH);
-        putchar('\n');
-    }
+    if (st.code)
+        printf("!%s", sw_status_message(&st, message, sizeof message));
+    putchar('\n');
     sw_pickle_release(&p);
     sw_buf_release(&text);
-    if (st.code)
-        fprintf(stderr, "%s\n", sw_status_message(&st, message, sizeof message));
-    return sw_code_exit_status(st.code);
+    return st.code;
+}
+
+int main(int argc, char **argv)
+{
+    sw_code last = SW_OK;
+
+    for (int i = 1; i < argc; i++)
+        last = check(argv[i]);
+    return sw_code_exit_status(last);
 }
