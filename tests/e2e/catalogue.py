@@ -2,7 +2,11 @@
 
 import json
 import os
+import pickle
+import sys
+import types
 
+import distcp
 import oracle
 
 ROWS = 4  # of each box
@@ -43,3 +47,76 @@ def make_grid(directory, rows, columns):
         with open(os.path.join(directory, oracle.shard_name(i + 1)), "wb") as f:
             f.write(head)
             f.truncate(len(head) + BOX)
+
+
+class Size(tuple):
+    """As torch.Size, which a pickle has as a call of it."""
+
+    __module__ = "torch"
+
+    def __reduce__(self):
+        return (Size, (tuple(self),))
+
+
+def module_of(name, members):
+    module = types.ModuleType(name)
+    for key, value in members.items():
+        setattr(module, key, value)
+        value.__module__, value.__qualname__ = name, key
+    return module
+
+
+class Named:
+    """What a pickle has as a name alone."""
+
+    def __reduce__(self):
+        return self.__qualname__
+
+
+def write_metadata(path, files, tensors, item_len):
+    """What torch would write for it; pickled in C, by classes that stand where torch's would."""
+    meta = ("Metadata", "MetadataIndex", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties", "_MEM_FORMAT_ENCODING")
+    m = module_of(distcp.MODULE, {name: type(name, (distcp.Record,), {}) for name in meta})
+    system = module_of("torch.distributed.checkpoint.filesystem", {"_StorageInfo": type("_StorageInfo", (distcp.Record,), {})})
+    torch = module_of("torch", {"Size": Size, "bfloat16": Named()})
+    layouts = module_of("torch.serialization", {"_get_layout": lambda word: word})
+    m.TensorProperties.__getstate__ = lambda self: self.state
+    layout, memory = distcp.Call(layouts._get_layout, "torch.strided"), distcp.Call(m._MEM_FORMAT_ENCODING, 0)  # noqa: SLF001
+    here = {module.__name__: module for module in (m, system, torch, layouts)}
+    state, stored = {}, {}
+    names_of_files = [f"__{i}_0.distcp" for i in range(files)]
+    order = names(tensors)
+    for name in order:
+        properties = m.TensorProperties(state=(torch.bfloat16, layout, False, memory, False))
+        # Each has sizes of its own, since ranks have told them.
+        chunks = [m.ChunkStorageMetadata(offsets=Size((i * ROWS, 0)), sizes=Size((ROWS, COLUMNS))) for i in range(files)]
+        state[name] = m.TensorStorageMetadata(properties=properties, size=Size((files * ROWS, COLUMNS)), chunks=chunks)
+    for i, file in enumerate(names_of_files):
+        for k, name in enumerate(order):
+            index = m.MetadataIndex(fqn=name, offset=Size((i * ROWS, 0)), index=i)
+            info = system._StorageInfo(relative_path=file, offset=k * item_len, length=item_len, transform_descriptors=None)  # noqa: SLF001
+            stored[index] = info
+    whole = m.Metadata(state_dict_metadata=state, planner_data={n: (n,) for n in order}, storage_data=stored, storage_meta=None)
+    before = {name: sys.modules.get(name) for name in here}
+    sys.modules.update(here)
+    try:
+        with open(path, "wb") as f:
+            pickle.dump(whole, f)
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def make_distcp(directory, files, tensors):
+    """The same boxes in torch's own format. All files have the same bytes, and are one."""
+    os.makedirs(directory, exist_ok=True)
+    item = distcp.item("BF16", (ROWS, COLUMNS), bytes(BOX))
+    first = os.path.join(directory, "__0_0.distcp")
+    with open(first, "wb") as f:
+        f.write(item * tensors)
+    for i in range(1, files):
+        os.link(first, os.path.join(directory, f"__{i}_0.distcp"))
+    write_metadata(os.path.join(directory, ".metadata"), files, tensors, len(item))
