@@ -37,7 +37,7 @@ static double once(const sw_buf *text, size_t *boxes, sw_status *st)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 2 ? atoi(argv[2]) : 3;
+    int rounds = argc > 2 ? atoi(argv[2]) : 1;
     sw_status st = SW_STATUS_INIT;
     sw_buf text = SW_BUF_INIT;
     struct rusage used;

@@ -201,10 +201,14 @@ static sw_code take_items(reading *r, sw_value storage, sw_status *st)
 {
     sw_items items;
     sw_value key, info;
+    uint64_t n;
 
     if (sw_value_kind(r->p, storage) != SW_KIND_DICT)
         return unlike(r, NULL, storage, "storage_data as a file system's writer makes it", st);
-    sw_items_begin(r->p, storage, &items);
+    /* Room for all of them: growing would leave half as much again unused. */
+    n = sw_items_begin(r->p, storage, &items);
+    sw_grow(&r->items, &r->cap_items, n, sizeof *r->items, st);
+    sw_grow(&r->order, &r->cap_order, n, sizeof *r->order, st);
     while (!st->code && sw_items_next_pair(&items, &key, &info))
         take_item(r, key, info, st);
     return st->code || take_files(r, st) ? st->code : sw_sort_items(r->order, r->nitems, st);
@@ -483,14 +487,15 @@ static sw_code sort_files(sw_dcp *d, sw_status *st)
 
 sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, sw_status *st)
 {
-    reading r = { .p = &out->pickle, .file = file, .d = out };
+    sw_pickle p = SW_PICKLE_INIT;
+    reading r = { .p = &p, .file = file, .d = out };
     sw_value root;
 
     *out = (sw_dcp)SW_DCP_INIT;
-    if (sw_pickle_parse(text, n, file, NULL, &out->pickle, st))
+    if (sw_pickle_parse(text, n, file, NULL, &p, st))
         return st->code;
     sw_hash_key(r.key);
-    root = out->pickle.root;
+    root = p.root;
     /* Megatron-Core up to 0.15 saves a class of its own that is one. */
     if (!sw_value_is_a(r.p, root, MODULE, "Metadata") && !sw_value_is_a(r.p, root, NULL, "MCoreMetadata"))
         unlike(&r, NULL, root, "the Metadata of a distributed checkpoint", st);
@@ -500,6 +505,8 @@ sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, 
         sort_files(out, st);
     free(r.items);
     free(r.order);
+    /* Names stand in the text; nothing else of it is asked for any more. */
+    sw_pickle_release(&p);
     if (st->code)
         sw_dcp_release(out);
     return st->code;
@@ -544,7 +551,6 @@ sw_code sw_dcp_list(char *text, size_t n, const char *file, sw_buf *list, sw_sta
 
 void sw_dcp_release(sw_dcp *d)
 {
-    sw_pickle_release(&d->pickle);
     for (size_t i = 0; i < d->nfiles; i++)
         free(d->files[i]);
     free(d->files);

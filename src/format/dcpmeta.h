@@ -35,7 +35,6 @@ typedef struct sw_dcp_box {
 } sw_dcp_box;
 
 typedef struct sw_dcp {
-    sw_pickle pickle;
     sw_dcp_tensor *tensors; /* in the order of the pickle */
     size_t ntensors, cap_tensors;
     sw_dcp_name *values; /* what was saved and is no tensor */
