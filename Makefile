@@ -194,8 +194,8 @@ $(BUILD)/layerdir: FORCE
 $(BUILD)/obj/src/par/layer.o: $(BUILD)/layerdir
 $(BUILD)/obj/src/par/layer.o: private ALL_CPPFLAGS += -DSW_LAYER_DIR='"$(LAYERDIR)"'
 
-# Only what the public headers declare can be seen, and is no inline function.
-$(BUILD)/exports.map: $(PUBLIC_HEADERS)
+# Only what the public headers declare in C can be seen, and is no inline function.
+$(BUILD)/exports.map: $(PUBLIC_HEADERS) Makefile
 	@mkdir -p $(@D)
 	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//; /^#/d; /^template/,/^}/d; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
 	   echo 'local: *;'; echo '};'; } >$@
@@ -230,9 +230,9 @@ $(BUILD)/tests/test_%: $(BUILD)/obj/tests/unit/test_%.o $(CORE)
 $(HEADER_CHECK) $(READER_CHECK) $(PICKLE_CHECK): $(BUILD)/tests/%: $(BUILD)/obj/tests/torch/%.o $(CORE)
 	$(link)
 
-# Those that speak MPI themselves.
-$(SAVE_ITEMS) $(COLLECTIVES) $(EXAMPLES): private LINKER = $(MPICC)
-$(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) $(LIBRARY)
+# With the shared library, beside which the layers are.
+$(SAVE_ITEMS): private LINK_LIBS = -L$(BUILD) -lshardweld -Wl,-rpath,'$$ORIGIN/..'
+$(SAVE_ITEMS): $(BUILD)/obj/tests/mpi/save_items.o $(SAN_OBJECTS) | $(SHARED)
 	$(link)
 
 # A file system of its own, for who has libfuse3.
@@ -242,11 +242,13 @@ $(STREAM_STORE): $(BUILD)/obj/tests/stream/stream_store.o $(SAN_OBJECTS)
 	$(link)
 
 # To be preloaded: counts what all ranks do together.
+$(COLLECTIVES): private LINKER = $(MPICC)
 $(COLLECTIVES): private LINK_FLAGS = -shared
 $(COLLECTIVES): $(BUILD)/obj/tests/mpi/collectives.o
 	$(link)
 
-# As users build them: with the public headers and the shared library.
+# As users build them: with the public headers, the shared library and their own MPI.
+$(BUILD)/examples/%: private LINKER = $(MPICC)
 $(BUILD)/examples/%: private LIBS = -L$(BUILD) -lshardweld -Wl,-rpath,'$$ORIGIN/..'
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(SHARED)
 	$(link)

@@ -12,7 +12,7 @@ COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 
 # shardweld-mpi.pc is for programs that speak MPI themselves, and for who links the archive, which has the layer in it.
-MPI_PC = $(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p))))
+MPI_PC = $(if $(LINKED_OBJECTS),$(firstword $(foreach p,$(if $(findstring mpich,$(MPICC)),mpich,ompi-c) mpi-c,$(shell $(PKG_CONFIG) --exists $(p) && echo $(p)))))
 PC_SED = 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@MPI@|$(MPI_PC)|; s|@KINDS@|$(KINDS)|'
 # Made anew for other places.
 $(BUILD)/%.pc: packaging/%.pc.in FORCE

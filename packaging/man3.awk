@@ -177,7 +177,7 @@ in_comment {
     next
 }
 /^$/ { lone_comment(); joined = 0; next }
-/^#define [A-Z_]*_H$/ || /^#(include|ifndef|endif|undef|if|else)/ { lone_comment(); next }
+/^#define [A-Z_]*_H$/ || /^#(include|ifndef|endif|undef|if|elif|else)/ { lone_comment(); next }
 {
     code = $0
     code_is_macro = /^#define/

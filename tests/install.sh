@@ -55,6 +55,60 @@ for program in shared shared++ static; do
 done
 "$dir/prefix/bin/shardweld" --version
 
+# Programs that speak MPI themselves: the library loads the layer, the archive has it.
+cat >"$dir/ranks.c" <<'END'
+#include <shardweld_mpi.h>
+#include <stdio.h>
+
+int main(int argc, char **argv)
+{
+    sw_comm comm = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+    char text[2048];
+
+    sw_transport_defaults(argc > 2 ? argv[2] : NULL);
+    MPI_Init(&argc, &argv);
+    if (argc != 3 || sw_comm_from_mpi(MPI_COMM_WORLD, &comm, &st) ||
+        sw_consolidate(&comm, argv[1], argv[2], NULL, NULL, &st))
+        puts(sw_status_message(&st, text, sizeof text));
+    else if (comm.rank == 0)
+        printf("%d ranks by layer %s\n", comm.size, sw_mpi_kind());
+    sw_comm_mpi_release(&comm);
+    MPI_Finalize();
+    return sw_code_exit_status(st.code);
+}
+END
+cp "$dir/ranks.c" "$dir/ranks.cc"
+layer=$(basename "$dir"/prefix/lib/shardweld/libshardweld-mpi-*.so .so)
+# shellcheck disable=SC2046
+{
+    ${CC:-cc} -Wall -Werror -o "$dir/mpi" "$dir/ranks.c" $(pkg-config --cflags --libs shardweld-mpi)
+    c++ -Wall -Werror -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX -o "$dir/mpi++" "$dir/ranks.cc" $(pkg-config --cflags --libs shardweld-mpi)
+    ${CC:-cc} -Wall -Werror -o "$dir/mpi-static" "$dir/ranks.c" $(pkg-config --cflags shardweld-mpi) \
+        "$dir/prefix/lib/libshardweld.a" $(pkg-config --libs --static shardweld-mpi | sed 's/-lshardweld//')
+}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+weld_by_ranks() {
+    local said
+    said=$(LD_LIBRARY_PATH="$dir/prefix/lib" mpirun -n 2 "$1" tests/golden/rows/in "$1-out")
+    [ "$said" = "2 ranks by layer ${layer#libshardweld-mpi-}" ] || { echo "${1##*/}: $said"; exit 1; }
+    diff -r tests/golden/rows/out "$1-out"
+}
+weld_by_ranks "$dir/mpi"
+weld_by_ranks "$dir/mpi++"
+mv "$dir/prefix/lib/shardweld" "$dir/away"
+weld_by_ranks "$dir/mpi-static"
+mv "$dir/away" "$dir/prefix/lib/shardweld"
+
+# What is not for ranks needs no MPI.
+for file in "$dir/prefix/lib/libshardweld.so" "$dir/prefix/bin/shardweld"; do
+    strange=$(ldd "$file" | grep -vE 'linux-vdso|ld-linux|lib(jansson|m|c)\.so' || true)
+    [ -z "$strange" ] || { echo "${file##*/} needs $strange"; exit 1; }
+    strange=$(nm -D "$file" | grep -E '\b(P?MPI_|ompi_)' || true)
+    [ -z "$strange" ] || { echo "${file##*/} names $strange"; exit 1; }
+done
+mpirun -n 2 "$dir/prefix/bin/shardweld" verify tests/golden/rows/in "$dir/mpi-out"
+
 hidden=$(nm -D --defined-only "$dir/prefix/lib/libshardweld.so" | awk '$2 != "A" {print $3}' | grep -v '^sw_[a-z0-9_]*@@SHARDWELD_0$' || true)
 [ -z "$hidden" ] || { echo "these can be seen: $hidden"; exit 1; }
 
@@ -82,7 +136,7 @@ gone "$dir/prefix"
 
 places=(DESTDIR="$dir/a stage" PREFIX=/usr LIBDIR=/usr/lib/some-arch MANDIR="/usr/share/a manual")
 make -s install "${places[@]}" BUILD="$dir/build"
-for file in bin/shardweld lib/some-arch/libshardweld.so.0 lib/some-arch/pkgconfig/shardweld.pc 'share/a manual/man1/shardweld.1'; do
+for file in bin/shardweld lib/some-arch/libshardweld.so.0 "lib/some-arch/shardweld/$layer.so" lib/some-arch/pkgconfig/shardweld-mpi.pc 'share/a manual/man1/shardweld.1'; do
     [ -e "$dir/a stage/usr/$file" ] || { echo "$file is missing"; exit 1; }
 done
 grep -qx 'libdir=/usr/lib/some-arch' "$dir/a stage/usr/lib/some-arch/pkgconfig/shardweld.pc" ||

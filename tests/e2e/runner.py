@@ -1,6 +1,6 @@
 """Start the program, alone or under the launcher, and say what came of it.
 
-SHARDWELD is the program (default: build/shardweld of this tree), MPIRUN the launcher with its options.
+SHARDWELD is the program (default: build/shardweld of this tree), MPIRUN the launcher with its options (empty: there is none).
 Every run has a time limit: a program that hangs fails its test and does not stop the suite.
 """
 
@@ -51,10 +51,16 @@ def crowd(np, env):
     return {**(env or {}), "ASAN_OPTIONS": options.replace("detect_leaks=1", "detect_leaks=0")}
 
 
+def ranks(np):
+    """The launcher and its words, or none; what a test does with ranks is skipped where there is no MPI (MPIRUN is empty)."""
+    if np is not None and not MPIRUN:
+        pytest.skip("needs an MPI")
+    return [] if np is None else [*MPIRUN, "-np", str(np)]
+
+
 def command(args, np=None, prefix=(), outer=()):
     """prefix stands before the program on every rank, e.g. a wrapper script; outer before the launcher."""
-    launch = [] if np is None else [*MPIRUN, "-np", str(np)]
-    return [*outer, *launch, *prefix, SHARDWELD, *(str(a) for a in args)]
+    return [*outer, *ranks(np), *prefix, SHARDWELD, *(str(a) for a in args)]
 
 
 def stop(process):

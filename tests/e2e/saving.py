@@ -75,9 +75,8 @@ def edit(path, change):
 
 def start(program, *args, np=None, env=None):
     """Any program, on so many ranks, to its end."""
-    launch = [] if np is None else [*runner.MPIRUN, "-np", str(np)]
     pipe = subprocess.PIPE
-    command = [*launch, program, *map(str, args)]
+    command = [*runner.ranks(np), program, *map(str, args)]
     process = subprocess.Popen(command, env=runner.environment(env), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
     return runner.finish(process)
 

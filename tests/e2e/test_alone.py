@@ -29,6 +29,8 @@ def undefined(path):
 def no_mpi(tmp_path_factory):
     """The environment in which a call of MPI is the end."""
     names = [name for layer in glob.glob(os.path.join(os.path.dirname(SHARDWELD), "libshardweld-mpi-*.so")) for name in undefined(layer)]
+    if not names:
+        pytest.skip("there is no layer")
     assert not undefined(SHARDWELD) and "MPI_Init_thread" in names and "MPI_File_open" in names and "MPI_T_init_thread" in names
     lib = tmp_path_factory.mktemp("preload") / "no_mpi.so"
     text = FORBIDDEN + "\n".join(f"NO({name})" for name in {*names, "setenv", "putenv"})

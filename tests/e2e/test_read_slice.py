@@ -6,13 +6,13 @@ import subprocess
 import numpy as np
 import oracle
 import pytest
-from runner import MPIRUN, ROOT, environment
+from runner import ROOT, environment, ranks
 
 EXAMPLES = os.path.join(os.path.abspath(os.environ.get("SHARDWELD_BUILD", os.path.join(ROOT, "build"))), "examples")
 
 
 def run(name, *args, np):
-    command = [*MPIRUN, "-np", str(np), os.path.join(EXAMPLES, name), *map(str, args)]
+    command = [*ranks(np), os.path.join(EXAMPLES, name), *map(str, args)]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 

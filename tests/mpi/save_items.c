@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "shardweld_mpi.h"
+#include "shardweld.h"
 
 #define ITEMS_MAX 4096
 
@@ -127,13 +127,21 @@ static bool take_option(sw_options *o, const char *word)
     return true;
 }
 
-/* MPI_Wtime() may go by a counter whose rate was guessed. */
+/* In seconds. */
 static double now(void)
 {
     struct timespec t = { 0, 0 };
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A description that is none ends all ranks. */
+static void give_up(const sw_comm *comm)
+{
+    if (comm->size > 1)
+        sw_comm_abort(99);
+    exit(99);
 }
 
 static int save(const sw_comm *comm, int argc, char **argv)
@@ -149,7 +157,7 @@ static int save(const sw_comm *comm, int argc, char **argv)
     for (int i = 4; i < argc && good; i++)
         good = take_option(&opt, argv[i]);
     if (!good)
-        MPI_Abort(MPI_COMM_WORLD, 99);
+        give_up(comm);
     comm->barrier(comm->ctx);
     begin = now();
     if (strcmp(argv[1], "shards") == 0)
@@ -173,12 +181,8 @@ int main(int argc, char **argv)
     sw_comm comm;
 
     sw_transport_defaults(argc > 3 ? argv[3] : NULL);
-    if (MPI_Init(&argc, &argv) != MPI_SUCCESS)
-        return status;
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    if (!sw_comm_from_mpi(MPI_COMM_WORLD, &comm, &st))
+    if (!sw_comm_world(&comm, &st))
         status = save(&comm, argc, argv);
     sw_comm_mpi_release(&comm);
-    MPI_Finalize();
     return status;
 }

@@ -69,7 +69,7 @@ def test_help_is_said_once(options):
 
 
 def refused(result, *words):
-    """By each process, because none knows of the others."""
+    """Once on each machine, because none knows of the others."""
     assert result.status == 2 and errors(result), show(result)
     for word in ("one of 2 processes of ", "MPICH's 'mpiexec -n 2 shardweld", "srun --mpi=pmi2", "env -u ", *words):
         assert word in errors(result)[0], show(result)
@@ -80,7 +80,7 @@ def test_the_mpirun_of_open_mpi(ckpt):
     src, out, want = ckpt
     assert OPEN_MPI, "scripts/setup installs Open MPI"
     args = ["consolidate", src, out]
-    refused(run(args, outer=[OPEN_MPI, "-n", "2"]), "the mpirun of another MPI (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE)")
+    refused(run(args, outer=[OPEN_MPI, "-n", "2"]), "Open MPI's mpirun (OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE)", "libshardweld-mpi-openmpi.so is neither in")
     assert not out.exists()
     ok(run(args, outer=[OPEN_MPI, "-n", "1"]))
     assert oracle.difference(oracle.tree(out), want) == ""

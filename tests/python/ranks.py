@@ -23,7 +23,7 @@ def environment(**more):
 
 
 def mpirun(np):
-    return [] if np is None else [*runner.MPIRUN, "-np", str(np)]
+    return runner.ranks(np)
 
 
 def torchrun(np):

@@ -11,7 +11,7 @@ except ImportError:  # before Spack 1.0 it came with spack.package
 
 
 class Shardweld(MakefilePackage):
-    """Weld sharded safetensors checkpoints into whole ones, in parallel: a program and a C library over MPI."""
+    """Weld sharded safetensors checkpoints into whole ones, in parallel: a program and a C library, alone or over MPI."""
 
     # The clone that this file lies in; a recipe that is moved elsewhere names another source here.
     git = str(Path(__file__).resolve().parents[4])
@@ -23,7 +23,8 @@ class Shardweld(MakefilePackage):
     depends_on("pkgconfig", type="build")
     depends_on("cmocka", type="test")
     depends_on("jansson")
-    depends_on("mpi")
+    variant("mpi", default=True, description="ranks, by a layer for one MPI")
+    depends_on("mpi", when="+mpi")
 
     @property
     def build_targets(self):
@@ -35,7 +36,8 @@ class Shardweld(MakefilePackage):
 
     @property
     def make_args(self):
-        return [f"MPICC={self.spec['mpi'].mpicc}", f"PREFIX={self.prefix}"]
+        mpi = f"MPICC={self.spec['mpi'].mpicc}" if self.spec.satisfies("+mpi") else "MPI=none"
+        return [mpi, f"PREFIX={self.prefix}"]
 
     def check(self):
         """The units only: they need neither a launcher nor a network."""
