@@ -43,7 +43,7 @@ def check(path, word):
     assert modes[script] & 0o111, "the program may not be run"
     pages = {f"{data}/data/share/man/man1/shardweld{c}.1" for c in COMMANDS} | {f"{data}/data/share/bash-completion/completions/shardweld"}
     assert pages <= set(held), sorted(pages - set(held))
-    assert {"shardweld/py.typed", "shardweld/__main__.py", f"{top}/licenses/jansson/LICENSE"} <= set(held)
+    assert {"shardweld/py.typed", "shardweld/__main__.py", f"{top}/licenses/LICENSE", f"{top}/licenses/jansson/LICENSE"} <= set(held)
     told = email.message_from_bytes(held[f"{top}/METADATA"])
     assert told["Name"] == name and told["Version"] == version and told["Requires-Python"] == ">=3.9"
     assert {"mpich", "openmpi", "impi", "torch", "numpy"} <= set(told.get_all("Provides-Extra"))
