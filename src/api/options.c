@@ -1,7 +1,6 @@
 /* The table of options; see options.h. */
 #include "api/options.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -162,6 +161,10 @@ size_t sw_options_given(const sw_options *o, unsigned changes)
     return n;
 }
 
+#define ROW(member, kind, changes, least, words, refused, word) +(SW_OPTION_##kind == SW_OPTION_PATH)
+_Static_assert(0 ROWS(ROW) == SW_OPTION_PATHS, "members that are paths");
+#undef ROW
+
 void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS])
 {
     size_t n = 0;
@@ -169,7 +172,6 @@ void sw_options_paths(sw_options *o, const char **paths[SW_OPTION_PATHS])
     for (size_t i = 0; i < NOPTIONS; i++)
         if (table[i].is.kind == SW_OPTION_PATH)
             paths[n++] = (const char **)(void *)((char *)o + table[i].is.at);
-    assert(n == SW_OPTION_PATHS);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
