@@ -318,3 +318,35 @@ def test_every_bit_of_a_metadata(tmp_path):
         data[at] ^= 1 << (at % 8)
         path.write_bytes(data)
         assert run(["inspect", tmp_path / "in"]).status in (0, 3)
+
+
+# ---- what is left out is not looked at ---------------------------------------------------------
+
+
+def training(tmp_path):
+    """A model in two files; an optimizer in one of them and in a third."""
+    tensors = {"model.w": oracle.random_tensor(RNG, "F32", (4, 6)), "optimizer.m": oracle.random_tensor(RNG, "F32", (4, 6))}
+    boxes = {"model.w": boxes_of(tensors["model.w"], 2), "optimizer.m": boxes_of(tensors["optimizer.m"], 2)}
+    files = {"model.w": ["__0_0.distcp", "__1_0.distcp"], "optimizer.m": ["__1_0.distcp", "__2_0.distcp"]}
+    make = {"model.w": item, "optimizer.m": lambda *words: item(*words)[:-4] + b"lost"}
+    distcp.write(tmp_path / "in", {n: (t.dtype, t.shape, [Box(f, o, s, make[n](t.dtype, s, d)) for f, (_, o, s, d) in zip(files[n], boxes[n])])
+                                   for n, t in tensors.items()}, values=["lr"], paths={n: tuple(n.split(".")) for n in tensors})  # fmt: skip
+    return tensors
+
+
+@pytest.mark.parametrize("np_", [None, 3])
+def test_the_optimizer_is_not_looked_at(np_, tmp_path):
+    tensors = training(tmp_path)
+    (tmp_path / "in" / "__2_0.distcp").unlink()
+    ok(run(["consolidate", "-q", tmp_path / "in", tmp_path / "out"], np=np_))
+    assert oracle.difference(oracle.tree(tmp_path / "out"), welded({"w": tensors["model.w"]})) == ""
+    ok(run(["verify", "-q", tmp_path / "in", tmp_path / "out"], np=np_))
+    ok(run(["reshard", "-q", "--ranks", "2", tmp_path / "in", tmp_path / "cut"], np=np_))
+    fails(run(["consolidate", "-q", "--include", "*", tmp_path / "in", tmp_path / "all"], np=np_), 3, "__2_0.distcp", "missing")
+
+
+def test_who_asks_for_the_optimizer_has_its_items_read(tmp_path):
+    training(tmp_path)
+    fails(run(["consolidate", "-q", "--include", "*", tmp_path / "in", tmp_path / "all"]), 3, "'optimizer.m'", "archive")
+    shown = run(["inspect", tmp_path / "in"])
+    assert shown.status == 3 and "optimizer.m" in shown.stdout and "not a tensor\nlr\n" in shown.stdout, show(shown)

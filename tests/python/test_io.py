@@ -18,6 +18,7 @@ from oracle import Tensor
 from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save, weld
 from welding import FILES, SHAPES
 
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 KINDS = {"F32": "float32", "F16": "float16", "F64": "float64", "I64": "int64", "U8": "uint8", "BF16": "uint16", "BOOL": "bool"}
 
 
@@ -442,3 +443,27 @@ def test_mpirun(tmp_path, np_):
             words[-1] = kinds[-1] = "ok"
         assert all(w in line and line.startswith(k) for w, k, line in zip(words, kinds, lines, strict=True)), lines
     assert not (tmp_path / "bad").exists()
+
+
+# ---- a training job's state ---------------------------------------------------------------------
+
+
+def test_the_model_of_a_training_state():
+    """As the commands have it; everything is there for who asks."""
+    where = GOLDEN / "distcp_train"
+    want = load(where / "out")
+    got = load(where / "in")
+    assert sorted(got) == sorted(want) and all(got[n].tobytes() == want[n].tobytes() for n in want)
+    with Checkpoint(where / "in", everything=True) as cp:
+        assert {f"model.{n}" for n in want} < set(cp) and "step" in cp.other_values()
+        assert cp.read("model.experts").tobytes() == want["experts"].tobytes()
+
+
+def test_a_list_of_boxes(tmp_path):
+    data = np.arange(12, dtype="<f4").reshape(3, 4)
+    (tmp_path / "x.bin").write_bytes(b"head" + data.T.tobytes())
+    line = {"name": "w", "dtype": "float32", "shape": [3, 4], "file": "x.bin", "offset": 4, "strides": [1, 3]}
+    (tmp_path / "list").write_text(json.dumps(line))
+    assert np.array_equal(load(tmp_path, boxes=tmp_path / "list")["w"], data)
+    with Checkpoint(tmp_path, boxes=tmp_path / "list") as cp:
+        assert [(b.at, b.strides) for b in cp.boxes("w")] == [(4, (1, 3))]
