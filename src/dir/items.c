@@ -24,6 +24,7 @@ typedef struct lookup {
     uint64_t size;
     const sw_listed_ref *ref; /* the box */
     sw_torch_item *item;
+    bool archives; /* the items of this file are: it is written in one way */
     inner inner;
     /* found: where the first element stands, bytes of the file; and the others, in elements */
     uint64_t first;
@@ -215,10 +216,11 @@ static sw_code find_item(lookup *k, sw_status *st)
     const uint64_t *strides;
     bool header = k->inner.by_name && k->inner.at == b->at;
 
-    if (!header && is_header(k, b->at, &header, st))
+    if (!header && !k->archives && is_header(k, b->at, &header, st))
         return st->code;
     if (header)
         return find_in_entry(k, st);
+    k->archives = true;
     if (b->at > k->size || b->length > k->size - b->at)
         return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(k->ref->tensor),
                        "found %" PRIu64 " bytes, but an item ends at %" PRIu64, k->size, b->at + b->length);
