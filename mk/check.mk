@@ -55,11 +55,12 @@ check-slurm: again = check-slurm-run FAULTS=1
 check-stream: again = check-stream-run FAULTS=1
 check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
 
+#: check-none    built and used where there is no MPI
 #: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
 #: check-install build against what is installed, with pkg-config
 #: check-deb     build, install, use and remove the Debian packages; as root
 #: check-reproducible  two builds give the same files
-SCRIPTED = check-user check-install check-deb check-reproducible
+SCRIPTED = check-none check-user check-install check-deb check-reproducible
 
 check-san-clang check-nodes check-valgrind check-slurm check-mpich check-stream check-install check-deb: packages = --dev
 
