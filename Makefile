@@ -97,6 +97,7 @@ SHARED = $(BUILD)/libshardweld.so.$(VERSION)
 # Programs of the tests: one saves what a test says, the others tell what a header or a reader says.
 SAVE_ITEMS = $(BUILD)/tests/save_items
 COLLECTIVES = $(BUILD)/tests/collectives.so
+NODES = $(BUILD)/tests/nodes.so
 HEADER_CHECK = $(BUILD)/tests/header_check
 READER_CHECK = $(BUILD)/tests/reader_check
 PICKLE_CHECK = $(BUILD)/tests/pickle_check
@@ -241,10 +242,10 @@ $(STREAM_STORE): private LIBS = $(FUSE_LIBS)
 $(STREAM_STORE): $(BUILD)/obj/tests/stream/stream_store.o $(SAN_OBJECTS)
 	$(link)
 
-# To be preloaded: counts what all ranks do together.
-$(COLLECTIVES): private LINKER = $(MPICC)
-$(COLLECTIVES): private LINK_FLAGS = -shared
-$(COLLECTIVES): $(BUILD)/obj/tests/mpi/collectives.o
+# To be preloaded: one counts what all ranks do together, one makes nodes of a machine's ranks.
+$(COLLECTIVES) $(NODES): private LINKER = $(MPICC)
+$(COLLECTIVES) $(NODES): private LINK_FLAGS = -shared
+$(COLLECTIVES) $(NODES): $(BUILD)/tests/%.so: $(BUILD)/obj/tests/mpi/%.o
 	$(link)
 
 # As users build them: with the public headers, the shared library and their own MPI.

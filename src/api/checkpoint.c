@@ -204,7 +204,7 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
 
     if (scan(o, path, st))
         return st->code;
-    headers = (sw_headers){ cp->dir, o->opt->cancel, 0 };
+    headers = (sw_headers){ .dir = cp->dir, .cancel = o->opt->cancel };
     sw_buf_add(&o->warnings, cp->scan.warnings.data, cp->scan.warnings.len, st);
     sw_numbers_expect(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st);
     if (sw_agree(o->comm, st) || sw_gather_catalog(o->comm, &headers, &cp->c, o->findings, st) ||

@@ -52,7 +52,7 @@ sw_code sw_job_scan(sw_job *j, sw_status *st)
 
 sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
 {
-    sw_headers headers = { j->in, j->opt->cancel, 0 };
+    sw_headers headers = { .dir = j->in, .cancel = j->opt->cancel, .share = &j->input.share };
     sw_job_input *in = &j->input;
 
     if (j->held)
@@ -63,6 +63,7 @@ sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
     if (sw_agree(j->comm, st) || sw_gather_catalog(j->comm, &headers, &in->c, NULL, st))
         return st->code;
     *seconds = headers.seconds;
+    in->nodes = headers.nodes;
     j->result->shards_listed = in->c.nlisted > 0;
     if (!check_node_local(j, st) && j->opt->expect_shards == 0)
         sw_numbers_warn_holes(&in->c, &j->warnings, st);

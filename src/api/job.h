@@ -11,6 +11,7 @@
 #include "dir/assets.h"
 #include "dir/place.h"
 #include "par/bands.h"
+#include "par/nodes.h"
 #include "par/scan.h"
 #include "par/shards.h"
 #include "plan/layout_cut.h"
@@ -28,7 +29,9 @@ typedef enum sw_files {
 /* Find. */
 typedef struct sw_job_input {
     sw_catalog c;
-    sw_find found; /* empty where there is no INPUT_DIR */
+    sw_find found;  /* empty where there is no INPUT_DIR */
+    sw_share share; /* some of c may lie there */
+    uint64_t nodes; /* that the ranks are on; 0 where there is no INPUT_DIR */
 } sw_job_input;
 
 /* Decide: which tensors, under which names, of which values. Not of SW_FILES_HELD. */

@@ -80,13 +80,15 @@ void sw_job_begin(sw_job *j, sw_result *result, sw_status *st)
 }
 
 /* All that the steps left. */
-static void release(sw_job *j)
+/* broken: messages do not get through */
+static void release(sw_job *j, bool broken)
 {
     sw_job_output *o = &j->output;
 
     sw_outputs_release(&j->values.outputs);
     sw_naming_release(&j->values.naming);
     sw_catalog_release(&j->input.c);
+    sw_share_end(&j->input.share, broken);
     sw_find_release(&j->input.found);
     sw_map_release(&j->laid.map);
     sw_shard_rules_release(&j->laid.rules);
@@ -144,7 +146,7 @@ void sw_job_end(sw_job *j, sw_status *st)
     if (res->seconds_write > 0)
         res->seconds_publish = lap(j);
     sw_job_tell_warnings(j);
-    release(j);
+    release(j, st->code == SW_ECOMM);
 }
 
 /* ---- the fills ------------------------------------------------------------------------------- */
@@ -283,7 +285,7 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     else
         sw_verification_release(&own);
     sw_result_release(&planned);
-    release(&j);
+    release(&j, st->code == SW_ECOMM);
     sw_given_release(&g);
     return st->code;
 }

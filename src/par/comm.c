@@ -266,7 +266,8 @@ sw_handle sw_comm_handle(const sw_comm *comm)
     return c->comm.handle;
 }
 
-sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st)
+/* color NULL: by node */
+static sw_code split(const sw_comm *comm, const int *color, sw_comm *out, sw_status *st)
 {
     const sw_layer *layer = sw_comm_layer(comm);
     const ranks *whole = comm->ctx;
@@ -277,7 +278,8 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
     if (!layer)
         return SW_OK;
     sw_step_wait();
-    err = sw_step_waited(layer->split(&whole->comm, color, &part));
+    err = sw_step_waited(color ? layer->split(&whole->comm, *color, &part)
+                               : layer->split_node(&whole->comm, &part));
     if (!sw_layer_adopt(&part, err, "cannot split the communicator", out, st)) {
         ranks *c = out->ctx;
 
@@ -285,6 +287,16 @@ sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *s
         c->originally = whole->originally;
     }
     return st->code;
+}
+
+sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st)
+{
+    return split(comm, &color, out, st);
+}
+
+sw_code sw_comm_split_node(const sw_comm *comm, sw_comm *out, sw_status *st)
+{
+    return split(comm, NULL, out, st);
 }
 
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what)

@@ -71,6 +71,9 @@ int sw_comm_waited(int err);
  * Without MPI the group is the same communicator: right for one process only. */
 sw_code sw_comm_split(const sw_comm *comm, int color, sw_comm *out, sw_status *st);
 
+/* Collective. Those that share memory with one another, in rank order, likewise. */
+sw_code sw_comm_split_node(const sw_comm *comm, sw_comm *out, sw_status *st);
+
 /* Local. Turn what a function of the layer has returned into a status: code SW_EIO for files,
  * SW_ECOMM for messages. */
 sw_code sw_fail_mpi(sw_status *st, sw_code code, const char *file, int err, const char *what);

@@ -147,14 +147,130 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
     return st->code;
 }
 
-/* Join the names and boxes of all ranks, and check the catalogue. */
-static sw_code join(const sw_comm *comm, sw_gathering *names, sw_gathering *boxes, sw_catalog *c,
+/* ---- joining --------------------------------------------------------------------------------- */
+
+/* So many boxes times ranks are worth to be joined once a node. */
+#define JOIN_LEAST (UINT64_C(1) << 20)
+
+/* So many bytes of boxes are worth a window. */
+#define SHARE_LEAST (UINT64_C(4) << 20)
+
+/* What is found by the ranks of a node, at the one that leads. */
+typedef struct joining {
+    const sw_nodes *nodes;
+    sw_catalog *c;
+    sw_entries *found; /* of this rank, then of the node */
+    sw_buf *names;     /* packed */
+} joining;
+
+/* What a mate has found is added to what is there. */
+static sw_code take_mate(void *ctx, sw_buf *got, sw_status *st)
+{
+    const joining *j = ctx;
+
+    return sw_entries_absorb(j->found, &got[0], &got[1], j->c->files, st);
+}
+
+/* Collective over the mates. */
+static sw_code collect_node(joining *j, sw_status *st)
+{
+    sw_buf *const mine[SW_COLLECT_MAX] = { j->names, &j->found->boxes };
+
+    if (!sw_nodes_lead(j->nodes) && !st->code)
+        sw_entries_pack(j->found, j->c->files, j->names, st);
+    sw_nodes_collect(j->nodes, mine, SW_COLLECT_MAX, take_mate, j, st);
+    if (sw_nodes_lead(j->nodes) && !st->code)
+        sw_entries_pack(j->found, j->c->files, j->names, st);
+    return st->code;
+}
+
+/* Collective over the leaders: each has the same catalogue then, and has checked it. */
+static sw_code join_nodes(const joining *j, sw_findings *findings, sw_status *st)
+{
+    const sw_comm *leaders = &j->nodes->leaders;
+    sw_gathering g[] = { { .mine = j->names }, { .mine = &j->found->boxes } };
+    const uint64_t ends[2][2] = { { 0, j->names->len }, { 0, j->found->boxes.len } };
+    bool alone = leaders->size == 1;
+
+    if (!alone) {
+        sw_comm_gather_kinds(leaders, g, 2, st);
+        sw_entries_release(j->found);
+        sw_buf_release(j->names);
+    }
+    if (!st->code) {
+        const sw_gathered all = { .nranks = leaders->size,
+                                  .names = alone ? j->names : &g[0].all,
+                                  .name_starts = alone ? ends[0] : g[0].starts,
+                                  .boxes = alone ? &j->found->boxes : &g[1].all,
+                                  .box_starts = alone ? ends[1] : g[1].starts };
+
+        if (!sw_catalog_merge(j->c, &all, findings, st))
+            sw_catalog_check(j->c, findings, st);
+    }
+    sw_gathering_release(g, 2);
+    return st->code;
+}
+
+/* Collective over the mates. They get what their leader has made; boxes lie in share where they are
+ * many. */
+static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, sw_status *st)
+{
+    bool leads = sw_nodes_lead(nodes);
+    sw_buf packed = SW_BUF_INIT;
+    uint64_t n = share && leads ? sw_catalog_box_bytes(c) : 0; /* in the share; told first */
+
+    if (nodes->mates.size == 1)
+        return st->code;
+    n = n < SHARE_LEAST ? 0 : n;
+    if (leads && !st->code && !sw_buf_add(&packed, &n, sizeof n, st))
+        sw_catalog_pack(c, n == 0, &packed, st);
+    if (sw_comm_bcast_buf(&nodes->mates, &packed, 0, st)) {
+        sw_buf_release(&packed);
+        return st->code;
+    }
+    memcpy(&n, packed.data, sizeof n);
+    if (!leads)
+        sw_catalog_unpack(c, packed.data + sizeof n, st);
+    sw_buf_release(&packed);
+    if (n == 0)
+        return st->code;
+    sw_share_new(nodes, n, share, st);
+    if (sw_agree(&nodes->mates, st))
+        return st->code;
+    if (leads)
+        sw_catalog_lend(c, share->data, true);
+    if (!sw_share_show(share, st) && !leads)
+        sw_catalog_lend(c, share->data, false);
+    return st->code;
+}
+
+/* Collective. Names and boxes of all ranks become the catalogue of each. It is made once a node,
+ * from what each node has joined before: nothing grows with the ranks of a node but what they come
+ * with. Where that is little each rank makes its own: they are all quicker then.
+ *   boxes  of all ranks
+ * Agree afterwards. */
+static sw_code join(const sw_comm *comm, sw_headers *in, uint64_t boxes, sw_entries *found, sw_catalog *c,
                     sw_findings *findings, sw_status *st)
 {
-    const sw_gathered all = { comm->size, &names->all, names->starts, &boxes->all, boxes->starts, false };
+    bool little = boxes < JOIN_LEAST / (uint64_t)comm->size;
+    sw_buf names = SW_BUF_INIT;
+    sw_nodes nodes;
+    joining j = { &nodes, c, found, &names };
 
-    if (!sw_catalog_merge(c, &all, findings, st))
-        sw_catalog_check(c, findings, st);
+    if (little)
+        sw_nodes_none(comm, &nodes);
+    else
+        sw_nodes_find(comm, &nodes, st);
+    if (!nodes.own || !st->code) {
+        in->nodes = nodes.n;
+        collect_node(&j, st);
+        if (sw_nodes_lead(&nodes))
+            join_nodes(&j, findings, st);
+        hand_out(&nodes, c, in->share, st);
+    }
+    sw_nodes_release(&nodes);
+    sw_entries_release(found);
+    sw_buf_release(&names);
     return st->code;
 }
 
@@ -179,30 +295,27 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
                           sw_status *st)
 {
     harvest own = { .found = SW_ENTRIES_INIT };
-    sw_buf packed = SW_BUF_INIT;
-    sw_gathering g[] = {
-        { .mine = &own.records }, { .mine = &own.sets }, { .mine = &packed }, { .mine = &own.found.boxes }
-    };
+    sw_gathering g[] = { { .mine = &own.records }, { .mine = &own.sets } };
     double begin = sw_now();
-    uint64_t word;
+    uint64_t word, boxes = 0;
 
-    if (!st->code && !parse_own(in, comm->rank, c, &own, findings, st))
-        sw_entries_pack(&own.found, c->files, &packed, st);
+    if (!st->code)
+        parse_own(in, comm->rank, c, &own, findings, st);
     in->seconds = sw_now() - begin;
-    sw_comm_gather_kinds(comm, g, 4, st);
-    /* The largest things first: what was sent is not needed any more. */
-    sw_entries_release(&own.found);
-    sw_buf_release(&packed);
-    if (!st->code) {
+    if (!sw_comm_gather_kinds(comm, g, 2, st)) {
         take_files(c, &g[0].all);
-        if (!take_sets(c, &g[1].all, findings, st) && !join(comm, &g[2], &g[3], c, findings, st))
+        take_sets(c, &g[1].all, findings, st);
+        for (uint32_t i = 0; i < c->nfiles; i++)
+            boxes += c->files[i].entries;
+        if (!join(comm, in, boxes, &own.found, c, findings, st))
             sw_numbers_check_listed(c, findings, st);
         /* Numbers that are not negative are in the order of their bits. */
         memcpy(&word, &in->seconds, sizeof word);
         if (!sw_agree_most(comm, &word, 1, st))
             memcpy(&in->seconds, &word, sizeof word);
     }
-    sw_gathering_release(g, 4);
+    sw_entries_release(&own.found);
+    sw_gathering_release(g, 2);
     sw_buf_release(&own.sets);
     sw_buf_release(&own.records);
     if (!st->code && findings)
@@ -232,39 +345,49 @@ static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
     return SW_OK;
 }
 
+/* What the others must know of a rank besides its boxes. */
+typedef struct rank_record {
+    uint64_t bytes, boxes;
+} rank_record;
+
 /* Collective. Join what the ranks found in memory. Found is released. */
-static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *sizes, sw_catalog *c,
+static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *records, sw_catalog *c,
                           sw_status *st)
 {
-    sw_buf packed = SW_BUF_INIT;
-    sw_gathering g[] = { { .mine = &packed }, { .mine = &found->boxes }, { .mine = sizes } };
+    sw_gathering g[] = { { .mine = records } };
+    sw_headers in = { .share = NULL };
+    uint64_t boxes = 0;
 
-    if (!st->code)
-        sw_entries_pack(found, c->files, &packed, st);
-    sw_comm_gather_kinds(comm, g, 3, st);
-    sw_entries_release(found);
-    sw_buf_release(&packed);
-    if (!st->code) {
-        for (size_t r = 0; r < g[2].all.len / sizeof c->files->size; r++)
-            memcpy(&c->files[r].size, g[2].all.data + r * sizeof c->files->size, sizeof c->files->size);
-        join(comm, &g[0], &g[1], c, NULL, st);
+    if (!sw_comm_gather_kinds(comm, g, 1, st)) {
+        for (size_t r = 0; r < g[0].all.len / sizeof(rank_record); r++) {
+            rank_record record;
+
+            memcpy(&record, g[0].all.data + r * sizeof record, sizeof record);
+            c->files[r].size = record.bytes;
+            boxes += record.boxes;
+        }
+        join(comm, &in, boxes, found, c, NULL, st);
         sw_agree(comm, st);
     }
-    sw_gathering_release(g, 3);
+    sw_entries_release(found);
+    sw_gathering_release(g, 1);
     return st->code;
 }
 
 sw_code sw_join_held(const sw_comm *comm, const sw_holders *ranks, sw_catalog *c, sw_status *st)
 {
     sw_entries found = SW_ENTRIES_INIT;
-    sw_buf sizes = SW_BUF_INIT;
+    sw_buf records = SW_BUF_INIT;
 
     if (!st->code)
         make_rank_files((uint32_t)comm->size * ranks->n, c, st);
-    for (uint32_t r = 0; r < ranks->n && !st->code; r++)
-        if (!sw_buf_add(&sizes, &ranks->held[r].bytes, sizeof ranks->held[r].bytes, st))
+    for (uint32_t r = 0; r < ranks->n && !st->code; r++) {
+        const rank_record record = { ranks->held[r].bytes, ranks->held[r].n };
+
+        if (!sw_buf_add(&records, &record, sizeof record, st))
             sw_memboxes_found(&ranks->held[r], c->files, ranks->first + r, &found, st);
-    join_found(comm, &found, &sizes, c, st);
-    sw_buf_release(&sizes);
+    }
+    join_found(comm, &found, &records, c, st);
+    sw_buf_release(&records);
     return st->code;
 }

@@ -4,6 +4,7 @@
 #define SW_PAR_GATHER_H
 
 #include "par/comm.h"
+#include "par/nodes.h"
 #include "plan/entries.h"
 #include "plan/memboxes.h"
 
@@ -11,6 +12,10 @@ typedef struct sw_headers {
     const char *dir;            /* where the files are */
     const volatile int *cancel; /* looked at between files; NULL = none */
     double seconds;             /* out: what the slowest rank took to read and check its own */
+    uint64_t nodes;             /* out: on how many the ranks are, as far as MPI tells */
+    /* out: where boxes lie that are many, and in no rule, once a node; the catalogue must not be
+     * used, and is to be released, when it ends. NULL = each rank has its own */
+    sw_share *share;
 } sw_headers;
 
 /* Collective. Parse the headers of c->files by their owners, gather, join and check

@@ -300,7 +300,7 @@ sw_code sw_scan_option_file(const sw_comm *comm, const char *path, const volatil
 static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_findings *findings,
                           sw_status *st)
 {
-    sw_headers headers = { p->dir, p->cancel, 0 };
+    sw_headers headers = { .dir = p->dir, .cancel = p->cancel };
 
     if (!sw_comm_bcast_buf(comm, seen, 0, st))
         take_seen(seen, &p->c, st);

@@ -116,8 +116,10 @@ void sw_catalog_release(sw_catalog *c)
     free(c->file_names);
     free(c->tensors);
     free(c->shapes);
-    free(c->boxes);
-    free(c->box_dims);
+    if (!c->lent) {
+        free(c->boxes);
+        free(c->box_dims);
+    }
     free(c->rules);
     free(c->rule_dims);
     free(c->strides);
@@ -126,4 +128,125 @@ void sw_catalog_release(sw_catalog *c)
     sw_buf_release(&c->list);
     sw_buf_release(&c->values);
     *c = (sw_catalog){ 0 };
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* What is sent first; the arrays follow, names and their NULs last. */
+typedef struct packed_head {
+    uint64_t ntensors, nshapes, nplain, nbox_dims, nrules, nrule_dims, nstrides, nboxes, nnames;
+    uint64_t block[2];
+    uint64_t sharded, boxes;
+} packed_head;
+
+/* An array of it: where it stands in a catalogue, and its bytes. */
+typedef struct packed_array {
+    void *at;
+    uint64_t n;
+} packed_array;
+
+#define NARRAYS 8
+
+static void list_arrays(const packed_head *h, sw_catalog *c, packed_array *out)
+{
+    const packed_array all[NARRAYS] = {
+        { &c->tensors, h->ntensors * sizeof *c->tensors },
+        { &c->shapes, h->nshapes * sizeof *c->shapes },
+        { &c->boxes, h->boxes ? h->nplain * sizeof *c->boxes : 0 },
+        { &c->box_dims, h->boxes ? h->nbox_dims * sizeof *c->box_dims : 0 },
+        { &c->rules, h->nrules * sizeof *c->rules },
+        { &c->rule_dims, h->nrule_dims * sizeof *c->rule_dims },
+        { &c->strides, h->nstrides * sizeof *c->strides },
+        { &c->names, h->nnames },
+    };
+
+    memcpy(out, all, sizeof all);
+}
+
+sw_code sw_catalog_pack(const sw_catalog *c, bool boxes, sw_buf *out, sw_status *st)
+{
+    packed_head h = { .ntensors = c->ntensors,
+                      .nplain = c->nplain,
+                      .nbox_dims = c->nbox_dims,
+                      .nrules = c->nrules,
+                      .nrule_dims = c->nrule_dims,
+                      .nstrides = c->nstrides,
+                      .nboxes = c->nboxes,
+                      .block = { c->block[0], c->block[1] },
+                      .sharded = c->sharded,
+                      .boxes = boxes };
+    sw_catalog copy = *c;
+    packed_array arrays[NARRAYS];
+
+    if (c->ntensors) {
+        const sw_tensor *last = &c->tensors[c->ntensors - 1];
+
+        h.nshapes = last->dims0 + last->ndim;
+        h.nnames = (uint64_t)(last->name - c->names) + strlen(last->name) + 1;
+    }
+    list_arrays(&h, &copy, arrays);
+    sw_buf_add(out, &h, sizeof h, st);
+    for (int i = 0; i < NARRAYS && !st->code; i++) {
+        void *from;
+
+        memcpy(&from, arrays[i].at, sizeof from);
+        sw_buf_add(out, from, arrays[i].n, st);
+    }
+    return st->code;
+}
+
+sw_code sw_catalog_unpack(sw_catalog *c, const char *from, sw_status *st)
+{
+    packed_head h;
+    packed_array arrays[NARRAYS];
+    const char *at = from + sizeof h, *name;
+
+    memcpy(&h, from, sizeof h);
+    list_arrays(&h, c, arrays);
+    for (int i = 0; i < NARRAYS; i++) {
+        void *to = sw_calloc(arrays[i].n, 1, st);
+
+        if (!to)
+            return st->code;
+        if (arrays[i].n)
+            memcpy(to, at, arrays[i].n);
+        memcpy(arrays[i].at, &to, sizeof to);
+        at += arrays[i].n;
+    }
+    c->ntensors = (uint32_t)h.ntensors;
+    c->nplain = c->cap_boxes = h.nplain;
+    c->nbox_dims = c->cap_box_dims = h.nbox_dims;
+    c->nrules = c->cap_rules = h.nrules;
+    c->nrule_dims = c->cap_rule_dims = h.nrule_dims;
+    c->nstrides = c->cap_strides = h.nstrides;
+    c->nboxes = h.nboxes;
+    memcpy(c->block, h.block, sizeof c->block);
+    c->sharded = h.sharded != 0;
+    name = c->names;
+    for (uint32_t i = 0; i < c->ntensors; i++, name += strlen(name) + 1)
+        c->tensors[i].name = name;
+    return st->code;
+}
+
+uint64_t sw_catalog_box_bytes(const sw_catalog *c)
+{
+    return c->nplain * sizeof *c->boxes + c->nbox_dims * sizeof *c->box_dims;
+}
+
+void sw_catalog_lend(sw_catalog *c, void *to, bool copy)
+{
+    sw_box *boxes = to;
+    uint64_t *dims = (void *)(boxes + c->nplain);
+
+    if (copy) {
+        memcpy(boxes, c->boxes, c->nplain * sizeof *boxes);
+        memcpy(dims, c->box_dims, c->nbox_dims * sizeof *dims);
+    }
+    if (!c->lent) {
+        free(c->boxes);
+        free(c->box_dims);
+    }
+    c->boxes = boxes;
+    c->box_dims = dims;
+    c->lent = true;
 }

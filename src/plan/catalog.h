@@ -107,6 +107,7 @@ typedef struct sw_catalog {
     size_t nlisted, cap_listed;
     char *names; /* pool that file and tensor names point into */
     char *file_names;
+    bool lent; /* boxes and box_dims are somebody else's */
 } sw_catalog;
 
 static inline const uint64_t *sw_tensor_shape(const sw_catalog *c, const sw_tensor *t)
@@ -167,6 +168,16 @@ const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name);
 const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
 void sw_catalog_release(sw_catalog *c);
+
+/* Local. The tensors, as bytes that can be sent, appended to out; with their boxes or without; and
+ * back, into a catalogue that has files and nothing else. Errors: SW_ENOMEM. */
+sw_code sw_catalog_pack(const sw_catalog *c, bool boxes, sw_buf *out, sw_status *st);
+sw_code sw_catalog_unpack(sw_catalog *c, const char *from, sw_status *st);
+
+/* Local. Bytes that the boxes take which stand one by one. / They are there from now on; copy: put
+ * them there first. What was there before is freed. */
+uint64_t sw_catalog_box_bytes(const sw_catalog *c);
+void sw_catalog_lend(sw_catalog *c, void *to, bool copy);
 
 /* Local, the same on every rank. Prove that the boxes of each tensor cover it, once, and complete
  * the tensors: full shape, used boxes first and sorted, replicas behind them, empty boxes gone,

@@ -623,6 +623,18 @@ static int by_file(const void *a, const void *b, void *ctx)
     return (i > j) - (i < j);
 }
 
+/* n boxes from where there is room for sorting to their place. */
+static void sort_by_file(lens *l, size_t n, size_t width)
+{
+    for (size_t i = 0; i < n; i++)
+        l->ids[i] = (uint32_t)i;
+    qsort_r(l->ids, n, sizeof *l->ids, by_file, l->boxes);
+    for (size_t i = 0; i < n; i++) {
+        l->own[i] = l->boxes[l->ids[i]];
+        memcpy(l->own_dims + i * width, l->box_dims + l->ids[i] * width, width * sizeof *l->box_dims);
+    }
+}
+
 /* The boxes of rules one by one, in the order of their files. */
 static sw_code spread(lens *l, const sw_rules *r, sw_status *st)
 {
@@ -641,17 +653,33 @@ static sw_code spread(lens *l, const sw_rules *r, sw_status *st)
 
             memcpy(dims + r->ndim, dims_of(r, i) + r->ndim, r->ndim * sizeof *dims);
             l->boxes[at] = (sw_box){ l->c->files[file].data_start + r->items[i].at, file, 0 };
-            l->ids[at] = (uint32_t)at;
         }
-    }
-    qsort_r(l->ids, at, sizeof *l->ids, by_file, l->boxes);
-    for (size_t i = 0; i < at; i++) {
-        l->spread[i] = l->boxes[l->ids[i]];
-        memcpy(l->spread_dims + i * width, l->box_dims + l->ids[i] * width, width * sizeof *l->box_dims);
     }
     l->own = l->spread;
     l->own_dims = l->spread_dims;
+    sort_by_file(l, at, width);
     return st->code;
+}
+
+/* Boxes one by one, in the order of their files: they may have come in another. */
+static sw_code take_own(lens *l, sw_status *st)
+{
+    size_t width = 2u * l->t->ndim, n = l->t->nboxes, i = 1;
+
+    l->own = l->c->boxes + l->t->box0;
+    l->own_dims = l->c->box_dims + l->t->box_dims0;
+    while (i < n && l->own[i - 1].file <= l->own[i].file)
+        i++;
+    if (i >= n)
+        return SW_OK;
+    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
+        sw_grow(&l->boxes, &l->cap_boxes, n, sizeof *l->boxes, st) ||
+        sw_grow(&l->box_dims, &l->cap_dims, n * width + 1, sizeof *l->box_dims, st))
+        return st->code;
+    memcpy(l->boxes, l->own, n * sizeof *l->boxes);
+    memcpy(l->box_dims, l->own_dims, n * width * sizeof *l->box_dims);
+    sort_by_file(l, n, width);
+    return SW_OK;
 }
 
 /* A tensor with rules. What is wrong is found, and told, box by box as ever; the rules stay where
@@ -722,8 +750,8 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
         if (l.t->nrules) {
             check_ruled(&l, findings, st);
         } else {
-            l.own = c->boxes + l.t->box0;
-            l.own_dims = c->box_dims + l.t->box_dims0;
+            if (take_own(&l, st))
+                break;
             find_file(&l);
             find_model(&l);
             check_tensor(&l, findings, st);

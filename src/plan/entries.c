@@ -119,7 +119,10 @@ void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *
 
     out->is_rule = (rec->file & SW_BOX_RULE) != 0;
     out->record = rec;
-    out->rule = (sw_rule){ .file = rec->file & SW_BOX_FILE, .at = rec->at };
+    out->rule.first = 0;
+    out->rule.at = rec->at;
+    out->rule.file = rec->file & SW_BOX_FILE;
+    out->rule.nloops = 0;
     out->dims = out->is_rule ? (const void *)(more + 1) : (const void *)(rec + 1);
     out->at = rec->at;
     out->strides = NULL;
@@ -182,7 +185,7 @@ static bool fold(sw_entry_name *n, const sw_taken *box, sw_status *st)
         n->rules->ndim = n->ndim;
     }
     sw_rules_add(n->rules, &box->rule, box->dims, st);
-    n->plain = n->rules->n >= TRIAL && !sw_rules_pay(n->rules);
+    n->plain = sw_rules_fail(n->rules) || (n->rules->n >= TRIAL && !sw_rules_pay(n->rules));
     return true;
 }
 
@@ -216,6 +219,12 @@ static sw_code fold_late(sw_entries *f, const sw_file *files, sw_status *st)
     return st->code;
 }
 
+static sw_code fold_when_many(sw_entries *f, const sw_file *files, sw_status *st)
+{
+    return f->nlate >= (f->batch ? f->batch : sw_max(BATCH, EACH * f->nnames)) ? fold_late(f, files, st)
+                                                                               : SW_OK;
+}
+
 sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
 {
     static const uint64_t zeros[SW_MAX_DIMS];
@@ -238,9 +247,58 @@ sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, 
             return st->code;
     }
     f->nlate += h->nentries;
-    if (f->nlate >= (f->batch ? f->batch : sw_max(BATCH, EACH * f->nnames)))
-        return fold_late(f, files, st);
-    return SW_OK;
+    return fold_when_many(f, files, st);
+}
+
+/* The names of another rank: which of f's each of them is. */
+static sw_code absorb_names(sw_entries *f, const sw_buf *names, uint32_t **ids, size_t *n, sw_status *st)
+{
+    size_t guess = 0, cap = 0;
+
+    for (uint64_t at = 0; at < names->len; guess++) {
+        const sw_name_record *rec = (const void *)(names->data + at);
+        const uint64_t *global = rec->has_global ? (const void *)(rec + 1) : NULL;
+        sw_entry e = { .name_len = rec->name_len, .dtype = rec->dtype, .ndim = rec->ndim };
+
+        at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
+        e.name = names->data + at;
+        at += sw_text_room(rec->name_len);
+        if (sw_grow(ids, &cap, *n + UINT64_C(1), sizeof **ids, st) ||
+            intern(f, &e, global, rec->first_file, &guess, st))
+            return st->code;
+        (*ids)[(*n)++] = (uint32_t)guess;
+        f->names[guess].count += rec->count;
+        f->names[guess].plain |= rec->plain != 0;
+        f->names[guess].first_file = (uint32_t)sw_min(f->names[guess].first_file, rec->first_file);
+    }
+    return st->code;
+}
+
+sw_code sw_entries_absorb(sw_entries *f, const sw_buf *names, const sw_buf *boxes, const sw_file *files,
+                          sw_status *st)
+{
+    uint32_t *ids = NULL;
+    size_t n = 0;
+
+    absorb_names(f, names, &ids, &n, st);
+    for (uint64_t at = 0; at < boxes->len && !st->code;) {
+        const sw_box_record *rec = (const void *)(boxes->data + at);
+        sw_entry_name *name = &f->names[ids[rec->name]];
+        sw_box_record *copy;
+        sw_taken box;
+
+        sw_box_record_take(rec, name->ndim, files, &box);
+        at += box.size;
+        if (box.is_rule && fold(name, &box, st))
+            continue;
+        if (sw_buf_add(&f->boxes, rec, box.size, st))
+            break;
+        copy = (void *)(f->boxes.data + f->boxes.len - box.size);
+        copy->name = ids[rec->name];
+        f->nlate++;
+    }
+    free(ids);
+    return st->code ? st->code : fold_when_many(f, files, st);
 }
 
 sw_code sw_entries_pack(sw_entries *f, const sw_file *files, sw_buf *out, sw_status *st)
@@ -253,7 +311,7 @@ sw_code sw_entries_pack(sw_entries *f, const sw_file *files, sw_buf *out, sw_sta
     for (size_t i = 0; i < f->nnames; i++) {
         const sw_entry_name *n = &f->names[i];
         sw_name_record r = { n->count, n->name_len, n->first_file, n->dtype, n->ndim, n->global_shape != NULL,
-                             { 0 } };
+                             n->plain, { 0 } };
 
         if (sw_buf_add(out, &r, sizeof r, st) ||
             (n->global_shape && sw_buf_add(out, n->global_shape, n->ndim * sizeof *n->global_shape, st)) ||

@@ -16,7 +16,9 @@ typedef struct sw_name_record {
     uint64_t count;
     uint32_t name_len;
     uint32_t first_file;
-    uint8_t dtype, ndim, has_global, zero[5];
+    uint8_t dtype, ndim, has_global;
+    uint8_t plain; /* its boxes were tried, and are in no rules that pay */
+    uint8_t zero[4];
 } sw_name_record;
 
 typedef struct sw_box_record {
@@ -81,6 +83,11 @@ sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, 
 /* Local. The names' records, appended to out; the boxes' are in f->boxes then, and nothing may be
  * added any more. */
 sw_code sw_entries_pack(sw_entries *f, const sw_file *files, sw_buf *out, sw_status *st);
+
+/* Local. Add what another rank has packed: its names' records, its boxes' records. Errors: as
+ * sw_entries_add(). */
+sw_code sw_entries_absorb(sw_entries *f, const sw_buf *names, const sw_buf *boxes, const sw_file *files,
+                          sw_status *st);
 
 void sw_entries_release(sw_entries *f);
 

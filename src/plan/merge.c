@@ -19,6 +19,7 @@ typedef struct name_ref {
  * place. */
 typedef struct place {
     uint64_t first, n;
+    bool plain; /* rules do not pay, as a rank has found */
 } place;
 
 /* The merging of what all ranks found. Records are numbered by rank, then as met. */
@@ -160,6 +161,7 @@ static sw_code make_tensor(merging *m, const name_ref *refs, uint64_t n, sw_stat
         if (sw_findings_take(m->findings, hint_other, st))
             return st->code;
         t->nboxes += fits ? r->count : 0;
+        m->places[c->ntensors - 1].plain |= r->plain != 0;
         m->tensor_of[refs[i].order] = fits ? c->ntensors - 1 : NO_TENSOR;
     }
     return SW_OK;
@@ -171,6 +173,7 @@ static sw_code make_tensors(merging *m, sw_status *st)
     const name_ref *refs = m->refs;
     sw_catalog *c = m->c;
 
+    m->places = sw_calloc(m->nrefs, sizeof *m->places, st);
     m->tensor_of = sw_calloc(m->nrefs, sizeof *m->tensor_of, st);
     m->ndims = sw_calloc(m->nrefs, sizeof *m->ndims, st);
     for (uint64_t i = 0, n; i < m->nrefs && !st->code; i += n) {
@@ -229,8 +232,8 @@ static bool may_have_rules(const merging *m, uint32_t tensor)
 {
     const sw_tensor *t = &m->c->tensors[tensor];
 
-    return !m->from->plain && t->nboxes >= LEAST && t->nboxes < UINT32_MAX && !t->strided && !t->broken &&
-           sw_dtype_bits((sw_dtype)t->dtype) % 8 == 0;
+    return !m->from->plain && !m->places[tensor].plain && t->nboxes >= LEAST && t->nboxes < UINT32_MAX &&
+           !t->strided && !t->broken && sw_dtype_bits((sw_dtype)t->dtype) % 8 == 0;
 }
 
 static sw_code list_record(merging *m, uint32_t tensor, const sw_taken *box, sw_status *st)
@@ -246,8 +249,11 @@ static sw_code list_record(merging *m, uint32_t tensor, const sw_taken *box, sw_
 static sw_code list_records(merging *m, sw_status *st)
 {
     uint64_t n = 0;
+    bool any = false;
 
-    if (each_record(m, count_record, st))
+    for (uint32_t i = 0; i < m->c->ntensors && !any; i++)
+        any = may_have_rules(m, i);
+    if (!any || each_record(m, count_record, st))
         return st->code;
     for (uint32_t i = 0; i < m->c->ntensors; i++) {
         m->places[i].first = n;
@@ -267,7 +273,8 @@ static sw_code make_rules(merging *m, uint32_t tensor, sw_status *st)
     sw_rules rules = SW_RULES_INIT(t->ndim);
     sw_taken box;
 
-    for (uint64_t i = 0; i < p->n && !st->code && (rules.n < TRIAL || sw_rules_pay(&rules)); i++) {
+    for (uint64_t i = 0;
+         i < p->n && !st->code && !sw_rules_fail(&rules) && (rules.n < TRIAL || sw_rules_pay(&rules)); i++) {
         sw_box_record_take(m->records[p->first + i], t->ndim, c->files, &box);
         sw_rules_add(&rules, &box.rule, box.dims, st);
     }
@@ -282,8 +289,7 @@ static sw_code place_boxes(merging *m, sw_status *st)
 {
     sw_catalog *c = m->c;
 
-    m->places = sw_calloc(c->ntensors, sizeof *m->places, st);
-    if (!m->places || list_records(m, st))
+    if (list_records(m, st))
         return st->code;
     for (uint32_t i = 0; i < c->ntensors && !st->code; i++) {
         sw_tensor *t = &c->tensors[i];
@@ -343,6 +349,7 @@ static sw_code scatter_record(merging *m, uint32_t tensor, const sw_taken *taken
             box->file = sw_rule_box(&taken->rule, taken->dims, t->ndim, i, dims);
             box->at = c->files[box->file].data_start + taken->rule.at;
         } else if (taken->strides) {
+            c->tensors[tensor].strided = true;
             take_strides(c, taken->strides, t->ndim, &box->strides, st);
         }
     }

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import sys
 import types
 
@@ -120,3 +121,17 @@ def make_distcp(directory, files, tensors):
     for i in range(1, files):
         os.link(first, os.path.join(directory, f"__{i}_0.distcp"))
     write_metadata(os.path.join(directory, ".metadata"), files, tensors, len(item))
+
+
+def make_ragged(directory, files, tensors):
+    """FILES shard files of TENSORS matrices, each cut at places of its own: no rule describes them. Their data are random."""
+    os.makedirs(directory, exist_ok=True)
+    some = random.Random(files * tensors)
+    order, ends = sorted(names(tensors)), {}
+    for n in order:
+        ends[n] = [0, *sorted(some.sample(range(1, 8 * files), files - 1)), 8 * files]
+    for i in range(files):
+        boxes = [(n, "BF16", (ends[n][i + 1] - ends[n][i], 4), 8 * (ends[n][i + 1] - ends[n][i])) for n in order]
+        head = oracle.header(boxes, oracle.shard_metadata({n: (ends[n][i], 0) for n in order}))
+        with open(os.path.join(directory, oracle.shard_name(i + 1)), "wb") as f:
+            f.write(head + some.randbytes(sum(b[3] for b in boxes)))

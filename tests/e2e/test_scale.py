@@ -10,8 +10,11 @@ import sys
 import time
 
 import catalogue
+import oracle
 import pytest
-from runner import HERE, run, show
+from runner import HERE, SHARDWELD, ok, run, show
+
+NODES = os.path.join(os.path.dirname(SHARDWELD), "tests", "nodes.so")
 
 
 def plan(directory, np):
@@ -61,3 +64,28 @@ def test_a_grid_of_64_by_64(tmp_path):
 def test_a_thousand_rows_of_one_tensor(tmp_path):
     catalogue.make(str(tmp_path / "in"), 1000, 1)
     plan_in_time(tmp_path / "in", 2)
+
+
+def on_nodes(directory, nodes):
+    """The environment of a run whose ranks are spread over so many nodes, one after the other."""
+    lib = directory / "nodes.so"
+    if not lib.is_symlink():
+        lib.symlink_to(NODES)
+    return {"LD_PRELOAD": str(lib), "SHARDWELD_NODES": str(nodes)}
+
+
+@pytest.mark.parametrize("shape", ["rows", "ragged"])
+def test_a_catalogue_a_node(tmp_path, shape):
+    """Joined once a node, by rule or in memory that the ranks of a node share: the plan is that of one process."""
+    (catalogue.make if shape == "rows" else catalogue.make_ragged)(str(tmp_path / "in"), 256, 1000)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "alone"]))
+    want = oracle.tree(tmp_path / "alone")
+    for nodes in (1, 2, 5):
+        out = tmp_path / f"out{nodes}"
+        ok(run(["consolidate", tmp_path / "in", out], np=5, env=on_nodes(tmp_path, nodes)))
+        assert oracle.difference(oracle.tree(out), want) == ""
+    # a lost shard is told of by the same words, wherever the ranks are
+    os.unlink(tmp_path / "in" / oracle.shard_name(100))
+    for np in (1, 5):
+        result = run(["verify", tmp_path / "in", tmp_path / "alone"], np=np, env=on_nodes(tmp_path, 2))
+        assert result.status == 3 and result.stderr.count("shard 100 of model 1 is missing") == 1, show(result)
