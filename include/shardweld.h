@@ -227,7 +227,8 @@ void sw_watchdog_stop(sw_watchdog *w);
 struct sw_result;
 
 typedef enum sw_assign {
-    /* by band, but by owner where ranks x shard files would be too many opens */
+    /* by band, but by owner where ranks x shard files would be too many opens for the nodes and the
+     * time that the bytes take */
     SW_ASSIGN_AUTO = 0,
     SW_ASSIGN_BAND, /* each rank reads what its part of the output needs */
     /* each rank reads the shard files it owns, and the ranks exchange (several: MPI only) */

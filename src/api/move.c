@@ -13,11 +13,19 @@
 #define BLOCK (UINT64_C(1) << 20) /* of a local file system */
 #define BUFFER_HELD (UINT64_C(8) << 20)
 
-/* More opens than this at once are a storm for a metadata server: the ranks read their own files
- * and exchange. */
-#define OPENS_MAX 32768
-
 /* ---- the schedule ---------------------------------------------------------------------------- */
+
+/* Would reading by band be a storm for a metadata server? Then the ranks read their own files and
+ * exchange. */
+static bool is_storm(const sw_job *j)
+{
+    const sw_catalog *c = &j->input.c;
+    sw_opens opens = { (uint64_t)j->comm->size, c->nfiles, j->input.nodes, 0 };
+
+    for (uint32_t i = 0; i < c->nfiles; i++)
+        opens.bytes += c->files[i].size;
+    return sw_opens_storm(&opens);
+}
 
 /* One rank owns all. What another rank holds in memory nobody can read. */
 bool sw_job_by_owner(const sw_job *j)
@@ -26,7 +34,7 @@ bool sw_job_by_owner(const sw_job *j)
 
     return nranks > 1 && sw_comm_layer(j->comm) &&
            (j->held || j->opt->node_local || j->opt->assign == SW_ASSIGN_OWNER ||
-            (j->opt->assign == SW_ASSIGN_AUTO && nranks * j->input.c.nfiles > OPENS_MAX));
+            (j->opt->assign == SW_ASSIGN_AUTO && is_storm(j)));
 }
 
 /* Is any output no plain copy? */

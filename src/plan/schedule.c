@@ -216,6 +216,25 @@ bool sw_cursor_next(const sw_schedule *s, const sw_layout *l, uint32_t rank, sw_
     return true;
 }
 
+/* ---- opens ----------------------------------------------------------------------------------- */
+
+/* So many are over in a moment. Beyond that a metadata server shares what it can do with other
+ * jobs, and a node's client sends one after the other. What is assumed here is little of what
+ * either can do. */
+#define OPENS_MOMENT UINT64_C(32768)
+#define OPENS_SECOND UINT64_C(4096)
+#define OPENS_NODE UINT64_C(512)       /* a second */
+#define NODE_BYTES (UINT64_C(1) << 30) /* that a node reads and writes in a second */
+
+bool sw_opens_storm(const sw_opens *o)
+{
+    uint64_t nodes = sw_max(o->nodes, 1), seconds = o->bytes / nodes / NODE_BYTES + 1, opens;
+
+    if (!sw_mul(o->ranks, o->files, &opens))
+        return true;
+    return opens > OPENS_MOMENT && (opens / seconds > OPENS_SECOND || opens / seconds / nodes > OPENS_NODE);
+}
+
 /* ---- agreement ------------------------------------------------------------------------------- */
 
 /* Name, shape, dtype. */

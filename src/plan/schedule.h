@@ -70,6 +70,17 @@ static inline bool sw_schedule_has(const sw_schedule *s, uint32_t f, uint32_t ra
  * 0. s may be NULL: only what decides the output bytes, the same for any number of ranks. */
 uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule *s);
 
+/* What reading by band asks of a file system: each rank may open each file. */
+typedef struct sw_opens {
+    uint64_t ranks, files;
+    uint64_t nodes; /* that the ranks are on; 0 = not known: one */
+    uint64_t bytes; /* that are read in all */
+} sw_opens;
+
+/* Local. Are they too many? That depends on how long they have: a run takes as long as its bytes
+ * take. */
+bool sw_opens_storm(const sw_opens *o);
+
 void sw_schedule_release(sw_schedule *s);
 
 #endif

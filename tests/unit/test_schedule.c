@@ -139,3 +139,27 @@ TEST(large)
     assert_int_equal(sw_schedule_region(&s, &l, 0, 6).end, one.size);
     sw_schedule_release(&s);
 }
+
+typedef struct storm_case {
+    sw_opens opens;
+    bool storm;
+} storm_case;
+
+/* Few in all; many in a short time; many that have time; many of one node; a job beyond counting. */
+TEST(storm)
+{
+    static const storm_case cases[] = {
+        { { 64, 512, 1, 1 << 20 }, false },
+        { { 64, 513, 1, 1 << 20 }, true },
+        { { 64, 513, 0, 1 << 20 }, true },
+        { { 1000, 1000, 16, UINT64_C(10) << 40 }, false },
+        { { 1000, 1000, 16, UINT64_C(1) << 40 }, true },
+        { { 1000, 1000, 1, UINT64_C(1) << 40 }, true },
+        { { 1000, 1000, 1, UINT64_C(2) << 40 }, false },
+        { { 1000, 2000, 2, UINT64_C(2) << 40 }, true },
+        { { UINT64_MAX, 2, 1, 1 }, true },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(sw_opens_storm(&cases[i].opens), cases[i].storm);
+}
