@@ -1,21 +1,22 @@
-"""How the time and the memory of a plan grow with the number of shard files: scale.py [--dir DIR].
+"""How the time and the memory of a plan grow with the files and with the ranks: scale.py [--dir DIR] [--files N ...] [--ranks N ...].
 
-A catalogue of real headers over holes, 1,000 matrices sharded by rows over 64 to 4,096 files, is planned
-with -n by 2 ranks. Everything that is printed is for both ranks together; the seconds are the report's, `parse` is
-the part of the plan in which headers are read and checked.
+A catalogue of real headers over holes, 1,000 matrices sharded by rows over 64 to 25,000 files, is planned with -n by 1, 2, 4
+and 8 ranks of this machine: one node. `parse` is the part of the plan in which headers are read and checked, `cpu` what all
+ranks took of the processors; memory is the sum of the ranks' peaks, and what is over that of as many ranks that have next to
+nothing to plan. At the end what --model files would take: what the largest run took more than the one before, a file, from there on.
 
-Then the same boxes in torch's own format, up to 1,000 files: `.metadata` is read by one rank (`bench_metadata` times that alone), the items by
-all; `parse` is both.
+Then the same boxes in torch's own format, up to 1,000 files, by 2 ranks: `.metadata` is read by one rank (`bench_metadata` times that alone), the
+items by all; `parse` is both.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -25,23 +26,29 @@ import oracle  # noqa: E402
 import runner  # noqa: E402
 
 
-def plan(directory, ranks):
+def processors():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def plan(directory, source, ranks):
+    """Seconds of parsing and planning, processor seconds, bytes of memory, boxes."""
     report, peaks = os.path.join(directory, "report"), os.path.join(directory, "peaks")
     for path in (report, peaks):
         if os.path.exists(path):
             os.unlink(path)
     prefix = [sys.executable, os.path.join(runner.HERE, "peak.py"), peaks]
-    args = ["consolidate", "-n", "--report", report, os.path.join(directory, "some"), os.path.join(directory, "out")]
-    begin = time.perf_counter()
-    result = runner.run(args, np=ranks, prefix=prefix, timeout=600)
-    wall = time.perf_counter() - begin
+    args = ["consolidate", "-n", "--report", report, source, os.path.join(directory, "out")]
+    begin = processors()
+    result = runner.run(args, np=ranks, prefix=prefix, timeout=1200)
+    cpu = processors() - begin
     if result.status:
         sys.exit(runner.show(result))
     with open(peaks) as f:
         memory = sum(int(line) for line in f.read().split())
     with open(report) as f:
         got = json.load(f)
-    return got["seconds_plan"], got["seconds_parse"], wall, memory, got["boxes"]
+    return got["seconds_parse"], got["seconds_plan"], cpu, memory, got["boxes"]
 
 
 def some_of(directory, count):
@@ -49,51 +56,68 @@ def some_of(directory, count):
     some = os.path.join(directory, "some")
     shutil.rmtree(some, ignore_errors=True)
     os.mkdir(some)
-    size = 0
     for i in range(1, count + 1):
-        path = os.path.join(directory, "all", oracle.shard_name(i))
-        os.link(path, os.path.join(some, oracle.shard_name(i)))
-        with open(path, "rb") as f:
-            size += int.from_bytes(f.read(8), "little")
-    return size
+        os.link(os.path.join(directory, "all", oracle.shard_name(i)), os.path.join(some, oracle.shard_name(i)))
+    return some
 
 
-def title(*words):
-    print(f"{words[0]:>8}{'boxes':>12}{words[1]:>14}{'parse s':>10}{'plan s':>10}{'wall s':>10}{'us/box':>10}{'MiB':>10}")
+def show(files, ranks, row, base, alone):
+    parse, seconds, cpu, memory, boxes = row
+    over = memory - base
+    ratio = over / alone if alone else 1
+    print(
+        f"{files:>8}{ranks:>6}{parse:>10.2f}{seconds:>10.2f}{cpu:>10.2f}{memory / 2**20:>10.0f}{over / 2**20:>10.1f}"
+        f"{over / boxes:>12.2f}{ratio:>10.2f}",
+        flush=True,
+    )
 
 
-def row(args, directory, count, size):
-    seconds, parse, wall, memory, boxes = min(plan(directory, args.ranks) for _ in range(2))
-    each = seconds / boxes * 1e6
-    print(f"{count:>8}{boxes:>12}{size / 1e6:>14.1f}{parse:>10.3f}{seconds:>10.3f}{wall:>10.2f}{each:>10.3f}{memory / 2**20:>10.0f}", flush=True)
+def model(rows, ranks, files):
+    """From the two largest runs on, by the line through them."""
+    (less, a), (most, b) = sorted((n, row) for (n, r), row in rows.items() if r == ranks)[-2:]
+    steps = (files - most) / (most - less)
+    return [y + (y - x) * steps for x, y in zip(a, b)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", help="where the data go (1 GB) [a directory under build/]")
+    parser.add_argument("--dir", help="where the data go (200 KB a file) [a directory under build/]")
     parser.add_argument("--tensors", type=int, default=1000)
-    parser.add_argument("--files", nargs="+", type=int, default=[64, 256, 1024, 4096])
-    parser.add_argument("--distcp", nargs="+", type=int, default=[64, 256, 1000])
+    parser.add_argument("--distcp", nargs="*", type=int, default=[64, 256, 1000])
     parser.add_argument("--metadata", help="the program bench_metadata")
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--files", nargs="+", type=int, default=[64, 256, 1024, 4096, 25000])
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--model", type=int, default=100000)
     args = parser.parse_args()
     os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
     directory = tempfile.mkdtemp(prefix="scale-", dir=args.dir or os.path.join(ROOT, "build"))
+    rows, base = {}, {}
     try:
+        catalogue.make(os.path.join(directory, "one"), 1, 1)
         catalogue.make(os.path.join(directory, "all"), max(args.files), args.tensors)
-        print(f"{args.tensors} tensors, {args.ranks} ranks")
-        title("files", "headers MB")
-        for count in args.files:
-            row(args, directory, count, some_of(directory, count))
+        print(f"{args.tensors} tensors; seconds, MiB of all ranks of the node, bytes a box over the start of the ranks")
+        print(f"{'files':>8}{'ranks':>6}{'parse':>10}{'plan':>10}{'cpu':>10}{'MiB':>10}{'over':>10}{'bytes/box':>12}{'to alone':>10}")
+        for ranks in args.ranks:
+            base[ranks] = plan(directory, os.path.join(directory, "one"), ranks)[3]
+        for files in sorted(args.files):
+            source = some_of(directory, files)
+            for ranks in args.ranks:
+                rows[files, ranks] = plan(directory, source, ranks)
+                alone = rows[files, args.ranks[0]][3] - base[args.ranks[0]]
+                show(files, ranks, rows[files, ranks], base[ranks], alone)
+        if len(args.files) > 1:
+            print(f"by the model, {args.model} files:")
+            first = model(rows, args.ranks[0], args.model)[3] - base[args.ranks[0]]
+            for ranks in args.ranks:
+                show(args.model, ranks, model(rows, ranks, args.model), base[ranks], first)
         print("\n.metadata and .distcp")
-        title("files", ".metadata MB")
         for count in args.distcp:
             some = os.path.join(directory, "some")
-            shutil.rmtree(some)
+            shutil.rmtree(some, ignore_errors=True)
             catalogue.make_distcp(some, count, args.tensors)
-            metadata = os.path.join(some, ".metadata")
-            row(args, directory, count, os.path.getsize(metadata))
+            show(count, 2, plan(directory, some, 2), base.get(2, 0), 0)
             if args.metadata:
+                metadata = os.path.join(some, ".metadata")
                 print(f"{'':>8}{subprocess.run([args.metadata, metadata], check=True, capture_output=True, text=True).stdout.strip()}", flush=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,7 @@
 # Timings, each beside another program in the same run.
 
 BENCH_ARGS ?=
-BENCHES = bench bench-distcp bench-plan bench-cast bench-read bench-save bench-python
+BENCHES = bench bench-distcp bench-plan bench-ranks bench-cast bench-read bench-save bench-python
 .PHONY: $(BENCHES)
 
 $(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(CORE)
@@ -15,11 +15,15 @@ bench: all
 bench-distcp: all
 	$(TEST_ENV) $(PYTHON) bench/distcp.py $(BENCH_ARGS)
 
-# A header of 76 MB, against Python's json, safe_open where check-torch has brought it, and 64 MiB; then 64 to 4,096 files, and 64 to 1,000 of .distcp.
-#: bench-plan    how fast a large header is parsed, and how planning grows with the number of files
+# A header of 76 MB, against Python's json, safe_open where check-torch has brought it, and 64 MiB; then 64 to 25,000 files (5 GB), and 64 to 1,000 of .distcp.
+#: bench-plan    how fast a large header is parsed, and how planning grows with files and ranks
 bench-plan: all $(BUILD)/bench/bench_header $(BUILD)/bench/bench_metadata
 	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) bench/header.py '$(abspath $(BUILD))/bench/bench_header'
-	$(TEST_ENV) $(PYTHON) bench/scale.py --metadata '$(abspath $(BUILD))/bench/bench_metadata'
+	$(TEST_ENV) $(PYTHON) bench/scale.py --metadata '$(abspath $(BUILD))/bench/bench_metadata' $(BENCH_ARGS)
+
+#: bench-ranks   what the ranks say to one another before the first byte, counted
+bench-ranks: all $(COLLECTIVES) $(NODES)
+	$(TEST_ENV) $(PYTHON) bench/collectives.py $(BENCH_ARGS)
 
 # By each path; F32 to BF16 against 1.5 times memcpy.
 #: bench-cast    how fast values are converted, beside memcpy

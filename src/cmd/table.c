@@ -37,9 +37,10 @@
            "memory for data on each rank, at least 4KiB (default: some 4MiB, on network file systems "       \
            "64MiB)")
 #define ASSIGN                                                                                               \
-    OPTION("assign", assign, "WHO",                                                                          \
-           "band: a rank reads what its part of the output needs; owner: a rank reads whole shards and "     \
-           "the ranks exchange; auto: band unless there would be too many opens a node and second (default)")
+    OPTION(                                                                                                  \
+        "assign", assign, "WHO",                                                                             \
+        "band: a rank reads what its part of the output needs; owner: a rank reads whole shards and "        \
+        "the ranks exchange; auto: band unless there would be too many opens a node and second (default)")
 #define NO_ASSETS OPTION("no-assets", no_assets, NULL, "the model's other files stay behind")
 #define OVERWRITE(what) OPTION("overwrite", overwrite, NULL, "replace " what " already in OUTPUT_DIR")
 #define SYNC                                                                                                 \

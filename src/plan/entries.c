@@ -189,6 +189,20 @@ static bool fold(sw_entry_name *n, const sw_taken *box, sw_status *st)
     return true;
 }
 
+/* What stands behind from comes before what stands behind at: it is of earlier files. */
+static sw_code bring_forward(sw_buf *b, size_t at, size_t from, sw_status *st)
+{
+    size_t n = b->len - from;
+    sw_buf late = SW_BUF_INIT;
+
+    if (n == 0 || from == at || sw_buf_add(&late, b->data + at, from - at, st))
+        return st->code;
+    memmove(b->data + at, b->data + from, n);
+    memcpy(b->data + at + n, late.data, late.len);
+    sw_buf_release(&late);
+    return SW_OK;
+}
+
 /* What has come since the last time. */
 static sw_code fold_late(sw_entries *f, const sw_file *files, sw_status *st)
 {
@@ -206,14 +220,12 @@ static sw_code fold_late(sw_entries *f, const sw_file *files, sw_status *st)
         }
         at += box.size;
     }
-    f->boxes.len = f->folded = kept;
+    f->boxes.len = kept;
     f->nlate = 0;
-    for (uint32_t i = 0; i < f->nnames && !st->code; i++) {
-        const sw_entry_name *n = &f->names[i];
-
-        if (n->plain && n->rules)
+    for (uint32_t i = 0; i < f->nnames && !st->code; i++)
+        if (f->names[i].plain && f->names[i].rules)
             emit_rules(f, i, files, st);
-    }
+    bring_forward(&f->boxes, f->folded, kept, st);
     f->folded = f->boxes.len;
     f->folds = true;
     return st->code;

@@ -63,7 +63,8 @@ static inline uint64_t sw_rules_bytes(uint64_t n, unsigned ndim)
 {
     return n * (sizeof(sw_rule) + 2 * ndim * sizeof(uint64_t));
 }
-/* Rules that were looked at again, and still stand for a box or two each: it will not get better. */
+/* Rules that were looked at again, and still stand for a box or two each: it will not get
+ * better. */
 static inline bool sw_rules_fail(const sw_rules *r)
 {
     return r->tidy >= 16 && r->tidy > r->nboxes;

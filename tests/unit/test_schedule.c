@@ -145,7 +145,8 @@ typedef struct storm_case {
     bool storm;
 } storm_case;
 
-/* Few in all; many in a short time; many that have time; many of one node; a job beyond counting. */
+/* Few in all; many in a short time; many that have time; many of one node; a job beyond
+ * counting. */
 TEST(storm)
 {
     static const storm_case cases[] = {
