@@ -91,8 +91,8 @@ def read_boxes(directory):
 def healthy():
     for case in sorted(os.listdir(GOLDEN)):
         for side in ("in", "out"):
-            # Of distributed checkpoints test_distcp.py looks at what is shown.
-            if case.startswith("distcp_") and side == "in":
+            # Of distributed checkpoints test_distcp.py and test_tc.py look at what is shown.
+            if case.startswith(("distcp_", "tc_")) and side == "in":
                 continue
             if os.path.isdir(os.path.join(GOLDEN, case, side)) and not os.path.exists(os.path.join(GOLDEN, case, "status")):
                 yield os.path.join(case, side)
