@@ -13,8 +13,6 @@ from reading import read, refused
 from runner import HERE
 
 GOLDEN = os.path.join(os.path.dirname(HERE), "golden")
-# Of what stands in a state dict with more than a model the reader has all, under its own names.
-STATES = {"distcp_train": "model.", "distcp_only_model": "model.", "distcp_app": "app.model.", "distcp_beside": ""}
 CASES = sorted(n for n in os.listdir(GOLDEN) if os.path.isdir(os.path.join(GOLDEN, n, "out")))
 MESHES = [(1,), (2,), (3,), (4,), (2, 2), (3, 2), (2, 1, 2)]
 
@@ -49,16 +47,15 @@ def test_any_mesh(case):
     tensors, path = full_tensors(case), os.path.join(GOLDEN, case, "in")
     for i, mesh in enumerate(MESHES):
         wanted = list(dict.fromkeys(every_part(tensors, mesh)))
-        prefix = STATES.get(case, "")
-        asked = [{"name": prefix + n, "offsets": b.offsets, "shape": b.shape} for n, b in wanted]
+        asked = [{"name": n, "offsets": b.offsets, "shape": b.shape} for n, b in wanted]
         options = {"threads": 1 + i % 3, "buffer": (0, 4096)[i % 2], "map": (i + SEED) % 2}
         for (name, box), got in zip(wanted, read(path, asked, **options), strict=True):
             full = tensors[name]
-            assert got == (prefix + name, full.dtype, box.shape, oracle.cut(full, box)), f"{mesh} {name} {box} {options}"
+            assert got == (name, full.dtype, box.shape, oracle.cut(full, box)), f"{mesh} {name} {box} {options}"
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("case", [c for c in CASES if c not in STATES])
+@pytest.mark.parametrize("case", CASES)
 def test_into_an_empty_dictionary(case, threads):
     """All tensors, with the shapes that the files tell; of what was welded too."""
     want = [(n, t.dtype, t.shape, t.data) for n, t in sorted(full_tensors(case).items(), key=lambda item: item[0].encode())]
