@@ -56,7 +56,7 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
     const sw_rounds *w = k->w;
 
     if (!b->name || (k->open && k->file == b->file))
-        return st->code;
+        return SW_OK; /* one that has failed comes along */
     if (close_file(k, st))
         return st->code;
     if (k->dir.fd < 0)
