@@ -80,8 +80,9 @@ $(SCRIPTED): check-%:
 check-all: check-unit $(if $(SAN)$(FAULTS),,check-pages)
 	@$(MAKE) check-e2e
 
+UNIT_SECONDS ?= 300
 check-unit: all $(UNIT_PROGRAMS)
-	@$(call PARALLEL,$(UNIT_PROGRAMS),timeout 300 $(RUN))
+	@$(call PARALLEL,$(UNIT_PROGRAMS),timeout $(UNIT_SECONDS) $(RUN))
 
 # Pages and completion: whole, and without faults of form.
 check-pages: all

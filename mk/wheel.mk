@@ -108,10 +108,11 @@ $(addprefix wheel-,$(WHEEL_ARCHS)): wheel-%: sdist $(HEADERS_READY) | $(WHEEL)/c
 	@$(TOOL_PYTHON) tests/wheel.py '$(call wheel_of,$*)' '$(CURDIR)'
 
 # Where wheels for another architecture are made: its unit tests, and a weld. Not those that qemu's user mode cannot do: it says yes to any
-# madvise() (test_mapped), and needs minutes where processes are killed by the hundred (test_publish).
-FOREIGN_UNITS = $(filter-out %/test_mapped %/test_publish,$(UNIT_PROGRAMS))
+# madvise() (test_mapped), and is slow where processes come and go by the hundred (test_publish, test_lock).
+FOREIGN_UNITS = $(filter-out %/test_mapped %/test_publish %/test_lock,$(UNIT_PROGRAMS))
 .PHONY: check-foreign
 check-foreign: export ROUNDS ?= 8
+check-foreign: export UNIT_SECONDS ?= 600
 check-foreign: all
 	@$(MAKE) check-unit UNIT_PROGRAMS='$(FOREIGN_UNITS)'
 	@rm -rf '$(BUILD)/welded' && $(RUN) $(PROGRAM) consolidate tests/golden/rows/in '$(BUILD)/welded' && diff -r tests/golden/rows/out '$(BUILD)/welded'
