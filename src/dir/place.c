@@ -143,20 +143,27 @@ static sw_code enter_hidden(sw_place *p, const char *dir, bool *gone, sw_status 
     return st->code;
 }
 
+/* Is the staging directory that is open the one of that name? The next run may have made another. */
+static bool is_there(const sw_place *p)
+{
+    struct stat ours, named;
+
+    return fstat(p->dir.fd, &ours) == 0 &&
+           fstatat(p->out.fd, SW_STAGING_NAME, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           sw_path_same(&ours, &named);
+}
+
 /* What can the store do? A run that ends may take the directory away under our hands. */
 static sw_code try_store(sw_place *p, const sw_place_rule *rule, bool *gone, sw_status *st)
 {
     sw_status own = SW_STATUS_INIT;
-    sw_path_kind kind = SW_PATH_DIR;
 
     if (!sw_store_try(&p->dir, &p->store, &own)) {
         p->store.kind = sw_store_choose(rule->store, &p->store);
         return SW_OK;
     }
-    *gone = !sw_below_stat(&p->out, SW_STAGING_NAME, &kind, NULL, st) && kind == SW_PATH_MISSING;
-    if (!*gone && !st->code)
-        *st = own;
-    return st->code;
+    *gone = !is_there(p);
+    return *gone ? SW_OK : sw_fail(st, own.code, own.file, NULL, "%s", own.reason);
 }
 
 static sw_code enter_once(sw_place *p, const char *dir, const sw_place_rule *rule, bool *gone, sw_status *st)
