@@ -25,11 +25,15 @@ static const char style[] =
     "text { font-family: Helvetica, Arial, sans-serif; font-size: 11px; fill: #222 }\n"
     ".page { fill: #fff } .path { font-size: 17px; font-weight: bold } .facts { font-size: 12px }\n"
     ".name { font-size: 13px; font-weight: bold } .words { font-size: 12px } .wrong { fill: #b00020 }\n"
-    ".note { font-size: 10px; fill: #777 } .label { font-size: 10px; text-anchor: middle }\n"
+    ".note { font-size: 10px; fill: #777 } .label { font-size: 10px; text-anchor: middle; fill: #222 }\n"
     ".cut { font-size: 9px; fill: #555; text-anchor: middle } .down { text-anchor: end }\n"
     /* no box is seen through the seams of its neighbours */
     ".box { shape-rendering: crispEdges } .frame { fill: none; stroke: #444 }\n"
     ".hole { fill: url(#missing) } .overlap { fill: url(#twice) } .elsewhere { fill: url(#unknown) }\n"
+    "@media (prefers-color-scheme: dark) {\n"
+    "text { fill: #ddd } .page { fill: #16181d } .wrong { fill: #ff6b81 } .note { fill: #999 }\n"
+    ".cut { fill: #aaa } .frame { stroke: #bbb }\n"
+    "}\n"
     "</style>\n"
     "<defs>\n"
     "<pattern id=\"missing\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\" "
@@ -81,13 +85,23 @@ void sw_draw_name(FILE *to, const char *name, size_t width, sw_status *err)
     free(clean);
 }
 
+/* Of red, green or blue, which are 0, 8 and 4 twelfths of a turn away: how much of 255. */
+static unsigned channel(double twelfths, double light)
+{
+    double at = fmod(twelfths, 12), way = fmin(at - 3, 9 - at);
+
+    return (unsigned)lround(255 * (light - 0.62 * (1 - light) * fmax(-1, fmin(way, 1))));
+}
+
 void sw_draw_colour(FILE *to, uint64_t number)
 {
     /* The hue goes on by the golden angle, so that neighbours differ most: from blue on, and round
      * without red, which says that something is missing. Dark text stays readable on it. */
-    double turn = fmod((double)number * 0.6180339887498949, 1);
+    double turn = (25 + 310 * fmod((double)number * 0.6180339887498949, 1)) / 30;
+    double light = 0.66 + 0.06 * (double)(number % 3);
 
-    fprintf(to, " fill=\"hsl(%.1f,62%%,%u%%)\"", 25 + 310 * turn, 66 + 6 * (unsigned)(number % 3));
+    fprintf(to, " fill=\"#%02x%02x%02x\"", channel(turn, light), channel(turn + 8, light),
+            channel(turn + 4, light));
 }
 
 /* ---- what is drawn --------------------------------------------------------------------------- */

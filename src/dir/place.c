@@ -143,7 +143,8 @@ static sw_code enter_hidden(sw_place *p, const char *dir, bool *gone, sw_status 
     return st->code;
 }
 
-/* Is the staging directory that is open the one of that name? The next run may have made another. */
+/* Is the staging directory that is open the one of that name? The next run may have made
+ * another. */
 static bool is_there(const sw_place *p)
 {
     struct stat ours, named;

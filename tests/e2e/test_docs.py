@@ -1,5 +1,6 @@
 """The programs in docs/library.md compile, without a warning, and do what the page says."""
 
+import glob
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 import numpy as np
 import oracle
 import pytest
-from runner import MPIRUN, ROOT
+from runner import MPIRUN, ROOT, ok, run
 from saving import BUILD, start
 
 PAGE = os.path.join(ROOT, "docs", "library.md")
@@ -60,3 +61,33 @@ def test_errors(programs, tmp_path):
     (tmp_path / "out" / oracle.SINGLE).write_bytes(b"mine")
     saved = start(programs["save"], tmp_path / "out", np=2)
     assert saved.status == 2 and "overwrite" in saved.stderr
+
+
+def test_the_picture(tmp_path):
+    """README's picture is what `inspect` draws of a small checkpoint, resharded."""
+    rules = ["--rule", "*up_proj*=shard0,shard1", "--rule", "*q_proj*=shard1,shard1"]
+    src = os.path.join(ROOT, "tests", "golden", "rows", "out")
+    ok(run(["reshard", "-q", "--mesh", "2x2", "--placements", "shard0,shard0", *rules, src, tmp_path / "sharded"]))
+    ok(run(["inspect", "--svg", "shards.svg", "sharded"], cwd=tmp_path), quiet=False)
+    with open(os.path.join(ROOT, "docs", "pictures", "shards.svg"), "rb") as f:
+        assert (tmp_path / "shards.svg").read_bytes() == f.read()
+
+
+def links():
+    """(page, target) of each link in a page to a file of the tree."""
+    for page in [os.path.join(ROOT, name) for name in sorted(os.listdir(ROOT)) if name.endswith(".md")] + sorted(glob.glob(os.path.join(ROOT, "docs", "*.md"))):
+        with open(page, encoding="utf-8") as f:
+            for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```|`[^`\n]*`", "", f.read(), flags=re.DOTALL)):
+                if "://" not in target:
+                    yield page, target
+
+
+def test_links_lead_somewhere():
+    found = list(links())
+    assert len(found) > 20
+    assert not [(page, target) for page, target in found if not os.path.exists(os.path.join(os.path.dirname(page), target))]
+
+
+def test_the_readme_is_short():
+    with open(os.path.join(ROOT, "README.md")) as f:
+        assert len(f.read().splitlines()) <= 150
