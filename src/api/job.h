@@ -133,7 +133,7 @@ sw_code sw_job_scan(sw_job *j, sw_status *st);
  * SW_EIO. */
 sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st);
 
-/* ---- tensors and layout (rules.c) ------------------------------------------------------------ */
+/* ---- tensors and layout (decide.c) ----------------------------------------------------------- */
 
 /* Local, after agreement, but for what is told of block sizes: agree afterwards. The block size of
  * a catalogue's scales, if it has any: what the caller says, else the config.json that comes along,
