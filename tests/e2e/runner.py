@@ -4,6 +4,7 @@ SHARDWELD is the program (default: build/shardweld of this tree), MPIRUN the lau
 Every run has a time limit: a program that hangs fails its test and does not stop the suite.
 """
 
+import glob
 import os
 import re
 import shlex
@@ -117,6 +118,13 @@ def family(pid):
     for p in out:
         out += parents.get(p, [])
     return out
+
+
+def install(directory):
+    """The program and its layers for MPI, copied to another directory; the path of the copy."""
+    for path in (SHARDWELD, *glob.glob(os.path.join(os.path.dirname(SHARDWELD), "libshardweld-mpi-*.so"))):
+        shutil.copy2(path, directory)
+    return os.path.join(directory, os.path.basename(SHARDWELD))
 
 
 def unprivileged(tmp_path):

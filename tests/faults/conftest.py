@@ -69,9 +69,7 @@ def rng():
 def other_user(tmp_path, monkeypatch):
     """Words that make a run another user's, and a directory of his; he can run the program wherever the tree lies."""
     may(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"], "becoming another user")
-    copy = os.path.join(runner.LAUNCH["TMPDIR"], "shardweld")
-    shutil.copy(runner.SHARDWELD, copy)
-    monkeypatch.setattr(runner, "SHARDWELD", copy)
+    monkeypatch.setattr(runner, "SHARDWELD", runner.install(runner.LAUNCH["TMPDIR"]))
     outer, theirs = runner.unprivileged(tmp_path)
     assert outer
     return outer, theirs

@@ -137,7 +137,7 @@ class Site:
         for node in NODES:
             os.chmod(os.path.join(self.root, f"tmp-{node}"), 0o1777)
         os.mkdir(self.opt)
-        shutil.copy(runner.SHARDWELD, self.program)
+        runner.install(self.opt)
         shutil.copytree(os.path.join(ROOT, "slurm"), self.scripts)
         for name, spool in self.spools.items():
             os.mkdir(spool, 0o700)
