@@ -3,8 +3,6 @@
 import glob
 import json
 import os
-import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -229,28 +227,3 @@ def test_a_failure_of_the_tool_ends_torchrun(checkpoint):
 
 
 # ---- the package ---------------------------------------------------------------------------------------
-
-
-def test_pip_install(checkpoint, tmp_path):
-    """Into a fresh environment, from the tree, without a network; the library is named by SHARDWELD_LIBRARY."""
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
-    quiet = {**os.environ, "PIP_NO_INDEX": "1"}
-    shutil.copytree(os.path.join(ROOT, "python"), tmp_path / "tree", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    install = ["--python", python, "install", "--no-build-isolation", "--no-deps", str(tmp_path / "tree")]
-    wheel = ["wheel", "--no-build-isolation", "--no-deps", "-w", str(tmp_path), str(tmp_path / "tree")]
-    subprocess.run([*pip, *wheel], check=True, env=quiet, timeout=60)
-    install[-1:] = glob.glob(str(tmp_path / "*.whl"))
-    subprocess.run([*pip, *install], check=True, env=quiet, timeout=60)
-    program = (
-        "import json, sys, shardweld\n"
-        "assert sys.prefix in shardweld.__file__, shardweld.__file__\n"
-        "shardweld.consolidate_safetensors_files(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))\n"
-    )
-    given = [checkpoint.path, str(tmp_path / "out"), json.dumps(welding.FILES)]
-    done = ranks.run([python, "-c", program, *given], PYTHONPATH=None)
-    assert done.status == 0, done.stderr
-    assert not oracle.difference(oracle.tree(tmp_path / "out"), checkpoint.expect())
-    done = ranks.run([python, "-m", "shardweld.nemo", "--help"], PYTHONPATH=None)
-    assert done.status == 0 and "--diffusers-compatible" in done.stdout
