@@ -9,8 +9,8 @@ a model, as accelerate saves it). Then all run in turns, in another order each r
   accelerate   what `accelerate merge-weights` calls; dcp_to_torch_save is torch's, and save_file behind it: both where the python in
                TORCH_PYTHON (default: build/venv/bin/python) has them
 
-Seconds are without the start of MPI and of Python. It fails where .distcp takes more than 1.1 (rows) or 1.2 (columns) of the limit, or is less
-than 5 times as fast as either.
+Seconds are without the start of MPI and of Python. It fails where .distcp takes more than 1.1 (rows) or 1.2 (columns) of the limit, or is, with
+2 ranks, less than 5 times as fast as either (which have as many threads).
 """
 
 import argparse
@@ -112,7 +112,7 @@ def compare(args, directory, layout):
         print(f"  {c.name:<26}{c.best:>9.3f}{statistics.median(c.times):>9.3f}{c.best / limits[c.processes]:>10.2f}{shown}{peak:>10}", flush=True)
         if ours and c.best / limits[c.processes] > MOST[layout]:
             broken.append(f"{layout}, {c.name}: {c.best / limits[c.processes]:.2f} of the limit, at most {MOST[layout]}")
-        broken += [f"{layout}, {c.name}: {t:.1f} times as fast as {w}, at least {LEAST}" for w, t in times.items() if ours and t < LEAST]
+        broken += [f"{layout}, {c.name}: {t:.1f} times as fast as {w}, at least {LEAST}" for w, t in times.items() if ours and c.processes == 2 and t < LEAST]
     for where in (plain.src, plain.out, items.src):
         shutil.rmtree(where, ignore_errors=True)
     return broken
