@@ -5,9 +5,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <time.h>
 
+#include "base/memory.h"
 #include "base/path.h"
 #include "format/dcpmeta.h"
 
@@ -40,7 +40,6 @@ int main(int argc, char **argv)
     int rounds = argc > 2 ? atoi(argv[2]) : 1;
     sw_status st = SW_STATUS_INIT;
     sw_buf text = SW_BUF_INIT;
-    struct rusage used;
     double best = 1e9;
     char message[2048];
     size_t boxes = 0;
@@ -54,12 +53,11 @@ int main(int argc, char **argv)
 
         best = seconds < best ? seconds : best;
     }
-    getrusage(RUSAGE_SELF, &used);
     if (st.code)
         fprintf(stderr, "%s\n", sw_status_message(&st, message, sizeof message));
     else
-        printf("%zu boxes, %zu bytes: best %.3f s, peak %ld MiB\n", boxes, text.len, best,
-               used.ru_maxrss / 1024);
+        printf("%zu boxes, %zu bytes: best %.3f s, peak %" PRIu64 " MiB\n", boxes, text.len, best,
+               sw_peak_memory() >> 20);
     sw_buf_release(&text);
     return sw_code_exit_status(st.code);
 }
