@@ -12,7 +12,7 @@
 #include "format/pickle.h"
 
 #define MESH_DIMS 8u
-#define RUNS_MAX 1024u /* of a dimension of what a rank holds: no real placement comes near */
+#define RUNS_MAX 1024u /* of what a rank holds, boxes too: no real placement comes near */
 #define RANKS_MAX 1000000u
 
 /* Elements [begin, begin + n) along a dimension. */
@@ -265,8 +265,12 @@ static bool keep_runs(reading *r, size_t file, const uint64_t *shape, unsigned n
 {
     uint64_t offsets[SW_MAX_DIMS], sizes[SW_MAX_DIMS], local[SW_MAX_DIMS] = { 0 };
     size_t at[SW_MAX_DIMS] = { 0 };
+    uint64_t n = 1;
     unsigned d;
 
+    for (d = 0; d < ndim; d++)
+        if (!sw_mul(n, sw_max(r->runs[d].n, 1), &n) || n > RUNS_MAX)
+            return odd(r, "its placements cut it into too many boxes");
     for (;;) {
         for (d = 0; d < ndim; d++) {
             const run *of = r->runs[d].runs + at[d];

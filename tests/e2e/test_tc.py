@@ -37,6 +37,13 @@ def placement(**members):
     return lambda d: up(d)["placements"][0].update(members)
 
 
+def grid_of_strides(data):
+    """A few hundred bytes that speak of a million boxes a rank: strides along one dimension, and along another."""
+    strides = [{"type": "StridedShard", "dim": d, "split_factor": 1000} for d in (0, 1)]
+    up(data).update(global_shape=[4000, 4000], placements=strides)
+    up(data)["mesh_spec"] = {**up(data)["mesh_spec"], "mesh_shape": (2, 2)}
+
+
 WRONG = {
     "version": (lambda d: d.update(version="3.0"), "its version is not 2.0"),
     "no version": (lambda d: d.pop("version"), "its version is not 2.0"),
@@ -49,6 +56,7 @@ WRONG = {
     "dimension": (placement(dim=2), "a dimension that it does not have"),
     "negative": (placement(dim=-1), "a dimension that it does not have"),
     "factor": (placement(type="StridedShard", split_factor=2**40), "too many boxes"),
+    "factors": (grid_of_strides, "too many boxes"),
     "no factor": (placement(type="StridedShard", split_factor=0), "without a factor"),
     "mesh": (lambda d: up(d)["mesh_spec"].update(mesh_shape=(2**40, 2**40)), "a mesh that is too large"),
     "other mesh": (lambda d: up(d)["mesh_spec"].update(mesh_shape=(3,)), "another number of ranks"),

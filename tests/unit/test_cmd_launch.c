@@ -3,39 +3,8 @@
 #include <signal.h>
 
 #include "cmd/launch.h"
+#include "environment_help.h"
 #include "unit.h"
-
-static const char *const variables[] = {
-    "OMPI_COMM_WORLD_SIZE",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PMI_RANK",
-    "PMI_SIZE",
-    "PMI_FD",
-    "RANK",
-    "WORLD_SIZE",
-    "SLURM_PROCID",
-    "SLURM_STEP_NUM_TASKS",
-    "SLURM_STEP_ID",
-    "SLURM_NTASKS",
-};
-
-/* "A=1 B=2" and nothing else of the above. */
-static void set_environment(const char *words)
-{
-    char text[256], *rest = text, *word;
-
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
-        unsetenv(variables[i]);
-    strncpy(text, words, sizeof text - 1);
-    text[sizeof text - 1] = '\0';
-    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
-        char *equals = strchr(word, '=');
-
-        *equals = '\0';
-        setenv(word, equals + 1, 1);
-    }
-}
 
 #define OPEN_MPI_JOB "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=3 PMIX_RANK=3"
 

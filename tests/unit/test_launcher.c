@@ -2,40 +2,10 @@
  * SHARDWELD_MPI may be. No MPI library is needed. */
 #include <string.h>
 
+#include "environment_help.h"
 #include "par/launcher.h"
 #include "par/layer.h"
 #include "unit.h"
-
-static const char *const variables[] = {
-    "OMPI_COMM_WORLD_SIZE",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PMI_RANK",
-    "PMI_SIZE",
-    "PMI_FD",
-    "PMI_PORT",
-    "RANK",
-    "WORLD_SIZE",
-    "SLURM_PROCID",
-    "SLURM_STEP_NUM_TASKS",
-    "SHARDWELD_MPI",
-};
-
-/* "A=1 B=2" and nothing else of the above. */
-static void set_environment(const char *words)
-{
-    char text[256], *rest = text, *word;
-
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
-        unsetenv(variables[i]);
-    snprintf(text, sizeof text, "%s", words);
-    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
-        char *equals = strchr(word, '=');
-
-        *equals = '\0';
-        setenv(word, equals + 1, 1);
-    }
-}
 
 TEST(here)
 {
