@@ -242,7 +242,8 @@ static void give_up(const sw_comm *comm, sw_status *st)
 }
 
 /* Processes that could not become ranks have met the same, and cannot agree on who says it: one on
- * each machine does, and rank 0 first. For the launcher ends the others when that one leaves. */
+ * each machine does, and rank 0 first. The launcher ends all others when the first one leaves, so
+ * those wait, with or without a word of their own. */
 #define SINGLETON_SECONDS 2
 
 /* Is it for this process to tell? */
@@ -250,8 +251,7 @@ static bool speaks(const sw_launch *launch, const sw_status *start)
 {
     if (start->code != SW_EUSAGE || launch->rank == 0)
         return true;
-    if (launch->place == 0)
-        sleep(SINGLETON_SECONDS);
+    sleep(SINGLETON_SECONDS);
     return launch->place == 0;
 }
 

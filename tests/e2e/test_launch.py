@@ -40,6 +40,15 @@ def test_the_mpi_that_is_asked_for_is_the_one(dirs, make, wish):
     assert not out.exists()
 
 
+def test_the_one_who_speaks_may_be_late(dirs, make):
+    """The launcher ends all others when the first process leaves: those who say nothing wait for the one that does."""
+    src, out = dirs
+    make(src)
+    late = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" != 0 ] || sleep 0.5; exec "$@"', "late"]
+    fails(run(["consolidate", src, out], np=3, env={"SHARDWELD_MPI": "none"}, prefix=late), 2, "SHARDWELD_MPI is none")
+    assert not out.exists()
+
+
 @pytest.fixture
 def elsewhere(tmp_path):
     """The program in a directory of its own, to which a test may bring layers."""
