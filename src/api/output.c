@@ -339,9 +339,10 @@ sw_code sw_job_open(sw_job *j, sw_status *st)
     /* Node-local ranks have INPUT_DIRs of their own; rank 0's stands for all. */
     if (sw_job_is_root(j) && !st->code)
         look_at_place(j, st);
-    if (o->place ? true : !sw_job_is_root(j) && j->files == SW_FILES_WHOLE)
-        staging =
-            o->place ? sw_strdup(sw_place_staging(o->place), st) : sw_path_join(j->out, SW_STAGING_NAME, st);
+    if (o->place)
+        staging = sw_strdup(sw_place_staging(o->place), st);
+    else if (!sw_job_is_root(j) && j->files == SW_FILES_WHOLE)
+        staging = sw_path_join(j->out, SW_STAGING_NAME, st);
     sw_check_same_dir(j->comm, staging, j->out, &o->told, sizeof o->told, st);
     free(staging);
     if (!st->code && j->opt->staging_dir)

@@ -47,15 +47,6 @@ static const uint64_t *more_of(const lookup *k)
     return k->ref->tensor->sets > 2 ? shape_of(k) + k->ref->tensor->ndim : NULL;
 }
 
-/* The strides of elements that lie row by row. */
-static void pack(const uint64_t *shape, unsigned ndim, uint64_t *strides)
-{
-    uint64_t n = 1;
-
-    for (unsigned d = ndim; d-- > 0; n *= shape[d])
-        strides[d] = n;
-}
-
 static bool is_packed(const lookup *k)
 {
     const uint64_t *shape = shape_of(k);
@@ -84,7 +75,7 @@ static sw_code find_plain(lookup *k, sw_status *st)
     if (more_of(k))
         memcpy(k->strides, more_of(k), k->ref->tensor->ndim * sizeof *k->strides);
     else
-        pack(shape_of(k), k->ref->tensor->ndim, k->strides);
+        sw_listed_strides(shape_of(k), k->ref->tensor->ndim, k->strides);
     return SW_OK;
 }
 
@@ -162,7 +153,7 @@ static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw
                        sw_dtype_name((sw_dtype)e->dtype), sw_dtype_name((sw_dtype)t->dtype));
     if (e->ndim != t->ndim)
         return odd(k, "its entry has another number of dimensions than its box", st);
-    pack(has, e->ndim, k->strides);
+    sw_listed_strides(has, e->ndim, k->strides);
     for (unsigned d = 0; d < e->ndim; d++) {
         uint64_t begin = part ? part[d] : 0;
 

@@ -24,11 +24,11 @@
  *
  * Where files can only be streamed, the file is written once and then held open for reading, with a
  * lock for readers, which works on one machine where the store knows nothing of it; who has it asks
- * whether a writer could. A file that nobody on
- * this machine holds is a dead run's if its text is this machine's; another machine's counts as
- * alive until ten minutes after its last sign of life, which is a file of its own, made anew. To
- * take a dead one's place the file is removed and made again; two machines that do so at the same
- * moment may both believe to have it, until one looks (sw_lock_check()).
+ * whether a writer could. A file that nobody on this machine holds is a dead run's if its text is
+ * this machine's; another machine's counts as alive until ten minutes after its last sign of life,
+ * which is a file of its own, made anew. To take a dead one's place the file is removed and made
+ * again; two machines that do so at the same moment may both believe to have it, until one looks
+ * (sw_lock_check()).
  *
  * Ages are differences of two times that the file system gave, so that clocks need not agree. */
 #include "dir/lock.h"

@@ -345,15 +345,6 @@ static bool check_same(reading *r, const line *first, const line *l)
     return !what;
 }
 
-/* Strides of a box that says none, where another one of its tensor has some. */
-static void pack(const uint64_t *sizes, unsigned ndim, uint64_t *strides)
-{
-    uint64_t n = 1;
-
-    for (unsigned d = ndim; d-- > 0; n *= sizes[d])
-        strides[d] = n;
-}
-
 /* A tensor and its boxes: n lines of one name. */
 static sw_code add_tensor(reading *r, const line *l, size_t n, sw_buf *list, sw_status *st)
 {
@@ -379,8 +370,9 @@ static sw_code add_tensor(reading *r, const line *l, size_t n, sw_buf *list, sw_
             dims[ndim + d] = r->pool[l[i].sizes.at + d];
             dims[2 * ndim + d] = l[i].strided ? r->pool[l[i].strides.at + d] : 0;
         }
+        /* it may say none, where another box of its tensor has some */
         if (!l[i].strided)
-            pack(dims + ndim, ndim, dims + 2 * ndim);
+            sw_listed_strides(dims + ndim, ndim, dims + 2 * ndim);
         sw_boxlist_add_box(list, &box, dims, t.sets * ndim, st);
     }
     return st->code;

@@ -130,6 +130,15 @@ static inline const uint64_t *sw_listed_dims(const sw_listed_box *b)
     return (const uint64_t *)(const void *)(b + 1);
 }
 
+/* The strides, in elements, of a box whose elements lie row by row. */
+static inline void sw_listed_strides(const uint64_t *shape, unsigned ndim, uint64_t *strides)
+{
+    uint64_t n = 1;
+
+    for (unsigned d = ndim; d-- > 0; n *= shape[d])
+        strides[d] = n;
+}
+
 /* Those of one file. */
 typedef struct sw_listed_boxes {
     const sw_listed_ref *boxes;
