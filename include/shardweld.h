@@ -884,8 +884,9 @@ sw_code sw_local_path(const char *operand, char *path, sw_status *st);
  *   shards  as shard files: sw_reshard(), sw_save_shards() */
 char *sw_staging_path(const char *output_dir, bool shards);
 
-/* Local. A size as the command line takes it: a decimal number and nothing, B, KB MB GB TB (powers
- * of 1000) or KiB MiB GiB TiB (powers of 1024), in any case, without spaces. 0 is a size.
+/* Local. A size as the command line takes it: a decimal number and nothing or B (bytes), KB MB GB
+ * TB (powers of 1000), KiB MiB GiB TiB or K M G T (powers of 1024), in any case, without spaces. 0
+ * is a size.
  * Errors: SW_EUSAGE (not of this form, over 2^64 - 1); *bytes is then unchanged. */
 sw_code sw_size_parse(const char *text, uint64_t *bytes, sw_status *st);
 
@@ -903,6 +904,11 @@ size_t sw_text_char(const char *text, size_t n, uint32_t *code);
  * separators and marks of direction (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069),
  * which tear a line or turn it round; not what is no character (surrogates, U+FFFE, U+FFFF). */
 bool sw_text_harmless(uint32_t code);
+
+/* Local. Of n names the one that somebody may have meant who wrote text: the fewest letters to be
+ * put in, left out, changed or changed over, of which there may be one in three. Case does not
+ * count; '*' and '?' in text stand for anything, as in a glob. NULL: none is near. */
+const char *sw_text_nearest(const char *text, const char *const *names, size_t n);
 
 /* Local. Make n bytes of such text harmless, in place: '?' for each character that is not, and for
  * each byte that is no UTF-8. Returns the length; where it is less than n, a NUL follows. Messages

@@ -121,7 +121,8 @@ static void man_synopsis(const sw_command *c)
     } else {
         fputs("\\fBshardweld\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] \\fIOPERANDS\\fR\n"
               "\\fBshardweld\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR | \\fB\\-\\-version\\fR\n"
-              "\\fBshardweld \\-\\-help\\fR | \\fB\\-\\-version\\fR\n",
+              "\\fBshardweld \\-\\-help\\fR | \\fB\\-\\-version\\fR\n"
+              "\\fBshardweld help\\fR \\fICOMMAND\\fR\n",
               stdout);
     }
     fputs(".fi\n", stdout);
@@ -174,7 +175,9 @@ static void man_options(const sw_command *c)
         }
         man_row(&row);
     }
-    fputs(".PP\n\\fISIZE\\fR is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n",
+    fputs(".PP\n\\fISIZE\\fR is a number and nothing or B (bytes), KB MB GB TB (powers of 1000), KiB MiB GiB "
+          "TiB\n"
+          "or K M G T (powers of 1024).\n",
           stdout);
 }
 

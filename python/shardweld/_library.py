@@ -403,6 +403,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_text_char": (c_size_t, [c_char_p, c_size_t, POINTER(c_uint32)]),
     "sw_text_clean": (c_size_t, [c_char_p, c_size_t]),
     "sw_text_harmless": (c_bool, [c_uint32]),
+    "sw_text_nearest": (c_char_p, [c_char_p, POINTER(c_char_p), c_size_t]),
 }
 
 # ---- loading ----------------------------------------------------------------------------------------------------------

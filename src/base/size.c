@@ -21,6 +21,11 @@ static const struct {
     { "MiB", UINT64_C(1) << 20 },
     { "GiB", UINT64_C(1) << 30 },
     { "TiB", UINT64_C(1) << 40 },
+    /* as coreutils, zstd and the options of Slurm have it */
+    { "K", UINT64_C(1) << 10 },
+    { "M", UINT64_C(1) << 20 },
+    { "G", UINT64_C(1) << 30 },
+    { "T", UINT64_C(1) << 40 },
 };
 
 /* 0 = no such unit. */

@@ -13,6 +13,7 @@
 #include "text.h"
 
 #define ROWS_MAX 64
+#define COMMANDS_MAX 32
 /* What getopt_long returns for row i: above all letters. */
 #define ROW_BASE 256
 
@@ -30,6 +31,18 @@ typedef struct parse {
 } parse;
 
 static const char hint[] = "see 'shardweld --help'";
+
+/* "; did you mean 'x'?", where one of n names is near; else "". before stands before the name. */
+#define GUESS_TEXT 96
+static const char *guess(const char *text, const char *before, const char *const *names, size_t n,
+                         char said[GUESS_TEXT])
+{
+    const char *near = sw_text_nearest(text, names, n);
+
+    snprintf(said, GUESS_TEXT, "%s%s%s%s", near ? "; did you mean '" : "", near ? before : "",
+             near ? near : "", near ? "'?" : "");
+    return said;
+}
 
 /* What the library knows of the member of sw_options that a row fills in. */
 static void complete(sw_opt *row)
@@ -288,7 +301,8 @@ static sw_code refuse_option(parse *p, int c, int opt, const char *word)
 {
     size_t i = find_row(p, opt);
     size_t len = word && word[0] == '-' && word[1] == '-' ? strcspn(word + 2, "=") : 0;
-    const char *one = NULL;
+    const char *one = NULL, *names[ROWS_MAX];
+    char text[64], said[GUESS_TEXT];
 
     if (c == ':' && i < p->nrows)
         return refuse(p, "option '--%s' needs a value: %s", p->rows[i].name, p->rows[i].arg);
@@ -303,7 +317,10 @@ static sw_code refuse_option(parse *p, int c, int opt, const char *word)
             return refuse(p, "option '%s' may be '--%s' or '--%s'", word, one, p->rows[i].name);
         one = p->rows[i].name;
     }
-    return refuse(p, "unknown option '%s'", word ? word : "");
+    for (i = 0; i < p->nrows; i++)
+        names[i] = p->rows[i].name;
+    snprintf(text, sizeof text, "%.*s", (int)len, len ? word + 2 : "");
+    return refuse(p, "unknown option '%s'%s", word ? word : "", guess(text, "--", names, p->nrows, said));
 }
 
 /* What is left when all options are taken: as many as the command wants. */
@@ -360,30 +377,53 @@ static sw_code check_report(sw_args *args, sw_status *st)
     return sw_refuse(st, SW_EUSAGE, report, "a report must not have the name of a checkpoint's file");
 }
 
+/* The command of this name; NULL = st says that there is none. */
+static const sw_command *find_command(const char *name, const sw_command *commands, sw_status *st)
+{
+    const char *names[COMMANDS_MAX];
+    char said[GUESS_TEXT];
+    size_t n = 0;
+
+    for (const sw_command *c = commands; c->name; c++) {
+        if (strcmp(name, c->name) == 0)
+            return c;
+        assert(n < COMMANDS_MAX);
+        names[n++] = c->name;
+    }
+    sw_refuse(st, SW_EUSAGE, NULL, "'%s' is not a command%s; %s", name, guess(name, "", names, n, said),
+              hint);
+    return NULL;
+}
+
+/* What stands in the place of a command and is none; false = a command should be there. */
+static bool parse_question(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st)
+{
+    const char *word = argc > 1 ? argv[1] : "help";
+
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
+        args->answer = SW_ANSWER_VERSION;
+    else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
+        args->answer = SW_ANSWER_HELP;
+    else if (word[0] == '-')
+        sw_refuse(st, SW_EUSAGE, NULL, "unknown option '%s' before the command; %s", word, hint);
+    else
+        return false;
+    if (argc < 2)
+        sw_refuse(st, SW_EUSAGE, NULL, "no command is given");
+    else if (argc > 2 && args->answer == SW_ANSWER_HELP && argv[2][0] != '-' &&
+             strcmp(argv[2], "help") != 0 && !(args->command = find_command(argv[2], commands, st)))
+        args->answer = SW_ANSWER_RUN;
+    return true;
+}
+
 sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args *args, sw_status *st)
 {
-    const char *word = argc > 1 ? argv[1] : NULL;
     parse p;
 
-    if (!word)
-        return sw_refuse(st, SW_EUSAGE, NULL, "no command is given; %s", hint);
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-        args->answer = SW_ANSWER_HELP;
-        return SW_OK;
-    }
-    if (strcmp(word, "--version") == 0) {
-        args->answer = SW_ANSWER_VERSION;
-        return SW_OK;
-    }
-    if (word[0] == '-')
-        return sw_refuse(st, SW_EUSAGE, NULL, "unknown option '%s' before the command; %s", word, hint);
-    for (; commands->name; commands++)
-        if (strcmp(word, commands->name) == 0)
-            break;
-    if (!commands->name)
-        return sw_refuse(st, SW_EUSAGE, NULL, "'%s' is not a command; %s", word, hint);
-    args->command = commands;
-    parse_init(&p, commands, args, st);
+    if (parse_question(argc, argv, commands, args, st) ||
+        !(args->command = find_command(argv[1], commands, st)))
+        return st->code;
+    parse_init(&p, args->command, args, st);
     parse_command(&p, argc - 1, argv + 1);
     return check_report(args, st);
 }
@@ -444,7 +484,9 @@ static void help_command(FILE *to, const sw_command *c)
         sizes = sizes || row.kind == SW_OPTION_SIZE;
     }
     if (sizes)
-        fputs("\nSIZE is a number and nothing, B, KB MB GB TB (powers of 10) or KiB MiB GiB TiB.\n", to);
+        fputs("\nSIZE is a number and nothing or B (bytes), KB MB GB TB (powers of 1000), KiB MiB\n"
+              "GiB TiB or K M G T (powers of 1024).\n",
+              to);
 }
 
 void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
@@ -454,12 +496,18 @@ void sw_help(FILE *to, const sw_command *commands, const sw_command *command)
     } else {
         fputs("usage: shardweld COMMAND [OPTIONS] INPUT_DIR OUTPUT_DIR | PATH\n"
               "       shardweld COMMAND --help | --version\n"
-              "       shardweld --help | --version\n\n"
+              "       shardweld --help | --version | help COMMAND\n\n"
               "Works on checkpoints of safetensors files, as one process or under mpirun.\n\n"
               "Commands:\n",
               to);
         for (; commands->name; commands++)
             fprintf(to, "  %-*s%s\n", HELP_COLUMN - 2, commands->name, commands->summary);
+        fputs("\nTo begin with:\n"
+              "  shardweld inspect CHECKPOINT                  what is there, and is it whole?\n"
+              "  shardweld consolidate SHARDS OUT              by one process, or by many:\n"
+              "  mpirun -n 8 shardweld consolidate SHARDS OUT\n"
+              "  shardweld help consolidate                    all of its options\n",
+              to);
     }
     fputs("\nExit status: 0 done, 1 a difference was found, or an unforeseen failure or an\n"
           "interruption, 2 wrong usage, 3 the input is not a valid checkpoint, 4 the system\n"

@@ -156,6 +156,10 @@ static void tell(sw_run *run, sw_status *st)
     char text[SW_MESSAGE_TEXT];
 
     sw_progress_end(&run->progress, st->code == SW_OK, run->result.shards);
+    /* Who calls the program alone wants to know what it is; a script that forgot its words fails
+     * all the same. */
+    if (run->args->answer == SW_ANSWER_HELP && !run->args->command)
+        sw_help(stderr, sw_commands, NULL);
     if (run->args->command)
         run->args->command->tell(run, st);
     if (run->args->report && sw_report_write(run, st, &err)) {

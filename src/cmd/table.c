@@ -66,7 +66,8 @@
 #define VERBOSE(text) OWN("verbose", SW_OPTION_FLAG, verbose, NULL, text, .letter = 'v', .set = SW_SET_VOICE)
 #define HELP OWN("help", SW_OPT_HELP, answer, NULL, "print this", .letter = 'h')
 #define VERSION                                                                                              \
-    OWN("version", SW_OPT_VERSION, answer, NULL, "print the version, the commit and the MPI library")
+    OWN("version", SW_OPT_VERSION, answer, NULL, "print the version, the commit and the MPI library",        \
+        .letter = 'V')
 
 static const sw_opt layout_rows[] = {
     OPTION("fqn-map", fqn_map, "FILE", "JSON file {tensor name: output file number from 1}"),

@@ -2,11 +2,14 @@
 #include "plan/mesh.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/num.h"
 #include "format/header.h"
+
+#define GUESS_TEXT 48
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
@@ -61,9 +64,29 @@ static bool parse_placement(const char *text, const char *end, uint64_t *dim)
     return parse_number(text, end, dim) && *dim < SW_MAX_DIMS;
 }
 
+/* "; did you mean 'shard0'?" of what is no placement; "" where none is near. */
+static const char *guess_placement(const char *text, size_t n, char said[GUESS_TEXT])
+{
+    char word[32], shard[16], bracketed[20];
+    const char *const names[] = { "replicate", shard, bracketed };
+    const char *near = NULL;
+    const char *number;
+
+    if (n < sizeof word) {
+        snprintf(word, sizeof word, "%.*s", (int)n, text);
+        number = word + strcspn(word, "0123456789");
+        snprintf(shard, sizeof shard, "shard%.*s", (int)strspn(number, "0123456789"), number);
+        snprintf(bracketed, sizeof bracketed, "shard(%s)", shard + strlen("shard"));
+        near = sw_text_nearest(word, names, *number ? 3 : 1);
+    }
+    snprintf(said, GUESS_TEXT, "%s%s%s", near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return said;
+}
+
 sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *option, sw_placements *out,
                             sw_status *st)
 {
+    char said[GUESS_TEXT];
     unsigned n = 0;
 
     *out = (sw_placements){ { 0 } };
@@ -75,8 +98,9 @@ sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *o
         end = at + strcspn(at, ",");
         if (!parse_placement(at, end, &dim))
             return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                           "--%s '%s': '%.*s' is no placement, expected shardD, shard(D) or replicate",
-                           option, text, (int)sw_min((uint64_t)(end - at), 64), at);
+                           "--%s '%s': '%.*s' is no placement, expected shardD, shard(D) or replicate%s",
+                           option, text, (int)sw_min((uint64_t)(end - at), 64), at,
+                           guess_placement(at, (size_t)(end - at), said));
         if (n < mesh->ndim)
             out->dims[n] = dim;
         n++;

@@ -58,6 +58,51 @@ def test_help_names(args):
         assert args != "consolidate --help" or words in text, words
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_command(command):
+    """Both ways of asking say the same."""
+    result = run(["help", command])
+    assert result.status == 0 and result.stderr == "", show(result)
+    assert result.stdout == run([command, "--help"]).stdout
+
+
+def test_other_ways_to_ask():
+    assert run(["help"]).stdout == run(["--help"]).stdout == run(["help", "help"]).stdout
+    assert run(["-V"]).stdout == run(["consolidate", "-V"]).stdout == run(["--version"]).stdout
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_alone(np):
+    """Who only types the name is told what it is; in a script it is a mistake all the same."""
+    result = run([], np=np)
+    assert result.status == 2 and result.stdout == "", show(result)
+    assert errors(result) and result.stderr.count("usage: shardweld COMMAND") == 1, show(result)
+    for command in COMMANDS:
+        assert f"\n  {command} " in result.stderr
+    assert "shardweld: error: no command is given" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args, meant",
+    [("consoldate in out", "consolidate"), ("help inspcet", "inspect"), ("consolidate --overwirte in out", "--overwrite"),
+     ("reshard --mesh=2 --placements=shrad1 in out", "shard1"), ("reshard --mesh=2 --placements=replicated in out", "replicate"),
+     ("reshard --mesh=2 --rule=a=Shrd(0) in out", "shard(0)")],
+)  # fmt: skip
+def test_did_you_mean(args, meant, dirs, make):
+    src, out = dirs
+    make(src)
+    fails(run(args.split(), cwd=src.parent), 2, f"did you mean '{meant}'?")
+    assert not out.exists()
+
+
+def test_sizes(dirs, make):
+    """G is GiB, as for coreutils and zstd; GB is what disks are sold by."""
+    src, _ = dirs
+    make(src)
+    rounds = {size: run(["consolidate", "-n", "-v", f"--buffer-size={size}", src, src.parent / "out"]).stderr for size in ("1M", "1MiB", "1MB", "1m")}
+    assert rounds["1M"] == rounds["1MiB"] == rounds["1m"] != rounds["1MB"], rounds
+
+
 def test_help_that_cannot_be_written():
     with open("/dev/full", "wb") as full:
         result = finish(start(["--help"], stdout=full))
