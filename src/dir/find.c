@@ -183,7 +183,8 @@ static sw_code list_boxes(const sw_find *f, list *l, sw_status *st)
     while (!st->code && b->len && (name = sw_boxlist_file(b, &walk)) != NULL)
         if (!f->anywhere && !sw_name_is_below(name))
             sw_fail(st, SW_EINPUT, description_name(f), NULL,
-                    "file name '%.256s' is not a relative path below its directory", name);
+                    "file name '%.256s' is not a relative path below its directory%s", name,
+                    f->boxes ? ": where files may lie anywhere, set sw_options.boxes_anywhere" : "");
         else
             add_name(l, name, st);
     return st->code;

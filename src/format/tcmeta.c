@@ -14,6 +14,11 @@
 #define MESH_DIMS 8u
 #define RUNS_MAX 1024u /* of what a rank holds, boxes too: no real placement comes near */
 #define RANKS_MAX 1000000u
+/* Steps for each byte of the text. What a text may speak of grows with its square, for its parts
+ * may be named many times: but whoever saves names each rank that holds a tensor, in 2 or 3 bytes,
+ * and 1,024 of them with strided placements over 64 others take 80 steps a byte. */
+#define STEPS_PER_BYTE 128u
+#define GROUP_STEPS 256u /* members of dicts are looked for */
 
 /* Elements [begin, begin + n) along a dimension. */
 typedef struct run {
@@ -25,6 +30,11 @@ typedef struct runs {
     run *runs;
     size_t n, cap;
 } runs;
+
+/* How one dimension of a mesh cuts a tensor. */
+typedef struct placement {
+    uint64_t dim, factor; /* factor 0 = not at all, 1 = into chunks, more: each of so many chunks */
+} placement;
 
 /* A mesh of ranks; the last one is kept, for most tensors share one. */
 typedef struct mesh {
@@ -42,7 +52,9 @@ typedef struct reading {
     char **files; /* of the ranks, then of those of the next item; later each once, sorted */
     size_t nfiles, cap_files;
     const char **of; /* the file of each, as it was before it was sorted */
+    uint64_t steps;  /* that are left: see STEPS_PER_BYTE */
     mesh mesh;
+    placement placements[MESH_DIMS];
     runs runs[SW_MAX_DIMS], spare;
     sw_buf name; /* of the tensor, with its item's and a NUL */
     /* its boxes: a record each, 3 ndim numbers behind it */
@@ -62,6 +74,15 @@ static bool odd(const reading *r, const char *what)
     return false;
 }
 
+/* So many more steps. A step takes at most 24 bytes of the list. */
+static bool spend(reading *r, uint64_t steps)
+{
+    if (steps > r->steps)
+        return odd(r, "it speaks of far more than a text of its length is written for");
+    r->steps -= steps;
+    return true;
+}
+
 /* The member of a dict, which must be there. */
 static bool member(const reading *r, sw_value dict, const char *key, sw_value *out)
 {
@@ -74,9 +95,11 @@ static bool member(const reading *r, sw_value dict, const char *key, sw_value *o
 }
 
 /* A text without NUL. */
-static bool text_of(const reading *r, sw_value v, const char **text, size_t *len)
+static bool text_of(reading *r, sw_value v, const char **text, size_t *len)
 {
     *text = sw_value_text(r->p, v, len);
+    if (!spend(r, *len / 16))
+        return false;
     if (!*text || memchr(*text, '\0', *len) || sw_utf8_invalid(*text, *len))
         return odd(r, "a name that is no text");
     return true;
@@ -108,6 +131,8 @@ static bool keep_box(reading *r, size_t file, const uint64_t *offsets, const uin
     const sw_listed_box box = { .at = 0, .file = (uint32_t)file, .form = SW_FORM_ENTRY };
     uint64_t end;
 
+    if (!spend(r, 1 + ndim))
+        return false;
     for (unsigned d = 0; d < ndim; d++)
         if (!sw_add(offsets[d], sizes[d], &end) || end > shape[d])
             return odd(r, "a box lies outside of its tensor");
@@ -145,16 +170,23 @@ static uint64_t length_of(const runs *of)
     return n;
 }
 
-/* What of these runs lies in [begin, end), counted from the first. */
-static bool cut_runs(reading *r, const runs *from, uint64_t begin, uint64_t end, runs *to)
+/* A place among runs: in run i, of which the first element has that number among all. */
+typedef struct cursor {
+    size_t i;
+    uint64_t at;
+} cursor;
+
+/* What of these runs lies in [begin, end), counted from the first. From *p on, which goes along:
+ * who asks does so in order. */
+static bool cut_runs(reading *r, const runs *from, cursor *p, uint64_t begin, uint64_t end)
 {
-    uint64_t at = 0;
+    for (; p->i < from->n && p->at < end; p->at += from->runs[p->i++].n) {
+        uint64_t next = p->at + from->runs[p->i].n, a = sw_max(begin, p->at), b = sw_min(end, next);
 
-    for (size_t i = 0; i < from->n && at < end; at += from->runs[i++].n) {
-        uint64_t a = sw_max(begin, at), b = sw_min(end, at + from->runs[i].n);
-
-        if (a < b && !add_run(r, to, from->runs[i].begin + (a - at), b - a))
+        if (a < b && !add_run(r, &r->spare, from->runs[p->i].begin + (a - p->at), b - a))
             return false;
+        if (next > end)
+            break;
     }
     return true;
 }
@@ -173,15 +205,18 @@ static void chunk(uint64_t begin, uint64_t length, uint64_t n, uint64_t k, uint6
 static bool cut_dim(reading *r, runs *dim, uint64_t n, uint64_t k, uint64_t factor)
 {
     uint64_t length = length_of(dim), a, b, from, to;
+    cursor at = { 0, 0 };
     runs swap;
 
     r->spare.n = 0;
     if (factor > RUNS_MAX)
         return odd(r, "its placements cut it into too many boxes");
+    if (!spend(r, factor))
+        return false;
     for (uint64_t i = 0; i < factor; i++) {
         chunk(0, length, factor, i, &a, &b);
         chunk(a, b - a, n, k, &from, &to);
-        if (!cut_runs(r, dim, from, to, &r->spare))
+        if (!cut_runs(r, dim, &at, from, to))
             return false;
     }
     swap = *dim;
@@ -210,7 +245,7 @@ static bool take_mesh(reading *r, sw_value v)
             return odd(r, "a mesh that is too large");
     if (sw_items_begin(r->p, data, &items) != n)
         return odd(r, "a mesh of another number of ranks than its sizes");
-    if (!(m->place = sw_calloc(r->nranks, sizeof *m->place, r->st)))
+    if (!spend(r, n + r->nranks) || !(m->place = sw_calloc(r->nranks, sizeof *m->place, r->st)))
         return false;
     while (sw_items_next(&items, &rank)) {
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || m->place[number])
@@ -220,12 +255,41 @@ static bool take_mesh(reading *r, sw_value v)
     return true;
 }
 
-/* What the rank at a place of the mesh holds of each dimension. */
-static bool place_rank(reading *r, sw_value placements, uint64_t place, const uint64_t *shape, unsigned ndim)
+/* How each dimension of the mesh cuts the tensor. */
+static bool take_placements(reading *r, sw_value list, unsigned ndim)
 {
-    uint64_t coordinate[MESH_DIMS], dim, factor;
     sw_value v, type, number;
     sw_items items;
+
+    if (sw_items_begin(r->p, list, &items) != r->mesh.ndim)
+        return odd(r, "another number of placements than its mesh has dimensions");
+    for (placement *p = r->placements; sw_items_next(&items, &v); p++) {
+        *p = (placement){ 0, 0 };
+        if (!member(r, v, "type", &type))
+            return false;
+        if (sw_value_is_text(r->p, type, "Replicate"))
+            continue;
+        p->factor = 1;
+        if (sw_value_is_text(r->p, type, "StridedShard")) {
+            if (!member(r, v, "split_factor", &number))
+                return false;
+            if (!sw_value_size(r->p, number, &p->factor) || p->factor == 0)
+                return odd(r, "a strided placement without a factor");
+        } else if (!sw_value_is_text(r->p, type, "Shard")) {
+            return odd(r, "a placement that is neither Shard, StridedShard nor Replicate");
+        }
+        if (!member(r, v, "dim", &number))
+            return false;
+        if (!sw_value_size(r->p, number, &p->dim) || p->dim >= ndim)
+            return odd(r, "a placement over a dimension that it does not have");
+    }
+    return true;
+}
+
+/* What the rank at a place of the mesh holds of each dimension. */
+static bool place_rank(reading *r, uint64_t place, const uint64_t *shape, unsigned ndim)
+{
+    uint64_t coordinate[MESH_DIMS];
 
     for (unsigned d = 0; d < ndim; d++) {
         r->runs[d].n = 0;
@@ -234,27 +298,10 @@ static bool place_rank(reading *r, sw_value placements, uint64_t place, const ui
     }
     for (unsigned d = r->mesh.ndim; d-- > 0; place /= r->mesh.sizes[d])
         coordinate[d] = place % r->mesh.sizes[d];
-    if (sw_items_begin(r->p, placements, &items) != r->mesh.ndim)
-        return odd(r, "another number of placements than its mesh has dimensions");
-    for (unsigned i = 0; i < r->mesh.ndim && sw_items_next(&items, &v); i++) {
-        if (!member(r, v, "type", &type))
-            return false;
-        factor = 1;
-        if (sw_value_is_text(r->p, type, "Replicate"))
-            continue;
-        if (sw_value_is_text(r->p, type, "StridedShard")) {
-            if (!member(r, v, "split_factor", &number))
-                return false;
-            if (!sw_value_size(r->p, number, &factor) || factor == 0)
-                return odd(r, "a strided placement without a factor");
-        } else if (!sw_value_is_text(r->p, type, "Shard")) {
-            return odd(r, "a placement that is neither Shard, StridedShard nor Replicate");
-        }
-        if (!member(r, v, "dim", &number))
-            return false;
-        if (!sw_value_size(r->p, number, &dim) || dim >= ndim)
-            return odd(r, "a placement over a dimension that it does not have");
-        if (!cut_dim(r, &r->runs[dim], r->mesh.sizes[i], coordinate[i], factor))
+    for (unsigned i = 0; i < r->mesh.ndim; i++) {
+        const placement *p = &r->placements[i];
+
+        if (p->factor && !cut_dim(r, &r->runs[p->dim], r->mesh.sizes[i], coordinate[i], p->factor))
             return false;
     }
     return true;
@@ -304,13 +351,13 @@ static bool take_dtensor(reading *r, sw_value data, sw_value ranks, size_t files
     sw_items items;
 
     if (!member(r, data, "mesh_spec", &spec) || !member(r, data, "placements", &placements) ||
-        !take_mesh(r, spec))
+        !take_mesh(r, spec) || !take_placements(r, placements, ndim))
         return false;
     sw_items_begin(r->p, ranks, &items);
     while (sw_items_next(&items, &rank)) {
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || !r->mesh.place[number])
             return odd(r, "a rank that is not in its mesh");
-        if (!place_rank(r, placements, r->mesh.place[number] - 1, shape, ndim) ||
+        if (!place_rank(r, r->mesh.place[number] - 1, shape, ndim) ||
             !keep_runs(r, files + number, shape, ndim))
             return false;
     }
@@ -334,6 +381,8 @@ static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files,
             return false;
     sw_items_begin(r->p, ranks, &items);
     while (sw_items_next(&items, &rank)) {
+        if (!spend(r, 1))
+            return false;
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks)
             return odd(r, "a rank that there is not");
         for (unsigned i = 0; i < 3; i++)
@@ -366,7 +415,7 @@ static bool keep_tensor(reading *r, sw_dtype dtype, const uint64_t *shape, unsig
                            .sets = r->parts ? 3 : 2 };
     size_t one = sizeof(sw_listed_box) + 3 * ndim * sizeof(uint64_t);
 
-    if (sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
+    if (!spend(r, 2 + ndim + r->name.len / 24) || sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
         sw_buf_add(&r->tensors, shape, ndim * sizeof *shape, r->st) ||
         sw_buf_add_text(&r->tensors, r->name.data, t.name_len, r->st))
         return false;
@@ -398,10 +447,11 @@ static bool take_tensor(reading *r, sw_value groups, size_t files, size_t skip, 
     r->parts = false;
     sw_items_begin(r->p, groups, &items);
     for (bool first = true; sw_items_next(&items, &group); first = false) {
-        if (!member(r, group, "sharding_metadata", &said) || !member(r, group, "ranks", &ranks) ||
-            !member(r, said, "type", &type) || !member(r, said, "data", &data) ||
-            !member(r, data, "global_shape", &v) || !numbers_of(r, v, SW_MAX_DIMS, other, &has) ||
-            !member(r, data, "dtype", &v) || !text_of(r, v, &word, &len))
+        if (!spend(r, GROUP_STEPS) || !member(r, group, "sharding_metadata", &said) ||
+            !member(r, group, "ranks", &ranks) || !member(r, said, "type", &type) ||
+            !member(r, said, "data", &data) || !member(r, data, "global_shape", &v) ||
+            !numbers_of(r, v, SW_MAX_DIMS, other, &has) || !member(r, data, "dtype", &v) ||
+            !text_of(r, v, &word, &len))
             return false;
         if (!sw_dtype_parse_any(word, len, &also) || sw_dtype_bits(also) < 8)
             return odd(r, "its dtype is none that safetensors has");
@@ -471,6 +521,8 @@ static bool take_files(reading *r, sw_value layouts, bool *plain)
     memset(r->files + at, 0, r->nranks * sizeof *r->files);
     r->nfiles += r->nranks;
     while (sw_items_next_pair(&items, &rank, &layout)) {
+        if (!spend(r, GROUP_STEPS))
+            return false;
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || r->files[at + number])
             return odd(r, "a file of a rank that there is not, or two of one");
         /* Nothing said is torch.save. */
@@ -635,7 +687,7 @@ static bool take_root(reading *r)
 sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
 {
     sw_pickle p = SW_PICKLE_INIT;
-    reading r = { .p = &p, .file = file, .st = st };
+    reading r = { .p = &p, .file = file, .st = st, .steps = n * STEPS_PER_BYTE };
 
     if (!sw_pickle_parse(text, n, file, NULL, &p, st) && take_root(&r))
         make_list(&r, list, st);

@@ -254,6 +254,16 @@ METADATA = [
 ]  # fmt: skip
 
 
+TOO_MUCH = "it speaks of far more than a text of its length is written for"
+SHARED = {
+    "shared_groups": {"n": 200, "groups": 200, "ranks": 16},
+    "shared_slices": {"n": 100, "slices": 100, "ranks": 50},
+    "shared_strides": {"n": 100, "boxes": 1000, "ranks": 8},
+    "shared_meshes": {"n": 100, "meshes": 20, "ranks": 50},
+    "shared_paths": {"n": 100, "words": 100},
+}
+
+
 def make(name, write):
     where = os.path.join(TOP, name)
     os.makedirs(where)
@@ -275,6 +285,10 @@ def cases():
         yield f"dtype_{dtype}", lambda dtype=dtype, boxes=boxes: distcp.write(".", {"w": (dtype, SHAPE, boxes)}), words
     for name, data, words in METADATA:
         yield name, lambda data=data: (put(".metadata", data), put(FILE, good())), [words]
+
+
+    for name, parts in SHARED.items():
+        yield name, lambda parts=parts: put("metadata.pkl", distcp.shared(**parts)), ["metadata.pkl", TOO_MUCH]
 
 
 def main():

@@ -197,3 +197,34 @@ def write(where, tensors, values=(), paths=None, protocol=4, **metadata):
             f.write(data)
     with open(os.path.join(where, ".metadata"), "wb") as f:
         f.write(dumps(Metadata(**members), protocol))
+
+
+# ---- parts that are written once and named many times -----------------------------------------------
+
+
+def shared_metadata(n, dims=32, chunks=1):
+    """A .metadata of n tensors that share all but their names."""
+    ones, zeros = size((1,) * dims), size((0,) * dims)
+    chunk = ChunkStorageMetadata(offsets=zeros, sizes=ones)
+    tensor = TensorStorageMetadata(properties=properties("F32"), size=ones, chunks=[chunk] * chunks)
+    info = StorageInfo(relative_path="x", offset=0, length=1)
+    state = {f"{i:x}": tensor for i in range(n)}
+    storage = {MetadataIndex(fqn=fqn, offset=zeros, index=0): info for fqn in state}
+    return dumps(Metadata(state_dict_metadata=state, planner_data=None, storage_data=storage), 4)
+
+
+def shared(n=40, groups=1, ranks=1, slices=1, boxes=1, meshes=1, words=1):
+    """A metadata.pkl of torch_checkpointing whose parts are named n times: what it speaks of grows with a power of its length."""
+    files = {r: {"file_path": f"m{r}", "serialization_format": {"type": "SafetensorsSerialization"}} for r in range(ranks)}
+    mesh = [{"mesh_shape": (ranks,), "mesh_data": tuple(range(ranks))} for _ in range(meshes)]
+    strides = [{"type": "StridedShard", "dim": 0, "split_factor": boxes}]
+    said = [{"global_shape": (4 * boxes * ranks,), "dtype": "float32", "mesh_spec": m, "placements": strides} for m in mesh]
+    if slices > 1:
+        said = [{"global_shape": (1,), "dtype": "float32", **dict.fromkeys(("global_offsets", "local_sizes", "local_offsets"), [(0,)] * slices)}]
+    kind = "default_tensor_v1" if slices > 1 else "DTensorShardingMetadata"
+    named = tuple(range(ranks))
+    group = [{"sharding_metadata": {"type": kind, "data": d}, "ranks": named} for d in said]
+    group = (group * groups)[: max(groups, meshes)]
+    paths = {f'["{i:x}"{" " * (words - 1)}]': group for i in range(n)}
+    items = {f"model{'' if i == 0 else i}": {"rank_to_layout_info": files, "nested_path_to_metadata": paths} for i in range(words)}
+    return pickle.dumps({"metadata": items, "world_size": ranks, "version": "2.0"}, 4)

@@ -4,10 +4,13 @@ import json
 import os
 import pickle
 import shutil
+import sys
 
+import distcp
 import oracle
 import pytest
-from runner import ROOT, fails, ok, run, show
+from runner import HERE, ROOT, fails, ok, run, show
+from test_large import peaks
 
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 
@@ -105,6 +108,46 @@ def test_nothing_is_called(saved, tmp_path):
     change(saved, lambda d: d.update(version=Evil()))
     fails(run(["consolidate", saved, tmp_path / "out"]), 3, "its version is not 2.0")
     assert not (tmp_path / "called").exists()
+
+
+# What is named so often that, taken at its word, it were millions of boxes.
+SHARED = {
+    "groups": {"n": 1000, "groups": 1000, "ranks": 500},
+    "ranks": {"n": 2000, "ranks": 2000},
+    "slices": {"n": 1000, "slices": 1000, "ranks": 500},
+    "strides": {"n": 1000, "boxes": 1000, "ranks": 500},
+    "meshes": {"n": 1000, "meshes": 20, "ranks": 1000},
+    "paths": {"n": 300, "words": 300},
+}
+
+
+@pytest.mark.parametrize("name", [*SHARED, ".metadata"])
+def test_memory_in_proportion(name, tmp_path):
+    """Whatever is named how often: memory grows with the text, and ends."""
+    (tmp_path / "in").mkdir()
+    data = distcp.shared_metadata(10000) if name == ".metadata" else distcp.shared(**SHARED[name])
+    (tmp_path / "in" / ("metadata.pkl" if name in SHARED else name)).write_bytes(data)
+    prefix = [sys.executable, os.path.join(HERE, "peak.py"), str(tmp_path / "peaks")]
+    words = ["speaks of far more than"] if name in SHARED else ["it is missing"]
+    fails(run(["consolidate", tmp_path / "in", tmp_path / "out"], prefix=prefix), 3, *words)
+    (peak,) = peaks(tmp_path / "peaks")
+    assert peak <= len(data) * (4096 if name in SHARED else 64) + (24 << 20), (peak, len(data))
+
+
+def test_a_large_one_is_not_too_much(tmp_path):
+    """512 ranks, of which each holds each tensor by strides over 64 others: they are named for each tensor, as those who save do."""
+    mesh = {"mesh_shape": (8, 64), "mesh_data": tuple(range(512))}
+    place = [{"type": "StridedShard", "dim": 0, "split_factor": 64}, {"type": "Shard", "dim": 0}]
+
+    def group():
+        said = {"global_shape": (65536, 8), "dtype": "float32", "mesh_spec": mesh, "placements": place}
+        return {"sharding_metadata": {"type": "DTensorShardingMetadata", "data": said}, "ranks": tuple(list(range(512)))}
+
+    files = {r: {"file_path": f"model_{r}.safetensors", "serialization_format": {"type": "SafetensorsSerialization"}} for r in range(512)}
+    item = {"rank_to_layout_info": files, "nested_path_to_metadata": {f'["{i}"]': [group()] for i in range(20)}}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "metadata.pkl").write_bytes(pickle.dumps({"metadata": {"model": item}, "world_size": 512, "version": "2.0"}))
+    fails(run(["consolidate", tmp_path / "in", tmp_path / "out"]), 3, "model_0.safetensors", "it is missing")
 
 
 def test_every_byte(saved, tmp_path):
