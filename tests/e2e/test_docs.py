@@ -77,7 +77,7 @@ def links():
     """(page, target) of each link in a page to a file of the tree."""
     for page in [os.path.join(ROOT, name) for name in sorted(os.listdir(ROOT)) if name.endswith(".md")] + sorted(glob.glob(os.path.join(ROOT, "docs", "*.md"))):
         with open(page, encoding="utf-8") as f:
-            for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```|`[^`\n]*`", "", f.read(), flags=re.DOTALL)):
+            for target in re.findall(r"(?:\]\(|src=\")([^)\s#\"]+)(?:#[^)]*)?[)\"]", re.sub(r"```.*?```|`[^`\n]*`", "", f.read(), flags=re.DOTALL)):
                 if "://" not in target:
                     yield page, target
 
