@@ -55,6 +55,7 @@ check-slurm: again = check-slurm-run FAULTS=1
 check-stream: again = check-stream-run FAULTS=1
 check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
 
+#: check-types   what mypy and pyright find in programs that use the Python package, in a virtual environment of its own
 #: check-none    built and used where there is no MPI
 #: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
 #: check-install build against what is installed, with pkg-config
@@ -134,6 +135,22 @@ check-tsan-run: $(TSAN_PROGRAMS)
 
 check-valgrind-run: all $(READER_CHECK)
 	timeout 300 tests/valgrind.sh '$(abspath $(PROGRAM))' '$(abspath $(READER_CHECK))'
+
+TYPES_PACKAGES ?= mypy==2.4.1 pyright[nodejs]==1.1.414 numpy pytest
+TYPES_VENV = build/venv-types
+TYPES_READY = $(TYPES_VENV)/ready-$(subst $(space),_,$(TYPES_PACKAGES))
+
+# The package is found as one that is installed is.
+$(TYPES_READY):
+	rm -rf $(TYPES_VENV)
+	$(PYTHON) -m venv $(TYPES_VENV) || /usr/bin/python3 -m venv --clear $(TYPES_VENV)
+	$(TYPES_VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(TYPES_PACKAGES)
+	echo '$(CURDIR)/python' >"$$(echo $(TYPES_VENV)/lib/python3*/site-packages)/shardweld.pth"
+	touch '$@'
+
+.PHONY: check-types
+check-types: $(TYPES_READY)
+	$(TYPES_VENV)/bin/python $(PYTEST) tests/types
 
 check-slurm-run: all
 	@$(call PARALLEL,$(sort $(wildcard tests/slurm/test_*.py)),$(PYTHON) $(PYTEST))

@@ -8,8 +8,7 @@ Everything is done by libshardweld, which SHARDWELD_LIBRARY may name. Importing 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import typing as _typing
 
 from ._errors import (
     Cancelled,
@@ -28,25 +27,12 @@ Error = ShardweldError
 
 __version__ = "0.1.0"
 
-# Loaded at their first use: name -> module.
-_LATER = {
-    "Box": "io",
-    "Checkpoint": "checkpoint",
-    "Comm": "_comm",
-    "WeldResult": "consolidate",
-    "consolidate_safetensors_files": "consolidate",
-    "consolidate_safetensors_files_on_every_rank": "consolidate",
-    "install": "_install",
-    "load": "io",
-    "reshard": "consolidate",
-    "save": "io",
-    "uninstall": "_install",
-    "weld": "consolidate",
-}
-
 __all__ = [
+    "Box",
     "Cancelled",
+    "Checkpoint",
     "Code",
+    "Comm",
     "CommError",
     "DifferenceError",
     "Error",
@@ -56,17 +42,59 @@ __all__ = [
     "ShardweldError",
     "SystemFailure",
     "UsageError",
-    *_LATER,
+    "WeldResult",
+    "consolidate",
+    "consolidate_safetensors_files",
+    "consolidate_safetensors_files_on_every_rank",
+    "install",
+    "load",
+    "reshard",
+    "save",
+    "uninstall",
+    "weld",
 ]
 
+# Those of other modules are loaded at their first use: name -> module. What they are is told to type checkers and editors, which run nothing.
+_LATER = {
+    "Box": "io",
+    "Checkpoint": "checkpoint",
+    "Comm": "_comm",
+    "WeldResult": "_weld",
+    "consolidate": "_weld",
+    "consolidate_safetensors_files": "_weld",
+    "consolidate_safetensors_files_on_every_rank": "_weld",
+    "install": "_install",
+    "load": "io",
+    "reshard": "_weld",
+    "save": "io",
+    "uninstall": "_install",
+    "weld": "_weld",
+}
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'shardweld' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
-    globals()[name] = value
-    return value
+if _typing.TYPE_CHECKING:
+    from ._comm import Comm
+    from ._install import install, uninstall
+    from ._weld import (
+        WeldResult,
+        consolidate,
+        consolidate_safetensors_files,
+        consolidate_safetensors_files_on_every_rank,
+        reshard,
+        weld,
+    )
+    from .checkpoint import Checkpoint
+    from .io import Box, load, save
+else:
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module 'shardweld' has no attribute '{name}'")
+        import importlib
+
+        value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+    return sorted([*__all__, "__version__"])

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from ._errors import UsageError
 
@@ -118,6 +118,10 @@ def packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(out))
 
 
+@overload
+def parse_dtype(dtype: None) -> None: ...
+@overload
+def parse_dtype(dtype: Any) -> str: ...
 def parse_dtype(dtype: Any) -> str | None:
     """A dtype as safetensors spells it, from "F32", "float32", "fp32", torch.float32, numpy.float32. None stays None.
 

@@ -77,7 +77,8 @@ class ShardweldError(RuntimeError):
         self.file = file
         self.tensor = tensor
         self.reason = reason
-        self.rank, self.host = who or (None, "")
+        self.rank: int | None = who[0] if who else None
+        self.host = who[1] if who else ""
 
     @property
     def exit_status(self) -> int:

@@ -68,9 +68,9 @@ def _stand_in(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(theirs)
     def ours(*args: Any, **more: Any) -> Any:
-        from . import consolidate
+        from . import _weld
 
-        return getattr(consolidate, name)(*args, **more)
+        return getattr(_weld, name)(*args, **more)
 
     return ours
 

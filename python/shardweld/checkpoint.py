@@ -8,13 +8,22 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 from . import _arrays as arrays
 from . import _library as library
 from ._arrays import Memory
 from ._comm import open_comm
 from ._errors import UsageError, about
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from typing_extensions import Unpack
+
+    from .options import CommLike, DTypeLike, OpenOptions, PathLike
+
+Array = TypeVar("Array")
 
 # A call that moves less than this is over before somebody presses Ctrl-C.
 _LONG = 64 << 20
@@ -108,11 +117,14 @@ class Checkpoint:
 
     Args:
         path: a directory or a file
-        expect_shards: shard numbers 1..N must all occur; 0: any
+        expect_shards: shard numbers 1..N must all occur; None: any
         block_size: rows and columns under one scale of X.weight_scale_inv, or one number for both; None: as config.json says, else 128
         everything: of what a training job saved all tensors, under their names there; not those of the model alone, under its own
         boxes: a list of boxes (docs/boxes.md) that says which tensors there are, and where in the files of `path`
         boxes_anywhere: the files that it names may lie anywhere
+        like: an *.index.json that must name the same tensors
+        tolerant: what is wrong is no error, but in `findings`
+        assets: a directory in which config.json is looked for too; no_config_check (with tolerant): nowhere
         comm: "self": opening and reading are this process's own business. Else the ranks that open it together and read at the same time,
             each what it wants, perhaps nothing: the headers are read once for all, and an error on one rank is raised on every
             rank. A torch process group or an mpi4py communicator; None: all ranks of the job
@@ -124,36 +136,23 @@ class Checkpoint:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         *,
-        expect_shards: int = 0,
-        block_size: int | tuple[int, int] | None = None,
-        everything: bool = False,
-        boxes: str | os.PathLike[str] | None = None,
-        boxes_anywhere: bool = False,
-        comm: Any = "self",
+        comm: CommLike = "self",
+        **options: Unpack[OpenOptions],
     ) -> None:
         raw = library.encode_path(path)
         self.path = os.fsdecode(raw)
         self._handle: _Handle | None = None
         self._comm = comm
         self._names: list[str] | None = None
-        options = library.make_options(
-            {
-                "expect_shards": expect_shards,
-                "block_size": block_size,
-                "everything": everything,
-                "boxes": boxes,
-                "boxes_anywhere": boxes_anywhere,
-            }
-        )
+        filled = library.make_options(options)
         handle, status, ref = _Handle(), library.Status(), ctypes.byref
         with open_comm(comm) as ranks:
             if ranks.size > 1:
-                same = {name: getattr(options, name) for name in ("expect_shards", "block_size", "everything", "boxes", "boxes_anywhere")}
-                ranks.agree("open", None, {"path": raw, **same})
+                ranks.agree("open", None, {"path": raw, **options})
             call = library.lib().sw_checkpoint_open
-            code = call(ref(ranks.struct), raw, ref(options), ref(handle._as_parameter_), ref(status))
+            code = call(ref(ranks.struct), raw, ref(filled), ref(handle._as_parameter_), ref(status))
             ranks.check(code, status)
         self._handle = handle
 
@@ -264,7 +263,7 @@ class Checkpoint:
             out.append(BoxInfo(offsets, shape, library.decode(file.name), box.at, box.bytes, strides))
         return out
 
-    def read_as(self, name: str, dtype: Any = None) -> tuple[str, tuple[int, ...]]:
+    def read_as(self, name: str, dtype: DTypeLike = None) -> tuple[str, tuple[int, ...]]:
         """(dtype, shape) that a read of the whole tensor gives when it is asked for as `dtype`; None: as saved.
 
         F64, F32, BF16 and F16 become one another. A tensor that has scales becomes F32, BF16 or F16 by them, also where it is saved as
@@ -293,6 +292,21 @@ class Checkpoint:
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
+    @overload
+    def read(
+        self, name: str, offsets: Sequence[int] | None = ..., shape: Sequence[int] | None = ..., *, out: Array, dtype: DTypeLike = ...,
+        threads: int = ...
+    ) -> Array: ...  # fmt: skip
+    @overload
+    def read(
+        self, name: str, offsets: Sequence[int] | None = ..., shape: Sequence[int] | None = ..., *, framework: Literal["torch"],
+        dtype: DTypeLike = ..., threads: int = ...
+    ) -> torch.Tensor: ...  # fmt: skip
+    @overload
+    def read(
+        self, name: str, offsets: Sequence[int] | None = ..., shape: Sequence[int] | None = ..., *, framework: Literal["numpy"] = ...,
+        dtype: DTypeLike = ..., threads: int = ...
+    ) -> numpy.ndarray[Any, Any]: ...  # fmt: skip
     def read(
         self,
         name: str,
@@ -300,8 +314,8 @@ class Checkpoint:
         shape: Sequence[int] | None = None,
         *,
         out: Any = None,
-        dtype: Any = None,
-        framework: str = "numpy",
+        dtype: DTypeLike = None,
+        framework: Literal["numpy", "torch"] = "numpy",
         threads: int = 1,
     ) -> Any:
         """One box of one tensor. load() reads many at once, which costs less.
@@ -342,12 +356,12 @@ class Checkpoint:
         device.detach().copy_(out)
         return device
 
-    def _dtype_for(self, name: str, found: Any, dtype: Any) -> Any:
+    def _dtype_for(self, name: str, found: Any, dtype: DTypeLike) -> Any:
         """What to ask for: `dtype`, else what is there already unless that is how it is saved."""
         kind = arrays.parse_dtype(found)
         return dtype if dtype is not None or self.is_as_saved(name, kind) else kind
 
-    def is_as_saved(self, name: str, dtype: str) -> bool:
+    def is_as_saved(self, name: str, dtype: str | None) -> bool:
         """Does a tensor of this dtype take the bytes as they are? Numbers that have scales are not what they say."""
         return dtype == self.saved(name)[0] and not (dtype in arrays.FLOATING and self.is_quantized(name))
 

@@ -14,7 +14,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch.distributed.checkpoint import storage as torch_storage
@@ -38,6 +38,11 @@ from ._comm import open_comm, portable
 from ._errors import InputError, UsageError, about, make_error
 from .checkpoint import Checkpoint, Request
 from .io import Item, SaveInSteps, save_items, write_order
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import CommLike, SaveOptions
 
 __all__ = ["QuantizedStorageReader", "StorageReader", "StorageWriter"]
 
@@ -127,7 +132,7 @@ class StorageReader(HuggingFaceStorageReader):
         path: str | os.PathLike[str],
         thread_count: int = 1,
         *,
-        comm: Any = "self",
+        comm: CommLike = "self",
     ) -> None:
         super().__init__(os.fspath(path))
         self._name(path)
@@ -316,7 +321,7 @@ class QuantizedStorageReader(StorageReader, QuantizedHuggingFaceStorageReader):
         target_dtype: torch.dtype = torch.float32,
         block_size: int = 128,
         *,
-        comm: Any = "self",
+        comm: CommLike = "self",
     ) -> None:
         super().__init__(path, thread_count, comm=comm)
         self.target_dtype = target_dtype
@@ -374,9 +379,8 @@ class StorageWriter(HuggingFaceStorageWriter):
         enable_consolidation: bool = False,
         thread_count_consolidation: int = 1,
         *,
-        overwrite: bool = True,
-        comm: Any = None,
-        **options: Any,
+        comm: CommLike = None,
+        **options: Unpack[SaveOptions],
     ) -> None:
         super().__init__(os.fspath(path))
         self._name(path)
@@ -385,8 +389,8 @@ class StorageWriter(HuggingFaceStorageWriter):
         self.save_distributed = save_distributed
         self.enable_consolidation = enable_consolidation
         self.thread_count_consolidation = thread_count_consolidation
-        self.overwrite = overwrite
-        self.options = {"overwrite": overwrite, **options}
+        self.options: SaveOptions = {"overwrite": True, **options}
+        self.overwrite = bool(self.options["overwrite"])
         library.lib()  # a library that is missing on one machine is better noticed here
         self._save: SaveInSteps | None = None  # the coordinator's, from its plan to its end
 
@@ -481,8 +485,8 @@ class StorageWriter(HuggingFaceStorageWriter):
         try:
             for written in results:
                 for failed in (w.storage_data for w in written if isinstance(w.storage_data, _Failed)):
-                    *parts, who = failed.error
-                    raise make_error(*parts, who if len(results) > 1 else None)
+                    code, file, tensor, reason, who = failed.error
+                    raise make_error(code, file, tensor, reason, who if len(results) > 1 else None)
             if save is not None:
                 save.publish()
         finally:

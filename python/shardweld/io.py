@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, TypeVar, Union, overload
 
 from . import _arrays as arrays
 from . import _library as library
@@ -21,27 +21,96 @@ from ._errors import UsageError, about
 from ._placement import Part, choose_placements, coordinate_of, fit, parse_placement, part_of
 from .checkpoint import Checkpoint, Request
 
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from torch.distributed.tensor import DTensor
+    from typing_extensions import Unpack
+
+    from .options import CommLike, DTypeLike, PathLike, SaveOptions
+
 __all__ = ["Box", "load", "save"]
+
+Array = TypeVar("Array")
+
+
+class _DeviceMesh(Protocol):
+    """Of torch."""
+
+    def get_coordinate(self) -> list[int] | None: ...
+
+
+class _HasShape(Protocol):
+    """An array, a tensor, a DTensor."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+
+#: offsets and shape
+BoxLike = tuple[Sequence[int], Sequence[int]]
+#: a torch.distributed.tensor.placement_types.Placement is an object of torch
+Placements = Union[Sequence[Any], Mapping[str, Sequence[Any]], str, int, None]
+
+
+class _LoadOptions(TypedDict, total=False):
+    """Of all forms of load()."""
+
+    threads: int
+    block_size: int | tuple[int, int] | str | None
+    everything: bool
+    boxes: PathLike | None
+    comm: CommLike
+
+
+class _NewOptions(_LoadOptions, total=False):
+    """Of those that make new arrays."""
+
+    box: BoxLike | Mapping[str, BoxLike] | None
+    mesh: int | Sequence[int] | None
+    placements: Placements
+    coordinate: int | Sequence[int] | None
+    dtype: DTypeLike
 
 # ---- load -------------------------------------------------------------------------------------------------------------
 
 
+@overload
 def load(
-    path: str | os.PathLike[str],
+    path: PathLike, names: str | Iterable[str] | None = ..., *, into: Mapping[str, Array], **options: Unpack[_LoadOptions]
+) -> dict[str, Array]: ...
+@overload
+def load(
+    path: PathLike, names: str | Iterable[str] | None = ..., *, mesh: _DeviceMesh, placements: Placements = ..., dtype: DTypeLike = ...,
+    framework: Literal["torch"] | None = ..., **options: Unpack[_LoadOptions]
+) -> dict[str, DTensor]: ...  # fmt: skip
+@overload
+def load(
+    path: PathLike, names: str | Iterable[str] | None = ..., *, framework: Literal["torch"], **options: Unpack[_NewOptions]
+) -> dict[str, torch.Tensor]: ...
+@overload
+def load(
+    path: PathLike, names: str | Iterable[str] | None = ..., *, framework: Literal["numpy"] | None = ..., **options: Unpack[_NewOptions]
+) -> dict[str, numpy.ndarray[Any, Any]]: ...
+def load(
+    path: PathLike,
     names: str | Iterable[str] | None = None,
     *,
-    box: Any = None,
-    mesh: Any = None,
-    placements: Any = None,
-    coordinate: Sequence[int] | None = None,
+    box: BoxLike | Mapping[str, BoxLike] | None = None,
+    mesh: _DeviceMesh | int | Sequence[int] | None = None,
+    placements: Placements = None,
+    coordinate: int | Sequence[int] | None = None,
     into: Mapping[str, Any] | None = None,
-    dtype: Any = None,
-    framework: str | None = None,
+    dtype: DTypeLike = None,
+    framework: Literal["numpy", "torch"] | None = None,
     threads: int = 1,
-    block_size: int | tuple[int, int] | None = None,
+    block_size: int | tuple[int, int] | str | None = None,
     everything: bool = False,
-    boxes: str | os.PathLike[str] | None = None,
-    comm: Any = "self",
+    boxes: PathLike | None = None,
+    comm: CommLike = "self",
 ) -> dict[str, Any]:
     """Tensors of a checkpoint, sharded or consolidated, as they are or cut anew.
 
@@ -307,15 +376,18 @@ class Item(NamedTuple):
     memory: Memory
 
 
+#: what can be saved under a name
+Value = Union[_HasShape, bool, int, float, Box, Sequence[Box]]
+
+
 def save(
-    path: str | os.PathLike[str],
-    state: Mapping[str, Any],
+    path: PathLike,
+    state: Mapping[str, Value],
     *,
     consolidated: bool = True,
     fqn_to_index_mapping: Mapping[str, int] | None = None,
-    overwrite: bool = False,
-    comm: Any = None,
-    **options: Any,
+    comm: CommLike = None,
+    **options: Unpack[SaveOptions],
 ) -> None:
     """Save what the ranks hold, straight from memory. Collective: every rank of `comm` calls it, with what it holds, perhaps nothing.
 
@@ -332,11 +404,11 @@ def save(
         consolidated: True: as Hugging Face has it: model-j-of-n.safetensors and an index, written directly by all ranks, no shard
             files in between. False: shard-i-model-j-of-n.safetensors, as torch's HuggingFaceStorageWriter(save_distributed=True)
         fqn_to_index_mapping: number of the file, from 1, for each FQN; None: one file
-        overwrite: replace a checkpoint that is there, which is else a UsageError
         comm: None: all ranks of the job (torch's process group, else MPI's ranks, else this process); "self"; a torch process
             group or an mpi4py communicator
-        options: members of sw_options (shardweld.h), for the consolidated form: max_shard_size ("5GB"), single_file, like,
-            cast_dtype, name_rules, include, exclude, assets, no_sync, buffer_size
+        options: overwrite (replace a checkpoint that is there, which is else a UsageError), no_sync, buffer_size; for the consolidated
+            form also max_shard_size ("5GB"), single_file, like, cast_dtype, name_rules, include, exclude, assets: see
+            shardweld.options.SaveOptions
 
     The checkpoint appears when all of it is written; on an error nothing of it does, and what was there stays.
 
@@ -354,7 +426,6 @@ def save(
             items = [item for name, value in state.items() for item in _items(name, value)]
         except Exception as e:
             error = e
-        options = {"overwrite": overwrite, **options}
         save_items(ranks, path, items, consolidated, fqn_to_index_mapping, options, error)
 
 
@@ -372,15 +443,15 @@ def _items(name: str, value: Any) -> list[Item]:
 
 def save_items(
     ranks: Comm,
-    path: str | os.PathLike[str],
+    path: PathLike,
     items: Sequence[Item],
     consolidated: bool,
     fqn_to_index_mapping: Mapping[str, int] | None,
-    options: Mapping[str, Any],
+    options: SaveOptions,
     error: Exception | None = None,
 ) -> None:
     """Collective. Write the boxes of all ranks; `error` is what this rank has run into before."""
-    raw, filled, array = b"", None, None
+    raw, filled, array = b"", library.make_options({}), _array([])
     try:
         array = _array(items)
         raw, filled = library.encode_path(path), _options(fqn_to_index_mapping, options)
@@ -406,8 +477,8 @@ def _array(items: Sequence[Item]) -> Any:
     return array
 
 
-def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: Mapping[str, Any]) -> Any:
-    values = dict(options)
+def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: SaveOptions) -> Any:
+    values: dict[str, Any] = dict(options)
     if fqn_to_index_mapping is not None:
         values["fqn_map_text"] = library.index_map(fqn_to_index_mapping)
     return library.make_options(values)
@@ -440,11 +511,11 @@ class SaveInSteps:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         held: Sequence[Sequence[Item]],
         consolidated: bool,
         fqn_to_index_mapping: Mapping[str, int] | None,
-        options: Mapping[str, Any],
+        options: SaveOptions,
     ) -> None:
         """Take the directory, plan, stage what is no rank's own.
 

@@ -320,12 +320,17 @@ def interpreters():
     return out
 
 
+# Modules that need no more than Python, and what type checkers alone look at mostly.
+ALL_NAMES = "import sys, shardweld, shardweld.options, shardweld.nemo; [getattr(shardweld, n) for n in dir(shardweld)]; shardweld.consolidate(*sys.argv[1:])"
+
+
 def same_by_all_ways(site, table, name, want):
     """--version, the program and `python -m` in an environment without anything else; shardweld.weld()."""
     ways = {
         "shardweld": ["shardweld", "consolidate"],
         "python -m shardweld": ["python", "-m", "shardweld", "consolidate"],
         "shardweld.weld()": ["python", "-c", "import sys, shardweld; shardweld.weld(*sys.argv[1:])"],
+        "all its names": ["python", "-c", ALL_NAMES],
     }
     version = run(site, ["shardweld", "--version"])
     good = version.returncode == 0 and version.stdout.startswith("shardweld ")

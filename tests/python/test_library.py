@@ -10,7 +10,7 @@ import sys
 import pytest
 import ranks
 import shardweld
-from shardweld import _errors, _library
+from shardweld import _errors, _library, options
 
 HEADER = os.path.join(ranks.ROOT, "include", "shardweld.h")
 STRUCTS = {
@@ -127,6 +127,44 @@ def test_an_import_loads_nothing():
         SHARDWELD_LIBRARY="/nowhere",
     )
     assert done.status == 0, done.stderr
+
+
+def test_names():
+    """What dir() and * give is what is promised, and all of it is there."""
+    assert sorted(shardweld.__all__) == shardweld.__all__ and dir(shardweld) == sorted([*shardweld.__all__, "__version__"])
+    assert set(shardweld._LATER) < set(shardweld.__all__) and all(getattr(shardweld, name) for name in dir(shardweld))
+    with pytest.raises(AttributeError, match="no attribute 'wled'"):
+        shardweld.wled  # noqa: B018
+
+
+# Of sw_options: what no function of Python takes under that name, since the function itself sees to it.
+ALL_OPTIONS = {name for name, row in _library.option_rows().items() if row.kind not in (_library.NRULES, _library.OWN)}
+
+
+def test_every_option_has_a_type():
+    """Each member of sw_options is told to type checkers, for one function at least, and nothing else."""
+    kinds = [getattr(options, name) for name in options.__all__ if name.endswith("Options")]
+    assert set().union(*(kind.__annotations__ for kind in kinds)) == ALL_OPTIONS
+
+
+GIVEN = {_library.FLAG: True, _library.TEXT: "{}", _library.PATH: "x.index.json", _library.CAST: "fp16", _library.SIZE: 1 << 20,
+         _library.COUNT: 1, _library.LIST: ["x"], _library.RULES: [("strip", "x")]}  # fmt: skip
+
+
+@pytest.mark.parametrize("call, kind", [("reshard", options.ReshardOptions), ("consolidate", options.ConsolidateOptions), ("save", options.SaveOptions)])
+def test_options_that_a_function_refuses_are_not_its(call, kind, tmp_path):
+    """By the library's words; those that it does not look at are not asked."""
+    given = {"consolidate": (tmp_path, tmp_path / "o"), "reshard": (tmp_path, tmp_path / "o", "2"), "save": (tmp_path, {})}[call]
+    for name in ALL_OPTIONS:
+        value = GIVEN.get(_library.option_rows()[name].kind)
+        if value is None:
+            continue
+        try:
+            getattr(shardweld, call)(*given, **{name: value})
+            refused = False
+        except shardweld.Error as e:
+            refused = "shard files" in str(e) and isinstance(e, shardweld.UsageError)
+        assert not (refused and name in kind.__annotations__), name
 
 
 def test_a_library_that_is_not_there():

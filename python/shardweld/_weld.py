@@ -1,4 +1,4 @@
-"""Weld the shards of a checkpoint into whole files: torch's two functions, and all that the program can do."""
+"""Weld the shards of a checkpoint into whole files, or write them anew for another mesh: what the program does, and torch's two functions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any
 
+from ._bar import end_bar, make_bar
 from ._comm import Comm, NotMember, open_comm
 from ._errors import UsageError
 from ._library import (
@@ -33,7 +34,11 @@ from ._library import (
     words_of,
 )
 
-PathLike = Union[str, "os.PathLike[str]"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import CommLike, ConsolidateOptions, DTypeLike, PathLike, ProcessGroup, Progress, ReshardOptions
+
 
 @dataclasses.dataclass(frozen=True)
 class WeldResult:
@@ -58,32 +63,34 @@ class WeldResult:
     stats: dict[str, Any]
 
 
-def weld(
+def consolidate(
     input_dir: PathLike,
     output_dir: PathLike,
     *,
-    comm: Any = None,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    comm: CommLike = None,
+    progress: Progress = None,
+    **options: Unpack[ConsolidateOptions],
 ) -> WeldResult:
-    """Weld a sharded checkpoint into a consolidated one: `shardweld consolidate` as a function. Collective over `comm`.
+    """Weld a sharded checkpoint into a consolidated one: `shardweld consolidate` as a function, which is also called `weld`. Collective
+    over `comm`.
 
     Args:
         input_dir: directory of the shards
         output_dir: directory of the result, made if missing
         comm: who works; see `shardweld.Comm` (None: torch's process group, the MPI job, or this process)
-        progress: called on rank 0 as progress(bytes done, bytes in all)
-        options: the options of the program with underscores, as sw_options has them: fqn_map, fqn_map_text, like,
-            max_shard_size, single_file, diffusers, diffusers_index, include, exclude, name_rules, cast_dtype, dequantize,
-            block_size, dtype_map_text, expect_shards, node_local, no_config_check, assets, no_assets, verify, overwrite, no_sync, dry_run,
-            store, staging_dir, buffer_size, assign, hints. Casts may be torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and
-            ("rename", before, to). Equal on every rank, as the directories are (with node_local input_dir may differ).
+        progress: True: a bar on rank 0, on a terminal or in a notebook; or a function that is called there with (bytes done, bytes in all)
+        options: those of the program with underscores, as sw_options has them: see shardweld.options.ConsolidateOptions. Casts may be
+            torch's dtypes, sizes text such as "5GB", name_rules are ("strip", prefix) and ("rename", before, to). Equal on every rank, as
+            the directories are (with node_local input_dir may differ)
 
     Raises:
         ShardweldError: one of its kinds, with file, tensor and reason, the same on every rank.
     """
     with open_comm(comm) as group:
-        return _weld(group, "weld", input_dir, output_dir, lambda: options, progress)
+        return _weld(group, "consolidate", input_dir, output_dir, lambda: dict(options), progress)
+
+
+weld = consolidate
 
 
 def reshard(
@@ -93,9 +100,9 @@ def reshard(
     placements: str | None = None,
     rules: str | Sequence[str] = (),
     *,
-    comm: Any = None,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    comm: CommLike = None,
+    progress: Progress = None,
+    **options: Unpack[ReshardOptions],
 ) -> WeldResult:
     """Write a checkpoint again as the shard files of another mesh: `shardweld reshard` as a function. Collective over `comm`.
 
@@ -105,14 +112,14 @@ def reshard(
         mesh: sizes of the mesh of ranks that will load it, e.g. "2x4"; how many ranks do the work does not matter
         placements: one for each dimension of the mesh, e.g. "shard0,replicate"; None = shard0 for each
         rules: "GLOB=PLACEMENTS" for tensors whose names match; the first that does counts
-        comm, progress, options: as in `weld()`, as far as sw_reshard() has them
+        comm, progress, options: as in `consolidate()`; see shardweld.options.ReshardOptions
 
     Raises:
         ShardweldError: one of its kinds, with file, tensor and reason, the same on every rank.
     """
     with open_comm(comm) as group:
         sharding = {"mesh": mesh, "placements": placements, "rules": rules}
-        return _weld(group, "reshard", input_dir, output_dir, lambda: options, progress, sharding)
+        return _weld(group, "reshard", input_dir, output_dir, lambda: dict(options), progress, sharding)
 
 
 def consolidate_safetensors_files(
@@ -121,12 +128,12 @@ def consolidate_safetensors_files(
     fqn_to_index_mapping: Mapping[str, int] | None,
     num_threads: int = 1,
     use_staging: bool = False,
-    staging_dir: str | None = None,
-    cast_dtype: Any = None,
-    fqn_to_dtype_mapping: Mapping[str, Any] | None = None,
+    staging_dir: PathLike | None = None,
+    cast_dtype: DTypeLike = None,
+    fqn_to_dtype_mapping: Mapping[str, DTypeLike] | None = None,
     *,
-    comm: Any = "self",
-    options: Mapping[str, Any] | None = None,
+    comm: CommLike = "self",
+    options: ConsolidateOptions | None = None,
 ) -> None:
     """What torch.distributed.checkpoint's function of this name does, by this process alone. Not collective, as the original: torch's
     writers call it on one rank while the others do something else.
@@ -148,7 +155,7 @@ def consolidate_safetensors_files(
         fqn_to_dtype_mapping: {fqn: dtype}, spelled as safetensors or torch do: without cast_dtype, floating-point tensors that were saved
             as another floating-point dtype are restored to this one. None: nothing is restored
         comm: who works, when it is not this process alone: see `shardweld.Comm`; then it is collective
-        options: further options of `weld()`, e.g. {"no_sync": True}
+        options: further options of `consolidate()`, e.g. {"no_sync": True}
 
     Raises:
         InputError: (a ValueError) the shards are no valid checkpoint, or the mapping lacks a tensor
@@ -168,14 +175,14 @@ def consolidate_safetensors_files_on_every_rank(
     output_dir: PathLike,
     fqn_to_index_mapping: Mapping[str, int] | None,
     num_threads: int = 1,
-    process_group: Any = None,
+    process_group: ProcessGroup | None = None,
     use_staging: bool = False,
-    staging_dir: str | None = None,
-    cast_dtype: Any = None,
-    fqn_to_dtype_mapping: Mapping[str, Any] | None = None,
+    staging_dir: PathLike | None = None,
+    cast_dtype: DTypeLike = None,
+    fqn_to_dtype_mapping: Mapping[str, DTypeLike] | None = None,
     *,
-    comm: Any = None,
-    options: Mapping[str, Any] | None = None,
+    comm: CommLike = None,
+    options: ConsolidateOptions | None = None,
 ) -> None:
     """What torch.distributed.checkpoint's function of this name does: every rank writes its part, of each file if need be. Collective.
 
@@ -209,14 +216,14 @@ def consolidate_safetensors_files_on_every_rank(
 def _drop_in(
     fqn_to_index_mapping: Mapping[str, int] | None,
     cast_dtype: Any,
-    fqn_to_dtype_mapping: Mapping[str, Any] | None,
-    more: Mapping[str, Any] | None,
+    fqn_to_dtype_mapping: Mapping[str, DTypeLike] | None,
+    more: ConsolidateOptions | None,
 ) -> Callable[[], dict[str, Any]]:
     """The library's options for the arguments of torch's functions; made later, where an error can be agreed upon."""
 
     def prepare() -> dict[str, Any]:
         dtypes = {checked_name(fqn): str(dtype) for fqn, dtype in dict(fqn_to_dtype_mapping or {}).items()}
-        options = {"overwrite": True, "no_assets": True, "cast_dtype": cast_dtype, "dtype_map_text": json_text(dtypes)}
+        options: dict[str, Any] = {"overwrite": True, "no_assets": True, "cast_dtype": cast_dtype, "dtype_map_text": json_text(dtypes)}
         if fqn_to_index_mapping is None:
             options["single_file"] = True
         else:
@@ -266,19 +273,21 @@ def _weld(
     input_dir: PathLike,
     output_dir: PathLike,
     prepare: Callable[[], dict[str, Any]],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
     sharding: Mapping[str, Any] | None = None,
 ) -> WeldResult:
     """Collective. Agree on the arguments, call the library; with sharding its sw_reshard()."""
     error: Exception | None = None
     arguments: dict[str, Any] = {}
     struct: Any = None
+    bar = None
     source = target = b""
     shards = None
     try:
         values = prepare()
         source, target = encode_path(input_dir), encode_path(output_dir)
-        struct = make_options(values, progress)
+        bar = make_bar(progress, what)
+        struct = make_options(values, bar)
         shards = _sharding(**sharding) if sharding else None
         arguments = {k: _comparable(v) for k, v in {**values, **(sharding or {})}.items()}
         arguments["output_dir"] = target
@@ -286,7 +295,10 @@ def _weld(
     except Exception as e:  # the others must hear of it, whatever it is
         error = e
     group.agree(what, error, arguments)
-    result = _call(group, source, target, shards, struct)
+    try:
+        result = _call(group, source, target, shards, struct)
+    finally:
+        end_bar(bar)
     if group.rank == 0 and shards is None:
         _warn_of_few(input_dir, result.stats, _callers(group))
     return result
@@ -362,6 +374,7 @@ _NUMBERS = (ctypes.c_uint64, ctypes.c_int, ctypes.c_double)
 
 __all__ = [
     "WeldResult",
+    "consolidate",
     "consolidate_safetensors_files",
     "consolidate_safetensors_files_on_every_rank",
     "reshard",
