@@ -348,6 +348,10 @@ typedef struct sw_options {
     /* looked at between steps; a non-zero value on any rank ends the call with SW_ECANCEL; NULL =
      * none */
     const volatile int *cancel;
+
+    /* what was read or written, and is not needed again, goes from the page cache at once, so that
+     * other programs' files stay there */
+    bool drop_cache;
 } sw_options;
 
 #define SW_OPTIONS_INIT SW_SIZED_INIT(sw_options)

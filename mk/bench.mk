@@ -1,7 +1,7 @@
 # Timings, each beside another program in the same run.
 
 BENCH_ARGS ?=
-BENCHES = bench bench-distcp bench-plan bench-ranks bench-cast bench-read bench-save bench-python
+BENCHES = bench bench-cold bench-distcp bench-plan bench-ranks bench-cast bench-read bench-save bench-python
 .PHONY: $(BENCHES)
 
 $(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(CORE)
@@ -10,6 +10,11 @@ $(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(CORE)
 #: bench         timings, BENCH_ARGS=
 bench: all
 	$(TEST_ENV) $(PYTHON) bench/run.py $(BENCH_ARGS)
+
+# BENCH_ARGS=--check judges: within 1.1 of the limit, and 512 MiB of the page cache.
+#: bench-cold    from a cold disk to a durable output, beside cp, dd and the copy limit
+bench-cold: all
+	$(TEST_ENV) $(PYTHON) bench/cold.py $(BENCH_ARGS)
 
 #: bench-distcp  torch's own format beside safetensors, the copy limit, accelerate and torch
 bench-distcp: all

@@ -72,6 +72,7 @@ NameRule = Union["tuple[Literal['strip'], str]", "tuple[Literal['rename'], str, 
 class _Transport(TypedDict, total=False):
     buffer_size: Size | None
     assign: Literal["auto", "band", "owner"] | None
+    drop_cache: bool | None
 
 
 class _Reading(TypedDict, total=False):

@@ -136,6 +136,7 @@ sw_work sw_job_work_of(const sw_job *j)
                       .input_dir = j->in,
                       .held = j->held ? j->held->held : NULL,
                       .memory = j->work.memory,
+                      .drops = j->opt->drop_cache,
                       .stream = sw_job_streams(j),
                       .cancel = j->opt->cancel,
                       .progress = j->opt->progress,
@@ -180,6 +181,7 @@ static sw_code write_held(sw_job *j, sw_status *st)
     sw_scatter s = { .rounds = { .comm = j->comm,
                                  .dir = j->output.staged,
                                  .sync = sw_job_syncs(j),
+                                 .drops = j->opt->drop_cache,
                                  .stream = sw_job_streams(j),
                                  .cancel = j->opt->cancel,
                                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
@@ -236,6 +238,7 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
                   .nfiles = j->result->nfiles,
                   .buffer = sw_min(j->result->buffer_size, sw_memory_of_weld.stream),
                   .sync = !j->opt->no_sync,
+                  .drops = j->opt->drop_cache,
                   .cancel = j->opt->cancel,
                   .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL, .user = j->opt->user } };
 

@@ -64,7 +64,8 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(warn, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
     X(progress, OWN, OTHER, 0, NULL, 0, NULL)                                                                \
     X(planned, OWN, OTHER, 0, NULL, 0, NULL)                                                                 \
-    X(cancel, OWN, OTHER, 0, NULL, 0, NULL)
+    X(cancel, OWN, OTHER, 0, NULL, 0, NULL)                                                                  \
+    X(drop_cache, FLAG, OTHER, 0, NULL, 0, NULL)
 
 typedef struct option {
     sw_option is;

@@ -45,7 +45,7 @@ typedef struct order_head {
     uint64_t buffer, input;
     uint64_t of; /* the largest model number of shard files */
     uint32_t rank, nranks;
-    uint32_t shards, sync, stream, zero;
+    uint32_t shards, sync, stream, drops;
 } order_head;
 
 /* The same as sw_hash(), but of none there may be no pointer. */
@@ -189,7 +189,8 @@ static order_head head_of(const sw_save *s, const described *d, uint32_t rank)
                          .nranks = s->nranks,
                          .shards = s->shards,
                          .sync = sw_job_syncs(&s->job),
-                         .stream = sw_job_streams(&s->job) };
+                         .stream = sw_job_streams(&s->job),
+                         .drops = s->job.opt->drop_cache };
 }
 
 /* An order for each rank: its records; and all files, since it may write to any, unless it makes
@@ -324,6 +325,7 @@ static sw_code write_own(const order *o, const sw_memboxes *held, const volatile
     sw_scatter s = { .rounds = { .comm = &alone,
                                  .dir = o->dir,
                                  .sync = o->head.sync,
+                                 .drops = o->head.drops,
                                  .stream = o->head.stream,
                                  .cancel = cancel },
                      .l = &o->l,

@@ -57,6 +57,9 @@
     OPTION("staging-dir", staging_dir, "DIR",                                                                \
            "write all of it in DIR, which all ranks share, then copy each file to OUTPUT_DIR from front to " \
            "back, the index last")
+#define DROP_CACHE                                                                                           \
+    OPTION("drop-cache", drop_cache, NULL,                                                                   \
+           "what was read or written leaves the page cache, so that what others have there stays")
 #define DRY_RUN OPTION("dry-run", dry_run, NULL, "print the plan and write nothing", .letter = 'n')
 #define TIMEOUT                                                                                              \
     OWN("timeout", SW_OPT_TIME, timeout, "TIME",                                                             \
@@ -158,10 +161,11 @@ static const sw_opt transport_rows[] = {
     BUFFER_SIZE,
     ASSIGN,
     OPTION("hint", hints, "KEY=VALUE", "an MPI-IO hint (not for aggregation); may be repeated"),
+    DROP_CACHE,
     END,
 };
 
-static const sw_opt reading_rows[] = { BUFFER_SIZE, ASSIGN, END };
+static const sw_opt reading_rows[] = { BUFFER_SIZE, ASSIGN, DROP_CACHE, END };
 
 static const char *const when_words[] = { "auto", "always", "never", NULL };
 

@@ -92,6 +92,7 @@ sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_st
     if (w->held ? sw_source_init_memory(&b->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&b->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
+    b->source.drops = w->drops;
     b->filler.maker.pull = sw_pull_of(&b->source);
     if (w->sched->shared)
         b->exchange = sw_exchange_new(group, &b->filler, w->sched, w->memory.send, st);

@@ -61,6 +61,7 @@ typedef struct sw_work {
      * no MPI */
     const sw_memboxes *held;
     sw_memory memory;
+    bool drops;  /* what was read goes from the page cache */
     bool stream; /* bands are put together in two places in turn: one may be under way yet */
     const volatile int *cancel;
     /* on rank 0; estimated from its part */

@@ -149,7 +149,9 @@ static sw_code prepare(comparer *c, sw_status *st)
     if (sw_bands_init(&c->bands, &k->work, k->work.world, st))
         return st->code;
     c->chunk = sw_calloc(k->work.memory.chunk, 1, st);
-    return sw_source_init(&c->target, k->target, k->target_dir, 1, st);
+    sw_source_init(&c->target, k->target, k->target_dir, 1, st);
+    c->target.drops = k->work.drops;
+    return st->code;
 }
 
 /* What prepare() made. */

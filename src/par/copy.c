@@ -37,6 +37,8 @@ static bool next_band(void *ctx, sw_band *band)
 
 static void close_source(walk *w)
 {
+    if (w->fd >= 0 && w->c->drops)
+        sw_passed_all(w->fd);
     if (w->fd >= 0)
         close(w->fd);
     w->fd = -1;
@@ -70,6 +72,8 @@ static const char *read_band(void *ctx, const sw_band *b, sw_status *st)
     w->second = !w->second;
     if (open_source(w, b, st) || sw_fd_read_at(w->fd, b->name, to, n, b->at.begin, st))
         return NULL;
+    if (w->c->drops)
+        sw_passed_read(w->fd, b->at.begin, n);
     return to;
 }
 
@@ -107,6 +111,7 @@ sw_code sw_copy_files(sw_copy *c, sw_status *st)
                     .stream = true,
                     .dir = c->to,
                     .sync = c->sync,
+                    .drops = c->drops,
                     .cancel = c->cancel,
                     .ctx = &w,
                     .next = next_band,

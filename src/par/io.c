@@ -191,7 +191,7 @@ sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st)
 sw_code sw_out_open_stream(sw_out *o, const sw_below *dir, sw_status *st)
 {
     o->file = 0;
-    o->durable = false;
+    o->stream = true;
     sw_step("making", o->show);
     o->fd = SW_FAULT("create") ? -1 : sw_below_fd(dir, o->show, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
     return o->fd < 0 ? sw_fail_errno(st, o->show, errno, "cannot create") : SW_OK;
@@ -228,6 +228,22 @@ static sw_code write_mpi(sw_out *o, sw_region band, const char *data, sw_status 
     return err || count != n ? explain(o, band, data, err, count, st) : SW_OK;
 }
 
+/* What must be durable in the end, or is to leave the page cache, goes to the disk while the next
+ * band is read. A stream goes by itself. */
+static sw_code send_on(sw_out *o, sw_region band, sw_status *st)
+{
+    uint64_t n = band.end - band.begin;
+
+    if (o->drops && !o->stream)
+        return sw_passed_written(&o->passed, o->fd, o->show, band.begin, n, st);
+    if (o->drops)
+        sw_passed_read(o->fd, band.begin, n);
+    /* a hint: nothing can fail */
+    else if (o->durable && !o->stream)
+        sync_file_range(o->fd, (off_t)band.begin, (off_t)n, SYNC_FILE_RANGE_WRITE);
+    return SW_OK;
+}
+
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     if (st->code)
@@ -237,11 +253,7 @@ sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status 
         write_mpi(o, band, data, st);
     else if (band.end > band.begin)
         sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
-    /* What must be durable in the end goes to the disk while the next band is read. A hint: nothing
-     * can fail. */
-    if (o->durable && band.end > band.begin && !st->code)
-        sync_file_range(o->fd, (off_t)band.begin, (off_t)(band.end - band.begin), SYNC_FILE_RANGE_WRITE);
-    return st->code;
+    return st->code || band.end == band.begin ? st->code : send_on(o, band, st);
 }
 
 sw_code sw_out_sync(sw_out *o, sw_status *st)
@@ -267,6 +279,11 @@ sw_code sw_out_close(sw_out *o, sw_status *st)
     if (o->file) {
         sw_step_joint("closing", o->show);
         close_mpi(o, st);
+    }
+    if (o->drops && o->fd >= 0 && !st->code) {
+        if (!o->stream)
+            sw_passed_settle(&o->passed, o->fd, o->show, st);
+        sw_passed_all(o->fd);
     }
     sw_fd_close(o->fd, o->show, st);
     o->fd = -1;

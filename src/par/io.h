@@ -8,6 +8,7 @@
 #define SW_PAR_IO_H
 
 #include "base/below.h"
+#include "base/passed.h"
 #include "par/comm.h"
 #include "par/transport.h"
 #include "plan/schedule.h"
@@ -18,9 +19,12 @@ typedef struct sw_out {
     const char *show;     /* its name in the directory of the staged files, and in messages */
     uint64_t size;        /* of the whole file, bytes */
     bool durable;         /* begin to write to the disk at once: sw_out_sync() will be called */
+    bool drops;           /* what is on the disk goes from the page cache */
     /* what follows is set by opening */
     int fd;
     sw_handle file; /* by MPI-IO; 0 = it is written by POSIX */
+    bool stream;
+    sw_passed passed; /* where it drops */
 } sw_out;
 
 /* Collective over group. Create the file (its first rank does), which must not exist, reserve its

@@ -61,7 +61,8 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
         return st->code;
     if (k->dir.fd < 0)
         sw_staged_open(w->dir, &k->dir, st);
-    k->out = (sw_out){ .group = w->comm, .show = b->name, .size = b->size, .durable = w->sync };
+    k->out =
+        (sw_out){ .group = w->comm, .show = b->name, .size = b->size, .durable = w->sync, .drops = w->drops };
     if (!w->apart)
         sw_out_open(&k->out, &k->dir, w->how, st);
     else if (!st->code)

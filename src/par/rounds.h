@@ -47,6 +47,7 @@ typedef struct sw_rounds {
     bool joint;        /* apart: to fill is a collective, which agrees by itself, errors too */
     const char *dir;   /* of the files (sw_staged_open()) */
     bool sync;         /* make them durable */
+    bool drops;        /* what is on the disk goes from the page cache */
     sw_transport *how; /* together */
     const volatile int *cancel;
     sw_progress progress; /* apart, its todo is what this rank writes */

@@ -229,12 +229,15 @@ static sw_scatter part_of(const sw_weld *w, const sw_comm *comm)
 {
     const sw_work *k = &w->work;
 
-    return (
-        sw_scatter){ .rounds = { .comm = comm, .dir = w->staged_dir, .sync = w->sync, .cancel = k->cancel },
-                     .l = k->l,
-                     .view = &k->o->view,
-                     .held = k->held,
-                     .buffer = k->sched->band };
+    return (sw_scatter){ .rounds = { .comm = comm,
+                                     .dir = w->staged_dir,
+                                     .sync = w->sync,
+                                     .drops = k->drops,
+                                     .cancel = k->cancel },
+                         .l = k->l,
+                         .view = &k->o->view,
+                         .held = k->held,
+                         .buffer = k->sched->band };
 }
 
 sw_code sw_scatter_create(sw_weld *w, sw_status *st)

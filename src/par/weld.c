@@ -126,6 +126,7 @@ static void write_all(welder *k, sw_status *st)
                     .joint = w->work.stream && w->work.sched->shared,
                     .dir = w->staged_dir,
                     .sync = w->sync,
+                    .drops = w->work.drops,
                     .how = &w->how,
                     .cancel = w->work.cancel,
                     .progress = k->bands.progress,

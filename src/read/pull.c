@@ -25,6 +25,7 @@
 #include "read/pull.h"
 
 #include "base/num.h"
+#include "base/passed.h"
 #include "base/rows.h"
 
 /* a call costs as much as reading about so many bytes that are not wanted */
@@ -329,10 +330,16 @@ static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status 
 
     if (sw_source_fd(p->source, s->file, &fd, st))
         return st->code;
-    if (is_in_order(s))
-        return pull_rows(p, s, to, fd, st);
-    sorted = in_order(s);
-    return is_in_order(&sorted) ? pull_rows(p, &sorted, to, fd, st) : pull_skipped(p, &sorted, to, fd, st);
+    if (is_in_order(s)) {
+        pull_rows(p, s, to, fd, st);
+    } else {
+        sorted = in_order(s);
+        (is_in_order(&sorted) ? pull_rows : pull_skipped)(p, &sorted, to, fd, st);
+    }
+    /* Between rows that lie apart there is what others need yet. */
+    if (p->source->drops && sw_run_is_together(s))
+        sw_passed_read(fd, s->at, s->n);
+    return st->code;
 }
 
 const sw_source_body sw_from_files = { pull_file, sw_source_advise };

@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/num.h"
+#include "base/passed.h"
 #include "base/path.h"
 #include "base/step.h"
 
@@ -62,6 +63,8 @@ static void close_oldest(sw_source *s)
 {
     uint32_t file = s->open[s->first];
 
+    if (s->drops)
+        sw_passed_all(s->fds[file]);
     close(s->fds[file]); /* only read from: nothing can be lost */
     s->fds[file] = -1;
     s->first = (s->first + 1) % s->max_open;
