@@ -600,6 +600,11 @@ typedef struct sw_finding {
     char *tensor; /* the FQN */
     char *reason; /* what was found and what was expected */
     char *hint;   /* the usual cause and its cure */
+    /* of values: elements that differ (0 = it is about something else), the most that two of them
+     * are apart, and the most in proportion to the larger of the two; infinite where one of them is
+     * no finite number */
+    uint64_t differing;
+    double largest, relative;
 } sw_finding;
 
 /* ---- verify ---------------------------------------------------------------------------------- */
@@ -643,6 +648,32 @@ void sw_verification_release(sw_verification *result);
  * SW_EUSAGE, SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 4. */
 sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
                   sw_verification *result, sw_status *st);
+
+/* ---- diff ------------------------------------------------------------------------------------ */
+
+/* Two values that are so near count as equal, and so do two that are no numbers; zeros: the bits
+ * must be equal. */
+typedef struct sw_tolerance {
+    double absolute;
+    double relative; /* to the larger of the two */
+} sw_tolerance;
+
+/* Collective. What differs between the tensors of two checkpoints of any kind (sharded,
+ * consolidated, distributed; directories, or single files), whatever their files and their
+ * sharding: tensors that only one of them has, other dtypes or shapes, elements of other values.
+ * Nothing is written. Both must be valid; side files and indices are not looked at.
+ *   a, b     paths
+ *   opt      include and exclude choose from both by their own names; name_rules and values make of
+ *            a what is compared with b as it is; buffer_size, assign and callbacks count; NULL =
+ *            defaults
+ *   allowed  borrowed; NULL = every bit counts
+ *   result   SW_VERIFICATION_INIT; emptied first; release with sw_verification_release(); NULL =
+ *            not wanted. Files are those of b, shard_files those of a; one finding a tensor
+ *   st       emptied first; equal on every rank on return
+ * Errors: SW_DIFF (there are findings), SW_EINPUT (one of them is no valid checkpoint; a file of a
+ * that changed meanwhile), SW_EUSAGE, SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 4. */
+sw_code sw_diff(const sw_comm *comm, const char *a, const char *b, const sw_options *opt,
+                const sw_tolerance *allowed, sw_verification *result, sw_status *st);
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 

@@ -219,7 +219,21 @@ class Item(Structure):
 class Finding(Structure):
     """sw_finding."""
 
-    _fields_ = [("file", c_char_p), ("tensor", c_char_p), ("reason", c_char_p), ("hint", c_char_p)]
+    _fields_ = [
+        ("file", c_char_p),
+        ("tensor", c_char_p),
+        ("reason", c_char_p),
+        ("hint", c_char_p),
+        ("differing", c_uint64),
+        ("largest", c_double),
+        ("relative", c_double),
+    ]
+
+
+class Tolerance(Structure):
+    """sw_tolerance."""
+
+    _fields_ = [("absolute", c_double), ("relative", c_double)]
 
 
 class Verification(Sized):
@@ -382,6 +396,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_save_free": (c_int, [c_void_p, _st]),
     "sw_verification_release": (None, [POINTER(Verification)]),
     "sw_verify": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Verification), _st]),
+    "sw_diff": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Tolerance), POINTER(Verification), _st]),
     "sw_checkpoint_open": (c_int, [_comm, c_char_p, _opt, POINTER(_cp), _st]),
     "sw_checkpoint_free": (None, [_cp]),
     "sw_checkpoint_info_get": (None, [_cp, POINTER(CheckpointInfo)]),

@@ -46,20 +46,6 @@ static const char hint_not_in_like[] = "the checkpoint of another model, or the 
 
 /* ---- path ------------------------------------------------------------------------------------ */
 
-/* Rank 0. */
-static sw_code look(const char *path, bool *is_dir, sw_status *st)
-{
-    sw_path_kind kind;
-
-    if (sw_path_stat(path, &kind, NULL, st))
-        return st->code;
-    if (kind == SW_PATH_MISSING || kind == SW_PATH_DANGLING)
-        return sw_fail(st, SW_EINPUT, path, NULL, "%s",
-                       kind == SW_PATH_MISSING ? "no such file or directory" : "a link that leads nowhere");
-    *is_dir = kind == SW_PATH_DIR;
-    return SW_OK;
-}
-
 /* Which files there are: those of a directory, or the one that was named. */
 static sw_code scan(opening *o, const char *path, sw_status *st)
 {
@@ -69,18 +55,10 @@ static sw_code scan(opening *o, const char *path, sw_status *st)
                              .everything = o->opt->everything,
                              .cancel = o->opt->cancel };
     sw_checkpoint *cp = o->cp;
-    bool is_dir = false;
 
-    if (o->comm->rank == 0)
-        look(path, &is_dir, st);
-    if (sw_agree(o->comm, st) || sw_comm_bcast(o->comm, &is_dir, sizeof is_dir, 0, st))
+    if (sw_scan_operand(o->comm, path, &cp->dir, &cp->name, st))
         return st->code;
-    cp->dir = is_dir ? sw_strdup(path, st) : sw_path_dir(path, st);
-    if (!is_dir)
-        cp->name = sw_strdup(sw_path_name(path), st);
-    if (sw_agree(o->comm, st))
-        return st->code;
-    if (is_dir)
+    if (!cp->name)
         return sw_scan_dir(o->comm, &where, &cp->c, &cp->scan, o->findings, st);
     if (where.boxes)
         return sw_fail(st, SW_EUSAGE, path, NULL, "is a file, but a list of boxes is of a directory");

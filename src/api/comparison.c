@@ -46,6 +46,21 @@ typedef struct spot {
     const char *used;                /* the file of the copy that is used, NULL = none */
 } spot;
 
+/* "element [3, 17] is 1.25 in A, 1.5 in B; 12 of 4096 elements differ, by 0.5 at most (relative
+ * 0.2)" */
+static sw_code tell_gap(verifier *v, const sw_difference *d, const spot *s, const char *where,
+                        uint64_t elements, sw_status *st)
+{
+    char values[SW_VALUES_TEXT];
+
+    return sw_findings_add(v->findings, NULL, s->t->name, NULL, st,
+                           "%s is %s in B; %" PRIu64 " of %" PRIu64 " element%s differ%s, by %.3g at most "
+                           "(relative %.3g)",
+                           where, sw_values_text(s->dtype, d->want, " in A, ", d->is, values), d->count,
+                           elements, elements == 1 ? "" : "s", d->count == 1 ? "s" : "", d->largest,
+                           d->relative);
+}
+
 /* "element [3, 17] is 1.5, expected 1.25; 12 of 4096 elements differ" */
 static sw_code tell_difference(verifier *v, const sw_difference *d, const spot *s, sw_status *st)
 {
@@ -61,12 +76,18 @@ static sw_code tell_difference(verifier *v, const sw_difference *d, const spot *
         sw_dims_text(index, ndim, where + strlen(where), SW_DIMS_TEXT);
     }
     sw_dims_product(s->shape, ndim, &elements);
-    return sw_findings_add(v->findings, s->file, s->t->name, NULL, st,
-                           "%s is %s; %" PRIu64 " of %" PRIu64 " element%s differ%s%s%s%s", where,
-                           sw_values_text(s->dtype, d->is, d->want, values), d->count, elements,
-                           elements == 1 ? "" : "s", d->count == 1 ? "s" : "",
-                           s->used ? " from the copy in " : "", s->used ? s->used : "",
-                           s->used ? ", which is used" : "");
+    if (v->j->with)
+        tell_gap(v, d, s, where, elements, st);
+    else
+        sw_findings_add(v->findings, s->file, s->t->name, NULL, st,
+                        "%s is %s; %" PRIu64 " of %" PRIu64 " element%s differ%s%s%s%s", where,
+                        sw_values_text(s->dtype, d->is, ", expected ", d->want, values), d->count, elements,
+                        elements == 1 ? "" : "s", d->count == 1 ? "s" : "",
+                        s->used ? " from the copy in " : "", s->used ? s->used : "",
+                        s->used ? ", which is used" : "");
+    if (!st->code)
+        sw_findings_count(v->findings, d->count, d->largest, d->relative);
+    return st->code;
 }
 
 /* Each tensor that differs is a finding. */
@@ -111,6 +132,8 @@ static sw_code compare_values(verifier *v, sw_status *st)
                      .partners = v->partners,
                      .changed = changed };
 
+    if (j->allowed)
+        k.found.allowed = *j->allowed;
     k.work.memory = v->memory;
     if (v->quiet)
         k.work.progress = NULL;
@@ -282,6 +305,61 @@ sw_code sw_job_compare(sw_job *j, sw_findings *findings, sw_verification *result
     verify(&v, st);
     release(&v);
     return st->code;
+}
+
+/* ---- two checkpoints of any kind ------------------------------------------------------------- */
+
+/* Local. Which tensors are which; rank 0 keeps what is wrong. */
+static sw_code match_any(verifier *v, sw_status *st)
+{
+    const sw_outputs *o = &v->j->values.outputs;
+    sw_match m = { .o = o, .there = &v->target.c };
+
+    m.partners = v->partners = sw_calloc(o->view.ntensors, sizeof *v->partners, st);
+    if (m.partners)
+        sw_match_any(&m, v->j->with->values.naming.names, v->findings, st);
+    v->result->files = v->target.c.nfiles;
+    v->result->tensors = m.matched;
+    if (!sw_job_is_root(v->j))
+        sw_findings_release(v->findings);
+    return st->code;
+}
+
+/* Rank 0. What the other one lies on. */
+static sw_code look_at_store(sw_job *j, sw_status *st)
+{
+    sw_fs fs = { 0 };
+
+    sw_path_fs_near(j->with->in, &fs, st);
+    j->output.told.shared = fs.shared;
+    return st->code;
+}
+
+sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st)
+{
+    sw_job_told *told = &j->output.told;
+    verifier v = { .j = j,
+                   .target = { .dir = j->with->in, .cancel = j->opt->cancel, .c = j->with->input.c },
+                   .findings = findings,
+                   .result = result };
+    double begin;
+
+    result->shard_files = j->input.c.nfiles;
+    if (sw_job_is_root(j))
+        look_at_store(j, st);
+    if (sw_agree_share(j->comm, told, sizeof *told, st))
+        return st->code;
+    match_any(&v, st);
+    share_memory(&v, st);
+    if (!sw_agree(j->comm, st)) {
+        begin = sw_now();
+        result->seconds_plan = begin - j->started;
+        sw_job_tell_warnings(j);
+        compare_values(&v, st);
+        result->seconds_compare = sw_now() - begin;
+    }
+    free(v.partners);
+    return st->code ? st->code : sw_findings_gather(j->comm, findings, st);
 }
 
 sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st)

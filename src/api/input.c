@@ -47,7 +47,17 @@ sw_code sw_job_scan(sw_job *j, sw_status *st)
                              .everything = sw_options_given(j->opt, SW_CHANGES_NAMES) > 0,
                              .cancel = j->opt->cancel };
 
+    if (j->input.name)
+        return sw_scan_file(j->comm, j->in, j->input.name, &j->input.c, st);
     return j->in ? sw_scan_dir(j->comm, &where, &j->input.c, &j->input.found, NULL, st) : st->code;
+}
+
+sw_code sw_job_scan_any(sw_job *j, sw_status *st)
+{
+    if (sw_scan_operand(j->comm, j->in, &j->input.dir, &j->input.name, st))
+        return st->code;
+    j->in = j->input.dir;
+    return sw_job_scan(j, st);
 }
 
 sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
@@ -65,10 +75,10 @@ sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
     *seconds = headers.seconds;
     in->nodes = headers.nodes;
     j->result->shards_listed = in->c.nlisted > 0;
-    if (!check_node_local(j, st) && j->opt->expect_shards == 0)
+    if (!check_node_local(j, st) && j->opt->expect_shards == 0 && !in->name)
         sw_numbers_warn_holes(&in->c, &j->warnings, st);
     /* config.json is asked */
-    if (!st->code && sw_job_is_root(j) && !j->opt->no_config_check)
+    if (!st->code && sw_job_is_root(j) && !j->opt->no_config_check && !in->name)
         sw_assets_check_sizes(j->in, j->opt->assets, &in->c, NULL, st);
     return sw_agree(j->comm, st);
 }

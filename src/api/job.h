@@ -28,6 +28,7 @@ typedef enum sw_files {
 
 /* Find. */
 typedef struct sw_job_input {
+    char *dir, *name; /* of an operand that may be one file; name NULL = it is none */
     sw_catalog c;
     sw_find found;  /* empty where there is no INPUT_DIR */
     sw_share share; /* some of c may lie there */
@@ -91,6 +92,8 @@ typedef struct sw_job {
     sw_files files;
     bool by_orders;              /* each rank writes by itself what it holds: api/orders */
     const sw_sharding *sharding; /* CUT */
+    struct sw_job *with;         /* diff: the other checkpoint, of which nothing is made */
+    const sw_tolerance *allowed; /* diff */
     sw_result *result;
 
     double started;
@@ -124,6 +127,10 @@ static inline void sw_job_tell_warnings(sw_job *j)
 
 /* Which files are the input; nothing where it is memory. Errors: as sw_scan_dir(). */
 sw_code sw_job_scan(sw_job *j, sw_status *st);
+
+/* The same of what may be a directory or one file: in names it, and is the directory afterwards.
+ * Errors: SW_EINPUT too where nothing is there. */
+sw_code sw_job_scan_any(sw_job *j, sw_status *st);
 
 /* The catalogue, of headers or of memory. Of files: the numbers in their names, as far as they were
  * asked for or have holes (result tells which are there), and what config.json speaks of, must all
@@ -231,9 +238,12 @@ sw_code sw_job_compare_sidefiles(const sw_job *j, const sw_plain *there, sw_find
  * the same on every rank on success, rank 0's own and what the others met after an error. */
 sw_code sw_job_compare(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st);
 
-/* The same of what this job has staged, headers too. Errors: SW_DIFF (the first finding; the others
+/* What this job has staged, headers too. Errors: SW_DIFF (the first finding; the others
  * are warnings). */
 sw_code sw_job_compare_staged(sw_job *j, sw_status *st);
+
+/* The tensors of j->with with what the job makes. findings: as of sw_job_compare(). */
+sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st);
 
 /* Local. The first finding becomes the status, with the number of the others. */
 sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st);

@@ -22,18 +22,19 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
 #define RESHARD (1u << SW_CALL_RESHARD)
 #define SAVES (1u << SW_CALL_SAVE | 1u << SW_CALL_SAVE_ORDERS | 1u << SW_CALL_SAVE_SHARDS)
 #define SHARDS (1u << SW_CALL_SAVE_SHARDS)
+#define DIFF (1u << SW_CALL_DIFF)
 
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
  * who refuses it, and what messages call it. */
 #define ROWS(X)                                                                                              \
     X(size, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
-    X(fqn_map, PATH, LAYOUT, 0, NULL, 0, "fqn-map")                                                          \
-    X(fqn_map_text, TEXT, LAYOUT, 0, NULL, 0, NULL)                                                          \
-    X(like, PATH, LAYOUT, 0, NULL, SHARDS, "like")                                                           \
-    X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS, "max-shard-size")                                       \
-    X(single_file, FLAG, LAYOUT, 0, NULL, SHARDS, "single-file")                                             \
-    X(diffusers, FLAG, STYLE, 0, NULL, RESHARD | SHARDS, "diffusers")                                        \
-    X(diffusers_index, FLAG, STYLE, 0, NULL, RESHARD | SHARDS, "diffusers")                                  \
+    X(fqn_map, PATH, LAYOUT, 0, NULL, DIFF, "fqn-map")                                                       \
+    X(fqn_map_text, TEXT, LAYOUT, 0, NULL, DIFF, NULL)                                                       \
+    X(like, PATH, LAYOUT, 0, NULL, SHARDS | DIFF, "like")                                                    \
+    X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS | DIFF, "max-shard-size")                                \
+    X(single_file, FLAG, LAYOUT, 0, NULL, SHARDS | DIFF, "single-file")                                      \
+    X(diffusers, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF, "diffusers")                                 \
+    X(diffusers_index, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF, "diffusers")                           \
     X(include, LIST, NAMES, 0, NULL, SHARDS, "include")                                                      \
     X(exclude, LIST, NAMES, 0, NULL, SHARDS, "exclude")                                                      \
     X(name_rules, RULES, NAMES, 0, NULL, SHARDS, "a change of names")                                        \
@@ -42,10 +43,10 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(dequantize, CAST, VALUES, 0, dequantized, SHARDS, "dequantize")                                        \
     X(block_size, TEXT, OTHER, 0, NULL, 0, NULL)                                                             \
     X(dtype_map_text, TEXT, VALUES, 0, NULL, RESHARD | SHARDS, "dtype_map_text")                             \
-    X(expect_shards, COUNT, OTHER, 1, NULL, SAVES, "expect-shards")                                          \
-    X(node_local, FLAG, OTHER, 0, NULL, SAVES, "node-local")                                                 \
-    X(boxes, PATH, OTHER, 0, NULL, SAVES, "boxes")                                                           \
-    X(boxes_anywhere, FLAG, OTHER, 0, NULL, SAVES, "boxes-anywhere")                                         \
+    X(expect_shards, COUNT, OTHER, 1, NULL, SAVES | DIFF, "expect-shards")                                   \
+    X(node_local, FLAG, OTHER, 0, NULL, SAVES | DIFF, "node-local")                                          \
+    X(boxes, PATH, OTHER, 0, NULL, SAVES | DIFF, "boxes")                                                    \
+    X(boxes_anywhere, FLAG, OTHER, 0, NULL, SAVES | DIFF, "boxes-anywhere")                                  \
     X(everything, FLAG, OTHER, 0, NULL, 0, NULL)                                                             \
     X(no_config_check, FLAG, OTHER, 0, NULL, 0, NULL)                                                        \
     X(tolerant, FLAG, OTHER, 0, NULL, 0, NULL)                                                               \
@@ -246,6 +247,8 @@ static sw_code refuse(sw_call call, const char *word, sw_status *st)
 {
     if (call == SW_CALL_RESHARD)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with shard files", word);
+    if (call == SW_CALL_DIFF)
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with two checkpoints of any kind", word);
     if (call == SW_CALL_SAVE_SHARDS)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "%s does not go with shard files that are saved from memory", word);

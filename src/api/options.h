@@ -21,6 +21,7 @@ enum {
 typedef enum sw_call {
     SW_CALL_CONSOLIDATE,
     SW_CALL_VERIFY,
+    SW_CALL_DIFF,
     SW_CALL_RESHARD,
     SW_CALL_OPEN,        /* sw_checkpoint_open(): what it does not know it does not look at */
     SW_CALL_SAVE,        /* sw_save_consolidated() */

@@ -1,6 +1,6 @@
 /* The calls that plan what comes of an input, as lists of steps: sw_consolidate(), sw_reshard(),
- * sw_save_consolidated(), sw_save_shards() fill in one job and run the same list; sw_verify()
- * compares where they write. See job.h. */
+ * sw_save_consolidated(), sw_save_shards() fill in one job and run the same list; sw_verify() and
+ * sw_diff() compare where they write. See job.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +90,8 @@ static void release(sw_job *j, bool broken)
     sw_catalog_release(&j->input.c);
     sw_share_end(&j->input.share, broken);
     sw_find_release(&j->input.found);
+    free(j->input.dir);
+    free(j->input.name);
     sw_map_release(&j->laid.map);
     sw_shard_rules_release(&j->laid.rules);
     sw_layout_release(&j->laid.whole);
@@ -247,35 +249,36 @@ sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_ite
     return save(j, &g, items, n, result, st);
 }
 
-sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
-                  sw_verification *result, sw_status *st)
+/* How two are compared, and what for. */
+typedef sw_code (*compare_steps)(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st);
+
+/* A job that compares; more: as in sw_call_begin(). g is released. */
+static sw_code compare(sw_job *j, sw_given *g, uint64_t more, compare_steps steps, sw_verification *result,
+                       sw_status *st)
 {
-    sw_job j = { .comm = comm, .files = SW_FILES_WHOLE };
     sw_verification own;
-    bool wanted;
+    bool wanted = result && !sw_grown_take(&own, sizeof own, result, "sw_verification", &g->st);
     sw_findings findings = SW_FINDINGS_INIT;
     sw_result planned;
-    sw_given g;
 
-    sw_given_take(&g, SW_CALL_VERIFY, comm, input_dir, output_dir, opt);
-    wanted = result && !sw_grown_take(&own, sizeof own, result, "sw_verification", &g.st);
-    j.in = g.in;
-    j.out = g.out;
-    j.opt = &g.opt;
-    sw_job_begin(&j, &planned, st);
-    own = (sw_verification){ .ranks = comm->size };
-    if (!sw_call_begin(comm, &g, 0, st))
-        verify_steps(&j, &findings, &own, st);
+    j->files = SW_FILES_WHOLE;
+    j->in = g->in;
+    j->out = g->out;
+    j->opt = &g->opt;
+    sw_job_begin(j, &planned, st);
+    own = (sw_verification){ .ranks = j->comm->size };
+    if (!sw_call_begin(j->comm, g, more, st))
+        steps(j, &findings, &own, st);
     if (st->code && st->code != SW_ECOMM) {
         /* what was found until then, on every rank; of no consequence when it fails */
         sw_status ignored = SW_STATUS_INIT;
 
-        if (sw_findings_gather(comm, &findings, &ignored) == SW_ECOMM)
+        if (sw_findings_gather(j->comm, &findings, &ignored) == SW_ECOMM)
             *st = ignored;
     }
     if (st->code != SW_ECOMM)
-        sw_comm_totals(comm, &own.bytes, &own.peak_memory, st);
-    sw_job_tell_warnings(&j);
+        sw_comm_totals(j->comm, &own.bytes, &own.peak_memory, st);
+    sw_job_tell_warnings(j);
     sw_fail_by_findings(&findings, st);
     own.findings = sw_findings_hand_over(&findings, &own.nfindings);
     own.shards = planned.shards;
@@ -285,9 +288,76 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     else
         sw_verification_release(&own);
     sw_result_release(&planned);
-    release(&j, st->code == SW_ECOMM);
-    sw_given_release(&g);
+    release(j, st->code == SW_ECOMM);
+    sw_given_release(g);
     return st->code;
+}
+
+sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output_dir, const sw_options *opt,
+                  sw_verification *result, sw_status *st)
+{
+    sw_job j = { .comm = comm };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_VERIFY, comm, input_dir, output_dir, opt);
+    return compare(&j, &g, 0, verify_steps, result, st);
+}
+
+/* Two files of one name may be meant: the directory stands before it. */
+static void name_side(const sw_job *j, sw_status *st)
+{
+    char file[sizeof st->file];
+
+    if (!st->code || !st->file[0] || st->file[0] == '/' || !j->input.dir)
+        return;
+    if (snprintf(file, sizeof file, "%s/%s", j->input.dir, st->file) < (int)sizeof file)
+        memcpy(st->file, file, sizeof file);
+}
+
+/* Find one of two and read its headers. */
+static sw_code open_side(sw_job *j, sw_status *st)
+{
+    double ignored;
+
+    if (!sw_job_scan_any(j, st))
+        sw_job_read(j, &ignored, st);
+    name_side(j, st);
+    return st->code;
+}
+
+/* Of the other one names are only chosen. */
+static sw_code diff_steps(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st)
+{
+    sw_job *with = j->with;
+    sw_name_options chosen = { j->opt->include, j->opt->exclude, NULL, 0 };
+    sw_result planned;
+
+    with->comm = j->comm;
+    with->in = j->out;
+    with->opt = j->opt;
+    with->files = j->files;
+    sw_job_begin(with, &planned, st);
+    if (!open_side(j, st) && !open_side(with, st))
+        sw_naming_build(&with->input.c, &chosen, &with->warnings, &with->values.naming, st);
+    if (!sw_agree(j->comm, st) && !sw_job_decide(j, st))
+        sw_job_compare_with(j, findings, result, st);
+    sw_job_tell_warnings(with);
+    sw_result_release(&planned);
+    release(with, st->code == SW_ECOMM);
+    return st->code;
+}
+
+sw_code sw_diff(const sw_comm *comm, const char *a, const char *b, const sw_options *opt,
+                const sw_tolerance *allowed, sw_verification *result, sw_status *st)
+{
+    const sw_tolerance none = { 0, 0 };
+    sw_job with = { .comm = comm }, j = { .comm = comm, .with = &with, .allowed = allowed ? allowed : &none };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_DIFF, comm, a, b, opt);
+    if (!(j.allowed->absolute >= 0 && j.allowed->relative >= 0))
+        sw_fail(&g.st, SW_EUSAGE, NULL, NULL, "a tolerance is a number from 0 on");
+    return compare(&j, &g, sw_hash(0, j.allowed, sizeof *j.allowed), diff_steps, result, st);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */

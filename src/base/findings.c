@@ -8,6 +8,12 @@
 
 #define TEXTS 4 /* in a finding */
 
+/* As they are sent, behind the texts. */
+typedef struct numbers {
+    uint64_t differing;
+    double largest, relative;
+} numbers;
+
 /* The texts of a finding. */
 static void free_item(sw_finding *item)
 {
@@ -30,7 +36,7 @@ static char *clean_copy(const char *text, sw_status *st)
 /* Append copies of file, tensor, reason and hint. */
 static sw_code add_texts(sw_findings *f, const char *const texts[TEXTS], sw_status *st)
 {
-    sw_finding item = { NULL, NULL, NULL, NULL };
+    sw_finding item = { .file = NULL };
 
     if (sw_grow(&f->items, &f->cap, f->n + UINT64_C(1), sizeof *f->items, st))
         return st->code;
@@ -60,6 +66,15 @@ sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, co
     va_end(args);
     free(reason);
     return st->code;
+}
+
+void sw_findings_count(sw_findings *f, uint64_t differing, double largest, double relative)
+{
+    sw_finding *last = &f->items[f->n - 1];
+
+    last->differing = differing;
+    last->largest = largest;
+    last->relative = relative;
 }
 
 sw_code sw_findings_take(sw_findings *f, const char *hint, sw_status *st)
@@ -120,29 +135,44 @@ sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st)
     for (size_t i = 0; i < f->n; i++) {
         const char *texts[TEXTS] = { f->items[i].file, f->items[i].tensor, f->items[i].reason,
                                      f->items[i].hint };
+        const numbers n = { f->items[i].differing, f->items[i].largest, f->items[i].relative };
 
         for (size_t k = 0; k < TEXTS; k++)
             if (sw_buf_add(out, texts[k], strlen(texts[k]) + 1, st))
                 return st->code;
+        if (sw_buf_add(out, &n, sizeof n, st))
+            return st->code;
     }
     return SW_OK;
+}
+
+/* What was sent is not what came. */
+static sw_code fail_short(sw_status *st)
+{
+    return sw_fail(st, SW_EINTERNAL, NULL, NULL, "a list of findings arrived cut short");
 }
 
 sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st)
 {
     for (size_t at = 0; at < n;) {
         const char *texts[TEXTS];
+        numbers more;
 
         for (size_t k = 0; k < TEXTS; k++) {
             const char *nul = at < n ? memchr(data + at, '\0', n - at) : NULL;
 
             if (!nul)
-                return sw_fail(st, SW_EINTERNAL, NULL, NULL, "a list of findings arrived cut short");
+                return fail_short(st);
             texts[k] = data + at;
             at = (size_t)(nul + 1 - data);
         }
+        if (n - at < sizeof more)
+            return fail_short(st);
+        memcpy(&more, data + at, sizeof more);
+        at += sizeof more;
         if (add_texts(f, texts, st))
             return st->code;
+        sw_findings_count(f, more.differing, more.largest, more.relative);
     }
     return SW_OK;
 }

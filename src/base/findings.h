@@ -21,6 +21,9 @@ typedef struct sw_findings {
 sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *hint, sw_status *st,
                         const char *fmt, ...) SW_PRINTF(6, 7);
 
+/* Local. The last one is about values. */
+void sw_findings_count(sw_findings *f, uint64_t differing, double largest, double relative);
+
 /* Local. If st holds SW_EINPUT, move what it says into the list, with the hint, and clear it, so
  * that the caller goes on; any other error stays. With f NULL nothing is done: the first error is
  * the end. Returns st->code. */

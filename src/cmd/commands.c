@@ -1,5 +1,5 @@
-/* shardweld consolidate, reshard and verify: one call of the library each, and what there is to
- * tell of it. */
+/* shardweld consolidate, reshard, verify and diff: one call of the library each, and what there is
+ * to tell of it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,13 +117,20 @@ sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st)
     return run->args->opt.dry_run ? sw_stdout_print(print_plan, r, st) : SW_OK;
 }
 
-/* ---- verify ---------------------------------------------------------------------------------- */
+/* ---- verify and diff ------------------------------------------------------------------------- */
 
 sw_code sw_cmd_verify(sw_run *run, sw_status *st)
 {
     const sw_args *args = run->args;
 
     return sw_verify(&run->comm, args->input, args->output, &args->opt, &run->verification, st);
+}
+
+sw_code sw_cmd_diff(sw_run *run, sw_status *st)
+{
+    const sw_args *args = run->args;
+
+    return sw_diff(&run->comm, args->input, args->output, &args->opt, &args->allowed, &run->verification, st);
 }
 
 /* Verbose: what was compared, by whom, how fast. */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "text.h"
@@ -119,6 +120,11 @@ void sw_emit_real(sw_emit *e, const char *key, double x)
 {
     char text[32];
 
+    /* JSON has no infinite numbers. */
+    if (!isfinite(x)) {
+        sw_emit_text(e, key, NULL);
+        return;
+    }
     snprintf(text, sizeof text, "%.6g", x);
     begin(e, key);
     /* What is a fraction by nature stays one for whoever reads it. */
@@ -137,6 +143,14 @@ void sw_emit_dims(sw_emit *e, const char *key, const uint64_t *dims, unsigned n)
     sw_dims_put(e->to, dims, n);
 }
 
+/* Of values. */
+static void put_counts(sw_emit *e, const sw_finding *f)
+{
+    sw_emit_number(e, "differing", f->differing);
+    sw_emit_real(e, "largest", f->largest);
+    sw_emit_real(e, "relative", f->relative);
+}
+
 void sw_emit_findings(sw_emit *e, const sw_finding *findings, uint64_t n)
 {
     sw_emit_list(e, "findings", false);
@@ -146,6 +160,8 @@ void sw_emit_findings(sw_emit *e, const sw_finding *findings, uint64_t n)
         sw_emit_text(e, "tensor", findings[i].tensor);
         sw_emit_text(e, "reason", findings[i].reason);
         sw_emit_text(e, "hint", findings[i].hint);
+        if (findings[i].differing)
+            put_counts(e, &findings[i]);
         sw_emit_end(e);
     }
     sw_emit_end(e);

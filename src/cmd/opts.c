@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +149,19 @@ static bool parse_time(const char *text, uint64_t *seconds)
     return false;
 }
 
+/* "1e-3", absolute; "0.1%", relative. Of both kinds one may be given. */
+static sw_code put_tolerance(parse *p, const sw_opt *row, const char *value, sw_tolerance *to)
+{
+    char *end;
+    double n = strtod(value, &end);
+    bool relative = *end == '%';
+
+    if (strspn(value, "0123456789.") == 0 || !isfinite(n) || end[relative])
+        return refuse_value(p, row, value, "a number such as 1e-3, or 0.1% of the larger value");
+    *(relative ? &to->relative : &to->absolute) = relative ? n / 100 : n;
+    return SW_OK;
+}
+
 /* Sizes, counts and times; not below the least that the row allows. */
 static sw_code put_number(parse *p, const sw_opt *row, const char *value, void *to)
 {
@@ -279,6 +293,8 @@ static sw_code put_value(parse *p, const sw_opt *row, char *value)
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:
         return put_name_rule(p, row, value);
+    case SW_OPT_TOLERANCE:
+        return put_tolerance(p, row, value, to);
     }
     return sw_refuse(p->st, SW_EINTERNAL, NULL, "option '--%s' has no type", row->name);
 }

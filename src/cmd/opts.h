@@ -30,6 +30,7 @@ typedef struct sw_args {
     bool quiet;
     bool verbose;
     sw_sharding sharding;       /* reshard */
+    sw_tolerance allowed;       /* diff */
     uint64_t ranks;             /* reshard: a mesh of one dimension; 0 = not given */
     const char *const *tensors; /* inspect: globs, NULL-terminated; NULL = all */
     const char *svg;            /* inspect: where the picture goes; "-" = standard output */
@@ -44,6 +45,7 @@ enum {
     SW_OPT_TIME,      /* uint64_t, seconds: decimal digits and nothing, s, m or h */
     SW_OPT_STRIP,     /* a prefix; one more of opt.name_rules */
     SW_OPT_RENAME,    /* FROM=TO, the same */
+    SW_OPT_TOLERANCE, /* sw_tolerance: a number, or one and '%' */
 };
 
 /* Options of one set exclude one another. */

@@ -18,7 +18,7 @@ typedef struct sw_run {
     sw_watchdog *watchdog;
     char *staging;                /* where files are staged; NULL = nothing is */
     sw_result result;             /* consolidate, reshard */
-    sw_verification verification; /* verify */
+    sw_verification verification; /* verify, diff */
     sw_checkpoint *checkpoint;    /* inspect */
     char **warnings;              /* all that the library had to say, in order */
     size_t nwarnings;
@@ -34,9 +34,10 @@ void sw_cmd_planned(const sw_result *result);
 sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
+sw_code sw_cmd_diff(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
-/* what consolidate and reshard, and verify, add to the report */
+/* what consolidate and reshard, verify and diff add to the report */
 void sw_report_result(const sw_run *run, struct sw_emit *j);
 void sw_report_verification(const sw_run *run, struct sw_emit *j);
 

@@ -103,6 +103,13 @@ static const sw_opt name_rows[] = {
     END,
 };
 
+static const sw_opt tolerance_rows[] = {
+    OWN("tolerance", SW_OPT_TOLERANCE, allowed, "T",
+        "values that are at most so far apart count as equal: a number, or with % a part of the larger of "
+        "the two; each may be given, and one of them is enough; two that are no numbers are equal then"),
+    END,
+};
+
 static const sw_opt value_rows[] = {
     OPTION("cast-dtype", cast_dtype, "T",
            "floating-point tensors become bf16, fp16, fp32 or fp64, but for those that have scales or are "
@@ -243,6 +250,12 @@ static const sw_section reading = { "Reading:", reading_rows };
 static const sw_section *const verify_sections[] = { &asked_layout, &style,   &names,    &values,
                                                      &input,        &reading, &messages, NULL };
 
+static const sw_section chosen = { "Tensors of both, and names in A:", name_rows };
+static const sw_section made = { "Values that are made of A before it is compared:", value_rows };
+static const sw_section tolerance = { "Comparing:", tolerance_rows };
+
+static const sw_section *const diff_sections[] = { &tolerance, &chosen, &made, &reading, &messages, NULL };
+
 static const sw_section show = { "What is shown:", show_rows };
 static const sw_section diagnosis = { "What is asked of it:", diagnosis_rows };
 static const sw_section inspect_messages = { "Messages:", inspect_message_rows };
@@ -268,6 +281,17 @@ const sw_command sw_commands[] = {
       { "INPUT_DIR", "OUTPUT_DIR" },
       verify_sections,
       sw_cmd_verify,
+      sw_cmd_verify_tell,
+      sw_report_verification },
+    { "diff",
+      "say how the tensors of two checkpoints differ",
+      "Compare the tensors of two checkpoints of any kind, sharded or consolidated or\n"
+      "single files, whatever their layout: which only one of them has, which have\n"
+      "another dtype or shape, how many elements differ, and by how much. Nothing is\n"
+      "written; side files are not looked at.",
+      { "A", "B" },
+      diff_sections,
+      sw_cmd_diff,
       sw_cmd_verify_tell,
       sw_report_verification },
     { "inspect",

@@ -112,6 +112,32 @@ sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
+sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw_status *st)
+{
+    const sw_catalog *a = &m->o->view, *b = m->there;
+    char in_a[KIND_TEXT], in_b[KIND_TEXT];
+
+    for (uint32_t i = 0; i < a->ntensors && !st->code; i++) {
+        const sw_tensor *t = &a->tensors[i], *u = sw_catalog_find_tensor(b, t->name);
+
+        m->partners[i] = SW_NO_PARTNER;
+        if (!u || !chosen[u - b->tensors]) {
+            sw_findings_add(findings, NULL, t->name, NULL, st, "is only in A: %s", kind_text(a, t, in_a));
+        } else if (!same_kind(a, t, b, u)) {
+            sw_findings_add(findings, NULL, t->name, NULL, st, "is %s in A, %s in B", kind_text(a, t, in_a),
+                            kind_text(b, u, in_b));
+        } else {
+            m->partners[i] = (uint32_t)(u - b->tensors);
+            m->matched++;
+        }
+    }
+    for (uint32_t i = 0; i < b->ntensors && !st->code; i++)
+        if (chosen[i] && !sw_catalog_find_tensor(a, b->tensors[i].name))
+            sw_findings_add(findings, NULL, b->tensors[i].name, NULL, st, "is only in B: %s",
+                            kind_text(b, &b->tensors[i], in_b));
+    return st->code;
+}
+
 /* ---- loaders --------------------------------------------------------------------------------- */
 
 sw_code sw_match_loaders(const sw_match *m, const sw_dir *names, sw_findings *findings, sw_status *st)

@@ -26,6 +26,11 @@ typedef struct sw_match {
  * O(n log n). */
 sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st);
 
+/* Local. The same of any two checkpoints, in words for A and B: what only one has, and what is of
+ * another dtype or shape. Nothing but o, there and partners is looked at.
+ *   chosen  of each tensor there: NULL = it is left out */
+sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw_status *st);
+
 /* Local. List what loaders mind (pitfalls.h), an index that is missing, and files that are shards.
  *   names  what lies beside the checkpoint; NULL = not known
  * Errors: SW_ENOMEM. */

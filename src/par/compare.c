@@ -132,14 +132,25 @@ typedef struct comparer {
     sw_schedule sched;
     sw_bands bands;
     sw_source target;
+    sw_maker maker; /* from the target */
     sw_stopper stopper;
     char *chunk;
 } comparer;
+
+/* For short rows of the target: half of what is there; whole tensors have none. */
+static uint64_t share_scratch(sw_compare *k)
+{
+    for (uint32_t i = 0; i < k->target->ntensors; i++)
+        if (k->target->tensors[i].nboxes > 1)
+            return k->work.memory.scratch /= 2;
+    return 1;
+}
 
 /* Layout, schedule and memory. */
 static sw_code prepare(comparer *c, sw_status *st)
 {
     sw_compare *k = c->k;
+    uint64_t scratch = share_scratch(k);
 
     if (lay_out(k, &c->l, st) || make_schedule(k, &c->l, &c->sched, st) ||
         sw_stopper_init(&c->stopper, k->work.world, NULL, 0, st))
@@ -149,8 +160,9 @@ static sw_code prepare(comparer *c, sw_status *st)
     if (sw_bands_init(&c->bands, &k->work, k->work.world, st))
         return st->code;
     c->chunk = sw_calloc(k->work.memory.chunk, 1, st);
-    sw_source_init(&c->target, k->target, k->target_dir, 1, st);
+    sw_source_init(&c->target, k->target, k->target_dir, scratch, st);
     c->target.drops = k->work.drops;
+    c->maker.pull = sw_pull_of(&c->target);
     return st->code;
 }
 
@@ -172,36 +184,49 @@ typedef struct look {
     sw_status *st;
 } look;
 
-/* A file of the target that is another now is no error: it is marked, and left alone. */
-static bool read_target(comparer *c, uint32_t file, uint64_t at, uint64_t n, sw_status *st)
+/* One box of the target into the chunk. */
+static bool make_box(void *ctx, const sw_making *g)
 {
-    sw_pull pull = sw_pull_of(&c->target);
+    const look *v = ctx;
 
-    if (sw_pull_bytes(&pull, file, at, n, c->chunk, st) == SW_EINPUT) {
-        c->k->changed[file] = true;
-        sw_status_clear(st);
+    return sw_make(&v->c->maker, g, v->c->chunk, v->st) == SW_OK;
+}
+
+/* The file of a tensor that is all in one; NULL = it is not. It is marked if it is another now. */
+static bool *changed_of(const sw_compare *k, const sw_tensor *t)
+{
+    return t->nboxes == 1 ? &k->changed[sw_box_file(k->target, t, 0)] : NULL;
+}
+
+/* A file of the target that is another now is no error: it is marked, and left alone. */
+static bool read_target(look *v, const sw_part *part, bool *changed)
+{
+    sw_saved_boxes_each(v->c->k->target, part, make_box, v);
+    if (v->st->code == SW_EINPUT && changed) {
+        *changed = true;
+        sw_status_clear(v->st);
     }
-    return !st->code;
+    return !v->st->code;
 }
 
 /* Part of a tensor: it is expected in the band, and is in the target. */
 static bool compare_part(void *ctx, const sw_part *part)
 {
-    const look *v = ctx;
+    look *v = ctx;
     comparer *c = v->c;
     sw_compare *k = c->k;
-    const sw_tensor *t = &k->target->tensors[k->partners[part->output]];
-    sw_placed placed;
-    const sw_box *box = &sw_box_get(k->target, t, 0, &placed)->box;
+    const uint32_t partner = k->partners[part->output];
+    const sw_tensor *t = &k->target->tensors[partner];
+    bool *changed = changed_of(k, t);
 
-    for (uint64_t done = 0, n; done < part->n && !k->changed[box->file]; done += n) {
+    for (uint64_t done = 0, n; done < part->n && !(changed && *changed); done += n) {
         uint64_t from = part->from + done;
         sw_copies two;
 
         n = sw_min(k->work.memory.chunk, part->n - done);
-        if (!read_target(c, box->file, box->at + from, n, v->st))
+        if (!read_target(v, &(sw_part){ partner, from, n, 0, NULL }, changed))
             return false;
-        if (k->changed[box->file])
+        if (changed && *changed)
             break;
         two = (sw_copies){
             part->output, 0, (sw_dtype)t->dtype, from, n, c->chunk, c->bands.band + part->at + done

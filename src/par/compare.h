@@ -1,9 +1,9 @@
 /* Is what a checkpoint holds what the input makes? Every byte of every tensor, in parallel.
  *
  * The tensors that both have are laid out once more, in virtual files without headers: what they
- * should hold is put together band by band exactly as for writing, and what is there is read beside
- * it in pieces that stay in the processor's cache. By band every rank goes its own way until the
- * end. By owner a band takes all ranks. */
+ * should hold is put together band by band exactly as for writing, and what is there, in one box or
+ * in many, is read beside it in pieces that stay in the processor's cache. By band every rank goes
+ * its own way until the end. By owner a band takes all ranks. */
 #ifndef SW_PAR_COMPARE_H
 #define SW_PAR_COMPARE_H
 
@@ -16,14 +16,16 @@ typedef struct sw_compare {
      * chunk for what is there, which is read as it lies: multiples of SW_ELEMENTS_UNIT */
     sw_work work;
     bool by_owner;
-    const sw_catalog *target; /* what is there: one box a tensor */
+    const sw_catalog *target; /* what is there */
     const char *target_dir;
     /* of each output: the target's tensor of equal dtype and shape; SW_NO_PARTNER */
     const uint32_t *partners;
     /* one a file of the target, out: it is another now than when its header was read, and the rest
-     * of it is not compared; each rank marks what it meets */
+     * of it is not compared; each rank marks what it meets. An error where a tensor has several
+     * boxes */
     bool *changed;
-    sw_differences found; /* out: by output, box = 0; the same on every rank; release it */
+    sw_differences found; /* out: by output, box = 0; the same on every rank; release it. In: what
+                           * is allowed */
     uint64_t compared;    /* out: bytes of the target that this rank compared */
 } sw_compare;
 

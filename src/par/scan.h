@@ -33,6 +33,12 @@ typedef struct sw_where {
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
                     sw_findings *findings, sw_status *st);
 
+/* Collective. What a path names: a directory, or one file in one. Rank 0 looks.
+ *   dir, name  out, for the caller to free: where the files are; name of the one file, NULL = the
+ *              directory was named
+ * Errors: SW_EINPUT (nothing is there), SW_EIO, SW_ENOMEM. */
+sw_code sw_scan_operand(const sw_comm *comm, const char *path, char **dir, char **name, sw_status *st);
+
 /* Collective. One safetensors file by itself: c holds this one, and is a part (sw_catalog.part),
  * whatever its name or its header say.
  *   path  dir/name

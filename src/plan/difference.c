@@ -10,28 +10,14 @@
 
 #include "base/num.h"
 #include "base/sort.h"
+#include "plan/distance.h"
 
 /* So many bytes are looked at at once: a copy that differs here and there is still mostly compared
  * fast. */
 #define STRIDE (SW_ELEMENTS_UNIT * UINT64_C(40))
+#define MOST (STRIDE * 2) /* elements in them: of four bits */
 
 /* ---- comparing ------------------------------------------------------------------------------- */
-
-/* Element i of data that begins with a whole one. Those of less than a byte lie one behind the
- * other from the lowest bit on. */
-static uint64_t element(const unsigned char *data, uint64_t i, unsigned bits)
-{
-    uint64_t at = i * bits, value = 0;
-
-    if (bits >= 8) {
-        memcpy(&value, data + at / 8, bits / 8);
-        return value;
-    }
-    value = data[at / 8];
-    if (at % 8 + bits > 8)
-        value |= (uint64_t)data[at / 8 + 1] << 8;
-    return value >> at % 8 & ((UINT64_C(1) << bits) - 1);
-}
 
 /* The item of a thing: the last one, or a new one; NULL on failure. */
 static sw_difference *item_of(sw_differences *d, const sw_copies *k, sw_status *st)
@@ -46,42 +32,124 @@ static sw_difference *item_of(sw_differences *d, const sw_copies *k, sw_status *
     return &d->items[d->n++];
 }
 
-/* Elements [first, first + n) of the thing. */
-static void count(sw_difference *item, unsigned bits, uint64_t first, const unsigned char *is,
-                  const unsigned char *want, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t a = element(is, i, bits), b = element(want, i, bits);
+/* A piece of two copies in which something differs. */
+typedef struct piece {
+    sw_dtype dtype;
+    const unsigned char *is, *want;
+    uint64_t n;     /* elements, at most MOST */
+    uint64_t first; /* number of the first in the thing */
+    unsigned char differs[MOST];
+    double is_number[MOST], want_number[MOST]; /* where doubles do */
+} piece;
 
-        if (a == b)
-            continue;
-        if (item->count++ == 0 || first + i < item->first) {
-            item->first = first + i;
-            item->is = a;
-            item->want = b;
-        }
+/* Which elements differ, of a width that a type has. */
+#define MARK(type)                                                                                           \
+    for (uint64_t i = 0; i < p->n; i++) {                                                                    \
+        type a, b;                                                                                           \
+                                                                                                             \
+        memcpy(&a, p->is + i * sizeof a, sizeof a);                                                          \
+        memcpy(&b, p->want + i * sizeof b, sizeof b);                                                        \
+        p->differs[i] = a != b;                                                                              \
     }
+
+static void mark(piece *p)
+{
+    unsigned bits = sw_dtype_bits(p->dtype);
+
+    if (bits == 64)
+        MARK(uint64_t)
+    else if (bits == 32)
+        MARK(uint32_t)
+    else if (bits == 16)
+        MARK(uint16_t)
+    else if (bits == 8)
+        MARK(uint8_t)
+    else
+        for (uint64_t i = 0; i < p->n; i++)
+            p->differs[i] = sw_element_bits(p->is, i, bits) != sw_element_bits(p->want, i, bits);
+}
+
+/* Between its elements i. */
+static inline sw_gap gap_at(const piece *p, uint64_t i, bool numbers)
+{
+    unsigned bits = sw_dtype_bits(p->dtype);
+
+    if (numbers)
+        return sw_gap_between(p->is_number[i], p->want_number[i], p->is_number[i] - p->want_number[i]);
+    return sw_gap_of(p->dtype, sw_element_bits(p->is, i, bits), sw_element_bits(p->want, i, bits));
+}
+
+/* What differs in it, and counts; item->count = 0: nothing. */
+static void count(piece *p, const sw_tolerance *allowed, sw_difference *item)
+{
+    bool any = allowed->absolute > 0 || allowed->relative > 0, numbers = sw_numbers_do(p->dtype);
+    unsigned bits = sw_dtype_bits(p->dtype);
+
+    mark(p);
+    if (numbers) {
+        sw_numbers_of(p->dtype, p->is, p->n, p->is_number);
+        sw_numbers_of(p->dtype, p->want, p->n, p->want_number);
+    }
+    for (uint64_t i = 0; i < p->n; i++) {
+        sw_gap g;
+
+        if (!p->differs[i])
+            continue;
+        g = gap_at(p, i, numbers);
+        if (any && (g.nan || g.absolute <= allowed->absolute || g.relative <= allowed->relative))
+            continue;
+        if (item->count++ == 0) {
+            item->first = p->first + i;
+            item->is = sw_element_bits(p->is, i, bits);
+            item->want = sw_element_bits(p->want, i, bits);
+        }
+        item->largest = g.absolute > item->largest ? g.absolute : item->largest;
+        item->relative = g.relative > item->relative ? g.relative : item->relative;
+    }
+}
+
+/* What was found of one thing in two parts: the first difference stays. */
+static void join(sw_difference *to, const sw_difference *more)
+{
+    if (to->count == 0 || more->first < to->first) {
+        to->first = more->first;
+        to->is = more->is;
+        to->want = more->want;
+    }
+    to->count += more->count;
+    to->largest = fmax(to->largest, more->largest);
+    to->relative = fmax(to->relative, more->relative);
+}
+
+/* n bytes of the copies, from their byte at on. */
+static sw_code compare_piece(sw_differences *d, const sw_copies *k, uint64_t at, uint64_t n, sw_status *st)
+{
+    unsigned bits = sw_dtype_bits(k->dtype);
+    sw_difference found = { .count = 0 }, *item;
+    piece p; /* is large: not emptied */
+
+    p.dtype = k->dtype;
+    p.is = (const unsigned char *)k->is + at;
+    p.want = (const unsigned char *)k->want + at;
+    p.n = n * 8 / bits;
+    p.first = (k->from + at) / SW_ELEMENTS_UNIT * (SW_ELEMENTS_UNIT * 8 / bits);
+    count(&p, &d->allowed, &found);
+    if (found.count && (item = item_of(d, k, st)) != NULL)
+        join(item, &found);
+    return st->code;
 }
 
 sw_code sw_differences_compare(sw_differences *d, const sw_copies *k, sw_status *st)
 {
     const unsigned char *a = k->is, *b = k->want;
-    unsigned bits = sw_dtype_bits(k->dtype);
 
     assert(k->from % SW_ELEMENTS_UNIT == 0);
     if (memcmp(a, b, (size_t)k->n) == 0)
         return SW_OK;
     for (uint64_t at = 0, now; at < k->n; at += now) {
-        uint64_t first = (k->from + at) / SW_ELEMENTS_UNIT * (SW_ELEMENTS_UNIT * 8 / bits);
-        sw_difference *item;
-
         now = sw_min(k->n - at, STRIDE);
-        if (memcmp(a + at, b + at, (size_t)now) == 0)
-            continue;
-        item = item_of(d, k, st);
-        if (!item)
+        if (memcmp(a + at, b + at, (size_t)now) != 0 && compare_piece(d, k, at, now, st))
             return st->code;
-        count(item, bits, first, a + at, b + at, now * 8 / bits);
     }
     return SW_OK;
 }
@@ -107,7 +175,7 @@ void sw_differences_join(sw_differences *d)
         sw_difference *last = n ? &d->items[n - 1] : NULL;
 
         if (last && last->tensor == d->items[i].tensor && last->box == d->items[i].box)
-            last->count += d->items[i].count;
+            join(last, &d->items[i]);
         else
             d->items[n++] = d->items[i];
     }
@@ -117,7 +185,7 @@ void sw_differences_join(sw_differences *d)
 void sw_differences_release(sw_differences *d)
 {
     free(d->items);
-    *d = (sw_differences)SW_DIFFERENCES_INIT;
+    *d = (sw_differences){ .allowed = d->allowed };
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -128,42 +196,6 @@ void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *i
         index[n] = i % shape[n];
         i /= shape[n];
     }
-}
-
-/* What the bits of an F16 stand for. */
-static double half_value(uint64_t bits)
-{
-    int exponent = (int)(bits >> 10 & 31);
-    double fraction = (double)(bits & 1023), sign = bits >> 15 & 1 ? -1.0 : 1.0;
-
-    if (exponent == 31)
-        return copysign(fraction > 0 ? NAN : INFINITY, sign);
-    return exponent == 0 ? sign * ldexp(fraction, -24) : sign * ldexp(1024 + fraction, exponent - 25);
-}
-
-/* The same of an F32. */
-static double float_value(uint64_t bits)
-{
-    uint32_t word = (uint32_t)bits;
-    float f;
-
-    memcpy(&f, &word, sizeof f);
-    return (double)f;
-}
-
-/* The same of an F64. */
-static double double_value(uint64_t bits)
-{
-    double d;
-
-    memcpy(&d, &bits, sizeof d);
-    return d;
-}
-
-/* A signed integer of some width. */
-static int64_t signed_value(uint64_t value, unsigned bits)
-{
-    return (int64_t)(value << (64 - bits)) >> (64 - bits);
 }
 
 /* All digits that the width has. */
@@ -185,19 +217,16 @@ static void value_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
 {
     switch (dtype) {
     case SW_F64:
-        snprintf(text, n, "%.17g", double_value(value));
+        snprintf(text, n, "%.17g", sw_number_of(dtype, value));
         break;
     case SW_F32:
-        snprintf(text, n, "%.9g", float_value(value));
-        break;
     case SW_BF16:
-        snprintf(text, n, "%.9g", float_value(value << 16));
-        break;
     case SW_F16:
-        snprintf(text, n, "%.9g", half_value(value));
+        snprintf(text, n, "%.9g", sw_number_of(dtype, value));
         break;
     case SW_C64:
-        snprintf(text, n, "%.9g%+.9gi", float_value(value & UINT32_MAX), float_value(value >> 32));
+        snprintf(text, n, "%.9g%+.9gi", sw_number_of(SW_F32, value & UINT32_MAX),
+                 sw_number_of(SW_F32, value >> 32));
         break;
     case SW_U64:
     case SW_U32:
@@ -209,7 +238,7 @@ static void value_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
     case SW_I32:
     case SW_I16:
     case SW_I8:
-        snprintf(text, n, "%" PRId64, signed_value(value, sw_dtype_bits(dtype)));
+        snprintf(text, n, "%" PRId64, sw_signed_of(dtype, value));
         break;
     case SW_BOOL:
         if (value < 2) {
@@ -223,7 +252,8 @@ static void value_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
     }
 }
 
-char *sw_values_text(sw_dtype dtype, uint64_t is, uint64_t want, char text[SW_VALUES_TEXT])
+char *sw_values_text(sw_dtype dtype, uint64_t is, const char *between, uint64_t want,
+                     char text[SW_VALUES_TEXT])
 {
     char a[64], b[64], bits_a[24], bits_b[24];
 
@@ -232,8 +262,8 @@ char *sw_values_text(sw_dtype dtype, uint64_t is, uint64_t want, char text[SW_VA
     hex_text(dtype, is, bits_a, sizeof bits_a);
     hex_text(dtype, want, bits_b, sizeof bits_b);
     if (strcmp(a, b) == 0)
-        snprintf(text, SW_VALUES_TEXT, "%s (%s), expected %s (%s)", a, bits_a, b, bits_b);
+        snprintf(text, SW_VALUES_TEXT, "%s (%s)%s%s (%s)", a, bits_a, between, b, bits_b);
     else
-        snprintf(text, SW_VALUES_TEXT, "%s, expected %s", a, b);
+        snprintf(text, SW_VALUES_TEXT, "%s%s%s", a, between, b);
     return text;
 }

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "format/dtype.h"
+#include "shardweld.h"
 
 /* The differing elements of one thing: a tensor, or a box of it. */
 typedef struct sw_difference {
@@ -15,16 +16,20 @@ typedef struct sw_difference {
     uint64_t count;    /* elements that differ */
     uint64_t first;    /* the first of them, counted in the order of the data */
     uint64_t is, want; /* its two values, as they lie in memory, in the low bits */
+    /* the most that two values are apart, and the most in proportion to the larger of them;
+     * infinite where one of the two is no finite number */
+    double largest, relative;
 } sw_difference;
 
 typedef struct sw_differences {
     sw_difference *items;
     size_t n, cap;
+    sw_tolerance allowed; /* what does not count: zeros = every bit does */
 } sw_differences;
 
 #define SW_DIFFERENCES_INIT                                                                                  \
     {                                                                                                        \
-        NULL, 0, 0                                                                                           \
+        .items = NULL                                                                                        \
     }
 
 /* Ranges of data that are compared apart begin and end at multiples of this, in bytes, or with the
@@ -54,8 +59,9 @@ void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *i
 
 #define SW_VALUES_TEXT 192
 
-/* Local. "1.5, expected 1.25" for people; where two values look alike, their bits stand behind
- * them. Returns text. */
-char *sw_values_text(sw_dtype dtype, uint64_t is, uint64_t want, char text[SW_VALUES_TEXT]);
+/* Local. "1.5, expected 1.25" for people, if that is what stands between; where two values look
+ * alike, their bits stand behind them. Returns text. */
+char *sw_values_text(sw_dtype dtype, uint64_t is, const char *between, uint64_t want,
+                     char text[SW_VALUES_TEXT]);
 
 #endif

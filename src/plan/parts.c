@@ -138,6 +138,17 @@ bool sw_part_boxes_each(const sw_outputs *o, const sw_part *part, sw_making_fn f
                                  : visit_boxes(&how, part, whole, t->ndim, fn, ctx);
 }
 
+bool sw_saved_boxes_each(const sw_catalog *c, const sw_part *part, sw_making_fn fn, void *ctx)
+{
+    const sw_tensor *t = &c->tensors[part->output];
+    const uint64_t *whole = sw_tensor_shape(c, t);
+    const sw_recipe how = { .view = sw_view_joined(c, t, cut_dims(part->box, whole, t->ndim), 8),
+                            .op = SW_OP_COPY,
+                            .to = (sw_dtype)t->dtype };
+
+    return visit_boxes(&how, part, whole, t->ndim, fn, ctx);
+}
+
 /* A visit of the boxes of all parts. */
 typedef struct visit {
     const sw_outputs *o;

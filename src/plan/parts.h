@@ -34,6 +34,9 @@ typedef bool (*sw_making_fn)(void *ctx, const sw_making *g);
  * False when fn did. */
 bool sw_part_boxes_each(const sw_outputs *o, const sw_part *part, sw_making_fn fn, void *ctx);
 
+/* Local. Of a tensor of c as it is saved, which the part calls its output. */
+bool sw_saved_boxes_each(const sw_catalog *c, const sw_part *part, sw_making_fn fn, void *ctx);
+
 /* Local. Of all parts of a band of output file f. */
 bool sw_band_boxes_each(const sw_outputs *o, const sw_layout *l, uint32_t f, sw_region band, sw_making_fn fn,
                         void *ctx);

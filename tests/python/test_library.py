@@ -26,6 +26,7 @@ STRUCTS = {
     "sw_sharding": _library.Sharding,
     "sw_item": _library.Item,
     "sw_finding": _library.Finding,
+    "sw_tolerance": _library.Tolerance,
     "sw_verification": _library.Verification,
     "sw_checkpoint_info": _library.CheckpointInfo,
     "sw_file_info": _library.FileInfo,

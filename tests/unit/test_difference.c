@@ -3,6 +3,8 @@
 #include "plan/difference.h"
 #include "unit.h"
 
+#include <math.h>
+
 #define BYTES (SW_ELEMENTS_UNIT * 100u)
 
 /* Change element i; a and b differ nowhere else. */
@@ -77,11 +79,11 @@ TEST(element_in_two_bytes)
 /* What several ranks found comes in any order. */
 TEST(join)
 {
-    sw_difference items[] = { { 3, 0, 2, 70, 1, 0 },
-                              { 1, 2, 1, 4, 9, 8 },
-                              { 3, 0, 5, 10, 7, 6 },
-                              { 1, 1, 1, 0, 2, 3 },
-                              { 3, 0, 1, 90, 0, 0 } };
+    sw_difference items[] = { { 3, 0, 2, 70, 1, 0, 0, 0 },
+                              { 1, 2, 1, 4, 9, 8, 0, 0 },
+                              { 3, 0, 5, 10, 7, 6, 0, 0 },
+                              { 1, 1, 1, 0, 2, 3, 0, 0 },
+                              { 3, 0, 1, 90, 0, 0, 0, 0 } };
     sw_differences d = SW_DIFFERENCES_INIT;
 
     d.items = items;
@@ -93,6 +95,55 @@ TEST(join)
     assert_int_equal(d.items[2].count, 8);
     assert_int_equal(d.items[2].first, 10);
     assert_int_equal(d.items[2].is, 7);
+}
+
+/* The most that two are apart, by itself and in proportion, also where it was found in parts. */
+TEST(how_far)
+{
+    const float is[6] = { 1, 2, NAN, -4, 0, 100 }, want[6] = { 1, 2.5f, NAN, 4, 1, 101 };
+    sw_status st = SW_STATUS_INIT;
+    sw_differences d = SW_DIFFERENCES_INIT;
+
+    sw_differences_compare(&d, &(sw_copies){ 1, 0, SW_F32, 24, 24, is, want }, &st);
+    sw_differences_compare(&d, &(sw_copies){ 2, 0, SW_F32, 0, 8, is, want }, &st);
+    sw_differences_compare(&d, &(sw_copies){ 1, 0, SW_F32, 0, 8, is, want }, &st);
+    sw_differences_join(&d);
+    assert_int_equal(st.code, SW_OK);
+    assert_int_equal(d.n, 2);
+    assert_int_equal(d.items[0].count, 5);
+    assert_int_equal(d.items[0].first, 1);
+    assert_true(d.items[0].largest == 8 && d.items[0].relative == 2);
+    assert_true(d.items[1].largest == 0.5 && d.items[1].relative == 0.2);
+    sw_differences_release(&d);
+}
+
+/* What is near enough does not count, by either measure; two that are no numbers are near then. */
+TEST(tolerance)
+{
+    static const struct {
+        sw_tolerance allowed;
+        uint64_t count, first;
+    } cases[] = {
+        { { 0, 0 }, 5, 1 }, { { 0.5, 0 }, 3, 3 }, { { 0, 0.2 }, 2, 3 },
+        { { 1, 0 }, 1, 3 }, { { 8, 0 }, 0, 0 },   { { 1, 2 }, 0, 0 },
+    };
+    float is[6] = { 1, 2, NAN, -4, 0, 100 }, want[6] = { 1, 2.5f, NAN, 4, 1, 101 };
+    sw_status st = SW_STATUS_INIT;
+    uint32_t other = 0x7fc00001;
+
+    memcpy(&want[2], &other, sizeof other);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        sw_differences d = { .allowed = cases[i].allowed };
+
+        sw_differences_compare(&d, &(sw_copies){ 1, 0, SW_F32, 0, 24, is, want }, &st);
+        assert_int_equal(st.code, SW_OK);
+        assert_int_equal(d.n, cases[i].count > 0);
+        if (d.n) {
+            assert_int_equal(d.items[0].count, cases[i].count);
+            assert_int_equal(d.items[0].first, cases[i].first);
+        }
+        sw_differences_release(&d);
+    }
 }
 
 TEST(index)
@@ -141,5 +192,6 @@ TEST(words)
     char text[SW_VALUES_TEXT];
 
     for (size_t i = 0; i < COUNT(words); i++)
-        assert_string_equal(sw_values_text(words[i].dtype, words[i].is, words[i].want, text), words[i].text);
+        assert_string_equal(sw_values_text(words[i].dtype, words[i].is, ", expected ", words[i].want, text),
+                            words[i].text);
 }

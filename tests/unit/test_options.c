@@ -87,6 +87,10 @@ TEST(refused)
     } cases[] = {
         { SW_CALL_CONSOLIDATE, "", "" },
         { SW_CALL_VERIFY, "", "" },
+        { SW_CALL_DIFF,
+          " fqn_map fqn_map_text like max_shard_size single_file diffusers diffusers_index expect_shards "
+          "node_local boxes boxes_anywhere",
+          "does not go with two checkpoints of any kind" },
         { SW_CALL_RESHARD, " diffusers diffusers_index dtype_map_text assets verify",
           "does not go with shard files" },
         { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify", "speak of shard files" },
