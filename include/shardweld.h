@@ -493,7 +493,7 @@ typedef struct sw_sharding {
  * sw_save_shards() does.
  * Errors: as sw_consolidate(); SW_EUSAGE also for a mesh or placement that is none, a cut within a
  * byte (F4, F6), output_dir being input_dir.
- * Source: SPEC 4, 7. */
+ * Seven parameters: those of sw_consolidate(), and the mesh. Source: SPEC 4, 7. */
 sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *output_dir,
                    const sw_sharding *sharding, const sw_options *opt, sw_result *result, sw_status *st);
 
@@ -529,8 +529,9 @@ typedef struct sw_item {
  * that.
  * Errors: SW_EUSAGE (an item that is malformed or lies outside its tensor, one box twice on a rank,
  * ranks that were called with different options; and as sw_consolidate()), SW_EINPUT (a gap, a
- * partial overlap, another dtype or shape on another rank), SW_EIO, SW_ENOMEM, SW_ECANCEL. Source:
- * SPEC 3, 5, 6, 7. */
+ * partial overlap, another dtype or shape on another rank), SW_EIO, SW_ENOMEM, SW_ECANCEL.
+ * Seven parameters: those of sw_consolidate(), where items and their number stand for a directory.
+ * Source: SPEC 3, 5, 6, 7. */
 sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                              const sw_options *opt, sw_result *result, sw_status *st);
 
@@ -550,7 +551,7 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
  * first, lowest shard number first, and the new one comes from the highest number down. A
  * consolidated checkpoint that is there stays, with a warning.
  * Errors: as above; SW_EUSAGE also when shard files are there already, SW_EINPUT for a tensor that
- * the map lacks. Source: SPEC 7. */
+ * the map lacks. Parameters as of sw_save_consolidated(). Source: SPEC 7. */
 sw_code sw_save_shards(const sw_comm *comm, const char *output_dir, const sw_item *items, size_t n,
                        const sw_options *opt, sw_result *result, sw_status *st);
 
@@ -569,7 +570,8 @@ typedef struct sw_save sw_save;
  *   opt     as there, but no dequantize, and progress is not called; borrowed until sw_save_free(),
  *           also what it points to
  *   out     free with sw_save_free(); NULL on error
- * Errors: as there. */
+ * Errors: as there. Eight parameters: those of both functions without ranks and result, which set
+ * of files, how many ranks, and what comes of it. */
 sw_code sw_save_begin(const char *output_dir, bool shards, const sw_item *const *items, const size_t *n,
                       size_t nranks, const sw_options *opt, sw_save **out, sw_status *st);
 

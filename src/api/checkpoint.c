@@ -139,6 +139,7 @@ static sw_code check_sizes(opening *o, sw_status *st)
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
+/* Where each name of a value begins. */
 static sw_code name_values(sw_checkpoint *cp, sw_status *st)
 {
     const char *name = cp->c.values.data;

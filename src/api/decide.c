@@ -275,5 +275,5 @@ sw_code sw_job_lay_out(sw_job *j, sw_status *st)
     /* Models as sw_consolidate() would lay them out, each cut into shards. */
     if (!lay_out_whole(j, cut ? &f->whole : &f->layout, st) && cut)
         sw_shard_layout_build(&j->values.outputs, &f->whole, &f->rules, &j->warnings, &f->layout, st);
-    return sw_agree(j->comm, st);
+    return st->code;
 }

@@ -154,7 +154,7 @@ sw_code sw_find_block_size(const sw_comm *comm, const sw_options *opt, const cha
 sw_code sw_job_decide(sw_job *j, sw_status *st);
 
 /* Which tensor, or box of one, goes into which file (SPEC 4: options, .hf_metadata, the input's
- * own, the size). */
+ * own, the size). A rank may fail alone: agree afterwards. */
 sw_code sw_job_lay_out(sw_job *j, sw_status *st);
 
 /* Local. Do values stay as they are saved, whatever .hf_metadata says of dtypes? That is for
@@ -173,7 +173,8 @@ sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memo
 /* Local. What is to be put together. */
 sw_work sw_job_work_of(const sw_job *j);
 
-/* Who writes what, with how much memory; all ranks have come to the same plan. Errors: SW_EUSAGE (a
+/* Who writes what, with how much memory; all ranks have come to the same plan. A rank may come with
+ * an error. Errors: SW_EUSAGE (a
  * buffer that is too small), SW_EINTERNAL. */
 sw_code sw_job_schedule(sw_job *j, sw_status *st);
 

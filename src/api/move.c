@@ -111,9 +111,9 @@ sw_code sw_job_schedule(sw_job *j, sw_status *st)
 
     if (j->files == SW_FILES_HELD) {
         j->result->buffer_size = j->opt->buffer_size ? j->opt->buffer_size : BUFFER_HELD;
-        return SW_OK;
+        return st->code;
     }
-    if (!make_schedule(j, st))
+    if (!st->code && !make_schedule(j, st))
         hash = sw_plan_hash(&j->values.outputs, &j->laid.layout, &j->work.sched);
     if (!sw_comm_compare(j->comm, hash, &other, st) && other)
         sw_fail(st, SW_EINTERNAL, NULL, NULL, "ranks 0 and %d have made different plans", other);

@@ -20,8 +20,10 @@ sw_code sw_job_plan(sw_job *j, sw_status *st)
     if (sw_job_open(j, st) || sw_job_scan(j, st))
         return st->code;
     sw_job_look(j, st); /* agreed upon by the next step */
-    if (sw_job_read(j, &j->result->seconds_parse, st) || sw_job_decide(j, st) || sw_job_lay_out(j, st) ||
-        sw_job_schedule(j, st) || sw_job_judge(j, st))
+    if (sw_job_read(j, &j->result->seconds_parse, st) || sw_job_decide(j, st))
+        return st->code;
+    sw_job_lay_out(j, st); /* agreed upon by the next step */
+    if (sw_job_schedule(j, st) || sw_job_judge(j, st))
         return st->code;
     if (!j->output.done && sw_job_is_root(j))
         sw_job_prepare(j, st); /* agreed upon by the next step */
@@ -63,9 +65,13 @@ static sw_code verify_steps(sw_job *j, sw_findings *findings, sw_verification *r
 {
     double ignored;
 
-    if (sw_job_scan(j, st) || sw_job_read(j, &ignored, st) || sw_job_decide(j, st) ||
-        (sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE) && sw_job_lay_out(j, st)))
+    if (sw_job_scan(j, st) || sw_job_read(j, &ignored, st) || sw_job_decide(j, st))
         return st->code;
+    if (sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE)) {
+        sw_job_lay_out(j, st);
+        if (sw_agree(j->comm, st))
+            return st->code;
+    }
     return sw_job_compare(j, findings, result, st);
 }
 

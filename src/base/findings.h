@@ -16,7 +16,7 @@ typedef struct sw_findings {
     }
 
 /* Local. Append copies; NULL stands for "", control characters become '?'. The reason is made as by
- * printf, so that fmt is the sixth parameter.
+ * printf, so that fmt is the sixth parameter, and what it speaks of comes behind it.
  *   hint  the usual cause and its cure; NULL = no word */
 sw_code sw_findings_add(sw_findings *f, const char *file, const char *tensor, const char *hint, sw_status *st,
                         const char *fmt, ...) SW_PRINTF(6, 7);

@@ -35,6 +35,7 @@ static const char hint[] = "see 'shardweld --help'";
 
 /* "; did you mean 'x'?", where one of n names is near; else "". before stands before the name. */
 #define GUESS_TEXT 96
+/* "; did you mean 'NAME'?" of the nearest name, or nothing. */
 static const char *guess(const char *text, const char *before, const char *const *names, size_t n,
                          char said[GUESS_TEXT])
 {
@@ -111,6 +112,7 @@ static size_t find_row(const parse *p, int c)
 
 /* Wrong usage of a command, and where to read how it is used. */
 static sw_code refuse(parse *p, const char *fmt, ...) SW_SAY_PRINTF(2, 3);
+/* Wrong usage, and where the right one stands. */
 static sw_code refuse(parse *p, const char *fmt, ...)
 {
     char what[768];

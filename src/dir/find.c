@@ -550,6 +550,7 @@ static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status
     return st->code;
 }
 
+/* A list that names nothing describes no checkpoint. */
 static bool names_no_file(const sw_find *f)
 {
     sw_listed_files walk = { 0, 0 };

@@ -31,11 +31,13 @@ typedef struct lookup {
     uint64_t strides[SW_MAX_DIMS];
 } lookup;
 
+/* An error about the box that is looked for. */
 static sw_code odd(const lookup *k, const char *what, sw_status *st)
 {
     return sw_fail(st, SW_EINPUT, k->file, sw_listed_name(k->ref->tensor), "%s", what);
 }
 
+/* Its sizes, behind its offsets. */
 static const uint64_t *shape_of(const lookup *k)
 {
     return sw_listed_dims(k->ref->box) + k->ref->tensor->ndim;
@@ -47,6 +49,7 @@ static const uint64_t *more_of(const lookup *k)
     return k->ref->tensor->sets > 2 ? shape_of(k) + k->ref->tensor->ndim : NULL;
 }
 
+/* Do its elements lie row by row? Those of an empty box do. */
 static bool is_packed(const lookup *k)
 {
     const uint64_t *shape = shape_of(k);
@@ -64,6 +67,7 @@ static bool is_packed(const lookup *k)
 
 /* ---- plain elements -------------------------------------------------------------------------- */
 
+/* The elements begin where the list says, at its strides or row by row. */
 static sw_code find_plain(lookup *k, sw_status *st)
 {
     const sw_listed_box *b = k->ref->box;
@@ -81,6 +85,7 @@ static sw_code find_plain(lookup *k, sw_status *st)
 
 /* ---- entries of a safetensors file ----------------------------------------------------------- */
 
+/* Entries of one header, by their names. */
 static int by_name(const void *a, const void *b)
 {
     const sw_entry *x = *(const sw_entry *const *)a, *y = *(const sw_entry *const *)b;
@@ -170,6 +175,7 @@ static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw
     return SW_OK;
 }
 
+/* The elements are those of an entry of a header, or a part of them. */
 static sw_code find_in_entry(lookup *k, sw_status *st)
 {
     const sw_listed_box *b = k->ref->box;
@@ -201,6 +207,7 @@ static sw_code is_header(const lookup *k, uint64_t at, bool *is, sw_status *st)
     return SW_OK;
 }
 
+/* What torch wrote of the box: an archive, or, where all items of the file are so, an entry. */
 static sw_code find_item(lookup *k, sw_status *st)
 {
     const sw_listed_box *b = k->ref->box;
@@ -222,6 +229,7 @@ static sw_code find_item(lookup *k, sw_status *st)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
+/* Where its elements are, whatever stands there. */
 static sw_code find_box(lookup *k, sw_status *st)
 {
     switch ((sw_box_form)k->ref->box->form) {
@@ -246,6 +254,7 @@ static uint32_t keep_dims(sw_header *h, const uint64_t *dims, unsigned n)
     return at;
 }
 
+/* The box as an entry of a header, with its offsets, and strides where it needs some. */
 static sw_code add_entry(sw_header *h, const lookup *k, sw_status *st)
 {
     const sw_listed_tensor *t = k->ref->tensor;
@@ -272,6 +281,7 @@ static sw_code add_entry(sw_header *h, const lookup *k, sw_status *st)
     return SW_OK;
 }
 
+/* Room for all boxes of a file. */
 static sw_code make_room(sw_header *h, sw_listed_boxes boxes, const char *name, sw_status *st)
 {
     uint64_t dims = 0;

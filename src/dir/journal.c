@@ -41,6 +41,7 @@ bool sw_journal_is_new(const sw_journal *j, const char *name)
     return sw_names_have(j->sorted, j->nfiles, name);
 }
 
+/* Names in the order of their bytes, so that they can be looked up. */
 static void sort_names(char **names, size_t n)
 {
     if (n > 1)
@@ -114,6 +115,7 @@ void sw_journal_release(sw_journal *j)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+/* Is it a staging directory, or in one? No journal may speak of that. */
 static bool is_staging(const char *name)
 {
     size_t n = strlen(SW_STAGING_NAME);
@@ -153,6 +155,7 @@ bool sw_journal_may_be_old(const sw_journal *j, const char *name)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+/* The text of a journal, but for the sum at its end. */
 static sw_code compose(const sw_journal *j, sw_buf *b, sw_status *st)
 {
     sw_buf_addf(b, st,
@@ -189,6 +192,7 @@ typedef struct reader {
     size_t files_cap, old_cap;
 } reader;
 
+/* A word that comes next is passed; false = another one comes. */
 static bool take_word(reader *r, const char *word)
 {
     size_t n = strlen(word);
@@ -199,6 +203,7 @@ static bool take_word(reader *r, const char *word)
     return true;
 }
 
+/* A number and what follows it; 0 and r->bad where it is none. */
 static uint64_t take_number(reader *r, int base, const char *after)
 {
     uint64_t n = 0;
@@ -238,6 +243,7 @@ static void take_new(reader *r, sw_journal *j, sw_status *st)
         j->files[j->nfiles++] = f;
 }
 
+/* A name of what goes away. */
 static void take_old(reader *r, sw_journal *j, sw_status *st)
 {
     char *name = take_name(r, st);
@@ -270,6 +276,7 @@ static bool is_home(const sw_journal *j, const sw_journal_home *is, const sw_sto
             (was->out == is->out && was->staging == is->staging && (was->born == is->born || !is->born)));
 }
 
+/* Where the journal was written: it is obeyed nowhere else. */
 static void take_home(reader *r, sw_journal_home *home)
 {
     home->out = take_number(r, 10, " ");
@@ -290,6 +297,7 @@ static bool names_are_ours(const sw_journal *j)
     return ours;
 }
 
+/* All of a journal, strictly: what does not read as it was written is refused. */
 static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_status *st)
 {
     reader r = { text->data, text->data + text->len, false, 0, 0 };

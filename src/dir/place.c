@@ -167,6 +167,8 @@ static sw_code try_store(sw_place *p, const sw_place_rule *rule, bool *gone, sw_
     return *gone ? SW_OK : sw_fail(st, own.code, own.file, NULL, "%s", own.reason);
 }
 
+/* Enter the directories, take the lock and look at the store. *gone: another run removed one of
+ * them meanwhile. */
 static sw_code enter_once(sw_place *p, const char *dir, const sw_place_rule *rule, bool *gone, sw_status *st)
 {
     sw_lock_rule how;
@@ -185,6 +187,7 @@ static sw_code enter_once(sw_place *p, const char *dir, const sw_place_rule *rul
     return st->code;
 }
 
+/* Until no other run comes between. */
 static sw_code enter(sw_place *p, const char *dir, const sw_place_rule *rule, sw_status *st)
 {
     sw_status last = SW_STATUS_INIT;
@@ -218,6 +221,7 @@ static sw_code empty_staging(const sw_place *p, sw_status *st)
     return st->code;
 }
 
+/* The directory in which a missing OUTPUT_DIR is made. */
 static sw_code enter_new(sw_place *p, sw_status *st)
 {
     bool made;

@@ -69,6 +69,7 @@ static bool is_there(const sw_below *dir, const char *name, sw_status *st)
     return !sw_below_stat(dir, name, &kind, NULL, st) && kind != SW_PATH_MISSING;
 }
 
+/* One staged file to its name. */
 static sw_code move(const sw_below *from, const sw_below *to, const char *name, sw_status *st)
 {
     return sw_below_mkdirs_for(to, name, st) ? st->code : sw_below_rename(from, name, to, name, st);
@@ -215,6 +216,7 @@ static sw_code bring_data(const work *w, sw_status *st)
     return st->code ? st->code : sync_out(w, st);
 }
 
+/* Each staged file to its name. */
 static sw_code bring_all(const work *w, sw_status *st)
 {
     return bring_data(w, st) ? st->code : move_if(&w->p->fresh, &w->p->out, key_name(w->j), st);
@@ -229,6 +231,7 @@ static sw_code sweep_old(const work *w, bool indices, sw_status *st)
     return st->code;
 }
 
+/* What it says is done. */
 static sw_code remove_journal(const sw_place *p, sw_status *st)
 {
     return sw_below_unlink(&p->dir, SW_JOURNAL_NAME, st) || !p->sync ? st->code
@@ -436,6 +439,8 @@ static sw_code recover_renames(sw_place *p, const work *w, bool *all, sw_status 
     return st->code;
 }
 
+/* A run that streamed its files was interrupted: where all are there it had done its work, else
+ * what it had made goes. */
 static sw_code recover_stream(sw_place *p, const work *w, bool *all, sw_status *st)
 {
     *all = all_streamed(w, st);
@@ -477,6 +482,7 @@ static sw_code check_parents(const sw_below *out, const char *name, sw_status *s
     return st->code;
 }
 
+/* May this name be that of a file of the output, and is its place free? */
 static sw_code check_one(const sw_below *out, const char *name, const sw_change *c, sw_status *st)
 {
     sw_path_kind kind;
@@ -495,6 +501,7 @@ static sw_code check_one(const sw_below *out, const char *name, const sw_change 
     return SW_OK;
 }
 
+/* The names of all files. */
 static sw_code check_all(const sw_below *out, const sw_change *c, sw_status *st)
 {
     for (size_t i = 0; i < c->nfiles && !st->code; i++)
@@ -537,6 +544,7 @@ static sw_code check_staged(const sw_place *p, sw_journal *j, sw_status *st)
     return SW_OK;
 }
 
+/* A reason that is told already goes on. */
 static void add_remark(sw_status *st, const char *remark)
 {
     size_t n = strlen(st->reason);

@@ -26,6 +26,7 @@ static const char *const object_mounts[] = { "s3fs",   "rclone",  "gcsfuse",  "m
 
 /* ---- by name --------------------------------------------------------------------------------- */
 
+/* Is it a mount of an object store, by the word that the kernel has for its kind? */
 static bool is_object_mount(const char *word)
 {
     for (const char *const *name = object_mounts; *name; name++)
@@ -132,6 +133,7 @@ static bool can_lock(const sw_below *dir, const char *name, bool random)
     return can;
 }
 
+/* Can room be taken before it is written? */
 static bool can_reserve(const sw_below *dir, const char *name)
 {
     int fd = reopen(dir, name, O_RDWR);
@@ -157,6 +159,7 @@ static sw_code make(const sw_below *dir, const char *name, sw_status *st)
     return st->code;
 }
 
+/* A name that no other run has. */
 static void draw_name(const char *base, char name[NAME_SIZE])
 {
     uint64_t n = 0;
@@ -185,6 +188,7 @@ static bool judge(const sw_below *dir, int err, const char *what, const sw_store
     return err == 0;
 }
 
+/* Do to files of our own what a publication does. *lost: the directory went away meanwhile. */
 static sw_code try_once(const sw_below *dir, sw_store *out, bool *lost, sw_status *st)
 {
     sw_status left = SW_STATUS_INIT;

@@ -41,6 +41,7 @@ static bool has_sharding_info(const char *dir, const char *name, uint64_t size)
     return has;
 }
 
+/* Is the shard of this number among those that are read? */
 static bool is_there(const sw_catalog *c, const sw_shard_name *n)
 {
     for (uint32_t i = 0; i < c->nfiles; i++)

@@ -91,6 +91,7 @@ static const char *member_bytes(lookup *k, const char *name, sw_member *m, uint6
     return bytes && !sw_archive_check(&k->archive, m, bytes, st) ? bytes : NULL;
 }
 
+/* Both ends of the item, in which its directory and data.pkl mostly lie. */
 static sw_code read_ends(lookup *k, sw_status *st)
 {
     uint64_t at = k->item->box->at, size = k->archive.size;

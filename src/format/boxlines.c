@@ -107,6 +107,7 @@ static bool take_text(reading *r, char **out)
     return true;
 }
 
+/* As safetensors or torch spells it. */
 static bool take_dtype(reading *r, const line *l, uint8_t *out)
 {
     char *s, what[96];
@@ -159,6 +160,7 @@ static bool take_box(reading *r, line *l)
     return !r->json.error && (has == 3 || refuse(r, l, "its box lacks offsets or shape"));
 }
 
+/* One member of a line. */
 static bool take_member(reading *r, line *l, unsigned *has)
 {
     unsigned bit;
@@ -242,6 +244,7 @@ static bool take_whole(reading *r, line *l)
     return true;
 }
 
+/* All of a line, and what must hold of it. */
 static bool take_line(reading *r, line *l)
 {
     static const unsigned needed = HAS_NAME | HAS_DTYPE | HAS_SHAPE | HAS_FILE | HAS_OFFSET;
@@ -320,6 +323,7 @@ static sw_code take_files(reading *r, sw_status *st)
     return SW_OK;
 }
 
+/* Lines by name; those of one tensor as they stand in the text. */
 static int by_tensor(const void *a, const void *b)
 {
     const line *x = a, *y = b;

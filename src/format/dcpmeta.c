@@ -80,6 +80,7 @@ static sw_value member(const reading *r, const sw_dcp_name *name, sw_value objec
     return v;
 }
 
+/* A name of a tensor, a value or a file. */
 static sw_code take_name(const reading *r, sw_value v, sw_dcp_name *out, sw_status *st)
 {
     *out = (sw_dcp_name){ .top = 0 };
@@ -160,6 +161,7 @@ static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
     return st->code;
 }
 
+/* One more file name, which leads nowhere else. */
 static sw_code add_file(reading *r, sw_value path, sw_status *st)
 {
     sw_dcp_name name;
@@ -197,6 +199,7 @@ static sw_code take_files(reading *r, sw_status *st)
     return st->code;
 }
 
+/* All of storage_data. */
 static sw_code take_items(reading *r, sw_value storage, sw_status *st)
 {
     sw_items items;
@@ -249,6 +252,7 @@ static item *find_item(reading *r, const sw_dcp_name *name, const uint64_t *offs
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
+/* Sizes or offsets go to the pool. */
 static sw_code keep_numbers(sw_dcp *d, const uint64_t *numbers, unsigned n, sw_status *st)
 {
     if (sw_grow(&d->dims, &d->cap_dims, d->ndims + n, sizeof *d->dims, st))
@@ -333,6 +337,7 @@ static sw_code take_tensor(reading *r, const sw_dcp_name *name, sw_value v, sw_s
     return st->code;
 }
 
+/* What was saved and is no tensor: its name. */
 static sw_code take_value(reading *r, const sw_dcp_name *name, sw_status *st)
 {
     sw_dcp *d = r->d;
@@ -383,6 +388,7 @@ static void take_tops(sw_dcp *d)
             d->tensors[i].name.top = 6;
 }
 
+/* Names by their bytes. */
 static int by_name(const void *a, const void *b)
 {
     const sw_dcp_name *x = *(sw_dcp_name *const *)a, *y = *(sw_dcp_name *const *)b;
@@ -422,6 +428,7 @@ static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
     return st->code;
 }
 
+/* All of state_dict_metadata: tensors and values. */
 static sw_code take_state_dict(reading *r, sw_value dict, sw_status *st)
 {
     sw_items items;

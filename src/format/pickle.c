@@ -74,6 +74,7 @@ typedef struct machine {
     bool stopped;
 } machine;
 
+/* An error where the machine stands. */
 static sw_code bad(const machine *m, const char *what, sw_status *st)
 {
     return sw_fail(st, SW_EINPUT, m->file, m->tensor, "pickle: %s at byte %zu", what, m->op);
@@ -100,6 +101,7 @@ static uint64_t take_number(machine *m, unsigned n, sw_status *st)
     return bytes ? sw_little(bytes, n) : 0;
 }
 
+/* A value onto the stack. */
 static sw_code push(machine *m, sw_value v, sw_status *st)
 {
     if (m->n == m->cap && sw_grow(&m->stack, &m->cap, m->n + 1, sizeof *m->stack, st))
@@ -167,6 +169,7 @@ static sw_code make_tuple(machine *m, size_t first, sw_status *st)
     return push(m, value_of(T_TUPLE, at), st);
 }
 
+/* TUPLE1 to TUPLE3: the n topmost values. */
 static sw_code make_short_tuple(machine *m, size_t n, sw_status *st)
 {
     for (size_t i = 0; i < n; i++)
@@ -175,6 +178,7 @@ static sw_code make_short_tuple(machine *m, size_t n, sw_status *st)
     return make_tuple(m, m->n - n, st);
 }
 
+/* TUPLE: all values above the mark. */
 static sw_code make_long_tuple(machine *m, sw_status *st)
 {
     size_t first = above_mark(m, st);
@@ -187,6 +191,7 @@ static sw_code make_long_tuple(machine *m, sw_status *st)
     return SW_OK;
 }
 
+/* An empty container. */
 static sw_code make_empty(machine *m, enum tag tag, sw_status *st)
 {
     const uint64_t w[2] = { 0, 0 };
@@ -243,6 +248,7 @@ static sw_code fill_many(machine *m, enum tag tag, sw_status *st)
     return fill(m, tag, first - 2, first, st);
 }
 
+/* APPEND and SETITEM: the n topmost values go into the container below them. */
 static sw_code fill_few(machine *m, enum tag tag, size_t n, sw_status *st)
 {
     for (size_t i = 0; i <= n; i++)
@@ -299,6 +305,7 @@ static sw_code push_string(machine *m, enum tag tag, unsigned length_bytes, sw_s
     return push(m, value_of(tag, m->op), st);
 }
 
+/* GLOBAL: module and name are two lines of the text. */
 static sw_code push_lines(machine *m, sw_status *st)
 {
     for (int i = 0; i < 2; i++) {
@@ -311,6 +318,7 @@ static sw_code push_lines(machine *m, sw_status *st)
     return push(m, value_of(T_LINES, m->op), st);
 }
 
+/* STACK_GLOBAL: module and name are values. */
 static sw_code push_names(machine *m, sw_status *st)
 {
     sw_value w[2];
@@ -345,6 +353,7 @@ static sw_code push_object_ex(machine *m, sw_status *st)
     return pop(m, &ignored, st) ? st->code : push_object(m, st);
 }
 
+/* BUILD: the topmost value is the state of the object below it. */
 static sw_code build(machine *m, sw_status *st)
 {
     sw_value state, *object;
@@ -360,6 +369,7 @@ static sw_code build(machine *m, sw_status *st)
     return SW_OK;
 }
 
+/* BINPERSID: what stands outside, by its name. */
 static sw_code push_persistent(machine *m, sw_status *st)
 {
     sw_value name;
@@ -387,6 +397,7 @@ static sw_code put(machine *m, uint64_t i, sw_status *st)
     return SW_OK;
 }
 
+/* A value from the memo. */
 static sw_code get(machine *m, uint64_t i, sw_status *st)
 {
     if (st->code)
@@ -396,6 +407,7 @@ static sw_code get(machine *m, uint64_t i, sw_status *st)
     return push(m, m->memo[i], st);
 }
 
+/* POP: a value or a mark. */
 static sw_code pop_one(machine *m, sw_status *st)
 {
     if (m->n == 0)
@@ -404,6 +416,7 @@ static sw_code pop_one(machine *m, sw_status *st)
     return SW_OK;
 }
 
+/* POP_MARK: all down to the last mark. */
 static sw_code pop_mark(machine *m, sw_status *st)
 {
     size_t first = above_mark(m, st);
@@ -413,6 +426,7 @@ static sw_code pop_mark(machine *m, sw_status *st)
     return st->code;
 }
 
+/* DUP */
 static sw_code duplicate(machine *m, sw_status *st)
 {
     sw_value v;
@@ -420,6 +434,7 @@ static sw_code duplicate(machine *m, sw_status *st)
     return pop(m, &v, st) || push(m, v, st) || push(m, v, st) ? st->code : SW_OK;
 }
 
+/* PROTO */
 static sw_code protocol(machine *m, sw_status *st)
 {
     uint64_t version = take_number(m, 1, st);
@@ -429,6 +444,7 @@ static sw_code protocol(machine *m, sw_status *st)
     return st->code;
 }
 
+/* STOP: what is left is all. */
 static sw_code stop(machine *m, sw_status *st)
 {
     if (pop(m, &m->p->root, st))
@@ -437,6 +453,7 @@ static sw_code stop(machine *m, sw_status *st)
     return m->n ? bad(m, "values are left over", st) : SW_OK;
 }
 
+/* An opcode that is not taken. */
 static sw_code unknown(const machine *m, unsigned op, sw_status *st)
 {
     return sw_fail(st, SW_EINPUT, m->file, m->tensor,

@@ -17,6 +17,7 @@ static exchange *of(sw_handle handle)
     return (exchange *)handle; // NOLINT: it came from a pointer
 }
 
+/* What comes from a rank, or goes to it, is nothing again. */
 static void forget(exchange *x, int from)
 {
     if (x->counts[from])
@@ -70,6 +71,7 @@ typedef struct parts {
     MPI_Datatype *types;
 } parts;
 
+/* A type for each box, of bytes; where boxes begin, and how many there are of its type. */
 static int make_parts(const parts *p, const sw_layer_box *boxes, size_t n, const int *dims)
 {
     static const int starts[SW_LAYER_DIMS_MAX];

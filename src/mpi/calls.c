@@ -6,6 +6,7 @@
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
+/* What MPI calls itself. */
 static void name(char *text, size_t n)
 {
     char told[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
@@ -34,6 +35,7 @@ static void error_text(int err, char *text, size_t n)
     snprintf(text, n, "%s", len ? told : "unknown MPI error");
 }
 
+/* Has MPI begun, or ended? */
 static sw_layer_state state(void)
 {
     int begun = 0, ended = 0;
@@ -43,6 +45,7 @@ static sw_layer_state state(void)
     return ended ? SW_MPI_ENDED : begun ? SW_MPI_BEGUN : SW_MPI_UNBORN;
 }
 
+/* Errors come back as codes, and to nobody else. */
 static void ignore_error(MPI_Comm *comm, int *err, ...)
 {
     (void)comm, (void)err;
@@ -75,6 +78,7 @@ static int wrap(MPI_Comm comm, sw_layer_comm *out)
     return err;
 }
 
+/* A communicator of our own, so that our messages meet nobody else's. */
 static int duplicate(sw_handle comm, sw_layer_comm *out)
 {
     MPI_Comm dup = MPI_COMM_NULL;
@@ -100,11 +104,13 @@ static int begin(sw_layer_comm *out, bool *begun)
     return err == MPI_SUCCESS ? duplicate((sw_handle)MPI_COMM_WORLD, out) : err;
 }
 
+/* MPI ends, if it began with us. */
 static void end(void)
 {
     MPI_Finalize();
 }
 
+/* All ranks end, whatever they are at. */
 static void end_all(int status)
 {
     MPI_Abort(MPI_COMM_WORLD, status);
@@ -112,6 +118,7 @@ static void end_all(int status)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+/* Ranks of one color. */
 static int split(const sw_layer_comm *comm, int color, sw_layer_comm *out)
 {
     MPI_Comm part = MPI_COMM_NULL;
@@ -120,6 +127,7 @@ static int split(const sw_layer_comm *comm, int color, sw_layer_comm *out)
     return err == MPI_SUCCESS ? wrap(part, out) : err;
 }
 
+/* Ranks that share memory. */
 static int split_node(const sw_layer_comm *comm, sw_layer_comm *out)
 {
     MPI_Comm part = MPI_COMM_NULL;
@@ -129,6 +137,7 @@ static int split_node(const sw_layer_comm *comm, sw_layer_comm *out)
     return err == MPI_SUCCESS ? wrap(part, out) : err;
 }
 
+/* The communicator is given back. */
 static void release(sw_layer_comm *comm)
 {
     MPI_Comm mpi = (MPI_Comm)comm->handle;
@@ -136,21 +145,25 @@ static void release(sw_layer_comm *comm)
     MPI_Comm_free(&mpi);
 }
 
+/* From root to all. */
 static int bcast(sw_handle comm, void *buf, int n, int root)
 {
     return MPI_Bcast(buf, n, MPI_BYTE, root, (MPI_Comm)comm);
 }
 
+/* Of each rank as much as it has. */
 static int allgather(sw_handle comm, const void *mine, int n, void *all, const int *counts, const int *places)
 {
     return MPI_Allgatherv(mine, n, MPI_BYTE, all, counts, places, MPI_BYTE, (MPI_Comm)comm);
 }
 
+/* Of each rank as much as of any. */
 static int allgather_equal(sw_handle comm, const void *mine, int n, void *all)
 {
     return MPI_Allgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, (MPI_Comm)comm);
 }
 
+/* The largest of all ranks' words; with request it only begins. */
 static int most(sw_handle comm, const uint64_t *mine, uint64_t *out, int n, sw_handle *request)
 {
     MPI_Request r = MPI_REQUEST_NULL;
@@ -163,6 +176,7 @@ static int most(sw_handle comm, const uint64_t *mine, uint64_t *out, int n, sw_h
     return err;
 }
 
+/* Begin to send. */
 static int send(sw_handle comm, const void *buf, int n, int to, int tag, sw_handle *request)
 {
     MPI_Request r = MPI_REQUEST_NULL;
@@ -172,6 +186,7 @@ static int send(sw_handle comm, const void *buf, int n, int to, int tag, sw_hand
     return err;
 }
 
+/* Wait for a message. */
 static int receive(sw_handle comm, void *buf, int n, int from, int tag, int *got)
 {
     MPI_Status status;
@@ -180,11 +195,13 @@ static int receive(sw_handle comm, void *buf, int n, int from, int tag, int *got
     return err == MPI_SUCCESS ? MPI_Get_count(&status, MPI_BYTE, got) : err;
 }
 
+/* Has a message come? */
 static int probe(sw_handle comm, int tag, int *come)
 {
     return MPI_Iprobe(MPI_ANY_SOURCE, tag, (MPI_Comm)comm, come, MPI_STATUS_IGNORE);
 }
 
+/* Wait for what was begun; with done only look. */
 static int finish(sw_handle *request, int *done)
 {
     MPI_Request r = (MPI_Request)*request;

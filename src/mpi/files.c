@@ -6,6 +6,7 @@
 
 /* ---- hints ----------------------------------------------------------------------------------- */
 
+/* Hints of the form "key=value", as MPI takes them. */
 static int make_info(const char *const *const *hints, MPI_Info *info)
 {
     int err = MPI_Info_create(info);

@@ -20,12 +20,14 @@
 
 /* ---- one process ----------------------------------------------------------------------------- */
 
+/* What one has all have. */
 static int self_bcast(void *ctx, void *buf, size_t n, int root)
 {
     (void)ctx, (void)buf, (void)n, (void)root;
     return 0;
 }
 
+/* All that there is is mine. */
 static int self_allgather(void *ctx, const void *mine, void *all, const size_t *counts)
 {
     (void)ctx;
@@ -34,6 +36,7 @@ static int self_allgather(void *ctx, const void *mine, void *all, const size_t *
     return 0;
 }
 
+/* Nobody is waited for. */
 static int self_barrier(void *ctx)
 {
     (void)ctx;
@@ -66,6 +69,7 @@ int sw_comm_waited(int err)
     return sw_step_waited(err);
 }
 
+/* By MPI; MPI counts in int. */
 static int mpi_bcast(void *ctx, void *buf, size_t n, int root)
 {
     const ranks *c = ctx;
@@ -94,6 +98,7 @@ static int mpi_allgather(void *ctx, const void *mine, void *all, const size_t *c
         sw_layer_here()->allgather(c->comm.handle, mine, c->counts[c->comm.rank], all, c->counts, c->places));
 }
 
+/* By an agreement, which tells when a rank is gone, where a barrier may not. */
 static int mpi_barrier(void *ctx)
 {
     const ranks *c = ctx;
@@ -674,6 +679,7 @@ bool sw_watch_end(sw_watch *w, bool all, sw_status *st)
 
 /* ---- stopping -------------------------------------------------------------------------------- */
 
+/* The rank that speaks for group i. */
 static int leader_at(const sw_stopper *s, int i)
 {
     return s->leaders ? s->leaders[i] : i;

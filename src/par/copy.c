@@ -22,6 +22,7 @@ typedef struct walk {
     bool second;
 } walk;
 
+/* The next band that this rank copies. */
 static bool next_band(void *ctx, sw_band *band)
 {
     walk *w = ctx;
@@ -35,6 +36,7 @@ static bool next_band(void *ctx, sw_band *band)
     return true;
 }
 
+/* The file that was read last. */
 static void close_source(walk *w)
 {
     if (w->fd >= 0 && w->c->drops)
@@ -63,6 +65,7 @@ static sw_code open_source(walk *w, const sw_band *b, sw_status *st)
     return SW_OK;
 }
 
+/* A band into one half of the memory, while the other one is written. */
 static const char *read_band(void *ctx, const sw_band *b, sw_status *st)
 {
     walk *w = ctx;

@@ -58,6 +58,7 @@ static void find_listed(const sw_catalog *c, look *k, const char *name)
     while (listed && strcmp(listed, name) != 0);
 }
 
+/* What one file says of its boxes, and what the others must know of it. */
 static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, harvest *own, sw_status *st)
 {
     const sw_header *h = &k->front.h;
@@ -92,6 +93,7 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
     return sw_findings_take(findings, hint, st);
 }
 
+/* All files of this rank. */
 static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest *own, sw_findings *findings,
                          sw_status *st)
 {
@@ -248,7 +250,8 @@ static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, s
  * from what each node has joined before: nothing grows with the ranks of a node but what they come
  * with. Where that is little each rank makes its own: they are all quicker then.
  *   boxes  of all ranks
- * Agree afterwards. */
+ * Agree afterwards. Seven parameters: what is joined, and what comes of it, belong to the caller
+ * one by one. */
 static sw_code join(const sw_comm *comm, sw_headers *in, uint64_t boxes, sw_entries *found, sw_catalog *c,
                     sw_findings *findings, sw_status *st)
 {

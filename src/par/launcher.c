@@ -34,6 +34,7 @@ static const sw_launcher launchers[] = {
 
 #define LAUNCHERS (sizeof launchers / sizeof *launchers)
 
+/* Does the environment have a mark of this launcher? */
 static bool has_mark(const sw_launcher *l)
 {
     for (size_t m = 0; m < SW_LAUNCHER_MARKS && l->marks[m]; m++)
@@ -135,6 +136,7 @@ bool sw_launcher_prefix(char *prefix, size_t n)
 
 /* ---- refusing -------------------------------------------------------------------------------- */
 
+/* Did it start more than this process? */
 static bool is_one_of_many(const sw_launcher *l)
 {
     return getenv(l->rank) && sw_launcher_size(l) > 1;

@@ -42,6 +42,7 @@ static const abi abis[] = {
 
 #define ABIS (sizeof abis / sizeof *abis)
 
+/* The ABI of this kind. */
 static const abi *abi_of(const char *kind)
 {
     for (size_t i = 0; i < ABIS; i++)
@@ -124,6 +125,7 @@ typedef struct search {
     char said[ABIS + 1][300]; /* why it was not, for each kind, and for none */
 } search;
 
+/* One more line of why there is no layer: what was looked at, and what is wrong with it. */
 static void say(search *s, const abi *a, const char *what, const char *why)
 {
     char *text = s->said[a ? (size_t)(a - abis) : ABIS];
@@ -187,6 +189,8 @@ static bool is_strange(search *s, const abi *a)
     return true;
 }
 
+/* Load a layer and look whether it suits. An MPI of another ABI is never loaded beside the one that
+ * is there. */
 static bool take(search *s, const abi *a, const char *path)
 {
     const sw_layer *layer;
@@ -205,6 +209,7 @@ static bool take(search *s, const abi *a, const char *path)
     return s->taken != NULL;
 }
 
+/* Where the layer of this ABI lies: beside this library, or where it was installed. */
 static bool layer_path(search *s, const abi *a, char *path, size_t n)
 {
     char dir[PATH_MAX], text[PATH_MAX + 64];
@@ -253,6 +258,7 @@ static bool take_in(search *s, const abi *a, const char *dir)
     return false;
 }
 
+/* The library of MPI below a prefix, where distributions and builds have it. */
 static bool take_below(search *s, const abi *a, const char *prefix)
 {
     static const char *const dirs[] = { "", "/lib", "/lib64", "/lib/release" };
@@ -266,6 +272,7 @@ static bool take_below(search *s, const abi *a, const char *prefix)
 
 /* ---- where an MPI library may be ------------------------------------------------------------- */
 
+/* The MPI that is in this process already. */
 static bool in_process(search *s, const abi *a)
 {
     resident r;
@@ -392,6 +399,7 @@ static void tell(const search *s, sw_status *st)
     sw_fail(st, SW_EUSAGE, NULL, NULL, "%s", text);
 }
 
+/* The layer, by what was asked for, by the launcher, or any. */
 static const sw_layer *find(const char *kind, sw_status *st)
 {
     const char *wish = getenv("SHARDWELD_MPI");

@@ -60,6 +60,7 @@ void sw_nodes_release(sw_nodes *nodes)
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 
+/* To the first rank of the node. */
 static sw_code send_bytes(const sw_comm *mates, const void *data, uint64_t n, sw_status *st)
 {
     const sw_layer *layer = sw_comm_layer(mates);
@@ -89,6 +90,7 @@ static void give(const sw_comm *mates, sw_buf *const *mine, size_t n, sw_status 
     }
 }
 
+/* From a rank of the node, exactly so many. */
 static sw_code receive_bytes(const sw_comm *mates, int from, void *data, uint64_t n, sw_status *st)
 {
     int err, got = 0;

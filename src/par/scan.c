@@ -104,6 +104,7 @@ typedef struct text_head {
     bool there, by_shards, wrong;
 } text_head;
 
+/* All texts that rank 0 has read, with what is wrong with them, to be sent. */
 static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
 {
     for (size_t i = 0; i < SW_NTEXTS && !st->code; i++) {

@@ -147,6 +147,7 @@ typedef struct packed_array {
 
 #define NARRAYS 8
 
+/* The arrays of a packed catalogue, in their order. */
 static void list_arrays(const packed_head *h, sw_catalog *c, packed_array *out)
 {
     const packed_array all[NARRAYS] = {

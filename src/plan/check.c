@@ -613,6 +613,7 @@ static bool is_whole(lens *l, const sw_rules *all, const sw_rules *r, uint64_t n
     return true;
 }
 
+/* Boxes by their files, then as they stand. */
 static int by_file(const void *a, const void *b, void *ctx)
 {
     const sw_box *boxes = ctx;

@@ -236,6 +236,7 @@ static bool may_have_rules(const merging *m, uint32_t tensor)
            !t->strided && !t->broken && sw_dtype_bits((sw_dtype)t->dtype) % 8 == 0;
 }
 
+/* A record of a tensor that may follow a rule is kept to be looked at with the others. */
 static sw_code list_record(merging *m, uint32_t tensor, const sw_taken *box, sw_status *st)
 {
     place *p = &m->places[tensor];

@@ -14,6 +14,7 @@
 
 /* ---- tensor and dtype ------------------------------------------------------------------------ */
 
+/* A tensor with a gap or an overlap is not read. */
 static sw_code check_sound(const sw_tensor *t, sw_status *st)
 {
     if (!t->broken)
@@ -24,6 +25,7 @@ static sw_code check_sound(const sw_tensor *t, sw_status *st)
                                : "");
 }
 
+/* Why it is not read as that dtype. */
 static sw_code cannot_become(const sw_request *w, sw_status *st)
 {
     const sw_tensor *t = w->how.view.t;
@@ -105,6 +107,7 @@ sw_code sw_request_tensor(const sw_catalog *c, const char *name, const char *dty
 
 /* ---- box ------------------------------------------------------------------------------------- */
 
+/* The box lies within the tensor. */
 static sw_code check_inside(const sw_request *w, sw_status *st)
 {
     char a[SW_DIMS_TEXT], b[SW_DIMS_TEXT], c[SW_DIMS_TEXT];
@@ -146,6 +149,7 @@ static sw_code take_strides(sw_request *w, const int64_t *strides, sw_status *st
     return SW_OK;
 }
 
+/* Where the box goes, and whether there is room. */
 static sw_code take_memory(sw_request *w, const sw_read *read, sw_status *st)
 {
     w->data = read->data;
@@ -202,6 +206,7 @@ typedef struct extent {
     const sw_request *want;
 } extent;
 
+/* By where they begin. */
 static int by_begin(const void *a, const void *b)
 {
     const extent *x = a, *y = b;

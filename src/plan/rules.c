@@ -55,7 +55,8 @@ static bool same_loops(const sw_rule *a, const sw_rule *b, unsigned n)
     return true;
 }
 
-/* From where a begins to where b does: a loop of two, if there can be one. */
+/* From where a begins to where b does: a loop of two, if there can be one. Seven parameters: two
+ * rules with the offsets of their first boxes, and the two halves of a loop as a rule has them. */
 static bool find_loop(const sw_rule *a, const uint64_t *x, const sw_rule *b, const uint64_t *y, unsigned ndim,
                       uint8_t *dim, sw_rule_loop *out)
 {
@@ -116,6 +117,7 @@ static bool join(sw_rule *a, const uint64_t *x, const sw_rule *b, const uint64_t
     return true;
 }
 
+/* The offsets of a box. */
 static uint64_t *dims_of(const sw_rules *r, size_t i)
 {
     return r->dims + i * 2 * r->ndim;
@@ -213,6 +215,7 @@ void sw_rules_release(sw_rules *r)
 
 /* ---- order ----------------------------------------------------------------------------------- */
 
+/* Does it hold nothing? */
 static bool is_empty(const uint64_t *shape, unsigned ndim)
 {
     for (unsigned d = 0; d < ndim; d++)
@@ -285,6 +288,7 @@ static bool part(const sw_rule *rule, const uint64_t *dims, sw_rules *used, sw_r
     return true;
 }
 
+/* Which comes first, by the outermost dimension that differs? */
 static int compare_offsets(const uint64_t *a, const uint64_t *b, unsigned ndim)
 {
     for (unsigned d = 0; d < ndim; d++)
@@ -293,6 +297,7 @@ static int compare_offsets(const uint64_t *a, const uint64_t *b, unsigned ndim)
     return 0;
 }
 
+/* Boxes by their offsets, then as they stand. */
 static int by_offsets(const void *a, const void *b, void *ctx)
 {
     const sw_rules *r = ctx;
