@@ -66,7 +66,7 @@ class Status(Structure):
     def error(self) -> ShardweldError:
         """The exception that says the same."""
         who = (self.rank, decode(self.host)) if self.host else None
-        return make_error(self.code, decode(self.file), decode(self.tensor), decode(self.reason), who)
+        return make_error(self.code, decode(self.file), decode(self.tensor), phrase(decode(self.reason)), who)
 
 
 BCAST = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t, c_int)
@@ -569,6 +569,23 @@ def words_of(name: str) -> list[str]:
     return [decode(word) for word in itertools.takewhile(bool, option_rows()[name].words)]
 
 
+# What the library calls the members that callers set, and the kinds of rules in name_rules.
+_MEMBER = re.compile(r"sw_(?:options|sharding)\.([a-z_]+)|SW_NAME_([A-Z]+)")
+
+
+def phrase(message: str) -> str:
+    """A message of the library in Python's words: what is `sw_options.overwrite` to C is `overwrite=True` to those who call `weld()`."""
+
+    def word(match: re.Match[str]) -> str:
+        member, rule = match.groups()
+        if rule:
+            return f"name_rules '{rule.lower()}'"
+        row = option_rows().get(member)
+        return f"{member}=True" if row is not None and row.kind == FLAG else member
+
+    return _MEMBER.sub(word, message)
+
+
 def make_options(values: Mapping[str, Any], progress: Any = None) -> Any:
     """sw_options from Python values: `values` has members of the struct by name, None = default.
 
@@ -585,7 +602,7 @@ def make_options(values: Mapping[str, Any], progress: Any = None) -> Any:
             raise UsageError(f"there is no option '{name}'")
         if value is not None:
             _set_option(options, name, row.kind, value)
-    options.warn = WARN(lambda _user, text: logger.warning("%s", decode(text)))
+    options.warn = WARN(lambda _user, text: logger.warning("%s", phrase(decode(text))))
     if progress is not None:
         options.progress = PROGRESS(lambda _user, done, total: progress(done, total))
     return options

@@ -66,15 +66,17 @@ static sw_code tell_model(sw_job *j, sw_status *st)
         sw_buf_add_line(&j->warnings, st, "left out: %" PRIu64 " value%s that %s not a tensor", n,
                         n == 1 ? "" : "s", n == 1 ? "is" : "are");
     if (m->prefix[0])
-        return sw_buf_add_line(&j->warnings, st,
-                               "the tensors of '%s' are taken, and are called without it; --include and "
-                               "--strip-prefix decide otherwise",
-                               m->prefix);
+        return sw_buf_add_line(
+            &j->warnings, st,
+            "the tensors of '%s' are taken, and are called without it; sw_options.include and "
+            "SW_NAME_STRIP decide otherwise",
+            m->prefix);
     for (size_t i = 0; i < SW_NTRAINING; i++)
         if (m->training >> i & 1)
-            return sw_buf_add_line(&j->warnings, st,
-                                   "the state of training (%s) is left out; --include decides otherwise",
-                                   sw_training_names[i]);
+            return sw_buf_add_line(
+                &j->warnings, st,
+                "the state of training (%s) is left out; sw_options.include decides otherwise",
+                sw_training_names[i]);
     return st->code;
 }
 

@@ -21,7 +21,7 @@ static sw_code check_node_local(const sw_job *j, sw_status *st)
     return sw_fail(
         st, SW_EUSAGE, NULL, NULL,
         "node-local shards that do not tell the full shapes: a forgotten node could not be missed: give "
-        "--expect-shards N, the number of ranks that saved, or --like INDEX");
+        "sw_options.expect_shards, the number of ranks that saved, or sw_options.like");
 }
 
 /* What the names of the shards tell, also when there is nothing good to be told of what is in

@@ -68,7 +68,7 @@ static sw_code check_stream(const sw_job *j, sw_status *st)
     return sw_fail(
         st, SW_EUSAGE, j->out, NULL,
         "takes files only from front to back, and ranks without MPI between them write to the middle "
-        "of whole tensors' files: save shards, or name a staging-dir");
+        "of whole tensors' files: save shards, or set sw_options.staging_dir");
 }
 
 /* Local. */

@@ -25,64 +25,62 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
 #define DIFF (1u << SW_CALL_DIFF)
 
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
- * who refuses it, and what messages call it. */
+ * who refuses it. */
 #define ROWS(X)                                                                                              \
-    X(size, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
-    X(fqn_map, PATH, LAYOUT, 0, NULL, DIFF, "fqn-map")                                                       \
-    X(fqn_map_text, TEXT, LAYOUT, 0, NULL, DIFF, NULL)                                                       \
-    X(like, PATH, LAYOUT, 0, NULL, SHARDS | DIFF, "like")                                                    \
-    X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS | DIFF, "max-shard-size")                                \
-    X(single_file, FLAG, LAYOUT, 0, NULL, SHARDS | DIFF, "single-file")                                      \
-    X(diffusers, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF, "diffusers")                                 \
-    X(diffusers_index, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF, "diffusers")                           \
-    X(include, LIST, NAMES, 0, NULL, SHARDS, "include")                                                      \
-    X(exclude, LIST, NAMES, 0, NULL, SHARDS, "exclude")                                                      \
-    X(name_rules, RULES, NAMES, 0, NULL, SHARDS, "a change of names")                                        \
-    X(nname_rules, NRULES, OTHER, 0, NULL, 0, NULL)                                                          \
-    X(cast_dtype, CAST, VALUES, 0, casts, SHARDS, "cast-dtype")                                              \
-    X(dequantize, CAST, VALUES, 0, dequantized, SHARDS, "dequantize")                                        \
-    X(block_size, TEXT, OTHER, 0, NULL, 0, NULL)                                                             \
-    X(dtype_map_text, TEXT, VALUES, 0, NULL, RESHARD | SHARDS, "dtype_map_text")                             \
-    X(expect_shards, COUNT, OTHER, 1, NULL, SAVES | DIFF, "expect-shards")                                   \
-    X(node_local, FLAG, OTHER, 0, NULL, SAVES | DIFF, "node-local")                                          \
-    X(boxes, PATH, OTHER, 0, NULL, SAVES | DIFF, "boxes")                                                    \
-    X(boxes_anywhere, FLAG, OTHER, 0, NULL, SAVES | DIFF, "boxes-anywhere")                                  \
-    X(everything, FLAG, OTHER, 0, NULL, 0, NULL)                                                             \
-    X(no_config_check, FLAG, OTHER, 0, NULL, 0, NULL)                                                        \
-    X(tolerant, FLAG, OTHER, 0, NULL, 0, NULL)                                                               \
-    X(assets, PATH, OTHER, 0, NULL, RESHARD | SHARDS, "assets")                                              \
-    X(no_assets, FLAG, OTHER, 0, NULL, 0, NULL)                                                              \
-    X(verify, FLAG, OTHER, 0, NULL, RESHARD | SAVES, "verify")                                               \
-    X(overwrite, FLAG, OTHER, 0, NULL, 0, NULL)                                                              \
-    X(no_sync, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
-    X(dry_run, FLAG, OTHER, 0, NULL, 0, NULL)                                                                \
-    X(store, CHOICE, OTHER, 0, stores, 0, NULL)                                                              \
-    X(staging_dir, PATH, OTHER, 0, NULL, 0, NULL)                                                            \
-    X(buffer_size, SIZE, OTHER, SW_BUFFER_SIZE_MIN, NULL, 0, NULL)                                           \
-    X(assign, CHOICE, OTHER, 0, assignments, 0, NULL)                                                        \
-    X(hints, PAIRS, OTHER, 0, NULL, 0, NULL)                                                                 \
-    X(user, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
-    X(warn, OWN, OTHER, 0, NULL, 0, NULL)                                                                    \
-    X(progress, OWN, OTHER, 0, NULL, 0, NULL)                                                                \
-    X(planned, OWN, OTHER, 0, NULL, 0, NULL)                                                                 \
-    X(cancel, OWN, OTHER, 0, NULL, 0, NULL)                                                                  \
-    X(drop_cache, FLAG, OTHER, 0, NULL, 0, NULL)
+    X(size, OWN, OTHER, 0, NULL, 0)                                                                          \
+    X(fqn_map, PATH, LAYOUT, 0, NULL, DIFF)                                                                  \
+    X(fqn_map_text, TEXT, LAYOUT, 0, NULL, DIFF)                                                             \
+    X(like, PATH, LAYOUT, 0, NULL, SHARDS | DIFF)                                                            \
+    X(max_shard_size, SIZE, LAYOUT, 1, NULL, SHARDS | DIFF)                                                  \
+    X(single_file, FLAG, LAYOUT, 0, NULL, SHARDS | DIFF)                                                     \
+    X(diffusers, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF)                                              \
+    X(diffusers_index, FLAG, STYLE, 0, NULL, RESHARD | SHARDS | DIFF)                                        \
+    X(include, LIST, NAMES, 0, NULL, SHARDS)                                                                 \
+    X(exclude, LIST, NAMES, 0, NULL, SHARDS)                                                                 \
+    X(name_rules, RULES, NAMES, 0, NULL, SHARDS)                                                             \
+    X(nname_rules, NRULES, OTHER, 0, NULL, 0)                                                                \
+    X(cast_dtype, CAST, VALUES, 0, casts, SHARDS)                                                            \
+    X(dequantize, CAST, VALUES, 0, dequantized, SHARDS)                                                      \
+    X(block_size, TEXT, OTHER, 0, NULL, 0)                                                                   \
+    X(dtype_map_text, TEXT, VALUES, 0, NULL, RESHARD | SHARDS)                                               \
+    X(expect_shards, COUNT, OTHER, 1, NULL, SAVES | DIFF)                                                    \
+    X(node_local, FLAG, OTHER, 0, NULL, SAVES | DIFF)                                                        \
+    X(boxes, PATH, OTHER, 0, NULL, SAVES | DIFF)                                                             \
+    X(boxes_anywhere, FLAG, OTHER, 0, NULL, SAVES | DIFF)                                                    \
+    X(everything, FLAG, OTHER, 0, NULL, 0)                                                                   \
+    X(no_config_check, FLAG, OTHER, 0, NULL, 0)                                                              \
+    X(tolerant, FLAG, OTHER, 0, NULL, 0)                                                                     \
+    X(assets, PATH, OTHER, 0, NULL, RESHARD | SHARDS)                                                        \
+    X(no_assets, FLAG, OTHER, 0, NULL, 0)                                                                    \
+    X(verify, FLAG, OTHER, 0, NULL, RESHARD | SAVES)                                                         \
+    X(overwrite, FLAG, OTHER, 0, NULL, 0)                                                                    \
+    X(no_sync, FLAG, OTHER, 0, NULL, 0)                                                                      \
+    X(dry_run, FLAG, OTHER, 0, NULL, 0)                                                                      \
+    X(store, CHOICE, OTHER, 0, stores, 0)                                                                    \
+    X(staging_dir, PATH, OTHER, 0, NULL, 0)                                                                  \
+    X(buffer_size, SIZE, OTHER, SW_BUFFER_SIZE_MIN, NULL, 0)                                                 \
+    X(assign, CHOICE, OTHER, 0, assignments, 0)                                                              \
+    X(hints, PAIRS, OTHER, 0, NULL, 0)                                                                       \
+    X(user, OWN, OTHER, 0, NULL, 0)                                                                          \
+    X(warn, OWN, OTHER, 0, NULL, 0)                                                                          \
+    X(progress, OWN, OTHER, 0, NULL, 0)                                                                      \
+    X(planned, OWN, OTHER, 0, NULL, 0)                                                                       \
+    X(cancel, OWN, OTHER, 0, NULL, 0)                                                                        \
+    X(drop_cache, FLAG, OTHER, 0, NULL, 0)
 
 typedef struct option {
     sw_option is;
     size_t size;
     unsigned changes, refused;
-    const char *word;
 } option;
 
 static const option table[] = {
-#define ROW(member, kind, changes, least, words, refused, word)                                              \
+#define ROW(member, kind, changes, least, words, refused)                                                    \
     { { #member, SW_OPTION_##kind, offsetof(sw_options, member), SW_CHANGES_##changes == SW_CHANGES_LAYOUT,  \
         least, words },                                                                                      \
       sizeof((sw_options *)0)->member,                                                                       \
       SW_CHANGES_##changes,                                                                                  \
-      refused,                                                                                               \
-      word },
+      refused },
     ROWS(ROW)
 #undef ROW
 };
@@ -93,19 +91,19 @@ static const option table[] = {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wmissing-field-initializers"
 static const sw_options defaults = {
-#define ROW(member, kind, changes, least, words, refused, word) 0,
+#define ROW(member, kind, changes, least, words, refused) 0,
     ROWS(ROW)
 #undef ROW
 };
 #pragma GCC diagnostic pop
 
 typedef struct in_order {
-#define ROW(member, kind, changes, least, words, refused, word) __typeof__(defaults.member) member;
+#define ROW(member, kind, changes, least, words, refused) __typeof__(defaults.member) member;
     ROWS(ROW)
 #undef ROW
 } in_order;
 
-#define ROW(member, kind, changes, least, words, refused, word)                                              \
+#define ROW(member, kind, changes, least, words, refused)                                                    \
     _Static_assert(offsetof(in_order, member) == offsetof(sw_options, member), #member);
 ROWS(ROW)
 #undef ROW
@@ -163,7 +161,7 @@ size_t sw_options_given(const sw_options *o, unsigned changes)
     return n;
 }
 
-#define ROW(member, kind, changes, least, words, refused, word) +(SW_OPTION_##kind == SW_OPTION_PATH)
+#define ROW(member, kind, changes, least, words, refused) +(SW_OPTION_##kind == SW_OPTION_PATH)
 _Static_assert(0 ROWS(ROW) == SW_OPTION_PATHS, "members that are paths");
 #undef ROW
 
@@ -204,11 +202,12 @@ sw_code sw_value_dtypes(const sw_options *o, sw_dtype *cast, sw_dtype *dequantiz
     if (o->cast_dtype && strcmp(o->cast_dtype, "none") != 0 &&
         (!parse_dtype(o->cast_dtype, cast) || !sw_dtype_is_floating(*cast)))
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "cast-dtype '%s': tensors can be cast to " FLOATS " (none: not)", o->cast_dtype);
+                       "sw_options.cast_dtype '%s': tensors can be cast to " FLOATS " (none: not)",
+                       o->cast_dtype);
     if (o->dequantize && (!parse_dtype(o->dequantize, dequantize) || !sw_dtype_is_floating(*dequantize) ||
                           *dequantize == SW_F64))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "dequantize '%s': tensors can become " DEQUANTIZED,
-                       o->dequantize);
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "sw_options.dequantize '%s': tensors can become " DEQUANTIZED, o->dequantize);
     return SW_OK;
 }
 
@@ -236,26 +235,27 @@ sw_code sw_take_block_size(const sw_options *o, uint64_t block[2], sw_status *st
 {
     if (o->block_size && !parse_block_size(o->block_size, block))
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "block-size '%s' is no size, expected one as in 128 or 128x64", o->block_size);
+                       "sw_options.block_size '%s' is no size, expected one as in 128 or 128x64",
+                       o->block_size);
     return SW_OK;
 }
 
 /* ---- what goes together ---------------------------------------------------------------------- */
 
 /* In the words of the call: why it does not take a member. */
-static sw_code refuse(sw_call call, const char *word, sw_status *st)
+static sw_code refuse(sw_call call, const char *member, sw_status *st)
 {
     if (call == SW_CALL_RESHARD)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with shard files", word);
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.%s does not go with shard files", member);
     if (call == SW_CALL_DIFF)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s does not go with two checkpoints of any kind", word);
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "sw_options.%s does not go with two checkpoints of any kind", member);
     if (call == SW_CALL_SAVE_SHARDS)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "%s does not go with shard files that are saved from memory", word);
-    return sw_fail(
-        st, SW_EUSAGE, NULL, NULL,
-        "verify, node-local, boxes and expect-shards speak of shard files: there are none when tensors are "
-        "saved from memory");
+                       "sw_options.%s does not go with shard files that are saved from memory", member);
+    return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                   "sw_options.%s speaks of shard files: there are none when tensors are saved from memory",
+                   member);
 }
 
 /* Does the call take all that is given? */
@@ -263,26 +263,29 @@ static sw_code check_call(const sw_options *o, sw_call call, sw_status *st)
 {
     for (size_t i = 0; i < NOPTIONS; i++)
         if ((table[i].refused & 1u << call) && is_given(o, &table[i]))
-            return refuse(call, table[i].word, st);
+            return refuse(call, table[i].is.name, st);
     if (call == SW_CALL_SAVE_SHARDS && o->fqn_map && o->fqn_map_text)
-        return refuse(call, "fqn-map twice", st);
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "sw_options.fqn_map does not go with sw_options.fqn_map_text");
     return SW_OK;
 }
 
-/* "only one of fqn-map, like and single-file ...": all that lay the files out. */
+/* "only one of sw_options.fqn_map, sw_options.like and ...": all that lay the files out. */
 static sw_code refuse_layouts(sw_status *st)
 {
     const char *last = NULL;
-    char words[256] = "";
+    char members[256] = "";
 
     for (size_t i = 0; i < NOPTIONS; i++) {
-        if (!table[i].is.lays_out || !table[i].word)
+        if (!table[i].is.lays_out)
             continue;
         if (last)
-            snprintf(words + strlen(words), sizeof words - strlen(words), "%s%s", *words ? ", " : "", last);
-        last = table[i].word;
+            snprintf(members + strlen(members), sizeof members - strlen(members), "%ssw_options.%s",
+                     *members ? ", " : "", last);
+        last = table[i].is.name;
     }
-    return sw_fail(st, SW_EUSAGE, NULL, NULL, "only one of %s and %s can lay the files out", words, last);
+    return sw_fail(st, SW_EUSAGE, NULL, NULL, "only one of %s and sw_options.%s can lay the files out",
+                   members, last);
 }
 
 /* Members that exclude one another. */
@@ -291,12 +294,13 @@ static sw_code check_pairs(const sw_options *o, sw_status *st)
     if (sw_options_given(o, SW_CHANGES_LAYOUT) > 1)
         return refuse_layouts(st);
     if (o->boxes_anywhere && !o->boxes)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "boxes-anywhere goes with boxes alone");
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "sw_options.boxes_anywhere goes with sw_options.boxes alone");
     if (o->assets && o->no_assets)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "assets does not go with no-assets");
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.assets does not go with sw_options.no_assets");
     if (sw_options_given(o, SW_CHANGES_STYLE) && o->like)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "diffusers does not go with like, which names the files itself");
+                       "sw_options.diffusers does not go with sw_options.like, which names the files itself");
     return SW_OK;
 }
 

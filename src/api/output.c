@@ -178,13 +178,13 @@ static sw_code may_replace(sw_job *j, sw_status *st)
     if (o->old.n == 0 || j->opt->overwrite)
         return SW_OK;
     if (j->opt->dry_run)
-        return sw_buf_add_line(&j->warnings, st, "%s holds %s already: --overwrite will be needed", j->out,
-                               whole ? "a checkpoint" : "shard files");
+        return sw_buf_add_line(&j->warnings, st, "%s holds %s already: sw_options.overwrite will be needed",
+                               j->out, whole ? "a checkpoint" : "shard files");
     if (whole && o->told.same_dir && !j->input.found.by_shards)
         return sw_fail(st, SW_EUSAGE, j->out, NULL,
                        "is INPUT_DIR, and holds a consolidated checkpoint (%s): choose another OUTPUT_DIR",
                        o->old.names[0]);
-    return sw_fail(st, SW_EUSAGE, j->out, NULL, "holds %s already (%s); --overwrite replaces %s%s",
+    return sw_fail(st, SW_EUSAGE, j->out, NULL, "holds %s already (%s); sw_options.overwrite replaces %s%s",
                    whole ? "a checkpoint" : "shard files", o->old.names[0], whole ? "it" : "them",
                    j->files == SW_FILES_CUT ? ", unless INPUT_DIR and OUTPUT_DIR were swapped" : "");
 }

@@ -15,8 +15,8 @@
 #define INDEX_MAX (UINT64_C(1) << 30)
 
 static const char hint_index[] = "it was edited, or another program wrote it: welding again writes it";
-static const char hint_asset[] = "it was edited since, or came from elsewhere: --assets DIR names the "
-                                 "directory, --no-assets leaves side files out";
+static const char hint_asset[] = "it was edited since, or came from elsewhere: sw_options.assets names the "
+                                 "directory, sw_options.no_assets leaves side files out";
 
 /* ---- mappings -------------------------------------------------------------------------------- */
 

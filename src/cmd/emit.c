@@ -4,8 +4,11 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "phrase.h"
+#include "say.h"
 #include "text.h"
 
 /* A text between quotes. */
@@ -151,6 +154,16 @@ static void put_counts(sw_emit *e, const sw_finding *f)
     sw_emit_real(e, "relative", f->relative);
 }
 
+/* A message of the library. */
+static void put_phrase(sw_emit *e, const char *key, const char *text)
+{
+    sw_status ignored = SW_STATUS_INIT;
+    char *phrase = sw_print_text(sw_phrase_put, text, NULL, &ignored);
+
+    sw_emit_text(e, key, phrase ? phrase : text);
+    free(phrase);
+}
+
 void sw_emit_findings(sw_emit *e, const sw_finding *findings, uint64_t n)
 {
     sw_emit_list(e, "findings", false);
@@ -158,8 +171,8 @@ void sw_emit_findings(sw_emit *e, const sw_finding *findings, uint64_t n)
         sw_emit_object(e, NULL, true);
         sw_emit_text(e, "file", findings[i].file);
         sw_emit_text(e, "tensor", findings[i].tensor);
-        sw_emit_text(e, "reason", findings[i].reason);
-        sw_emit_text(e, "hint", findings[i].hint);
+        put_phrase(e, "reason", findings[i].reason);
+        put_phrase(e, "hint", findings[i].hint);
         if (findings[i].differing)
             put_counts(e, &findings[i]);
         sw_emit_end(e);

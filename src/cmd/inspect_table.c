@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "inspect.h"
+#include "phrase.h"
 #include "say.h"
 #include "text.h"
 
@@ -221,6 +222,16 @@ static void box_rows(FILE *to, const void *about)
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
+/* What to do about one. */
+static void put_hint(const sw_look *look, const char *hint, size_t width, FILE *to)
+{
+    char *text = sw_print_text(sw_phrase_put, hint, NULL, look->err);
+
+    if (text)
+        sw_text_wrap(to, text, "    hint: ", "          ", width);
+    free(text);
+}
+
 /* Findings in a row that have the same cause share its hint. */
 static void print_findings(const sw_look *look, size_t width, FILE *to)
 {
@@ -235,7 +246,7 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
             sw_text_wrap(to, text, "  ", "    ", width);
         free(text);
         if (f->hint[0] && last)
-            sw_text_wrap(to, f->hint, "    hint: ", "          ", width);
+            put_hint(look, f->hint, width, to);
     }
 }
 

@@ -362,6 +362,22 @@ static sw_code take_operands(parse *p, int n, char **words)
     return SW_OK;
 }
 
+/* Of the mesh's options, where the command has them, one is needed. */
+static sw_code check_mesh(parse *p)
+{
+    const char *first = NULL, *last = NULL;
+
+    for (size_t i = 0; i < p->nrows; i++) {
+        if (p->rows[i].set != SW_SET_MESH)
+            continue;
+        if (p->seen[i])
+            return SW_OK;
+        first = first ? first : p->rows[i].name;
+        last = p->rows[i].name;
+    }
+    return first ? refuse(p, "--%s or --%s is missing", first, last) : SW_OK;
+}
+
 /* argv[0] is the command. */
 static sw_code parse_command(parse *p, int argc, char **argv)
 {
@@ -380,7 +396,7 @@ static sw_code parse_command(parse *p, int argc, char **argv)
         if (p->args->answer != SW_ANSWER_RUN)
             return p->st->code;
     }
-    return take_operands(p, argc - optind, argv + optind);
+    return take_operands(p, argc - optind, argv + optind) ? p->st->code : check_mesh(p);
 }
 
 /* A report that would stand where a checkpoint's file does is a slip of the hand that costs a

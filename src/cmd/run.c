@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "phrase.h"
 #include "report.h"
 #include "say.h"
 
@@ -50,14 +51,18 @@ static void keep_warning(sw_run *run, const char *text)
 static void on_warning(void *user, const char *text)
 {
     sw_run *run = user;
+    sw_status ignored = SW_STATUS_INIT;
+    char *phrase = sw_print_text(sw_phrase_put, text, NULL, &ignored);
     bool taken = take_voice(run);
 
+    text = phrase ? phrase : text;
     keep_warning(run, text);
     if (!run->args->quiet) {
         sw_progress_pause(&run->progress);
         sw_say_warning(text);
     }
     give_voice(run, taken);
+    free(phrase);
 }
 
 /* The library tells how far it is. */
@@ -219,6 +224,7 @@ static void work(sw_run *run, double begun, sw_status *st)
     if (run->comm.rank == 0 && sw_comm_launched())
         sw_signals_announce(run->staging);
     run->args->command->run(run, st);
+    sw_phrase_status(st);
     /* What is left is for rank 0 to do. */
     if (run->comm.rank != 0)
         end_watch(run);

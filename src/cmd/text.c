@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "phrase.h"
+
 #define COLUMNS_UNKNOWN 80
 #define COLUMNS_MAX 10000
 
@@ -95,8 +97,9 @@ void sw_finding_print(FILE *to, const void *finding)
     const sw_finding *f = finding;
     bool tensor = f->tensor[0] != '\0';
 
-    fprintf(to, "%s%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
-            tensor ? "': " : "", f->reason);
+    fprintf(to, "%s%s%s%s%s", f->file, f->file[0] ? ": " : "", tensor ? "tensor '" : "", f->tensor,
+            tensor ? "': " : "");
+    sw_phrase_put(to, f->reason);
 }
 
 char *sw_clean_copy(const char *name)

@@ -484,7 +484,7 @@ sw_code sw_place_begin(sw_place *p, const sw_change *change, sw_status *st)
         return sw_fail(
             st, SW_EUSAGE, p->out.path, NULL,
             "takes files only from front to back, and cannot rename: a single file would be loaded "
-            "before it is whole; split it (max-shard-size), or name a staging-dir");
+            "before it is whole; split it (sw_options.max_shard_size), or set sw_options.staging_dir");
     return enter_new(p, st);
 }
 

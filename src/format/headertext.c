@@ -98,6 +98,6 @@ sw_code sw_header_check_length(uint64_t length, sw_status *st)
         return st->code;
     return sw_fail(st, SW_EUSAGE, NULL, NULL,
                    "the header of a shard file would have %" PRIu64
-                   " bytes, at most %u can be read: use fqn-map to write more files",
+                   " bytes, at most %u can be read: use sw_options.fqn_map to write more files",
                    length, SW_HEADER_MAX);
 }

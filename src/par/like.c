@@ -111,11 +111,10 @@ sw_code sw_like_compare(const sw_comm *comm, const sw_like *like, sw_status *st)
         first = !first && all[r].n ? &all[r] : first;
     }
     if (first)
-        sw_buf_addf(
-            like->warnings, st,
-            "%" PRIu64
-            " tensors have another dtype than the checkpoint of --like, the first is '%s': %s, there %s\n",
-            n, first->name, first->here, first->there);
+        sw_buf_addf(like->warnings, st,
+                    "%" PRIu64 " tensors have another dtype than the checkpoint of sw_options.like, the "
+                    "first is '%s': %s, there %s\n",
+                    n, first->name, first->here, first->there);
     if (!sw_agree(comm, st) && like->findings)
         sw_findings_gather(comm, like->findings, st);
 out:

@@ -18,7 +18,7 @@
 /* The usual causes, for those who look for all that is wrong. */
 static const char hint_gap[] =
     "a shard file was lost in copying, or the job was killed before its last rank had written: copy the "
-    "missing file, or save again; --expect-shards N finds those that are missing at the end";
+    "missing file, or save again; sw_options.expect_shards finds those that are missing at the end";
 static const char hint_gap_broken[] =
     "it may have been in one of the files that cannot be read: look at those first";
 static const char hint_overlap[] =

@@ -142,7 +142,7 @@ static sw_code check_header(const sw_layout *l, const sw_layout_file *file, sw_s
     if (file->header_len > SW_HEADER_MAX)
         return sw_fail(st, SW_EINPUT, file->name, NULL,
                        "the header of its %" PRIu32 " tensors would be larger than the limit of %u bytes: "
-                       "split it into more files (--max-shard-size)",
+                       "split it into more files (sw_options.max_shard_size)",
                        file->count, SW_HEADER_MAX);
     return SW_OK;
 }

@@ -17,8 +17,9 @@ static sw_code parse_rule(const char *text, const sw_mesh *mesh, sw_shard_rule *
     const char *equals = strrchr(text, '=');
 
     if (!equals || equals == text)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "--rule '%s' is not of the form GLOB=P1,P2", text);
-    if (sw_placements_parse(equals + 1, mesh, "rule", &rule->placements, st) ||
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_sharding.rules '%s' is not of the form GLOB=P1,P2",
+                       text);
+    if (sw_placements_parse(equals + 1, mesh, "rules", &rule->placements, st) ||
         !(rule->glob = sw_strdup(text, st)))
         return st->code;
     rule->glob[equals - text] = '\0';
@@ -33,7 +34,7 @@ sw_code sw_shard_rules_parse(const char *mesh, const char *placements, const cha
 
     *out = (sw_shard_rules){ .n = 0 };
     if (!mesh)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no mesh was given: --mesh or --ranks tells it");
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no mesh was given: sw_sharding.mesh tells it");
     if (sw_mesh_parse(mesh, &out->mesh, st) ||
         sw_placements_parse(placements, &out->mesh, "placements", &out->usual, st))
         return st->code;
@@ -146,7 +147,8 @@ static bool add_box(void *ctx, uint64_t rank, const uint64_t *offsets, const uin
 
     if (is_uneven(w, shape)) {
         sw_fail(w->st, SW_EUSAGE, NULL, w->t->name,
-                "%s cannot be cut along its last dimension, or within a byte: a --rule can replicate it",
+                "%s cannot be cut along its last dimension, or within a byte: one of sw_sharding.rules can "
+                "replicate it",
                 sw_dtype_name((sw_dtype)w->t->out_dtype));
         return false;
     }
@@ -196,7 +198,7 @@ static sw_code tell_unmatched(const work *w, sw_buf *warnings, sw_status *st)
 {
     for (size_t i = 0; i < w->rules->n && !st->code; i++)
         if (!w->hit[i])
-            sw_buf_add_line(warnings, st, "--rule '%s' matches no tensor that is left to it",
+            sw_buf_add_line(warnings, st, "sw_sharding.rules '%s' matches no tensor that is left to it",
                             w->rules->items[i].text);
     return st->code;
 }

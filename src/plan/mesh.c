@@ -30,12 +30,12 @@ sw_code sw_mesh_parse(const char *text, sw_mesh *out, sw_status *st)
 
         end = at + strcspn(at, "xX");
         if (!parse_number(at, end, &size) || size == 0)
-            return sw_fail(st, SW_EUSAGE, NULL, NULL, "--mesh '%s' is no mesh, expected sizes as in 2x4",
-                           text);
+            return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                           "sw_sharding.mesh '%s' is no mesh, expected sizes as in 2x4", text);
         if (m.ndim == SW_MESH_DIMS || !sw_mul(m.ranks, size, &m.ranks) || m.ranks > SW_MESH_RANKS_MAX)
             return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                           "--mesh '%s' is too large: at most %u dimensions and %u ranks", text, SW_MESH_DIMS,
-                           SW_MESH_RANKS_MAX);
+                           "sw_sharding.mesh '%s' is too large: at most %u dimensions and %u ranks", text,
+                           SW_MESH_DIMS, SW_MESH_RANKS_MAX);
         m.sizes[m.ndim++] = size;
         if (!*end)
             break;
@@ -83,7 +83,7 @@ static const char *guess_placement(const char *text, size_t n, char said[GUESS_T
     return said;
 }
 
-sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *option, sw_placements *out,
+sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *member, sw_placements *out,
                             sw_status *st)
 {
     char said[GUESS_TEXT];
@@ -97,10 +97,11 @@ sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *o
 
         end = at + strcspn(at, ",");
         if (!parse_placement(at, end, &dim))
-            return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                           "--%s '%s': '%.*s' is no placement, expected shardD, shard(D) or replicate%s",
-                           option, text, (int)sw_min((uint64_t)(end - at), 64), at,
-                           guess_placement(at, (size_t)(end - at), said));
+            return sw_fail(
+                st, SW_EUSAGE, NULL, NULL,
+                "sw_sharding.%s '%s': '%.*s' is no placement, expected shardD, shard(D) or replicate%s",
+                member, text, (int)sw_min((uint64_t)(end - at), 64), at,
+                guess_placement(at, (size_t)(end - at), said));
         if (n < mesh->ndim)
             out->dims[n] = dim;
         n++;
@@ -108,8 +109,9 @@ sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *o
             break;
     }
     if (n != mesh->ndim)
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "--%s '%s' has %u placement%s, the mesh %u dimension%s",
-                       option, text, n, n == 1 ? "" : "s", mesh->ndim, mesh->ndim == 1 ? "" : "s");
+        return sw_fail(st, SW_EUSAGE, NULL, NULL,
+                       "sw_sharding.%s '%s' has %u placement%s, the mesh %u dimension%s", member, text, n,
+                       n == 1 ? "" : "s", mesh->ndim, mesh->ndim == 1 ? "" : "s");
     return SW_OK;
 }
 

@@ -29,9 +29,9 @@ typedef struct sw_placements {
 sw_code sw_mesh_parse(const char *text, sw_mesh *out, sw_status *st);
 
 /* Local. "shard0,replicate", "shard(1)": as many as the mesh has dimensions, in any case; NULL =
- * shard0 for each. option: for messages.
+ * shard0 for each. member: of sw_sharding, for messages.
  * Errors: SW_EUSAGE. */
-sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *option, sw_placements *out,
+sw_code sw_placements_parse(const char *text, const sw_mesh *mesh, const char *member, sw_placements *out,
                             sw_status *st);
 
 /* Called for a box of a tensor; offsets and shape hold its dimensions and are good until fn

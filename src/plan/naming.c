@@ -12,7 +12,7 @@
 
 /* Globs of one option, and which of them have matched. */
 typedef struct globs {
-    const char *option;
+    const char *member; /* of sw_options */
     const char *const *list;
     size_t n;
     bool *hit;
@@ -32,9 +32,9 @@ typedef struct work {
 /* ---- what was asked for ---------------------------------------------------------------------- */
 
 /* Count the globs of an option. */
-static sw_code globs_init(globs *g, const char *option, const char *const *list, sw_status *st)
+static sw_code globs_init(globs *g, const char *member, const char *const *list, sw_status *st)
 {
-    *g = (globs){ .option = option, .list = list };
+    *g = (globs){ .member = member, .list = list };
     while (list && list[g->n])
         g->n++;
     g->hit = sw_calloc(g->n, sizeof *g->hit, st);
@@ -42,9 +42,9 @@ static sw_code globs_init(globs *g, const char *option, const char *const *list,
 }
 
 /* For messages. */
-static const char *option_of(const sw_name_rule *r)
+static const char *kind_of(const sw_name_rule *r)
 {
-    return r->kind == SW_NAME_STRIP ? "strip-prefix" : "rename";
+    return r->kind == SW_NAME_STRIP ? "SW_NAME_STRIP" : "SW_NAME_RENAME";
 }
 
 /* What comes in the place of a prefix. */
@@ -60,9 +60,9 @@ static sw_code check_rule(const sw_name_rule *r, sw_status *st)
     const char *to = replacement(r);
 
     if (r->kind == SW_NAME_STRIP && !r->from[0])
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "--strip-prefix is empty, expected a prefix");
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "SW_NAME_STRIP '': expected a prefix");
     if (sw_utf8_invalid(r->from, strlen(r->from)) || sw_utf8_invalid(to, strlen(to)))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "--%s '%s': found bytes that are not UTF-8", option_of(r),
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "%s '%s': found bytes that are not UTF-8", kind_of(r),
                        r->from);
     return SW_OK;
 }
@@ -106,8 +106,8 @@ static sw_code match_any(globs *g, const char *name, bool *any, sw_status *st)
         if (r == 0)
             *any = g->hit[i] = true;
         else if (r != FNM_NOMATCH)
-            return sw_fail(st, SW_EUSAGE, NULL, name, "--%s '%s' cannot be matched with it", g->option,
-                           g->list[i]);
+            return sw_fail(st, SW_EUSAGE, NULL, name, "sw_options.%s '%s' cannot be matched with it",
+                           g->member, g->list[i]);
     }
     return SW_OK;
 }
@@ -144,10 +144,11 @@ static sw_code apply_rule(const sw_name_rule *r, sw_buf *name, bool *hit, sw_sta
 static sw_code check_new_name(const sw_buf *name, const char *was, sw_status *st)
 {
     if (name->len == 0)
-        return sw_fail(st, SW_EUSAGE, NULL, was, "--strip-prefix and --rename leave nothing of its name");
+        return sw_fail(st, SW_EUSAGE, NULL, was,
+                       "SW_NAME_STRIP and SW_NAME_RENAME leave nothing of its name");
     if (name->len == strlen(SW_METADATA_KEY) && memcmp(name->data, SW_METADATA_KEY, name->len) == 0)
         return sw_fail(st, SW_EUSAGE, NULL, was,
-                       "--strip-prefix and --rename make its name " SW_METADATA_KEY
+                       "SW_NAME_STRIP and SW_NAME_RENAME make its name " SW_METADATA_KEY
                        ", which no tensor can have");
     return SW_OK;
 }
@@ -227,7 +228,7 @@ static sw_code check_collisions(const sw_catalog *c, const sw_naming *n, sw_stat
     for (uint32_t i = 1; i < k && !st->code; i++)
         if (strcmp(all[i - 1].name, all[i].name) == 0)
             sw_fail(st, SW_EUSAGE, NULL, all[i].name,
-                    "--strip-prefix and --rename give this name to two tensors, '%s' and '%s'",
+                    "SW_NAME_STRIP and SW_NAME_RENAME give this name to two tensors, '%s' and '%s'",
                     c->tensors[all[i - 1].tensor].name, c->tensors[all[i].tensor].name);
     free(all);
     return st->code;
@@ -264,7 +265,7 @@ static sw_code warn_globs(const globs *g, sw_buf *warnings, sw_status *st)
 {
     for (size_t i = 0; i < g->n && !st->code; i++)
         if (!g->hit[i])
-            sw_buf_add_line(warnings, st, "--%s '%s' matches no tensor", g->option, g->list[i]);
+            sw_buf_add_line(warnings, st, "sw_options.%s '%s' matches no tensor", g->member, g->list[i]);
     return st->code;
 }
 
@@ -278,12 +279,12 @@ static sw_code warn(const work *w, const sw_naming *n, sw_buf *warnings, sw_stat
         return st->code;
     for (size_t i = 0; i < w->nrules && !st->code; i++)
         if (!w->hit[i])
-            sw_buf_add_line(warnings, st, "--%s '%s' is the beginning of no tensor's name",
-                            option_of(&w->rules[i]), w->rules[i].from);
+            sw_buf_add_line(warnings, st, "%s '%s' is the beginning of no tensor's name",
+                            kind_of(&w->rules[i]), w->rules[i].from);
     if (len && !st->code)
         sw_buf_addf(
             warnings, st,
-            "all names begin with '%.*s', which models do not expect: --strip-prefix %.*s takes it off\n",
+            "all names begin with '%.*s', which models do not expect: SW_NAME_STRIP %.*s takes it off\n",
             (int)len, prefix, (int)len, prefix);
     return st->code;
 }
@@ -300,8 +301,8 @@ sw_code sw_naming_build(const sw_catalog *c, const sw_name_options *o, sw_buf *w
     if (work_init(&w, c, o ? o : &all, st) || name_all(&w, out, st))
         goto out;
     if (c->ntensors && !out->kept) {
-        sw_fail(st, SW_EUSAGE, NULL, NULL, "--include and --exclude leave none of %" PRIu32 " tensors",
-                c->ntensors);
+        sw_fail(st, SW_EUSAGE, NULL, NULL,
+                "sw_options.include and sw_options.exclude leave none of %" PRIu32 " tensors", c->ntensors);
         goto out;
     }
     if (w.nrules && check_collisions(c, out, st))

@@ -159,7 +159,7 @@ sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, 
     if (*op == SW_OP_MXFP4 ? scales_mxfp4(c, scale, t) : scales_blocks(c, scale, t))
         return SW_OK;
     if (*op == SW_OP_SCALED)
-        snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64 " (see block-size)",
+        snprintf(blocks, sizeof blocks, ", in blocks of %" PRIu64 "x%" PRIu64 " (see sw_options.block_size)",
                  c->block[0], c->block[1]);
     return sw_fail(st, SW_EINPUT, NULL, scale->name, "%s does not scale '%.256s', %s%s", a, t->name, b,
                    blocks);

@@ -16,7 +16,7 @@
 /* With more stacks or embeddings than this it is not clear which are meant. */
 #define FEW 1000u
 
-#define LOST "a shard file is probably missing (--no-config-check: config.json is not asked)"
+#define LOST "a shard file is probably missing (sw_options.no_config_check: config.json is not asked)"
 
 static const char hint_lost[] = "a shard file was lost in copying, a rank was killed before it wrote, or "
                                 "config.json is that of another model";

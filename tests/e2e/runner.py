@@ -90,13 +90,19 @@ def start(args, np=None, env=None, prefix=(), outer=(), cwd=None, stdout=subproc
     )
 
 
+# What the library calls the members that callers set; at a shell they are options.
+MEMBER = re.compile(r"sw_(options|sharding)\.|SW_NAME_")
+
+
 def finish(process, timeout=None):
     try:
         out, err = process.communicate(timeout=timeout or TIMEOUT)
     except subprocess.TimeoutExpired:
         stop(process)
         raise AssertionError(f"no end within {timeout or TIMEOUT} s: {shlex.join(process.args)}") from None
-    return Result(process.returncode, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
+    result = Result(process.returncode, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
+    assert SHARDWELD not in process.args or not MEMBER.search(result.stdout + result.stderr), result
+    return result
 
 
 def run(args, np=None, env=None, timeout=None, **more):

@@ -109,6 +109,17 @@ def test_exit_statuses_are_the_library_s():
         assert _errors._EXIT_STATUS[code] == _library.lib().sw_code_exit_status(code)
 
 
+def test_messages_speak_python():
+    said = {
+        "holds it already; sw_options.overwrite replaces it": "holds it already; overwrite=True replaces it",
+        "sw_options.expect_shards or sw_options.like, (sw_options.no_assets)": "expect_shards or like, (no_assets=True)",
+        "sw_sharding.rules 'a', sw_sharding.mesh": "rules 'a', mesh",
+        "SW_NAME_STRIP module. takes it off": "name_rules 'strip' module. takes it off",
+        "sw_options.nothing, sw_read.ndim": "nothing, sw_read.ndim",
+    }
+    assert {message: _library.phrase(message) for message in said} == said
+
+
 def test_version(header):
     version = re.search(r'#define SW_VERSION "(.*)"', header).group(1)
     import shardweld

@@ -168,7 +168,7 @@ def test_weld_is_the_whole_program(checkpoint, tmp_path):
         ({"fqn_map_text": "{}", "single_file": True}, "only one of"),
         ({"fqn_map_text": "["}, "the map of names"),
         ({"dtype_map_text": "["}, "the dtype map"),
-        ({"assets": "/", "no_assets": True}, "no-assets"),
+        ({"assets": "/", "no_assets": True}, "assets does not go with no_assets=True"),
         ({"cancel": 1}, "cancel"),
         ({"include": [3]}, "3: expected a str"),
         ({"fqn_map_text": {}}, "expected a str"),
@@ -192,6 +192,15 @@ def test_reshard_and_weld_again(np, checkpoint, tmp_path):
         assert first.get("ok") and second["error"] == "UsageError" and third.get("ok"), said
         assert len(first["files"]) == 3
     assert not oracle.difference(oracle.tree(tmp_path / "out"), {**checkpoint.expect(), **welding.SIDE})
+
+
+def test_the_cure_is_told_in_python(checkpoint, tmp_path, caplog):
+    """What the library calls sw_options.overwrite, in errors and in warnings."""
+    shardweld.weld(checkpoint.path, tmp_path / "out")
+    with pytest.raises(shardweld.UsageError, match="; overwrite=True replaces it"):
+        shardweld.weld(checkpoint.path, tmp_path / "out")
+    shardweld.weld(checkpoint.path, tmp_path / "out", dry_run=True)
+    assert "already: overwrite=True will be needed" in caplog.text
 
 
 def test_what_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_path):

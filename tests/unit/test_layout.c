@@ -702,7 +702,7 @@ TEST(header_limit)
     assert_int_equal(l.files[0].header_len, SW_HEADER_MAX);
     sw_layout_release(&l);
     rows[N - 1].name--;
-    refuse(make(&f, rows, N), &rule, "--max-shard-size");
+    refuse(make(&f, rows, N), &rule, "sw_options.max_shard_size");
     free(text);
 }
 

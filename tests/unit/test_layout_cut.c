@@ -310,11 +310,11 @@ TEST(rules)
           NULL },
         { { "*=replicate", "a.w=shard1" },
           "shard-00001-model-00001-of-00001: a.w b.w c=d",
-          "--rule 'a.w=shard1' matches no tensor that is left to it" },
+          "sw_sharding.rules 'a.w=shard1' matches no tensor that is left to it" },
         { { "*=replicate", "A.W=shard1", "new.*=shard1" },
           "shard-00001-model-00001-of-00001: a.w b.w c=d",
-          "--rule 'A.W=shard1' matches no tensor that is left to it\n"
-          "--rule 'new.*=shard1' matches no tensor that is left to it" },
+          "sw_sharding.rules 'A.W=shard1' matches no tensor that is left to it\n"
+          "sw_sharding.rules 'new.*=shard1' matches no tensor that is left to it" },
     };
 
     for (size_t prefix = 0; prefix < 2; prefix++)
@@ -341,12 +341,12 @@ TEST(no_rules)
     static const struct {
         const char *mesh, *placements, *rules[3], *says;
     } cases[] = {
-        { NULL, NULL, { NULL }, "no mesh was given: --mesh or --ranks tells it" },
-        { "0", NULL, { NULL }, "--mesh '0' is no mesh" },
-        { "2", "shard", { NULL }, "--placements 'shard': 'shard' is no placement" },
-        { "2", NULL, { "abc" }, "--rule 'abc' is not of the form GLOB=P1,P2" },
-        { "2", NULL, { "=shard0" }, "--rule '=shard0' is not of the form" },
-        { "2", NULL, { "a=" }, "--rule '': '' is no placement" },
+        { NULL, NULL, { NULL }, "no mesh was given: sw_sharding.mesh tells it" },
+        { "0", NULL, { NULL }, "sw_sharding.mesh '0' is no mesh" },
+        { "2", "shard", { NULL }, "sw_sharding.placements 'shard': 'shard' is no placement" },
+        { "2", NULL, { "abc" }, "sw_sharding.rules 'abc' is not of the form GLOB=P1,P2" },
+        { "2", NULL, { "=shard0" }, "sw_sharding.rules '=shard0' is not of the form" },
+        { "2", NULL, { "a=" }, "sw_sharding.rules '': '' is no placement" },
         { "2", NULL, { "ok=shard0", "a=shard0,shard0" }, "has 2 placements, the mesh 1 dimension" },
         { "2x2", NULL, { "a=shard0" }, "has 1 placement, the mesh 2 dimensions" },
     };

@@ -78,7 +78,7 @@ TEST(no_meshes)
         sw_mesh m;
 
         if (sw_mesh_parse(cases[i].text, &m, &st) != SW_EUSAGE || !strstr(st.reason, cases[i].says) ||
-            !strstr(st.reason, "--mesh '"))
+            !strstr(st.reason, "sw_sharding.mesh '"))
             fail_msg("%s: %d '%s'", cases[i].text, (int)st.code, st.reason);
     }
 }
@@ -122,7 +122,7 @@ TEST(no_placements)
     static const struct {
         const char *mesh, *text, *says;
     } cases[] = {
-        { "4", "", "--rule '': '' is no placement, expected shardD, shard(D) or replicate" },
+        { "4", "", "sw_sharding.rules '': '' is no placement, expected shardD, shard(D) or replicate" },
         { "4", "shard", "'shard' is no placement" },
         { "4", "shard()", "is no placement" },
         { "4", "shard(", "is no placement" },
@@ -148,7 +148,7 @@ TEST(no_placements)
         { "4", ",shard0", "'' is no placement" },
         { "2x4", "shard0,,shard1", "'' is no placement" },
         { "2x4", "shard0;shard1", "'shard0;shard1' is no placement" },
-        { "4", "shard0,shard1", "--rule 'shard0,shard1' has 2 placements, the mesh 1 dimension" },
+        { "4", "shard0,shard1", "sw_sharding.rules 'shard0,shard1' has 2 placements, the mesh 1 dimension" },
         { "2x4", "shard0", "has 1 placement, the mesh 2 dimensions" },
         { "2x4", "shard0,shard1,replicate", "has 3 placements, the mesh 2 dimensions" },
         { "4", "shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0,shard0", "has 10 placements" },
@@ -160,7 +160,7 @@ TEST(no_placements)
         sw_mesh m;
 
         assert_int_equal(sw_mesh_parse(cases[i].mesh, &m, &st), SW_OK);
-        if (sw_placements_parse(cases[i].text, &m, "rule", &p, &st) != SW_EUSAGE ||
+        if (sw_placements_parse(cases[i].text, &m, "rules", &p, &st) != SW_EUSAGE ||
             !strstr(st.reason, cases[i].says))
             fail_msg("%s: %d '%s'", cases[i].text, (int)st.code, st.reason);
     }

@@ -93,7 +93,7 @@ TEST(refused)
           "does not go with two checkpoints of any kind" },
         { SW_CALL_RESHARD, " diffusers diffusers_index dtype_map_text assets verify",
           "does not go with shard files" },
-        { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify", "speak of shard files" },
+        { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify", "speaks of shard files" },
         { SW_CALL_SAVE_SHARDS,
           " like max_shard_size single_file diffusers diffusers_index include exclude name_rules cast_dtype "
           "dequantize dtype_map_text expect_shards node_local boxes boxes_anywhere assets verify",
@@ -107,6 +107,7 @@ TEST(refused)
         for (size_t i = 0; sw_option_at(i); i++) {
             sw_options o = SW_OPTIONS_INIT;
             sw_status st = SW_STATUS_INIT;
+            char member[64];
 
             give(&o, sw_option_at(i));
             o.like = o.like ? "a.index.json" : NULL;
@@ -117,6 +118,8 @@ TEST(refused)
                 continue;
             assert_int_equal(st.code, SW_EUSAGE);
             assert_non_null(strstr(st.reason, cases[c].says));
+            snprintf(member, sizeof member, "sw_options.%s ", sw_option_at(i)->name);
+            assert_true(strncmp(st.reason, member, strlen(member)) == 0);
             strcat(strcat(refused, " "), sw_option_at(i)->name);
         }
         assert_string_equal(refused, cases[c].members);
