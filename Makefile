@@ -94,7 +94,9 @@ LIBRARY = $(BUILD)/libshardweld.a
 # The library without a layer linked in, for the program and for tests.
 CORE = $(BUILD)/core.a
 VERSION := $(shell sed -n 's/^\#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
-SONAME = libshardweld.so.0
+# Raised by what a program that was built before cannot run with: docs/library.md. Python and the wheel have the name too.
+ABI = 1
+SONAME = libshardweld.so.$(ABI)
 SHARED = $(BUILD)/libshardweld.so.$(VERSION)
 # Programs of the tests: one saves what a test says, the others tell what a header or a reader says.
 SAVE_ITEMS = $(BUILD)/tests/save_items
@@ -200,7 +202,7 @@ $(BUILD)/obj/src/par/layer.o: private ALL_CPPFLAGS += -DSW_LAYER_DIR='"$(LAYERDI
 # Only what the public headers declare in C can be seen, and is no inline function.
 $(BUILD)/exports.map: $(PUBLIC_HEADERS) Makefile
 	@mkdir -p $(@D)
-	@{ echo 'SHARDWELD_0 {'; echo 'global:'; sed 's/^[ /]\*.*//; /^#/d; /^template/,/^}/d; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
+	@{ echo 'SHARDWELD_$(ABI) {'; echo 'global:'; sed 's/^[ /]\*.*//; /^#/d; /^template/,/^}/d; /^static inline/,/^}/d' $^ | grep -oE '\bsw_[a-z0-9_]+\(' | LC_ALL=C sort -u | tr '(' ';'; \
 	   echo 'local: *;'; echo '};'; } >$@
 
 LINKER = $(CC)

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define SW_VERSION "0.1.0"
+#define SW_VERSION "0.2.0"
 
 /* Local. The SW_VERSION that the library was built with: structs may differ between versions. */
 const char *sw_version(void);

@@ -19,7 +19,7 @@ from pathlib import Path
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 JANSSON = "jansson"  # in an sdist
-SONAME = "libshardweld.so.0"
+SONAME = "libshardweld.so.1"
 
 
 class WheelHook(BuildHookInterface):

@@ -10,7 +10,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shardweld-deb.XXXXXX")
-all=(python3-shardweld libshardweld-dev shardweld shardweld-mpi-openmpi libshardweld0)
+all=(python3-shardweld libshardweld-dev shardweld shardweld-mpi-openmpi libshardweld1)
 packages=()
 clean_up() {
     [ ${#packages[@]} = 0 ] || dpkg --purge "${packages[@]}" >/dev/null 2>&1 || true
@@ -56,7 +56,7 @@ use() {
     fi
     # shellcheck disable=SC2046
     cc -o "$dir/example" "$top/examples/read_slice.c" $(pkg-config --cflags --libs shardweld-mpi)
-    library=$(ldd "$dir/example" | sed -n 's/.*libshardweld.so.0 => \([^ ]*\).*/\1/p')
+    library=$(ldd "$dir/example" | sed -n 's/.*libshardweld.so.1 => \([^ ]*\).*/\1/p')
     case $library in
     /usr/lib/* | /lib/*) ;;
     *) echo "deb: the example runs with '$library'"; exit 1 ;;

@@ -109,7 +109,7 @@ for file in "$dir/prefix/lib/libshardweld.so" "$dir/prefix/bin/shardweld"; do
 done
 mpirun -n 2 "$dir/prefix/bin/shardweld" verify tests/golden/rows/in "$dir/mpi-out"
 
-hidden=$(nm -D --defined-only "$dir/prefix/lib/libshardweld.so" | awk '$2 != "A" {print $3}' | grep -v '^sw_[a-z0-9_]*@@SHARDWELD_0$' || true)
+hidden=$(nm -D --defined-only "$dir/prefix/lib/libshardweld.so" | awk '$2 != "A" {print $3}' | grep -v '^sw_[a-z0-9_]*@@SHARDWELD_1$' || true)
 [ -z "$hidden" ] || { echo "these can be seen: $hidden"; exit 1; }
 
 for page in 1:shardweld 1:shardweld-consolidate 3:shardweld 3:sw_consolidate 3:sw_comm_from_mpi; do
@@ -136,7 +136,7 @@ gone "$dir/prefix"
 
 places=(DESTDIR="$dir/a stage" PREFIX=/usr LIBDIR=/usr/lib/some-arch MANDIR="/usr/share/a manual")
 make -s install "${places[@]}" BUILD="$dir/build"
-for file in bin/shardweld lib/some-arch/libshardweld.so.0 "lib/some-arch/shardweld/$layer.so" lib/some-arch/pkgconfig/shardweld-mpi.pc 'share/a manual/man1/shardweld.1'; do
+for file in bin/shardweld lib/some-arch/libshardweld.so.1 "lib/some-arch/shardweld/$layer.so" lib/some-arch/pkgconfig/shardweld-mpi.pc 'share/a manual/man1/shardweld.1'; do
     [ -e "$dir/a stage/usr/$file" ] || { echo "$file is missing"; exit 1; }
 done
 grep -qx 'libdir=/usr/lib/some-arch' "$dir/a stage/usr/lib/some-arch/pkgconfig/shardweld.pc" ||

@@ -34,7 +34,7 @@ def check(path, word):
                     elves[n] = {t.needed for t in tags if t.entry.d_tag == "DT_NEEDED"}
                     assert not [t for t in tags if t.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")], f"{n} has a path of libraries"
     script = f"{data}/scripts/shardweld"
-    want = {script, "shardweld/libshardweld.so.0", *(f"{d}/{n}" for n in LAYERS for d in ("shardweld", f"{data}/data/lib/shardweld"))}
+    want = {script, "shardweld/libshardweld.so.1", *(f"{d}/{n}" for n in LAYERS for d in ("shardweld", f"{data}/data/lib/shardweld"))}
     assert set(elves) == want, f"{sorted(elves)}, expected {sorted(want)}"
     for n, needed in elves.items():
         assert all(x in LIBC or x.startswith("ld-linux") for x in needed), f"{n} needs {needed}"

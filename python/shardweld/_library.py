@@ -42,8 +42,8 @@ from ._errors import ShardweldError, UsageError, make_error
 
 logger = logging.getLogger("shardweld")  # where warnings go
 
-VERSION = "0.1.0"  # of the header that this file follows
-SONAME = "libshardweld.so.0"
+VERSION = "0.2.0"  # of the header that this file follows
+SONAME = "libshardweld.so.1"
 READ_DIMS = 32
 SHARDING_TEXT = 192
 SIZE_TEXT = 16

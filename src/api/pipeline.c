@@ -174,7 +174,7 @@ static sw_code run(sw_job *j, sw_given *g, uint64_t more, sw_result *result, sw_
         sw_job_end(j, st);
     }
     if (wanted)
-        sw_grown_give(result, &own, sizeof own);
+        sw_grown_give(result, &own, sizeof own, "sw_result");
     else
         sw_result_release(&own);
     return st->code;
@@ -290,7 +290,7 @@ static sw_code compare(sw_job *j, sw_given *g, uint64_t more, compare_steps step
     own.shards = planned.shards;
     planned.shards = NULL;
     if (wanted)
-        sw_grown_give(result, &own, sizeof own);
+        sw_grown_give(result, &own, sizeof own, "sw_verification");
     else
         sw_verification_release(&own);
     sw_result_release(&planned);
@@ -379,12 +379,12 @@ void sw_result_release(sw_result *result)
     free(result->assets);
     free(result->index);
     free(result->staging);
-    sw_grown_give(result, &(sw_result){ 0 }, sizeof *result);
+    sw_grown_give(result, &(sw_result){ 0 }, sizeof *result, "sw_result");
 }
 
 void sw_verification_release(sw_verification *result)
 {
     sw_findings_free(result->findings, result->nfindings);
     free(result->shards);
-    sw_grown_give(result, &(sw_verification){ 0 }, sizeof *result);
+    sw_grown_give(result, &(sw_verification){ 0 }, sizeof *result, "sw_verification");
 }

@@ -1,4 +1,5 @@
 /* Structs that begin with their size: programs built with an older header, and with a newer one. */
+#include "base/grown.h"
 #include "shardweld.h"
 #include "top_help.h"
 
@@ -69,6 +70,67 @@ TEST_IN_TOP(older)
     assert_int_equal(weld(&opt, NULL, &st), SW_EUSAGE);
 }
 
+/* What size 0 stands for is what version 0.2.0 was released with. Until then a new member belongs
+ * to it: its name goes into SW_GROWN. From then on it does not, and this holds for the versions
+ * 0.2.x alone. */
+TEST(first_size)
+{
+    size_t end;
+
+#define ROW(type, last)                                                                                      \
+    end = offsetof(type, last) + sizeof((type *)0)->last;                                                    \
+    if (strncmp(SW_VERSION, "0.2.", 4) == 0 && sizeof(type) - end >= _Alignof(type))                         \
+        fail_msg(#type " has members behind " #last);
+    SW_GROWN(ROW)
+#undef ROW
+}
+
+/* The others stay as they are, for as long as the SONAME does: bytes on machines of 64 bits. Until
+ * 0.2.0 is released a change is told here, and in CHANGELOG.md. */
+TEST(fixed_size)
+{
+    static const struct {
+        const char *name;
+        size_t is, was;
+    } fixed[] = {
+#define FIXED(type, size) { #type, sizeof(type), size }
+        FIXED(sw_status, 2120),    FIXED(sw_comm, 40),
+        FIXED(sw_store, 44),       FIXED(sw_name_rule, 24),
+        FIXED(sw_option, 48),      FIXED(sw_result_file, 24),
+        FIXED(sw_item, 64),        FIXED(sw_finding, 56),
+        FIXED(sw_tolerance, 16),   FIXED(sw_checkpoint_info, 80),
+        FIXED(sw_file_info, 64),   FIXED(sw_tensor_info, 88),
+        FIXED(sw_box_info, 800),   FIXED(sw_read, 64),
+        FIXED(sw_read_shape, 280),
+#undef FIXED
+    };
+
+    for (size_t i = 0; sizeof(void *) == 8 && i < COUNT(fixed); i++)
+        if (fixed[i].is != fixed[i].was)
+            fail_msg("%s has %zu bytes, had %zu", fixed[i].name, fixed[i].is, fixed[i].was);
+}
+
+/* A struct of version 0.2 without a size, in the hands of a library that knows more of it. */
+TEST(later)
+{
+    struct {
+        sw_read_options first;
+        uint64_t later;
+    } given = { .first = { .threads = 7 }, .later = 8 }, own;
+    sw_status st = SW_STATUS_INIT;
+
+    assert_int_equal(sw_grown_take(&own, sizeof own, &given, "sw_read_options", &st), SW_OK);
+    assert_int_equal(own.first.size, sizeof own);
+    assert_int_equal(own.first.threads, 7);
+    assert_int_equal(own.later, 0);
+    own.first.threads = 9;
+    own.later = 10;
+    sw_grown_give(&given, &own, sizeof own, "sw_read_options");
+    assert_int_equal(given.first.size, 0);
+    assert_int_equal(given.first.threads, 9);
+    assert_int_equal(given.later, 8);
+}
+
 TEST_IN_TOP(no_size)
 {
     sw_options opt = { .dry_run = true };
@@ -82,7 +144,7 @@ TEST_IN_TOP(no_size)
     char out[64];
 
     snprintf(out, sizeof out, "%s/out", top);
-    assert_int_equal(weld(&opt, NULL, &st), SW_OK); /* 0: the first version's */
+    assert_int_equal(weld(&opt, NULL, &st), SW_OK); /* 0: that of version 0.2 */
     opt.size = 3;
     assert_int_equal(weld(&opt, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "SW_..._INIT"));
