@@ -23,9 +23,9 @@ static sw_code check_outputs(const sw_args *args, sw_status *st)
 {
     if (args->svg && sw_file_is_taboo(args->svg))
         return sw_refuse(st, SW_EUSAGE, args->svg, "a picture must not have the name of a checkpoint's file");
-    if (args->json + args->boxes + to_stdout(args) > 1)
+    if (args->json + args->boxes + args->tree + to_stdout(args) > 1)
         return sw_refuse(st, SW_EUSAGE, NULL,
-                         "only one of --json, --boxes and --svg - can have standard output");
+                         "only one of --json, --boxes, --tree and --svg - can have standard output");
     return SW_OK;
 }
 
@@ -128,14 +128,106 @@ void sw_look_survey(sw_look *look)
     }
 }
 
-void sw_look_words(const sw_look *look, uint64_t tensor, char words[SW_SHARDING_TEXT + 16])
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+#define NEAR_TEXTS 8u /* most tensors are sharded as one of those just before */
+
+/* A text that stays, and is there once where tensors that are alike come together. */
+static const char *keep_text(sw_look *look, const char *text)
 {
+    char **grown;
+
+    for (size_t i = look->ntexts; i > 0 && i + NEAR_TEXTS > look->ntexts; i--)
+        if (strcmp(look->texts[i - 1], text) == 0)
+            return look->texts[i - 1];
+    if (!(grown = realloc(look->texts, (look->ntexts + 1) * sizeof *grown))) {
+        sw_no_memory(look->err);
+        return "";
+    }
+    look->texts = grown;
+    if (!(grown[look->ntexts] = strdup(text))) {
+        sw_no_memory(look->err);
+        return "";
+    }
+    return grown[look->ntexts++];
+}
+
+/* How a tensor is sharded; and whether it is broken, where the words do not tell. */
+static const char *words_of(sw_look *look, uint64_t tensor)
+{
+    char words[SW_SHARDING_TEXT + 16];
     sw_tensor_info t;
 
     sw_checkpoint_tensor(look->cp, tensor, &t);
     sw_checkpoint_sharding_text(look->cp, tensor, words, look->err);
     if (t.broken && !t.holes && !t.overlaps)
         strcat(words, ", broken");
+    return keep_text(look, words);
+}
+
+/* For sw_named. */
+static const char *name_of(const void *about, uint64_t i)
+{
+    const sw_look *look = about;
+    sw_tensor_info t;
+
+    sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
+    return t.name;
+}
+
+/* Those of one dtype and shape that are sharded alike are of one kind; for sw_named. */
+static int by_kind(const void *about, uint64_t a, uint64_t b)
+{
+    const sw_look *look = about;
+    sw_tensor_info s, t;
+    int cmp;
+
+    sw_checkpoint_tensor(look->cp, look->chosen[a], &s);
+    sw_checkpoint_tensor(look->cp, look->chosen[b], &t);
+    if (s.ndim != t.ndim)
+        return s.ndim < t.ndim ? -1 : 1;
+    for (unsigned d = 0; d < s.ndim; d++)
+        if (s.shape[d] != t.shape[d])
+            return s.shape[d] < t.shape[d] ? -1 : 1;
+    cmp = strcmp(s.dtype, t.dtype);
+    return cmp ? cmp : strcmp(look->words[a], look->words[b]);
+}
+
+uint64_t sw_look_first(const sw_look *look, const sw_pattern *group)
+{
+    return look->chosen[group->first];
+}
+
+void sw_look_group(sw_look *look)
+{
+    const sw_named names = { .n = look->nchosen, .name = name_of, .order = by_kind, .about = look };
+
+    look->words = calloc(look->nchosen + 1, sizeof *look->words);
+    if (!look->words)
+        sw_no_memory(look->err);
+    for (uint64_t i = 0; look->words && i < look->nchosen; i++)
+        look->words[i] = words_of(look, look->chosen[i]);
+    if (look->err->code || (look->args->verbose ? sw_patterns_none(&names, &look->groups, look->err)
+                                                : sw_patterns_find(&names, &look->groups, look->err)))
+        return;
+    for (sw_pattern *g = look->groups.items; g < look->groups.items + look->groups.n; g++) {
+        sw_tensor_info t;
+
+        sw_checkpoint_tensor(look->cp, sw_look_first(look, g), &t);
+        g->amount = t.bytes > UINT64_MAX / g->count ? UINT64_MAX : t.bytes * g->count;
+    }
+    if (look->args->sort == SW_SORT_SIZE)
+        sw_patterns_by_amount(&look->groups);
+}
+
+void sw_look_release(sw_look *look)
+{
+    for (size_t i = 0; i < look->ntexts; i++)
+        free(look->texts[i]);
+    free(look->texts);
+    free(look->words);
+    free(look->chosen);
+    sw_patterns_release(&look->groups);
 }
 
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
@@ -149,6 +241,8 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
         return st->code;
     if (look.cp)
         sw_look_survey(&look);
+    if (look.cp && !err.code && ((!args->json && !args->boxes) || args->svg))
+        sw_look_group(&look);
     /* A list of what is broken would be believed by who reads it. */
     if (!err.code && args->boxes && !st->code)
         sw_stdout_print(sw_look_boxes, &look, &err);
@@ -158,7 +252,7 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
         sw_stdout_print(sw_look_svg, &look, &err);
     else if (!err.code && look.cp && args->svg)
         sw_file_print(args->svg, "the picture", sw_look_svg, &look, &err);
-    free(look.chosen);
+    sw_look_release(&look);
     if (err.code)
         *st = err;
     return st->code;

@@ -1,9 +1,10 @@
-/* shardweld inspect: what is looked at, and the four ways to show it. */
+/* shardweld inspect: what is looked at, and the ways to show it. */
 #ifndef SW_CMD_INSPECT_H
 #define SW_CMD_INSPECT_H
 
 #include <stdio.h>
 
+#include "pattern.h"
 #include "run.h"
 
 /* What there is of one dtype. */
@@ -23,6 +24,12 @@ typedef struct sw_look {
     sw_checkpoint_info info;
     uint64_t *chosen; /* indices of the tensors that --tensor chooses; owned */
     uint64_t nchosen;
+    /* for people: how each of them is sharded, in words, and those that are alike but for numbers
+     * in their names (with -v: each by itself), their bytes as the amount; owned */
+    const char **words;
+    char **texts; /* of words, each once */
+    size_t ntexts;
+    sw_patterns groups;
     sw_dtype_sum dtypes[SW_DTYPES_MAX]; /* of all tensors, by the first of each */
     size_t ndtypes;
     const sw_finding *findings;
@@ -33,6 +40,15 @@ typedef struct sw_look {
 /* Local. The one walk over all tensors: fill in what follows cp, from the checkpoint and args. */
 void sw_look_survey(sw_look *look);
 
+/* Local. Of what was surveyed: words and groups. */
+void sw_look_group(sw_look *look);
+
+/* Local. Free what a look owns. */
+void sw_look_release(sw_look *look);
+
+/* Local. The tensor that stands for the others of a group: an index of the checkpoint. */
+uint64_t sw_look_first(const sw_look *look, const sw_pattern *group);
+
 /* Local. Tables for people; one JSON object (docs/inspect.md); a list of boxes (docs/boxes.md); a
  * picture of how the shards tile the tensors. Each is an sw_printer, about an sw_look. */
 void sw_look_tables(FILE *to, const void *look);
@@ -40,7 +56,11 @@ void sw_look_json(FILE *to, const void *look);
 void sw_look_boxes(FILE *to, const void *look);
 void sw_look_svg(FILE *to, const void *look);
 
-/* Local. How a tensor is sharded; and whether it is broken, where the words do not tell. */
-void sw_look_words(const sw_look *look, uint64_t tensor, char words[SW_SHARDING_TEXT + 16]);
+/* Local. The rest of the line of a group, behind its name: cells of sw_look_tables(). */
+void sw_look_put_group(const sw_look *look, const sw_pattern *group, FILE *to);
+
+/* Local. The groups by the words of their names, as lines of sw_look_tables(): what has parts in
+ * common stands below them. */
+void sw_look_tree(FILE *to, const void *look);
 
 #endif

@@ -1,5 +1,5 @@
-/* A picture of a checkpoint: a panel for each tensor (tile.c), and a legend of the files. How
- * everything looks is told by the style sheet in it. */
+/* A picture of a checkpoint: a legend of the files, and a panel for each tensor, or group of
+ * tensors that are alike (tile.c). How everything looks is told by the style sheet in it. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #define ACROSS_MAX 3u
 #define PATH_MAX_SHOWN 90u
 #define FILE_MAX_SHOWN 56u
+#define FILES_SHOWN 24u /* in the legend: what is pointed at tells its own */
 
 static const char style[] =
     "<style>\n"
@@ -50,13 +51,14 @@ static const char style[] =
 
 typedef struct page {
     const sw_look *look;
-    uint64_t *tensors; /* that are drawn */
-    size_t ntensors;
+    const sw_pattern **groups; /* that are drawn */
+    size_t ngroups;
     const char *choice; /* how they were chosen, in words */
     uint64_t *number;   /* of each file in the legend; 0 = not in it */
     uint64_t nfiles;    /* in the legend */
     bool holes, overlaps, replicas, part;
     uint64_t across; /* panels beside each other */
+    double *tops;    /* where each line of panels begins, and the last one ends */
 } page;
 
 /* ---- the pencil ------------------------------------------------------------------------------ */
@@ -72,12 +74,12 @@ void sw_draw_text(FILE *to, const char *class, double x, double y)
     fprintf(to, "<text class=\"%s\" x=\"%.2f\" y=\"%.2f\">", class, x, y);
 }
 
-void sw_draw_name(FILE *to, const char *name, size_t width, sw_status *err)
+void sw_draw_name(FILE *to, const char *name, size_t width, bool end, sw_status *err)
 {
     char *clean = sw_clean_copy(name);
 
     if (clean) {
-        sw_text_shorten(clean, width);
+        sw_text_shorten(clean, width, end);
         sw_text_put(to, clean, SW_TEXT_XML);
     } else {
         sw_no_memory(err);
@@ -116,18 +118,19 @@ static void choose(page *p)
     size_t max = all ? PANELS_MAX : PANELS_DEFAULT;
 
     p->choice = all ? "those that --tensor chooses" : "no tensor is sharded; --tensor GLOB chooses others";
-    for (int kind = BROKEN; kind < (all ? 1 : NKINDS) && (kind < WHOLE || !p->ntensors); kind++) {
-        for (uint64_t i = 0; i < look->nchosen && p->ntensors < max; i++) {
+    for (int kind = BROKEN; kind < (all ? 1 : NKINDS) && (kind < WHOLE || !p->ngroups); kind++) {
+        for (size_t i = 0; i < look->groups.n && p->ngroups < max; i++) {
+            const sw_pattern *g = &look->groups.items[i];
             sw_tensor_info t;
 
-            sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
+            sw_checkpoint_tensor(look->cp, sw_look_first(look, g), &t);
             if (all || kind == (t.broken ? BROKEN : t.nboxes + t.nreplicas > 1 ? SHARDED : WHOLE))
-                p->tensors[p->ntensors++] = look->chosen[i];
+                p->groups[p->ngroups++] = g;
         }
-        if (kind == BROKEN && p->ntensors && !all)
+        if (kind == BROKEN && p->ngroups && !all)
             p->choice = "those that are broken, then those that are sharded; --tensor GLOB chooses others";
-        else if (kind == SHARDED && p->ntensors && p->choice[0] == 'n')
-            p->choice = "the first that are sharded; --tensor GLOB chooses others";
+        else if (kind == SHARDED && p->ngroups && p->choice[0] == 'n')
+            p->choice = "those that are sharded; --tensor GLOB chooses others";
     }
 }
 
@@ -137,14 +140,15 @@ static void number_files(page *p)
 {
     const sw_look *look = p->look;
 
-    for (size_t i = 0; i < p->ntensors; i++) {
+    for (size_t i = 0; i < p->ngroups; i++) {
+        uint64_t tensor = sw_look_first(look, p->groups[i]);
         sw_tensor_info t;
 
-        sw_checkpoint_tensor(look->cp, p->tensors[i], &t);
+        sw_checkpoint_tensor(look->cp, tensor, &t);
         for (uint64_t k = 0; k < t.nboxes + t.nreplicas; k++) {
             sw_box_info b;
 
-            sw_checkpoint_box(look->cp, p->tensors[i], k, &b);
+            sw_checkpoint_box(look->cp, tensor, k, &b);
             p->number[b.file] = 1;
         }
         p->holes = p->holes || t.holes;
@@ -174,7 +178,7 @@ static double lines_of(const page *p, uint64_t n)
 /* Which colour and number is which file. */
 static void draw_files(const page *p, double y, FILE *to)
 {
-    for (uint64_t f = 0, i = 0; f < p->look->info.nfiles; f++) {
+    for (uint64_t f = 0, i = 0; f < p->look->info.nfiles && i < FILES_SHOWN; f++) {
         sw_rect swatch = { left_of(p, i), y + LINE * (double)(i / p->across) - 10, 16, 12 };
         sw_file_info info;
 
@@ -186,13 +190,13 @@ static void draw_files(const page *p, double y, FILE *to)
         fputs("/>\n", to);
         sw_draw_text(to, "file", swatch.x + 22, swatch.y + 10);
         fprintf(to, "%" PRIu64 "  ", p->number[f]);
-        sw_draw_name(to, info.name, FILE_MAX_SHOWN, p->look->err);
+        sw_draw_name(to, info.name, FILE_MAX_SHOWN, false, p->look->err);
         fputs("</text>\n", to);
         i++;
     }
 }
 
-/* Words about patterns below the files. */
+/* Words about patterns, and files that are not listed, below the others. */
 static void draw_notes(const page *p, double y, FILE *to)
 {
     const struct {
@@ -216,6 +220,11 @@ static void draw_notes(const page *p, double y, FILE *to)
         fprintf(to, "%s</text>\n", notes[i].words);
         y += LINE;
     }
+    if (p->nfiles > FILES_SHOWN) {
+        sw_draw_text(to, "file", MARGIN + 22, y);
+        fprintf(to, "and %" PRIu64 " more files: point at a box for its own</text>\n",
+                p->nfiles - FILES_SHOWN);
+    }
 }
 
 /* ---- the page -------------------------------------------------------------------------------- */
@@ -227,35 +236,52 @@ static void draw_head(const page *p, FILE *to)
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT], c[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
 
     sw_draw_text(to, "path", MARGIN, 34);
-    sw_draw_name(to, p->look->args->input, PATH_MAX_SHOWN, p->look->err);
+    sw_draw_name(to, p->look->args->input, PATH_MAX_SHOWN, true, p->look->err);
     fputs("</text>\n", to);
     sw_draw_text(to, "facts", MARGIN, 54);
-    fprintf(to, "%s files, %s, %s tensors, %s parameters. Shown: %zu (%s)</text>\n",
+    fprintf(to, "%s files, %s, %s tensors, %s parameters. %s: %zu of %zu (%s)</text>\n",
             sw_number_text(info->nfiles, a), sw_size_text(info->file_bytes, size),
-            sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c), p->ntensors, p->choice);
+            sw_number_text(info->ntensors, b), sw_count_text(info->parameters, c),
+            p->look->groups.n < p->look->nchosen ? "Shown, of those that are alike the first" : "Shown",
+            p->ngroups, p->look->groups.n, p->choice);
 }
 
-/* Panels in lines, the legend below them. */
-static void draw_page(const page *p, FILE *to)
+/* Where the lines of panels begin: each is as high as its highest panel. */
+static void measure(page *p, double top)
 {
-    double line = SW_TILE_HEIGHT + MARGIN;
-    double legend = HEAD + line * lines_of(p, p->ntensors) + LINE;
-    double below = legend + LINE * (lines_of(p, p->nfiles) + 1);
-    double width = left_of(p, p->across - 1) + SW_TILE_WIDTH + MARGIN;
-    double height = below + LINE * (p->holes + p->overlaps + p->replicas + p->part) + MARGIN;
+    uint64_t line = 0;
 
+    p->tops[0] = p->tops[1] = top;
+    for (size_t i = 0; i < p->ngroups; i++) {
+        double bottom = p->tops[line] + sw_tile_height(p->look, p->groups[i]) + MARGIN;
+
+        p->tops[line + 1] = fmax(p->tops[line + 1], bottom);
+        if ((i + 1) % p->across == 0 && i + 1 < p->ngroups) {
+            line++;
+            p->tops[line + 1] = p->tops[line];
+        }
+    }
+}
+
+/* The legend, and below it panels in lines. */
+static void draw_page(page *p, FILE *to)
+{
+    uint64_t listed = p->nfiles < FILES_SHOWN ? p->nfiles : FILES_SHOWN;
+    int notes = p->holes + p->overlaps + p->replicas + p->part + (p->nfiles > listed);
+    double below = HEAD + LINE * (lines_of(p, listed) + 1);
+    double width = left_of(p, p->across - 1) + SW_TILE_WIDTH + MARGIN, height;
+
+    measure(p, below + LINE * notes);
+    height = p->tops[(p->ngroups + p->across - 1) / p->across];
     fprintf(to,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
             "viewBox=\"0 0 %.0f %.0f\">\n%s",
             width, height, width, height, style);
     draw_head(p, to);
-    for (uint64_t i = 0; i < p->ntensors; i++)
-        sw_tile_draw(p->look, p->tensors[i], p->number, left_of(p, i), HEAD + line * (double)(i / p->across),
-                     to);
-    sw_draw_text(to, "name", MARGIN, legend);
-    fputs("files</text>\n", to);
-    draw_files(p, legend + LINE, to);
+    draw_files(p, HEAD + LINE, to);
     draw_notes(p, below, to);
+    for (uint64_t i = 0; i < p->ngroups; i++)
+        sw_tile_draw(p->look, p->groups[i], p->number, left_of(p, i), p->tops[i / p->across], to);
     fputs("</svg>\n", to);
 }
 
@@ -264,16 +290,18 @@ void sw_look_svg(FILE *to, const void *about)
     const sw_look *look = about;
     page p = { .look = look };
 
-    p.tensors = calloc(PANELS_MAX, sizeof *p.tensors);
+    p.groups = calloc(PANELS_MAX, sizeof *p.groups);
+    p.tops = calloc(PANELS_MAX + 1, sizeof *p.tops);
     p.number = calloc(look->info.nfiles + 1, sizeof *p.number);
-    if (p.tensors && p.number) {
+    if (p.groups && p.tops && p.number) {
         choose(&p);
         number_files(&p);
-        p.across = p.ntensors < ACROSS_MAX ? ACROSS_MIN : ACROSS_MAX;
+        p.across = p.ngroups < ACROSS_MAX ? ACROSS_MIN : ACROSS_MAX;
         draw_page(&p, to);
     } else {
         sw_no_memory(look->err);
     }
-    free(p.tensors);
+    free(p.groups);
+    free(p.tops);
     free(p.number);
 }

@@ -19,7 +19,9 @@
 /* A table as text: a line for each row, the titles first, tabs between the cells. What is clean has
  * no tabs. */
 typedef struct table {
-    const char *columns; /* a letter each: (l)eft, (r)ight, (s)hortened where lines are long */
+    /* a letter each: (l)eft, (r)ight, (s)hortened in the middle, or but for the (e)nd, where lines
+     * are long */
+    const char *columns;
     char *text;
     size_t n;
 } table;
@@ -48,7 +50,7 @@ static void fit(const table *t, size_t *widths, size_t width)
     for (size_t i = 0; t->columns[i]; i++)
         all += widths[i] + (i ? GAP : 0);
     for (size_t i = 0; width && t->columns[i] && all > width; i++) {
-        size_t room = t->columns[i] == 's' && widths[i] > least ? widths[i] - least : 0;
+        size_t room = strchr("se", t->columns[i]) && widths[i] > least ? widths[i] - least : 0;
 
         room = room < all - width ? room : all - width;
         widths[i] -= room;
@@ -56,25 +58,31 @@ static void fit(const table *t, size_t *widths, size_t width)
     }
 }
 
-/* Line by line, each cell on its side of the column. */
+/* Line by line, each cell on its side of the column. Nothing stands behind the last one. */
 static void print_cells(table *t, const size_t *widths, FILE *to)
 {
     size_t i = 0, len;
+    int blank = 0;
 
     for (char *cell = t->text; cell < t->text + t->n; cell += len + 1) {
-        bool last = !t->columns[i + 1], right = t->columns[i] == 'r';
+        char side = t->columns[i];
         int pad;
 
         len = strlen(cell);
-        if (t->columns[i] == 's')
-            sw_text_shorten(cell, widths[i]);
+        if (side == 's' || side == 'e')
+            sw_text_shorten(cell, widths[i], side == 'e');
         pad = (int)(widths[i] - sw_text_width(cell));
-        fprintf(to, "%*s%*s%s", i ? GAP : 0, "", right ? pad : 0, "", cell);
-        if (last)
+        blank += (i ? GAP : 0) + (side == 'r' ? pad : 0);
+        if (*cell) {
+            fprintf(to, "%*s%s", blank, "", cell);
+            blank = 0;
+        }
+        blank += side == 'r' ? 0 : pad;
+        i = t->columns[i + 1] ? i + 1 : 0;
+        if (i == 0) {
             fputc('\n', to);
-        else
-            fprintf(to, "%*s", right ? 0 : pad, "");
-        i = last ? 0 : i + 1;
+            blank = 0;
+        }
     }
 }
 
@@ -110,14 +118,19 @@ static const char *kind_text(const sw_checkpoint_info *info)
     return info->sharded ? "one shard file" : "one safetensors file";
 }
 
-/* The sums of the whole checkpoint. */
-static void print_head(const sw_look *look, FILE *to)
+/* What was looked at. */
+static void print_title(const sw_look *look, FILE *to)
+{
+    sw_text_put(to, look->args->input, SW_TEXT_PLAIN);
+    fprintf(to, ": %s\n", kind_text(&look->info));
+}
+
+/* The sums of the whole checkpoint: last, since what is last is seen first. */
+static void print_sums(const sw_look *look, FILE *to)
 {
     const sw_checkpoint_info *info = &look->info;
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
 
-    sw_text_put(to, look->args->input, SW_TEXT_PLAIN);
-    fprintf(to, ": %s\n", kind_text(info));
     fprintf(to, "%-11s %s, %s\n", "files", sw_number_text(info->nfiles, a),
             sw_size_text(info->file_bytes, size));
     if (info->shards)
@@ -144,52 +157,139 @@ static void print_head(const sw_look *look, FILE *to)
 
 /* ---- files, tensors, boxes ------------------------------------------------------------------- */
 
+/* So many files are shown one by one. */
+#define FILES_EACH 16u
+
+/* For sw_named. */
+static const char *file_name(const void *about, uint64_t i)
+{
+    const sw_look *look = about;
+    sw_file_info f;
+
+    sw_checkpoint_file(look->cp, i, &f);
+    return f.name;
+}
+
+/* Broken files stand by themselves; for sw_named. */
+static int by_state(const void *about, uint64_t a, uint64_t b)
+{
+    const sw_look *look = about;
+    sw_file_info f, g;
+
+    sw_checkpoint_file(look->cp, a, &f);
+    sw_checkpoint_file(look->cp, b, &g);
+    return f.broken - g.broken;
+}
+
+/* How many tensors files hold a part of. */
+typedef struct span {
+    uint64_t least, most;
+} span;
+
+/* The lines of files, or of many that have one name but for its numbers. */
+static void put_files(const sw_look *look, const sw_patterns *p, const span *spans, FILE *to)
+{
+    char least[SW_NUMBER_TEXT], most[SW_NUMBER_TEXT], n[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
+
+    for (const sw_pattern *g = p->items; g < p->items + p->n; g++) {
+        const span *s = &spans[g->first];
+        sw_file_info f;
+
+        sw_checkpoint_file(look->cp, g->first, &f);
+        sw_text_put(to, g->name, SW_TEXT_PLAIN);
+        fprintf(to, "\t%s%s%s\t", g->count > 1 ? sw_number_text(g->count, n) : "",
+                g->count > 1 ? " files, " : "", sw_size_text(g->amount, size));
+        if (f.broken)
+            fputs("broken\n", to);
+        else
+            fprintf(to, "%s%s%s\n", sw_number_text(s->least, least), s->most > s->least ? " to " : "",
+                    s->most > s->least ? sw_number_text(s->most, most) : "");
+    }
+}
+
 /* How large each file is, and of how many tensors it holds a part. */
 static void file_rows(FILE *to, const void *about)
 {
     const sw_look *look = about;
-    char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
+    const sw_named names = {
+        .n = look->info.nfiles, .name = file_name, .order = by_state, .about = look, .files = true
+    };
+    sw_patterns p = SW_PATTERNS_INIT;
+    /* by the first file of each pattern */
+    span *spans = calloc(look->info.nfiles + 1, sizeof *spans);
 
     fputs("file\tsize\ttensors\n", to);
-    for (uint64_t i = 0; i < look->info.nfiles; i++) {
+    if (!spans)
+        sw_no_memory(look->err);
+    if (names.n <= FILES_EACH || look->args->verbose)
+        sw_patterns_none(&names, &p, look->err);
+    else
+        sw_patterns_find(&names, &p, look->err);
+    for (uint64_t i = 0; !look->err->code && i < names.n; i++) {
+        sw_pattern *g = &p.items[p.of[i]];
+        span *s = &spans[g->first];
         sw_file_info f;
 
         sw_checkpoint_file(look->cp, i, &f);
-        sw_text_put(to, f.name, SW_TEXT_PLAIN);
-        fprintf(to, "\t%s\t%s\n", sw_size_text(f.size, size),
-                f.broken ? "broken" : sw_number_text(f.tensors, tensors));
+        s->least = g->amount && s->least < f.tensors ? s->least : f.tensors;
+        s->most = s->most > f.tensors ? s->most : f.tensors;
+        g->amount += f.size;
     }
+    if (!look->err->code && look->args->sort == SW_SORT_SIZE)
+        sw_patterns_by_amount(&p);
+    if (!look->err->code)
+        put_files(look, &p, spans, to);
+    sw_patterns_release(&p);
+    free(spans);
 }
 
-/* How each tensor that was chosen is sharded. */
+void sw_look_put_group(const sw_look *look, const sw_pattern *g, FILE *to)
+{
+    char n[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
+    sw_tensor_info t;
+
+    sw_checkpoint_tensor(look->cp, sw_look_first(look, g), &t);
+    fprintf(to, "\t%s%s%s\t", g->count > 1 ? sw_number_text(g->count, n) : "", g->count > 1 ? " x " : "",
+            t.dtype);
+    sw_dims_put(to, t.shape, t.ndim);
+    fprintf(to, "\t%s\t%s\n", sw_size_text(g->amount, size), look->words[g->first]);
+}
+
+/* How the tensors that were chosen are sharded, those that are alike on one line. */
 static void tensor_rows(FILE *to, const void *about)
 {
     const sw_look *look = about;
-    char words[SW_SHARDING_TEXT + 16], size[SW_SIZE_TEXT];
 
     fputs("tensor\tdtype\tshape\tsize\tsharding\n", to);
-    for (uint64_t i = 0; i < look->nchosen; i++) {
-        sw_tensor_info t;
-
-        sw_checkpoint_tensor(look->cp, look->chosen[i], &t);
-        sw_look_words(look, look->chosen[i], words);
-        sw_text_put(to, t.name, SW_TEXT_PLAIN);
-        fprintf(to, "\t%s\t", t.dtype);
-        sw_dims_put(to, t.shape, t.ndim);
-        fprintf(to, "\t%s\t%s\n", sw_size_text(t.bytes, size), words);
+    for (const sw_pattern *g = look->groups.items; g < look->groups.items + look->groups.n; g++) {
+        sw_text_put(to, g->name, SW_TEXT_PLAIN);
+        sw_look_put_group(look, g, to);
     }
+}
+
+/* For sw_named. */
+static const char *value_name(const void *about, uint64_t i)
+{
+    return sw_checkpoint_value(((const sw_look *)about)->cp, i);
 }
 
 /* What was saved beside tensors. */
 static void value_rows(FILE *to, const void *about)
 {
     const sw_look *look = about;
+    const sw_named names = { .n = look->info.nvalues, .name = value_name, .about = look };
+    sw_patterns p = SW_PATTERNS_INIT;
 
     fputs("not a tensor\n", to);
-    for (uint64_t i = 0; i < look->info.nvalues; i++) {
-        sw_text_put(to, sw_checkpoint_value(look->cp, i), SW_TEXT_PLAIN);
+    if (look->args->verbose)
+        sw_patterns_none(&names, &p, look->err);
+    else
+        sw_patterns_find(&names, &p, look->err);
+    for (size_t i = 0; i < p.n; i++) {
+        sw_text_put(to, p.items[i].name, SW_TEXT_PLAIN);
         fputc('\n', to);
     }
+    sw_patterns_release(&p);
 }
 
 /* Every box, replicas too. */
@@ -222,6 +322,9 @@ static void box_rows(FILE *to, const void *about)
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
+/* So many are shown where only a summary is asked for. */
+#define FINDINGS_SHORT 5u
+
 /* What to do about one. */
 static void put_hint(const sw_look *look, const char *hint, size_t width, FILE *to)
 {
@@ -235,11 +338,15 @@ static void put_hint(const sw_look *look, const char *hint, size_t width, FILE *
 /* Findings in a row that have the same cause share its hint. */
 static void print_findings(const sw_look *look, size_t width, FILE *to)
 {
-    if (look->nfindings)
-        fprintf(to, "\nfindings: %" PRIu64 "\n", look->nfindings);
-    for (uint64_t i = 0; i < look->nfindings; i++) {
+    uint64_t shown = look->nfindings;
+
+    if (shown)
+        fprintf(to, "\nfindings: %" PRIu64 "\n", shown);
+    if (look->args->summary && shown > FINDINGS_SHORT)
+        shown = FINDINGS_SHORT;
+    for (uint64_t i = 0; i < shown; i++) {
         const sw_finding *f = &look->findings[i];
-        bool last = i + 1 == look->nfindings || strcmp(f->hint, f[1].hint) != 0;
+        bool last = i + 1 == shown || strcmp(f->hint, f[1].hint) != 0;
         char *text = sw_print_text(sw_finding_print, f, NULL, look->err);
 
         if (text)
@@ -248,6 +355,8 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
         if (f->hint[0] && last)
             put_hint(look, f->hint, width, to);
     }
+    if (shown < look->nfindings)
+        fprintf(to, "  and %" PRIu64 " more; all of them without --summary\n", look->nfindings - shown);
 }
 
 void sw_look_tables(FILE *to, const void *about)
@@ -257,17 +366,19 @@ void sw_look_tables(FILE *to, const void *about)
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
     size_t width = sw_text_columns();
 
-    print_head(look, to);
+    print_title(look, to);
     if (!args->summary && !args->tensors)
         print_table(look, "srr", file_rows, width, to);
     if (!args->summary)
-        print_table(look, "sllrs", tensor_rows, width, to);
+        print_table(look, "erlrs", args->tree ? sw_look_tree : tensor_rows, width, to);
     if (!args->summary && args->tensors)
         fprintf(to, "\n%s of %s tensors\n", sw_number_text(look->nchosen, a),
                 sw_number_text(look->info.ntensors, b));
     if (!args->summary && args->verbose)
-        print_table(look, "sllsr", box_rows, width, to);
+        print_table(look, "ellsr", box_rows, width, to);
     if (!args->summary && !args->tensors)
         print_table(look, "s", value_rows, width, to);
     print_findings(look, width, to);
+    fputc('\n', to);
+    print_sums(look, to);
 }

@@ -13,6 +13,8 @@ struct sw_run;
 struct sw_command;
 struct sw_emit;
 
+typedef enum sw_sort { SW_SORT_NAME, SW_SORT_SIZE } sw_sort;
+
 typedef enum sw_answer { SW_ANSWER_RUN, SW_ANSWER_HELP, SW_ANSWER_VERSION } sw_answer;
 
 /* What a command line asks for. Texts are borrowed from argv. */
@@ -29,12 +31,13 @@ typedef struct sw_args {
     sw_when progress;
     bool quiet;
     bool verbose;
-    sw_sharding sharding;       /* reshard */
-    sw_tolerance allowed;       /* diff */
-    uint64_t ranks;             /* reshard: a mesh of one dimension; 0 = not given */
-    const char *const *tensors; /* inspect: globs, NULL-terminated; NULL = all */
-    const char *svg;            /* inspect: where the picture goes; "-" = standard output */
-    bool json, boxes, summary;  /* inspect */
+    sw_sharding sharding;            /* reshard */
+    sw_tolerance allowed;            /* diff */
+    uint64_t ranks;                  /* reshard: a mesh of one dimension; 0 = not given */
+    const char *const *tensors;      /* inspect: globs, NULL-terminated; NULL = all */
+    const char *svg;                 /* inspect: where the picture goes; "-" = standard output */
+    bool json, boxes, summary, tree; /* inspect */
+    sw_sort sort;                    /* inspect: the order of what is shown for people */
 } sw_args;
 
 /* What a row is beyond the kinds that the library's own options have (sw_option_kind). */

@@ -189,11 +189,18 @@ static const sw_opt message_rows[] = {
     END,
 };
 
+static const char *const sort_words[] = { "name", "size", NULL };
+
 static const sw_opt show_rows[] = {
     OWN("summary", SW_OPTION_FLAG, summary, NULL,
         "only totals and what is wrong, no tables of files and tensors"),
     OWN("tensor", SW_OPTION_LIST, tensors, "GLOB",
         "only tensors whose name matches; '*' matches dots too; may be repeated"),
+    OWN("tree", SW_OPTION_FLAG, tree, NULL,
+        "tensors below the parts that their names have in common, with sums"),
+    OWN("sort", SW_OPTION_CHOICE, sort, "BY",
+        "name (default), or size: the largest files, groups of tensors and branches first",
+        .words = sort_words),
     OWN("json", SW_OPTION_FLAG, json, NULL, "print one JSON object instead of tables"),
     OWN("boxes", SW_OPTION_FLAG, boxes, NULL,
         "print a list of boxes instead of tables: a line of JSON for each, for other programs and --boxes "
@@ -217,7 +224,12 @@ static const sw_opt diagnosis_rows[] = {
 };
 
 static const sw_opt inspect_message_rows[] = {
-    QUIET("no warnings"), VERBOSE("a table of all boxes, too"), TIMEOUT, HELP, VERSION, END,
+    QUIET("no warnings"),
+    VERBOSE("each file and each tensor by itself, and a table of all boxes"),
+    TIMEOUT,
+    HELP,
+    VERSION,
+    END,
 };
 
 static const sw_section layout = { "Layout of the output (at most one; without any, the input's own layout):",
@@ -298,7 +310,8 @@ const sw_command sw_commands[] = {
       "show what a checkpoint or one file holds",
       "Show the files and tensors of a checkpoint, sharded or consolidated, or of one\n"
       "safetensors file, and how each tensor is sharded. All that is wrong is listed,\n"
-      "with the usual causes; the exit status is then 3. Only headers are read.",
+      "with the usual causes; the exit status is then 3. Only headers are read. What is\n"
+      "alike but for numbers in the names is one line: layers.{0-59}.mlp.w1.weight.",
       { "PATH", NULL },
       inspect_sections,
       sw_cmd_inspect,

@@ -183,15 +183,14 @@ static char *skip_to_last(char *text, size_t n)
     return text;
 }
 
-void sw_text_shorten(char *text, size_t width)
+void sw_text_shorten(char *text, size_t width, bool end)
 {
     size_t head, tail;
     char *cut, *rest;
 
     if (width < 5 || sw_text_width(text) <= width)
         return;
-    /* The ends of names tell more than their beginnings. */
-    head = (width - 3) / 2;
+    head = end ? 0 : (width - 3) / 2;
     tail = width - 3 - head;
     cut = skip(text, head);
     rest = skip_to_last(text, tail);

@@ -30,8 +30,9 @@ char *sw_clean_copy(const char *name);
  * Hangul, emoji), none for a mark upon another one. No locale is asked. */
 size_t sw_text_width(const char *text);
 
-/* Shorten a clean text in place to at most width columns (at least 5), with "..." in its middle. */
-void sw_text_shorten(char *text, size_t width);
+/* Shorten a clean text in place to at most width columns (at least 5), with "..." in its middle;
+ * or, where its end tells most, at its beginning. */
+void sw_text_shorten(char *text, size_t width, bool end);
 
 #define SW_NUMBER_TEXT 32
 

@@ -12,11 +12,12 @@
 #define NO_DIM SW_READ_DIMS
 
 #define LEFT 58.0  /* room for the offsets along the vertical axis */
-#define RIGHT 12.0 /* and for half a number at the other end */
-#define HEAD 62.0  /* three lines of text */
-#define FOOT 26.0  /* the offsets along the horizontal axis */
+#define RIGHT 20.0 /* and for half a number at the other end */
+#define HEAD 56.0  /* three lines of text, the third of which may be missing */
+#define NOTE 14.0
+#define FOOT 26.0 /* the offsets along the horizontal axis */
 #define SLICE_GAP 16.0
-#define SLICE_HEAD 16.0
+#define SLICE_HEAD 16.0 /* the title of one of several */
 #define SLICES_MAX 9u
 #define COLUMNS_MAX 3u
 #define SIDE_MIN 44.0             /* so high is a tensor of one dimension */
@@ -29,7 +30,8 @@
 
 typedef struct tile {
     const sw_look *look;
-    uint64_t tensor;
+    const sw_pattern *group;
+    uint64_t tensor; /* the one of it that is drawn */
     sw_tensor_info info;
     const uint64_t *number;
     bool part; /* of a shard file by itself: the rest is unknown, not missing */
@@ -39,7 +41,9 @@ typedef struct tile {
     unsigned down, across;   /* the dimensions that are drawn; NO_DIM = none */
     uint64_t nslices, shown; /* drawings beside each other, */
     unsigned columns;        /* so many in a line, */
-    double line;             /* which is so high, */
+    double head;             /* below so much for the title, */
+    double line;             /* which is so high, its title */
+    double title;            /* of that height included, */
     double width, height;    /* and the size of one */
 } tile;
 
@@ -89,6 +93,18 @@ static void choose_dims(tile *t)
     }
 }
 
+/* Is there something to be said of what is drawn? */
+static bool has_note(const tile *t)
+{
+    return t->info.nboxes == 0 || t->info.ndim > 2 || t->nslices > t->shown || t->info.nboxes > BOXES_MAX;
+}
+
+/* So many lines take the drawings. */
+static double lines_of(const tile *t)
+{
+    return (double)((t->shown + t->columns - 1) / t->columns);
+}
+
 /* Sides are in proportion, as far as there is room for that and for each row. */
 static void measure(tile *t)
 {
@@ -102,19 +118,27 @@ static void measure(tile *t)
     t->shown = t->nslices < SLICES_MAX ? t->nslices : SLICES_MAX;
     t->columns = t->shown < COLUMNS_MAX ? (unsigned)t->shown : COLUMNS_MAX;
     t->width = (SW_TILE_WIDTH - LEFT - RIGHT - (t->columns - 1) * SLICE_GAP) / t->columns;
-    t->line = (SW_TILE_HEIGHT - HEAD) / (double)((t->shown + t->columns - 1) / t->columns);
+    t->head = has_note(t) ? HEAD : HEAD - NOTE;
+    t->title = t->nslices > 1 ? SLICE_HEAD : 0;
+    t->line = (SW_TILE_HEIGHT - t->head) / lines_of(t);
     ratio = flat ? 0 : (double)t->info.shape[t->down] / fmax(1, (double)t->info.shape[t->across]);
     rows = flat ? 1 : (double)(t->ncuts[t->down] - 1);
-    t->height = fmin(fmax(fmax(t->width * ratio, rows * ROW_MIN), SIDE_MIN), t->line - SLICE_HEAD - FOOT);
+    t->height = fmin(fmax(fmax(t->width * ratio, rows * ROW_MIN), SIDE_MIN), t->line - t->title - FOOT);
+    t->line = t->title + t->height + FOOT;
 }
 
-/* False: memory is short. */
-static bool prepare(tile *t)
+/* Release with release(), after an error too. False: memory is short. */
+static bool prepare(tile *t, const sw_look *look, const sw_pattern *group)
 {
+    *t = (tile){ .look = look, .group = group, .tensor = sw_look_first(look, group) };
+    sw_checkpoint_tensor(look->cp, t->tensor, &t->info);
+    t->part = look->info.kind == SW_KIND_FILE && look->info.sharded;
     for (unsigned d = 0; d < t->info.ndim; d++) {
         t->cuts[d] = calloc(2 * t->info.nboxes + 2, sizeof *t->cuts[d]);
-        if (!t->cuts[d])
+        if (!t->cuts[d]) {
+            sw_no_memory(look->err);
             return false;
+        }
         t->ncuts[d] = sw_checkpoint_cuts(t->look->cp, t->tensor, d, t->cuts[d]);
     }
     choose_dims(t);
@@ -336,7 +360,7 @@ static slice slice_of(const tile *t, uint64_t i)
     slice s = { .t = t, .first = i % t->columns == 0 };
 
     s.frame = (sw_rect){ LEFT + (double)(i % t->columns) * (t->width + SLICE_GAP),
-                         HEAD + SLICE_HEAD + (double)(i / t->columns) * t->line, t->width, t->height };
+                         t->head + t->title + (double)(i / t->columns) * t->line, t->width, t->height };
     for (unsigned d = t->info.ndim; d-- > 0;) {
         uint64_t parts = is_sliced(t, d) ? t->ncuts[d] - 1 : 1, at = i % parts;
 
@@ -349,21 +373,27 @@ static slice slice_of(const tile *t, uint64_t i)
 
 /* ---- the panel ------------------------------------------------------------------------------- */
 
+static void release(tile *t)
+{
+    for (unsigned d = 0; d < t->info.ndim; d++)
+        free(t->cuts[d]);
+}
+
 /* The name, and how it is sharded. */
 static void draw_title(const tile *t, FILE *to)
 {
-    char words[SW_SHARDING_TEXT + 16];
+    char n[SW_NUMBER_TEXT];
 
-    sw_look_words(t->look, t->tensor, words);
     sw_draw_text(to, "name", 0, 14);
-    sw_draw_name(to, t->info.name, TITLE_MAX, t->look->err);
+    sw_draw_name(to, t->group->name, TITLE_MAX, true, t->look->err);
     fputs("<title>", to);
-    sw_text_put(to, t->info.name, SW_TEXT_XML);
+    sw_text_put(to, t->group->name, SW_TEXT_XML);
     fputs("</title></text>\n", to);
     sw_draw_text(to, t->info.broken ? "words wrong" : "words", 0, 31);
-    fprintf(to, "%s ", t->info.dtype);
+    fprintf(to, "%s%s%s ", t->group->count > 1 ? sw_number_text(t->group->count, n) : "",
+            t->group->count > 1 ? " x " : "", t->info.dtype);
     sw_dims_put(to, t->info.shape, t->info.ndim);
-    fprintf(to, ": %s</text>\n", words);
+    fprintf(to, ": %s</text>\n", t->look->words[t->group->first]);
 }
 
 /* What is drawn, where it is not plain. */
@@ -382,15 +412,30 @@ static void draw_note(const tile *t, FILE *to)
     fputs("</text>\n", to);
 }
 
-void sw_tile_draw(const sw_look *look, uint64_t tensor, const uint64_t *number, double x, double y, FILE *to)
+/* Of a panel whose measures are known. */
+static double height_of(const tile *t)
 {
-    tile t = { .look = look, .tensor = tensor, .number = number };
+    return t->head + lines_of(t) * t->line;
+}
 
-    sw_checkpoint_tensor(look->cp, tensor, &t.info);
-    t.part = look->info.kind == SW_KIND_FILE && look->info.sharded;
-    if (prepare(&t)) {
+double sw_tile_height(const sw_look *look, const sw_pattern *group)
+{
+    tile t;
+    double height = prepare(&t, look, group) ? height_of(&t) : 0;
+
+    release(&t);
+    return height;
+}
+
+void sw_tile_draw(const sw_look *look, const sw_pattern *group, const uint64_t *number, double x, double y,
+                  FILE *to)
+{
+    tile t;
+
+    if (prepare(&t, look, group)) {
+        t.number = number;
         fprintf(to, "<svg class=\"tensor\" x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" height=\"%.0f\">\n", x, y,
-                SW_TILE_WIDTH, SW_TILE_HEIGHT);
+                SW_TILE_WIDTH, height_of(&t));
         draw_title(&t, to);
         draw_note(&t, to);
         for (uint64_t i = 0; i < t.shown; i++) {
@@ -399,9 +444,6 @@ void sw_tile_draw(const sw_look *look, uint64_t tensor, const uint64_t *number, 
             draw_slice(&s, to);
         }
         fputs("</svg>\n", to);
-    } else {
-        sw_no_memory(look->err);
     }
-    for (unsigned d = 0; d < t.info.ndim; d++)
-        free(t.cuts[d]);
+    release(&t);
 }

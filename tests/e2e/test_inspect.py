@@ -160,6 +160,91 @@ def test_summary_and_glob(make, tmp_path):
     assert "nothing*" in errors(result)[0] and result.stdout == ""
 
 
+def write_moe(directory, layers, experts, ranks):
+    """A model of many experts, of which the first layer has none, cut by rows: headers, and holes for the data."""
+    norms = {f"model.layers.{i}.input_layernorm.weight": (512,) for i in range(layers)}
+    experts = {f"model.layers.{i}.mlp.experts.{e}.{w}.weight": (64, 32) for i in range(1, layers) for e in range(experts) for w in ("w1", "w3")}
+    shapes = {"model.embed_tokens.weight": (1024, 512), "model.layers.0.mlp.w1.weight": (512, 512), **norms, **experts, "lm_head.weight": (1024, 512)}
+    for rank in range(ranks):
+        header, boxes, at = {}, {}, 0
+        for name, shape in shapes.items():
+            mine = [shape[0] // ranks, *shape[1:]]
+            header[name] = {"dtype": "BF16", "shape": mine, "data_offsets": [at, at := at + 2 * prod(mine)]}
+            boxes[name] = {"saved_offsets": [rank * mine[0]] + [0] * (len(shape) - 1)}
+        metadata = {"DCP_SHARDING_INFO": json.dumps(boxes), "DCP_VERSION": "1.0", "format": "pt"}
+        text = json.dumps({"__metadata__": metadata, **header}).encode()
+        with open(directory / oracle.shard_name(rank + 1), "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            f.truncate(8 + len(text) + at)
+    return shapes
+
+
+def test_many_tensors_are_few_lines(tmp_path):
+    """36,000 tensors in 32 files: what is alike but for its numbers is told once."""
+    shapes = write_moe(tmp_path, layers=71, experts=256, ranks=32)
+    assert len(shapes) > 35000
+    text = look(tmp_path).stdout
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    assert len(text.splitlines()) < 30, text
+    row = lines["model.layers.{1-70}.mlp.experts.{0-255}.w3.weight"]
+    assert row[1:] == ["17,920", "x", "BF16", "[64,", "32]", "73.40", "MB", "rows", "over", "32"]
+    assert lines["model.layers.{0-70}.input_layernorm.weight"][1:5] == ["71", "x", "BF16", "[512]"]
+    assert lines["model.layers.0.mlp.w1.weight"][1:4] == ["BF16", "[512,", "512]"]
+    assert lines["shard-{00001-00032}-model-00001-of-00001.safetensors"][1:3] == ["32", "files,"]
+    # The sums come last, and are all that a summary is.
+    summary = look("--summary", tmp_path).stdout
+    assert text.endswith(summary[summary.index("\nfiles ") :]) and len(summary.splitlines()) < 10
+    # Each by itself where that is asked for.
+    verbose = look("-v", "--tensor", "*.1.mlp.experts.*.w1.*", tmp_path).stdout
+    assert len([line for line in verbose.splitlines() if line.startswith("model.")]) == 256 * 33
+
+
+def test_tree(tmp_path):
+    shapes = write_moe(tmp_path, layers=4, experts=8, ranks=2)
+    lines = look("--tree", tmp_path).stdout.splitlines()
+    rows = {line.split("  ")[0] if line[0] != " " else line.strip().split("  ")[0]: line.split() for line in lines if line}
+    total = sum(2 * prod(shape) for shape in shapes.values())
+    assert rows["model"][1:3] == [str(len(shapes) - 1), "tensors"] and f"{total:,} bytes" in " ".join(lines[-3:])
+    assert rows["{1-3}.mlp.experts.{0-7}"][1:3] == ["48", "tensors"]
+    assert rows["w1.weight"][1:4] == ["24", "x", "BF16"]
+    at = [line.split()[0] for line in lines if line]
+    assert at.index("layers") < at.index("{1-3}.mlp.experts.{0-7}") < at.index("w1.weight")
+    for options in (["--json"], ["--boxes"], ["--svg", "-"]):
+        look("--tree", *options, tmp_path, status=2)
+
+
+def test_sort(tmp_path):
+    write_moe(tmp_path, layers=4, experts=8, ranks=2)
+
+    def sizes(*options):
+        lines = [line.split() for line in look(*options, tmp_path).stdout.splitlines()]
+        units = {"B": 1, "KB": 10**3, "MB": 10**6}
+        return [(r[0], float(r[i - 1]) * units[u]) for r in lines for i, u in enumerate(r) if u in units and r[0].endswith(".weight") and "," not in r[i - 1]]
+
+    # A group stands where its first tensor would.
+    assert [n for n, _ in sizes()] == sorted((n for n, _ in sizes()), key=lambda n: n.replace("{", "").replace("-3}", ""))
+    assert [n for n, _ in sizes("--sort", "name")] == [n for n, _ in sizes()]
+    by_size = [s for _, s in sizes("--sort", "size")]
+    assert by_size == sorted(by_size, reverse=True) and len(set(by_size)) > 2
+    tree = [n for n, _ in sizes("--tree", "--sort=size")]
+    assert tree.index("embed_tokens.weight") < tree.index("lm_head.weight")
+
+
+def test_pictures_of_many_tensors(tmp_path):
+    """A panel for each group, the legend above them, and no longer than that takes."""
+    write_moe(tmp_path, layers=40, experts=16, ranks=32)
+    root, panels = picture(tmp_path)
+    assert len(panels) == 6
+    words = ["".join(p.itertext()) for p in panels]
+    assert any("model.layers.{1-39}.mlp.experts.{0-15}.w1.weight" in w and "624 x BF16" in w for w in words), words
+    legend = [t for t in root.findall(f"{SVG}text") if t.get("class") == "file"]
+    assert len(legend) == 25 and "and 8 more files" in "".join(legend[-1].itertext())
+    assert max(float(t.get("y")) for t in legend) < min(float(p.get("y")) for p in panels)
+    assert float(root.get("height")) == pytest.approx(max(float(p.get("y")) + float(p.get("height")) for p in panels) + 24, abs=1)
+    for p in panels:
+        assert max(float(r.get("y")) + float(r.get("height")) for r in p.iter(f"{SVG}rect")) <= float(p.get("height"))
+
+
 def words_of(tmp_path, rng, shape, boxes, dtype="F32"):
     shutil.rmtree(tmp_path / "w", ignore_errors=True)
     oracle.write_sharded(tmp_path / "w", {"w": oracle.random_tensor(rng, dtype, shape)}, {"w": boxes}, replicas=True)
@@ -219,13 +304,16 @@ def test_consolidated(make, weld, tmp_path):
 
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_lines_fit_the_terminal(tmp_path, rng, width):
-    names = {f"model.{'layers.' * 20}{i}.weight": oracle.random_tensor(rng, "F32", (4, 4)) for i in range(3)}
+    names = {f"model.{'layers.' * 20}{i}.weight": oracle.random_tensor(rng, "F32", (4, 4)) for i in "abc"}
     names["été." * 30] = oracle.random_tensor(rng, "F32", (4, 4))
     oracle.write_sharded(tmp_path / "in", names, {n: oracle.boxes_of((4, 4), (2,), (0,)) for n in names})
     text = look(tmp_path / "in", env={"COLUMNS": str(width)}, cwd=tmp_path).stdout.splitlines()
     table = text[next(i for i, line in enumerate(text) if line.startswith("tensor ")) :]
+    table = table[: table.index("")]
     assert all(len(line) <= max(width, 60) for line in table), table
     assert sum("..." in line for line in table) == 4
+    # The end of a name tells most.
+    assert width == 40 or all(any(line.split()[0].endswith(f"{i}.weight") for line in table) for i in "abc")
     assert look(tmp_path / "in").stdout.count("...") == 0
     shown = look_json(tmp_path / "in", env={"COLUMNS": str(width)})
     assert [t["name"] for t in shown["tensors"]] == sorted(names, key=str.encode)
@@ -242,6 +330,7 @@ def test_wide_characters_fit_the_terminal(tmp_path, rng, width):
     oracle.write_sharded(tmp_path / "in", tensors, {n: oracle.boxes_of((4,), (2,), (0,)) for n in names})
     text = look(tmp_path / "in", env={"COLUMNS": str(width)}, cwd=tmp_path).stdout.splitlines()
     table = text[next(i for i, line in enumerate(text) if line.startswith("tensor ")) :]
+    table = table[: table.index("")]
     assert len(table) == 1 + len(names) and all(columns(line) <= max(width, 40) for line in table), table
     assert sum("..." in line.split("  ")[0] for line in table) == len(names)
     assert len({columns(line[: line.index("F32")]) for line in table[1:]}) == 1, table
@@ -715,7 +804,7 @@ def test_pictures(make, tmp_path):
     root = ElementTree.parse(out).getroot()
     assert len(root.findall(f"{SVG}svg")) == len([n for n, t in made.tensors.items() if t.shape and t.shape[0]])
     words = "".join(root.itertext())
-    assert oracle.shard_name(2) in words and "the first that are sharded" in words
+    assert oracle.shard_name(2) in words and "those that are sharded" in words
     _, panels = picture(src, "--tensor", "model.norm", "--tensor", "model.empty")
     assert len(panels) == 2
     for bad in (src / oracle.shard_name(1), src / oracle.INDEX, src / "config.json"):

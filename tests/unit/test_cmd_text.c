@@ -41,7 +41,7 @@ TEST(shorten)
             char *clean;
 
             strcpy(text, texts[i]);
-            sw_text_shorten(text, width);
+            sw_text_shorten(text, width, width % 2 == 0);
             clean = sw_clean_copy(text);
             assert_string_equal(clean, text);
             assert_true(sw_text_width(text) <= width);
@@ -50,8 +50,11 @@ TEST(shorten)
         }
     }
     strcpy(text, texts[0]);
-    sw_text_shorten(text, 20);
+    sw_text_shorten(text, 20, false);
     assert_string_equal(text, "model.la...oj.weight");
+    strcpy(text, texts[0]);
+    sw_text_shorten(text, 20, true);
+    assert_string_equal(text, "...ttn.q_proj.weight");
 }
 
 /* In each form only what it takes for its own is escaped, and nothing steers a terminal. */
