@@ -37,20 +37,24 @@ __all__ = [
     "DifferenceError",
     "Error",
     "InputError",
+    "Inspection",
     "MissingError",
     "OutOfMemory",
     "ShardweldError",
     "SystemFailure",
     "UsageError",
+    "Verification",
     "WeldResult",
     "consolidate",
     "consolidate_safetensors_files",
     "consolidate_safetensors_files_on_every_rank",
+    "inspect",
     "install",
     "load",
     "reshard",
     "save",
     "uninstall",
+    "verify",
     "weld",
 ]
 
@@ -59,29 +63,28 @@ _LATER = {
     "Box": "io",
     "Checkpoint": "checkpoint",
     "Comm": "_comm",
-    "WeldResult": "_weld",
-    "consolidate": "_weld",
-    "consolidate_safetensors_files": "_weld",
-    "consolidate_safetensors_files_on_every_rank": "_weld",
+    "Inspection": "_inspect",
+    "Verification": "_commands",
+    "WeldResult": "_commands",
+    "consolidate": "_commands",
+    "consolidate_safetensors_files": "_dropin",
+    "consolidate_safetensors_files_on_every_rank": "_dropin",
+    "inspect": "_inspect",
     "install": "_install",
     "load": "io",
-    "reshard": "_weld",
+    "reshard": "_commands",
     "save": "io",
     "uninstall": "_install",
-    "weld": "_weld",
+    "verify": "_commands",
+    "weld": "_commands",
 }
 
 if _typing.TYPE_CHECKING:
     from ._comm import Comm
+    from ._commands import Verification, WeldResult, consolidate, reshard, verify, weld
+    from ._dropin import consolidate_safetensors_files, consolidate_safetensors_files_on_every_rank
+    from ._inspect import Inspection, inspect
     from ._install import install, uninstall
-    from ._weld import (
-        WeldResult,
-        consolidate,
-        consolidate_safetensors_files,
-        consolidate_safetensors_files_on_every_rank,
-        reshard,
-        weld,
-    )
     from .checkpoint import Checkpoint
     from .io import Box, load, save
 else:

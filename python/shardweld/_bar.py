@@ -3,7 +3,6 @@ library how many bytes are done, on rank 0 alone, up to some thousand times."""
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._errors import UsageError
-from ._library import SIZE_TEXT, decode, lib
+from ._show import size_text
 
 _EVERY = 0.1  # seconds between two pictures
 
@@ -30,10 +29,10 @@ def make_bar(progress: Any, what: str) -> Callable[[int, int], object] | None:
     return progress  # type: ignore[no-any-return]
 
 
-def end_bar(bar: Callable[[int, int], object] | None) -> None:
-    """What comes then stands on a line of its own."""
+def end_bar(bar: Callable[[int, int], object] | None, success: bool) -> None:
+    """The call is over. What comes then stands on a line of its own."""
     if isinstance(bar, _Bar):
-        bar.end()
+        bar.end(success)
 
 
 class _Bar:
@@ -41,11 +40,13 @@ class _Bar:
 
     def __init__(self, what: str) -> None:
         self._what, self._begun, self._drawn = what, time.monotonic(), 0.0
+        self._left, self._total = 0, 0
         self._show: _Terminal | _Lines | _Notebook | None = None
 
     def __call__(self, done: int, total: int) -> None:
         self._show = self._show or _make_show()
         now = time.monotonic()
+        self._left, self._total = total - done, total
         if now - self._drawn < _EVERY and done < total:
             return
         self._drawn = now
@@ -57,17 +58,15 @@ class _Bar:
         """What tqdm tells: how much of how much, in which time, how fast."""
         rate = int(done / seconds) if seconds > 0 else 0
         left = _clock((total - done) / rate) if rate else "?"
-        return f"{_size(done)}/{_size(total)} [{_clock(seconds)}<{left}, {_size(rate)}/s]"
+        return f"{size_text(done)}/{size_text(total)} [{_clock(seconds)}<{left}, {size_text(rate)}/s]"
 
-    def end(self) -> None:
+    def end(self, success: bool) -> None:
+        """The last word of the library may have come before the last bytes."""
+        if self._show and success and self._left:
+            self(self._total, self._total)
         if self._show:
             self._show.end()
         self._show = None
-
-
-def _size(n: int) -> str:
-    text = ctypes.create_string_buffer(SIZE_TEXT)
-    return decode(lib().sw_size_text(n, text))
 
 
 def _clock(seconds: float) -> str:

@@ -68,9 +68,9 @@ def _stand_in(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(theirs)
     def ours(*args: Any, **more: Any) -> Any:
-        from . import _weld
+        from . import _dropin
 
-        return getattr(_weld, name)(*args, **more)
+        return getattr(_dropin, name)(*args, **more)
 
     return ours
 

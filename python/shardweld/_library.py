@@ -599,7 +599,10 @@ def make_options(values: Mapping[str, Any], progress: Any = None) -> Any:
     for name, value in values.items():
         row = option_rows().get(name)
         if row is None or row.kind in (NRULES, OWN):
-            raise UsageError(f"there is no option '{name}'")
+            import difflib
+
+            near = difflib.get_close_matches(name, [n for n, r in option_rows().items() if r.kind not in (NRULES, OWN)], 1)
+            raise UsageError(f"there is no option '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
         if value is not None:
             _set_option(options, name, row.kind, value)
     options.warn = WARN(lambda _user, text: logger.warning("%s", phrase(decode(text))))

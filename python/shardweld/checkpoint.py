@@ -15,6 +15,7 @@ from . import _library as library
 from ._arrays import Memory
 from ._comm import open_comm
 from ._errors import UsageError, about
+from ._show import count
 
 if TYPE_CHECKING:
     import numpy
@@ -39,6 +40,7 @@ class CheckpointInfo:
         files: so many there are; `file_bytes` are their sizes together
         tensors, boxes: so many there are, boxes with replicas
         parameters: elements of all tensors; `nbytes` is what they take, without replicas
+        shards: which shard numbers the files have: "1 to 8"; None: none
     """
 
     kind: str
@@ -49,6 +51,7 @@ class CheckpointInfo:
     boxes: int
     parameters: int
     nbytes: int
+    shards: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,37 @@ class BoxInfo:
     at: int
     nbytes: int
     strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file of a checkpoint: its name (relative to that), its size in bytes, how many tensors have a part in it; whether it cannot be used
+    (findings tell why)."""
+
+    name: str
+    nbytes: int
+    tensors: int
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: file and tensor that it is about ("" where none is), what was found and expected; the usual cause and its
+    cure. str() is all but the last."""
+
+    file: str
+    tensor: str
+    reason: str
+    hint: str
+
+    def __str__(self) -> str:
+        tensor = f"tensor '{self.tensor}'" if self.tensor else ""
+        return ": ".join(part for part in (self.file, tensor, self.reason) if part)
+
+
+def read_findings(raw: Any, n: int) -> list[Finding]:
+    """Of n sw_finding."""
+    return [Finding(*(library.decode(getattr(raw[i], name)) for name in ("file", "tensor", "reason", "hint"))) for i in range(n)]
 
 
 class Request(NamedTuple):
@@ -180,8 +214,28 @@ class Checkpoint:
         handle, raw = self._open(), library.CheckpointInfo()
         library.lib().sw_checkpoint_info_get(handle, ctypes.byref(raw))
         index = library.decode(raw.index) if raw.index else None
-        kind = library.KINDS[raw.kind]
-        return CheckpointInfo(kind, index, raw.nfiles, raw.file_bytes, raw.ntensors, raw.nboxes, raw.parameters, raw.bytes)
+        kind, shards = library.KINDS[raw.kind], library.decode(raw.shards) or None
+        return CheckpointInfo(kind, index, raw.nfiles, raw.file_bytes, raw.ntensors, raw.nboxes, raw.parameters, raw.bytes, shards)
+
+    def files(self) -> list[FileInfo]:
+        """All files, by name."""
+        handle, raw, out = self._open(), library.FileInfo(), []
+        for i in range(self.info.files):
+            library.lib().sw_checkpoint_file(handle, i, ctypes.byref(raw))
+            out.append(FileInfo(library.decode(raw.name), raw.size, raw.tensors, raw.broken))
+        return out
+
+    def findings(self) -> list[Finding]:
+        """All that is wrong, by file, then tensor; always nothing unless it was opened with tolerant=True."""
+        handle, n = self._open(), ctypes.c_uint64()
+        raw = library.lib().sw_checkpoint_findings(handle, ctypes.byref(n))
+        return read_findings(raw, n.value)
+
+    def __repr__(self) -> str:
+        if self._handle is None:
+            return f"<shardweld.Checkpoint {self.path!r}: closed>"
+        info = self.info
+        return f"<shardweld.Checkpoint {self.path!r}: {info.kind}, {count(info.files, 'file')}, {count(info.tensors, 'tensor')}>"
 
     def keys(self) -> list[str]:
         """The names of all tensors, by their bytes."""

@@ -21,7 +21,7 @@ import oracle  # noqa: E402
 import ranks  # noqa: E402
 import shardweld  # noqa: E402
 import welding  # noqa: E402
-from shardweld import _weld  # noqa: E402
+from shardweld import _dropin  # noqa: E402
 
 NEMO = os.path.join(ROOT, "python", "shardweld", "nemo.py")
 
@@ -142,7 +142,7 @@ def installed(monkeypatch):
         return ours(*args, **more)
 
     before = {name: getattr(original, name) for name in ("consolidate_safetensors_files", "consolidate_safetensors_files_on_every_rank")}
-    monkeypatch.setattr(_weld, "consolidate_safetensors_files", count)
+    monkeypatch.setattr(_dropin, "consolidate_safetensors_files", count)
     replaced = shardweld.install()
     for where in (original.__name__, dcp.hf_storage.__name__):
         assert replaced[f"{where}.consolidate_safetensors_files"] is before["consolidate_safetensors_files"]
