@@ -6,13 +6,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._bar import end_bar, make_bar
 from ._comm import Comm
 from ._errors import Code, ShardweldError
-from ._library import Sharding, Sized, Status, encode, encode_path, interruptible, lib, make_options, text_array
+from ._library import Sized, Status, encode_path, interruptible, lib, make_options
 
 if TYPE_CHECKING:
     from .options import PathLike, Progress
@@ -29,11 +29,6 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-def make_sharding(mesh: str, placements: str | None, rules: str | Sequence[str]) -> Sharding:
-    """sw_sharding."""
-    return Sharding(encode(mesh), None if placements is None else encode(placements), text_array(rules))
-
-
 def call_together(
     group: Comm,
     function: str,
@@ -43,9 +38,11 @@ def call_together(
     *,
     name: str | None = None,
     progress: Progress = None,
-    sharding: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+    before: Callable[[], ctypes.Structure] | None = None,
+    behind: Callable[[], ctypes.Structure] | None = None,
 ) -> ShardweldError | None:
-    """Collective. Call sw_FUNCTION(comm, paths, options, result, status).
+    """Collective. Call sw_FUNCTION(comm, paths, [before,] options, [behind,] result, status).
 
     Args:
         group: who calls
@@ -55,7 +52,8 @@ def call_together(
         result: a struct for it, which is filled in; the caller releases it
         name: of the call, where that is another one; ranks in different calls are told of
         progress: see options.Progress
-        sharding: arguments of make_sharding(), which C takes behind the paths
+        given: what else the caller was given and must be equal on every rank
+        before, behind: make a struct of that, here, for C to take before or behind the options
 
     Returns:
         None; what the library says where it has found a difference, which is an answer.
@@ -67,15 +65,15 @@ def call_together(
     raw: list[bytes] = []
     arguments: dict[str, Any] = {}
     struct: Any = None
-    bar, more = None, []
+    bar: Callable[[int, int], object] | None = None
+    structs: list[Any] = []
     try:
         values = prepare()
         raw = [encode_path(path) for path in paths.values()]
         bar = make_bar(progress, name or function)
         struct = make_options(values, bar)
-        if sharding is not None:
-            more = [ctypes.byref(make_sharding(**sharding))]
-        arguments = {k: _comparable(v) for k, v in {**values, **(sharding or {})}.items()}
+        structs = [ctypes.byref(s) for s in (before and before(), struct, behind and behind()) if s is not None]
+        arguments = {k: _comparable(v) for k, v in {**values, **(given or {})}.items()}
         arguments.update(zip(paths, raw))
         if struct.node_local:  # each rank may have shards of its own
             del arguments["input_dir"]
@@ -87,7 +85,7 @@ def call_together(
     status, ref, code = Status(), ctypes.byref, int(Code.CANCEL)
     try:
         with interruptible() as struct.cancel:
-            code = getattr(lib(), f"sw_{function}")(ref(group.struct), *raw, *more, ref(struct), ref(result), ref(status))
+            code = getattr(lib(), f"sw_{function}")(ref(group.struct), *raw, *structs, ref(result), ref(status))
     finally:
         end_bar(bar, code in (Code.OK, Code.DIFF))
     if code == Code.DIFF:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._call import call_together
 from ._comm import Comm, open_comm
 from ._errors import ShardweldError
-from ._library import Result, Sized, decode, lib, logger, words_of
+from ._library import Result, Sharding, Sized, decode, encode, lib, logger, text_array, words_of
 from ._library import Verification as RawVerification
 from ._show import count, lines_html, size_text, table_html
 from .checkpoint import Finding, read_findings
@@ -179,10 +179,13 @@ def reshard(
         as `consolidate()`; UsageError also for a mesh or placement that is none
     """
     with open_comm(comm) as group:
-        paths, sharding = {"input_dir": input_dir, "output_dir": output_dir}, {"mesh": mesh, "placements": placements, "rules": rules}
-        result = Result()
+        paths, result = {"input_dir": input_dir, "output_dir": output_dir}, Result()
+        given = {"mesh": mesh, "placements": placements, "rules": rules}
         try:
-            call_together(group, "reshard", paths, lambda: dict(options), result, progress=progress, sharding=sharding)
+            call_together(
+                group, "reshard", paths, lambda: dict(options), result, progress=progress,
+                given=given, before=lambda: _sharding(mesh, placements, rules),
+            )  # fmt: skip
             return _weld_result(result)
         finally:
             lib().sw_result_release(ctypes.byref(result))
@@ -252,6 +255,10 @@ def weld_together(
     if group.rank == 0:
         _warn_of_few(input_dir, welded.stats, _callers(group))
     return welded
+
+
+def _sharding(mesh: str, placements: str | None, rules: str | Sequence[str]) -> Sharding:
+    return Sharding(encode(mesh), None if placements is None else encode(placements), text_array(rules))
 
 
 def _weld_result(r: Result) -> WeldResult:

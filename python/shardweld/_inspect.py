@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ._errors import UsageError
-from ._library import encode_path, lib
+from ._program import draw
 from ._show import count, lines_html, picture_html, size_text, table_html
 from .checkpoint import Checkpoint, CheckpointInfo, FileInfo, Finding, TensorInfo
 
@@ -60,7 +58,7 @@ class Inspection:
         return self.checkpoint.other_values()
 
     def svg(self, tensors: str | Sequence[str] = ()) -> str:
-        """The picture of how the shards tile the tensors, an SVG document: `shardweld inspect --svg`. Local.
+        """The picture of how the shards tile the tensors, an SVG document, which the program draws. Local.
 
         Args:
             tensors: globs of their names; none: the first ones that are sharded
@@ -69,18 +67,8 @@ class Inspection:
             FileNotFoundError: the program is not there
             UsageError: no tensor matches; what else the program says
         """
-        return _run_program([*self._words(), *(f"--tensor={t}" for t in ([tensors] if isinstance(tensors, str) else tensors)), "--svg=-"])
-
-    def _words(self) -> list[str]:
-        """What to look at, in the program's words."""
-        path = os.fsdecode(encode_path(self.checkpoint.path))
-        words = [os.path.join(".", path) if path.startswith("-") else path]
-        boxes = self._options.get("boxes")
-        if boxes is not None:
-            words.append(f"--boxes-from={os.fsdecode(encode_path(boxes))}")
-        if self._options.get("boxes_anywhere"):
-            words.append("--boxes-anywhere")
-        return words
+        globs = [tensors] if isinstance(tensors, str) else tensors
+        return draw(self.checkpoint.path, globs, self._options.get("boxes"), bool(self._options.get("boxes_anywhere")))
 
     def __repr__(self) -> str:
         info = self.info
@@ -130,31 +118,3 @@ def inspect(path: PathLike, *, comm: CommLike = "self", **options: Unpack[OpenOp
     options.setdefault("tolerant", True)
     options.setdefault("everything", True)
     return Inspection(Checkpoint(path, comm=comm, **options), options)
-
-
-# ---- the program ------------------------------------------------------------------------------------------------------
-
-# What launchers leave in the environment of a rank: the program that a rank starts is none.
-_LAUNCHERS = ("OMPI_", "PMI_", "PMIX_", "SLURM_", "HYDRA_", "TORCHELASTIC_")
-
-
-def _program() -> str:
-    """Where the program is: beside the library, as in a build or an installation, else where the package knows it."""
-    from .__main__ import program
-
-    directory = os.path.dirname(os.path.realpath(lib()._name)) if os.path.sep in lib()._name else None
-    near = [os.path.join(directory, *parts, "shardweld") for parts in ((), ("..", "bin"))] if directory else []
-    found = next((path for path in near if os.path.isfile(path) and os.access(path, os.X_OK)), None) or program()
-    if found is None:
-        raise FileNotFoundError("the program shardweld is neither beside its library, nor with this package, nor in PATH")
-    return found
-
-
-def _run_program(words: Sequence[str]) -> str:
-    """What `shardweld inspect` prints."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(_LAUNCHERS) and k not in ("RANK", "WORLD_SIZE")}
-    environment["SHARDWELD_MPI"] = "none"
-    done = subprocess.run([_program(), "inspect", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0 and not done.stdout:  # where something is wrong with the checkpoint there is a picture all the same
-        raise UsageError(done.stderr.decode(errors="replace").strip().replace("shardweld: error: ", ""))
-    return done.stdout.decode("utf-8", "surrogateescape")

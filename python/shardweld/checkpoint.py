@@ -105,12 +105,16 @@ class FileInfo:
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong: file and tensor that it is about ("" where none is), what was found and expected; the usual cause and its
-    cure. str() is all but the last."""
+    cure. str() is all but the last. Of values: so many elements differ, the most by `largest`, and by `relative` in proportion to the larger
+    of the two."""
 
     file: str
     tensor: str
     reason: str
     hint: str
+    differing: int = 0
+    largest: float = 0.0
+    relative: float = 0.0
 
     def __str__(self) -> str:
         tensor = f"tensor '{self.tensor}'" if self.tensor else ""
@@ -119,7 +123,11 @@ class Finding:
 
 def read_findings(raw: Any, n: int) -> list[Finding]:
     """Of n sw_finding."""
-    return [Finding(*(library.decode(getattr(raw[i], name)) for name in ("file", "tensor", "reason", "hint"))) for i in range(n)]
+    text = library.decode
+    return [
+        Finding(text(f.file), text(f.tensor), text(f.reason), text(f.hint), f.differing, f.largest, f.relative)
+        for f in (raw[i] for i in range(n))
+    ]
 
 
 class Request(NamedTuple):

@@ -15,7 +15,7 @@ import pytest
 import ranks
 import shardweld
 import welding
-from shardweld import _bar, _inspect
+from shardweld import _bar, _program
 
 ONE = {"w": np.arange(24, dtype="float32").reshape(6, 4), "step": 7}
 
@@ -137,7 +137,7 @@ def test_a_notebook_without_the_program(checkpoint, monkeypatch):
     def nowhere():
         raise FileNotFoundError("no program")
 
-    monkeypatch.setattr(_inspect, "_program", nowhere)
+    monkeypatch.setattr(_program, "_find", nowhere)
     seen = shardweld.inspect(checkpoint.path)
     assert "<td>a.weight</td><td>F32</td><td>[16, 12]</td><td>columns over 4</td>" in seen._repr_html_()
     with pytest.raises(FileNotFoundError):
