@@ -1,9 +1,10 @@
-"""The peer: torch's own consolidation, timed: peer_torch.py INPUT OUTPUT MAP.
+"""The peer: torch's own consolidation, or NeMo Automodel's, timed: peer_torch.py INPUT OUTPUT MAP MODULE.
 
-Alone it is consolidate_safetensors_files, under torchrun its form on every rank. Prints seconds and the peak
+Alone it is the module's consolidate_safetensors_files, under torchrun its form on every rank. Prints seconds and the peak
 resident bytes of this rank. What is in OUTPUT is removed at the last moment, as run.py does for the others.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -12,13 +13,13 @@ import sys
 import time
 
 import torch.distributed as dist
-from torch.distributed.checkpoint import _consolidate_hf_safetensors as torchs
 
-source, target, mapping = sys.argv[1:4]
+source, target, mapping, module = sys.argv[1:]
+theirs = importlib.import_module(module)
 with open(mapping) as f:
     files = json.load(f)
 everyone = int(os.environ.get("WORLD_SIZE", "1")) > 1
-consolidate = torchs.consolidate_safetensors_files_on_every_rank if everyone else torchs.consolidate_safetensors_files
+consolidate = theirs.consolidate_safetensors_files_on_every_rank if everyone else theirs.consolidate_safetensors_files
 if everyone:
     dist.init_process_group("gloo")
 if not everyone or dist.get_rank() == 0:

@@ -8,6 +8,7 @@ quiet the machine was):
   shardweld  1 and 2 ranks, by band, and by owner
   torch      consolidate_safetensors_files, and its form on every rank under torchrun: where the python in
              TORCH_PYTHON (default: build/venv/bin/python) has torch
+  NeMo       NeMo Automodel's functions of the same names, where --nemo names a directory with its package
 
 Warm runs have the input in memory and do not wait for the disk (--no-sync); cold ones read from the disk and
 make the output durable (torch's never does). The time of shardweld is that of its report: all but the start
@@ -18,12 +19,16 @@ The last table of each layout compares the output with its input: `cat IN/* OUT/
 take turns, all warm, and `of cat` is the quotient of the best times.
 
 At the end an F32 checkpoint becomes BF16 (--cast-dtype bf16), beside the limit of copying its bytes as they are.
+
+--json FILE keeps what was measured of welding, with the machine and the versions: bench/plot.py draws it.
 """
 
 import argparse
 import json
 import os
+import platform
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -128,11 +133,17 @@ def limit(program, np, cold, piece, each):
     return run
 
 
-def torch(python, np):
+MODULES = {
+    "torch": "torch.distributed.checkpoint._consolidate_hf_safetensors",
+    "NeMo": "nemo_automodel.components.checkpoint._backports.consolidate_hf_safetensors",
+}
+
+
+def peer(args, whose, np):
     def run(case):
         launch = [] if np == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={np}"]
-        env = {**runner.environment(), "OMP_NUM_THREADS": "1"}
-        text = output_of([python, *launch, os.path.join(HERE, "peer_torch.py"), case.src, case.out, case.map], env)
+        env = {**runner.environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": args.nemo or ""}
+        text = output_of([args.torch, *launch, os.path.join(HERE, "peer_torch.py"), case.src, case.out, case.map, MODULES[whose]], env)
         seconds, peak = text.split()[-2:]
         return float(seconds), int(peak)
 
@@ -147,10 +158,10 @@ def contenders(args, files, cold):
             out.append(Contender(f"limit, {np} process{'es' * (np > 1)}{each}", np, limit(args.limit, np, cold, piece, bool(each))))
         out.append(Contender(f"shardweld, {np} rank{'s' * (np > 1)}, band", np, shardweld(np, cold, "--assign", "band", *args.option)))
     out.append(Contender("shardweld, 2 ranks, owner", 2, shardweld(2, cold, "--assign", "owner", *args.option)))
-    if args.torch:
-        out.append(Contender("torch", 1, torch(args.torch, 1), clears=True))
+    for whose in args.peers:
+        out.append(Contender(whose, 1, peer(args, whose, 1), clears=True))
         if files > 1:
-            out.append(Contender("torch on every rank, 2 ranks", 2, torch(args.torch, 2), clears=True))
+            out.append(Contender(f"{whose} on every rank, 2 ranks", 2, peer(args, whose, 2), clears=True))
     return out
 
 
@@ -236,7 +247,7 @@ def compare(args, case, cold):
     order = random.Random(1)  # what a run costs depends on the one before it: whose memory it gets
     for number in range(args.cold_best if cold else args.best):
         for c in order.sample(field, len(field)):
-            if c.name.startswith("torch") and number >= args.torch_best:
+            if c.clears and number >= args.torch_best:
                 continue
             if cold:
                 case.cool()
@@ -245,6 +256,8 @@ def compare(args, case, cold):
     limits = {c.processes: c.best for c in field if c.name.startswith("limit")}
     theirs = next((c.best for c in field if c.name == "torch"), None)
     state = "cold, synced" if cold else "warm, no sync"
+    times = [{"name": c.name, "processes": c.processes, "seconds": c.times, "peak": c.peak} for c in field]
+    args.kept.append({"layout": case.layout, "files": case.files, "bytes": case.bytes, "state": state, "contenders": times})
     print(f"\n{case.layout}, {case.files} output file{'s' * (case.files > 1)}, {case.bytes / 2**30:.2f} GiB, {state}")
     print(f"  {'':<34}{'seconds':>9}{'median':>9}{'GB/s':>8}{'of limit':>10}{'of torch':>10}{'peak MiB':>10}{'wall':>8}")
     for c in field:
@@ -260,6 +273,34 @@ def python_with_torch():
         return path
     print("no torch: set TORCH_PYTHON to a python that has it, to be compared with it")
     return None
+
+
+def first(path, pattern):
+    with open(path, encoding="utf-8") as f:
+        return next((found.group(1) for found in map(re.compile(pattern).match, f) if found), "unknown")
+
+
+def store_of(directory):
+    """The file system that a directory is on."""
+    words = output_of(["df", "--output=fstype", directory]).split()
+    return words[-1]
+
+
+def machine(directory):
+    """Where it was measured, as far as it matters for who wants to compare."""
+    memory = int(first("/proc/meminfo", r"MemTotal: +(\d+) kB")) >> 10
+    cores, cpu = os.cpu_count(), first("/proc/cpuinfo", r"model name\s*: (.*)")
+    return {"cores": cores, "cpu": cpu, "memory": f"{round(memory / 1024)} GiB", "store": store_of(directory), "system": f"{platform.system()} {platform.release().split('-')[0]}"}
+
+
+def versions(args):
+    """{who: version} of all that took part."""
+    out = {"shardweld": output_of([runner.SHARDWELD, "--version"]).splitlines()[0].split()[1].rstrip(",")}
+    for whose in args.peers:
+        name = {"torch": "torch", "NeMo": "nemo_automodel"}[whose]
+        ask = f"from importlib.metadata import version; print(version('{name}'))"
+        out[whose] = output_of([args.torch, "-c", ask], {**os.environ, "PYTHONPATH": args.nemo or ""}).split("+")[0].strip()
+    return out
 
 
 def build_limit(directory):
@@ -278,6 +319,9 @@ def parse():
     parser.add_argument("--torch-best", type=int, default=2, help="rounds that torch takes part in [2]")
     parser.add_argument("--cold-best", type=int, default=1, help="rounds of cold runs, 0 = none [1]")
     parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--nemo", metavar="DIR", help="directory with the package nemo_automodel, to compare with its functions too")
+    parser.add_argument("--only-weld", action="store_true", help="neither verify nor casts")
+    parser.add_argument("--json", metavar="FILE", help="what was measured of welding")
     parser.add_argument("--option", action="append", default=[], help="another option for shardweld, e.g. --option=--buffer-size=8MiB")
     parser.add_argument("--dir", help="where the data go (2.1 times the size) [a directory under build/]")
     return parser.parse_args()
@@ -290,18 +334,26 @@ def main():
     try:
         args.limit = build_limit(directory)
         args.torch = None if args.no_torch else python_with_torch()
+        args.peers = [] if not args.torch else ["torch", *(["NeMo"] if args.nemo else [])]
+        args.kept = []
         print(f"{os.cpu_count()} processors, best of {args.best}, in {directory}")
         for files in args.files:
             for layout in args.layouts:
                 case = Case(directory, layout, files, args.size, args.ranks)
                 compare(args, case, cold=False)
-                compare_verify(args, case)
+                if not args.only_weld:
+                    compare_verify(args, case)
                 if args.cold_best:
                     compare(args, case, cold=True)
                 shutil.rmtree(case.src)
                 shutil.rmtree(case.out)
-        for layout in args.layouts:
+        for layout in [] if args.only_weld else args.layouts:
             compare_cast(args, directory, layout)
+        if args.json:
+            about = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(directory), "versions": versions(args), "ranks": args.ranks, "best": args.best, "cases": args.kept}
+            with open(args.json, "w", encoding="utf-8") as f:
+                json.dump(about, f, indent=1)
+                f.write("\n")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

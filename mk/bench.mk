@@ -1,7 +1,7 @@
 # Timings, each beside another program in the same run.
 
 BENCH_ARGS ?=
-BENCHES = bench bench-cold bench-distcp bench-plan bench-ranks bench-cast bench-read bench-save bench-python
+BENCHES = bench bench-cold bench-distcp bench-plan bench-ranks bench-cast bench-read bench-save bench-python bench-plot
 .PHONY: $(BENCHES)
 
 $(BUILD)/bench/bench_%: $(BUILD)/obj/bench/bench_%.o $(CORE)
@@ -46,3 +46,29 @@ bench-save: all $(SAVE_ITEMS)
 #: bench-python  the drop-in beside torch's function, in the same torchrun job
 bench-python: all $(VENV_READY)
 	$(TEST_ENV) $(VENV)/bin/python bench/python.py $(BENCH_ARGS)
+
+# matplotlib lives in an environment of its own, and NeMo Automodel beside torch's, without what it is not asked for here.
+PLOT_PACKAGES ?= matplotlib==3.11.2
+NEMO_PACKAGES ?= nemo-automodel==0.7.0
+PLOT_VENV = build/plot
+PLOT_READY = $(PLOT_VENV)/ready-$(subst $(space),_,$(PLOT_PACKAGES) $(NEMO_PACKAGES))
+$(PLOT_READY):
+	rm -rf $(PLOT_VENV)
+	$(PYTHON) -m venv $(PLOT_VENV) || /usr/bin/python3 -m venv --clear $(PLOT_VENV)
+	$(PLOT_VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(PLOT_PACKAGES)
+	$(PLOT_VENV)/bin/python -m pip install -qq $(PIP_ARGS) --no-deps --target $(PLOT_VENV)/nemo $(NEMO_PACKAGES)
+	touch '$@'
+
+# The results, README's picture and sentence, and the table of docs/speed.md, from one bench: on a machine that does nothing else.
+PLOT_ARGS ?= --best 6 --torch-best 3 --cold-best 0
+RESULTS = docs/pictures/speed.json
+PLOT = $(PLOT_VENV)/bin/python bench/plot.py $(RESULTS) --svg docs/pictures/speed.svg --pages .
+#: bench-plot    README's plot and numbers, measured beside torch, NeMo Automodel and the copy limit
+bench-plot: all $(VENV_READY) $(PLOT_READY)
+	$(TEST_ENV) $(PYTHON) bench/run.py --only-weld --nemo '$(abspath $(PLOT_VENV))/nemo' --json $(RESULTS) $(PLOT_ARGS) $(BENCH_ARGS)
+	$(PLOT)
+
+#: plot          the same picture of the results that are there
+.PHONY: plot
+plot: $(PLOT_READY)
+	$(PLOT)
