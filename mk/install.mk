@@ -40,3 +40,19 @@ install: all pages
 
 uninstall: pages
 	$(Q)$(PLACES) scripts/install uninstall $(INSTALLED)
+
+# ---- the site ---------------------------------------------------------------------------------------
+
+SITE_PACKAGES ?= mkdocs-material==9.8.2
+SITE_VENV = build/site-venv
+SITE_READY = $(SITE_VENV)/ready-$(subst $(space),_,$(SITE_PACKAGES))
+$(SITE_READY):
+	rm -rf $(SITE_VENV)
+	$(PYTHON) -m venv $(SITE_VENV) || /usr/bin/python3 -m venv --clear $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install -qq $(PIP_ARGS) $(SITE_PACKAGES)
+	touch '$@'
+
+#: docs          the site of docs/, in build/site; every link must lead somewhere
+.PHONY: docs
+docs: $(SITE_READY)
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --clean -f packaging/site/mkdocs.yml

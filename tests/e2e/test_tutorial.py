@@ -1,4 +1,4 @@
-"""What the README and the tutorial say, done: each command in a fenced block `sh`, line by line, in a copy of the tree's top.
+"""What the README, the tutorial and the how-tos say, done: each command in a fenced block `sh`, line by line, in a copy of the tree's top.
 
 What a block `text` behind it shows must be printed, line after line; in it … stands for anything. A command that is not run here says why, in
 NOT_RUN or below. `make check` runs what needs no torch; `make check-torch` sets SHARDWELD_TUTORIAL=torch, and then all the rest must run too.
@@ -21,7 +21,7 @@ from runner import MPIRUN, ROOT, SHARDWELD, environment
 from saving import BUILD
 
 TORCH = os.environ.get("SHARDWELD_TUTORIAL") == "torch"
-PAGES = ("README.md", "docs/tutorial.md")
+PAGES = ("README.md", "docs/tutorial.md", "docs/howto.md")
 # How a command begins: why it is not run here. Each of them must be there.
 NOT_RUN = {
     "make install PREFIX=": "make check-install does",
@@ -29,6 +29,9 @@ NOT_RUN = {
     "sbatch slurm/weld.sbatch": "make check-slurm submits it, with relative paths too",
     "make demo": "it has a step of its own in CI, for it looks whether all is built",
     "make check": "this is a part of it",
+    "mpirun --host node1:8,node2:8": "make check-nodes does, on three nodes",
+    "srun --mpi=pmix": "make check-slurm does, under a SLURM of its own",
+    "slurm/submit-after.sh": "make check-slurm does, behind a job",
     "scripts/setup && make": "what is tested here has been made so",
 }
 # What torch or a package beside it is needed for; without torch nothing on the page of the tutorial makes sense.
@@ -93,9 +96,14 @@ class Shell:
         for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
             env.pop(name, None)
         self.env = env
-        if page == "README.md":
+        if page != "docs/tutorial.md":  # which makes its own
             tensors = small_tensors(np.random.default_rng(1))
             self.expect = Checkpoint(os.path.join(path, "step-1000"), tensors, rows(tensors, 3)).expect()
+            names = oracle.numbered({name: 1 + i % 2 for i, name in enumerate(tensors)})
+            oracle.write(os.path.join(path, "published", oracle.INDEX), oracle.consolidated(tensors, names)[oracle.INDEX])
+            scaled = {"w.weight": ("F8_E4M3", (256, 128)), "w.weight_scale_inv": ("F32", (2, 1))}
+            tensors = {name: oracle.random_tensor(np.random.default_rng(2), *of) for name, of in scaled.items()}
+            Checkpoint(os.path.join(path, "fp8-shards"), tensors, rows(tensors, 2))
 
     def run(self, text):
         script = f'set -a -e -o pipefail; [ ! -e "{self.state}" ] || . "{self.state}"\n{text}\n{{ declare -px; }} >"{self.state}"'
