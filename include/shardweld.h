@@ -352,6 +352,12 @@ typedef struct sw_options {
     /* what was read or written, and is not needed again, goes from the page cache at once, so that
      * other programs' files stay there */
     bool drop_cache;
+
+    /* proof */
+    /* also make shardweld.manifest.json: what all files and tensors are, in hashes
+     * (docs/manifest.md). It needs libxxhash and OpenSSL's libcrypto at run time */
+    bool manifest;
+    bool refuse_nan; /* NaN or infinite values in what is written: SW_EINPUT, before publishing */
 } sw_options;
 
 #define SW_OPTIONS_INIT SW_SIZED_INIT(sw_options)

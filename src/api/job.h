@@ -12,6 +12,7 @@
 #include "dir/place.h"
 #include "par/bands.h"
 #include "par/nodes.h"
+#include "par/proof.h"
 #include "par/scan.h"
 #include "par/shards.h"
 #include "plan/layout_cut.h"
@@ -57,6 +58,17 @@ typedef struct sw_job_work {
     sw_schedule sched;
 } sw_job_work;
 
+/* Prove, where that is asked for. */
+typedef struct sw_job_proven {
+    bool on;
+    sw_proof proof;
+    /* of each file of the input, the hash of its header as text; "" = it has none; NULL = not
+     * known yet */
+    char (*headers)[SW_HEX_SIZE(SW_XXH3_BYTES)];
+    /* rank 0: a hash of what decides the bytes, whatever the input's inodes and times */
+    uint64_t plan;
+} sw_job_proven;
+
 /* What rank 0 has seen of OUTPUT_DIR, told to all. */
 typedef struct sw_job_told {
     uint64_t recovered; /* fingerprint of a publication that was completed, 0 = none */
@@ -78,6 +90,7 @@ typedef struct sw_job_output {
     sw_assets assets;           /* the model's other files */
     sw_buf file_map, dtype_map; /* CUT: what the mappings among them are to say; empty = as it is */
     sw_buf index;               /* WHOLE: text of the index */
+    sw_buf manifest;            /* text of the manifest; empty until it is published */
     uint64_t fingerprint;       /* of what this run was asked for */
 } sw_job_output;
 
@@ -102,6 +115,7 @@ typedef struct sw_job {
     sw_job_values values;
     sw_job_files laid;
     sw_job_work work;
+    sw_job_proven proven;
     sw_job_output output;
     uint64_t written; /* bytes, by this rank */
 } sw_job;
@@ -115,6 +129,12 @@ static inline bool sw_job_is_root(const sw_job *j)
 static inline bool sw_job_streams(const sw_job *j)
 {
     return j->output.told.store.kind == SW_STORE_STREAM && !j->opt->staging_dir;
+}
+
+/* Local. Is a manifest made? */
+static inline bool sw_job_makes_manifest(const sw_job *j)
+{
+    return j->opt->manifest;
 }
 
 /* Local. Hand all lines of warnings to the caller, and empty it. Rank 0 speaks. */
@@ -232,6 +252,25 @@ sw_code sw_job_stage_sidefiles(sw_job *j, sw_status *st);
  * file of the input changed meanwhile), SW_EIO, SW_ENOMEM. */
 sw_code sw_job_compare_sidefiles(const sw_job *j, const sw_plain *there, sw_findings *findings,
                                  sw_status *st);
+
+/* ---- the manifest (prove.c) ------------------------------------------------------------------ */
+
+/* Local, before the first byte. What is filled is proven, where that is asked for. Errors:
+ * SW_EUSAGE (a library is missing), SW_ENOMEM. */
+sw_code sw_job_prove_begin(sw_job *j, sw_status *st);
+
+/* When all is written: the ranks' parts come together. Errors: SW_EINPUT (NaN or infinite, where
+ * that is refused), SW_EIO. */
+sw_code sw_job_prove(sw_job *j, sw_status *st);
+
+/* The headers of the input's files, each read by its owner; nothing the second time. */
+sw_code sw_job_hash_headers(sw_job *j, sw_status *st);
+
+/* Rank 0, while side files have their sources' sizes. */
+void sw_job_note_plan(sw_job *j);
+
+/* Rank 0, when all but the index is where it is published from. Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_job_write_manifest(sw_job *j, sw_status *st);
 
 /* ---- comparing (comparison.c) ---------------------------------------------------------------- */
 

@@ -158,7 +158,10 @@ static void tell_aggregation(sw_job *j, const sw_transport *how, sw_status *st)
 /* Collective. What is put together in bands. */
 static sw_code weld(sw_job *j, sw_status *st)
 {
-    sw_weld w = { .work = sw_job_work_of(j), .staged_dir = j->output.staged, .sync = sw_job_syncs(j) };
+    sw_weld w = { .work = sw_job_work_of(j),
+                  .staged_dir = j->output.staged,
+                  .sync = sw_job_syncs(j),
+                  .proof = j->proven.on ? &j->proven.proof : NULL };
     bool known;
 
     if (sw_transport_choose(j->comm, j->opt->hints, &w.how, st))
@@ -212,6 +215,8 @@ sw_code sw_job_move(sw_job *j, sw_status *st)
 {
     bool known = j->files == SW_FILES_WHOLE && !sw_job_streams(j) && !j->opt->staging_dir;
 
+    if (!st->code)
+        sw_job_prove_begin(j, st);
     if (known ? sw_agree(j->comm, st) : learn_staged(j, st))
         return st->code;
     return j->files == SW_FILES_HELD ? write_held(j, st) : weld(j, st);

@@ -8,8 +8,11 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/json.h"
+#include "base/path.h"
 #include "format/filenames.h"
 #include "par/transport.h"
+#include "value/digest.h"
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
@@ -23,6 +26,7 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
 #define SAVES (1u << SW_CALL_SAVE | 1u << SW_CALL_SAVE_ORDERS | 1u << SW_CALL_SAVE_SHARDS)
 #define SHARDS (1u << SW_CALL_SAVE_SHARDS)
 #define DIFF (1u << SW_CALL_DIFF)
+#define UNPROVEN (RESHARD | SHARDS | 1u << SW_CALL_SAVE_ORDERS)
 
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
  * who refuses it. */
@@ -66,7 +70,9 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(progress, OWN, OTHER, 0, NULL, 0)                                                                      \
     X(planned, OWN, OTHER, 0, NULL, 0)                                                                       \
     X(cancel, OWN, OTHER, 0, NULL, 0)                                                                        \
-    X(drop_cache, FLAG, OTHER, 0, NULL, 0)
+    X(drop_cache, FLAG, OTHER, 0, NULL, 0)                                                                   \
+    X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
+    X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)
 
 typedef struct option {
     sw_option is;
@@ -245,6 +251,8 @@ sw_code sw_take_block_size(const sw_options *o, uint64_t block[2], sw_status *st
 /* In the words of the call: why it does not take a member. */
 static sw_code refuse(sw_call call, const char *member, sw_status *st)
 {
+    if (call == SW_CALL_SAVE_ORDERS && (strcmp(member, "manifest") == 0 || strcmp(member, "refuse_nan") == 0))
+        return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.%s does not go with a save in steps", member);
     if (call == SW_CALL_RESHARD)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.%s does not go with shard files", member);
     if (call == SW_CALL_DIFF)
@@ -314,6 +322,14 @@ static sw_code check_buffer(const sw_options *o, sw_status *st)
     return SW_OK;
 }
 
+/* What makes hashes is looked for before the work. */
+static sw_code check_proof(const sw_options *o, sw_status *st)
+{
+    if (!o->manifest || sw_digest_take_xxh3(st))
+        return st->code;
+    return sw_digest_take_sha256(st);
+}
+
 /* Each by itself. */
 static sw_code check_values(const sw_options *o, sw_status *st)
 {
@@ -352,7 +368,7 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
     /* Whatever else concerns those who write shard files from memory, they have refused. */
     if (call == SW_CALL_SAVE_SHARDS)
         return check_buffer(o, st);
-    if (check_pairs(o, st) || check_values(o, st))
+    if (check_pairs(o, st) || check_values(o, st) || check_proof(o, st))
         return st->code;
     return check_ranks(o, call, comm, st);
 }
@@ -394,4 +410,88 @@ uint64_t sw_options_hash(uint64_t h, const sw_options *o)
     for (size_t i = 0; i < NOPTIONS; i++)
         h = hash_member(h, o, &table[i]);
     return h;
+}
+
+/* ---- text ------------------------------------------------------------------------------------ */
+
+/* Does it have a part in what the bytes of the output are? */
+static bool changes_bytes(const option *row)
+{
+    return row->changes != SW_CHANGES_OTHER || row->is.at == offsetof(sw_options, block_size) ||
+           row->is.at == offsetof(sw_options, no_assets);
+}
+
+/* Texts, in brackets. */
+static sw_code add_texts(sw_buf *b, const char *const *texts, size_t n, sw_status *st)
+{
+    sw_buf_addf(b, st, "[");
+    for (size_t i = 0; i < n && !st->code; i++) {
+        sw_buf_addf(b, st, "%s", i ? ", " : "");
+        sw_json_add_serde(b, texts[i], strlen(texts[i]), st);
+    }
+    return sw_buf_addf(b, st, "]");
+}
+
+/* All changes of names, each "strip P" or "rename FROM=TO". */
+static sw_code add_rules(sw_buf *b, const sw_options *o, sw_status *st)
+{
+    sw_buf word = SW_BUF_INIT;
+
+    sw_buf_addf(b, st, "[");
+    for (size_t i = 0; i < o->nname_rules && !st->code; i++) {
+        const sw_name_rule *rule = &o->name_rules[i];
+        bool strip = rule->kind == SW_NAME_STRIP;
+
+        word.len = 0;
+        sw_buf_addf(b, st, "%s", i ? ", " : "");
+        if (!sw_buf_addf(&word, st, "%s %s%s%s", strip ? "strip" : "rename", rule->from, strip ? "" : "=",
+                         strip ? "" : rule->to))
+            sw_json_add_serde(b, word.data, word.len, st);
+    }
+    sw_buf_release(&word);
+    return sw_buf_addf(b, st, "]");
+}
+
+/* Of a path the last part alone; a text that stands for a file may be long: that it was given. */
+static sw_code add_value(sw_buf *b, const sw_options *o, const option *row, sw_status *st)
+{
+    const char *text;
+    uint64_t n;
+    size_t k = 0;
+
+    switch (row->is.kind) {
+    case SW_OPTION_CAST:
+        return sw_json_add_serde(b, text_of(o, row), strlen(text_of(o, row)), st);
+    case SW_OPTION_PATH:
+        text = sw_path_name(text_of(o, row));
+        return sw_json_add_serde(b, text, strlen(text), st);
+    case SW_OPTION_SIZE:
+        memcpy(&n, member(o, row), sizeof n);
+        return sw_buf_addf(b, st, "%" PRIu64, n);
+    case SW_OPTION_LIST:
+        while (list_of(o, row)[k])
+            k++;
+        return add_texts(b, list_of(o, row), k, st);
+    case SW_OPTION_RULES:
+        return add_rules(b, o, st);
+    default:
+        if (row->is.at == offsetof(sw_options, block_size))
+            return sw_json_add_serde(b, o->block_size, strlen(o->block_size), st);
+        return sw_buf_addf(b, st, "true");
+    }
+}
+
+sw_code sw_options_text(const sw_options *o, sw_buf *out, sw_status *st)
+{
+    bool first = true;
+
+    sw_buf_addf(out, st, "{");
+    for (size_t i = 0; i < NOPTIONS && !st->code; i++) {
+        if (!changes_bytes(&table[i]) || !is_given(o, &table[i]))
+            continue;
+        sw_buf_addf(out, st, "%s\"%s\": ", first ? "" : ", ", table[i].is.name);
+        add_value(out, o, &table[i], st);
+        first = false;
+    }
+    return sw_buf_addf(out, st, "}");
 }

@@ -39,6 +39,10 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
 /* A hash of all that must be equal on every rank. */
 uint64_t sw_options_hash(uint64_t h, const sw_options *o);
 
+/* Those that decide the bytes of the output, as a JSON object, by member: of paths the last part
+ * alone. Errors: SW_ENOMEM. */
+sw_code sw_options_text(const sw_options *o, sw_buf *out, sw_status *st);
+
 #define SW_OPTION_PATHS 5
 
 /* The members that are paths: where they stand in o. */

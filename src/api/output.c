@@ -12,6 +12,7 @@
 #include "base/path.h"
 #include "base/sort.h"
 #include "dir/existing.h"
+#include "format/manifest.h"
 #include "par/samedir.h"
 #include "plan/outmaps.h"
 
@@ -513,6 +514,7 @@ static sw_code judge(sw_job *j, sw_status *st)
     sw_job_output *o = &j->output;
 
     o->fingerprint = fingerprint(j, st);
+    sw_job_note_plan(j);
     o->done = o->told.recovered && o->told.recovered == o->fingerprint;
     if (j->files != SW_FILES_WHOLE)
         return o->done || !o->told.recovered ? st->code : may_replace(j, st);
@@ -619,13 +621,14 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
 }
 
 /* The files in the order of publication, newly allocated: side files; shards from the highest
- * number down; or whole files, and the index (or the lone file) last. */
+ * number down; or whole files, and the index (or the lone file) last, right before it the
+ * manifest. */
 static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *st)
 {
     const sw_layout *l = &j->laid.layout;
     const sw_assets *a = &j->output.assets;
     const sw_result *res = j->result;
-    sw_publication *p = sw_calloc(a->n + res->nfiles + 1, sizeof *p, st);
+    sw_publication *p = sw_calloc(a->n + res->nfiles + 2, sizeof *p, st);
     bool whole = j->files == SW_FILES_WHOLE;
 
     *n = 0;
@@ -638,6 +641,11 @@ static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *
     }
     if (p && l->index_name)
         p[(*n)++] = (sw_publication){ l->index_name, j->output.index.len };
+    /* the last one is what all hangs on */
+    if (p && *n && sw_job_makes_manifest(j)) {
+        p[*n] = p[*n - 1];
+        p[(*n)++ - 1] = (sw_publication){ SW_MANIFEST_NAME, j->output.manifest.len };
+    }
     return p;
 }
 
@@ -731,6 +739,8 @@ sw_code sw_job_publish(sw_job *j, sw_status *st)
     sw_publication *p;
     size_t n;
 
+    if (sw_job_write_manifest(j, st))
+        return st->code;
     if (index && (sw_place_make_room(o->place, index, st) ||
                   sw_place_write_key(o->place, index, o->index.data, o->index.len, st)))
         return st->code;

@@ -43,7 +43,7 @@ static double lap(const sw_job *j)
 static sw_code run_steps(sw_job *j, sw_status *st)
 {
     sw_job_plan(j, st);
-    if (j->output.done || sw_job_move(j, st))
+    if (j->output.done || sw_job_move(j, st) || sw_job_prove(j, st))
         return st->code;
     j->result->seconds_write = lap(j);
     if (j->opt->staging_dir) {
@@ -108,6 +108,9 @@ static void release(sw_job *j, bool broken)
     sw_buf_release(&o->file_map);
     sw_buf_release(&o->dtype_map);
     sw_buf_release(&o->index);
+    sw_buf_release(&o->manifest);
+    sw_proof_release(&j->proven.proof);
+    free(j->proven.headers);
     free(o->staged);
     sw_dir_release(&o->old);
     sw_dir_release(&o->keep);

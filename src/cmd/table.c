@@ -60,6 +60,13 @@
 #define DROP_CACHE                                                                                           \
     OPTION("drop-cache", drop_cache, NULL,                                                                   \
            "what was read or written leaves the page cache, so that what others have there stays")
+#define MANIFEST                                                                                             \
+    OPTION("manifest", manifest, NULL,                                                                       \
+           "also make shardweld.manifest.json: SHA-256 of each file, a hash of each tensor, NaN and "        \
+           "infinite values counted")
+#define REFUSE_NAN                                                                                           \
+    OPTION("refuse-nan", refuse_nan, NULL,                                                                   \
+           "publish nothing, with status 3, where floating-point tensors hold NaN or infinite values")
 #define DRY_RUN OPTION("dry-run", dry_run, NULL, "print the plan and write nothing", .letter = 'n')
 #define TIMEOUT                                                                                              \
     OWN("timeout", SW_OPT_TIME, timeout, "TIME",                                                             \
@@ -138,6 +145,8 @@ static const sw_opt input_rows[] = {
 static const sw_opt output_rows[] = {
     OPTION("verify", verify, NULL,
            "after writing, read everything back, compare it with the shards, then publish"),
+    MANIFEST,
+    REFUSE_NAN,
     OVERWRITE("a checkpoint that is"),
     STORE,
     STAGING_DIR,

@@ -9,6 +9,7 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "format/manifest.h"
 #include "format/maps.h"
 #include "plan/sized.h"
 
@@ -71,8 +72,9 @@ static bool is_mapping(const char *name)
 
 bool sw_asset_is_never(const char *name)
 {
-    static const char *const never[] = { "*.safetensors", "*.bin",  "*.pt", "*.pth",  "*.ckpt",
-                                         "*.distcp",      "*.gguf", "*.h5", "*.onnx", "*.index.json" };
+    static const char *const never[] = { "*.safetensors", "*.bin",        "*.pt",          "*.pth",
+                                         "*.ckpt",        "*.distcp",     "*.gguf",        "*.h5",
+                                         "*.onnx",        "*.index.json", SW_MANIFEST_NAME };
 
     return matches(never, sizeof never / sizeof *never, name);
 }

@@ -10,6 +10,7 @@
 #include "base/sort.h"
 #include "dir/place.h"
 #include "format/filenames.h"
+#include "format/manifest.h"
 #include "format/maps.h"
 
 #define INDEX_MAX ((uint64_t)1 << 30)
@@ -129,11 +130,12 @@ sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const 
     *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
-        if (sw_name_is_consolidated(items.names[i]) || (index && strcmp(items.names[i], index) == 0))
+        if (sw_name_is_consolidated(items.names[i]) || strcmp(items.names[i], SW_MANIFEST_NAME) == 0 ||
+            (index && strcmp(items.names[i], index) == 0))
             add_file(output_dir, items.names[i], out, st);
     tidy(out, keep);
     for (size_t i = 0, own = out->n; i < own && !st->code; i++)
-        if (sw_name_ends_with(out->names[i], ".json"))
+        if (sw_name_ends_with(out->names[i], ".json") && strcmp(out->names[i], SW_MANIFEST_NAME) != 0)
             add_named(output_dir, out->names[i], out, st);
     tidy(out, keep);
     sw_dir_release(&items);

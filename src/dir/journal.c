@@ -26,6 +26,7 @@
 #include "dir/assets.h"
 #include "dir/existing.h"
 #include "format/filenames.h"
+#include "format/manifest.h"
 #include "format/maps.h"
 
 #define FIRST_WORDS "shardweld journal "
@@ -126,7 +127,8 @@ static bool is_staging(const char *name)
 /* Weights or an index, by the last part. */
 static bool is_checkpoint(const char *name)
 {
-    return sw_name_ends_with(sw_path_name(name), ".safetensors") || sw_name_is_index(sw_path_name(name));
+    return sw_name_ends_with(sw_path_name(name), ".safetensors") || sw_name_is_index(sw_path_name(name)) ||
+           strcmp(name, SW_MANIFEST_NAME) == 0;
 }
 
 /* Nothing hidden but .hf_metadata at the top, and no weights of other kinds. */

@@ -224,7 +224,7 @@ static bool compare_part(void *ctx, const sw_part *part)
         sw_copies two;
 
         n = sw_min(k->work.memory.chunk, part->n - done);
-        if (!read_target(v, &(sw_part){ partner, from, n, 0, NULL }, changed))
+        if (!read_target(v, &(sw_part){ .output = partner, .from = from, .n = n }, changed))
             return false;
         if (changed && *changed)
             break;

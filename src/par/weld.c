@@ -92,6 +92,8 @@ static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
         sw_fail(st, SW_ECANCEL, NULL, NULL, "%s", stopped_text);
     if (!sw_bands_fill(&k->bands, st))
         return NULL;
+    if (k->w->proof && band->name)
+        sw_proof_band(k->w->proof, band->file, band->at, k->bands.band, st);
     SW_FAULT_FLIP("band", k->bands.band, band->at.end - band->at.begin);
     return k->bands.band;
 }
@@ -163,8 +165,12 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
     bool without_mpi = world->size > 1 && !sw_comm_layer(world);
     welder k = { .w = w, .apart = without_mpi || w->work.stream };
 
-    if (w->work.held && without_mpi)
-        return sw_scatter_files(w, st);
+    if (w->work.held && without_mpi) {
+        /* rows go to their places in any order: what they come to is read back */
+        if (!sw_scatter_files(w, st) && w->proof)
+            sw_proof_read(w->proof, (uint32_t)world->rank, w->staged_dir, w->work.cancel, st);
+        return sw_agree(world, st);
+    }
     if (!k.apart)
         make_groups(&k, st);
     if (!st->code)

@@ -3,13 +3,15 @@
 #define SW_PAR_WELD_H
 
 #include "par/bands.h"
+#include "par/proof.h"
 
 typedef struct sw_weld {
     sw_work work;
     /* the files are made in it (sw_reach()); sub-directories are there already. Streamed, if
      * work.stream */
     const char *staged_dir;
-    bool sync; /* make the files durable */
+    bool sync;       /* make the files durable */
+    sw_proof *proof; /* is shown all that is written; NULL = none */
     sw_transport how;
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_weld;

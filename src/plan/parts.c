@@ -35,8 +35,9 @@ bool sw_parts_each(const sw_layout *l, uint32_t f, sw_region band, sw_part_fn fn
     for (uint32_t i = first_slot(l, file, lo); i < file->first + file->count && l->order[i].begin < hi; i++) {
         const sw_slot *slot = &l->order[i];
         uint64_t from = sw_max(slot->begin, lo), to = sw_min(slot->end, hi);
-        sw_part part = { slot->tensor, from - slot->begin, to - from, data + from - band.begin,
-                         sw_slot_box(l, slot) };
+        sw_part part = {
+            slot->tensor, from - slot->begin, to - from, data + from - band.begin, sw_slot_box(l, slot), i
+        };
 
         if (part.n && !fn(ctx, &part))
             return false;

@@ -16,6 +16,7 @@ typedef struct sw_part {
     uint64_t from, n;
     uint64_t at;
     const uint64_t *box; /* offsets, then shape; NULL = all of the output */
+    uint32_t slot;       /* which stands there: index into layout->order */
 } sw_part;
 
 /* Called for each tensor that a band meets, in order; false stops. */

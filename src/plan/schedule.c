@@ -318,6 +318,11 @@ uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule
     return h ? h : 1;
 }
 
+uint64_t sw_outcome_hash(const sw_outputs *o, const sw_layout *l)
+{
+    return hash_layout(hash_outputs(1, o), l);
+}
+
 void sw_schedule_release(sw_schedule *s)
 {
     free(s->groups);

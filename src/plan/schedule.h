@@ -70,6 +70,10 @@ static inline bool sw_schedule_has(const sw_schedule *s, uint32_t f, uint32_t ra
  * 0. s may be NULL: only what decides the output bytes, the same for any number of ranks. */
 uint64_t sw_plan_hash(const sw_outputs *o, const sw_layout *l, const sw_schedule *s);
 
+/* Local. A hash of outputs and layout alone: of equal headers and options, wherever and whenever
+ * they are. */
+uint64_t sw_outcome_hash(const sw_outputs *o, const sw_layout *l);
+
 /* What reading by band asks of a file system: each rank may open each file. */
 typedef struct sw_opens {
     uint64_t ranks, files;

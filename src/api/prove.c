@@ -1,0 +1,340 @@
+/* The manifest of what is written: asked for, proven while it is written, published before the
+ * index; and the numbers that are no numbers. See job.h, docs/manifest.md. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/job.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/num.h"
+#include "base/path.h"
+#include "format/manifest.h"
+
+#define PIECE (UINT64_C(1) << 18) /* of what is read again, where the buffer is as large */
+#define NAMED 3                   /* tensors that a message names */
+
+static uint64_t piece_of(const sw_job *j)
+{
+    return sw_max(sw_min(PIECE, j->work.memory.buffer), SW_BUFFER_SIZE_MIN);
+}
+
+/* ---- proving --------------------------------------------------------------------------------- */
+
+sw_code sw_job_prove_begin(sw_job *j, sw_status *st)
+{
+    bool manifest = sw_job_makes_manifest(j);
+
+    if (!manifest && !j->opt->refuse_nan)
+        return st->code;
+    j->proven.on = true;
+    j->proven.proof = (sw_proof){ .view = &j->values.outputs.view,
+                                  .l = &j->laid.layout,
+                                  .sched = &j->work.sched,
+                                  .hashes = manifest,
+                                  .sha256 = manifest,
+                                  .chunk = piece_of(j) };
+    return sw_proof_begin(&j->proven.proof, st);
+}
+
+/* "a, b, c and 4 more", of the tensors that are not finite. */
+static void name_tensors(const sw_job *j, const uint32_t *list, uint32_t n, char *text, size_t size)
+{
+    text[0] = '\0';
+    for (uint32_t i = 1; i < n && i < NAMED + 1; i++)
+        sw_text_addf(text, size, "%s'%s'", i > 1 ? ", " : "",
+                     j->values.outputs.view.tensors[j->laid.layout.order[list[i]].tensor].name);
+    if (n > NAMED + 1)
+        sw_text_addf(text, size, " and %" PRIu32 " more", n - NAMED - 1);
+}
+
+/* Rank 0. The file of a slot. */
+static const char *file_of_slot(const sw_layout *l, uint32_t slot)
+{
+    uint32_t f = 0;
+
+    while (slot >= l->files[f].first + l->files[f].count)
+        f++;
+    return l->files[f].name;
+}
+
+/* Rank 0. Nobody wants to find out when training goes on. */
+static sw_code refuse_nan(const sw_job *j, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+    const sw_proof_slot *slots = j->proven.proof.slots;
+    uint32_t *list = sw_calloc(l->nslots, sizeof *list, st), n = 0;
+    char others[600];
+
+    for (uint32_t i = 0; list && i < l->nslots; i++)
+        if (slots[i].census.nan || slots[i].census.inf)
+            list[n++] = i;
+    if (n) {
+        const sw_census *c = &slots[list[0]].census;
+
+        name_tensors(j, list, n, others, sizeof others);
+        sw_fail(st, SW_EINPUT, file_of_slot(l, list[0]),
+                j->values.outputs.view.tensors[l->order[list[0]].tensor].name,
+                "%" PRIu64 " of its elements are NaN and %" PRIu64 " infinite%s%s; nothing was published",
+                c->nan, c->inf, n > 1 ? "; so are elements of " : "", others);
+    }
+    free(list);
+    return st->code;
+}
+
+sw_code sw_job_prove(sw_job *j, sw_status *st)
+{
+    sw_proof *p = &j->proven.proof;
+
+    if (!j->proven.on || sw_proof_end(p, j->comm, j->output.staged, j->opt->cancel, st))
+        return st->code;
+    if (sw_job_makes_manifest(j) && sw_job_hash_headers(j, st))
+        return st->code;
+    if (sw_job_is_root(j) && j->opt->refuse_nan)
+        refuse_nan(j, st);
+    return sw_agree(j->comm, st);
+}
+
+/* ---- where it came from ---------------------------------------------------------------------- */
+
+/* The header of a file of the input, by the rank that owns it. It is sent as it lies. */
+typedef struct header_record {
+    uint64_t file;
+    unsigned char hash[SW_XXH3_BYTES];
+} header_record;
+
+static sw_code hash_header(const sw_job *j, const sw_file *f, char *piece, unsigned char *hash, sw_status *st)
+{
+    char *path = sw_path_named(j->in, f->name, st);
+    sw_digest *d = sw_digest_new_xxh3(st);
+    int fd = -1;
+
+    if (path && d)
+        sw_fd_open(path, f->name, &fd, st);
+    for (uint64_t at = 0, n; at < f->data_start && !st->code; at += n) {
+        n = sw_min(piece_of(j), f->data_start - at);
+        if (!sw_fd_read_at(fd, f->name, piece, n, at, st))
+            sw_digest_add(d, piece, n, st);
+    }
+    if (!st->code)
+        sw_digest_end(d, hash, st);
+    sw_fd_close(fd, path, st);
+    sw_digest_free(d);
+    free(path);
+    return st->code;
+}
+
+sw_code sw_job_hash_headers(sw_job *j, sw_status *st)
+{
+    const sw_catalog *c = &j->input.c;
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+    char *piece;
+
+    if (!j->in || j->proven.headers)
+        return st->code;
+    piece = sw_calloc(1, piece_of(j), st);
+    sw_digest_take_xxh3(st);
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
+        header_record r = { .file = i };
+
+        if (c->files[i].owner == (uint32_t)j->comm->rank && c->files[i].data_start &&
+            !sw_check_cancel(j->opt->cancel, st) && !hash_header(j, &c->files[i], piece, r.hash, st))
+            sw_buf_add(&mine, &r, sizeof r, st);
+    }
+    free(piece);
+    if (!sw_comm_gather(j->comm, &mine, &all, st) &&
+        (j->proven.headers = sw_calloc(c->nfiles, sizeof *j->proven.headers, st)))
+        for (size_t at = 0; at < all.len; at += sizeof(header_record)) {
+            header_record r;
+
+            memcpy(&r, all.data + at, sizeof r);
+            sw_hex_text(r.hash, sizeof r.hash, j->proven.headers[r.file]);
+        }
+    sw_buf_release(&all);
+    sw_buf_release(&mine);
+    return st->code;
+}
+
+/* What decides the bytes, and is the same wherever the input lies: tensors, values, files, and
+ * which side files came along. */
+static uint64_t plan_of(const sw_job *j)
+{
+    uint64_t h = sw_outcome_hash(&j->values.outputs, &j->laid.layout);
+
+    for (size_t i = 0; i < j->output.assets.n; i++)
+        h = sw_hash_word(sw_hash_text(h, j->output.assets.items[i].name), j->output.assets.items[i].size);
+    return h;
+}
+
+static const char *command_of(const sw_job *j)
+{
+    return j->held ? "save" : j->files == SW_FILES_CUT ? "reshard" : "consolidate";
+}
+
+/* The files of the input, by name; what no header describes has none. */
+static sw_code add_shards(const sw_job *j, sw_buf *b, sw_status *st)
+{
+    const sw_catalog *c = &j->input.c;
+
+    for (uint32_t i = 0; j->in && i < c->nfiles && !st->code; i++) {
+        /* one that lies anywhere is told by its last name */
+        const char *name = c->files[i].name[0] == '/' ? sw_path_name(c->files[i].name) : c->files[i].name;
+
+        sw_buf_addf(b, st, "%s\n      {\"name\": ", i ? "," : "");
+        sw_json_add_serde(b, name, strlen(name), st);
+        sw_buf_addf(b, st, ", \"size\": %" PRIu64 ", \"header_xxh3\": ", c->files[i].size);
+        if (*j->proven.headers[i])
+            sw_buf_addf(b, st, "\"%s\"}", j->proven.headers[i]);
+        else
+            sw_buf_addf(b, st, "null}");
+    }
+    return st->code;
+}
+
+/* Never who, where and when. */
+static sw_code add_origin(const sw_job *j, sw_buf *b, sw_status *st)
+{
+    sw_buf_addf(b, st,
+                "{\n    \"program\": \"shardweld\",\n    \"version\": \"%s\",\n    \"command\": \"%s\",\n"
+                "    \"options\": ",
+                SW_VERSION, command_of(j));
+    sw_options_text(j->opt, b, st);
+    sw_buf_addf(b, st, ",\n    \"plan\": \"%016" PRIx64 "\",\n    \"shards\": [", j->proven.plan);
+    add_shards(j, b, st);
+    return sw_buf_addf(b, st, "]\n  }");
+}
+
+/* ---- the text -------------------------------------------------------------------------------- */
+
+/* A file that is small, or in memory: all of it is its head. */
+static sw_code add_side(const sw_job *j, const char *name, const sw_buf *text, sw_manifest *m, sw_status *st)
+{
+    sw_manifest_file *f = &m->files[m->nfiles++];
+    char *path = sw_path_join(sw_place_fresh(j->output.place)->path, name, st);
+    unsigned char head[SW_XXH3_BYTES], sha256[SW_SHA256_BYTES];
+    sw_digest *x = sw_digest_new_xxh3(st), *s = sw_digest_new_sha256(st);
+    sw_buf read = SW_BUF_INIT;
+
+    if (!st->code && !text && !sw_path_read(path, name, UINT64_MAX, &read, NULL, st))
+        text = &read;
+    if (!st->code && !sw_digest_add(x, text->data, text->len, st) &&
+        !sw_digest_add(s, text->data, text->len, st) && !sw_digest_end(x, head, st) &&
+        !sw_digest_end(s, sha256, st)) {
+        *f = (sw_manifest_file){ .name = name, .size = text->len, .head = text->len };
+        sw_hex_text(head, sizeof head, f->head_xxh3);
+        sw_hex_text(sha256, sizeof sha256, f->sha256);
+    }
+    sw_buf_release(&read);
+    sw_digest_free(s);
+    sw_digest_free(x);
+    free(path);
+    return st->code;
+}
+
+static int by_file_name(const void *a, const void *b)
+{
+    const sw_manifest_file *x = a, *y = b;
+
+    return strcmp(x->name, y->name);
+}
+
+/* Weights, side files, the index. */
+static sw_code list_files(const sw_job *j, sw_manifest *m, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+    const sw_assets *a = &j->output.assets;
+
+    m->files = sw_calloc(l->nfiles + a->n + 1, sizeof *m->files, st);
+    for (uint32_t i = 0; m->files && i < l->nfiles; i++) {
+        const sw_proof_file *proof = &j->proven.proof.of_files[i];
+        sw_manifest_file *f = &m->files[m->nfiles++];
+
+        *f = (sw_manifest_file){ l->files[i].name, l->files[i].size, 8 + l->files[i].header_len, "", "" };
+        sw_hex_text(proof->head, sizeof proof->head, f->head_xxh3);
+        sw_hex_text(proof->sha256, sizeof proof->sha256, f->sha256);
+    }
+    for (size_t i = 0; i < a->n && !st->code; i++)
+        add_side(j, a->items[i].name, NULL, m, st);
+    if (l->index_name && !st->code)
+        add_side(j, l->index_name, &j->output.index, m, st);
+    if (!st->code && m->nfiles > 1)
+        qsort(m->files, m->nfiles, sizeof *m->files, by_file_name);
+    return st->code;
+}
+
+static int by_tensor_name(const void *a, const void *b)
+{
+    const sw_manifest_tensor *x = a, *y = b;
+
+    return strcmp(x->name, y->name);
+}
+
+/* A tensor in its slot. */
+static void fill_tensor(const sw_catalog *view, const sw_slot *slot, const sw_proof_slot *proof,
+                        sw_manifest_tensor *t)
+{
+    const sw_tensor *of = &view->tensors[slot->tensor];
+    const sw_census *c = &proof->census;
+
+    t->name = of->name;
+    t->dtype = (sw_dtype)of->out_dtype;
+    t->ndim = of->ndim;
+    t->shape = sw_tensor_shape(view, of);
+    sw_hex_text(proof->hash, sizeof proof->hash, t->xxh3);
+    t->counted = sw_census_counts(t->dtype);
+    t->nan = c->nan;
+    t->inf = c->inf;
+    t->ranged = t->counted && sw_census_has_range(c);
+    if (t->ranged) {
+        t->least = sw_census_value(t->dtype, c->least);
+        t->most = sw_census_value(t->dtype, c->most);
+    }
+}
+
+static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+
+    m->tensors = sw_calloc(l->nslots, sizeof *m->tensors, st);
+    for (uint32_t f = 0; m->tensors && f < l->nfiles; f++)
+        for (uint32_t i = l->files[f].first; i < l->files[f].first + l->files[f].count; i++) {
+            sw_manifest_tensor *t = &m->tensors[m->ntensors++];
+
+            t->file = l->files[f].name;
+            fill_tensor(&j->values.outputs.view, &l->order[i], &j->proven.proof.slots[i], t);
+        }
+    if (m->ntensors > 1)
+        qsort(m->tensors, m->ntensors, sizeof *m->tensors, by_tensor_name);
+    return st->code;
+}
+
+void sw_job_note_plan(sw_job *j)
+{
+    if (sw_job_makes_manifest(j))
+        j->proven.plan = plan_of(j);
+}
+
+sw_code sw_job_write_manifest(sw_job *j, sw_status *st)
+{
+    sw_manifest m = SW_MANIFEST_INIT;
+    sw_buf origin = SW_BUF_INIT, *text = &j->output.manifest;
+    unsigned char hash[SW_XXH3_BYTES];
+    char self[SW_HEX_SIZE(SW_XXH3_BYTES)];
+
+    if (!sw_job_makes_manifest(j))
+        return st->code;
+    add_origin(j, &origin, st);
+    sw_buf_add(&origin, "", 1, st);
+    m.origin = origin.data;
+    if (st->code || list_files(j, &m, st) || list_tensors(j, &m, st) || sw_manifest_write(&m, text, st))
+        goto out;
+    sw_xxh3(text->data, text->len, hash);
+    if (!sw_manifest_seal(text, sw_hex_text(hash, sizeof hash, self), st))
+        sw_below_write(sw_place_fresh(j->output.place), SW_MANIFEST_NAME, text->data, text->len,
+                       !j->opt->no_sync, st);
+out:
+    sw_buf_release(&origin);
+    sw_manifest_release(&m);
+    return st->code;
+}

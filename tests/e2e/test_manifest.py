@@ -1,0 +1,179 @@
+"""The manifest (docs/manifest.md): its hashes and counts, computed here a second time, for any ranks, buffer, assignment and store;
+when it is there, and when it goes; what is refused."""
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import struct
+
+import numpy as np
+import oracle
+import pytest
+from runner import fails, ok, run
+
+MANIFEST = "shardweld.manifest.json"
+LEAF = 1 << 20
+
+
+class Hash(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+LIBRARY = ctypes.CDLL("libxxhash.so.0")
+LIBRARY.XXH3_128bits.restype = Hash
+LIBRARY.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+
+
+def xxh3(data):
+    h = LIBRARY.XXH3_128bits(data, len(data))
+    return struct.pack(">QQ", h.high, h.low)
+
+
+def tensor_hash(data):
+    leaves = [xxh3(data[at : at + LEAF]) for at in range(0, len(data), LEAF)]
+    return (xxh3(data) if len(leaves) <= 1 else xxh3(b"".join(leaves))).hex()
+
+
+def numbers(dtype, data):
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+    return np.frombuffer(data, kinds[dtype]) if dtype in kinds else None
+
+
+def tensors_of(path):
+    data = path.read_bytes()
+    head = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8:head])
+    entries.pop("__metadata__", None)
+    for name, e in entries.items():
+        begin, end = e["data_offsets"]
+        yield name, e["dtype"], e["shape"], data[head + begin : head + end]
+
+
+def expected_tensor(file, dtype, shape, data):
+    out = {"dtype": dtype, "shape": shape, "file": file, "xxh3": tensor_hash(data)}
+    x = numbers(dtype, data)
+    if x is not None:
+        finite = x[np.isfinite(x)].astype("<f8")
+        out |= {"nan": int(np.isnan(x).sum()), "inf": int(np.isinf(x).sum())}
+        out |= {"min": float(finite.min()), "max": float(finite.max())} if finite.size else {"min": None, "max": None}
+    return out
+
+
+def check(directory):
+    """The manifest says of each file and tensor what is there, and has nothing else; its text."""
+    text = (directory / MANIFEST).read_bytes()
+    m = json.loads(text)
+    assert m["schema"] == 1 and list(m) == ["schema", "origin", "files", "tensors", "self"]
+    assert xxh3(text[: text.rindex(b'  "self"')]).hex() == m["self"]
+    names = {os.path.relpath(os.path.join(at, f), directory) for at, _, files in os.walk(directory) for f in files} - {MANIFEST}
+    assert set(m["files"]) == names
+    tensors = {}
+    for name in names:
+        data, said = (directory / name).read_bytes(), m["files"][name]
+        head = 8 + int.from_bytes(data[:8], "little") if name.endswith(".safetensors") else len(data)
+        assert said == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "head": head, "head_xxh3": xxh3(data[:head]).hex()}
+        if name.endswith(".safetensors"):
+            tensors |= {t: expected_tensor(name, *of) for t, *of in tensors_of(directory / name)}
+    for name, said in m["tensors"].items():
+        if said["dtype"].startswith("F8"):
+            for key in ("nan", "inf", "min", "max"):
+                said.pop(key)
+    assert m["tensors"] == tensors
+    return text
+
+
+def large(rng):
+    """Tensors of no, one and several leaves, whose edges fall anywhere; with NaN, without, with nothing else."""
+    shapes = {"a": ("F32", (700, 1000)), "b": ("BF16", (2048, 1024)), "c": ("BF16", (1, 3)), "d": ("F8_E4M3", (1500, 1001)), "e": ("F16", (5, 7)),
+              "f": ("F64", ()), "g": ("I64", (9, 9)), "h": ("BF16", (0, 4)), "i": ("U8", (LEAF, 1)), "j": ("U8", (LEAF + 1, 1))}  # fmt: skip
+    out = {name: oracle.random_tensor(rng, dtype, shape) for name, (dtype, shape) in shapes.items()}
+    out["nan"] = out["c"]._replace(data=b"\xc0\x7f" * 3)
+    out["one"] = out["e"]._replace(data=np.arange(-17, 18, dtype="<f2").tobytes())
+    return out
+
+
+@pytest.fixture
+def built(make, dirs, rng):
+    return make(dirs[0], models={n: 1 + i % 2 for i, n in enumerate(large(rng))}, tensors=large(rng), ranks=3)
+
+
+def test_any_way(built, dirs, tmp_path):
+    """Bytes of the manifest are a function of input and options: bands that cut leaves, regions of several ranks in one file, exchange, streams."""
+    texts = set()
+    for np_, options in [(None, []), (None, ["--buffer-size", "4KiB"]), (1, ["--store", "stream"]), (2, ["--assign", "band"]),
+                         (3, ["--assign", "band", "--buffer-size", "40000"]), (3, ["--assign", "owner"]), (5, ["--assign", "band"]),
+                         (5, ["--assign", "owner", "--buffer-size", "100000"]), (2, ["--store", "stream", "--assign", "owner"]),
+                         (3, ["--staging-dir", tmp_path / "depot", "--buffer-size", "1MiB"])]:  # fmt: skip
+        out = tmp_path / "out"
+        (tmp_path / "depot").mkdir(exist_ok=True)
+        ok(run(["consolidate", "--manifest", *options, dirs[0], out], np=np_))
+        texts.add(check(out))
+        shutil.rmtree(out)
+    assert len(texts) == 1
+
+
+def test_layouts(built, dirs, tmp_path):
+    """The same tensor has the same hash wherever it stands; values are hashed as they are stored."""
+    of = {}
+    for way in (["--single-file"], ["--max-shard-size", "1MB"], ["--cast-dtype", "fp32"], ["--include", "b", "--rename", "=x."]):
+        out = tmp_path / "-".join(way).strip("-").replace("=", "")
+        ok(run(["consolidate", "--manifest", *way, dirs[0], out], np=2))
+        of[way[0]] = json.loads(check(out))
+    one, split = (of[w]["tensors"] for w in ("--single-file", "--max-shard-size"))
+    assert {n: t["xxh3"] for n, t in one.items()} == {n: t["xxh3"] for n, t in split.items()}
+    assert of["--include"]["tensors"]["x.b"]["xxh3"] == one["b"]["xxh3"] != of["--cast-dtype"]["tensors"]["b"]["xxh3"]
+    assert of["--cast-dtype"]["origin"]["options"] == {"cast_dtype": "fp32"}
+    assert of["--include"]["origin"]["options"] == {"include": ["b"], "name_rules": ["rename =x."]}
+
+
+def test_origin(built, dirs):
+    """Shards by name, size and header; never a path, a host or a time; side files are in it."""
+    (dirs[0] / "config.json").write_text("{}")
+    (dirs[0] / "map").write_text(json.dumps({n: 1 for n in built.tensors}))
+    ok(run(["consolidate", "--manifest", "--fqn-map", dirs[0] / "map", *dirs]))
+    m = json.loads(check(dirs[1]))
+    assert "config.json" in m["files"] and m["origin"]["options"] == {"fqn_map": "map"} and m["origin"]["command"] == "consolidate"
+    for shard in m["origin"]["shards"]:
+        data = (dirs[0] / shard["name"]).read_bytes()
+        assert shard["size"] == len(data) and shard["header_xxh3"] == xxh3(data[: 8 + int.from_bytes(data[:8], "little")]).hex()
+    assert len(m["origin"]["shards"]) == 6 and str(dirs[0]).encode() not in (dirs[1] / MANIFEST).read_bytes()
+
+
+def test_life(make, dirs, tmp_path):
+    """It goes with the checkpoint that it speaks of, and never along as a side file."""
+    make(dirs[0])
+    ok(run(["consolidate", "--manifest", *dirs]))
+    check(dirs[1])
+    fails(run(["consolidate", *dirs]), 2, "holds a checkpoint already")
+    ok(run(["consolidate", "--overwrite", "--single-file", *dirs]))
+    assert MANIFEST not in os.listdir(dirs[1])
+    ok(run(["consolidate", "--overwrite", "--manifest", "--single-file", *dirs]))
+    check(dirs[1])
+    ok(run(["consolidate", "--overwrite", "--store", "stream", *dirs]))
+    assert MANIFEST not in os.listdir(dirs[1])
+    ok(run(["consolidate", "--overwrite", "--manifest", "--store", "stream", *dirs]))
+    check(dirs[1])
+    ok(run(["consolidate", dirs[1], tmp_path / "again"]))
+    assert MANIFEST not in os.listdir(tmp_path / "again")
+    ok(run(["verify", *dirs]))
+
+
+@pytest.mark.parametrize("np_", [None, 3])
+def test_refuse_nan(make, dirs, np_):
+    tensors = {n: oracle.random_tensor(np.random.default_rng(1), "F32", (30, 4))._replace(data=np.ones(120, "<f4").tobytes()) for n in "abcdefg"}
+    make(dirs[0], tensors=tensors)
+    ok(run(["consolidate", "--refuse-nan", *dirs], np=np_))
+    shutil.rmtree(dirs[1])
+    for name, at, bad in (("b", 7, np.nan), ("c", 119, -np.inf), ("d", 0, np.inf), ("e", 3, np.nan), ("g", 60, np.nan)):
+        data = np.ones(120, "<f4")
+        data[at] = bad
+        tensors[name] = tensors[name]._replace(data=data.tobytes())
+    make(dirs[0], tensors=tensors)
+    said = "tensor 'b': 1 of its elements are NaN and 0 infinite; so are elements of 'c', 'd', 'e' and 1 more"
+    fails(run(["consolidate", "--refuse-nan", *dirs], np=np_), 3, said)
+    assert not os.path.exists(dirs[1]) or os.listdir(dirs[1]) == []
+    ok(run(["consolidate", "--refuse-nan", "--exclude", "[b-g]", *dirs], np=np_))
