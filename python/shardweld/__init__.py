@@ -48,6 +48,7 @@ __all__ = [
     "consolidate",
     "consolidate_safetensors_files",
     "consolidate_safetensors_files_on_every_rank",
+    "diff",
     "inspect",
     "install",
     "load",
@@ -69,6 +70,7 @@ _LATER = {
     "consolidate": "_commands",
     "consolidate_safetensors_files": "_dropin",
     "consolidate_safetensors_files_on_every_rank": "_dropin",
+    "diff": "_commands",
     "inspect": "_inspect",
     "install": "_install",
     "load": "io",
@@ -81,7 +83,7 @@ _LATER = {
 
 if _typing.TYPE_CHECKING:
     from ._comm import Comm
-    from ._commands import Verification, WeldResult, consolidate, reshard, verify, weld
+    from ._commands import Verification, WeldResult, consolidate, diff, reshard, verify, weld
     from ._dropin import consolidate_safetensors_files, consolidate_safetensors_files_on_every_rank
     from ._inspect import Inspection, inspect
     from ._install import install, uninstall

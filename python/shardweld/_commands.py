@@ -1,4 +1,4 @@
-"""The commands of the program as functions, and what they give: consolidate (weld), reshard, verify; inspect is in `_inspect`."""
+"""The commands of the program as functions, and what they give: consolidate (weld), reshard, verify, diff; inspect is in `_inspect`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._call import call_together
 from ._comm import Comm, open_comm
 from ._errors import ShardweldError
-from ._library import Result, Sharding, Sized, decode, encode, lib, logger, text_array, words_of
+from ._library import Result, Sharding, Sized, Tolerance, decode, encode, lib, logger, text_array, words_of
 from ._library import Verification as RawVerification
 from ._show import count, lines_html, size_text, table_html
 from .checkpoint import Finding, read_findings
@@ -20,9 +20,9 @@ from .checkpoint import Finding, read_findings
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .options import CommLike, ConsolidateOptions, PathLike, Progress, ReshardOptions, VerifyOptions
+    from .options import CommLike, ConsolidateOptions, DiffOptions, PathLike, Progress, ReshardOptions, VerifyOptions
 
-__all__ = ["Verification", "WeldResult", "consolidate", "reshard", "verify", "weld"]
+__all__ = ["Verification", "WeldResult", "consolidate", "diff", "reshard", "verify", "weld"]
 
 _ROWS = 24  # of a table in a notebook
 
@@ -225,13 +225,51 @@ def verify(
         SystemFailure, OutOfMemory, CommError: the system failed
     """
     with open_comm(comm) as group:
-        paths, raw = {"input_dir": input_dir, "output_dir": output_dir}, RawVerification()
-        try:
-            error = call_together(group, "verify", paths, lambda: dict(options), raw, progress=progress)
-            findings = read_findings(raw.findings, raw.nfindings)
-            return Verification(findings, raw.files, raw.tensors, raw.bytes, raw.replicas, _stats(raw), error)
-        finally:
-            lib().sw_verification_release(ctypes.byref(raw))
+        return _compare(group, "verify", {"input_dir": input_dir, "output_dir": output_dir}, options, progress)
+
+
+def diff(
+    a: PathLike,
+    b: PathLike,
+    *,
+    absolute: float = 0.0,
+    relative: float = 0.0,
+    comm: CommLike = None,
+    progress: Progress = None,
+    **options: Unpack[DiffOptions],
+) -> Verification:
+    """What differs between the tensors of two checkpoints of any kind: `shardweld diff` as a function. Collective over `comm`. Nothing is
+    written; files, index and side files are not looked at.
+
+        >>> import numpy, shardweld
+        >>> shardweld.save("here", {"w": numpy.ones((6, 4), "float32")}, consolidated=False)
+        >>> shardweld.save("there", {"w": numpy.full((6, 4), 1.25, "float32")})
+        >>> (finding,) = shardweld.diff("here", "there").findings
+        >>> finding.tensor, finding.differing, finding.largest, finding.relative
+        ('w', 24, 0.25, 0.2)
+        >>> bool(shardweld.diff("here", "there", absolute=0.5))
+        True
+
+    Args:
+        a, b: directories of shards, of whole tensors, or of a distributed checkpoint; or single files
+        absolute, relative: values that are at most so far apart count as equal, by themselves or in proportion to the larger of the two:
+            one of them is enough, and two that are no numbers are equal then; 0, 0: every bit counts
+        comm, progress: as in `consolidate()`
+        options: include and exclude choose from both; name_rules and values change a before it is compared: see
+            shardweld.options.DiffOptions
+
+    Returns:
+        A finding for each tensor that only one of them has, or that differs in dtype, shape or values; the same on every rank; true where
+        there is none. files are those of b.
+
+    Raises:
+        InputError: one of them is no valid checkpoint
+        UsageError: options that exclude one another, a tolerance below 0
+        SystemFailure, OutOfMemory, CommError: the system failed
+    """
+    with open_comm(comm) as group:
+        allowed = (float(absolute), float(relative))
+        return _compare(group, "diff", {"a": a, "b": b}, options, progress, allowed, lambda: Tolerance(*allowed))
 
 
 # ---- how --------------------------------------------------------------------------------------------------------------
@@ -255,6 +293,26 @@ def weld_together(
     if group.rank == 0:
         _warn_of_few(input_dir, welded.stats, _callers(group))
     return welded
+
+
+def _compare(
+    group: Comm,
+    function: str,
+    paths: Mapping[str, PathLike],
+    options: Mapping[str, Any],
+    progress: Progress,
+    allowed: tuple[float, float] | None = None,
+    behind: Callable[[], ctypes.Structure] | None = None,
+) -> Verification:
+    """Collective. What sw_FUNCTION() finds to differ."""
+    raw = RawVerification()
+    given = None if allowed is None else {"tolerance": allowed}
+    try:
+        error = call_together(group, function, paths, lambda: dict(options), raw, progress=progress, given=given, behind=behind)
+        findings = read_findings(raw.findings, raw.nfindings)
+        return Verification(findings, raw.files, raw.tensors, raw.bytes, raw.replicas, _stats(raw), error)
+    finally:
+        lib().sw_verification_release(ctypes.byref(raw))
 
 
 def _sharding(mesh: str, placements: str | None, rules: str | Sequence[str]) -> Sharding:

@@ -22,6 +22,7 @@ __all__ = [
     "CommLike",
     "ConsolidateOptions",
     "DTypeLike",
+    "DiffOptions",
     "OpenOptions",
     "PathLike",
     "ProcessGroup",
@@ -144,6 +145,18 @@ class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, total=Fa
 
 class VerifyOptions(_Making, _Reading, _Whole, _OfFiles, total=False):
     """Of verify()."""
+
+
+class DiffOptions(_Transport, total=False):
+    """Of diff()."""
+
+    include: str | Sequence[str] | None
+    exclude: str | Sequence[str] | None
+    name_rules: Sequence[NameRule] | None
+    cast_dtype: DTypeLike
+    dequantize: DTypeLike
+    block_size: int | tuple[int, int] | str | None
+    no_config_check: bool | None
 
 
 class SaveOptions(_Making, _Whole, _Writing, total=False):

@@ -71,6 +71,27 @@ def test_verify_has_errors_too(checkpoint, tmp_path):
         shardweld.verify(checkpoint.path, tmp_path, overwrit=True)
 
 
+@pytest.mark.parametrize("np", [None, 3])
+def test_diff(np, welded, tmp_path):
+    """Numbers of what differs, the same on every rank; tolerances, names and mistakes as in C."""
+    src, out = welded
+    other = str(tmp_path / "other")
+    shardweld.weld(src, other, cast_dtype="bf16")
+    program = (
+        "import sys, shardweld\n"
+        "src, out, other = sys.argv[1:]\n"
+        "assert shardweld.diff(src, out) and shardweld.diff(src, other, cast_dtype='bf16')\n"
+        "d = shardweld.diff(src, other)\n"
+        "assert not d and all('BF16' in f.reason for f in d.findings) and d.findings, d\n"
+        "sys.stdout.write(f'{len(d.findings)}\\n')\n"
+        "try: shardweld.diff(src, out, absolute=-1)\n"
+        "except shardweld.UsageError as e: sys.stdout.write(f'{e}\\n')\n"
+    )
+    done = ranks.run([*ranks.mpirun(np), sys.executable, "-c", program, src, out, other])
+    assert done.status == 0 and len(set(done.stdout.splitlines())) == 2, done
+    assert done.stdout.count("a tolerance is a number from 0 on") == (np or 1), done
+
+
 def test_what_results_say(welded, tmp_path):
     src, out = welded
     result = shardweld.weld(src, tmp_path / "again")

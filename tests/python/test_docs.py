@@ -7,7 +7,7 @@ import pytest
 
 MODULES = ("_commands", "_dropin", "_inspect", "_comm", "_errors", "_placement", "checkpoint", "io")
 # What users call has an example.
-SHOWN = {"_commands": ("consolidate", "reshard", "verify"), "_inspect": ("inspect",)}
+SHOWN = {"_commands": ("consolidate", "diff", "reshard", "verify"), "_inspect": ("inspect",)}
 
 
 @pytest.mark.parametrize("module", MODULES)
