@@ -88,6 +88,26 @@ def test_links_lead_somewhere():
     assert not [(page, target) for page, target in found if not os.path.exists(os.path.join(os.path.dirname(page), target))]
 
 
+def test_every_page_is_in_the_contents():
+    """Of docs, and of the site that `make docs` makes."""
+    pages = {os.path.basename(page) for page in glob.glob(os.path.join(ROOT, "docs", "*.md"))}
+    for contents, pattern in (("docs/README.md", r"\]\((\w+\.md)[)#]"), ("packaging/site/mkdocs.yml", r"- .*: (\w+\.md)$")):
+        with open(os.path.join(ROOT, contents), encoding="utf-8") as f:
+            listed = set(re.findall(pattern, f.read(), re.MULTILINE))
+        assert not pages - listed - {"README.md"}, contents
+
+
 def test_the_readme_is_short():
     with open(os.path.join(ROOT, "README.md")) as f:
         assert len(f.read().splitlines()) <= 150
+
+
+def test_versions_agree():
+    """What is cited and what has changed last are the version that is built."""
+    texts = {}
+    for name in ("include/shardweld.h", "CITATION.cff", "CHANGELOG.md"):
+        with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+            texts[name] = f.read()
+    version = re.search(r'#define SW_VERSION "(.*)"', texts["include/shardweld.h"]).group(1)
+    assert re.search(r"^version: (.*)$", texts["CITATION.cff"], re.MULTILINE).group(1) == version
+    assert re.search(r"^## (\S+)", texts["CHANGELOG.md"], re.MULTILINE).group(1) == version
