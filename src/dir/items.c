@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "dir/torchfile.h"
 #include "dir/torchitem.h"
 
 /* The safetensors file that begins at a byte of the file: torch puts values before it. */
@@ -26,6 +27,7 @@ typedef struct lookup {
     sw_torch_item *item;
     bool archives; /* the items of this file are: it is written in one way */
     inner inner;
+    sw_torch_file *archive; /* that the file is, where entries are looked for in one */
     /* found: where the first element stands, bytes of the file; and the others, in elements */
     uint64_t first;
     uint64_t strides[SW_MAX_DIMS];
@@ -144,10 +146,18 @@ static const sw_entry *find_entry(const lookup *k, const char *name, bool part)
     return NULL;
 }
 
-/* The box is an entry, or (part) lies somewhere in it: where that begins. */
-static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw_status *st)
+/* What is there of a tensor: an entry of a header, or a tensor of an archive. */
+typedef struct held {
+    unsigned dtype, ndim;
+    const uint64_t *shape;
+    uint64_t first; /* byte of the file */
+} held;
+
+/* It is the box, or (part) the box lies somewhere in it: where that begins. k->strides are its
+ * strides. */
+static sw_code take_held(lookup *k, const held *e, const uint64_t *part, sw_status *st)
 {
-    const uint64_t *shape = shape_of(k), *has = k->inner.front.h.dims + e->shape;
+    const uint64_t *shape = shape_of(k), *has = e->shape;
     const sw_listed_tensor *t = k->ref->tensor;
     unsigned bits = sw_dtype_bits((sw_dtype)t->dtype);
     uint64_t end, first = 0;
@@ -158,7 +168,6 @@ static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw
                        sw_dtype_name((sw_dtype)e->dtype), sw_dtype_name((sw_dtype)t->dtype));
     if (e->ndim != t->ndim)
         return odd(k, "its entry has another number of dimensions than its box", st);
-    sw_listed_strides(has, e->ndim, k->strides);
     for (unsigned d = 0; d < e->ndim; d++) {
         uint64_t begin = part ? part[d] : 0;
 
@@ -170,9 +179,25 @@ static sw_code take_entry(lookup *k, const sw_entry *e, const uint64_t *part, sw
     }
     if (!whole && bits < 8)
         return odd(k, "a part of an entry, of elements that are no whole bytes", st);
-    k->first =
-        k->inner.at + 8 + k->inner.front.text.len + e->begin + (whole || empty ? 0 : first * (bits / 8));
+    k->first = e->first + (whole || empty ? 0 : first * (bits / 8));
     return SW_OK;
+}
+
+/* The elements are those of a tensor of an archive of torch.save, or a part of them. */
+static sw_code find_in_archive(lookup *k, const char *name, const uint64_t *part, sw_status *st)
+{
+    sw_torch_tensor t;
+    held h = { .shape = t.shape };
+    bool found;
+
+    if (sw_torch_file_find(k->archive, name, sw_listed_name(k->ref->tensor), &found, &t, &h.first, st))
+        return st->code;
+    if (!found)
+        return odd(k, "a box of it is not in this file", st);
+    h.dtype = t.dtype;
+    h.ndim = t.ndim;
+    memcpy(k->strides, t.strides, t.ndim * sizeof *t.strides);
+    return take_held(k, &h, part, st);
 }
 
 /* The elements are those of an entry of a header, or a part of them. */
@@ -180,12 +205,26 @@ static sw_code find_in_entry(lookup *k, sw_status *st)
 {
     const sw_listed_box *b = k->ref->box;
     const uint64_t *part = b->form == SW_FORM_ENTRY ? more_of(k) : NULL;
+    const char *name = sw_listed_saved_name(k->ref->tensor) + b->skip;
     const sw_entry *e;
+    held h;
 
+    if (b->form == SW_FORM_ENTRY && !k->archive && !k->inner.by_name &&
+        sw_torch_file_is(k->fd, k->file, k->size, st))
+        k->archive = sw_torch_file_open(k->fd, k->file, k->size, st);
+    if (st->code)
+        return st->code;
+    if (k->archive)
+        return find_in_archive(k, name, part, st);
     if (open_inner(k, b->at, st))
         return st->code;
-    e = find_entry(k, sw_listed_saved_name(k->ref->tensor) + b->skip, part != NULL);
-    return e ? take_entry(k, e, part, st) : odd(k, "a box of it is not in this file", st);
+    e = find_entry(k, name, part != NULL);
+    if (!e)
+        return odd(k, "a box of it is not in this file", st);
+    h = (held){ e->dtype, e->ndim, k->inner.front.h.dims + e->shape,
+                k->inner.at + 8 + k->inner.front.text.len + e->begin };
+    sw_listed_strides(h.shape, h.ndim, k->strides);
+    return take_held(k, &h, part, st);
 }
 
 /* ---- items of torch -------------------------------------------------------------------------- */
@@ -324,6 +363,7 @@ sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t s
 out:
     sw_fd_close(k.fd, name, st);
     sw_torch_item_free(k.item);
+    sw_torch_file_free(k.archive);
     free(k.inner.by_name);
     sw_front_release(&k.inner.front);
     free(path);

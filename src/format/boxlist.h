@@ -17,8 +17,8 @@ typedef enum sw_box_form {
     /* what torch writes of a tensor: an archive of torch.save, which tells where in it the elements
      * are; or the entry of its name in a safetensors file that begins there */
     SW_FORM_ITEM,
-    /* the entry of its name in a safetensors file; the numbers behind its shape, if any, tell where
-     * in the entry the box begins */
+    /* the entry of its name in a safetensors file, or the tensor of its name in one of torch.save;
+     * the numbers behind its shape, if any, tell where in it the box begins */
     SW_FORM_ENTRY,
 } sw_box_form;
 

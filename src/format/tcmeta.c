@@ -145,6 +145,7 @@ static bool keep_box(reading *r, size_t file, const uint64_t *offsets, const uin
 
 /* ---- placements ------------------------------------------------------------------------------ */
 
+/* One more run; what goes on where the last one ended makes that longer. */
 static bool add_run(reading *r, runs *to, uint64_t begin, uint64_t n)
 {
     if (n == 0)
@@ -161,6 +162,7 @@ static bool add_run(reading *r, runs *to, uint64_t begin, uint64_t n)
     return true;
 }
 
+/* Elements of all runs. */
 static uint64_t length_of(const runs *of)
 {
     uint64_t n = 0;
@@ -504,8 +506,23 @@ static bool take_path(reading *r, const char *item, size_t item_len, sw_value pa
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
-/* The file of each rank, behind those that are there. *plain: all are safetensors files. */
-static bool take_files(reading *r, sw_value layouts, bool *plain)
+/* The file of a rank of an item, where nothing was said of it: torch.save's, by the item's name. */
+static char *usual_file(reading *r, uint64_t rank, const char *item, size_t item_len)
+{
+    char number[32];
+    size_t n = (size_t)snprintf(number, sizeof number, "_%llu.pt", (unsigned long long)rank);
+    char *name = spend(r, (item_len + n) / 24) ? sw_calloc(item_len + n + 1, 1, r->st) : NULL;
+
+    if (name) {
+        memcpy(name, item, item_len);
+        memcpy(name + item_len, number, n);
+    }
+    return name;
+}
+
+/* The file of each rank of an item, behind those that are there. *plain: all are of safetensors or
+ * of torch.save. */
+static bool take_files(reading *r, sw_value layouts, const char *item, size_t item_len, bool *plain)
 {
     sw_value rank, layout, v, type;
     uint64_t number;
@@ -525,10 +542,9 @@ static bool take_files(reading *r, sw_value layouts, bool *plain)
             return false;
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || r->files[at + number])
             return odd(r, "a file of a rank that there is not, or two of one");
-        /* Nothing said is torch.save. */
         if (sw_value_kind(r->p, layout) == SW_KIND_NONE) {
-            *plain = false;
-            r->files[at + number] = sw_strdup("", r->st);
+            if (!(r->files[at + number] = usual_file(r, number, item, item_len)))
+                return false;
             continue;
         }
         if (!member(r, layout, "serialization_format", &v) || !member(r, v, "type", &type) ||
@@ -536,11 +552,13 @@ static bool take_files(reading *r, sw_value layouts, bool *plain)
             !(r->files[at + number] = sw_calloc(len + 1, 1, r->st)))
             return false;
         memcpy(r->files[at + number], text, len);
-        *plain = *plain && sw_value_is_text(r->p, type, "SafetensorsSerialization");
+        *plain = *plain && (sw_value_is_text(r->p, type, "SafetensorsSerialization") ||
+                            sw_value_is_text(r->p, type, "TorchSerialization"));
     }
     return !r->st->code;
 }
 
+/* An item: its tensors, or, where none are told of, its name. */
 static bool take_item(reading *r, sw_value key, sw_value item)
 {
     sw_value layouts, paths, path, groups;
@@ -553,15 +571,15 @@ static bool take_item(reading *r, sw_value key, sw_value item)
     if (!text_of(r, key, &name, &len) || len > 1024)
         return r->st->code ? false : odd(r, "the name of an item is too long");
     if (!member(r, item, "rank_to_layout_info", &layouts) ||
-        !member(r, item, "nested_path_to_metadata", &paths) || !take_files(r, layouts, &plain))
+        !member(r, item, "nested_path_to_metadata", &paths) || !take_files(r, layouts, name, len, &plain))
         return false;
     if (!plain && len == 5 && memcmp(name, "model", 5) == 0)
         return odd(
-            r, "the model was not saved as safetensors (SafetensorsSerialization), but by torch.save or as "
-               "JSON, which is not read");
-    if (!plain)
+            r,
+            "the model was saved neither as safetensors (SafetensorsSerialization) nor by torch.save, which "
+            "cannot be read");
+    if (!plain || !sw_items_begin(r->p, paths, &items))
         return !sw_buf_add(&r->values, name, len, r->st) && !sw_buf_add(&r->values, "", 1, r->st);
-    sw_items_begin(r->p, paths, &items);
     while (sw_items_next_pair(&items, &path, &groups)) {
         size_t top = len + 1;
 
@@ -646,6 +664,7 @@ static sw_code add_tensors(const reading *r, sw_buf *list, sw_status *st)
     return st->code;
 }
 
+/* The list of all that was taken. */
 static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
 {
     uint32_t *place = sw_calloc(r->nfiles, sizeof *place, st);
@@ -664,6 +683,7 @@ static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
     return st->code;
 }
 
+/* All items. */
 static bool take_root(reading *r)
 {
     sw_value root = r->p->root, items_of, v, key, item;
@@ -680,8 +700,7 @@ static bool take_root(reading *r)
         if (!take_item(r, key, item))
             return false;
     r->name.len = 0;
-    return r->tensors.len > 0 || odd(r, "it tells of no tensors in safetensors files: items were saved by "
-                                        "torch.save, or without a resharder");
+    return r->tensors.len > 0 || odd(r, "it tells of no tensors: items were saved without a resharder");
 }
 
 sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)

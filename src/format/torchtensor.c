@@ -191,22 +191,45 @@ static sw_code take_tensor(const reading *r, sw_value object, sw_status *st)
     return check_extent(r, st);
 }
 
+/* The tensor that a DTensor wraps: _rebuild_from_type_v2(function, class, arguments, state), where
+ * the state is that of its dict and of its slots, or of one of them. */
+static bool unwrap(const sw_pickle *p, sw_value v, sw_value *inner)
+{
+    sw_value args = sw_object_args(p, v), function, state;
+
+    return sw_value_is_a(p, v, "torch._tensor", "_rebuild_from_type_v2") &&
+           sw_value_item(p, args, 0, &function) &&
+           sw_value_is_a(p, function, "torch._utils", "_rebuild_wrapper_subclass") &&
+           sw_value_item(p, args, 3, &state) &&
+           (sw_value_member(p, state, "_local_tensor", inner) ||
+            (sw_value_item(p, state, 1, &state) && sw_value_member(p, state, "_local_tensor", inner)));
+}
+
+sw_code sw_torch_tensor_take(const sw_pickle *p, sw_value v, const char *file, const char *tensor,
+                             sw_torch_tensor *out, sw_status *st)
+{
+    const reading r = { p, file, tensor, out };
+    sw_value inner;
+
+    memset(out, 0, sizeof *out);
+    /* A parameter is a tensor with a flag. */
+    if (sw_value_is_a(p, v, "torch._utils", "_rebuild_parameter") &&
+        sw_value_item(p, sw_object_args(p, v), 0, &inner))
+        v = inner;
+    if (unwrap(p, v, &inner))
+        v = inner;
+    return take_tensor(&r, v, st);
+}
+
 sw_code sw_torch_tensor_parse(const void *pickle, size_t n, const char *file, const char *tensor,
                               sw_torch_tensor *out, sw_status *st)
 {
     sw_pickle p;
-    reading r = { &p, file, tensor, out };
-    sw_value v, inner;
 
     memset(out, 0, sizeof *out);
-    if (sw_pickle_parse(pickle, n, file, tensor, &p, st))
-        return st->code;
-    v = p.root;
-    /* A parameter is a tensor with a flag. */
-    if (sw_value_is_a(&p, v, "torch._utils", "_rebuild_parameter") &&
-        sw_value_item(&p, sw_object_args(&p, v), 0, &inner))
-        v = inner;
-    take_tensor(&r, v, st);
-    sw_pickle_release(&p);
+    if (!sw_pickle_parse(pickle, n, file, tensor, &p, st)) {
+        sw_torch_tensor_take(&p, p.root, file, tensor, out, st);
+        sw_pickle_release(&p);
+    }
     return st->code;
 }

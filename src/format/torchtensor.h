@@ -26,6 +26,11 @@ typedef struct sw_torch_tensor {
 sw_code sw_torch_tensor_parse(const void *pickle, size_t n, const char *file, const char *tensor,
                               sw_torch_tensor *out, sw_status *st);
 
+/* Local. The same of a value of a pickle: a tensor, a parameter, or the part of a DTensor that its
+ * rank held. */
+sw_code sw_torch_tensor_take(const sw_pickle *p, sw_value v, const char *file, const char *tensor,
+                             sw_torch_tensor *out, sw_status *st);
+
 /* Local. The dtype that a global of torch names. Errors: SW_EINPUT (names what it is instead: no
  * dtype, or one that safetensors has not). */
 sw_code sw_torch_dtype(const sw_pickle *p, sw_value v, const char *file, const char *tensor, sw_dtype *out,

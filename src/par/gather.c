@@ -83,12 +83,13 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, h
     return st->code;
 }
 
-/* A file that cannot be read is told of, with what its bytes say of the cause. */
+/* A file that cannot be read is told of, with what its bytes say of the cause.
+ *   dir  NULL = it need not be a safetensors file, so that nothing is said */
 static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findings, sw_status *st)
 {
     const char *hint = NULL;
 
-    if (findings && st->code == SW_EINPUT)
+    if (findings && dir && st->code == SW_EINPUT)
         hint = sw_guess_of_file(dir, f->name, f->size);
     return sw_findings_take(findings, hint, st);
 }
@@ -106,7 +107,7 @@ static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest 
             find_listed(c, &k, c->files[i].name);
         if (c->files[i].owner == (uint32_t)rank) {
             parse_file(c, i, in->dir, &k, own, st);
-            tell_broken(in->dir, &c->files[i], findings, st);
+            tell_broken(c->list.len ? NULL : in->dir, &c->files[i], findings, st);
         }
     }
     sw_boxlist_index_release(&k.index);

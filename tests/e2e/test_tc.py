@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import sys
+import zipfile
 
 import distcp
 import oracle
@@ -69,7 +70,8 @@ WRONG = {
     "other dtype": (lambda d: up(d).update(dtype="torch.int32"), "its entry is F32, expected I32"),
     "dims": (lambda d: up(d).update(global_shape=[1] * 40), "too many dimensions"),
     "other shape": (lambda d: up(d).update(global_shape=[5, 8]), "another shape than its box"),
-    "by torch.save": (lambda d: d["metadata"]["model"]["rank_to_layout_info"].update({0: None}), "not saved as safetensors"),
+    "by torch.save": (lambda d: d["metadata"]["model"]["rank_to_layout_info"].update({0: None}), "model_0.pt: metadata.pkl names it"),
+    "as JSON": (lambda d: d["metadata"]["model"]["rank_to_layout_info"][1].update(serialization_format={"type": "JsonSerialization"}), "neither as safe"),
     "outside": (lambda d: d["metadata"]["model"]["rank_to_layout_info"][1].update(file_path="../x"), "not a relative path below"),
     "a path that is none": (lambda d: d["metadata"]["model"]["nested_path_to_metadata"].update({'["a"': []}), "the path of a tensor is none"),
 }
@@ -84,12 +86,12 @@ def test_wrong(saved, name, tmp_path):
 
 
 def test_drills(saved, tmp_path):
+    shown = run(["inspect", saved])
+    assert shown.status == 0 and "optimizer.exp_avg" in shown.stdout, show(shown)
     for i in range(4):  # the optimizer is not needed
         (saved / f"optimizer_{i}.pt").unlink()
     ok(run(["consolidate", "-q", saved, tmp_path / "out"], np=3))
     assert oracle.tree(tmp_path / "out") == oracle.tree(os.path.join(GOLDEN, "tc_train", "out"))
-    shown = run(["inspect", saved])
-    assert shown.status == 0 and "not a tensor\noptimizer\n" in shown.stdout, show(shown)
     path = saved / "model_1.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])
@@ -109,6 +111,89 @@ def test_nothing_is_called(saved, tmp_path):
     fails(run(["consolidate", saved, tmp_path / "out"]), 3, "its version is not 2.0")
     assert not (tmp_path / "called").exists()
 
+
+# ---- files of torch.save -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch_saved(tmp_path):
+    shutil.copytree(os.path.join(GOLDEN, "tc_torch", "in"), tmp_path / "in")
+    return tmp_path / "in"
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as z:
+        return {name.partition("/")[2]: z.read(name) for name in z.namelist()}
+
+
+def with_pickle(path, pkl):
+    path.write_bytes(distcp.archive(list({**members_of(path), "data.pkl": pkl}.items())))
+
+
+def doubled(times):
+    d = {}
+    for _ in range(times):
+        d = {"a": d, "b": d}
+    return pickle.dumps(d, 2)
+
+
+def nested(times):
+    d = {}
+    for _ in range(times):
+        d = {"a": d}
+    return pickle.dumps(d, 2)
+
+
+SYSTEM = distcp.Call(distcp.Name("os", "system"), "touch pwned")
+PICKLES = {
+    "another": (distcp.dumps({"norm": 3}), "a box of it is not in this file"),
+    "a number": (b"\x80\x02K\x03.", "a box of it is not in this file"),
+    "os.system": (distcp.dumps(SYSTEM), "a box of it is not in this file"),
+    "os.system as a tensor": (distcp.dumps(dict.fromkeys(("norm", "columns", "parameter", "layers.0.up"), SYSTEM)), ""),
+    "of itself": (b"\x80\x02}q\x00U\x01ah\x00s.", "its data.pkl names its parts too often"),
+    "deep": (nested(40), "goes too deep"),
+    "doubled": (doubled(25), "names its parts too often"),
+    "cut off": (distcp.dumps({"norm": 3})[:-1], "cut off"),
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_pickles_of_files(torch_saved, name, tmp_path):
+    pkl, words = PICKLES[name]
+    with_pickle(torch_saved / "model_2.pt", pkl)
+    fails(run(["consolidate", "-q", torch_saved, tmp_path / "out"], cwd=tmp_path), 3, "model_2.pt", words)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "pwned").exists()
+
+
+def test_files_of_torch_save(torch_saved, tmp_path):
+    """Cut off at any place, of another rank, with a storage too few or too short, of a big-endian machine; a changed byte of what describes it."""
+    path, out = torch_saved / "model_1.pt", tmp_path / "out"
+    whole, members = path.read_bytes(), members_of(path)
+    for n in (0, 3, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:n])
+        fails(run(["consolidate", "-q", torch_saved, out]), 3, "model_1.pt")
+    path.write_bytes((torch_saved / "model_3.pt").read_bytes())
+    fails(run(["consolidate", "-q", torch_saved, out], np=2), 3, "model_1.pt", "another shape")
+    for change, words in (
+        ({"byteorder": b"big"}, "big-endian"),
+        ({"data/0": members["data/0"][:-4]}, "its storage has another length"),
+        ({"data/0": None}, "its storage is missing"),
+        ({"data.pkl": None}, "no data.pkl"),
+    ):
+        kept = {name: data for name, data in {**members, **change}.items() if data is not None}
+        path.write_bytes(distcp.archive(list(kept.items())))
+        fails(run(["consolidate", "-q", torch_saved, out]), 3, "model_1.pt", words)
+    path.write_bytes(distcp.archive(list(members.items())))
+    ok(run(["consolidate", "-q", torch_saved, out]))
+    assert oracle.tree(out) == oracle.tree(os.path.join(GOLDEN, "tc_torch", "out"))
+    shutil.rmtree(out)
+    at = whole.index(members["data.pkl"]) + len(members["data.pkl"]) // 2
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    fails(run(["consolidate", "-q", torch_saved, out]), 3, "model_1.pt", "the checksum of member")
+    assert not out.exists()
+
+
+# ---- how much a metadata.pkl may speak of ------------------------------------------------------------
 
 # What is named so often that, taken at its word, it were millions of boxes.
 SHARED = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 pytest.importorskip("torch_checkpointing")
 MAKE = os.path.join(ROOT, "tests", "golden", "make_tc.py")
-CASES = ("tc_train", "tc_nested", "tc_slices")
+CASES = ("tc_train", "tc_nested", "tc_slices", "tc_torch")
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +36,6 @@ def test_the_optimizer_when_it_is_asked_for(saved, tmp_path):
     ok(run(["consolidate", "-q", "--include", "optimizer.*", saved / "tc_nested" / "in", tmp_path / "out"]))
     got = load_file(tmp_path / "out" / "model.safetensors")
     assert "optimizer.state.embed.weight.exp_avg" in got and all(name.startswith("optimizer.") for name in got)
+    ok(run(["consolidate", "-q", "--include", "optimizer.*", saved / "tc_torch" / "in", tmp_path / "by_torch"]))
+    got = load_file(tmp_path / "by_torch" / "model.safetensors")
+    assert set(got) == {"optimizer.state.0.exp_avg", "optimizer.state.1.exp_avg"}

@@ -1,0 +1,31 @@
+/* A file of torch.save with many tensors in it: dicts and lists, below which tensors stand, each
+ * called by its way down ("layers.0.weight", "state.0.exp_avg"). It says for itself where in it the
+ * elements of each stand.
+ *
+ * Its directory and its data.pkl are read once and kept: 250 bytes a tensor. What a tensor is, is
+ * understood when it is asked for; what is asked for by nobody may be anything. */
+#ifndef SW_DIR_TORCHFILE_H
+#define SW_DIR_TORCHFILE_H
+
+#include "format/torchtensor.h"
+
+typedef struct sw_torch_file sw_torch_file;
+
+/* Local. Is it an archive? fd is borrowed. */
+bool sw_torch_file_is(int fd, const char *file, uint64_t size, sw_status *st);
+
+/* Local. fd and file are borrowed; NULL on error. NULL may be freed.
+ * Errors: SW_EINPUT (no archive of torch.save; parts that are named so often that they are more
+ * than the file could hold), SW_EIO, SW_ENOMEM. */
+sw_torch_file *sw_torch_file_open(int fd, const char *file, uint64_t size, sw_status *st);
+void sw_torch_file_free(sw_torch_file *f);
+
+/* Local. The tensor of that name. *found: there is something of it.
+ *   tensor  for messages
+ *   first   where its first element stands, bytes of the file
+ * Errors: SW_EINPUT (it is no tensor, or one that safetensors has not; its elements lie outside),
+ * SW_EIO, SW_ENOMEM. */
+sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, bool *found,
+                           sw_torch_tensor *out, uint64_t *first, sw_status *st);
+
+#endif
