@@ -252,6 +252,9 @@ typedef struct sw_store {
     bool reserves; /* room can be reserved */
     bool objects;  /* what is mounted there is known for a store of objects */
     char type[32]; /* what is mounted, as "ext4" or "fuse.s3fs"; "" = unknown */
+    /* of Lustre: the targets (OSTs) that large files are spread over; 0 = files are made as
+     * everywhere */
+    uint32_t targets;
 } sw_store;
 
 typedef enum sw_name_kind {
@@ -352,6 +355,9 @@ typedef struct sw_options {
     /* what was read or written, and is not needed again, goes from the page cache at once, so that
      * other programs' files stay there */
     bool drop_cache;
+    /* files on Lustre: "auto" (NULL): those above 1 GiB are spread over several targets where the
+     * directory would give them one plain stripe; "none"; "COUNT" or "COUNT:SIZE" for each */
+    const char *stripe;
 
     /* proof */
     /* also make shardweld.manifest.json: what all files and tensors are, in hashes

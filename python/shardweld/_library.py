@@ -153,6 +153,7 @@ class Store(Structure):
         ("reserves", c_bool),
         ("objects", c_bool),
         ("type", c_char * 32),
+        ("targets", c_uint32),
     ]
 
 

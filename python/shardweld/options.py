@@ -116,6 +116,7 @@ class _Writing(TypedDict, total=False):
     dry_run: bool | None
     store: Literal["auto", "random", "stream"] | None
     staging_dir: PathLike | None
+    stripe: str | None
     hints: str | Sequence[str] | None
 
 

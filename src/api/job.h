@@ -76,6 +76,8 @@ typedef struct sw_job_told {
     bool shared;        /* it is on a parallel or network file system, */
     uint64_t block;     /* of such blocks */
     sw_store store;     /* what it can do, and how it is written to */
+    /* how its files are striped, and those of the staging directory elsewhere */
+    sw_stripes stripes, depot_stripes;
 } sw_job_told;
 
 /* Open, look, judge, prepare: OUTPUT_DIR. All but the first three members is rank 0's. */
@@ -135,6 +137,12 @@ static inline bool sw_job_streams(const sw_job *j)
 static inline bool sw_job_makes_manifest(const sw_job *j)
 {
     return j->opt->manifest;
+}
+
+/* Local. How files are striped where bands are written. */
+static inline const sw_stripes *sw_job_stripes(const sw_job *j)
+{
+    return j->opt->staging_dir ? &j->output.told.depot_stripes : &j->output.told.stripes;
 }
 
 /* Local. Hand all lines of warnings to the caller, and empty it. Rank 0 speaks. */

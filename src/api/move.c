@@ -137,6 +137,7 @@ sw_work sw_job_work_of(const sw_job *j)
                       .held = j->held ? j->held->held : NULL,
                       .memory = j->work.memory,
                       .drops = j->opt->drop_cache,
+                      .stripes = *sw_job_stripes(j),
                       .stream = sw_job_streams(j),
                       .cancel = j->opt->cancel,
                       .progress = j->opt->progress,
@@ -185,6 +186,7 @@ static sw_code write_held(sw_job *j, sw_status *st)
                                  .dir = j->output.staged,
                                  .sync = sw_job_syncs(j),
                                  .drops = j->opt->drop_cache,
+                                 .stripes = *sw_job_stripes(j),
                                  .stream = sw_job_streams(j),
                                  .cancel = j->opt->cancel,
                                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
@@ -244,6 +246,7 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
                   .buffer = sw_min(j->result->buffer_size, sw_memory_of_weld.stream),
                   .sync = !j->opt->no_sync,
                   .drops = j->opt->drop_cache,
+                  .stripes = j->output.told.stripes,
                   .cancel = j->opt->cancel,
                   .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL, .user = j->opt->user } };
 

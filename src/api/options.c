@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/path.h"
+#include "dir/stripes.h"
 #include "format/filenames.h"
 #include "par/transport.h"
 #include "value/digest.h"
@@ -71,6 +72,7 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(planned, OWN, OTHER, 0, NULL, 0)                                                                       \
     X(cancel, OWN, OTHER, 0, NULL, 0)                                                                        \
     X(drop_cache, FLAG, OTHER, 0, NULL, 0)                                                                   \
+    X(stripe, TEXT, OTHER, 0, NULL, 0)                                                                       \
     X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
     X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)
 
@@ -312,14 +314,18 @@ static sw_code check_pairs(const sw_options *o, sw_status *st)
     return SW_OK;
 }
 
-/* A buffer that is given must be of use. */
-static sw_code check_buffer(const sw_options *o, sw_status *st)
+/* A buffer that is given must be of use, and so must stripes. */
+static sw_code check_writing(const sw_options *o, sw_status *st)
 {
+    sw_stripe_kind kind;
+    uint32_t count;
+    uint64_t size;
+
     if (o->buffer_size && o->buffer_size < SW_BUFFER_SIZE_MIN)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
                        "a buffer of %" PRIu64 " bytes is too small, the least is %u", o->buffer_size,
                        SW_BUFFER_SIZE_MIN);
-    return SW_OK;
+    return sw_stripe_parse(o->stripe, &kind, &count, &size, st);
 }
 
 /* What makes hashes is looked for before the work. */
@@ -338,7 +344,7 @@ static sw_code check_values(const sw_options *o, sw_status *st)
 
     if (o->like && !sw_name_is_index(o->like))
         return sw_fail(st, SW_EUSAGE, o->like, NULL, "is not called *.index.json, as an index is");
-    if (check_buffer(o, st))
+    if (check_writing(o, st))
         return st->code;
     for (const char *const *h = o->hints; h && *h; h++)
         if (!sw_hint_is_valid(*h))
@@ -367,7 +373,7 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
         return st->code;
     /* Whatever else concerns those who write shard files from memory, they have refused. */
     if (call == SW_CALL_SAVE_SHARDS)
-        return check_buffer(o, st);
+        return check_writing(o, st);
     if (check_pairs(o, st) || check_values(o, st) || check_proof(o, st))
         return st->code;
     return check_ranks(o, call, comm, st);

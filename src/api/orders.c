@@ -46,6 +46,7 @@ typedef struct order_head {
     uint64_t of; /* the largest model number of shard files */
     uint32_t rank, nranks;
     uint32_t shards, sync, stream, drops;
+    sw_stripes stripes;
 } order_head;
 
 /* The same as sw_hash(), but of none there may be no pointer. */
@@ -190,7 +191,8 @@ static order_head head_of(const sw_save *s, const described *d, uint32_t rank)
                          .shards = s->shards,
                          .sync = sw_job_syncs(&s->job),
                          .stream = sw_job_streams(&s->job),
-                         .drops = s->job.opt->drop_cache };
+                         .drops = s->job.opt->drop_cache,
+                         .stripes = *sw_job_stripes(&s->job) };
 }
 
 /* An order for each rank: its records; and all files, since it may write to any, unless it makes
@@ -326,6 +328,7 @@ static sw_code write_own(const order *o, const sw_memboxes *held, const volatile
                                  .dir = o->dir,
                                  .sync = o->head.sync,
                                  .drops = o->head.drops,
+                                 .stripes = o->head.stripes,
                                  .stream = o->head.stream,
                                  .cancel = cancel },
                      .l = &o->l,

@@ -273,6 +273,7 @@ static sw_code take_output(sw_job *j, sw_status *st)
                                  .sync = !j->opt->no_sync,
                                  .store = j->opt->store,
                                  .by_copies = j->opt->staging_dir != NULL,
+                                 .stripe = j->opt->stripe,
                                  .cancel = j->opt->cancel };
     bool cut = j->files == SW_FILES_CUT, staging = false;
     sw_path_kind kind = SW_PATH_DIR;
@@ -293,7 +294,7 @@ static sw_code take_output(sw_job *j, sw_status *st)
 }
 
 /* Rank 0. A directory to make all files in before they are copied; nothing in it is ever what a run
- * asked for. */
+ * asked for, and stripes are asked for of what stays. */
 static sw_code take_depot(sw_job *j, sw_status *st)
 {
     const sw_place_rule rule = { .dir = j->opt->staging_dir, .copied_to = j->out, .cancel = j->opt->cancel };
@@ -311,10 +312,14 @@ static sw_code look_at_place(sw_job *j, sw_status *st)
     if (take_output(j, st) || take_depot(j, st) ||
         sw_path_fs_near(j->opt->staging_dir ? j->opt->staging_dir : j->out, &fs, st))
         return st->code;
-    o->told.shared = fs.shared;
-    o->told.block = fs.block;
-    if (o->place)
+    if (o->place) {
         o->told.store = *sw_place_store(o->place);
+        o->told.stripes = *sw_place_stripes(o->place);
+    }
+    if (o->depot)
+        o->told.depot_stripes = *sw_place_stripes(o->depot);
+    o->told.shared = fs.shared;
+    o->told.block = sw_max(fs.block, sw_stripes_block(sw_job_stripes(j)));
     return st->code;
 }
 
@@ -649,28 +654,24 @@ static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *
     return p;
 }
 
-/* Is there room for so many bytes, there and where they are staged before? */
-static sw_code check_space(const sw_job *j, uint64_t need, sw_status *st)
+/* Is there room, there and where they are staged before? */
+static sw_code check_space(const sw_job *j, const sw_publication *p, size_t n, sw_status *st)
 {
     const sw_job_output *o = &j->output;
 
-    if (o->depot && sw_path_check_space(sw_place_staging(o->depot), j->opt->staging_dir, need, st))
+    if (o->depot && sw_place_check_space(o->depot, j->opt->staging_dir, p, n, st))
         return st->code;
-    return sw_path_check_space(sw_place_staging(o->place), j->out, need, st);
+    return sw_place_check_space(o->place, j->out, p, n, st);
 }
 
 /* What comes and what goes. */
 static sw_code check_change(sw_job *j, sw_status *st)
 {
     const sw_job_output *o = &j->output;
-    uint64_t need = 0;
     size_t n;
     sw_publication *p = list_publications(j, &n, st);
 
-    for (size_t i = 0; p && i < n; i++)
-        if (!sw_add(need, p[i].size, &need))
-            need = UINT64_MAX;
-    if (p && !check_space(j, need, st) && !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
+    if (p && !check_space(j, p, n, st) && !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
         sw_change_check(j->out, &(sw_change){ p, n, o->old.names, o->old.n, 0 }, st);
     free(p);
     return st->code;

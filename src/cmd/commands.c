@@ -48,6 +48,8 @@ static void say_store(const sw_store *s)
            s->type[0] ? s->type : "unknown", s->objects ? ", objects" : "",
            s->kind == SW_STORE_STREAM ? "stream" : "random writes", s->rewrites ? "yes" : "no",
            s->renames ? "yes" : "no", s->locks ? "yes" : "no", s->reserves ? "yes" : "no");
+    if (s->targets)
+        sw_say("stripes: over up to %" PRIu32 " target%s of Lustre", s->targets, sw_plural(s->targets));
 }
 
 void sw_cmd_planned(const sw_result *r)

@@ -168,6 +168,7 @@ static void put_store(sw_emit *j, const sw_store *s)
     sw_emit_bool(j, "renames", s->renames);
     sw_emit_bool(j, "locks", s->locks);
     sw_emit_bool(j, "reserves", s->reserves);
+    sw_emit_number(j, "targets", s->targets);
     sw_emit_end(j);
 }
 

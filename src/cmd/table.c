@@ -57,6 +57,11 @@
     OPTION("staging-dir", staging_dir, "DIR",                                                                \
            "write all of it in DIR, which all ranks share, then copy each file to OUTPUT_DIR from front to " \
            "back, the index last")
+#define STRIPE                                                                                               \
+    OPTION("stripe", stripe, "HOW",                                                                          \
+           "on Lustre, auto: files above 1 GiB are spread over several targets where OUTPUT_DIR would give " \
+           "them one plain stripe (default); none: as OUTPUT_DIR says; COUNT[:SIZE]: so many stripes, of "   \
+           "that size")
 #define DROP_CACHE                                                                                           \
     OPTION("drop-cache", drop_cache, NULL,                                                                   \
            "what was read or written leaves the page cache, so that what others have there stays")
@@ -150,6 +155,7 @@ static const sw_opt output_rows[] = {
     OVERWRITE("a checkpoint that is"),
     STORE,
     STAGING_DIR,
+    STRIPE,
     SYNC,
     NO_SYNC,
     DRY_RUN,
@@ -157,7 +163,7 @@ static const sw_opt output_rows[] = {
 };
 
 static const sw_opt shard_output_rows[] = {
-    OVERWRITE("shard files that are"), STORE, STAGING_DIR, SYNC, NO_SYNC, DRY_RUN, NO_ASSETS, END,
+    OVERWRITE("shard files that are"), STORE, STAGING_DIR, STRIPE, SYNC, NO_SYNC, DRY_RUN, NO_ASSETS, END,
 };
 
 static const sw_opt mesh_rows[] = {

@@ -303,7 +303,9 @@ static sw_code open_dir(const sw_place_rule *rule, const char *dir, char *missin
     p->kept = strlen(dir);
     p->sync = rule->sync;
     p->by_copies = rule->by_copies;
-    if (!enter(p, dir, rule, st) && !sw_publication_recover(p, recovered, st) && !prepare(p, st)) {
+    if (!enter(p, dir, rule, st) && !sw_publication_recover(p, recovered, st) && !prepare(p, st) &&
+        !sw_stripes_look(&p->out, rule->stripe, &p->stripes, st)) {
+        p->store.targets = p->stripes.targets;
         *out = p;
         return SW_OK;
     }
@@ -449,6 +451,27 @@ sw_code sw_place_open(const sw_place_rule *rule, sw_place **out, uint64_t *recov
 const sw_store *sw_place_store(const sw_place *p)
 {
     return &p->store;
+}
+
+const sw_stripes *sw_place_stripes(const sw_place *p)
+{
+    return &p->stripes;
+}
+
+sw_code sw_place_check_space(const sw_place *p, const char *show, const sw_publication *files, size_t n,
+                             sw_status *st)
+{
+    uint64_t need = 0, *sizes = sw_calloc(n, sizeof *sizes, st);
+
+    for (size_t i = 0; sizes && i < n; i++) {
+        sizes[i] = files[i].size;
+        if (!sw_add(need, files[i].size, &need))
+            need = UINT64_MAX;
+    }
+    if (sizes && !sw_path_check_space(p->dir.path, show, need, st))
+        sw_stripes_check_space(&p->stripes, &p->out, show, sizes, n, st);
+    free(sizes);
+    return st->code;
 }
 
 const char *sw_place_staging(const sw_place *p)

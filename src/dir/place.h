@@ -28,6 +28,7 @@
 #define SW_DIR_PLACE_H
 
 #include "base/below.h"
+#include "dir/stripes.h"
 #include "shardweld.h"
 
 #define SW_STAGING_NAME ".shardweld-staging"
@@ -45,6 +46,7 @@ typedef struct sw_place_rule {
     const char *copied_to;
     /* the files come from such a one, whole: a lone one may have its name at once */
     bool by_copies;
+    const char *stripe;         /* sw_options.stripe */
     const volatile int *cancel; /* ends the waiting for another run's sign of life; may be NULL */
 } sw_place_rule;
 
@@ -78,6 +80,15 @@ sw_code sw_place_open(const sw_place_rule *rule, sw_place **out, uint64_t *recov
 
 /* What the store can do, and how it is written to. */
 const sw_store *sw_place_store(const sw_place *p);
+
+/* How its files are striped. */
+const sw_stripes *sw_place_stripes(const sw_place *p);
+
+/* Is there room for files of such sizes in all, and on the targets that each is spread over?
+ *   show  what messages call the directory
+ * Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_place_check_space(const sw_place *p, const char *show, const sw_publication *files, size_t n,
+                             sw_status *st);
 
 /* The staging directory: its path. */
 const char *sw_place_staging(const sw_place *p);

@@ -16,6 +16,7 @@ struct sw_place {
     size_t kept; /* so many characters of out.path name what was there before this run */
     sw_lock *lock;
     sw_store store;
+    sw_stripes stripes;
     bool sync;
     bool by_copies; /* as in sw_place_rule */
     bool begun;     /* of a stream: what is replaced is gone, and a journal tells what comes */

@@ -61,8 +61,9 @@ typedef struct sw_work {
      * no MPI */
     const sw_memboxes *held;
     sw_memory memory;
-    bool drops;  /* what was read goes from the page cache */
-    bool stream; /* bands are put together in two places in turn: one may be under way yet */
+    sw_stripes stripes; /* of files that are made */
+    bool drops;         /* what was read goes from the page cache */
+    bool stream;        /* bands are put together in two places in turn: one may be under way yet */
     const volatile int *cancel;
     /* on rank 0; estimated from its part */
     void (*progress)(void *user, uint64_t done, uint64_t total);

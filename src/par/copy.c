@@ -115,6 +115,7 @@ sw_code sw_copy_files(sw_copy *c, sw_status *st)
                     .dir = c->to,
                     .sync = c->sync,
                     .drops = c->drops,
+                    .stripes = c->stripes,
                     .cancel = c->cancel,
                     .ctx = &w,
                     .next = next_band,

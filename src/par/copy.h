@@ -15,7 +15,8 @@ typedef struct sw_copy {
     uint64_t nfiles;
     uint64_t buffer; /* bytes of memory */
     bool sync;       /* make the copies durable */
-    bool drops;      /* neither they nor their sources stay in the page cache */
+    sw_stripes stripes;
+    bool drops; /* neither they nor their sources stay in the page cache */
     const volatile int *cancel;
     sw_progress progress; /* todo and total are filled in */
     uint64_t written;     /* out: bytes that this rank wrote */

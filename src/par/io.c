@@ -18,11 +18,19 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* An empty file, with its stripes: -1 and errno on failure. */
+static int make(const sw_out *o, const sw_below *dir, int flags)
+{
+    sw_step("making", o->show);
+    return SW_FAULT("create")
+               ? -1
+               : sw_stripes_create(&o->stripes, dir, o->show, o->size, flags | O_CREAT | O_EXCL);
+}
+
 /* By the first rank, with its space. */
 static sw_code create_file(sw_out *o, const sw_below *dir, sw_status *st)
 {
-    sw_step("making", o->show);
-    o->fd = SW_FAULT("create") ? -1 : sw_below_fd(dir, o->show, O_RDWR | O_CREAT | O_EXCL);
+    o->fd = make(o, dir, O_RDWR);
     if (o->fd < 0)
         return sw_fail_errno(st, o->show, errno, "cannot create");
     return sw_path_reserve(o->fd, o->show, o->size, st);
@@ -192,8 +200,7 @@ sw_code sw_out_open_stream(sw_out *o, const sw_below *dir, sw_status *st)
 {
     o->file = 0;
     o->stream = true;
-    sw_step("making", o->show);
-    o->fd = SW_FAULT("create") ? -1 : sw_below_fd(dir, o->show, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC);
+    o->fd = make(o, dir, O_WRONLY | O_TRUNC);
     return o->fd < 0 ? sw_fail_errno(st, o->show, errno, "cannot create") : SW_OK;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/below.h"
 #include "base/passed.h"
+#include "dir/stripes.h"
 #include "par/comm.h"
 #include "par/transport.h"
 #include "plan/schedule.h"
@@ -19,7 +20,9 @@ typedef struct sw_out {
     const char *show;     /* its name in the directory of the staged files, and in messages */
     uint64_t size;        /* of the whole file, bytes */
     bool durable;         /* begin to write to the disk at once: sw_out_sync() will be called */
-    bool drops;           /* what is on the disk goes from the page cache */
+    /* how it is striped when it is made */
+    sw_stripes stripes;
+    bool drops; /* what is on the disk goes from the page cache */
     /* what follows is set by opening */
     int fd;
     sw_handle file; /* by MPI-IO; 0 = it is written by POSIX */

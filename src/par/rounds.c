@@ -61,8 +61,12 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
         return st->code;
     if (k->dir.fd < 0)
         sw_staged_open(w->dir, &k->dir, st);
-    k->out =
-        (sw_out){ .group = w->comm, .show = b->name, .size = b->size, .durable = w->sync, .drops = w->drops };
+    k->out = (sw_out){ .group = w->comm,
+                       .show = b->name,
+                       .size = b->size,
+                       .stripes = w->stripes,
+                       .durable = w->sync,
+                       .drops = w->drops };
     if (!w->apart)
         sw_out_open(&k->out, &k->dir, w->how, st);
     else if (!st->code)

@@ -41,14 +41,15 @@ static inline void sw_progress_tell(const sw_progress *p, uint64_t done)
 typedef struct sw_rounds {
     const sw_comm *comm; /* who agrees: together it is the group that writes the files */
     bool apart;
-    bool make;         /* apart: a file is made by whom opens it */
-    bool stream;       /* apart: it is streamed, and so made. The bytes of a band stay until the next
+    bool make;          /* apart: a file is made by whom opens it */
+    bool stream;        /* apart: it is streamed, and so made. The bytes of a band stay until the next
                         * but one is filled */
-    bool joint;        /* apart: to fill is a collective, which agrees by itself, errors too */
-    const char *dir;   /* of the files (sw_staged_open()) */
-    bool sync;         /* make them durable */
-    bool drops;        /* what is on the disk goes from the page cache */
-    sw_transport *how; /* together */
+    bool joint;         /* apart: to fill is a collective, which agrees by itself, errors too */
+    const char *dir;    /* of the files (sw_staged_open()) */
+    bool sync;          /* make them durable */
+    sw_stripes stripes; /* of files that are made */
+    bool drops;         /* what is on the disk goes from the page cache */
+    sw_transport *how;  /* together */
     const volatile int *cancel;
     sw_progress progress; /* apart, its todo is what this rank writes */
     void *ctx;

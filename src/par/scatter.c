@@ -233,6 +233,7 @@ static sw_scatter part_of(const sw_weld *w, const sw_comm *comm)
                                      .dir = w->staged_dir,
                                      .sync = w->sync,
                                      .drops = k->drops,
+                                     .stripes = k->stripes,
                                      .cancel = k->cancel },
                          .l = k->l,
                          .view = &k->o->view,

@@ -107,7 +107,9 @@ static sw_code create_files(const welder *k, sw_status *st)
 
     sw_staged_open(k->w->staged_dir, &staged, st);
     for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++) {
-        const sw_out out = { .show = w->l->files[f].name, .size = w->l->files[f].size };
+        const sw_out out = { .show = w->l->files[f].name,
+                             .size = w->l->files[f].size,
+                             .stripes = w->stripes };
 
         if (w->sched->groups[f].rank0 == (uint32_t)w->world->rank)
             sw_out_create_alone(&out, &staged, st);
@@ -129,6 +131,7 @@ static void write_all(welder *k, sw_status *st)
                     .dir = w->staged_dir,
                     .sync = w->sync,
                     .drops = w->work.drops,
+                    .stripes = w->work.stripes,
                     .how = &w->how,
                     .cancel = w->work.cancel,
                     .progress = k->bands.progress,

@@ -24,7 +24,7 @@ def test_found_out_and_told(scene, store, tmp_path):
     assert want in result.stderr.splitlines(), result.stderr
     assert json.loads((tmp_path / "report").read_text())["store"] == {
         "kind": "stream", "type": "fuse.stream_store", "objects": False,
-        "rewrites": False, "renames": False, "locks": True, "reserves": False,
+        "rewrites": False, "renames": False, "locks": True, "reserves": False, "targets": 0,
     }  # fmt: skip
     assert scene.weld(tmp_path / "plain", "-v").stderr.count("by random writes (writes in the middle yes, renames yes") == 1
 

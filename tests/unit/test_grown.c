@@ -95,7 +95,7 @@ TEST(fixed_size)
     } fixed[] = {
 #define FIXED(type, size) { #type, sizeof(type), size }
         FIXED(sw_status, 2120),    FIXED(sw_comm, 40),
-        FIXED(sw_store, 44),       FIXED(sw_name_rule, 24),
+        FIXED(sw_store, 48),       FIXED(sw_name_rule, 24),
         FIXED(sw_option, 48),      FIXED(sw_result_file, 24),
         FIXED(sw_item, 64),        FIXED(sw_finding, 56),
         FIXED(sw_tolerance, 16),   FIXED(sw_checkpoint_info, 80),
