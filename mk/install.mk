@@ -19,6 +19,13 @@ $(BUILD)/%.pc: packaging/%.pc.in FORCE
 	@mkdir -p $(@D)
 	@sed $(PC_SED) $< | cmp -s - $@ || sed $(PC_SED) $< >$@
 
+# What `module load shardweld` does, in both languages; below /usr there is nothing to be done.
+MODULES = $(if $(filter-out /usr,$(PREFIX)),$(BUILD)/modulefile.tcl $(BUILD)/modulefile.lua)
+MODULE_SED = 's|@BINDIR@|$(BINDIR)|; s|@LIBDIR@|$(LIBDIR)|; s|@MANDIR@|$(MANDIR)|; s|@VERSION@|$(VERSION)|'
+$(BUILD)/modulefile.%: packaging/modulefile.%.in FORCE
+	@mkdir -p $(@D)
+	@sed $(MODULE_SED) $< >$@
+
 # One list for both ways: see scripts/install. Written out when it is used, for pages that are made by then.
 as_it_is = $(foreach f,$(1),$(2):$(f):$(3)/$(notdir $(f)))
 INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$(SHARED):lib/$(notdir $(SHARED)) \
@@ -28,14 +35,15 @@ INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$
             $(call as_it_is,$(MAN1),644,man/man1) \
             $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
             $(call as_it_is,$(sort $(wildcard slurm/*.sh slurm/*.sbatch)),755,share/slurm) \
+            $(foreach f,$(MODULES),644:$(f):share/modulefiles/shardweld/$(VERSION)$(filter .lua,$(suffix $(f)))) \
             $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) $(call as_it_is,$(sort $(wildcard docs/pictures/*.svg)),644,doc/docs/pictures) \
             $(call as_it_is,$(sort $(wildcard examples/*.c examples/*.py)),644,doc/examples)
-PLACES = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' LAYERDIR='$(LAYERDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
+PLACES = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' VERSION='$(VERSION)' SONAME='$(SONAME)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' LAYERDIR='$(LAYERDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
          DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'
 
 #: install       PREFIX=/usr/local LIBDIR=PREFIX/lib MANDIR= DESTDIR= and so on; also: uninstall
 .PHONY: install uninstall
-install: all pages
+install: all pages $(MODULES)
 	$(Q)$(PLACES) scripts/install install $(INSTALLED)
 
 uninstall: pages

@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shardweld-install.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
+make -s install PREFIX="$dir/prefix" BUILD="$dir/build" | tee "$dir/said"
 export PKG_CONFIG_PATH=$dir/prefix/lib/pkgconfig
-make -s install PREFIX="$dir/prefix" BUILD="$dir/build"
 
 cat >"$dir/user.c" <<'END'
 #include <shardweld.h>
@@ -54,6 +54,32 @@ for program in shared shared++ static; do
     diff -r tests/golden/rows/out "$dir/out-$program"
 done
 "$dir/prefix/bin/shardweld" --version
+
+# What was said at the end is what a shell needs, and so is the module, in both languages.
+cat >"$dir/needs" <<'END'
+set -eu
+[ "$(command -v shardweld)" = "$1/prefix/bin/shardweld" ]
+[ "$(man -w shardweld-consolidate)" = "$1/prefix/share/man/man1/shardweld-consolidate.1" ]
+case $(man -w) in */usr/share/man*) ;; *) false ;; esac
+[ "$(pkg-config --variable=libdir shardweld)" = "$1/prefix/lib" ]
+rm -rf "$1/out" && "$1/shared" tests/golden/rows/in "$1/out" && diff -r tests/golden/rows/out "$1/out"
+END
+clean=(env -i PATH=/usr/bin:/bin HOME="$dir")
+# shellcheck disable=SC2016
+grep '^    export' "$dir/said" | "${clean[@]}" bash -c 'eval "$(cat)"; . "$1" "$2"' - "$dir/needs" "$dir"
+modules=$dir/prefix/share/shardweld/modulefiles
+grep -qF "module use '$modules' && module load shardweld" "$dir/said"
+lmod=$(find /usr/share/lmod -path '*/libexec/lmod' | head -n 1)
+load_module() {
+    # shellcheck disable=SC2016
+    "${clean[@]}" MODULEPATH="$modules" LMOD_SYSTEM_DEFAULT_MODULES='' \
+        bash -c 'eval "$("$1" bash load shardweld)"; [ "$LOADEDMODULES" = "$4" ]; . "$2" "$3"' - "$lmod" "$dir/needs" "$dir" "shardweld/$version"
+}
+version=$(sed -n 's/^#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
+load_module
+mv "$modules/shardweld/$version.lua" "$dir/away.lua"
+load_module
+mv "$dir/away.lua" "$modules/shardweld/$version.lua"
 
 # Programs that speak MPI themselves: the library loads the layer, the archive has it.
 cat >"$dir/ranks.c" <<'END'
@@ -121,28 +147,69 @@ for script in slurm/*.sh slurm/*.sbatch; do
     [ ! -e "$script" ] || cmp "$script" "$dir/prefix/share/shardweld/$script"
 done
 
-# gone PLACE: nothing is left in it but directories and what was there before.
-gone() {
-    local left
-    left=$(find "$1" ! -type d ! -name not-ours)
-    [ -z "$left" ] || { echo "left behind: $left"; exit 1; }
-}
-
+# Nothing is left but what others put there, and where it lies.
 touch "$dir/prefix/share/doc/shardweld/not-ours" "$dir/prefix/lib/not-ours"
 make -s uninstall PREFIX="$dir/prefix" BUILD="$dir/build"
-gone "$dir/prefix"
-[ -e "$dir/prefix/share/doc/shardweld/not-ours" ] && [ -e "$dir/prefix/lib/not-ours" ]
-[ ! -e "$dir/prefix/share/shardweld" ]
+left=$(cd "$dir/prefix" && find . | sort | xargs)
+[ "$left" = '. ./lib ./lib/not-ours ./share ./share/doc ./share/doc/shardweld ./share/doc/shardweld/not-ours' ] ||
+    { echo "left behind: $left"; exit 1; }
+# Directories that were there stay, also empty ones and after a second install; those that were not go.
+mkdir -p "$dir/old/lib/pkgconfig" "$dir/old/share/man"
+for _ in 1 2; do
+    make -s install PREFIX="$dir/old" BUILD="$dir/build" >/dev/null
+done
+make -s install PREFIX="$dir/new/er" BUILD="$dir/build" >/dev/null
+make -s uninstall PREFIX="$dir/old" BUILD="$dir/build"
+make -s uninstall PREFIX="$dir/new/er" BUILD="$dir/build"
+left=$(cd "$dir/old" && find . | sort | xargs)
+[ ! -e "$dir/new" ] || { echo "left behind: new"; exit 1; }
+[ "$left" = '. ./lib ./lib/pkgconfig ./share ./share/man' ] || { echo "left behind: $left"; exit 1; }
+
+# Who may not write there is told so, before anything is written.
+if [ "$(id -u)" = 0 ]; then
+    chmod 755 "$dir"
+    mkdir -m 755 "$dir/closed"
+    cp scripts/install "$dir/closed/script"
+    as=(setpriv --reuid=65534 --clear-groups)
+    said=$("${as[@]}" env PREFIX="$dir/closed/there" BINDIR="$dir/tmp" LIBDIR="$dir/closed/there/lib" SHAREDIR="$dir/tmp" \
+        bash "$dir/closed/script" install 644:/etc/hostname:lib/file 2>&1) && { echo "installed without the right to"; exit 1; }
+    [[ $said = "shardweld: cannot install into $dir/closed/there: $dir/closed is not writable for "*"make install PREFIX=\$HOME/.local"* ]] ||
+        { echo "without rights: $said"; exit 1; }
+    [ ! -e "$dir/closed/there" ]
+
+    # And root's loader knows the library afterwards, in an /etc and a /usr/local of this test's own.
+    # shellcheck disable=SC2016
+    own='mkdir "$1/etc" && mount -t tmpfs none "$1/etc" && cp -a /etc/. "$1/etc" && mount --bind "$1/etc" /etc && mount -t tmpfs none /usr/local'
+    # shellcheck disable=SC2016
+    if unshare -m bash -c "$own" - "$dir" 2>/dev/null; then
+        rmdir "$dir/etc"
+        unshare -m bash -euc "$own"'
+            make -s install BUILD="$1/build" >"$1/said"
+            grep -q "in /usr/local; ldconfig was run, and programs find libshardweld.so.1\.$" "$1/said"
+            ! grep LD_LIBRARY_PATH "$1/said"
+            unset LD_LIBRARY_PATH
+            "$1/shared" tests/golden/rows/in "$1/out-ldconfig"
+            make -s uninstall BUILD="$1/build"
+            ! ldconfig -p | grep shardweld
+            [ "$(find /usr/local)" = /usr/local ]' - "$dir"
+        diff -r tests/golden/rows/out "$dir/out-ldconfig"
+    else
+        echo "install: no mount namespace here: ldconfig is not tried"
+    fi
+fi
 
 places=(DESTDIR="$dir/a stage" PREFIX=/usr LIBDIR=/usr/lib/some-arch MANDIR="/usr/share/a manual")
-make -s install "${places[@]}" BUILD="$dir/build"
+make -s install "${places[@]}" BUILD="$dir/build" >"$dir/said"
+[ ! -s "$dir/said" ] || { echo "with DESTDIR it says: $(cat "$dir/said")"; exit 1; }
 for file in bin/shardweld lib/some-arch/libshardweld.so.1 "lib/some-arch/shardweld/$layer.so" lib/some-arch/pkgconfig/shardweld-mpi.pc 'share/a manual/man1/shardweld.1'; do
     [ -e "$dir/a stage/usr/$file" ] || { echo "$file is missing"; exit 1; }
 done
 grep -qx 'libdir=/usr/lib/some-arch' "$dir/a stage/usr/lib/some-arch/pkgconfig/shardweld.pc" ||
     { echo "shardweld.pc tells of another place"; exit 1; }
+[ ! -e "$dir/a stage/usr/share/shardweld/directories" ] && [ ! -e "$dir/a stage/usr/share/shardweld/modulefiles" ]
 make -s uninstall "${places[@]}" BUILD="$dir/build"
-gone "$dir/a stage"
+left=$(find "$dir/a stage")
+[ "$left" = "$dir/a stage" ] || { echo "left behind: $left"; exit 1; }
 # Spack is not at hand where this runs: at least the recipe is Python.
 python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' packaging/spack/packages/shardweld/package.py
 echo "install: all as expected"

@@ -17,6 +17,7 @@ import operator
 import os
 import pathlib
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -445,10 +446,28 @@ def _open() -> ctypes.CDLL:
             return ctypes.CDLL(path)
         except OSError as e:
             causes.append(str(e))
-    raise ImportError(
-        "libshardweld cannot be loaded: " + "; ".join(causes) + "; run 'make install', or set SHARDWELD_LIBRARY to "
-        f"the path of {SONAME}"
-    )
+    raise ImportError(f"libshardweld cannot be loaded: {'; '.join(causes)}. {_cure()}")
+
+
+def _cure() -> str:
+    """What to do where it cannot be loaded: in the order in which people come to be here."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    if os.environ.get("SHARDWELD_LIBRARY"):
+        return f"SHARDWELD_LIBRARY must name {SONAME} of version {VERSION}, or the directory that holds it"
+    program = shutil.which("shardweld")
+    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(program))), "lib") if program else ""
+    for directory in (*_LOADER_S, beside, os.path.expanduser("~/.local/lib")):
+        if directory and os.path.exists(os.path.join(directory, SONAME)):
+            ldconfig = "Run 'ldconfig' as root, or set" if directory in _LOADER_S else "Set"
+            return f"{directory} has it, but the loader has not been told. {ldconfig} SHARDWELD_LIBRARY={directory}"
+    clone = os.path.dirname(os.path.dirname(package))
+    if os.path.exists(os.path.join(clone, "include", "shardweld.h")):
+        return f"This is a clone: run 'make' in {clone}, and set SHARDWELD_LIBRARY={os.path.join(clone, 'build')}"
+    return f"Install a wheel of shardweld {VERSION}, which has it, or set SHARDWELD_LIBRARY to the path of {SONAME}"
+
+
+# What the loader looks at by itself, once ldconfig has.
+_LOADER_S = ("/usr/local/lib", "/usr/lib")
 
 
 def _declare(library: ctypes.CDLL) -> None:

@@ -182,7 +182,41 @@ def test_options_that_a_function_refuses_are_not_its(call, kind, tmp_path):
 def test_a_library_that_is_not_there():
     done = python("import shardweld; shardweld.weld('a', 'b', comm='self')", SHARDWELD_LIBRARY="/nowhere/lib.so")
     assert done.status == 1
-    assert "ImportError: libshardweld cannot be loaded: /nowhere/lib.so" in done.stderr and "SHARDWELD_LIBRARY" in done.stderr
+    assert "ImportError: libshardweld cannot be loaded: /nowhere/lib.so" in done.stderr
+    assert f"SHARDWELD_LIBRARY must name {_library.SONAME} of version {_library.VERSION}" in done.stderr
+
+
+def copy_package(to):
+    """The package without a library, elsewhere than in this clone."""
+    package = to / "lonely" / "shardweld"
+    package.mkdir(parents=True)
+    for name in os.listdir(os.path.join(ranks.PYTHON, "shardweld")):
+        if name.endswith(".py"):
+            os.symlink(os.path.join(ranks.PYTHON, "shardweld", name), package / name)
+    return package
+
+
+def test_the_cure_fits_who_has_no_library(tmp_path):
+    """In a clone, beside a program that was installed, where there is nothing at all."""
+
+    def said(more="", **env):
+        settings = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "SHARDWELD_LIBRARY": None, "LD_LIBRARY_PATH": None, **env}
+        done = python("import shardweld._library as l; l.SONAME = 'libshardweld.so.77'; " + more + "l.lib()", **settings)
+        assert "ImportError: libshardweld cannot be loaded: libshardweld.so.77: cannot open" in done.stderr, done.stderr
+        assert "make install" not in done.stderr
+        return done.stderr
+
+    assert f"run 'make' in {os.path.dirname(ranks.PYTHON)}, and set SHARDWELD_LIBRARY=" in said()
+    copy_package(tmp_path)
+    elsewhere = {"PYTHONPATH": str(tmp_path / "lonely")}
+    assert f"Install a wheel of shardweld {_library.VERSION}, which has it, or set SHARDWELD_LIBRARY" in said(**elsewhere)
+    for name in ("bin/shardweld", "lib/libshardweld.so.77"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    assert f"{tmp_path}/lib has it, but the loader has not been told. Set SHARDWELD_LIBRARY={tmp_path}/lib" in said(**elsewhere, PATH=path)
+    assert f"Run 'ldconfig' as root, or set SHARDWELD_LIBRARY={tmp_path}/lib" in said(f"l._LOADER_S = ['{tmp_path}/lib']; ")
 
 
 @pytest.fixture
@@ -207,13 +241,9 @@ def test_where_the_library_is_looked_for(tmp_path):
     real = os.path.join(ranks.BUILD, _library.SONAME)
     assert python(SHOW, SHARDWELD_LIBRARY=real).stdout.strip() == real
     assert python(SHOW, SHARDWELD_LIBRARY=ranks.BUILD).stdout.strip() == real
-    package = tmp_path / "shardweld"
-    package.mkdir()
-    for name in os.listdir(os.path.join(ranks.PYTHON, "shardweld")):
-        if name.endswith(".py"):
-            os.symlink(os.path.join(ranks.PYTHON, "shardweld", name), package / name)
+    package = copy_package(tmp_path)
     os.symlink(real, package / _library.SONAME)
-    beside = python(SHOW, SHARDWELD_LIBRARY=None, PYTHONPATH=str(tmp_path)).stdout.strip()
+    beside = python(SHOW, SHARDWELD_LIBRARY=None, PYTHONPATH=str(package.parent)).stdout.strip()
     assert beside == str(package / _library.SONAME)
     system = python(SHOW, SHARDWELD_LIBRARY=None, LD_LIBRARY_PATH=ranks.BUILD).stdout.strip()
     assert system == _library.SONAME
