@@ -24,12 +24,13 @@ PARALLEL = $(TEST_ENV) tests/parallel.sh $(JOBS) $(1) -- $(2)
 #: check-torch   against torch and safetensors, in a virtual environment of its own
 #: check-faults  failures injected at every system and MPI-IO call
 #: check-nodes   three nodes made of networks and mounts on this machine, and blows to them; as root
+#: check-fs      GlusterFS, CephFS, sshfs, btrfs, xfs, overlay, exfat, made on this machine, and blows to them; as root; not in CI
 #: check-tsan    the threads of the reader, with the thread sanitizer
 #: check-valgrind  a small weld and a small read under valgrind
 #: check-slurm   the scripts of slurm/ in a SLURM of their own, on this machine; as root
 #: check-stream  on a store that only takes a stream, mounted by FUSE; as root
 #: check-mpich   built with MPICH: unit tests, and welds under its mpiexec
-AGAIN = check check-san check-san-clang check-torch check-faults check-nodes check-tsan check-valgrind check-slurm check-mpich \
+AGAIN = check check-san check-san-clang check-torch check-faults check-nodes check-fs check-tsan check-valgrind check-slurm check-mpich \
         check-stream
 
 # A list: a comma would end an argument of make's own functions.
@@ -48,6 +49,8 @@ check-san-clang: again = check-all CC=$(CLANG) SAN=$(or $(SAN),$(SANITIZERS)) BU
 check-torch: again = check-torch-run
 check-faults: again = check-faults-run FAULTS=1
 check-nodes: again = check-nodes-run FAULTS=1
+check-fs: again = check-fs-run FAULTS=1
+check-fs: packages = --fs
 check-tsan: again = check-tsan-run SAN=thread BUILD=build-tsan
 check-valgrind: again = check-valgrind-run
 # Faults make a weld stand still in the middle, so that it can be cancelled there.
@@ -74,7 +77,7 @@ $(SCRIPTED): check-%:
 	@scripts/setup $(NO_MPI) $(packages)
 	tests/$*.sh
 
-.PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-nodes-run check-tsan-run check-valgrind-run \
+.PHONY: check-all check-unit check-pages check-e2e check-torch-run check-faults-run check-nodes-run check-fs-run check-tsan-run check-valgrind-run \
         check-slurm-run check-mpich-run check-stream-run
 
 # One after the other, with -j too: they share the cores with their own ranks.
@@ -117,7 +120,7 @@ check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
 	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)) tests/e2e/test_tutorial.py,$(VENV)/bin/python $(PYTEST))
 
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
-	@$(call PARALLEL,$(sort $(filter-out tests/faults/test_nodes.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
+	@$(call PARALLEL,$(sort $(filter-out %/test_nodes.py %/test_filesystems.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
 
 # The same program built with MPICH, whose launcher has daemons of another kind.
 NODES_MPICH = $(BUILD)/mpich
@@ -126,6 +129,12 @@ check-nodes-run: all $(SAVE_ITEMS)
 	@$(MAKE) MPICC=mpicc.mpich BUILD=$(NODES_MPICH) all $(NODES_MPICH)/tests/save_items
 	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPICH='$(abspath $(NODES_MPICH)/shardweld)' $(TEST_ENV) \
 	    timeout 900 $(PYTHON) $(PYTEST) tests/faults/test_nodes.py
+
+# In mounts, processes and a network of its own: nothing of it is left, whatever becomes of it. The table of what was seen is docs/filesystems.md's.
+check-fs-run: export FS_RESULT ?= $(abspath $(BUILD))/filesystems.md
+check-fs-run: all $(SAVE_ITEMS)
+	$(TEST_ENV) timeout 900 unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net \
+	    sh -c '"$$@"; exit $$?' sh $(PYTHON) $(PYTEST) -rs tests/faults/test_filesystems.py
 
 # The sanitizer of older compilers knows only memory that is not spread too far.
 TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)

@@ -1,0 +1,324 @@
+"""Every file system that this machine can make: the same bytes by ranks on two mounts, and blows to runs and to servers.
+
+make check-fs, as root, outside of CI; FS_RESULT names the file that gets a table of what was seen. A file system that cannot be made is
+skipped with its reason and stands in the table so.
+"""
+
+import os
+import re
+import stat
+import time
+from collections import defaultdict, namedtuple
+
+import numpy as np
+import oracle
+import pytest
+import rooms
+import runner
+import saving
+from conftest import Scene, next_run
+from resharding import reshard, words
+from runner import errors, fails, finish, ok, show, start, warnings
+from test_nodes import PHASES
+
+TIMEOUT = 8
+
+
+# ---- what is told in the end -----------------------------------------------------------------------
+
+
+class Results:
+    """What became of each drill on each file system, as a table."""
+
+    def __init__(self):
+        self.versions, self.seen = {}, defaultdict(lambda: defaultdict(list))
+
+    def pytest_runtest_logreport(self, report):
+        name = dict(report.user_properties).get("file system")
+        if name and (report.when == "call" or report.outcome != "passed"):
+            drill = re.search(r"::test_(\w+)", report.nodeid)[1].replace("_", " ")
+            self.seen[name][drill].append(report.outcome)
+
+    @staticmethod
+    def cell(outcomes):
+        done = [o for o in outcomes if o != "skipped"]
+        bad = done.count("failed")
+        return "-" if not done else f"{bad} of {len(done)} failed" if bad else "passed"
+
+    def table(self):
+        drills = list(dict.fromkeys(d for of in self.seen.values() for d in of))
+        yield f"| file system | {' | '.join(drills)} | versions |"
+        yield "| --- |" + " --- |" * (len(drills) + 1)
+        for name, versions in self.versions.items():
+            yield f"| {name} | {' | '.join(self.cell(self.seen[name][d]) for d in drills)} | {versions} |"
+
+    def pytest_terminal_summary(self, terminalreporter):
+        lines = list(self.table())
+        terminalreporter.write_line("\n".join(lines))
+        if os.environ.get("FS_RESULT"):
+            oracle.write(os.environ["FS_RESULT"], ("\n".join(lines) + "\n").encode())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results(request):
+    if not rooms.alone():
+        pytest.fail("this mounts, and starts daemons: it wants a network and mounts of its own, as make check-fs gives it")
+    rooms.settle()
+    table = Results()
+    request.config.pluginmanager.register(table)
+    return table
+
+
+@pytest.fixture(scope="class", params=rooms.ALL, ids=lambda kind: kind.name)
+def made(request, results, tmp_path_factory):
+    """The file system, or why there is none."""
+    try:
+        with request.param(tmp_path_factory.mktemp(request.param.name)) as room:
+            results.versions[room.name] = room.versions()
+            yield room
+    except rooms.NotMade as why:
+        assert request.param.name not in results.versions, why
+        results.versions[request.param.name] = f"not made here: {why}"
+        yield str(why)
+
+
+@pytest.fixture
+def room(made, record_property, request):
+    record_property("file system", request.node.callspec.params["made"].name)
+    if isinstance(made, str):
+        pytest.skip(f"{request.node.callspec.params['made'].name} is not made here: {made}")
+    yield made
+    made.go_on()
+    rooms.send(9, rooms.processes(os.path.basename(runner.SHARDWELD)))
+
+
+# ---- ranks on two mounts ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def one_path(tmp_path_factory):
+    """A directory where each rank sees a mount of its own."""
+    return tmp_path_factory.mktemp("here")
+
+
+@pytest.fixture
+def spread(room, one_path):
+    """Words before the program: rank 0 works on the first mount, rank 1 on the second, and so on."""
+    script = one_path.parent / "spread"
+    script.write_text(
+        f"""#!/bin/sh
+case $((${{OMPI_COMM_WORLD_RANK:-0}} % 2)) in 0) from={room.mounts[0]} ;; *) from={room.mounts[1]} ;; esac
+exec unshare --mount sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' sh "$from" {one_path} "$@"
+"""
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return (str(script),)
+
+
+# A directory as the ranks see it, by the paths of those who look, and by the mount of who comes next: another one, if its caches allow.
+Place = namedtuple("Place", "here views next")
+
+
+@pytest.fixture
+def place(room, one_path, request):
+    """A directory of the file system for this drill."""
+    name = re.sub(r"\W+", "-", request.node.name)
+    room.place(name)
+    return Place(one_path / name, [path / name for path in room.views], room.mounts[len(room.views) - 1] / name)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A few MiB: what a disk lacks must be more than it keeps for itself."""
+    return Scene(tmp_path_factory.mktemp("large"), 1, rows=6000)
+
+
+def inside(place, name):
+    return Place(place.here / name, [path / name for path in place.views], place.next / name)
+
+
+def as_new(scene, place):
+    """The old checkpoint lies there, as a run on another machine may have left it."""
+    scene.put_old(place.views[0] / "out")
+    return inside(place, "out")
+
+
+class Bytes:
+    """A checkpoint by rows, columns and grids in two model files, and what is made of it."""
+
+    def __init__(self, base):
+        self.rng = np.random.default_rng(7)
+        dtypes = ("F32", "BF16", "I64", "U8", "F8_E4M3")
+        self.tensors = {f"layers.{i}.weight": oracle.random_tensor(self.rng, dtypes[i % 5], (61 + i, 480)) for i in range(10)}
+        models = {name: 1 + i % 2 for i, name in enumerate(self.tensors)}
+        cuts = (((4,), (0,)), ((4,), (1,)), ((2, 2), (0, 1)))
+        self.boxes = {n: oracle.boxes_of(t.shape, *cuts[i % 3]) for i, (n, t) in enumerate(self.tensors.items())}
+        oracle.write_sharded(str(base / "in"), self.tensors, self.boxes, models)
+        self.src, self.want = base / "in", oracle.consolidated(self.tensors, oracle.numbered(models))
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory):
+    return Bytes(tmp_path_factory.mktemp("bytes"))
+
+
+def same(place, want):
+    """Whoever looks, by whichever mount."""
+    for path in place.views:
+        assert oracle.difference(oracle.tree(path), want) == "", path
+
+
+def programs():
+    return rooms.processes(os.path.basename(runner.SHARDWELD))
+
+
+def nobody_is_left():
+    rooms.send(9, programs())
+    rooms.until(lambda: not programs(), "end of the ranks")
+
+
+def begin(scene, out, tmp_path, phase, action, prefix, timeout=60):
+    """A run by two ranks that has come as far as that: rank 0 stands still there, or both are slow."""
+    site, nth = PHASES[phase]
+    listing = tmp_path / "calls"
+    listing.unlink(missing_ok=True)
+    fault = f"{site}:0:{nth}:hang" if action == "hang" else f"{site}:-1:1+:slow"
+    env = {"SHARDWELD_FAULT": fault, "SHARDWELD_FAULT_LIST": str(listing)}
+    process = start([*scene.args(out, buffer="4KiB"), "--timeout", str(timeout)], np=2, env=env, prefix=prefix)
+    end = time.monotonic() + 60
+    while not (listing.exists() and listing.read_text().splitlines().count(f"{site} 0") >= nth):
+        assert time.monotonic() < end and process.poll() is None, show(finish(process, 1))
+        time.sleep(0.01)
+    return process
+
+
+def kept(scene, out, phase="writing"):
+    """The old checkpoint, or, where it was being published, a journal that completes the new one."""
+    now = scene.look(out)
+    assert not now.mixture and now.bystander, str(now)
+    assert now.old or (phase == "publishing" and (now.journal or now.new)), str(now)
+
+
+def clean(scene, outs):
+    """The next run is, from the other mount; and all see what it made."""
+    assert next_run(scene, outs.next) == ""
+    assert all(scene.look(path).new for path in outs.views)
+
+
+class TestFileSystem:
+    # ---- bytes ----
+
+    @pytest.mark.parametrize("assign", ["band", "owner"])
+    def test_consolidate_and_verify(self, spread, place, ckpt, assign):
+        options = ["--assign", assign, "--buffer-size", "64KiB"]
+        ok(runner.run(["consolidate", *options, "--verify", ckpt.src, place.here / "out"], np=4, prefix=spread))
+        same(inside(place, "out"), ckpt.want)
+        name = oracle.model_name(2, 2)
+        oracle.write(str(place.views[0] / "out" / name), ckpt.want[name][:-1] + b"\0")
+        result = runner.run(["verify", *options, ckpt.src, place.here / "out"], np=4, prefix=spread)
+        assert result.status == 1 and name in errors(result)[0], show(result)
+
+    def test_reshard_where_it_lies(self, spread, place, ckpt, tmp_path):
+        """Read from there, too."""
+        mesh, placements = (2, 2), (1, 0)
+        oracle.write_sharded(str(place.views[0] / "in"), ckpt.tensors, ckpt.boxes)
+        ok(reshard(place.views[0] / "in", tmp_path / "one", mesh=mesh, placements=placements))
+        ok(runner.run(["reshard", *words(mesh, placements), place.here / "in", place.here / "out"], np=4, prefix=spread))
+        same(inside(place, "out"), oracle.tree(tmp_path / "one"))
+
+    def test_save_from_memory(self, spread, place, ckpt, tmp_path, monkeypatch):
+        spec = saving.describe(str(tmp_path / "held"), ckpt.tensors, ckpt.boxes, ckpt.rng)
+        monkeypatch.setattr(runner, "SHARDWELD", saving.PROGRAM)
+        saving.saved(runner.run(["shards", spec, place.here / "out"], np=4, prefix=spread))
+        oracle.write_sharded(str(tmp_path / "want"), ckpt.tensors, ckpt.boxes, own=True)
+        same(inside(place, "out"), oracle.tree(tmp_path / "want"))
+
+    # ---- two runs ----
+
+    def test_lock(self, spread, place, scene, tmp_path):
+        """Held on one mount it is seen on the other; of a run that was killed it holds nobody up."""
+        outs = as_new(scene, place)
+        process = begin(scene, outs.here, tmp_path, "writing", "hang", spread)
+        try:
+            fails(runner.run(scene.args(outs.next)), 2, "another run")
+            kept(scene, outs.views[0])
+        finally:
+            nobody_is_left()
+            finish(process, 30)
+        clean(scene, outs)
+
+    # ---- blows ----
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_killed(self, spread, place, scene, tmp_path, phase):
+        outs = as_new(scene, place)
+        process = begin(scene, outs.here, tmp_path, phase, "hang", spread)
+        nobody_is_left()
+        assert finish(process, 30).status != 0
+        kept(scene, outs.views[0], phase)
+        clean(scene, outs)
+
+    def test_server_stopped(self, room, spread, place, scene, tmp_path):
+        """It is told in time; what waits for it in the system ends when it goes on."""
+        if not room.servers:
+            pytest.skip("no server")
+        outs = as_new(scene, place)
+        process = begin(scene, outs.here, tmp_path, "writing", "slow", spread, timeout=TIMEOUT)
+        begun = time.monotonic()
+        room.stop()
+        time.sleep(2 * TIMEOUT)
+        room.go_on()
+        result = finish(process, 60)
+        assert result.status != 0 and time.monotonic() - begun < 60, show(result)
+        told = [*warnings(result), *errors(result)]
+        assert told and all("no round has finished for" in line or "waiting for" in line for line in told), show(result)
+        nobody_is_left()
+        kept(scene, outs.views[0])
+        clean(scene, outs)
+
+    def test_server_killed(self, room, spread, place, scene, tmp_path):
+        if not room.servers:
+            pytest.skip("no server")
+        outs = as_new(scene, place)
+        process = begin(scene, outs.here, tmp_path, "writing", "slow", spread, timeout=TIMEOUT)
+        room.kill()
+        time.sleep(2)
+        status = process.poll()
+        if status is None:
+            time.sleep(2 * TIMEOUT)
+        room.restore()
+        result = finish(process, 60)
+        assert result.status != 0 and errors(result), show(result)
+        nobody_is_left()
+        kept(scene, outs.views[0])
+        clean(scene, outs)
+
+    # ---- room ----
+
+    @pytest.mark.parametrize("told", ["before", "while writing"])
+    def test_full(self, room, spread, place, large, told):
+        outs = as_new(large, place)
+        try:
+            room.fill(large.size // 2)
+            env = {"SHARDWELD_NO_RESERVE": "1"} if told == "while writing" else {}
+            result = runner.run(large.args(outs.here, buffer="256KiB"), np=2, env=env, prefix=spread)
+            message = fails(result, 4)
+            assert re.search(room.says_full, message, re.I), message
+            kept(large, outs.views[0])
+        finally:
+            room.empty()
+        clean(large, outs)
+
+    def test_quota(self, room, spread, place, large):
+        if not room.can_limit:
+            pytest.skip("no quotas")
+        outs = as_new(large, place)
+        os.sync()
+        room.limit(place.views[0], large.size * 3 // 2)
+        try:
+            message = fails(runner.run(large.args(outs.here, buffer="256KiB"), np=2, prefix=spread), 4)
+            assert re.search(room.says_full, message, re.I), message
+            kept(large, outs.views[0])
+        finally:
+            room.unlimit(place.views[0])
+        clean(large, outs)
