@@ -115,6 +115,67 @@ static bool same_thing(const sw_finding *a, const sw_finding *b)
            strcmp(a->reason, b->reason) == 0;
 }
 
+/* So many tensors of which the same is wrong are told of one by one. */
+#define EQUAL_MAX 8u
+
+/* By file, reason, hint, tensor; for qsort, of pointers. */
+static int by_reason(const void *a, const void *b)
+{
+    const sw_finding *x = *(const sw_finding *const *)a, *y = *(const sw_finding *const *)b;
+    int cmp = strcmp(x->file, y->file);
+
+    cmp = cmp ? cmp : strcmp(x->reason, y->reason);
+    cmp = cmp ? cmp : strcmp(x->hint, y->hint);
+    return cmp ? cmp : strcmp(x->tensor, y->tensor);
+}
+
+/* Is the same wrong with two tensors? Not where numbers tell how much it is. */
+static bool same_reason(const sw_finding *a, const sw_finding *b)
+{
+    return !a->differing && !b->differing && a->tensor[0] && b->tensor[0] && strcmp(a->file, b->file) == 0 &&
+           strcmp(a->reason, b->reason) == 0 && strcmp(a->hint, b->hint) == 0;
+}
+
+/* n findings become the first of them, with the number of the others. */
+static sw_code join_equal(sw_finding *const *equal, size_t n, sw_status *st)
+{
+    char *reason = NULL;
+
+    if (asprintf(&reason, "%s; so it is with %zu more tensors", equal[0]->reason, n - 1) < 0)
+        return sw_fail_nomem(st, strlen(equal[0]->reason));
+    free(equal[0]->reason);
+    equal[0]->reason = reason;
+    for (size_t i = 1; i < n; i++) {
+        free_item(equal[i]);
+        *equal[i] = (sw_finding){ .file = NULL };
+    }
+    return SW_OK;
+}
+
+sw_code sw_findings_join(sw_findings *f, sw_status *st)
+{
+    sw_finding **sorted = sw_calloc(f->n, sizeof *sorted, st);
+    size_t kept = 0;
+
+    for (size_t i = 0; sorted && i < f->n; i++)
+        sorted[i] = &f->items[i];
+    if (sorted && f->n > 1)
+        qsort(sorted, f->n, sizeof *sorted, by_reason);
+    for (size_t i = 0, end; sorted && i < f->n && !st->code; i = end) {
+        for (end = i + 1; end < f->n && same_reason(sorted[i], sorted[end]);)
+            end++;
+        if (end - i > EQUAL_MAX)
+            join_equal(sorted + i, end - i, st);
+    }
+    for (size_t i = 0; sorted && i < f->n; i++)
+        if (f->items[i].file)
+            f->items[kept++] = f->items[i];
+    if (sorted)
+        f->n = kept;
+    free(sorted);
+    return st->code;
+}
+
 void sw_findings_sort(sw_findings *f)
 {
     size_t kept = 0;

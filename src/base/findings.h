@@ -35,6 +35,10 @@ sw_code sw_finding_add_line(const sw_finding *f, sw_buf *lines, sw_status *st);
 /* Local. By file, then tensor, then reason; what is there twice stays once. */
 void sw_findings_sort(sw_findings *f);
 
+/* Local. Where the same is wrong with more than 8 tensors of a file, the first of them is told of,
+ * with the number of the others. Sorted before and after. Errors: SW_ENOMEM. */
+sw_code sw_findings_join(sw_findings *f, sw_status *st);
+
 /* Local. As bytes that can be sent, appended to out; and back, appended to f. */
 sw_code sw_findings_pack(const sw_findings *f, sw_buf *out, sw_status *st);
 sw_code sw_findings_unpack(sw_findings *f, const char *data, size_t n, sw_status *st);

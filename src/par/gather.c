@@ -288,6 +288,7 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
         sw_findings_release(f);
         sw_findings_unpack(f, all.data, all.len, st);
         sw_findings_sort(f);
+        sw_findings_join(f, st);
         sw_agree(comm, st);
     }
     sw_buf_release(&all);

@@ -392,11 +392,10 @@ static sw_code check_overlaps(lens *l, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
-/* A gap with a cause that others have, too: shards whose numbers are missed, or a file that cannot
- * be read. */
+/* A gap with a cause that others have, too: a file that is missing, or cannot be read. */
 static bool is_shared_gap(const lens *l)
 {
-    return l->t->holes && !l->t->overlaps && (l->lost_files || l->c->files[l->own[0].file].number.shard);
+    return l->t->holes && !l->t->overlaps;
 }
 
 /* Keep the first gap of each model file, and count the others. */

@@ -365,8 +365,10 @@ static sw_code check_numbers(const sw_catalog *c, uint64_t n, sw_findings *findi
         break;
     }
     if (!st->code && l.n) {
-        sw_fail(st, SW_EINPUT, NULL, NULL, "no file has shard number%s %.*s of the %" PRIu64 " expected",
-                l.n == 1 ? "" : "s", (int)l.words.len, l.words.data, n);
+        bool one = l.n == 1;
+
+        sw_fail(st, SW_EINPUT, NULL, NULL, "shard%s %.*s %s missing: %" PRIu64 " were expected",
+                one ? "" : "s", (int)l.words.len, l.words.data, one ? "is" : "are", n);
         sw_findings_take(findings, hint_lost, st);
     }
     release_lack(&l);

@@ -86,7 +86,7 @@ def test_what_is_printed(tmp_path):
     shown = json.loads(run(["inspect", "--json", "--boxes-from", listed, src]).stdout)
     assert [b["strides"] for b in shown["tensors"][0]["boxes"]] == [line["strides"] for line in lines]
     assert boxes(src, "--boxes-from", listed, "--tensor", "w") != ""
-    fails(run(["inspect", "--boxes", "--json", "--boxes-from", listed, src]), 2, "only one of --json, --boxes and --svg")
+    fails(run(["inspect", "--boxes", "--json", "--boxes-from", listed, src]), 2, "only one of --json, --boxes, --tree and --svg")
 
 
 def test_whole_tensors_and_bytes_that_two_share(tmp_path):
@@ -114,7 +114,7 @@ def test_files_anywhere(tmp_path):
     for np_ in (None, 2):
         ok(run(["consolidate", "--boxes", listed, "--boxes-anywhere", src, tmp_path / f"out{np_}"], np=np_))
         assert oracle.difference(oracle.tree(tmp_path / f"out{np_}"), welded({"w": t})) == ""
-    fails(run(["consolidate", "--boxes-anywhere", src, tmp_path / "no"]), 2, "boxes-anywhere goes with boxes")
+    fails(run(["consolidate", "--boxes-anywhere", src, tmp_path / "no"]), 2, "boxes-anywhere goes with --boxes")
     # What is read lies where it will be written: it is neither replaced nor removed.
     lies = tmp_path / "out2" / "model.safetensors"
     data = lies.read_bytes()

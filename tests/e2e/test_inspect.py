@@ -371,17 +371,38 @@ def test_lost_shard(make, tmp_path):
     assert {t["name"] for t in shown["tensors"] if t["broken"]} == lost
 
 
+def test_lost_files_of_a_distributed_checkpoint(tmp_path):
+    """One is missing: that is one thing, and what the tensors lack by it another."""
+    shutil.copytree(os.path.join(GOLDEN, "distcp_app", "in"), tmp_path / "in")
+    os.remove(tmp_path / "in" / "__1_0.distcp")
+    shown = diagnose(tmp_path / "in")
+    assert len(shown["findings"]) == 2 and finding(shown, "names it, but it is missing")["file"] == "__1_0.distcp"
+    assert sum(t["holes"] for t in shown["tensors"]) > 2
+    assert f"; {sum(t['holes'] for t in shown['tensors']) - 1} more tensors have such a gap" in finding(shown, "from offsets")["reason"]
+    summary = look("--summary", tmp_path / "in", status=3).stdout
+    assert len(summary.splitlines()) < 16, summary
+
+
+def test_equal_findings_are_one(tmp_path, rng):
+    """The index of another model: not a paragraph for each tensor."""
+    tensors = {f"t{i}": oracle.random_tensor(rng, "F32", (2,)) for i in range(40)}
+    oracle.write_sharded(tmp_path / "in", tensors, {n: oracle.boxes_of((2,), (2,), (0,)) for n in tensors})
+    oracle.write_json(str(tmp_path / "other.index.json"), {"weight_map": {"else": "model.safetensors"}})
+    shown = diagnose(tmp_path / "in", "--like", tmp_path / "other.index.json")
+    assert reasons(shown) == ["the index does not name it; so it is with 39 more tensors"]
+
+
 def test_expected_shards(make, tmp_path):
     src = tmp_path / "in"
     make(src, ranks=4)
     os.remove(src / oracle.shard_name(4))
     look(src)  # the end of a tensor cannot be missed
     shown = diagnose(src, "--expect-shards", 6)
-    assert reasons(shown) == ["no file has shard numbers 4 to 6 of the 6 expected"]
+    assert reasons(shown) == ["shards 4 to 6 are missing: 6 were expected"]
     assert all("lost" in f["hint"] for f in shown["findings"])
     finding(diagnose(src, "--expect-shards", 2), "shard number 3 occurs")
     shown = diagnose(src, "--expect-shards", 10**12)
-    assert reasons(shown) == [f"no file has shard numbers 4 to {10**12} of the {10**12} expected"]
+    assert reasons(shown) == [f"shards 4 to {10**12} are missing: {10**12} were expected"]
 
 
 def test_everything_is_found_at_once(make, tmp_path):

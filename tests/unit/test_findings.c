@@ -132,3 +132,33 @@ TEST(as_lines)
     sw_buf_release(&lines);
     sw_findings_release(&f);
 }
+
+/* The same of many tensors is told once, with a number; of a few, of what has no tensor, and of
+ * other files it stays. */
+TEST(equal_ones_are_joined)
+{
+    sw_findings f = SW_FINDINGS_INIT;
+    sw_status st = SW_STATUS_INIT;
+    char name[16];
+
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "t%02u", i);
+        sw_findings_add(&f, "a", name, "h", &st, "same");
+        sw_findings_add(&f, "a", name, "h", &st, "other %u", i);
+        sw_findings_add(&f, i < 8 ? "b" : "c", name, NULL, &st, "same");
+        sw_findings_add(&f, name, NULL, NULL, &st, "same");
+    }
+    for (unsigned pass = 0; pass < 2; pass++) {
+        sw_findings_sort(&f);
+        assert_int_equal(sw_findings_join(&f, &st), SW_OK);
+        assert_int_equal(f.n, 1 + 20 + 8 + 1 + 20);
+        check_item(&f, 0, "a", "t00", "other 0", "h");
+        check_item(&f, 1, "a", "t00", "same; so it is with 19 more tensors", "h");
+        check_item(&f, 2, "a", "t01", "other 1", "h");
+        check_item(&f, 21, "b", "t00", "same", "");
+        check_item(&f, 29, "c", "t08", "same; so it is with 11 more tensors", "");
+        check_item(&f, 30, "t00", "", "same", "");
+    }
+    sw_findings_release(&f);
+    assert_int_equal(sw_findings_join(&f, &st), SW_OK);
+}

@@ -112,13 +112,13 @@ static const struct {
 } expected[] = {
     { "1/1 2/1 3/1", 3, NULL, NULL },
     { "1/1 2/2", 2, NULL, "model file 1 has no shard 2 (" },
-    { "1/1 2/1", 6, "no file has shard numbers 3 to 6 of the 6 expected", NULL },
-    { "1/1 3/1", 3, "no file has shard number 2 of the 3 expected", NULL },
+    { "1/1 2/1", 6, "shards 3 to 6 are missing: 6 were expected", NULL },
+    { "1/1 3/1", 3, "shard 2 is missing: 3 were expected", NULL },
     { "1/1 2/1 9/1", 2, "shard number 9 occurs, but 2 shards were expected", NULL },
     { "1/1 2/1 3/1", 1, "shard number 2 occurs, but 1 shards were expected", NULL },
     { "0/1", 2, "has no shard number in its name", NULL },
     { "0/1", 0, NULL, NULL },
-    { "", UINT64_MAX, "no file has shard numbers 1 to 18446744073709551615", NULL },
+    { "", UINT64_MAX, "shards 1 to 18446744073709551615 are missing", NULL },
 };
 
 TEST(expected)
