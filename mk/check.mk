@@ -58,7 +58,7 @@ check-slurm: again = check-slurm-run FAULTS=1
 check-stream: again = check-stream-run FAULTS=1
 check-mpich: again = check-mpich-run MPICC=mpicc.mpich MPIRUN=mpiexec.mpich BUILD=build-mpich
 
-#: check-types   what mypy and pyright find in programs that use the Python package, in a virtual environment of its own
+#: check-types   what mypy and pyright find in programs that use the Python package, in a virtual environment of its own; ml_dtypes
 #: check-none    built and used where there is no MPI
 #: check-user    unit tests and one end-to-end file as an ordinary user in a clean environment
 #: check-install build against what is installed, with pkg-config
@@ -145,7 +145,7 @@ check-tsan-run: $(TSAN_PROGRAMS)
 check-valgrind-run: all $(READER_CHECK)
 	timeout 300 tests/valgrind.sh '$(abspath $(PROGRAM))' '$(abspath $(READER_CHECK))'
 
-TYPES_PACKAGES ?= mypy==2.4.1 pyright[nodejs]==1.1.414 numpy pytest
+TYPES_PACKAGES ?= mypy==2.4.1 pyright[nodejs]==1.1.414 numpy ml_dtypes pytest
 TYPES_VENV = build/venv-types
 TYPES_READY = $(TYPES_VENV)/ready-$(subst $(space),_,$(TYPES_PACKAGES))
 
@@ -158,8 +158,8 @@ $(TYPES_READY):
 	touch '$@'
 
 .PHONY: check-types
-check-types: $(TYPES_READY)
-	$(TYPES_VENV)/bin/python $(PYTEST) tests/types
+check-types: all $(TYPES_READY)
+	$(TEST_ENV) $(TYPES_VENV)/bin/python $(PYTEST) tests/types
 
 check-slurm-run: all
 	@$(call PARALLEL,$(sort $(wildcard tests/slurm/test_*.py)),$(PYTHON) $(PYTEST))

@@ -328,6 +328,23 @@ def allocate(framework: str, dtype: str, shape: Sequence[int]) -> tuple[Any, Mem
     return array, Memory(array, address, dtype, tuple(shape), packed(shape, bits // 8) if bits >= 8 else None)
 
 
+def over(framework: str, buffer: Any, at: int, dtype: str, shape: Sequence[int]) -> Any:
+    """An array over the bytes of a buffer from `at` on, which it keeps."""
+    if framework == "torch":
+        kind, stored = torch_stored(dtype, shape)
+        return import_torch().frombuffer(buffer, dtype=kind, count=prod(stored), offset=at).reshape(stored)
+    stored = stored_shape(dtype, shape)
+    return import_numpy().frombuffer(buffer, numpy_dtype(dtype), prod(stored), at).reshape(stored)
+
+
+def parse_device(device: Any) -> Any:
+    """A torch.device, from itself, "cuda:0" or a number. Raises UsageError for what is none."""
+    try:
+        return import_torch().device(device)
+    except (RuntimeError, TypeError) as e:
+        raise UsageError(f"device {device!r}: {str(e).splitlines()[0]}") from None
+
+
 def target_memory(out: Any, saved: str) -> Memory:
     """Where to read to, for an array, a tensor on the CPU, or bytes that can be written to (taken as packed elements as saved).
 

@@ -76,7 +76,7 @@ def call_together(
         arguments = {k: _comparable(v) for k, v in {**values, **(given or {})}.items()}
         arguments.update(zip(paths, raw))
         if struct.node_local:  # each rank may have shards of its own
-            del arguments["input_dir"]
+            arguments.pop("input_dir", None)
     except Exception as e:  # the others must hear of it, whatever it is
         error = e
     group.agree(name or function, error, arguments)

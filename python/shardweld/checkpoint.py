@@ -125,7 +125,7 @@ def read_findings(raw: Any, n: int) -> list[Finding]:
     """Of n sw_finding."""
     text = library.decode
     return [
-        Finding(text(f.file), text(f.tensor), text(f.reason), text(f.hint), f.differing, f.largest, f.relative)
+        Finding(text(f.file), text(f.tensor), library.phrase(text(f.reason)), library.phrase(text(f.hint)), f.differing, f.largest, f.relative)
         for f in (raw[i] for i in range(n))
     ]
 

@@ -37,7 +37,7 @@ from . import _library as library
 from ._comm import open_comm, portable
 from ._errors import InputError, UsageError, about, make_error
 from .checkpoint import Checkpoint, Request
-from .io import Item, SaveInSteps, save_items, write_order
+from .io import STAGED, Item, SaveInSteps, save_items, write_order
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
     from .options import CommLike, SaveOptions
 
 __all__ = ["QuantizedStorageReader", "StorageReader", "StorageWriter"]
-
-# Host memory for what cannot be read straight into its tensor, at a time; a larger tensor gets what it needs.
-_STAGED = 256 << 20
-
 
 def _done(value: Any) -> Future[Any]:
     future: Future[Any] = Future()
@@ -289,7 +285,7 @@ class StorageReader(HuggingFaceStorageReader):
             size = target.numel() * arrays.BITS[self._becomes(checkpoint, item.storage_index.fqn)] // 8
             if size > room or not out:
                 out.append([])
-                room = _STAGED
+                room = STAGED
             out[-1].append(step)
             room -= size
         return out

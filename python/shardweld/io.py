@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, TypeVar, Union, overload
 
@@ -18,6 +18,7 @@ from . import _library as library
 from ._arrays import Box, Memory
 from ._comm import Comm, open_comm
 from ._errors import UsageError, about
+from ._mapped import Mapped
 from ._placement import Part, choose_placements, coordinate_of, fit, parse_placement, part_of
 from .checkpoint import Checkpoint, Request
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
     from typing_extensions import Unpack
 
-    from .options import CommLike, DTypeLike, PathLike, SaveOptions
+    from .options import CommLike, DeviceLike, DTypeLike, OpenOptions, PathLike, SaveOptions
 
 __all__ = ["Box", "load", "save"]
 
@@ -74,6 +75,7 @@ class _NewOptions(_LoadOptions, total=False):
     placements: Placements
     coordinate: int | Sequence[int] | None
     dtype: DTypeLike
+    mmap: bool
 
 # ---- load -------------------------------------------------------------------------------------------------------------
 
@@ -89,7 +91,12 @@ def load(
 ) -> dict[str, DTensor]: ...  # fmt: skip
 @overload
 def load(
-    path: PathLike, names: str | Iterable[str] | None = ..., *, framework: Literal["torch"], **options: Unpack[_NewOptions]
+    path: PathLike, names: str | Iterable[str] | None = ..., *, framework: Literal["torch"], device: DeviceLike | None = ...,
+    **options: Unpack[_NewOptions]
+) -> dict[str, torch.Tensor]: ...  # fmt: skip
+@overload
+def load(
+    path: PathLike, names: str | Iterable[str] | None = ..., *, device: DeviceLike, **options: Unpack[_NewOptions]
 ) -> dict[str, torch.Tensor]: ...
 @overload
 def load(
@@ -106,6 +113,8 @@ def load(
     into: Mapping[str, Any] | None = None,
     dtype: DTypeLike = None,
     framework: Literal["numpy", "torch"] | None = None,
+    device: DeviceLike | None = None,
+    mmap: bool = False,
     threads: int = 1,
     block_size: int | tuple[int, int] | str | None = None,
     everything: bool = False,
@@ -114,11 +123,18 @@ def load(
 ) -> dict[str, Any]:
     """Tensors of a checkpoint, sharded or consolidated, as they are or cut anew.
 
-        load("step-1000")                                                  every tensor, whole
-        load("step-1000", "wte.weight", box=((0, 0), (64, 4096)))          the first 64 rows of one
-        load("step-1000", mesh=(2, 4), coordinate=(1, 3), placements=["replicate", "shard0"])
-        load("step-1000", mesh=device_mesh, placements=[Shard(0)])         DTensors
-        load("step-1000", into=model.state_dict())                         into what is there
+        >>> import numpy, shardweld
+        >>> shardweld.save("step-1000", {"w": numpy.arange(12, dtype="float32").reshape(4, 3), "step": 7}, consolidated=False)
+        >>> sorted((name, array.shape) for name, array in shardweld.load("step-1000").items())
+        [('step', ()), ('w', (4, 3))]
+        >>> shardweld.load("step-1000", "w", box=((1, 0), (2, 3)))["w"]
+        array([[3., 4., 5.],
+               [6., 7., 8.]], dtype=float32)
+        >>> shardweld.load("step-1000", mesh=(2, 4), coordinate=(1, 3), placements=["replicate", "shard0"])["w"]
+        array([[ 9., 10., 11.]], dtype=float32)
+
+    With torch also load("step-1000", device="cuda:0"), load("step-1000", mesh=device_mesh, placements=[Shard(0)]) for DTensors, and
+    load("step-1000", into=model.state_dict()) into what is there.
 
     Args:
         path: a directory or a safetensors file
@@ -136,7 +152,12 @@ def load(
             out unless they are named; scales that cannot be made use of are an InputError); all others stay as saved. See
             Checkpoint.read_as()
         block_size, everything, boxes: see Checkpoint
-        framework: "numpy" (the default) or "torch" (with a DeviceMesh always)
+        framework: "numpy" (the default) or "torch" (with a DeviceMesh, or a device, always)
+        device: where torch's tensors are, by way of some 256 MiB of the host's memory at a time where `comm` is "self" (not tested with
+            a device). None: the host. Not with `into` or a DeviceMesh, which say it themselves
+        mmap: tensors that lie in one file as they are asked for are not read but mapped: the array is the file, without its memory, and what
+            is looked at is read then (writing to it does not change the file). All others are read. The process ends with SIGBUS
+            where such a file is cut short, or its disk fails, while it is looked at. Not with `into` or a DeviceMesh
         threads: that read, of this process
         comm: "self": this process reads what it wants, whatever others do. Else all ranks of it call with names and parts of their own, and
             an error of one is raised on all: see Checkpoint
@@ -151,16 +172,20 @@ def load(
         KeyError: a name that is not there
         SystemFailure, OutOfMemory: the system failed
     """
-    how: dict[str, Any] = {"block_size": block_size, "everything": everything, "boxes": boxes}
+    how: OpenOptions = {"block_size": block_size, "everything": everything, "boxes": boxes}
     with open_comm(comm) as ranks, Checkpoint(path, comm=ranks, **how) as checkpoint:
         error: Exception | None = None
         jobs: list[_Job] = []
         try:
-            jobs = _plan_load(checkpoint, names, box, mesh, placements, coordinate, into, dtype, framework, ranks)
+            make = _Maker(checkpoint, framework, device, mmap, into is not None or hasattr(mesh, "get_coordinate"))
+            jobs = _plan_load(make, names, box, mesh, placements, coordinate, into, dtype, ranks)
         except Exception as e:
             error = e
-        checkpoint.read_all((r for job in jobs for r in job.requests), threads, error=error)
-        return {job.name: job.finish() for job in jobs}
+        out: dict[str, Any] = {}
+        for batch in _batches(jobs, STAGED if device is not None and ranks.size == 1 else None):
+            checkpoint.read_all((r for job in batch for r in job.requests), threads, error=error)
+            out.update((job.name, job.finish()) for job in batch)
+        return out
 
 
 class _Job(NamedTuple):
@@ -171,8 +196,61 @@ class _Job(NamedTuple):
     finish: Callable[[], Any]
 
 
+#: host memory, at a time, for what goes on from there; a larger tensor gets what it needs
+STAGED = 256 << 20
+
+
+def _batches(jobs: list[_Job], room: int | None) -> Iterator[list[_Job]]:
+    """Those that are read by one call: all, or as many as there is room for, at least one. They are forgotten here. One batch, at least."""
+    batch: list[_Job] = []
+    held = 0
+    jobs.reverse()
+    while jobs:
+        size = sum(r.memory.nbytes for r in jobs[-1].requests)
+        if batch and room is not None and held + size > room:
+            yield batch
+            batch, held = [], 0
+        batch.append(jobs.pop())
+        held += size
+    yield batch
+
+
+class _Maker:
+    """Makes the arrays that are new: of numpy or torch, here or on a device, mapped where that can be."""
+
+    def __init__(self, checkpoint: Checkpoint, framework: str | None, device: DeviceLike | None, mmap: bool, given: bool) -> None:
+        """given: there are arrays already, or a DeviceMesh says where they are."""
+        if given and (device is not None or mmap):
+            raise UsageError("device and mmap go neither with into nor with a DeviceMesh")
+        if device is not None and framework == "numpy":
+            raise UsageError("arrays of numpy are on no device: framework='torch'")
+        self.checkpoint = checkpoint
+        self._framework = framework or ("numpy" if device is None else "torch")
+        self._device = None if device is None else arrays.parse_device(device)
+        self._mapped = Mapped(checkpoint) if mmap else None
+
+    def box(self, name: str, dtype: str | None, becomes: str, offsets: Sequence[int] | None, shape: Sequence[int]) -> _Job:
+        """One box of a tensor, whole where offsets is None; `becomes` is its dtype then."""
+        array = self._mapped.array(self._framework, name, offsets, shape) if self._mapped and dtype is None else None
+        if array is not None:
+            return _Job(name, [], self._finish(array))
+        array, memory = arrays.allocate(self._framework, becomes, shape)
+        return _Job(name, [Request(name, offsets, memory, dtype)], self._finish(array))
+
+    def part(self, name: str, dtype: str | None, becomes: str, part: Part) -> _Job:
+        """The part that a rank of a mesh holds."""
+        if len(part.pieces) == 1:
+            return self.box(name, dtype, becomes, part.pieces[0].offsets, part.pieces[0].shape)
+        array, memory = arrays.allocate(self._framework, becomes, part.shape)
+        return _Job(name, _requests(name, part, memory, dtype), self._finish(array))
+
+    def _finish(self, array: Any) -> Callable[[], Any]:
+        device = self._device
+        return lambda: array if device is None else array.to(device)
+
+
 def _plan_load(
-    checkpoint: Checkpoint,
+    make: _Maker,
     names: Any,
     box: Any,
     mesh: Any,
@@ -180,9 +258,9 @@ def _plan_load(
     coordinate: Any,
     into: Any,
     dtype: Any,
-    framework: str | None,
     ranks: Comm,
 ) -> list[_Job]:
+    checkpoint = make.checkpoint
     if into is not None:
         if not (box is None and mesh is None and dtype is None):
             raise UsageError("into says itself which part of a tensor is wanted, and as what dtype")
@@ -191,12 +269,12 @@ def _plan_load(
     dtype = arrays.parse_dtype(dtype)
     if mesh is None:
         boxes = _boxes(box)
-        return [_read_box(checkpoint, n, t, boxes(n), framework or "numpy") for n, t in _choose(checkpoint, names, dtype)]
+        return [_read_box(make, n, t, boxes(n)) for n, t in _choose(checkpoint, names, dtype)]
     if box is not None:
         raise UsageError("box and mesh exclude one another")
     view = _mesh_view(mesh, coordinate, ranks)
-    make = _read_dtensor if view.device_mesh is not None else _read_part
-    return [make(checkpoint, n, t, view, placements, framework or "numpy") for n, t in _choose(checkpoint, names, dtype)]
+    read = _read_dtensor if view.device_mesh is not None else _read_part
+    return [read(make, n, t, view, placements) for n, t in _choose(checkpoint, names, dtype)]
 
 
 def _listed(names: Any) -> list[str]:
@@ -224,15 +302,13 @@ def _boxes(box: Any) -> Callable[[str], Any]:
     return lambda name: box
 
 
-def _read_box(checkpoint: Checkpoint, name: str, dtype: str | None, box: Any, framework: str) -> _Job:
-    becomes, whole = checkpoint.read_as(name, dtype)
-    offsets, shape = None, whole
-    if box is not None:
-        if not isinstance(box, (tuple, list)) or len(box) != 2:
-            raise UsageError(f"a box is {box!r}, expected (offsets, shape)", tensor=name)
-        offsets, shape = arrays.numbers(box[0], "offsets"), arrays.numbers(box[1], "shape")
-    array, memory = arrays.allocate(framework, becomes, shape)
-    return _Job(name, [Request(name, offsets, memory, dtype)], lambda: array)
+def _read_box(make: _Maker, name: str, dtype: str | None, box: Any) -> _Job:
+    becomes, whole = make.checkpoint.read_as(name, dtype)
+    if box is None:
+        return make.box(name, dtype, becomes, None, whole)
+    if not isinstance(box, (tuple, list)) or len(box) != 2:
+        raise UsageError(f"a box is {box!r}, expected (offsets, shape)", tensor=name)
+    return make.box(name, dtype, becomes, arrays.numbers(box[0], "offsets"), arrays.numbers(box[1], "shape"))
 
 
 class _MeshView(NamedTuple):
@@ -265,18 +341,17 @@ def _requests(name: str, part: Part, memory: Memory, dtype: str | None) -> list[
     return [Request(name, piece.offsets, memory.part(piece.at, piece.shape), dtype) for piece in part.pieces]
 
 
-def _read_part(checkpoint: Checkpoint, name: str, dtype: str | None, view: _MeshView, placements: Any, framework: str) -> _Job:
-    becomes, shape = checkpoint.read_as(name, dtype)
+def _read_part(make: _Maker, name: str, dtype: str | None, view: _MeshView, placements: Any) -> _Job:
+    becomes, shape = make.checkpoint.read_as(name, dtype)
     part = part_of(shape, view.sizes, view.coordinate or (), fit(choose_placements(placements, name, len(view.sizes)), len(shape)))
-    array, memory = arrays.allocate(framework, becomes, part.shape)
-    return _Job(name, _requests(name, part, memory, dtype), lambda: array)
+    return make.part(name, dtype, becomes, part)
 
 
-def _read_dtensor(checkpoint: Checkpoint, name: str, dtype: str | None, view: _MeshView, placements: Any, _framework: str) -> _Job:
+def _read_dtensor(make: _Maker, name: str, dtype: str | None, view: _MeshView, placements: Any) -> _Job:
     torch = arrays.import_torch()
     from torch.distributed.tensor import DTensor, Replicate, Shard
 
-    becomes, shape = checkpoint.read_as(name, dtype)
+    becomes, shape = make.checkpoint.read_as(name, dtype)
     cuts = fit(choose_placements(placements, name, len(view.sizes)), len(shape))
     if arrays.BITS[becomes] < 8:
         raise UsageError(f"a DTensor cannot hold {becomes}", tensor=name)
@@ -292,8 +367,8 @@ def _read_dtensor(checkpoint: Checkpoint, name: str, dtype: str | None, view: _M
     stride = arrays.packed(shape, 1)
     size = torch.Size(shape)
     mesh = view.device_mesh
-    make = DTensor.from_local
-    return _Job(name, requests, lambda: make(local, mesh, placed, run_check=False, shape=size, stride=stride))
+    from_local = DTensor.from_local
+    return _Job(name, requests, lambda: from_local(local, mesh, placed, run_check=False, shape=size, stride=stride))
 
 
 def _fill_what_is_there(checkpoint: Checkpoint, name: str, value: Any) -> _Job:

@@ -22,6 +22,7 @@ __all__ = [
     "CommLike",
     "ConsolidateOptions",
     "DTypeLike",
+    "DeviceLike",
     "DiffOptions",
     "OpenOptions",
     "PathLike",
@@ -48,6 +49,17 @@ class _HasItemsize(Protocol):
 
 #: "F32", "float32", "fp32", torch.float32, numpy.float32
 DTypeLike = Union[str, "type[Any]", _HasItemsize, None]
+
+
+class _Device(Protocol):
+    """torch.device("cuda:0")."""
+
+    @property
+    def type(self) -> str: ...
+
+
+#: where torch's tensors are: "cuda:0", the number of a GPU, torch.device
+DeviceLike = Union[str, int, _Device]
 
 
 class ProcessGroup(Protocol):
@@ -120,6 +132,11 @@ class _Writing(TypedDict, total=False):
     hints: str | Sequence[str] | None
 
 
+class _Proof(TypedDict, total=False):
+    manifest: bool | None
+    refuse_nan: bool | None
+
+
 class _OfFiles(TypedDict, total=False):
     node_local: bool | None
     no_assets: bool | None
@@ -138,7 +155,7 @@ class ReshardOptions(_Making, _Reading, _OfFiles, _Writing, total=False):
     """Of reshard()."""
 
 
-class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, total=False):
+class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, _Proof, total=False):
     """Of consolidate()."""
 
     verify: bool | None
@@ -160,7 +177,7 @@ class DiffOptions(_Transport, total=False):
     no_config_check: bool | None
 
 
-class SaveOptions(_Making, _Whole, _Writing, total=False):
+class SaveOptions(_Making, _Whole, _Writing, _Proof, total=False):
     """Of save() and dcp.StorageWriter."""
 
     block_size: int | tuple[int, int] | str | None

@@ -124,6 +124,43 @@ def test_casts(saved):
     assert load(path, "scale", dtype=np.float32)["scale"].dtype == np.float32
 
 
+def test_mapped(saved, tmp_path):
+    """What lies in one file stays there, whole or a box of it; all else is read. Writing does not change the file."""
+    path, tensors = saved
+    before = oracle.tree(path)
+    got = load(path, mmap=True)
+    assert sorted(got) == sorted(tensors) and all(is_part(got[n], t, [0] * len(t.shape), t.shape) for n, t in tensors.items())
+    mapped = {n for n, a in got.items() if not a.flags.owndata}
+    aligned = {n for n, t in tensors.items() if t.data}
+    assert mapped <= aligned and (len(mapped) > 2 if "consolidated" in path else mapped == {"scale"}), mapped
+    part = load(path, ["a.weight", "b.weight"], box=((2, 3), (3, 6)), mmap=True)
+    assert all(is_part(part[n], tensors[n], (2, 3), (3, 6)) for n in part) and part["a.weight"].flags.owndata == ("a.weight" not in mapped)
+    part = load(path, mesh=(4,), coordinate=(1,), placements=["shard0"], mmap=True)
+    assert is_part(part["a.weight"], tensors["a.weight"], (4, 0), (4, 12)) and part["scale"].shape == ()
+    assert load(path, "a.weight", dtype="float64", mmap=True)["a.weight"].dtype == np.float64
+    got["a.weight"][:] = 7
+    assert (got["a.weight"] == 7).all() and oracle.tree(path) == before
+    with pytest.raises(UsageError):
+        load(path, "a.weight", box=((2, 3), (30, 6)), mmap=True)
+    with pytest.raises(UsageError, match="neither with into"):
+        load(path, into={"a.weight": np.zeros((16, 12), np.float32)}, mmap=True)
+
+
+def test_mapped_files_that_are_cut_short(saved):
+    """Before they are mapped: as when they are read."""
+    path, _ = saved
+    with Checkpoint(path) as cp:
+        name = os.path.join(path, cp.boxes("scale")[0].file)
+        os.truncate(name, os.path.getsize(name) - 1)
+        with pytest.raises(InputError):
+            load(path, mmap=True)
+
+
+def test_numpy_is_on_no_device(saved):
+    with pytest.raises(UsageError, match="framework='torch'"):
+        load(saved[0], device="cpu", framework="numpy")
+
+
 def test_into_what_is_there(saved):
     path, tensors = saved
     whole, part = np.zeros((12, 16), np.float32).T, np.full((9, 20), 7, np.float64)

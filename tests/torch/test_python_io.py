@@ -538,5 +538,33 @@ def test_ranks(failures, check):
     assert failures[check] == "", failures[check]
 
 
+@pytest.fixture
+def alone(tmp_path):
+    """All tensors, consolidated."""
+    save_file(full_tensors(), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_device(alone, mmap, monkeypatch):
+    """There is none here but the host and torch's meta, which keeps shapes alone: what is on its way takes no more room than it may."""
+    full = full_tensors()
+    got = load(alone, device="cpu", comm="self", mmap=mmap)
+    assert set(got) == set(full) and all(same(got[n], t) for n, t in full.items())
+    assert all(same(t, full[n]) for n, t in load(alone, framework="torch", mmap=mmap).items())
+    rows = load(alone, "rows", box=((3, 2), (4, 5)), device=torch.device("cpu"), mmap=mmap)["rows"]
+    assert torch.equal(rows, full["rows"][3:7, 2:7])
+    calls, read_all = [], shardweld.Checkpoint.read_all
+    monkeypatch.setattr(shardweld.Checkpoint, "read_all", lambda self, requests, *a, **k: calls.append(list(requests)) or read_all(self, calls[-1], *a, **k))
+    monkeypatch.setattr(shardweld.io, "STAGED", 400)
+    far = load(alone, device="meta", comm="self", mmap=mmap)
+    assert {n: (t.device.type, t.dtype, t.shape) for n, t in far.items()} == {n: ("meta", t.dtype, t.shape) for n, t in full.items()}
+    assert mmap or len(calls) > 2 and all(len(c) == 1 or sum(r.memory.nbytes for r in c) <= 400 for c in calls)
+    assert [r.name for c in calls for r in c] == [n for n in far if n in {r.name for c in calls for r in c}]
+    for wrong in ({"device": "nowhere"}, {"device": "cpu", "into": {"rows": full["rows"]}}):
+        with pytest.raises(shardweld.UsageError, match="nowhere|neither"):
+            load(alone, **wrong)
+
+
 if __name__ == "__main__":
     start(sys.argv[1], int(sys.argv[2]))

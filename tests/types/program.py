@@ -43,7 +43,9 @@ def loads(state: dict[str, Any]) -> None:
     load("a", dtype=1)  # wrong
     load("a", 3)  # wrong
     load("a", box=3)  # wrong
-    print(x, whole)
+    load("a", device=0.5)  # wrong
+    load("a", into=state, device="cuda")  # wrong
+    print(x, whole, load("a", device="cuda:0", mmap=True), load("a", framework="torch", mesh=8, coordinate=3))
     array: "np.ndarray[Any, Any]" = load("a", "w", box=((0, 0), (64, 4096)), threads=4)["w"]
     filled: dict[str, Any] = load("a", into=state)
     doubles: dict[str, "np.ndarray[Any, np.dtype[np.float64]]"] = load("a", into={"w": np.zeros(3)})
@@ -57,6 +59,16 @@ def saves(state: dict[str, Any]) -> None:
     save("a", {"w": np.ones(3)}, expect_shards=3)  # wrong
     save("a", {"w": np.ones(3), "step": 7, "rows": Box(np.ones(3), (0,), (6,)), "two": [Box(np.ones(3))]}, max_shard_size="5GB")
     save("a", state, consolidated=False, overwrite=True, comm="self")
+
+
+def verifies() -> bool:
+    shardweld.verify("a", "b", verify=True)  # wrong
+    shardweld.inspect("a", json=True)  # wrong
+    shardweld.inspect("a").tensors[0].size  # wrong
+    found: list[str] = [f.hint for f in shardweld.inspect("a", expect_shards=8).findings]
+    verification = shardweld.verify("a", "b", like="x.index.json", progress=True)
+    print(found, verification.stats, shardweld.inspect("a").svg("*.w1.weight"))
+    return verification.ok
 
 
 def looks() -> int:
