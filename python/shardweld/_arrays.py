@@ -44,7 +44,12 @@ _FROM_NAME |= {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp64": "F64"}
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a tensor that this process holds, for save().
+    """A part of a tensor that this process holds, for save(), or that load() fills (into).
+
+        >>> import numpy, shardweld
+        >>> rows = numpy.zeros((2, 4), "uint16")
+        >>> shardweld.Box(rows, offsets=(6, 0), global_shape=(8, 4), dtype="BF16").offsets
+        (6, 0)
 
     Attributes:
         data: the part: a numpy array or a torch tensor, contiguous or not

@@ -25,7 +25,13 @@ class NotMember(UsageError):
 
 
 class Comm:
-    """A group of processes.
+    """A group of processes; by itself that of this process alone. Functions take one as `comm`, or what it is made of: a process group of
+    torch, a communicator of mpi4py, "self".
+
+        >>> import shardweld
+        >>> comm = shardweld.Comm()
+        >>> comm.rank, comm.size, comm.kind
+        (0, 1, 'self')
 
     Attributes:
         rank: this process's number in it, from 0

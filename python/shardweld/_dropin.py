@@ -37,6 +37,12 @@ def consolidate_safetensors_files(
 
     A checkpoint that is in output_dir already is replaced; the model's other files are not copied.
 
+        >>> import numpy, shardweld
+        >>> shardweld.save("sharded", {"a": numpy.ones((4, 2)), "b": numpy.zeros(3)}, consolidated=False)
+        >>> shardweld.consolidate_safetensors_files("sharded", "model", {"a": 1, "b": 2}, cast_dtype="bf16")
+        >>> [file.name for file in shardweld.Checkpoint("model").files()]
+        ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
+
     Args:
         input_dir: directory of the shards
         output_dir: directory of the result, made if missing
@@ -85,6 +91,12 @@ def consolidate_safetensors_files_on_every_rank(
 
     The ranks are those of process_group; without it, of torch's default process group if it is initialised; else of the MPI job that this process
     is one of; else it is this process alone. A process that is no member of process_group does nothing.
+
+        >>> import numpy, shardweld
+        >>> shardweld.save("sharded", {"a": numpy.ones((4, 2)), "b": numpy.zeros(3)}, consolidated=False)
+        >>> shardweld.consolidate_safetensors_files_on_every_rank("sharded", "model", None)
+        >>> [file.name for file in shardweld.Checkpoint("model").files()]
+        ['model.safetensors']
 
     Args: as `consolidate_safetensors_files()`, equal on every rank, and
         process_group: a ProcessGroup of torch, with any backend

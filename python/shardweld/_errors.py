@@ -52,6 +52,13 @@ def _errno_of(reason: str) -> int | None:
 class ShardweldError(RuntimeError):
     """A call failed, here or on another rank. `shardweld.Error` is the same.
 
+        >>> import shardweld
+        >>> try:
+        ...     shardweld.load("nowhere")
+        ... except shardweld.Error as e:
+        ...     print(f"{e.code.name}, file {e.file!r}, {isinstance(e, FileNotFoundError)}, status {e.exit_status}")
+        INPUT, file 'nowhere', True, status 3
+
     Attributes:
         code: what kind of error, a `Code`
         file: the file it is about, "" where it is about none

@@ -35,6 +35,12 @@ def install() -> dict[str, Callable[..., Any]]:
     default argument, functools.partial) and other processes: a spawned one has to call this itself. It imports nothing and
     may be called again.
 
+        >>> import shardweld
+        >>> replaced = shardweld.install()
+        >>> all(callable(theirs) for theirs in replaced.values())
+        True
+        >>> shardweld.uninstall()
+
     Returns:
         {"module.name": the function that was there} of what this call has replaced
     """
@@ -48,7 +54,11 @@ def install() -> dict[str, Callable[..., Any]]:
 
 
 def uninstall() -> None:
-    """Undo `install()`, also in modules that were imported since."""
+    """Undo `install()`, also in modules that were imported since.
+
+    >>> import shardweld
+    >>> shardweld.uninstall()
+    """
     with _lock:
         if _finder in sys.meta_path:
             sys.meta_path.remove(_finder)

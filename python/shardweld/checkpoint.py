@@ -152,10 +152,17 @@ class Checkpoint:
 
     Opening reads all headers and no data. Nothing is ever written.
 
-        with Checkpoint("step-1000") as cp:
-            for name in cp:
-                print(name, cp.tensor(name).dtype, cp.tensor(name).shape)
-            rows = cp.read("model.embed.weight", (128, 0), (64, 4096), dtype="float32")
+        >>> import numpy, shardweld
+        >>> shardweld.save("step-1000", {"embed": numpy.ones((8, 2), "float16"), "step": 7}, consolidated=False)
+        >>> with shardweld.Checkpoint("step-1000") as checkpoint:
+        ...     for name in checkpoint:
+        ...         print(name, checkpoint.tensor(name).dtype, checkpoint.tensor(name).shape)
+        ...     rows = checkpoint.read("embed", (3, 0), (2, 2), dtype="float32")
+        embed F16 (8, 2)
+        step I64 ()
+        >>> rows
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
 
     Args:
         path: a directory or a file

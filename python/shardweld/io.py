@@ -466,9 +466,16 @@ def save(
 ) -> None:
     """Save what the ranks hold, straight from memory. Collective: every rank of `comm` calls it, with what it holds, perhaps nothing.
 
-        save("out", {"w": array})                                          one process
-        save("out", {"w": Box(rows, (first, 0), (1000, 64))})              each rank some rows
-        save("out", model.state_dict())                                    DTensors (FSDP2, tensor parallel)
+        >>> import numpy, shardweld
+        >>> whole = numpy.arange(6, dtype="float32").reshape(3, 2)
+        >>> shardweld.save("out", {"w": whole}, max_shard_size="5GB")
+        >>> parts = [shardweld.Box(whole[:1], (0, 0), (3, 2)), shardweld.Box(whole[1:], (1, 0), (3, 2))]
+        >>> shardweld.save("parts", {"w": parts})
+        >>> bool(shardweld.diff("out", "parts"))
+        True
+
+    On several ranks each saves what it holds: save("out", {"w": Box(rows, (first, 0), (1000, 64))}) some rows, and
+    save("out", model.state_dict()) what DTensors tell (FSDP2, tensor parallel).
 
     Args:
         path: a directory; made if missing
