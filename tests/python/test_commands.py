@@ -92,6 +92,19 @@ def test_diff(np, welded, tmp_path):
     assert done.stdout.count("a tolerance is a number from 0 on") == (np or 1), done
 
 
+def test_errors_are_in_the_words_of_python(welded):
+    """And name no option of the program, no member of C."""
+    src, out = welded
+    for call in (shardweld.consolidate, lambda a, b: shardweld.reshard(a, a, "2"), lambda a, b: shardweld.save(b, {"w": np.ones(3)})):
+        with pytest.raises(shardweld.UsageError) as caught:
+            call(src, out)
+        assert not re.search(r"sw_|--[a-z]", str(caught.value)), caught.value
+    with pytest.raises(shardweld.UsageError, match="overwrite=True"):
+        shardweld.consolidate(src, out)
+    with pytest.raises(shardweld.UsageError, match="overwrite=True"):
+        shardweld.save(out, {"w": np.ones(3)})
+
+
 def test_what_results_say(welded, tmp_path):
     src, out = welded
     result = shardweld.weld(src, tmp_path / "again")
@@ -125,6 +138,8 @@ def test_inspect_tells_what_is_wrong(checkpoint):
     seen = shardweld.inspect(checkpoint.path, expect_shards=5)
     assert not seen and len(seen.findings) > 1 and repr(seen).splitlines()[0].endswith(f"{len(seen.findings)} findings>")
     assert any("shard 2" in str(f) for f in seen.findings) and any(f.hint for f in seen.findings)
+    said = " ".join(f.reason + f.hint for f in seen.findings)
+    assert "sw_" not in said and " --" not in said, said
     with pytest.raises(shardweld.InputError):
         shardweld.inspect(checkpoint.path, tolerant=False)
     with pytest.raises(shardweld.MissingError):
