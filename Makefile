@@ -252,8 +252,8 @@ $(COLLECTIVES) $(NODES): private LINK_FLAGS = -shared
 $(COLLECTIVES) $(NODES): $(BUILD)/tests/%.so: $(BUILD)/obj/tests/mpi/%.o
 	$(link)
 
-# As users build them: with the public headers, the shared library and their own MPI.
-$(BUILD)/examples/%: private LINKER = $(MPICC)
+# As users build them: with the public headers and the shared library; those that speak MPI with their own.
+$(BUILD)/examples/%: private LINKER = $(if $(filter examples/$*.c,$(SPEAK_MPI)),$(MPICC),$(CC))
 $(BUILD)/examples/%: private LIBS = -L$(BUILD) -lshardweld -Wl,-rpath,'$$ORIGIN/..'
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(SHARED)
 	$(link)

@@ -1,8 +1,9 @@
 /* Each rank reads its slice of a checkpoint, sharded or consolidated, whatever number of ranks
- * saved it:
+ * saved it. No MPI is needed to build it; under a launcher the library loads what it needs:
  *
- *   mpicc read_slice.c $(pkg-config --cflags --libs shardweld) -o read_slice
- *   mpirun -n 4 ./read_slice DIR
+ *     cc read_slice.c $(pkg-config --cflags --libs shardweld) -o read_slice
+ *     ./read_slice DIR
+ *     mpirun -n 4 ./read_slice DIR
  *
  * Every floating-point tensor is cut into slices along its first dimension; a rank reads its own as
  * F32, all of them in one call, and the ranks add up what they hold. Rank 0 prints a line for each
@@ -12,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shardweld.h"
-#include "shardweld_mpi.h"
+#include <shardweld.h>
 
 /* What this rank takes of one tensor. */
 typedef struct slice {
@@ -82,16 +82,41 @@ static sw_code read_slices(const sw_comm *comm, const sw_checkpoint *cp, const s
     return code;
 }
 
-static void print_sums(const sw_comm *comm, const slice *slices, uint64_t n, const float *memory)
+/* What each rank holds of each tensor, added up, and that of all ranks: sums has room for n words
+ * of each of them. */
+static sw_code add_up(const sw_comm *comm, const slice *slices, uint64_t n, const float *memory, double *sums,
+                      sw_status *st)
+{
+    double *mine = calloc(n + 1, sizeof *mine);
+    size_t *counts = calloc((size_t)comm->size, sizeof *counts);
+
+    if (!mine || !counts)
+        st->code = SW_ENOMEM;
+    if (sw_agree(comm, st))
+        goto out;
+    for (uint64_t i = 0; i < n; i++)
+        for (uint64_t e = 0; e < slices[i].elements; e++)
+            mine[i] += *memory++;
+    for (int r = 0; r < comm->size; r++)
+        counts[r] = n * sizeof *mine;
+    if (comm->allgather(comm->ctx, mine, sums, counts))
+        st->code = SW_ECOMM;
+out:
+    free(counts);
+    free(mine);
+    return st->code;
+}
+
+/* A line for each floating-point tensor. */
+static void print_sums(const sw_comm *comm, const slice *slices, uint64_t n, const double *sums)
 {
     for (uint64_t i = 0; i < n; i++) {
-        double mine = 0, sum = 0;
+        double sum = 0;
 
-        for (uint64_t e = 0; e < slices[i].elements; e++)
-            mine += *memory++;
-        MPI_Reduce(&mine, &sum, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
-        if (comm->rank > 0 || !is_floating(slices[i].tensor.dtype))
+        if (!is_floating(slices[i].tensor.dtype))
             continue;
+        for (int r = 0; r < comm->size; r++)
+            sum += sums[(uint64_t)r * n + i];
         printf("%s [", slices[i].tensor.name);
         for (unsigned d = 0; d < slices[i].tensor.ndim; d++)
             printf("%s%" PRIu64, d ? ", " : "", slices[i].tensor.shape[d]);
@@ -105,6 +130,7 @@ static sw_code run(const sw_comm *comm, const char *path, sw_status *st)
     sw_checkpoint_info info;
     slice *slices = NULL;
     float *memory = NULL;
+    double *sums;
     uint64_t elements = 0;
 
     if (sw_checkpoint_open(comm, path, NULL, &cp, st))
@@ -116,12 +142,14 @@ static sw_code run(const sw_comm *comm, const char *path, sw_status *st)
         elements += slices[i].elements;
     }
     memory = calloc(elements + 1, sizeof *memory);
-    if (!slices || !memory) {
-        fprintf(stderr, "read_slice: out of memory\n");
-        MPI_Abort(MPI_COMM_WORLD, 4);
-    }
-    if (read_slices(comm, cp, slices, info.ntensors, memory, st) == SW_OK)
-        print_sums(comm, slices, info.ntensors, memory);
+    sums = calloc((size_t)comm->size * (info.ntensors + 1), sizeof *sums);
+    if (!slices || !memory || !sums)
+        st->code = SW_ENOMEM;
+    /* A rank that has no memory tells the others, who would wait for it else. */
+    if (!sw_agree(comm, st) && !read_slices(comm, cp, slices, info.ntensors, memory, st) &&
+        !add_up(comm, slices, info.ntensors, memory, sums, st) && comm->rank == 0)
+        print_sums(comm, slices, info.ntensors, sums);
+    free(sums);
     free(memory);
     free(slices);
     sw_checkpoint_free(cp);
@@ -134,23 +162,21 @@ int main(int argc, char **argv)
     char text[2048];
     sw_comm comm;
 
-    MPI_Init(&argc, &argv);
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (argc != 2) {
         fprintf(stderr, "usage: read_slice CHECKPOINT\n");
-        MPI_Finalize();
         return 2;
     }
-    if (sw_comm_from_mpi(MPI_COMM_WORLD, &comm, &st)) {
+    /* The ranks of mpirun or srun, or this process alone. */
+    if (sw_comm_world(&comm, &st)) {
         fprintf(stderr, "read_slice: %s\n", sw_status_message(&st, text, sizeof text));
-        MPI_Abort(MPI_COMM_WORLD, 1);
+        sw_comm_abort(1);
+        return 1;
     }
     run(&comm, argv[1], &st);
-    /* The error is the same on every rank. It is printed before MPI_Finalize: mpirun ends the
-     * others as soon as one rank has returned an exit status that is not 0. */
+    /* The error is the same on every rank. It is printed before MPI ends: mpirun ends the others as
+     * soon as one rank has returned an exit status that is not 0. */
     if (st.code && comm.rank == 0)
         fprintf(stderr, "read_slice: %s\n", sw_status_message(&st, text, sizeof text));
     sw_comm_mpi_release(&comm);
-    MPI_Finalize();
     return sw_code_exit_status(st.code);
 }

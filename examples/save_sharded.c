@@ -1,7 +1,8 @@
 /* Save a sharded array straight into a file that transformers and safetensors load, with no shard
- * files in between:
+ * files in between; by a program that speaks MPI itself:
  *
- *     mpirun -n 4 save_sharded OUTPUT_DIR [ROWS COLUMNS]
+ *     cc save_sharded.c $(pkg-config --cflags --libs shardweld-mpi) -o save_sharded
+ *     mpirun -n 4 ./save_sharded OUTPUT_DIR [ROWS COLUMNS]
  *
  * Each rank holds some columns of a matrix (its part of a larger array in memory, hence the
  * strides) and the same bias. Element [r, c] of the matrix is r * COLUMNS + c. */

@@ -5,9 +5,9 @@
 ifeq ($(MPI),none)
   MPIRUN :=
   NO_MPI = --no-mpi
-  E2E := $(filter-out $(addprefix tests/e2e/test_,collectives.py examples.py launch.py read_slice.py),$(E2E))
+  E2E := $(filter-out $(addprefix tests/e2e/test_,collectives.py examples.py launch.py),$(E2E))
 endif
-SPEAKING = $(if $(filter none,$(MPI)),,$(COLLECTIVES) $(NODES) $(EXAMPLES))
+SPEAKING = $(if $(filter none,$(MPI)),$(filter-out $(SPEAK_MPI:%.c=$(BUILD)/%),$(EXAMPLES)),$(COLLECTIVES) $(NODES) $(EXAMPLES))
 
 # What tests of the program need to know. Leaks inside MPI itself are not ours.
 TEST_ENV = SHARDWELD='$(abspath $(PROGRAM))' MPIRUN='$(MPIRUN)' SHARDWELD_BUILD='$(abspath $(BUILD))' \

@@ -126,6 +126,21 @@ mv "$dir/prefix/lib/shardweld" "$dir/away"
 weld_by_ranks "$dir/mpi-static"
 mv "$dir/away" "$dir/prefix/lib/shardweld"
 
+# The examples, by the line that each has at its head. What speaks no MPI needs none, alone and under mpirun.
+for example in "$dir"/prefix/share/doc/shardweld/examples/*.c; do
+    line=$(sed -n 's/^ \* *\(cc .* -o .*\)$/\1/p' "$example")
+    [ -n "$line" ] || { echo "${example##*/} does not say how it is built"; exit 1; }
+    (cd "$dir" && ln -s "$example" . && eval "${line/#cc/${CC:-cc} -Wall -Wextra -Werror}")
+done
+(
+    export LD_LIBRARY_PATH=$dir/prefix/lib
+    mpirun -n 2 "$dir/save_sharded" "$dir/saved" >/dev/null
+    "$dir/read_slice" "$dir/saved" >"$dir/alone"
+    mpirun -n 3 "$dir/read_slice" "$dir/saved" | diff "$dir/alone" -
+    grep -qx 'matrix \[100, 60\] 17997000' "$dir/alone"
+    ! ldd "$dir/read_slice" | grep -E 'libmpi|libopen-'
+)
+
 # What is not for ranks needs no MPI.
 for file in "$dir/prefix/lib/libshardweld.so" "$dir/prefix/bin/shardweld"; do
     strange=$(ldd "$file" | grep -vE 'linux-vdso|ld-linux|lib(jansson|m|c)\.so' || true)

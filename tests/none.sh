@@ -25,5 +25,5 @@ case $said in
 *"there is no 'mpicc'"*"make MPI=none"*) ;;
 *) echo "none: make says $said"; exit 1 ;;
 esac
-make MPI=none BUILD=build-none check-pages check-e2e E2E="$(echo tests/e2e/test_{alone,golden,inspect}.py)"
+make MPI=none BUILD=build-none check-pages check-e2e E2E="$(echo tests/e2e/test_{alone,golden,inspect,read_slice}.py)"
 build-none/shardweld --version | grep -q ', layer none$'

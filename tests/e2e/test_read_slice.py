@@ -1,4 +1,4 @@
-"""examples/read_slice, under mpirun; it is in $SHARDWELD_BUILD/examples."""
+"""examples/read_slice, alone and under mpirun, without a line of MPI in it; it is in $SHARDWELD_BUILD/examples."""
 
 import os
 import subprocess
@@ -44,10 +44,10 @@ def checkpoint(tmp_path):
     return tmp_path / "in", values
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_read_slice(checkpoint, ranks):
+@pytest.mark.parametrize("np_", [None, 1, 2, 5])
+def test_read_slice(checkpoint, np_):
     path, values = checkpoint
-    got = run("read_slice", path, np=ranks)
+    got = run("read_slice", path, np=np_)
     assert got.returncode == 0, got.stderr
     lines = [f"{n} [{', '.join(map(str, v.shape))}] {v.astype(float).sum():.9g}" for n, v in sorted(values.items())]
     assert got.stdout.splitlines() == lines
