@@ -140,7 +140,7 @@ class StorageReader(HuggingFaceStorageReader):
         self._quantized: set[str] = set()
 
     def _name(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fsdecode(library.encode_path(path))  # type: ignore[assignment]
+        self.path = os.fsdecode(library.encode_path(path))
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -167,7 +167,7 @@ class StorageReader(HuggingFaceStorageReader):
         self._checkpoint = Checkpoint(self.path, block_size=self._block_size, everything=True, comm=self._comm)
         tensors = {name: self._metadata_of(self._checkpoint, name) for name in self._checkpoint}
         return Metadata(
-            tensors,
+            dict(tensors),
             planner_data={name: (name,) for name in tensors},  # with it the planner for an empty dictionary also understands keys
             storage_data=_StorageData(self._checkpoint),
             storage_meta=StorageMeta(self.path, load_id=self.load_id),
@@ -234,7 +234,8 @@ class StorageReader(HuggingFaceStorageReader):
 
     def _kind(self, checkpoint: Checkpoint, name: str) -> torch.dtype:
         """torch's for it."""
-        return arrays.torch_stored(self._becomes(checkpoint, name), checkpoint.saved(name)[1])[0]
+        kind: torch.dtype = arrays.torch_stored(self._becomes(checkpoint, name), checkpoint.saved(name)[1])[0]
+        return kind
 
     def _check_scales(self, checkpoint: Checkpoint, name: str, target: torch.Tensor) -> None:
         """Raise where a reader that dequantizes would leave numbers without their scales."""
@@ -395,7 +396,7 @@ class StorageWriter(HuggingFaceStorageWriter):
         return {**self.__dict__, "_save": None}
 
     def _name(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fsdecode(library.encode_path(path))  # type: ignore[assignment]
+        self.path = os.fsdecode(library.encode_path(path))
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -457,6 +458,7 @@ class StorageWriter(HuggingFaceStorageWriter):
     def _planned(item: WriteItem) -> Item:
         """The box as its plan has it."""
         name, data = item.index.fqn, item.tensor_data
+        assert data is not None  # prepare_local_plan() takes tensors alone
         with about(name):
             dtype = arrays.parse_dtype(data.properties.dtype)
             whole, offsets, shape = tuple(data.size), tuple(data.chunk.offsets), tuple(data.chunk.sizes)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict,
 from . import _arrays as arrays
 from . import _library as library
 from ._arrays import Box, Memory
+from ._bar import end_bar, make_bar
 from ._comm import Comm, open_comm
-from ._errors import UsageError, about
+from ._errors import Code, UsageError, about
 from ._mapped import Mapped
 from ._placement import Part, choose_placements, coordinate_of, fit, parse_placement, part_of
 from .checkpoint import Checkpoint, Request
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
     from typing_extensions import Unpack
 
-    from .options import CommLike, DeviceLike, DTypeLike, OpenOptions, PathLike, SaveOptions
+    from .options import CommLike, DeviceLike, DTypeLike, OpenOptions, PathLike, Progress, SaveOptions
 
 __all__ = ["Box", "load", "save"]
 
@@ -462,6 +463,7 @@ def save(
     consolidated: bool = True,
     fqn_to_index_mapping: Mapping[str, int] | None = None,
     comm: CommLike = None,
+    progress: Progress = None,
     **options: Unpack[SaveOptions],
 ) -> None:
     """Save what the ranks hold, straight from memory. Collective: every rank of `comm` calls it, with what it holds, perhaps nothing.
@@ -488,6 +490,7 @@ def save(
         fqn_to_index_mapping: number of the file, from 1, for each FQN; None: one file
         comm: None: all ranks of the job (torch's process group, else MPI's ranks, else this process); "self"; a torch process
             group or an mpi4py communicator
+        progress: as in consolidate()
         options: overwrite (replace a checkpoint that is there, which is else a UsageError), no_sync, buffer_size; for the consolidated
             form also max_shard_size ("5GB"), single_file, like, cast_dtype, name_rules, include, exclude, assets: see
             shardweld.options.SaveOptions
@@ -508,7 +511,7 @@ def save(
             items = [item for name, value in state.items() for item in _items(name, value)]
         except Exception as e:
             error = e
-        save_items(ranks, path, items, consolidated, fqn_to_index_mapping, options, error)
+        save_items(ranks, path, items, consolidated, fqn_to_index_mapping, options, error, progress)
 
 
 def _items(name: str, value: Any) -> list[Item]:
@@ -531,12 +534,14 @@ def save_items(
     fqn_to_index_mapping: Mapping[str, int] | None,
     options: SaveOptions,
     error: Exception | None = None,
+    progress: Progress = None,
 ) -> None:
     """Collective. Write the boxes of all ranks; `error` is what this rank has run into before."""
     raw, filled, array = b"", library.make_options({}), _array([])
+    bar: Callable[[int, int], object] | None = None
     try:
-        array = _array(items)
-        raw, filled = library.encode_path(path), _options(fqn_to_index_mapping, options)
+        array, bar = _array(items), make_bar(progress, "save")
+        raw, filled = library.encode_path(path), _options(fqn_to_index_mapping, options, bar)
     except Exception as e:
         error = error or e
     if ranks.size > 1 or error is not None:
@@ -545,9 +550,12 @@ def save_items(
     status, ref = library.Status(), ctypes.byref
     if ranks.kind == "mpi":
         library.lib().sw_transport_defaults(raw)
-    with library.interruptible() as cancel:
-        filled.cancel = cancel
-        code = function(ref(ranks.struct), raw, array, len(items), ref(filled), None, ref(status))
+    code = int(Code.CANCEL)
+    try:
+        with library.interruptible() as filled.cancel:
+            code = function(ref(ranks.struct), raw, array, len(items), ref(filled), None, ref(status))
+    finally:
+        end_bar(bar, code == Code.OK)
     ranks.check(code, status)
 
 
@@ -559,11 +567,11 @@ def _array(items: Sequence[Item]) -> Any:
     return array
 
 
-def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: SaveOptions) -> Any:
+def _options(fqn_to_index_mapping: Mapping[str, int] | None, options: SaveOptions, bar: Callable[[int, int], object] | None = None) -> Any:
     values: dict[str, Any] = dict(options)
     if fqn_to_index_mapping is not None:
         values["fqn_map_text"] = library.index_map(fqn_to_index_mapping)
-    return library.make_options(values)
+    return library.make_options(values, bar)
 
 
 def _fill(raw: Any, item: Item) -> None:

@@ -187,9 +187,10 @@ def test_a_notebook_without_the_program(checkpoint, monkeypatch):
 def test_a_bar_in_a_file(progress, said, checkpoint, tmp_path, capsys):
     """Where nobody looks at a terminal there are lines, and none unless they are asked for."""
     shardweld.weld(checkpoint.path, tmp_path / "out", progress=progress, buffer_size=4096)
+    shardweld.save(tmp_path / "saved", ONE, progress=progress)
     err = capsys.readouterr().err
     assert bool(err) == said
-    assert not said or re.fullmatch(r"(consolidate +\d+% \S+ k?K?B/\S+ KB \[00:0\d<00:0\d, .*/s\]\n)+", err) and "100%" in err, err
+    assert not said or re.fullmatch(r"((consolidate|save) +\d+% \S+ K?B/\S+ K?B \[00:0\d<00:0\d, .*/s\]\n)+", err) and "100%" in err, err
 
 
 @pytest.mark.parametrize("columns, drawn", [(100, True), (30, False)])
@@ -240,8 +241,9 @@ def test_a_bar_under_mpirun_is_drawn_once(large, tmp_path):
 
 
 def test_progress_that_is_none(checkpoint, tmp_path):
-    with pytest.raises(shardweld.UsageError, match="progress is 3, expected"):
-        shardweld.weld(checkpoint.path, tmp_path / "out", progress=3)
+    for call in (lambda p: shardweld.weld(checkpoint.path, tmp_path / "out", progress=p), lambda p: shardweld.save(tmp_path / "out", ONE, progress=p)):
+        with pytest.raises(shardweld.UsageError, match="progress is 3, expected"):
+            call(3)
 
 
 # ---- Ctrl-C -----------------------------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@ CALLS = {
     "consolidate": "shardweld.consolidate(src, out, progress=press, buffer_size=4096)",
     "reshard": "shardweld.reshard(src, out, '4', progress=press, buffer_size=4096)",
     "verify": "shardweld.verify(src, whole, progress=press, buffer_size=4096)",
-    "save": "later(); shardweld.save(out, shardweld.load(src), buffer_size=4096)",
+    "save": "shardweld.save(out, shardweld.load(src), progress=press, buffer_size=4096)",
     "load": "later(); [shardweld.load(src) for _ in range(1000)]",
 }
 
