@@ -65,9 +65,10 @@ def facts(results):
     """What stands below the picture."""
     m, v, size = results["machine"], results["versions"], max(case["bytes"] for case in results["cases"])
     peers = [f"{name} {v[key]}" for key, name in (("torch", "torch"), ("NeMo", "NeMo Automodel")) if key in v]
+    busy = f" (busy with other work: load {m['load']})" if m["load"] > m["cores"] else ""
     lacks = "" if "NeMo" in v else " NeMo Automodel could not be installed there."
-    return (f"Seconds of one machine, {results['date']}: {m['cores']} cores of {m['cpu']}, {m['memory']}, {m['store']}, {m['system']}; shardweld {v['shardweld']}, {', '.join(peers)}. "
-            f"A Llama-shaped BF16 checkpoint of {size / 2**30:.1f} GiB in {results['ranks']} shards, in memory; nobody waits for the disk; best of {results['best']}, in turns; without the start of "
+    return (f"Seconds of one machine, {results['date']}: {m['cores']} cores of {m['cpu']}, {m['memory']}, {m['store']}, {m['system']}{busy}; shardweld {v['shardweld']}, {', '.join(peers)}. "
+            f"A Llama-shaped BF16 checkpoint of {size / 2**30:.1f} GiB in {results['ranks']} shards, in memory; nobody waits for the disk; best of {results['best']} (torch, NeMo: {results['torch_best']}), in turns; without the start of "
             f"MPI and of Python. torch and NeMo: the faster of one process and, with 4 files, 2 ranks.{lacks}")  # fmt: skip
 
 
@@ -111,15 +112,30 @@ def draw(results, path):
         f.write(re.sub(r" +$", "", text.replace("<defs>", f"{DARK}\n<defs>", 1), flags=re.MULTILINE))
 
 
-def rewrite(path, pattern, text):
-    """The one place that matches says this instead."""
+def rewrite(path, changes):
+    """Each pattern, which is there once, gives way to its text."""
     with open(path, encoding="utf-8") as f:
-        old = f.read()
-    new, count = re.subn(pattern, lambda _: text, old)
-    if count != 1:
-        raise SystemExit(f"{path}: {pattern} is there {count} times")
+        text = f.read()
+    for pattern, new in changes:
+        text, count = re.subn(pattern, lambda found, new=new: new, text)
+        if count != 1:
+            raise SystemExit(f"{path}: {pattern!r} is there {count} times")
     with open(path, "w", encoding="utf-8") as f:
-        f.write(new)
+        f.write(text)
+
+
+def picture(where):
+    """What shows the picture in a page."""
+    return f"![Seconds to weld with shardweld, to copy the same bytes, with NeMo Automodel and with torch; machine and date below]({where}speed.svg)\n\n"
+
+
+def tell(results, top):
+    """README has sentence and picture, docs/speed.md table and picture; where the picture is to stand the first time, the next line tells."""
+    seconds = r"(?:!\[Seconds to weld.*\n\n)?"
+    rewrite(os.path.join(top, "README.md"), [(r"\d+ to \d+ times as fast as torch's own function", sentence(results)),
+                                             (seconds + r"!\[Tensors that", picture("docs/pictures/") + "![Tensors that")])  # fmt: skip
+    rewrite(os.path.join(top, "docs", "speed.md"), [(r"\| shards, output files \|.*\n(\|.*\n)+", "\n".join(table(results)) + "\n"),
+                                                    (seconds + "`make bench-plot` repeats", picture("pictures/") + "`make bench-plot` repeats")])  # fmt: skip
 
 
 def sentence(results):
@@ -139,8 +155,7 @@ def main():
     if args.svg:
         draw(results, args.svg)
     if args.pages:
-        rewrite(os.path.join(args.pages, "docs", "speed.md"), r"\| shards, output files \|.*\n(\|.*\n)+", "\n".join(table(results)) + "\n")
-        rewrite(os.path.join(args.pages, "README.md"), r"\d+ to \d+ times as fast as torch's own function", sentence(results))
+        tell(results, args.pages)
     print("\n".join(table(results)), sentence(results), sep="\n")
 
 

@@ -336,6 +336,7 @@ def main():
         args.torch = None if args.no_torch else python_with_torch()
         args.peers = [] if not args.torch else ["torch", *(["NeMo"] if args.nemo else [])]
         args.kept = []
+        load = os.getloadavg()[0]  # of others: nothing has run yet
         print(f"{os.cpu_count()} processors, best of {args.best}, in {directory}")
         for files in args.files:
             for layout in args.layouts:
@@ -350,7 +351,7 @@ def main():
         for layout in [] if args.only_weld else args.layouts:
             compare_cast(args, directory, layout)
         if args.json:
-            about = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(directory), "versions": versions(args), "ranks": args.ranks, "best": args.best, "cases": args.kept}
+            about = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": {**machine(directory), "load": round(load, 1)}, "versions": versions(args), "ranks": args.ranks, "best": args.best, "torch_best": args.torch_best, "cases": args.kept}
             with open(args.json, "w", encoding="utf-8") as f:
                 json.dump(about, f, indent=1)
                 f.write("\n")

@@ -36,7 +36,7 @@ INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$
             $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
             $(call as_it_is,$(sort $(wildcard slurm/*.sh slurm/*.sbatch)),755,share/slurm) \
             $(foreach f,$(MODULES),644:$(f):share/modulefiles/shardweld/$(VERSION)$(filter .lua,$(suffix $(f)))) \
-            $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) $(call as_it_is,$(sort $(wildcard docs/pictures/*.svg)),644,doc/docs/pictures) \
+            $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) $(call as_it_is,$(sort $(wildcard docs/pictures/*)),644,doc/docs/pictures) \
             $(call as_it_is,$(sort $(wildcard examples/*.c examples/*.py)),644,doc/examples)
 PLACES = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' VERSION='$(VERSION)' SONAME='$(SONAME)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' LAYERDIR='$(LAYERDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
          DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'

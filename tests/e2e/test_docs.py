@@ -1,15 +1,20 @@
 """The programs in docs/library.md compile, without a warning, and do what the page says."""
 
 import glob
+import json
 import os
 import re
 import subprocess
+import sys
 
 import numpy as np
 import oracle
 import pytest
 from runner import MPIRUN, ROOT, ok, run
 from saving import BUILD, start
+
+sys.path.append(os.path.join(ROOT, "bench"))
+import plot  # noqa: E402
 
 PAGE = os.path.join(ROOT, "docs", "library.md")
 
@@ -111,3 +116,20 @@ def test_versions_agree():
     version = re.search(r'#define SW_VERSION "(.*)"', texts["include/shardweld.h"]).group(1)
     assert re.search(r"^version: (.*)$", texts["CITATION.cff"], re.MULTILINE).group(1) == version
     assert re.search(r"^## (\S+)", texts["CHANGELOG.md"], re.MULTILINE).group(1) == version
+
+
+def test_the_numbers_are_of_one_bench():
+    """README's sentence and picture and the table of docs/speed.md."""
+    if not os.path.exists(os.path.join(ROOT, "docs", "pictures", "speed.json")):
+        pytest.skip("no bench has been kept yet: make bench-plot, on a machine that does nothing else")
+    texts = {}
+    for name in ("README.md", "docs/speed.md", "docs/pictures/speed.svg", "docs/pictures/speed.json"):
+        with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+            texts[name] = f.read()
+    results = json.loads(texts["docs/pictures/speed.json"])
+    assert plot.sentence(results) in texts["README.md"] and plot.picture("docs/pictures/") in texts["README.md"]
+    assert "\n".join(plot.table(results)) in texts["docs/speed.md"] and plot.picture("pictures/") in texts["docs/speed.md"]
+    drawn = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", texts["docs/pictures/speed.svg"]))
+    assert results["date"] in drawn and results["machine"]["cpu"] in drawn
+    for _, seconds in plot.rows(results):
+        assert all(f"{s:.2f} s" in drawn for name, s in seconds.items() if name in plot.COLOURS and s)
