@@ -287,7 +287,7 @@ $(BUILD)/completion: $(DESCRIBE)
 
 # ---- the rest ---------------------------------------------------------------------------------------
 
-include mk/check.mk mk/fuzz.mk mk/bench.mk mk/install.mk mk/wheel.mk
+include mk/check.mk mk/fuzz.mk mk/bench.mk mk/install.mk mk/wheel.mk mk/dist.mk
 
 #: lint          warnings as errors, include order, format, cppcheck, shellcheck
 lint:

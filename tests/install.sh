@@ -1,10 +1,45 @@
 #!/bin/bash
-# Install into a directory, and build against it as users do: with nothing but pkg-config, in C and C++, shared and static. Then
-# everything is gone after make uninstall, and nothing else. The places may be others, with spaces in their names, below DESTDIR.
+# Pack a release's sources, and go on with these, which have no git: install into a directory, and build against it as users do, with
+# nothing but pkg-config, in C and C++, shared and static. Then everything is gone after make uninstall, and nothing else. The places may
+# be others, with spaces in their names, below DESTDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shardweld-install.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
+version=$(sed -n 's/^#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
+
+# A clone of its own, since this one may have changes.
+tests/copy_tree.sh "$dir/clone"
+# shellcheck disable=SC2016
+echo '$Format:%H$' >"$dir/clone/packaging/commit"
+git -C "$dir/clone" init -q
+git -C "$dir/clone" add -A
+git -C "$dir/clone" -c user.name=none -c user.email=none -c commit.gpgsign=false commit -qm none
+for dist in dist again; do
+    make -s -C "$dir/clone" dist-source DIST="$dir/$dist" BUILD="$dir/build" RELEASE_URL=https://example.org/v
+done
+archive=shardweld-$version.tar.xz
+cmp "$dir/dist/$archive" "$dir/again/$archive"
+sum=$(sha256sum <"$dir/dist/$archive" | cut -d' ' -f1)
+recipes=$dir/dist/recipes
+grep -qx "    version(\"$version\", sha256=\"$sum\")" "$recipes/spack/packages/shardweld/package.py"
+grep -qx "    url = \"https://example.org/v/$archive\"" "$recipes/spack/packages/shardweld/package.py"
+grep -qx "  url: https://example.org/v/$archive" "$recipes/conda/recipe.yaml"
+grep -qx "  sha256: $sum" "$recipes/conda/recipe.yaml"
+if grep -rE '@[A-Z0-9]+@|# clone|# release' "$recipes"; then exit 1; fi
+# Spack is not at hand where this runs: at least the recipes are Python.
+for recipe in "$dir/clone/packaging" "$recipes"; do
+    python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$recipe/spack/packages/shardweld/package.py"
+done
+commit=$(git -C "$dir/clone" rev-parse --short=12 HEAD)
+echo >>"$dir/clone/README.md"
+said=$(make -s -C "$dir/clone" dist-source DIST="$dir/again" BUILD="$dir/build" 2>&1) && { echo "a release of what is not committed"; exit 1; }
+[[ $said = *"packs what is committed"*"M README.md"* ]] || { echo "make dist says: $said"; exit 1; }
+tar -C "$dir" -xf "$dir/dist/$archive"
+cd "$dir/shardweld-$version"
+said=$(make -s dist-source DIST="$dir/again" BUILD="$dir/build" 2>&1) && { echo "a release of what is no clone"; exit 1; }
+[[ $said = *"this is no clone"* ]] || { echo "make dist says: $said"; exit 1; }
+
 make -s install PREFIX="$dir/prefix" BUILD="$dir/build" | tee "$dir/said"
 export PKG_CONFIG_PATH=$dir/prefix/lib/pkgconfig
 
@@ -53,7 +88,7 @@ for program in shared shared++ static; do
     LD_LIBRARY_PATH="$dir/prefix/lib" "$dir/$program" tests/golden/rows/in "$dir/out-$program"
     diff -r tests/golden/rows/out "$dir/out-$program"
 done
-"$dir/prefix/bin/shardweld" --version
+"$dir/prefix/bin/shardweld" --version | grep "^shardweld $version, commit $commit, "
 
 # What was said at the end is what a shell needs, and so is the module, in both languages.
 cat >"$dir/needs" <<'END'
@@ -75,7 +110,6 @@ load_module() {
     "${clean[@]}" MODULEPATH="$modules" LMOD_SYSTEM_DEFAULT_MODULES='' \
         bash -c 'eval "$("$1" bash load shardweld)"; [ "$LOADEDMODULES" = "$4" ]; . "$2" "$3"' - "$lmod" "$dir/needs" "$dir" "shardweld/$version"
 }
-version=$(sed -n 's/^#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
 load_module
 mv "$modules/shardweld/$version.lua" "$dir/away.lua"
 load_module
@@ -138,7 +172,7 @@ done
     "$dir/read_slice" "$dir/saved" >"$dir/alone"
     mpirun -n 3 "$dir/read_slice" "$dir/saved" | diff "$dir/alone" -
     grep -qx 'matrix \[100, 60\] 17997000' "$dir/alone"
-    ! ldd "$dir/read_slice" | grep -E 'libmpi|libopen-'
+    if ldd "$dir/read_slice" | grep -E 'libmpi|libopen-'; then exit 1; fi
 )
 
 # What is not for ranks needs no MPI.
@@ -201,11 +235,11 @@ if [ "$(id -u)" = 0 ]; then
         unshare -m bash -euc "$own"'
             make -s install BUILD="$1/build" >"$1/said"
             grep -q "in /usr/local; ldconfig was run, and programs find libshardweld.so.1\.$" "$1/said"
-            ! grep LD_LIBRARY_PATH "$1/said"
+            if grep LD_LIBRARY_PATH "$1/said"; then exit 1; fi
             unset LD_LIBRARY_PATH
             "$1/shared" tests/golden/rows/in "$1/out-ldconfig"
             make -s uninstall BUILD="$1/build"
-            ! ldconfig -p | grep shardweld
+            if ldconfig -p | grep shardweld; then exit 1; fi
             [ "$(find /usr/local)" = /usr/local ]' - "$dir"
         diff -r tests/golden/rows/out "$dir/out-ldconfig"
     else
@@ -225,6 +259,4 @@ grep -qx 'libdir=/usr/lib/some-arch' "$dir/a stage/usr/lib/some-arch/pkgconfig/s
 make -s uninstall "${places[@]}" BUILD="$dir/build"
 left=$(find "$dir/a stage")
 [ "$left" = "$dir/a stage" ] || { echo "left behind: $left"; exit 1; }
-# Spack is not at hand where this runs: at least the recipe is Python.
-python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' packaging/spack/packages/shardweld/package.py
 echo "install: all as expected"

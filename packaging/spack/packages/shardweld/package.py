@@ -1,6 +1,9 @@
-"""Spack's recipe for shardweld. `spack repo add packaging/spack` in a clone, then `spack install shardweld`."""
+"""Spack's recipe for shardweld. `spack repo add packaging/spack` in a clone, then `spack install shardweld`.
 
-from pathlib import Path
+`make dist` writes it to build/dist/recipes/spack with the release's address and checksum, and without what is for a clone.
+"""
+
+from pathlib import Path  # clone
 
 from spack.package import *
 
@@ -13,10 +16,11 @@ except ImportError:  # before Spack 1.0 it came with spack.package
 class Shardweld(MakefilePackage):
     """Weld sharded safetensors checkpoints into whole ones, in parallel: a program and a C library, alone or over MPI."""
 
-    # The clone that this file lies in; a recipe that is moved elsewhere names another source here.
-    git = str(Path(__file__).resolve().parents[4])
-
-    version("main", branch="main")
+    # The one that this file lies in. # clone
+    git = str(Path(__file__).resolve().parents[4])  # clone
+    version("main", branch="main")  # clone
+    # release: url = "@URL@/shardweld-@VERSION@.tar.xz"
+    # release: version("@VERSION@", sha256="@SHA256@")
 
     depends_on("c", type="build")
     depends_on("gmake", type="build")
