@@ -55,6 +55,8 @@ class Watch(threading.Thread):
 
 def cool(case):
     """Only our own files leave the page cache: others may be at work on this machine."""
+    shutil.rmtree(case.out, ignore_errors=True)
+    os.makedirs(case.out)
     os.sync()
     for path in case.paths:
         with open(path, "rb") as f:

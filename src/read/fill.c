@@ -66,20 +66,26 @@ sw_code sw_fill_band(const sw_filler *f, uint32_t file, sw_region at, char *band
 
 /* ---- reading ahead --------------------------------------------------------------------------- */
 
-/* What of a run is worth a word to the system. */
+/* What of a run is worth a word to the system. Bytes that lie together on a disk of this machine
+ * are not: reading in their order, the system reads ahead of us by itself, in large folios, and
+ * asked to (WILLNEED) it takes single pages. 8 files of 48 MiB, 512 KiB of each in turn, from a
+ * cold disk, the best of 6, seconds: by itself 0.15, asked for the next 512 KiB 0.42, for the next
+ * 4 MiB 0.28; where it may read ahead by 128 KiB alone 0.31, 0.47 and 0.98. */
 static bool advise_run(void *ctx, const sw_run *s)
 {
     sw_source *source = ctx;
     uint64_t at;
     int64_t to;
 
-    if (sw_run_is_together(s))
-        source->body->advise(source, s->file, s->at, s->n);
-    else if (s->row >= ROW_ADVISED)
+    if (sw_run_is_together(s)) {
+        if (!source->local)
+            source->body->advise(source, s->file, s->at, s->n);
+    } else if (s->row >= ROW_ADVISED) {
         for (uint64_t i = 0; i < s->n / s->row; i++) {
             sw_run_row(s, i, &at, &to);
             source->body->advise(source, s->file, at, s->row);
         }
+    }
     return true;
 }
 

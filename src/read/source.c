@@ -102,6 +102,9 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     } else if (check_same(f, *fd, st)) {
         close(*fd);
     } else {
+        posix_fadvise(*fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        s->local = s->asked ? s->local : sw_fd_is_local(*fd);
+        s->asked = true;
         s->fds[file] = *fd;
         s->open[(s->first + s->nopen++) % s->max_open] = file;
     }

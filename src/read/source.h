@@ -33,8 +33,9 @@ struct sw_source {
     bool *changed;           /* one a file: it was another when it was closed again */
     uint32_t *open;          /* a ring of the files that are open, oldest first */
     uint32_t max_open, nopen, first;
-    bool drops;    /* what was read goes from the page cache (base/passed) */
-    char *scratch; /* for rows that are too short to be read one by one */
+    bool asked, local; /* the first is on this machine: its reading ahead is deep enough */
+    bool drops;        /* what was read goes from the page cache (base/passed) */
+    char *scratch;     /* for rows that are too short to be read one by one */
     uint64_t scratch_size;
 };
 
