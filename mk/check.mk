@@ -95,7 +95,7 @@ check-pages: all
 check-e2e: all $(SAVE_ITEMS) $(READER_CHECK) $(PICKLE_CHECK) $(SPEAKING)
 	@$(call PARALLEL,$(E2E),$(PYTHON) $(PYTEST))
 
-VENV = build/venv
+VENV = build/venv$(addprefix -torch-,$(filter-out 2.13.0,$(TORCH)))
 VENV_READY = $(VENV)/ready-$(subst $(space),_,$(TORCH_PACKAGES) $(MODEL_PACKAGES))
 space := $(subst ,, )
 
@@ -117,7 +117,7 @@ check-torch-run check-slurm-run: JOBS = 2
 # What the README and the tutorial say, with all that needs torch.
 check-torch-run: export SHARDWELD_TUTORIAL = torch
 check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
-	@$(call PARALLEL,$(sort $(wildcard tests/torch/test_*.py)) tests/e2e/test_tutorial.py,$(VENV)/bin/python $(PYTEST))
+	@$(call PARALLEL,$(TORCH_TESTS),$(VENV)/bin/python $(PYTEST))
 
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
 	@$(call PARALLEL,$(sort $(filter-out %/test_nodes.py %/test_filesystems.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
