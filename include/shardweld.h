@@ -363,6 +363,7 @@ typedef struct sw_options {
     /* also make shardweld.manifest.json: what all files and tensors are, in hashes
      * (docs/manifest.md). It needs libxxhash and OpenSSL's libcrypto at run time */
     bool manifest;
+    bool quick;      /* sw_check(): sizes, headers and indices alone */
     bool refuse_nan; /* NaN or infinite values in what is written: SW_EINPUT, before publishing */
 } sw_options;
 
@@ -688,6 +689,25 @@ typedef struct sw_tolerance {
  * that changed meanwhile), SW_EUSAGE, SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 4. */
 sw_code sw_diff(const sw_comm *comm, const char *a, const char *b, const sw_options *opt,
                 const sw_tolerance *allowed, sw_verification *result, sw_status *st);
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+/* Collective. Is the checkpoint in dir what its shardweld.manifest.json says (sw_options.manifest
+ * made it)? The size of each file, headers, indices and side files, the hash of each tensor;
+ * weights and indices that it does not name. Nothing is written, no shards are needed, and each
+ * byte is read once, by one of the ranks.
+ *   opt     quick, buffer_size, warn and cancel count; NULL = defaults
+ *   result  as in sw_verify(): files, tensors and bytes that were looked at, findings
+ * Errors: SW_DIFF (there are findings), SW_EINPUT (there is no manifest, or none that can be
+ * understood), SW_EUSAGE (libxxhash is missing), SW_EIO, SW_ENOMEM, SW_ECANCEL. Source: SPEC 4. */
+sw_code sw_check(const sw_comm *comm, const char *dir, const sw_options *opt, sw_verification *result,
+                 sw_status *st);
+
+/* Local. The manifest's SHA-256 of all files, as lines that `sha256sum -c` takes in dir. Nothing
+ * else is read.
+ *   text  newly allocated; NULL on error
+ * Errors: SW_EINPUT, SW_EIO, SW_ENOMEM. */
+sw_code sw_manifest_sums(const char *dir, char **text, sw_status *st);
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 

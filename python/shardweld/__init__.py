@@ -45,6 +45,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "WeldResult",
+    "check",
     "consolidate",
     "consolidate_safetensors_files",
     "consolidate_safetensors_files_on_every_rank",
@@ -67,6 +68,7 @@ _LATER = {
     "Inspection": "_inspect",
     "Verification": "_commands",
     "WeldResult": "_commands",
+    "check": "_commands",
     "consolidate": "_commands",
     "consolidate_safetensors_files": "_dropin",
     "consolidate_safetensors_files_on_every_rank": "_dropin",
@@ -83,7 +85,7 @@ _LATER = {
 
 if _typing.TYPE_CHECKING:
     from ._comm import Comm
-    from ._commands import Verification, WeldResult, consolidate, diff, reshard, verify, weld
+    from ._commands import Verification, WeldResult, check, consolidate, diff, reshard, verify, weld
     from ._dropin import consolidate_safetensors_files, consolidate_safetensors_files_on_every_rank
     from ._inspect import Inspection, inspect
     from ._install import install, uninstall

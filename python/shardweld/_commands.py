@@ -20,9 +20,9 @@ from .checkpoint import Finding, read_findings
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .options import CommLike, ConsolidateOptions, DiffOptions, PathLike, Progress, ReshardOptions, VerifyOptions
+    from .options import CheckOptions, CommLike, ConsolidateOptions, DiffOptions, PathLike, Progress, ReshardOptions, VerifyOptions
 
-__all__ = ["Verification", "WeldResult", "consolidate", "diff", "reshard", "verify", "weld"]
+__all__ = ["Verification", "WeldResult", "check", "consolidate", "diff", "reshard", "verify", "weld"]
 
 _ROWS = 24  # of a table in a notebook
 
@@ -270,6 +270,32 @@ def diff(
     with open_comm(comm) as group:
         allowed = (float(absolute), float(relative))
         return _compare(group, "diff", {"a": a, "b": b}, options, progress, allowed, lambda: Tolerance(*allowed))
+
+
+def check(path: PathLike, *, comm: CommLike = None, **options: Unpack[CheckOptions]) -> Verification:
+    """Is the checkpoint what its shardweld.manifest.json says, which consolidate(manifest=True) has written? `shardweld check` as a function.
+    Collective over `comm`. No shards are needed, and nothing is written.
+
+        >>> import numpy, shardweld
+        >>> shardweld.save("model", {"w": numpy.zeros((6, 4), "float32")}, manifest=True)
+        >>> shardweld.check("model").ok
+        True
+
+    Args:
+        path: directory of the checkpoint
+        comm: as in `consolidate()`
+        options: quick (sizes, headers and indices alone) and buffer_size
+
+    Returns:
+        What was found, the same on every rank: true where all is as it was written.
+
+    Raises:
+        InputError: there is no manifest, or none that can be understood
+        UsageError: libxxhash is not there
+        SystemFailure, OutOfMemory, CommError: the system failed
+    """
+    with open_comm(comm) as group:
+        return _compare(group, "check", {"path": path}, options, None)
 
 
 # ---- how --------------------------------------------------------------------------------------------------------------

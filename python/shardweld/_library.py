@@ -398,6 +398,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_save_free": (c_int, [c_void_p, _st]),
     "sw_verification_release": (None, [POINTER(Verification)]),
     "sw_verify": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Verification), _st]),
+    "sw_check": (c_int, [_comm, c_char_p, _opt, POINTER(Verification), _st]),
+    "sw_manifest_sums": (c_int, [c_char_p, POINTER(c_char_p), _st]),
     "sw_diff": (c_int, [_comm, c_char_p, c_char_p, _opt, POINTER(Tolerance), POINTER(Verification), _st]),
     "sw_checkpoint_open": (c_int, [_comm, c_char_p, _opt, POINTER(_cp), _st]),
     "sw_checkpoint_free": (None, [_cp]),

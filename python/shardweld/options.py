@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._comm import Comm
 
 __all__ = [
+    "CheckOptions",
     "CommLike",
     "ConsolidateOptions",
     "DTypeLike",
@@ -175,6 +176,13 @@ class DiffOptions(_Transport, total=False):
     dequantize: DTypeLike
     block_size: int | tuple[int, int] | str | None
     no_config_check: bool | None
+
+
+class CheckOptions(TypedDict, total=False):
+    """Of check()."""
+
+    quick: bool | None
+    buffer_size: Size | None
 
 
 class SaveOptions(_Making, _Whole, _Writing, _Proof, total=False):

@@ -266,6 +266,7 @@ static sw_code verify(verifier *v, sw_status *st)
     const char *like = j->opt->like;
     const sw_plain_rule rule = { like ? sw_path_name(like) : NULL, j->opt->single_file, j->opt->diffusers };
     bool laid_out = sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE);
+    sw_verification ignored = { 0 };
     double begin;
 
     if (sw_job_is_root(j))
@@ -277,6 +278,8 @@ static sw_code verify(verifier *v, sw_status *st)
     match(v, laid_out ? &j->laid.layout : NULL, false, st);
     if (!st->code && sw_job_is_root(j))
         sw_job_compare_sidefiles(j, &v->target, v->findings, st);
+    /* what it says of data the shards say, too */
+    sw_job_check(j, true, false, v->findings, &ignored, st);
     share_memory(v, st);
     if (sw_agree(j->comm, st))
         return st->code;

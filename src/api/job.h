@@ -296,6 +296,17 @@ sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *r
 /* Local. The first finding becomes the status, with the number of the others. */
 sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st);
 
+/* ---- against its manifest (proven.c) --------------------------------------------------------- */
+
+/* What is in OUTPUT_DIR against its manifest.
+ *   quick     sizes, headers and indices alone
+ *   needed    that there is no manifest is an error (SW_EINPUT); else nothing is done then
+ *   findings  rank 0's are all; sw_findings_gather() afterwards
+ *   result    files, tensors, bytes (of this rank), buffer_size, seconds
+ * Errors: SW_EINPUT (a manifest that is none), SW_EUSAGE (libxxhash is missing), SW_EIO. */
+sw_code sw_job_check(sw_job *j, bool quick, bool needed, sw_findings *findings, sw_verification *result,
+                     sw_status *st);
+
 /* ---- the call (pipeline.c) ------------------------------------------------------------------- */
 
 /* Local. The beginning: result and st are emptied. */

@@ -74,6 +74,7 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(drop_cache, FLAG, OTHER, 0, NULL, 0)                                                                   \
     X(stripe, TEXT, OTHER, 0, NULL, 0)                                                                       \
     X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
+    X(quick, FLAG, OTHER, 0, NULL, 0)                                                                        \
     X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)
 
 typedef struct option {
@@ -369,6 +370,8 @@ static sw_code check_ranks(const sw_options *o, sw_call call, const sw_comm *com
 
 sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm, sw_status *st)
 {
+    if (call == SW_CALL_CHECK)
+        return check_writing(o, st);
     if (call == SW_CALL_OPEN || check_call(o, call, st))
         return st->code;
     /* Whatever else concerns those who write shard files from memory, they have refused. */

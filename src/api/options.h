@@ -27,6 +27,7 @@ typedef enum sw_call {
     SW_CALL_SAVE,        /* sw_save_consolidated() */
     SW_CALL_SAVE_ORDERS, /* the same by sw_save_begin(): for ranks without MPI between them */
     SW_CALL_SAVE_SHARDS, /* also by sw_save_begin() */
+    SW_CALL_CHECK,       /* what it does not know it does not look at, too */
 } sw_call;
 
 /* How many members are given that change one of these. */

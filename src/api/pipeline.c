@@ -312,6 +312,24 @@ sw_code sw_verify(const sw_comm *comm, const char *input_dir, const char *output
     return compare(&j, &g, 0, verify_steps, result, st);
 }
 
+/* What is there against what its manifest says. */
+static sw_code check_steps(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st)
+{
+    return sw_job_check(j, j->opt->quick, true, findings, result, st)
+               ? st->code
+               : sw_findings_gather(j->comm, findings, st);
+}
+
+sw_code sw_check(const sw_comm *comm, const char *dir, const sw_options *opt, sw_verification *result,
+                 sw_status *st)
+{
+    sw_job j = { .comm = comm };
+    sw_given g;
+
+    sw_given_take(&g, SW_CALL_CHECK, comm, NULL, dir, opt);
+    return compare(&j, &g, 0, check_steps, result, st);
+}
+
 /* Two files of one name may be meant: the directory stands before it. */
 static void name_side(const sw_job *j, sw_status *st)
 {

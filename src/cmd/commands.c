@@ -173,3 +173,41 @@ sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st)
         *st = err;
     return st->code;
 }
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+/* A list of sums is rank 0's alone. */
+sw_code sw_cmd_check(sw_run *run, sw_status *st)
+{
+    const sw_args *args = run->args;
+
+    if (!args->sums)
+        return sw_check(&run->comm, args->input, &args->opt, &run->verification, st);
+    if (run->comm.rank == 0)
+        sw_manifest_sums(args->input, &run->sums, st);
+    return sw_agree(&run->comm, st);
+}
+
+/* Text as it is. */
+static void print_text(FILE *to, const void *about)
+{
+    fputs(about, to);
+}
+
+sw_code sw_cmd_check_tell(const sw_run *run, sw_status *st)
+{
+    const sw_verification *r = &run->verification;
+    char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
+    sw_status err = SW_STATUS_INIT;
+
+    if (run->args->verbose && !run->args->sums && (st->code == SW_OK || st->code == SW_DIFF))
+        sw_say("read: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, in %.2f s (%s/s) by %d rank%s; peak "
+               "memory of a rank %s",
+               r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
+               r->seconds_compare, sw_rate_text(r->bytes, r->seconds_compare, b), r->ranks,
+               sw_plural((uint64_t)r->ranks), sw_size_text(r->peak_memory, (char[SW_SIZE_TEXT]){ 0 }));
+    if ((run->sums && sw_stdout_print(print_text, run->sums, &err)) ||
+        (r->nfindings && sw_stdout_print(print_findings, r, &err)))
+        *st = err;
+    return st->code;
+}

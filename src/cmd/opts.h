@@ -37,6 +37,7 @@ typedef struct sw_args {
     const char *const *tensors;      /* inspect: globs, NULL-terminated; NULL = all */
     const char *svg;                 /* inspect: where the picture goes; "-" = standard output */
     bool json, boxes, summary, tree; /* inspect */
+    bool sums;                       /* check */
     sw_sort sort;                    /* inspect: the order of what is shown for people */
 } sw_args;
 

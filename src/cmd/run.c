@@ -187,6 +187,7 @@ static void release(sw_run *run)
     sw_result_release(&run->result);
     sw_verification_release(&run->verification);
     sw_checkpoint_free(run->checkpoint);
+    free(run->sums);
     for (size_t i = 0; i < run->nwarnings; i++)
         free(run->warnings[i]);
     free(run->warnings);

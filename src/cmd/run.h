@@ -20,6 +20,7 @@ typedef struct sw_run {
     sw_result result;             /* consolidate, reshard */
     sw_verification verification; /* verify, diff */
     sw_checkpoint *checkpoint;    /* inspect */
+    char *sums;                   /* check: a list to be printed; NULL = none */
     char **warnings;              /* all that the library had to say, in order */
     size_t nwarnings;
     double seconds_start; /* until the ranks stood ready */
@@ -35,6 +36,8 @@ sw_code sw_cmd_reshard(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
 sw_code sw_cmd_diff(sw_run *run, sw_status *st);
+sw_code sw_cmd_check(sw_run *run, sw_status *st);
+sw_code sw_cmd_check_tell(const sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 /* what consolidate and reshard, verify and diff add to the report */

@@ -238,6 +238,14 @@ static const sw_opt diagnosis_rows[] = {
     END,
 };
 
+static const sw_opt check_rows[] = {
+    OPTION("quick", quick, NULL, "only sizes, headers and indices: no data is read"),
+    OWN("sums", SW_OPTION_FLAG, sums, NULL,
+        "print the SHA-256 of all files, as `sha256sum -c` takes it in DIR, and look at nothing else"),
+    OPTION("buffer-size", buffer_size, "SIZE", "memory for data on each rank, at least 4KiB (default: 1MiB)"),
+    END,
+};
+
 static const sw_opt inspect_message_rows[] = {
     QUIET("no warnings"),
     VERBOSE("each file and each tensor by itself, and a table of all boxes"),
@@ -289,6 +297,10 @@ static const sw_section inspect_messages = { "Messages:", inspect_message_rows }
 
 static const sw_section *const inspect_sections[] = { &show, &diagnosis, &inspect_messages, NULL };
 
+static const sw_section proven = { "What is looked at:", check_rows };
+
+static const sw_section *const check_sections[] = { &proven, &messages, NULL };
+
 const sw_command sw_commands[] = {
     { "consolidate",
       "weld shards into a consolidated checkpoint",
@@ -309,6 +321,17 @@ const sw_command sw_commands[] = {
       verify_sections,
       sw_cmd_verify,
       sw_cmd_verify_tell,
+      sw_report_verification },
+    { "check",
+      "prove a checkpoint by its manifest",
+      "Is the checkpoint in DIR what consolidate --manifest has written? Sizes, headers,\n"
+      "indices, side files and all tensors against the hashes in its\n"
+      "shardweld.manifest.json; files that are missing or strange. No shards are needed\n"
+      "and nothing is written; all that differs is listed.",
+      { "DIR", NULL },
+      check_sections,
+      sw_cmd_check,
+      sw_cmd_check_tell,
       sw_report_verification },
     { "diff",
       "say how the tensors of two checkpoints differ",

@@ -173,7 +173,7 @@ static sw_code end_file(sw_proof *p, uint32_t f, sw_status *st)
 /* Does one rank show all of it, from front to back? */
 static bool is_shown_whole(const sw_proof *p, uint32_t f)
 {
-    return p->sched->groups[f].nranks == 1;
+    return p->sched && p->sched->groups[f].nranks == 1;
 }
 
 /* Bytes of a file that comes from front to back. */

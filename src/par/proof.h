@@ -35,7 +35,7 @@ typedef struct sw_proof {
     /* of what l is: the dtypes as they are written; NULL = nothing is counted */
     const sw_catalog *view;
     const sw_layout *l;
-    const sw_schedule *sched; /* each rank shows its regions */
+    const sw_schedule *sched; /* each rank shows its regions; NULL = none does */
     bool hashes, sha256;
     uint64_t chunk; /* bytes of memory for what is read again */
 

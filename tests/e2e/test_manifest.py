@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 
 import numpy as np
 import oracle
 import pytest
-from runner import fails, ok, run
+from runner import fails, ok, run, show
 
 MANIFEST = "shardweld.manifest.json"
 LEAF = 1 << 20
@@ -177,3 +178,115 @@ def test_refuse_nan(make, dirs, np_):
     fails(run(["consolidate", "--refuse-nan", *dirs], np=np_), 3, said)
     assert not os.path.exists(dirs[1]) or os.listdir(dirs[1]) == []
     ok(run(["consolidate", "--refuse-nan", "--exclude", "[b-g]", *dirs], np=np_))
+
+
+# ---- check --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proven(built, dirs):
+    (dirs[0] / "config.json").write_text("{}")
+    ok(run(["consolidate", "--manifest", "--overwrite", *dirs], np=2))
+    return dirs[1]
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
+def differs(result, *lines):
+    """Status 1, and exactly these findings, as far as they are told."""
+    assert result.status == 1, show(result)
+    said = result.stdout.splitlines()
+    assert len(said) == len(lines) and all(any(line in s for s in said) for line in lines), show(result)
+
+
+@pytest.mark.parametrize("np_", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("options", [(), ("--buffer-size", "4KiB")])
+def test_check(np_, options, proven):
+    """Each byte counts, whoever reads it: in the midst of tensors of several leaves, at the ends of files, in side files and index."""
+    ok(run(["check", *options, proven], np=np_))
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    flip(proven / first, -1)
+    flip(proven / second, 3 * LEAF)
+    flip(proven / "config.json", 0)
+    flip(proven / "model.safetensors.index.json", 40)
+    differs(run(["check", *options, proven], np=np_), f"{first}: tensor '", f"{second}: tensor 'b': is not what was written: its hash is",
+            "config.json: it is not what was written", "model.safetensors.index.json: it is not what was written")  # fmt: skip
+
+
+def test_check_files(proven):
+    """Cut, missing and strange files; tensors that have gone with them are not told one by one."""
+    first, second = (proven / f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    shutil.copy(first, proven / "model-extra.safetensors")
+    shutil.copy(first, proven / "shard-00001-model-00001-of-00001.safetensors")
+    (proven / "notes.txt").write_text("mine")
+    differs(run(["check", proven]), "model-extra.safetensors: is not in the manifest")
+    os.remove(proven / "model-extra.safetensors")
+    os.remove(proven / "config.json")
+    size = first.stat().st_size
+    os.truncate(first, size - 1)
+    os.remove(second)
+    said = run(["check", proven], np=2)
+    assert said.status == 1
+    for line in (f"{first.name}: has {size - 1} bytes, {size} were written", f"{second.name}: is missing", "config.json: is missing"):
+        assert line in said.stdout, said
+
+
+def test_check_headers(proven):
+    """Another header that is as long: the file is told, and each tensor that is another now."""
+    first = proven / "model-00001-of-00002.safetensors"
+    data = first.read_bytes()
+    first.write_bytes(data.replace(b'"a"', b'"z"', 1))
+    for np_ in (None, 2):
+        differs(run(["check", "--quick", proven], np=np_), f"{first.name}: its header is not what was written", "tensor 'a': is missing",
+                "tensor 'z': is not in the manifest")  # fmt: skip
+    first.write_bytes(data.replace(b'"F32","shape":[700,1000]', b'"I32","shape":[1000,700]', 1))
+    differs(run(["check", "--quick", proven]), f"{first.name}: its header is not", "tensor 'a': is I32 [1000, 700], was written as F32 [700, 1000]")
+
+
+def test_quick(proven):
+    flip(proven / "model-00001-of-00002.safetensors", -1)
+    flip(proven / "config.json", 0)
+    ok(run(["check", "--quick", proven]))
+    flip(proven / "model.safetensors.index.json", 40)
+    differs(run(["check", "--quick", proven]), "model.safetensors.index.json: it is not what was written")
+
+
+def test_sums(proven):
+    """`sha256sum -c` takes the list; it needs no library that makes hashes."""
+    said = run(["check", "--sums", proven], np=2)
+    assert said.status == 0
+    done = subprocess.run(["sha256sum", "-c", "--strict"], input=said.stdout, cwd=proven, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.count(": OK") == 4, done
+
+
+def test_check_refused(make, dirs, proven, tmp_path):
+    ok(run(["consolidate", dirs[0], tmp_path / "bare"]))
+    fails(run(["check", tmp_path / "bare"]), 3, "holds no shardweld.manifest.json")
+    (tmp_path / "bare" / MANIFEST).write_text("")
+    fails(run(["check", tmp_path / "bare"]), 3, "is empty")
+    (tmp_path / "bare" / MANIFEST).write_text('{"schema": 2}')
+    fails(run(["check", tmp_path / "bare"], np=2), 3, "another schema")
+    text = (proven / MANIFEST).read_text()
+    (proven / MANIFEST).write_text(text.replace('"model-00001', '"../../odel'))
+    fails(run(["check", proven]), 3, "names a file outside of its directory")
+    fails(run(["check", tmp_path / "nowhere"]), 3, "holds no")
+
+
+def test_linked(proven, tmp_path):
+    """A hub's cache has links to files elsewhere under every name."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in os.listdir(proven):
+        os.symlink(proven / name, linked / name)
+    ok(run(["check", linked], np=2))
+
+
+def test_verify_looks_at_it(proven, dirs):
+    ok(run(["verify", *dirs], np=2))
+    text = (dirs[1] / MANIFEST).read_text()
+    (dirs[1] / MANIFEST).write_text(text.replace('"nan": 0', '"nan": 1', 1))
+    differs(run(["verify", *dirs], np=2), "shardweld.manifest.json: is not as it was written")
