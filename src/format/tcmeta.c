@@ -52,7 +52,10 @@ typedef struct reading {
     char **files; /* of the ranks, then of those of the next item; later each once, sorted */
     size_t nfiles, cap_files;
     const char **of; /* the file of each, as it was before it was sorted */
-    uint64_t steps;  /* that are left: see STEPS_PER_BYTE */
+    /* the tensor that is taken */
+    uint64_t shape[SW_MAX_DIMS];
+    unsigned ndim;
+    uint64_t steps; /* that are left: see STEPS_PER_BYTE */
     mesh mesh;
     placement placements[MESH_DIMS];
     runs runs[SW_MAX_DIMS], spare;
@@ -126,21 +129,21 @@ static bool numbers_of(const reading *r, sw_value v, unsigned max, uint64_t *out
 
 /* A box that a rank holds; offsets, sizes, and where in its entry it begins follow. */
 static bool keep_box(reading *r, size_t file, const uint64_t *offsets, const uint64_t *sizes,
-                     const uint64_t *local, const uint64_t *shape, unsigned ndim)
+                     const uint64_t *local)
 {
     const sw_listed_box box = { .at = 0, .file = (uint32_t)file, .form = SW_FORM_ENTRY };
     uint64_t end;
 
-    if (!spend(r, 1 + ndim))
+    if (!spend(r, 1 + r->ndim))
         return false;
-    for (unsigned d = 0; d < ndim; d++)
-        if (!sw_add(offsets[d], sizes[d], &end) || end > shape[d])
+    for (unsigned d = 0; d < r->ndim; d++)
+        if (!sw_add(offsets[d], sizes[d], &end) || end > r->shape[d])
             return odd(r, "a box lies outside of its tensor");
     r->nboxes++;
     return !(sw_buf_add(&r->boxes, &box, sizeof box, r->st) ||
-             sw_buf_add(&r->boxes, offsets, ndim * sizeof *offsets, r->st) ||
-             sw_buf_add(&r->boxes, sizes, ndim * sizeof *sizes, r->st) ||
-             sw_buf_add(&r->boxes, local, ndim * sizeof *local, r->st));
+             sw_buf_add(&r->boxes, offsets, r->ndim * sizeof *offsets, r->st) ||
+             sw_buf_add(&r->boxes, sizes, r->ndim * sizeof *sizes, r->st) ||
+             sw_buf_add(&r->boxes, local, r->ndim * sizeof *local, r->st));
 }
 
 /* ---- placements ------------------------------------------------------------------------------ */
@@ -258,7 +261,7 @@ static bool take_mesh(reading *r, sw_value v)
 }
 
 /* How each dimension of the mesh cuts the tensor. */
-static bool take_placements(reading *r, sw_value list, unsigned ndim)
+static bool take_placements(reading *r, sw_value list)
 {
     sw_value v, type, number;
     sw_items items;
@@ -282,20 +285,20 @@ static bool take_placements(reading *r, sw_value list, unsigned ndim)
         }
         if (!member(r, v, "dim", &number))
             return false;
-        if (!sw_value_size(r->p, number, &p->dim) || p->dim >= ndim)
+        if (!sw_value_size(r->p, number, &p->dim) || p->dim >= r->ndim)
             return odd(r, "a placement over a dimension that it does not have");
     }
     return true;
 }
 
 /* What the rank at a place of the mesh holds of each dimension. */
-static bool place_rank(reading *r, uint64_t place, const uint64_t *shape, unsigned ndim)
+static bool place_rank(reading *r, uint64_t place)
 {
     uint64_t coordinate[MESH_DIMS];
 
-    for (unsigned d = 0; d < ndim; d++) {
+    for (unsigned d = 0; d < r->ndim; d++) {
         r->runs[d].n = 0;
-        if (!add_run(r, &r->runs[d], 0, shape[d]))
+        if (!add_run(r, &r->runs[d], 0, r->shape[d]))
             return false;
     }
     for (unsigned d = r->mesh.ndim; d-- > 0; place /= r->mesh.sizes[d])
@@ -310,27 +313,27 @@ static bool place_rank(reading *r, uint64_t place, const uint64_t *shape, unsign
 }
 
 /* The boxes of all combinations of runs; one that is empty where some dimension has none. */
-static bool keep_runs(reading *r, size_t file, const uint64_t *shape, unsigned ndim)
+static bool keep_runs(reading *r, size_t file)
 {
     uint64_t offsets[SW_MAX_DIMS], sizes[SW_MAX_DIMS], local[SW_MAX_DIMS] = { 0 };
     size_t at[SW_MAX_DIMS] = { 0 };
     uint64_t n = 1;
     unsigned d;
 
-    for (d = 0; d < ndim; d++)
+    for (d = 0; d < r->ndim; d++)
         if (!sw_mul(n, sw_max(r->runs[d].n, 1), &n) || n > RUNS_MAX)
             return odd(r, "its placements cut it into too many boxes");
     for (;;) {
-        for (d = 0; d < ndim; d++) {
+        for (d = 0; d < r->ndim; d++) {
             const run *of = r->runs[d].runs + at[d];
 
-            offsets[d] = r->runs[d].n ? of->begin : shape[d];
+            offsets[d] = r->runs[d].n ? of->begin : r->shape[d];
             sizes[d] = r->runs[d].n ? of->n : 0;
             r->parts = r->parts || r->runs[d].n > 1;
         }
-        if (!keep_box(r, file, offsets, sizes, local, shape, ndim))
+        if (!keep_box(r, file, offsets, sizes, local))
             return false;
-        for (d = ndim; d-- > 0;) {
+        for (d = r->ndim; d-- > 0;) {
             local[d] += sizes[d];
             if (++at[d] < r->runs[d].n)
                 break;
@@ -345,30 +348,27 @@ static bool keep_runs(reading *r, size_t file, const uint64_t *shape, unsigned n
 /* ---- tensors --------------------------------------------------------------------------------- */
 
 /* A DTensor, by each of the ranks that share its placements. */
-static bool take_dtensor(reading *r, sw_value data, sw_value ranks, size_t files, const uint64_t *shape,
-                         unsigned ndim)
+static bool take_dtensor(reading *r, sw_value data, sw_value ranks, size_t files)
 {
     sw_value spec, placements, rank;
     uint64_t number;
     sw_items items;
 
     if (!member(r, data, "mesh_spec", &spec) || !member(r, data, "placements", &placements) ||
-        !take_mesh(r, spec) || !take_placements(r, placements, ndim))
+        !take_mesh(r, spec) || !take_placements(r, placements))
         return false;
     sw_items_begin(r->p, ranks, &items);
     while (sw_items_next(&items, &rank)) {
         if (!sw_value_size(r->p, rank, &number) || number >= r->nranks || !r->mesh.place[number])
             return odd(r, "a rank that is not in its mesh");
-        if (!place_rank(r, r->mesh.place[number] - 1, shape, ndim) ||
-            !keep_runs(r, files + number, shape, ndim))
+        if (!place_rank(r, r->mesh.place[number] - 1) || !keep_runs(r, files + number))
             return false;
     }
     return true;
 }
 
 /* Slices of what a rank holds, each a box. */
-static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files, const uint64_t *shape,
-                        unsigned ndim)
+static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files)
 {
     static const char *const keys[] = { "global_offsets", "local_sizes", "local_offsets" };
     uint64_t dims[3][SW_MAX_DIMS], number;
@@ -395,10 +395,10 @@ static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files,
             for (unsigned i = 0; i < 3; i++) {
                 if (!sw_items_next(&walks[i], &one) || !numbers_of(r, one, SW_MAX_DIMS, dims[i], &has))
                     return false;
-                if (has != ndim)
+                if (has != r->ndim)
                     return odd(r, "a slice of another number of dimensions");
             }
-            if (!keep_box(r, files + number, dims[0], dims[1], dims[2], shape, ndim))
+            if (!keep_box(r, files + number, dims[0], dims[1], dims[2]))
                 return false;
         }
     }
@@ -406,19 +406,18 @@ static bool take_slices(reading *r, sw_value data, sw_value ranks, size_t files,
 }
 
 /* The tensor and its boxes; skip: characters of the name that its entries lack. */
-static bool keep_tensor(reading *r, sw_dtype dtype, const uint64_t *shape, unsigned ndim, size_t skip,
-                        size_t top)
+static bool keep_tensor(reading *r, sw_dtype dtype, size_t skip, size_t top)
 {
     sw_listed_tensor t = { .nboxes = r->nboxes,
                            .name_len = (uint32_t)r->name.len - 1,
                            .top = (uint32_t)top,
                            .dtype = (uint8_t)dtype,
-                           .ndim = (uint8_t)ndim,
+                           .ndim = (uint8_t)r->ndim,
                            .sets = r->parts ? 3 : 2 };
-    size_t one = sizeof(sw_listed_box) + 3 * ndim * sizeof(uint64_t);
+    size_t one = sizeof(sw_listed_box) + 3 * r->ndim * sizeof(uint64_t);
 
-    if (!spend(r, 2 + ndim + r->name.len / 24) || sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
-        sw_buf_add(&r->tensors, shape, ndim * sizeof *shape, r->st) ||
+    if (!spend(r, 2 + r->ndim + r->name.len / 24) || sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
+        sw_buf_add(&r->tensors, r->shape, r->ndim * sizeof *r->shape, r->st) ||
         sw_buf_add_text(&r->tensors, r->name.data, t.name_len, r->st))
         return false;
     for (uint64_t i = 0; i < r->nboxes; i++) {
@@ -427,7 +426,7 @@ static bool keep_tensor(reading *r, sw_dtype dtype, const uint64_t *shape, unsig
         memcpy(&box, r->boxes.data + i * one, sizeof box);
         box.skip = (uint16_t)skip;
         if (sw_buf_add(&r->tensors, &box, sizeof box, r->st) ||
-            sw_buf_add(&r->tensors, r->boxes.data + i * one + sizeof box, t.sets * ndim * sizeof(uint64_t),
+            sw_buf_add(&r->tensors, r->boxes.data + i * one + sizeof box, t.sets * r->ndim * sizeof(uint64_t),
                        r->st))
             return false;
     }
@@ -437,10 +436,10 @@ static bool keep_tensor(reading *r, sw_dtype dtype, const uint64_t *shape, unsig
 /* Groups of ranks that share what is said of a tensor. */
 static bool take_tensor(reading *r, sw_value groups, size_t files, size_t skip, size_t top)
 {
-    uint64_t shape[SW_MAX_DIMS] = { 0 }, other[SW_MAX_DIMS];
+    uint64_t shape[SW_MAX_DIMS];
     sw_value group, said, ranks, type, data, v;
     sw_dtype dtype = SW_NDTYPES, also;
-    unsigned ndim = 0, has;
+    unsigned ndim;
     sw_items items;
     const char *word;
     size_t len;
@@ -452,24 +451,24 @@ static bool take_tensor(reading *r, sw_value groups, size_t files, size_t skip, 
         if (!spend(r, GROUP_STEPS) || !member(r, group, "sharding_metadata", &said) ||
             !member(r, group, "ranks", &ranks) || !member(r, said, "type", &type) ||
             !member(r, said, "data", &data) || !member(r, data, "global_shape", &v) ||
-            !numbers_of(r, v, SW_MAX_DIMS, other, &has) || !member(r, data, "dtype", &v) ||
+            !numbers_of(r, v, SW_MAX_DIMS, shape, &ndim) || !member(r, data, "dtype", &v) ||
             !text_of(r, v, &word, &len))
             return false;
         if (!sw_dtype_parse_any(word, len, &also) || sw_dtype_bits(also) < 8)
             return odd(r, "its dtype is none that safetensors has");
-        if (!first && (also != dtype || has != ndim || memcmp(shape, other, ndim * sizeof *shape) != 0))
+        if (!first &&
+            (also != dtype || ndim != r->ndim || memcmp(shape, r->shape, ndim * sizeof *shape) != 0))
             return odd(r, "ranks have another shape or dtype of it than others");
         dtype = also;
-        ndim = has;
-        memcpy(shape, other, ndim * sizeof *shape);
-        if (sw_value_is_text(r->p, type, "DTensorShardingMetadata")
-                ? !take_dtensor(r, data, ranks, files, shape, ndim)
+        r->ndim = ndim;
+        memcpy(r->shape, shape, ndim * sizeof *shape);
+        if (sw_value_is_text(r->p, type, "DTensorShardingMetadata") ? !take_dtensor(r, data, ranks, files)
             : sw_value_is_text(r->p, type, "default_tensor_v1")
-                ? !take_slices(r, data, ranks, files, shape, ndim)
+                ? !take_slices(r, data, ranks, files)
                 : !odd(r, "it is saved in a way that is not known"))
             return false;
     }
-    return dtype == SW_NDTYPES || keep_tensor(r, dtype, shape, ndim, skip, top);
+    return dtype == SW_NDTYPES || keep_tensor(r, dtype, skip, top);
 }
 
 /* item.a.0.b of the path ["a", 0, "b"], which is JSON. */
