@@ -102,7 +102,9 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
     } else if (check_same(f, *fd, st)) {
         close(*fd);
     } else {
-        posix_fadvise(*fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        /* twice as far ahead of us: of many files at once that is much of the page cache */
+        if (!s->drops)
+            posix_fadvise(*fd, 0, 0, POSIX_FADV_SEQUENTIAL);
         s->local = s->asked ? s->local : sw_fd_is_local(*fd);
         s->asked = true;
         s->fds[file] = *fd;
