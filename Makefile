@@ -271,7 +271,8 @@ MAN3 = $(BUILD)/man/man3/shardweld.3
 DESCRIBE = $(BUILD)/describe
 
 .PHONY: pages
-pages: $(MAN1) $(MAN3) $(BUILD)/completion
+COMPLETIONS = $(addprefix $(BUILD)/completion.,bash zsh fish)
+pages: $(MAN1) $(MAN3) $(COMPLETIONS)
 
 $(DESCRIBE): $(BUILD)/obj/packaging/describe.o $(CMD_PARTS) $(CORE)
 	$(link)
@@ -285,8 +286,8 @@ $(MAN3): packaging/man3.awk $(PUBLIC_HEADERS)
 	@rm -rf $(@D) && mkdir -p $(@D)
 	$(Q)LC_ALL=C awk -v out=$(@D) -v version=$(VERSION) -f $< $(PUBLIC_HEADERS)
 
-$(BUILD)/completion: $(DESCRIBE)
-	$(Q)$(RUN) $(DESCRIBE) completion >$@
+$(COMPLETIONS): $(BUILD)/completion.%: $(DESCRIBE)
+	$(Q)$(RUN) $(DESCRIBE) $* >$@
 
 # ---- the rest ---------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/shardweld
 SHAREDIR ?= $(PREFIX)/share/shardweld
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR ?=
 
 # shardweld-mpi.pc is for programs that speak MPI themselves, and for who links the archive, which has the layer in it.
@@ -30,7 +32,8 @@ $(BUILD)/modulefile.%: packaging/modulefile.%.in FORCE
 as_it_is = $(foreach f,$(1),$(2):$(f):$(3)/$(notdir $(f)))
 INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$(SHARED):lib/$(notdir $(SHARED)) \
             link:$(notdir $(SHARED)):lib/$(SONAME) link:$(SONAME):lib/libshardweld.so \
-            $(call as_it_is,$(LAYER_FILES),644,layer) $(call as_it_is,$(PC_FILES),644,lib/pkgconfig) 644:$(BUILD)/completion:completion/shardweld \
+            $(call as_it_is,$(LAYER_FILES),644,layer) $(call as_it_is,$(PC_FILES),644,lib/pkgconfig) 644:$(BUILD)/completion.bash:completion/shardweld \
+            644:$(BUILD)/completion.zsh:zsh/_shardweld 644:$(BUILD)/completion.fish:fish/shardweld.fish \
             $(call as_it_is,$(PUBLIC_HEADERS),644,include) \
             $(call as_it_is,$(MAN1),644,man/man1) \
             $(call as_it_is,$(shell ls $(dir $(MAN3))*.3),644,man/man3) \
@@ -39,7 +42,7 @@ INSTALLED = 755:$(PROGRAM):bin/shardweld 644:$(LIBRARY):lib/libshardweld.a 755:$
             $(call as_it_is,README.md,644,doc) $(call as_it_is,$(sort $(wildcard docs/*.md)),644,doc/docs) $(call as_it_is,$(sort $(wildcard docs/pictures/*)),644,doc/docs/pictures) \
             $(call as_it_is,$(sort $(wildcard examples/*.c examples/*.py)),644,doc/examples)
 PLACES = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' VERSION='$(VERSION)' SONAME='$(SONAME)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' LAYERDIR='$(LAYERDIR)' INCLUDEDIR='$(INCLUDEDIR)' MANDIR='$(MANDIR)' \
-         DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)'
+         DOCDIR='$(DOCDIR)' SHAREDIR='$(SHAREDIR)' COMPLETIONDIR='$(COMPLETIONDIR)' ZSHDIR='$(ZSHDIR)' FISHDIR='$(FISHDIR)'
 
 #: install       PREFIX=/usr/local LIBDIR=PREFIX/lib MANDIR= DESTDIR= and so on; also: uninstall
 .PHONY: install uninstall

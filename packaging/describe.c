@@ -1,8 +1,8 @@
-/* The command line, described for man and for bash, from the table that the program itself parses
+/* The command line, described for man and for shells, from the table that the program itself parses
  * with: what is not in the table cannot be described, and nothing in it can be left out. Runs once,
  * while shardweld is built.
  *   describe man NAME <PROSE >PAGE    section 1; NAME is a command, or shardweld
- *   describe completion >FILE         bash
+ *   describe bash | zsh | fish >FILE  completion
  *   describe commands                 their names
  * PROSE is a page whose lines that begin with '@' stand for what the table knows: @head, @commands,
  * @options, @status, @see and @synopsis. */
@@ -273,6 +273,9 @@ static int man(const sw_command *c)
     return 0;
 }
 
+/* What starts ranks: behind it the program is completed, too. */
+#define LAUNCHERS "mpirun mpiexec srun"
+
 /* ---- bash ------------------------------------------------------------------------------------ */
 
 /* Does a text end so? */
@@ -283,15 +286,22 @@ static bool ends_with(const char *text, const char *end)
     return n >= k && strcmp(text + n - k, end) == 0;
 }
 
-/* What can stand in the place of a word: files, directories, or the words of a choice. */
-static void bash_kind(const char *word)
+/* What can stand in the place of a word, where there are no words of a choice. */
+typedef enum kind { NOTHING, FILES, DIRECTORIES } kind;
+
+/* By what the help calls it. */
+static kind kind_of(const char *word)
 {
     if (ends_with(word, "DIR") || strcmp(word, "IN") == 0 || strcmp(word, "OUT") == 0)
-        fputs("directories", stdout);
-    else if (ends_with(word, "FILE") || ends_with(word, "INDEX") || ends_with(word, "PATH"))
-        fputs("files", stdout);
-    else
-        fputs("nothing", stdout);
+        return DIRECTORIES;
+    return ends_with(word, "FILE") || ends_with(word, "INDEX") || ends_with(word, "PATH") ? FILES : NOTHING;
+}
+
+static void bash_kind(const char *word)
+{
+    static const char *const names[] = { "nothing", "files", "directories" };
+
+    fputs(names[kind_of(word)], stdout);
 }
 
 /* What can follow each option of a command. */
@@ -346,7 +356,7 @@ static void bash_cases(const char *comment, const char *name, void (*put)(const 
 }
 
 /* All of the completion that comes of the tables. */
-static void completion(void)
+static void bash(void)
 {
     fputs("# bash completion for shardweld; made from its table of options.\n"
           "# cur: the word that is being typed. What fits goes into COMPREPLY.\n"
@@ -385,7 +395,13 @@ static void completion(void)
           stdout);
     for (const sw_command *c = sw_commands; c->name; c++)
         printf("%s ", c->name);
-    fputs("--help --version'\n"
+    fputs("help --help --version'\n"
+          "    elif [[ $command == help ]]; then\n"
+          "        _shardweld_words '",
+          stdout);
+    for (const sw_command *c = sw_commands; c->name; c++)
+        printf("%s%s", c == sw_commands ? "" : " ", c->name);
+    fputs("'\n"
           "    elif [[ $cur == -* ]]; then\n"
           "        _shardweld_options \"$command\"\n"
           "    else\n"
@@ -393,8 +409,207 @@ static void completion(void)
           "    fi\n"
           "}\n"
           "\n"
-          "complete -F _shardweld shardweld\n",
+          "# The same behind a launcher: mpirun -n 2 shardweld ...\n"
+          "_shardweld_behind()\n{\n"
+          "    local at\n"
+          "\n"
+          "    COMPREPLY=()\n"
+          "    for ((at = 1; at < COMP_CWORD; at++)); do\n"
+          "        if [[ ${COMP_WORDS[at]##*/} == shardweld ]]; then\n"
+          "            local COMP_WORDS=(\"${COMP_WORDS[@]:at}\") COMP_CWORD=$((COMP_CWORD - at))\n"
+          "            _shardweld\n"
+          "            return\n"
+          "        fi\n"
+          "    done\n"
+          "}\n"
+          "\n"
+          "complete -F _shardweld shardweld\n"
+          "for _shardweld_launcher in " LAUNCHERS "; do\n"
+          "    complete -p \"$_shardweld_launcher\" &>/dev/null ||\n"
+          "        complete -o bashdefault -o default -F _shardweld_behind \"$_shardweld_launcher\"\n"
+          "done\n"
+          "unset _shardweld_launcher\n",
           stdout);
+}
+
+/* ---- zsh ------------------------------------------------------------------------------------- */
+
+/* Where the first words of a help text end. */
+static bool ends_brief(const char *help, size_t i)
+{
+    return !help[i] || (i > 12 && strchr(";(", help[i])) || (i > 40 && strchr(",:", help[i]));
+}
+
+/* The first words of a help text, between single quotes of zsh or fish; those of special are
+ * escaped. */
+static void put_brief(const char *help, const char *special)
+{
+    for (size_t i = 0; !ends_brief(help, i); i++) {
+        if (help[i] == '\'')
+            fputs("'\\''", stdout);
+        else if (help[i] != ' ' || !ends_brief(help, i + 1))
+            printf("%s%c", strchr(special, help[i]) ? "\\" : "", help[i]);
+    }
+}
+
+/* What can stand for a word, as _arguments takes it: behind the words "NAME:". */
+static void zsh_kind(const char *word)
+{
+    static const char *const names[] = { " ", "_files", "_files -/" };
+
+    fputs(names[kind_of(word)], stdout);
+}
+
+/* May it be given again, to say more? */
+static bool is_repeated(const sw_opt *row)
+{
+    return row->kind == SW_OPTION_LIST || row->kind == SW_OPTION_PAIRS || row->kind == SW_OPT_STRIP ||
+           row->kind == SW_OPT_RENAME;
+}
+
+/* One option: '--name=[help]:ARG:what', and its letter. */
+static void zsh_option(const sw_opt *row)
+{
+    char letter[] = { '-', row->letter, '\0' };
+
+    for (int i = row->letter ? 0 : 1; i < 2; i++) {
+        printf(" \\\n        '%s%s%s%s[", is_repeated(row) ? "*" : "", i ? "--" : "", i ? row->name : letter,
+               row->arg ? "=" : "");
+        put_brief(row->help, "[]:\\");
+        putchar(']');
+        if (row->arg) {
+            printf(":%s:", row->arg);
+            if (!row->words)
+                zsh_kind(row->arg);
+            for (size_t k = 0; row->words && row->words[k]; k++)
+                printf("%s%s%s", k ? " " : "(", row->words[k], row->words[k + 1] ? "" : ")");
+        }
+        putchar('\'');
+    }
+}
+
+static void zsh(void)
+{
+    sw_opt row;
+
+    fputs("#compdef shardweld " LAUNCHERS "\n"
+          "# zsh completion for shardweld, also behind a launcher; made from its table of options.\n",
+          stdout);
+    for (const sw_command *c = sw_commands; c->name; c++) {
+        printf("\n_shardweld_%s()\n{\n    _arguments -s", c->name);
+        for (size_t i = 0; sw_opt_get(c, i, &row); i++)
+            zsh_option(&row);
+        for (int i = 0; i < 2 && c->operands[i]; i++) {
+            printf(" \\\n        '%d:%s:", i + 1, c->operands[i]);
+            zsh_kind(c->operands[i]);
+            putchar('\'');
+        }
+        fputs("\n}\n", stdout);
+    }
+    fputs("\n_shardweld()\n{\n"
+          "    local -i at\n"
+          "    local -a commands=(\n",
+          stdout);
+    for (const sw_command *c = sw_commands; c->name; c++)
+        printf("        '%s:%s'\n", c->name, c->summary);
+    fputs("        'help:what a command does, and its options'\n"
+          "    )\n"
+          "\n"
+          "    if [[ $service != shardweld ]]; then\n"
+          "        at=${words[(i)(shardweld|*/shardweld)]}\n"
+          "        if (( at >= CURRENT )); then\n"
+          "            _default\n"
+          "            return\n"
+          "        fi\n"
+          "        words=(\"${(@)words[at,-1]}\")\n"
+          "        (( CURRENT -= at - 1 ))\n"
+          "    fi\n"
+          "    if (( CURRENT == 2 )) || [[ $words[2] == help ]]; then\n"
+          "        _describe -t commands command commands\n"
+          "        if [[ $words[CURRENT] == -* ]]; then\n"
+          "            _values option --help --version\n"
+          "        fi\n"
+          "    elif (( $+functions[_shardweld_$words[2]] )); then\n"
+          "        shift words\n"
+          "        (( CURRENT-- ))\n"
+          "        _shardweld_$words[1]\n"
+          "    fi\n"
+          "}\n"
+          "\n"
+          "_shardweld \"$@\"\n",
+          stdout);
+}
+
+/* ---- fish ------------------------------------------------------------------------------------ */
+
+/* What can follow an option, or stand for an operand. */
+static void fish_kind(const char *word, const char *const *words)
+{
+    kind k = kind_of(word);
+
+    if (words) {
+        fputs(" -x -a '", stdout);
+        for (size_t i = 0; words[i]; i++)
+            printf("%s%s", i ? " " : "", words[i]);
+        putchar('\'');
+    } else {
+        fputs(k == FILES         ? " -r -F"
+              : k == DIRECTORIES ? " -x -a '(__fish_complete_directories)'"
+                                 : " -x",
+              stdout);
+    }
+}
+
+static void fish_option(const sw_command *c, const sw_opt *row)
+{
+    printf("complete -c shardweld -n '__fish_seen_subcommand_from %s' -l %s", c->name, row->name);
+    if (row->letter)
+        printf(" -s %c", row->letter);
+    if (row->arg)
+        fish_kind(row->arg, row->words);
+    fputs(" -d '", stdout);
+    put_brief(row->help, "\\");
+    fputs("'\n", stdout);
+}
+
+static void fish(void)
+{
+    sw_opt row;
+
+    fputs("# fish completion for shardweld, also behind a launcher; made from its table of options.\n"
+          "complete -c shardweld -f\n",
+          stdout);
+    for (const sw_command *c = sw_commands; c->name; c++) {
+        printf("complete -c shardweld -n '__fish_use_subcommand' -a %s -d '%s'\n", c->name, c->summary);
+        printf("complete -c shardweld -n '__fish_seen_subcommand_from help' -a %s\n", c->name);
+        for (size_t i = 0; sw_opt_get(c, i, &row); i++)
+            fish_option(c, &row);
+        printf("complete -c shardweld -n '__fish_seen_subcommand_from %s'%s\n", c->name,
+               kind_of(c->operands[0]) == FILES ? " -F" : " -a '(__fish_complete_directories)'");
+    }
+    fputs(
+        "complete -c shardweld -n '__fish_use_subcommand' -a help -d 'what a command does, and its options'\n"
+        "complete -c shardweld -n '__fish_use_subcommand' -s h -l help -d 'print this'\n"
+        "complete -c shardweld -n '__fish_use_subcommand' -s V -l version -d 'print the version'\n"
+        "\n"
+        "# From the program's name on, as if it stood alone.\n"
+        "function __shardweld_behind\n"
+        "    set -l words (commandline -opc)\n"
+        "    for i in (seq 2 (count $words))\n"
+        "        if string match -qr '(^|/)shardweld$' -- $words[$i]\n"
+        "            complete -C \"shardweld \"(string join ' ' -- (string escape -- $words[(math $i + "
+        "1)..-1]) "
+        "(commandline -ct))\n"
+        "            return\n"
+        "        end\n"
+        "    end\n"
+        "end\n"
+        "for launcher in " LAUNCHERS "\n"
+        "    complete -c $launcher -n 'string match -qr \"(^|/)shardweld\\$\" -- (commandline -opc)[2..-1]' "
+        "-f -a "
+        "'(__shardweld_behind)'\n"
+        "end\n",
+        stdout);
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
@@ -424,12 +639,16 @@ int main(int argc, char **argv)
 
     if (argc == 3 && strcmp(argv[1], "man") == 0) {
         status = man_named(argv[2]);
-    } else if (argc == 2 && strcmp(argv[1], "completion") == 0) {
-        completion();
+    } else if (argc == 2 && strcmp(argv[1], "bash") == 0) {
+        bash();
+    } else if (argc == 2 && strcmp(argv[1], "zsh") == 0) {
+        zsh();
+    } else if (argc == 2 && strcmp(argv[1], "fish") == 0) {
+        fish();
     } else if (argc == 2 && strcmp(argv[1], "commands") == 0) {
         commands();
     } else {
-        fputs("usage: describe man NAME | completion | commands\n", stderr);
+        fputs("usage: describe man NAME | bash | zsh | fish | commands\n", stderr);
         return 2;
     }
     return fflush(stdout) || ferror(stdout) ? 1 : status;

@@ -74,7 +74,9 @@ class WheelHook(BuildHookInterface):
         scripts[str(built / "shardweld")] = "shardweld"
         for page in (built / "man" / "man1").glob("*.1"):
             data[str(page)] = f"share/man/man1/{page.name}"
-        data[str(built / "completion")] = "share/bash-completion/completions/shardweld"
+        data[str(built / "completion.bash")] = "share/bash-completion/completions/shardweld"
+        data[str(built / "completion.zsh")] = "share/zsh/site-functions/_shardweld"
+        data[str(built / "completion.fish")] = "share/fish/vendor_completions.d/shardweld.fish"
 
     def _make(self):
         """Build in a directory of our own; None = it cannot be done here."""

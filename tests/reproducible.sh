@@ -52,7 +52,7 @@ for file in $list; do
     count=$((count + 1))
     cmp "$first/build/$file" "$dir/elsewhere/made.here/$file" || failed=1
 done
-for file in shardweld libshardweld.a libshardweld.so man/man1/shardweld.1 man/man3/shardweld.3 completion shardweld.pc; do
+for file in shardweld libshardweld.a libshardweld.so man/man1/shardweld.1 man/man3/shardweld.3 completion.bash completion.zsh completion.fish shardweld.pc; do
     [ -e "$first/build/$file" ] || { echo "reproducible: $file was not built"; failed=1; }
 done
 # No path of the machine either.

@@ -10,6 +10,7 @@ import zipfile
 
 LIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
 LAYERS = [f"libshardweld-mpi-{abi}.so" for abi in ("abi", "mpich", "openmpi")]
+COMPLETIONS = ["bash-completion/completions/shardweld", "zsh/site-functions/_shardweld", "fish/vendor_completions.d/shardweld.fish"]
 COMMANDS = ["", "-consolidate", "-inspect", "-reshard", "-verify"]
 
 
@@ -41,7 +42,7 @@ def check(path, word):
     for n in LAYERS:
         assert held[f"shardweld/{n}"] == held[f"{data}/data/lib/shardweld/{n}"], n
     assert modes[script] & 0o111, "the program may not be run"
-    pages = {f"{data}/data/share/man/man1/shardweld{c}.1" for c in COMMANDS} | {f"{data}/data/share/bash-completion/completions/shardweld"}
+    pages = {f"{data}/data/share/man/man1/shardweld{c}.1" for c in COMMANDS} | {f"{data}/data/share/{name}" for name in COMPLETIONS}
     assert pages <= set(held), sorted(pages - set(held))
     assert {"shardweld/py.typed", "shardweld/__main__.py", f"{top}/licenses/LICENSE", f"{top}/licenses/jansson/LICENSE"} <= set(held)
     told = email.message_from_bytes(held[f"{top}/METADATA"])
