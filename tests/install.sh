@@ -192,6 +192,9 @@ for page in 1:shardweld 1:shardweld-consolidate 3:shardweld 3:sw_consolidate 3:s
     [ -s "$file" ] || { echo "no page ${file##*/}"; exit 1; }
 done
 bash -c 'source "$1" && complete -p shardweld' - "$dir/prefix/share/bash-completion/completions/shardweld" >/dev/null
+for file in zsh/site-functions/_shardweld fish/vendor_completions.d/shardweld.fish; do
+    [ -s "$dir/prefix/share/$file" ] || { echo "no $file"; exit 1; }
+done
 for script in slurm/*.sh slurm/*.sbatch; do
     [ ! -e "$script" ] || cmp "$script" "$dir/prefix/share/shardweld/$script"
 done
