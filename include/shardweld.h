@@ -243,6 +243,16 @@ typedef enum sw_store_kind {
     SW_STORE_STREAM,
 } sw_store_kind;
 
+/* What a call is at. */
+typedef enum sw_phase {
+    SW_PHASE_PLANNING,   /* headers are read, what goes where is decided */
+    SW_PHASE_WRITING,    /* bytes move */
+    SW_PHASE_COPYING,    /* from staging_dir */
+    SW_PHASE_VERIFYING,  /* bytes are read back, or compared */
+    SW_PHASE_SYNCING,    /* rank 0 has written its part, and the disk has to */
+    SW_PHASE_PUBLISHING, /* index, journal, renames */
+} sw_phase;
+
 /* What the store of OUTPUT_DIR was found to be able to do. */
 typedef struct sw_store {
     sw_store_kind kind; /* how it is written to; AUTO = nothing was written or tried */
@@ -365,6 +375,11 @@ typedef struct sw_options {
     bool manifest;
     bool quick;      /* sw_check(): sizes, headers and indices alone */
     bool refuse_nan; /* NaN or infinite values in what is written: SW_EINPUT, before publishing */
+
+    /* a callback as those above: what the call is at from now on, where it writes or compares.
+     * Whoever takes it is told of progress in each phase that moves bytes, from 0 on; else of that
+     * of writing, or of sw_verify()'s comparing, alone */
+    void (*phase)(void *user, sw_phase phase);
 } sw_options;
 
 #define SW_OPTIONS_INIT SW_SIZED_INIT(sw_options)

@@ -20,7 +20,7 @@ typedef struct verifier {
     sw_job *j;
     sw_plain target;
     sw_findings *findings;
-    bool quiet;         /* no progress is told */
+    bool quiet;         /* progress was told of before */
     uint32_t *partners; /* of each output, as sw_compare takes them */
     sw_memory memory;
     sw_verification *result;
@@ -135,7 +135,8 @@ static sw_code compare_values(verifier *v, sw_status *st)
     if (j->allowed)
         k.found.allowed = *j->allowed;
     k.work.memory = v->memory;
-    if (v->quiet)
+    /* Who is not told of phases takes what is told for one. */
+    if (v->quiet && !j->opt->phase)
         k.work.progress = NULL;
     if (sw_agree(j->comm, st))
         goto out;

@@ -127,6 +127,13 @@ static inline bool sw_job_is_root(const sw_job *j)
     return j->comm->rank == 0;
 }
 
+/* Local. Whoever asked is told what the job is at from now on. */
+static inline void sw_job_enter(const sw_job *j, sw_phase phase)
+{
+    if (sw_job_is_root(j) && j->opt->phase)
+        j->opt->phase(j->opt->user, phase);
+}
+
 /* Local. Are the files streamed to OUTPUT_DIR as they are filled? */
 static inline bool sw_job_streams(const sw_job *j)
 {

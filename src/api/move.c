@@ -141,6 +141,7 @@ sw_work sw_job_work_of(const sw_job *j)
                       .stream = sw_job_streams(j),
                       .cancel = j->opt->cancel,
                       .progress = j->opt->progress,
+                      .phase = j->opt->phase,
                       .user = j->opt->user };
 }
 
@@ -190,6 +191,7 @@ static sw_code write_held(sw_job *j, sw_status *st)
                                  .stream = sw_job_streams(j),
                                  .cancel = j->opt->cancel,
                                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
+                                               .phase = sw_job_is_root(j) ? j->opt->phase : NULL,
                                                .user = j->opt->user,
                                                .total = set->bytes } },
                      .held = j->held->held,
@@ -248,7 +250,9 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
                   .drops = j->opt->drop_cache,
                   .stripes = j->output.told.stripes,
                   .cancel = j->opt->cancel,
-                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL, .user = j->opt->user } };
+                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
+                                .phase = sw_job_is_root(j) ? j->opt->phase : NULL,
+                                .user = j->opt->user } };
 
     if (!j->opt->staging_dir)
         return st->code;

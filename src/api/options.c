@@ -75,7 +75,8 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(stripe, TEXT, OTHER, 0, NULL, 0)                                                                       \
     X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
     X(quick, FLAG, OTHER, 0, NULL, 0)                                                                        \
-    X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)
+    X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)                                                            \
+    X(phase, OWN, OTHER, 0, NULL, 0)
 
 typedef struct option {
     sw_option is;

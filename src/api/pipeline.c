@@ -42,20 +42,27 @@ static double lap(const sw_job *j)
 /* Collective. Plan, move, compare, publish. */
 static sw_code run_steps(sw_job *j, sw_status *st)
 {
+    sw_job_enter(j, SW_PHASE_PLANNING);
     sw_job_plan(j, st);
+    if (!j->output.done && !st->code)
+        sw_job_enter(j, SW_PHASE_WRITING);
     if (j->output.done || sw_job_move(j, st) || sw_job_prove(j, st))
         return st->code;
     j->result->seconds_write = lap(j);
     if (j->opt->staging_dir) {
+        sw_job_enter(j, SW_PHASE_COPYING);
         sw_job_copy(j, st);
         j->result->seconds_copy = lap(j);
     }
     if (!st->code && j->opt->verify) {
+        sw_job_enter(j, SW_PHASE_VERIFYING);
         sw_job_compare_staged(j, st);
         j->result->seconds_verify = lap(j);
     }
-    if (!st->code && sw_job_is_root(j))
+    if (!st->code && sw_job_is_root(j)) {
+        sw_job_enter(j, SW_PHASE_PUBLISHING);
         sw_job_publish(j, st);
+    }
     return sw_agree(j->comm, st);
 }
 
@@ -65,6 +72,7 @@ static sw_code verify_steps(sw_job *j, sw_findings *findings, sw_verification *r
 {
     double ignored;
 
+    sw_job_enter(j, SW_PHASE_PLANNING);
     if (sw_job_scan(j, st) || sw_job_read(j, &ignored, st) || sw_job_decide(j, st))
         return st->code;
     if (sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE)) {
@@ -72,6 +80,7 @@ static sw_code verify_steps(sw_job *j, sw_findings *findings, sw_verification *r
         if (sw_agree(j->comm, st))
             return st->code;
     }
+    sw_job_enter(j, SW_PHASE_VERIFYING);
     return sw_job_compare(j, findings, result, st);
 }
 
@@ -364,10 +373,13 @@ static sw_code diff_steps(sw_job *j, sw_findings *findings, sw_verification *res
     with->opt = j->opt;
     with->files = j->files;
     sw_job_begin(with, &planned, st);
+    sw_job_enter(j, SW_PHASE_PLANNING);
     if (!open_side(j, st) && !open_side(with, st))
         sw_naming_build(&with->input.c, &chosen, &with->warnings, &with->values.naming, st);
-    if (!sw_agree(j->comm, st) && !sw_job_decide(j, st))
+    if (!sw_agree(j->comm, st) && !sw_job_decide(j, st)) {
+        sw_job_enter(j, SW_PHASE_VERIFYING);
         sw_job_compare_with(j, findings, result, st);
+    }
     sw_job_tell_warnings(with);
     sw_result_release(&planned);
     release(with, st->code == SW_ECOMM);

@@ -9,7 +9,7 @@
 #include "shardweld.h"
 
 #define SW_GROWN(X)                                                                                          \
-    X(sw_options, refuse_nan)                                                                                \
+    X(sw_options, phase)                                                                                     \
     X(sw_result, staging)                                                                                    \
     X(sw_sharding, rules)                                                                                    \
     X(sw_verification, seconds_compare)                                                                      \

@@ -57,10 +57,21 @@ static void put_bar(char *text, size_t n, size_t width, uint64_t done, uint64_t 
     text[cells + 2] = ' ';
 }
 
-void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_t total, double seconds)
+/* What a phase is called. */
+static const char *phase_name(sw_phase phase)
+{
+    static const char *const names[] = { "planning",  "writing", "copying",
+                                         "verifying", "syncing", "publishing" };
+
+    return (unsigned)phase < SW_COUNT(names) ? names[phase] : "working";
+}
+
+void sw_progress_text(char *text, size_t n, size_t width, const sw_progress *p, double seconds)
 {
     char have[SW_SIZE_TEXT], all[SW_SIZE_TEXT], rate[SW_SIZE_TEXT], left[32];
+    uint64_t done = p->done, total = p->total;
     double percent = total > done ? 100 * (double)done / (double)total : 100;
+    const char *phase = phase_name(p->phase);
 
     if (total > done && percent > 99)
         percent = 99; /* 100 only when it is all there */
@@ -69,12 +80,17 @@ void sw_progress_text(char *text, size_t n, size_t width, uint64_t done, uint64_
     sw_rate_text(done, seconds, rate);
     time_text(total > done ? (double)(total - done) : 0, seconds > 0 ? (double)done / seconds : 0, left,
               sizeof left);
-    if (width == 0) {
-        snprintf(text, n, "shardweld: %u %%, %s of %s, %s/s, %s left", (unsigned)percent, have, all, rate,
-                 left);
+    if (total == 0) {
+        snprintf(text, n, "%s%s, %.0f s", width ? "" : "shardweld: ", phase, seconds);
+        if (width && width < strlen(text))
+            text[width] = '\0';
+    } else if (width == 0) {
+        snprintf(text, n, "shardweld: %s: %u %%, %s of %s, %s/s, %s left", phase, (unsigned)percent, have,
+                 all, rate, left);
     } else {
         /* Fixed places, so that the numbers do not dance. */
-        snprintf(text, n, "%3u %%  %9s of %9s  %9s/s  %4s left", (unsigned)percent, have, all, rate, left);
+        snprintf(text, n, "%-9s %3u %%  %9s of %9s  %9s/s  %4s left", phase, (unsigned)percent, have, all,
+                 rate, left);
         put_bar(text, n, width, done, total);
     }
 }
@@ -126,7 +142,7 @@ void sw_progress_begin(sw_progress *p, sw_when when, bool quiet, bool launched)
         p->bar = p->beyond = true;
     p->lines = shown && !p->bar;
     p->closing = when == SW_WHEN_ALWAYS;
-    p->begun = p->shown = sw_clock();
+    p->begun = p->shown = p->entered = sw_clock();
 }
 
 /* The bar, over the one before. A launcher that has left the foreground gets none. */
@@ -138,7 +154,7 @@ static void draw(sw_progress *p, double now)
     if (p->beyond && !has_launcher(p->to))
         return;
     /* The last column stays free: some terminals begin a new line when it is written. */
-    sw_progress_text(text, sizeof text, sw_terminal_columns(p->to) - 1, p->done, p->total, now - p->begun);
+    sw_progress_text(text, sizeof text, sw_terminal_columns(p->to) - 1, p, now - p->entered);
     len = strlen(text);
     dprintf(p->to, "\r%s%*s", text, p->drawn > len ? (int)(p->drawn - len) : 0, "");
     p->drawn = len;
@@ -149,26 +165,39 @@ static void line(const sw_progress *p, double now)
 {
     char text[256];
 
-    sw_progress_text(text, sizeof text, 0, p->done, p->total, now - p->begun);
+    sw_progress_text(text, sizeof text, 0, p, now - p->entered);
     fprintf(stderr, "%s\n", text);
 }
 
-void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total)
+/* Show where we are, if that is due. */
+static void show(sw_progress *p, double now, double seconds)
 {
-    double now;
-
-    p->done = done;
-    p->total = total;
-    if (!p->bar && !p->lines)
-        return;
-    now = sw_clock();
-    if (now - p->shown < (p->bar ? BAR_SECONDS : LINE_SECONDS))
+    if ((!p->bar && !p->lines) || now - p->shown < seconds)
         return;
     p->shown = now;
     if (p->bar)
         draw(p, now);
     else
         line(p, now);
+}
+
+void sw_progress_enter(sw_progress *p, sw_phase phase)
+{
+    p->phase = phase;
+    p->writes = p->writes || phase == SW_PHASE_WRITING;
+    p->entered = sw_clock();
+    p->done = p->total = 0;
+    /* It may be long before there is more to tell, if ever there is. */
+    show(p, p->entered, p->bar ? 0 : LINE_SECONDS);
+}
+
+void sw_progress_update(sw_progress *p, uint64_t done, uint64_t total)
+{
+    p->done = done;
+    p->total = total;
+    if (p->phase == SW_PHASE_WRITING || !p->writes)
+        p->written = done;
+    show(p, sw_clock(), p->bar ? BAR_SECONDS : LINE_SECONDS);
 }
 
 void sw_progress_pause(sw_progress *p)
@@ -185,12 +214,12 @@ void sw_progress_end(sw_progress *p, bool success, const char *shards)
     double now = sw_clock();
     double seconds = now - p->begun;
     char bytes[SW_SIZE_TEXT], rate[SW_SIZE_TEXT];
-    bool show = p->closing || (p->bar && p->drawn && success);
+    bool told = p->closing || (p->bar && p->drawn && success && seconds >= BAR_SECONDS);
 
     sw_progress_pause(p);
-    if (show)
+    if (told)
         fprintf(stderr, "shardweld: %s %s in %.1f s, %s/s%s%s\n", success ? "done," : "stopped after",
-                sw_size_text(p->done, bytes), seconds, sw_rate_text(p->done, seconds, rate),
+                sw_size_text(p->written, bytes), seconds, sw_rate_text(p->written, seconds, rate),
                 shards ? ", from shards " : "", shards ? shards : "");
     if (p->beyond)
         close(p->to);

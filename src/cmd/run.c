@@ -75,6 +75,16 @@ static void on_progress(void *user, uint64_t done, uint64_t total)
     give_voice(run, taken);
 }
 
+/* The library tells what it is at. */
+static void on_phase(void *user, sw_phase phase)
+{
+    sw_run *run = user;
+    bool taken = take_voice(run);
+
+    sw_progress_enter(&run->progress, phase);
+    give_voice(run, taken);
+}
+
 /* The library tells what it is about to do. */
 static void on_plan(void *user, const sw_result *result)
 {
@@ -238,6 +248,7 @@ static void listen(sw_run *run, sw_args *args)
     args->opt.user = run;
     args->opt.warn = on_warning;
     args->opt.progress = on_progress;
+    args->opt.phase = on_phase;
     args->opt.planned = on_plan;
     args->opt.cancel = sw_signals_flag();
 }

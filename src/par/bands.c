@@ -86,7 +86,12 @@ static sw_code take_memory(sw_bands *b, sw_status *st)
 
 sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_status *st)
 {
-    *b = (sw_bands){ .w = w, .progress = { .user = w->user } };
+    bool tells = w->world->rank == 0;
+
+    *b = (sw_bands){
+        .w = w,
+        .progress = { .fn = tells ? w->progress : NULL, .phase = tells ? w->phase : NULL, .user = w->user }
+    };
     if (take_memory(b, st))
         return st->code;
     if (w->held ? sw_source_init_memory(&b->source, w->o->c, w->held, w->memory.scratch, st)
@@ -96,8 +101,6 @@ sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_st
     b->filler.maker.pull = sw_pull_of(&b->source);
     if (w->sched->shared)
         b->exchange = sw_exchange_new(group, &b->filler, w->sched, w->memory.send, st);
-    if (w->world->rank == 0)
-        b->progress.fn = w->progress;
     for (uint32_t f = 0; f < w->l->nfiles; f++) {
         sw_region r = sw_schedule_region(w->sched, w->l, f, (uint32_t)w->world->rank);
 

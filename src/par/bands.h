@@ -67,6 +67,7 @@ typedef struct sw_work {
     const volatile int *cancel;
     /* on rank 0; estimated from its part */
     void (*progress)(void *user, uint64_t done, uint64_t total);
+    void (*phase)(void *user, sw_phase phase);
     void *user;
 } sw_work;
 

@@ -156,6 +156,8 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
         while (!k.left && k.turns)
             end_turn(&k, st);
     }
+    if (w->sync)
+        sw_progress_enter(&w->progress, SW_PHASE_SYNCING);
     close_file(&k, st);
     sw_below_close(&k.dir);
     if (w->apart)

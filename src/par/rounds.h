@@ -25,6 +25,7 @@ typedef struct sw_band {
 /* How far a run is, estimated from the part of one rank. { NULL } tells nobody. */
 typedef struct sw_progress {
     void (*fn)(void *user, uint64_t done, uint64_t total);
+    void (*phase)(void *user, sw_phase phase);
     void *user;
     uint64_t todo, total; /* bytes of this rank's part, and of all */
 } sw_progress;
@@ -36,6 +37,13 @@ static inline void sw_progress_tell(const sw_progress *p, uint64_t done)
         p->fn(p->user,
               (uint64_t)((double)p->total * ((double)(done < p->todo ? done : p->todo) / (double)p->todo)),
               p->total);
+}
+
+/* Local. Something else begins. */
+static inline void sw_progress_enter(const sw_progress *p, sw_phase phase)
+{
+    if (p->phase)
+        p->phase(p->user, phase);
 }
 
 typedef struct sw_rounds {

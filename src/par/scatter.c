@@ -261,7 +261,8 @@ sw_code sw_scatter_files(sw_weld *w, sw_status *st)
     sw_buf spots = SW_BUF_INIT;
 
     s.input = k->memory.input;
-    s.rounds.progress = (sw_progress){ .fn = k->world->rank ? NULL : k->progress, .user = k->user };
+    if (k->world->rank == 0)
+        s.rounds.progress = (sw_progress){ .fn = k->progress, .phase = k->phase, .user = k->user };
     for (uint32_t f = 0; f < k->l->nfiles; f++)
         s.rounds.progress.total += k->l->files[f].size;
     if (!st->code && !sw_spots_find(k->o, k->l, &own, &spots, st) && k->world->rank == 0)

@@ -42,9 +42,12 @@ def first_file(out):
 
 @pytest.mark.parametrize("np", [None, 3])
 def test_the_bar(scene, out, np):
-    status, shown = on_terminal(command(scene.args(out, buffer="4KiB"), np), {"SHARDWELD_FAULT": "pread:-1:1+:slow"})
+    status, shown = on_terminal(command([*scene.args(out, buffer="4KiB"), "--verify"], np), {"SHARDWELD_FAULT": "pread:-1:1+:slow"})
     assert status == 0 and scene.look(out).new
     assert "\r[" in shown and " left" in shown and "shardweld: done, " in shown, shown
+    # Each phase is named, in its order.
+    at = [shown.find(word) for word in ("\rplanning, ", "\rwriting, ", "] writing ", "\rsyncing, ", "\rverifying, ", "\rpublishing, ")]
+    assert -1 not in at and at == sorted(at), shown
 
 
 def test_no_bar_where_the_launchers_messages_go_to_a_file(scene, out, tmp_path):

@@ -1,5 +1,7 @@
 /* The library without MPI: one process, its own communicator, and no MPI_Init anywhere. Run from
  * the top directory. */
+#include <sys/stat.h>
+
 #include "base/path.h"
 #include "shardweld.h"
 #include "top_help.h"
@@ -45,6 +47,70 @@ TEST_IN_TOP(self)
     assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, NULL, NULL, &st), SW_EUSAGE);
     assert_non_null(strstr(st.reason, "holds a checkpoint"));
     sw_status_clear(&st);
+}
+
+/* What was told: a letter for each phase, one for progress in it. */
+typedef struct told {
+    char text[64];
+    size_t n;
+    uint64_t done;
+} told;
+
+static void on_phase(void *user, sw_phase phase)
+{
+    told *t = user;
+
+    t->text[t->n++] = "PWCVSU"[phase];
+    t->done = 0;
+}
+
+static void on_progress(void *user, uint64_t done, uint64_t total)
+{
+    told *t = user;
+
+    assert_true(done >= t->done && done <= total);
+    t->done = done;
+    if (t->text[t->n - 1] != '.')
+        t->text[t->n++] = '.';
+}
+
+/* The phases of a call, in their order; bytes are counted anew in each. */
+TEST_IN_TOP(phases)
+{
+    char out[64], staging[64];
+    sw_comm comm = sw_comm_self();
+    sw_options opt = SW_OPTIONS_INIT;
+    sw_status st = SW_STATUS_INIT;
+    told t = { .n = 0 };
+
+    opt.user = &t;
+    opt.phase = on_phase;
+    opt.progress = on_progress;
+    opt.verify = true;
+    snprintf(out, sizeof out, "%s/out", top);
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, &opt, NULL, &st), SW_OK);
+    assert_string_equal(t.text, "PW.SV.U");
+
+    t = (told){ .n = 0 };
+    opt.verify = false;
+    opt.no_sync = opt.overwrite = true;
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, &opt, NULL, &st), SW_OK);
+    assert_string_equal(t.text, "PW.U");
+
+    t = (told){ .n = 0 };
+    snprintf(staging, sizeof staging, "%s/staging", top);
+    assert_int_equal(mkdir(staging, 0777), 0);
+    opt.staging_dir = staging;
+    opt.no_sync = false;
+    assert_int_equal(sw_consolidate(&comm, GOLDEN "/in", out, &opt, NULL, &st), SW_OK);
+    assert_string_equal(t.text, "PW.C.SU");
+
+    t = (told){ .n = 0 };
+    opt = (sw_options)SW_OPTIONS_INIT;
+    opt.user = &t;
+    opt.phase = on_phase;
+    assert_int_equal(sw_verify(&comm, GOLDEN "/in", out, &opt, NULL, &st), SW_OK);
+    assert_string_equal(t.text, "PV");
 }
 
 static int refuse(void *ctx, void *buf, size_t n, int root)
