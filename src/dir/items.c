@@ -188,12 +188,9 @@ static sw_code find_in_archive(lookup *k, const char *name, const uint64_t *part
 {
     sw_torch_tensor t;
     held h = { .shape = t.shape };
-    bool found;
 
-    if (sw_torch_file_find(k->archive, name, sw_listed_name(k->ref->tensor), &found, &t, &h.first, st))
+    if (sw_torch_file_find(k->archive, name, sw_listed_name(k->ref->tensor), &t, &h.first, st))
         return st->code;
-    if (!found)
-        return odd(k, "a box of it is not in this file", st);
     h.dtype = t.dtype;
     h.ndim = t.ndim;
     memcpy(k->strides, t.strides, t.ndim * sizeof *t.strides);

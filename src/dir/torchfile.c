@@ -317,8 +317,8 @@ void sw_torch_file_free(sw_torch_file *f)
     free(f);
 }
 
-sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, bool *found,
-                           sw_torch_tensor *out, uint64_t *first, sw_status *st)
+sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, sw_torch_tensor *out,
+                           uint64_t *first, sw_status *st)
 {
     size_t a = 0, b = f->nvalues;
     const sw_member *m;
@@ -332,9 +332,8 @@ sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tenso
         else
             b = mid;
     }
-    *found = a < f->nvalues && strcmp(f->names.data + f->values[a].at, name) == 0;
-    if (!*found)
-        return SW_OK;
+    if (a == f->nvalues || strcmp(f->names.data + f->values[a].at, name) != 0)
+        return odd(f, tensor, "a box of it is not in this file", st);
     f->archive.tensor = tensor;
     if (sw_torch_tensor_take(&f->p, f->values[a].value, f->file, tensor, out, st))
         return st->code;

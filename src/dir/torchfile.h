@@ -20,12 +20,12 @@ bool sw_torch_file_is(int fd, const char *file, uint64_t size, sw_status *st);
 sw_torch_file *sw_torch_file_open(int fd, const char *file, uint64_t size, sw_status *st);
 void sw_torch_file_free(sw_torch_file *f);
 
-/* Local. The tensor of that name. *found: there is something of it.
+/* Local. The tensor of that name.
  *   tensor  for messages
  *   first   where its first element stands, bytes of the file
- * Errors: SW_EINPUT (it is no tensor, or one that safetensors has not; its elements lie outside),
- * SW_EIO, SW_ENOMEM. */
-sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, bool *found,
-                           sw_torch_tensor *out, uint64_t *first, sw_status *st);
+ * Errors: SW_EINPUT (there is none, it is no tensor, or one that safetensors has not; its elements
+ * lie outside), SW_EIO, SW_ENOMEM. */
+sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, sw_torch_tensor *out,
+                           uint64_t *first, sw_status *st);
 
 #endif
