@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shardweld-install.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
+top=/${dir##*/} # a place in the root directory, for root
+trap 'rm -rf "$dir" "$top"' EXIT
 version=$(sed -n 's/^#define SW_VERSION "\(.*\)"/\1/p' include/shardweld.h)
 
 # A clone of its own, since this one may have changes.
@@ -228,6 +229,11 @@ if [ "$(id -u)" = 0 ]; then
     [[ $said = "shardweld: cannot install into $dir/closed/there: $dir/closed is not writable for "*"make install PREFIX=\$HOME/.local"* ]] ||
         { echo "without rights: $said"; exit 1; }
     [ ! -e "$dir/closed/there" ]
+
+    make -s install PREFIX="$top" BUILD="$dir/build" >/dev/null
+    [ -x "$top/bin/shardweld" ]
+    make -s uninstall PREFIX="$top" BUILD="$dir/build"
+    [ ! -e "$top" ]
 
     # And root's loader knows the library afterwards, in an /etc and a /usr/local of this test's own.
     # shellcheck disable=SC2016
