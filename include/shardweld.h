@@ -656,6 +656,8 @@ typedef struct sw_verification {
     int ranks;
     double seconds_plan;    /* find and read headers of both */
     double seconds_compare; /* read and compare all bytes */
+    /* sw_diff(): of tensors, those that were not read, for the manifests of both tell the same */
+    uint64_t unread;
 } sw_verification;
 
 #define SW_VERIFICATION_INIT SW_SIZED_INIT(sw_verification)
@@ -697,6 +699,8 @@ typedef struct sw_tolerance {
  *            a what is compared with b as it is; buffer_size, assign and callbacks count; NULL =
  *            defaults
  *   allowed  borrowed; NULL = every bit counts
+ * Tensors of which the manifests of both tell the same hash are not read: sw_check() says whether
+ * manifests are true still.
  *   result   SW_VERIFICATION_INIT; emptied first; release with sw_verification_release(); NULL =
  *            not wanted. Files are those of b, shard_files those of a; one finding a tensor
  *   st       emptied first; equal on every rank on return

@@ -257,6 +257,7 @@ class Verification(Sized):
         ("ranks", c_int),
         ("seconds_plan", c_double),
         ("seconds_compare", c_double),
+        ("unread", c_uint64),
     ]
 
 

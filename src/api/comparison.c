@@ -354,6 +354,7 @@ sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *r
     if (sw_agree_share(j->comm, told, sizeof *told, st))
         return st->code;
     match_any(&v, st);
+    sw_job_leave_alike(j, v.partners, &result->unread, st);
     share_memory(&v, st);
     if (!sw_agree(j->comm, st)) {
         begin = sw_now();

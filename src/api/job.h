@@ -300,10 +300,19 @@ sw_code sw_job_compare_staged(sw_job *j, sw_status *st);
 /* The tensors of j->with with what the job makes. findings: as of sw_job_compare(). */
 sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st);
 
+/* Forget the partners of outputs of which the manifests of both checkpoints tell the same hash:
+ * they need not be read. The function's caller may come with an error.
+ *   left  out: how many more
+ * Errors: SW_ENOMEM. */
+sw_code sw_job_leave_alike(const sw_job *j, uint32_t *partners, uint64_t *left, sw_status *st);
+
 /* Local. The first finding becomes the status, with the number of the others. */
 sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st);
 
 /* ---- against its manifest (proven.c) --------------------------------------------------------- */
+
+/* Local, once libxxhash is there. Is the text of a manifest as it was written? */
+bool sw_manifest_is_whole(const char *text, size_t len);
 
 /* What is in OUTPUT_DIR against its manifest.
  *   quick     sizes, headers and indices alone

@@ -46,18 +46,23 @@ static sw_code check_names(const checker *c, sw_status *st)
     return st->code;
 }
 
-/* Rank 0. Is the manifest itself as it was written? */
-static sw_code check_seal(checker *c, sw_status *st)
+bool sw_manifest_is_whole(const char *text, size_t len)
 {
     char said[SW_MANIFEST_HASH], is[SW_HEX_SIZE(SW_XXH3_BYTES)];
-    size_t n = sw_manifest_unseal(c->text.data, c->text.len, said);
+    size_t n = sw_manifest_unseal(text, len, said);
     unsigned char hash[SW_XXH3_BYTES];
 
-    if (n) {
-        sw_xxh3(c->text.data, n, hash);
-        if (strcmp(sw_hex_text(hash, sizeof hash, is), said) == 0)
-            return SW_OK;
-    }
+    if (n == 0)
+        return false;
+    sw_xxh3(text, n, hash);
+    return strcmp(sw_hex_text(hash, sizeof hash, is), said) == 0;
+}
+
+/* Rank 0. */
+static sw_code check_seal(checker *c, sw_status *st)
+{
+    if (sw_manifest_is_whole(c->text.data, c->text.len))
+        return SW_OK;
     return sw_findings_add(c->findings, SW_MANIFEST_NAME, NULL, hint_copy, st,
                            "is not as it was written: its last line says so");
 }

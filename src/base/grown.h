@@ -12,7 +12,7 @@
     X(sw_options, phase)                                                                                     \
     X(sw_result, staging)                                                                                    \
     X(sw_sharding, rules)                                                                                    \
-    X(sw_verification, seconds_compare)                                                                      \
+    X(sw_verification, unread)                                                                               \
     X(sw_read_options, map)                                                                                  \
     X(sw_watchdog_options, expired)
 

@@ -145,6 +145,9 @@ static void say_verification(const sw_verification *r)
            r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
            r->shard_files, sw_plural(r->shard_files), r->shards ? ": shards " : "",
            r->shards ? r->shards : "", r->replicas, sw_plural(r->replicas));
+    if (r->unread)
+        sw_say("not read: %" PRIu64 " tensor%s of which both manifests tell the same", r->unread,
+               sw_plural(r->unread));
     sw_say("ranks: %d, by %s, buffer %s", r->ranks, sw_assign_text(r->assign),
            sw_size_text(r->buffer_size, a));
     sw_say("time: plan %.2f s, compare %.2f s (%s/s); peak memory of a rank %s", r->seconds_plan,

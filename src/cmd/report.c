@@ -231,6 +231,7 @@ void sw_report_verification(const sw_run *run, sw_emit *j)
     sw_emit_number(j, "files", r->files);
     sw_emit_number(j, "tensors", r->tensors);
     sw_emit_number(j, "bytes", r->bytes);
+    sw_emit_number(j, "unread", r->unread);
     sw_emit_number(j, "replicas", r->replicas);
     sw_emit_number(j, "shard_files", r->shard_files);
     sw_emit_text(j, "shards", r->shards);

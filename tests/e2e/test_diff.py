@@ -158,6 +158,41 @@ def test_distributed(tmp_path):
     ok(diff(out, src, np=2))
 
 
+@pytest.mark.parametrize("np_", [None, 3])
+def test_manifests(dirs, make, weld, tmp_path, np_):
+    """What both manifests tell alike is not read, and what is not told is; where sizes are others nothing is believed."""
+    src, out = dirs
+    make(src)
+    others = [str(tmp_path / name) for name in ("split", "bf16")]
+    ok(weld(src, out, "--manifest"))
+    ok(weld(src, others[0], "--manifest", "--max-shard-size", "2KB"))
+    ok(weld(src, others[1], "--manifest", "--cast-dtype", "bf16"))
+    report = str(tmp_path / "report.json")
+
+    def numbers(*words, status=0):
+        result = diff(*words, "--report", report, np=np_)
+        assert result.status == status, show(result)
+        said = json.load(open(report))
+        return said["tensors"], said["unread"], said["bytes"]
+
+    tensors, unread, read = numbers(out, others[0])
+    assert tensors == unread > 5 and read == 0
+    _, unread, read = numbers(src, out)
+    assert unread == 0 and read > 500
+    kept, unread, read = numbers(out, others[1], status=1)
+    assert 0 < kept == unread < tensors and read == 0
+    assert numbers(out, others[1], "--cast-dtype", "bf16")[1] == kept
+    # a manifest whose text was changed, one of other files
+    path = os.path.join(others[0], "shardweld.manifest.json")
+    text = open(path).read()
+    open(path, "w").write(text.replace('"consolidate"', '"consolidatE"', 1))
+    assert numbers(out, others[0])[1] == 0
+    open(path, "w").write("{")
+    assert numbers(out, others[0])[1] == 0
+    os.remove(path)
+    assert numbers(out, others[0])[1] == 0
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_side_that_is_broken(pair, which):
     """Both have files of one name: the message says which."""
