@@ -373,7 +373,10 @@ typedef struct sw_options {
     /* also make shardweld.manifest.json: what all files and tensors are, in hashes
      * (docs/manifest.md). It needs libxxhash and OpenSSL's libcrypto at run time */
     bool manifest;
-    bool quick;      /* sw_check(): sizes, headers and indices alone */
+    bool quick; /* sw_check(): sizes, headers and indices alone */
+    /* sw_consolidate(): where output_dir's manifest tells of the same input, options and plan, and
+     * its files are there, nothing is done; else as manifest */
+    bool if_needed;
     bool refuse_nan; /* NaN or infinite values in what is written: SW_EINPUT, before publishing */
 
     /* a callback as those above: what the call is at from now on, where it writes or compares.
@@ -461,6 +464,7 @@ typedef struct sw_result {
     double seconds_publish; /* sync and rename */
     /* the staging directory, where it stays; only on rank 0; NULL = it does not */
     char *staging;
+    bool unneeded; /* if_needed: all was there already, and nothing was written */
 } sw_result;
 
 #define SW_RESULT_INIT SW_SIZED_INIT(sw_result)

@@ -194,6 +194,7 @@ class Result(Sized):
         ("seconds_verify", c_double),
         ("seconds_publish", c_double),
         ("staging", c_char_p),
+        ("unneeded", c_bool),
     ]
 
 

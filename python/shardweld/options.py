@@ -160,6 +160,7 @@ class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, _Proof, 
     """Of consolidate()."""
 
     verify: bool | None
+    if_needed: bool | None
 
 
 class VerifyOptions(_Making, _Reading, _Whole, _OfFiles, total=False):

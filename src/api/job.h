@@ -143,7 +143,7 @@ static inline bool sw_job_streams(const sw_job *j)
 /* Local. Is a manifest made? */
 static inline bool sw_job_makes_manifest(const sw_job *j)
 {
-    return j->opt->manifest;
+    return j->opt->manifest || j->opt->if_needed;
 }
 
 /* Local. How files are striped where bands are written. */
@@ -283,6 +283,10 @@ sw_code sw_job_hash_headers(sw_job *j, sw_status *st);
 
 /* Rank 0, while side files have their sources' sizes. */
 void sw_job_note_plan(sw_job *j);
+
+/* Rank 0, once plan and headers are known. Does OUTPUT_DIR hold what this run would make, by its
+ * manifest and the sizes of its files? Errors: SW_EIO, SW_ENOMEM. */
+sw_code sw_job_is_made(const sw_job *j, bool *made, sw_status *st);
 
 /* Rank 0, when all but the index is where it is published from. Errors: SW_EIO, SW_ENOMEM. */
 sw_code sw_job_write_manifest(sw_job *j, sw_status *st);

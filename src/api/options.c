@@ -75,6 +75,7 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(stripe, TEXT, OTHER, 0, NULL, 0)                                                                       \
     X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
     X(quick, FLAG, OTHER, 0, NULL, 0)                                                                        \
+    X(if_needed, FLAG, OTHER, 0, NULL, RESHARD | SAVES | DIFF)                                               \
     X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)                                                            \
     X(phase, OWN, OTHER, 0, NULL, 0)
 
@@ -333,7 +334,7 @@ static sw_code check_writing(const sw_options *o, sw_status *st)
 /* What makes hashes is looked for before the work. */
 static sw_code check_proof(const sw_options *o, sw_status *st)
 {
-    if (!o->manifest || sw_digest_take_xxh3(st))
+    if ((!o->manifest && !o->if_needed) || sw_digest_take_xxh3(st))
         return st->code;
     return sw_digest_take_sha256(st);
 }

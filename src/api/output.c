@@ -220,7 +220,7 @@ sw_code sw_job_look(sw_job *j, sw_status *st)
     /* An existing output is refused before the work, unless it may turn out to be what this run
      * asks for; of a dry run that is told once. */
     if (st->code || j->files != SW_FILES_WHOLE || !sw_job_is_root(j) || j->output.told.recovered ||
-        look_for_whole(j, NULL, st) || j->opt->dry_run)
+        look_for_whole(j, NULL, st) || j->opt->dry_run || j->opt->if_needed)
         return st->code;
     return may_replace(j, st);
 }
@@ -452,6 +452,8 @@ static uint64_t fingerprint(const sw_job *j, sw_status *st)
      * that is asked for. */
     sw_value_dtypes(j->opt, &cast, &dequantize, st);
     h = sw_hash_word(h, (uint64_t)cast << 32 | (uint64_t)dequantize << 1 | (uint64_t)j->opt->verify);
+    if (sw_job_makes_manifest(j) || j->opt->refuse_nan)
+        h = sw_hash_word(h, (uint64_t)sw_job_makes_manifest(j) << 1 | (uint64_t)j->opt->refuse_nan);
     if (j->files == SW_FILES_CUT) {
         h = sw_hash(h, o->file_map.data, o->file_map.len);
         h = sw_hash(h, o->dtype_map.data, o->dtype_map.len) | 1;
@@ -521,6 +523,8 @@ static sw_code judge(sw_job *j, sw_status *st)
     o->fingerprint = fingerprint(j, st);
     sw_job_note_plan(j);
     o->done = o->told.recovered && o->told.recovered == o->fingerprint;
+    if (!o->done && j->opt->if_needed && sw_job_is_made(j, &o->done, st))
+        return st->code;
     if (j->files != SW_FILES_WHOLE)
         return o->done || !o->told.recovered ? st->code : may_replace(j, st);
     if (!o->done && (look_for_whole(j, j->laid.layout.index_name, st) || may_replace(j, st)))
@@ -540,7 +544,8 @@ sw_code sw_job_judge(sw_job *j, sw_status *st)
         sw_fail(st, SW_EUSAGE, j->out, NULL, "no rank has anything to save");
     if (sw_agree_share(j->comm, &o->done, sizeof o->done, st))
         return st->code;
-    j->result->recovered = o->done;
+    j->result->recovered = o->done && o->told.recovered;
+    j->result->unneeded = o->done && !o->told.recovered;
     j->result->seconds_plan = sw_now() - j->started;
     sw_job_tell_warnings(j);
     if (sw_job_is_root(j) && j->opt->planned)

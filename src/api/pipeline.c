@@ -23,7 +23,7 @@ sw_code sw_job_plan(sw_job *j, sw_status *st)
     if (sw_job_read(j, &j->result->seconds_parse, st) || sw_job_decide(j, st))
         return st->code;
     sw_job_lay_out(j, st); /* agreed upon by the next step */
-    if (sw_job_schedule(j, st) || sw_job_judge(j, st))
+    if (sw_job_schedule(j, st) || (j->opt->if_needed && sw_job_hash_headers(j, st)) || sw_job_judge(j, st))
         return st->code;
     if (!j->output.done && sw_job_is_root(j))
         sw_job_prepare(j, st); /* agreed upon by the next step */

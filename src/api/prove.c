@@ -315,6 +315,47 @@ void sw_job_note_plan(sw_job *j)
         j->proven.plan = plan_of(j);
 }
 
+/* Are all its files there, as large as they were? */
+static sw_code are_there(const sw_job *j, const sw_manifest *m, bool *there, sw_status *st)
+{
+    *there = true;
+    for (size_t i = 0; i < m->nfiles && *there && !st->code; i++) {
+        char *path = sw_path_join(j->out, m->files[i].name, st);
+        sw_path_kind kind = SW_PATH_MISSING;
+        struct stat s;
+
+        *there = path && sw_name_is_below(m->files[i].name) && !sw_path_stat(path, &kind, &s, st) &&
+                 kind == SW_PATH_FILE && (uint64_t)s.st_size == m->files[i].size;
+        free(path);
+    }
+    return st->code;
+}
+
+sw_code sw_job_is_made(const sw_job *j, bool *made, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT, origin = SW_BUF_INIT;
+    sw_manifest m = SW_MANIFEST_INIT;
+    sw_status why = SW_STATUS_INIT;
+    char *path = sw_path_join(j->out, SW_MANIFEST_NAME, st);
+    bool missing = false;
+
+    *made = false;
+    add_origin(j, &origin, st);
+    sw_buf_add(&origin, "", 1, st);
+    if (st->code || sw_path_read(path, SW_MANIFEST_NAME, SW_MANIFEST_MAX, &text, &missing, st) || missing)
+        goto out;
+    /* one that is none is no reason to fail, but to weld */
+    if (!sw_manifest_read(text.data ? text.data : "", text.len, SW_MANIFEST_NAME, &m, &why) &&
+        sw_manifest_same_origin(m.origin, origin.data))
+        are_there(j, &m, made, st);
+out:
+    sw_manifest_release(&m);
+    sw_buf_release(&origin);
+    sw_buf_release(&text);
+    free(path);
+    return st->code;
+}
+
 sw_code sw_job_write_manifest(sw_job *j, sw_status *st)
 {
     sw_manifest m = SW_MANIFEST_INIT;

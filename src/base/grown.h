@@ -10,7 +10,7 @@
 
 #define SW_GROWN(X)                                                                                          \
     X(sw_options, phase)                                                                                     \
-    X(sw_result, staging)                                                                                    \
+    X(sw_result, unneeded)                                                                                   \
     X(sw_sharding, rules)                                                                                    \
     X(sw_verification, unread)                                                                               \
     X(sw_read_options, map)                                                                                  \

@@ -107,6 +107,8 @@ sw_code sw_cmd_consolidate_tell(const sw_run *run, sw_status *st)
 
     if (st->code)
         return st->code;
+    if (r->unneeded && !run->args->quiet)
+        sw_say("shardweld: %s holds this checkpoint already: nothing was written", run->args->output);
     if (run->args->verbose) {
         sw_say("transport: %s%s%s", r->io, r->transport[0] ? "; " : "", r->transport);
         sw_say("time: plan %.2f s, write %.2f s (%s/s), copy %.2f s, verify %.2f s, publish %.2f s; peak "

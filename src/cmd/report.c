@@ -215,6 +215,7 @@ void sw_report_result(const sw_run *run, sw_emit *j)
     sw_emit_text(j, "index", r->index);
     sw_emit_texts(j, "assets", (const char *const *)r->assets, r->nassets);
     sw_emit_bool(j, "recovered", r->recovered);
+    sw_emit_bool(j, "unneeded", r->unneeded);
     sw_emit_real(j, "seconds_parse", r->seconds_parse);
     sw_emit_real(j, "seconds_plan", r->seconds_plan);
     sw_emit_real(j, "seconds_write", r->seconds_write);

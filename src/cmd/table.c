@@ -151,6 +151,10 @@ static const sw_opt output_rows[] = {
     OPTION("verify", verify, NULL,
            "after writing, read everything back, compare it with the shards, then publish"),
     MANIFEST,
+    OPTION("if-needed", if_needed, NULL,
+           "do nothing where OUTPUT_DIR's manifest tells of the same shards, options and plan, and its files "
+           "are "
+           "there: for a job that may run twice; else as --manifest"),
     REFUSE_NAN,
     OVERWRITE("a checkpoint that is"),
     STORE,

@@ -247,6 +247,19 @@ sw_code sw_manifest_read(const char *text, size_t len, const char *file, sw_mani
     return read_all(&r, json_object_get(root, "files"), json_object_get(root, "tensors"));
 }
 
+bool sw_manifest_same_origin(const char *a, const char *b)
+{
+    json_t *x = a ? json_loads(a, 0, NULL) : NULL, *y = b ? json_loads(b, 0, NULL) : NULL;
+    bool same;
+
+    json_object_del(x, "version");
+    json_object_del(y, "version");
+    same = x && y && json_equal(x, y);
+    json_decref(x);
+    json_decref(y);
+    return same;
+}
+
 void sw_manifest_release(sw_manifest *m)
 {
     if (m->root)

@@ -65,6 +65,10 @@ size_t sw_manifest_unseal(const char *text, size_t len, char hash[SW_MANIFEST_HA
  * manifest, or of another schema; names file), SW_ENOMEM. Release out in any case. */
 sw_code sw_manifest_read(const char *text, size_t len, const char *file, sw_manifest *out, sw_status *st);
 
+/* Local. Do two origins, as text, speak of the same but for the version? False where one is
+ * none. */
+bool sw_manifest_same_origin(const char *a, const char *b);
+
 void sw_manifest_release(sw_manifest *m);
 
 /* Local. By name; NULL = it has none. O(log n). */

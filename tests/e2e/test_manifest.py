@@ -180,6 +180,38 @@ def test_refuse_nan(make, dirs, np_):
     ok(run(["consolidate", "--refuse-nan", "--exclude", "[b-g]", *dirs], np=np_))
 
 
+def kept(directory):
+    return {name: os.stat(directory / name).st_ino for name in os.listdir(directory)}
+
+
+@pytest.mark.parametrize("np_", [None, 2])
+def test_if_needed(make, dirs, np_):
+    """A second run of the same moves nothing; another input, option, side file or a lost file does."""
+    (dirs[0] / "config.json").write_text("{}")
+    make(dirs[0])
+    (*_, same), words = dirs, ["consolidate", "--if-needed"]
+    ok(run([*words, *dirs], np=np_))
+    check(same)
+    was = kept(same)
+    said = run([*words, "--buffer-size", "4KiB", *dirs], np=np_)
+    assert said.status == 0 and said.stderr == f"shardweld: {same} holds this checkpoint already: nothing was written\n", show(said)
+    said = run([*words, "-q", "--report", dirs[0].parent / "report", *dirs], np=np_)
+    assert said.status == 0 and said.stderr == "" and kept(same) == was, show(said)
+    report = json.loads((dirs[0].parent / "report").read_text())
+    assert report["unneeded"] is True and report["recovered"] is False and report["bytes_written"] == 0
+    for change in (["--cast-dtype", "fp16"], ["--single-file"], ["--exclude", "model.mask"], ["--no-assets"]):
+        fails(run([*words, *change, *dirs], np=np_), 2, "holds a checkpoint already")
+    ok(run([*words, "--overwrite", "--cast-dtype", "fp16", *dirs], np=np_))
+    assert kept(same) != was
+    said = run([*words, "--cast-dtype", "fp16", "--overwrite", *dirs], np=np_)
+    assert "nothing was written" in said.stderr
+    (dirs[0] / "config.json").write_text('{"a": 1}')
+    fails(run([*words, "--cast-dtype", "fp16", *dirs], np=np_), 2, "holds a checkpoint already")
+    (dirs[0] / "config.json").write_text("{}")
+    os.remove(same / "config.json")
+    fails(run([*words, "--cast-dtype", "fp16", *dirs], np=np_), 2, "holds a checkpoint already")
+
+
 # ---- check --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -89,15 +89,17 @@ TEST(refused)
         { SW_CALL_VERIFY, "", "" },
         { SW_CALL_DIFF,
           " fqn_map fqn_map_text like max_shard_size single_file diffusers diffusers_index expect_shards "
-          "node_local boxes boxes_anywhere",
+          "node_local boxes boxes_anywhere if_needed",
           "does not go with two checkpoints of any kind" },
-        { SW_CALL_RESHARD, " diffusers diffusers_index dtype_map_text assets verify manifest refuse_nan",
+        { SW_CALL_RESHARD,
+          " diffusers diffusers_index dtype_map_text assets verify manifest if_needed refuse_nan",
           "does not go with shard files" },
-        { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify", "speaks of shard files" },
+        { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify if_needed",
+          "speaks of shard files" },
         { SW_CALL_SAVE_SHARDS,
           " like max_shard_size single_file diffusers diffusers_index include exclude name_rules cast_dtype "
           "dequantize dtype_map_text expect_shards node_local boxes boxes_anywhere assets verify "
-          "manifest refuse_nan",
+          "manifest if_needed refuse_nan",
           "does not go with shard files that are saved from memory" },
     };
     const sw_comm alone = sw_comm_self();
