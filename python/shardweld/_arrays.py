@@ -10,6 +10,7 @@ on one; torch's float4_e2m1fn_x2 is F4 with the last dimension counted in pairs.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import operator
 import sys
@@ -147,6 +148,7 @@ def parse_dtype(dtype: Any) -> str | None:
     return name
 
 
+@functools.lru_cache(maxsize=None)
 def import_numpy() -> Any:
     try:
         return importlib.import_module("numpy")
@@ -231,6 +233,7 @@ def host_tensor(tensor: Any) -> Any:
 # ---- numpy ------------------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=None)
 def numpy_dtype(dtype: str) -> Any:
     """numpy's dtype, that of ml_dtypes, or the unsigned integer of the same size."""
     numpy = import_numpy()

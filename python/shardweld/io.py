@@ -185,7 +185,8 @@ def load(
         out: dict[str, Any] = {}
         for batch in _batches(jobs, STAGED if device is not None and ranks.size == 1 else None):
             checkpoint.read_all((r for job in batch for r in job.requests), threads, error=error)
-            out.update((job.name, job.finish()) for job in batch)
+            for job in batch:
+                out[job.name] = job.finish()
         return out
 
 
@@ -203,12 +204,15 @@ STAGED = 256 << 20
 
 def _batches(jobs: list[_Job], room: int | None) -> Iterator[list[_Job]]:
     """Those that are read by one call: all, or as many as there is room for, at least one. They are forgotten here. One batch, at least."""
+    if room is None:
+        yield jobs
+        return
     batch: list[_Job] = []
     held = 0
     jobs.reverse()
     while jobs:
         size = sum(r.memory.nbytes for r in jobs[-1].requests)
-        if batch and room is not None and held + size > room:
+        if batch and held + size > room:
             yield batch
             batch, held = [], 0
         batch.append(jobs.pop())
@@ -247,7 +251,7 @@ class _Maker:
 
     def _finish(self, array: Any) -> Callable[[], Any]:
         device = self._device
-        return lambda: array if device is None else array.to(device)
+        return (lambda: array) if device is None else (lambda: array.to(device))
 
 
 def _plan_load(
