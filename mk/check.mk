@@ -130,11 +130,19 @@ check-nodes-run: all $(SAVE_ITEMS)
 	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPICH='$(abspath $(NODES_MPICH)/shardweld)' $(TEST_ENV) \
 	    timeout 900 $(PYTHON) $(PYTEST) tests/faults/test_nodes.py
 
-# In mounts, processes and a network of its own: nothing of it is left, whatever becomes of it. The table of what was seen is docs/filesystems.md's.
+S3_SERVER = build/s3/bin/moto_server
+
+$(S3_SERVER):
+	rm -rf build/s3
+	$(PYTHON) -m venv build/s3 || /usr/bin/python3 -m venv --clear build/s3
+	build/s3/bin/python -m pip install -qq $(PIP_ARGS) 'moto[server]'
+
+# In mounts, processes and a network of its own: nothing of it is left, whatever becomes of it (unshare takes no
+# other signal than KILL). The table of what was seen is docs/filesystems.md's.
 check-fs-run: export FS_RESULT ?= $(abspath $(BUILD))/filesystems.md
-check-fs-run: all $(SAVE_ITEMS)
-	$(TEST_ENV) timeout 900 unshare --mount --propagation private --pid --fork --kill-child --mount-proc --net \
-	    sh -c '"$$@"; exit $$?' sh $(PYTHON) $(PYTEST) -rs tests/faults/test_filesystems.py
+check-fs-run: all $(SAVE_ITEMS) $(S3_SERVER)
+	$(TEST_ENV) S3_SERVER='$(abspath $(S3_SERVER))' timeout --kill-after=5 900 unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+	    --net sh -c '"$$@"; exit $$?' sh $(PYTHON) $(PYTEST) -rs tests/faults/test_filesystems.py
 
 # The sanitizer of older compilers knows only memory that is not spread too far.
 TSAN_PROGRAMS = $(addprefix $(BUILD)/tests/test_,reader rows)

@@ -7,11 +7,13 @@ ends with it. `with Xfs(directory) as room:`; NotMade says why this machine has 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 ADDRESS = "10.78.0.1"
@@ -497,7 +499,10 @@ class Ceph(Room):
         until(self.probe, "room in the pool")
 
     def limit(self, path, size):
-        os.setxattr(path, "ceph.quota.max_bytes", str(size).encode())
+        """Clients count late: what lies there, once both have counted it, is all that may."""
+        lies = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        until(lambda: all(int(os.getxattr(m / path.name, "ceph.dir.rbytes")) >= lies for m in self.mounts), "count of bytes")
+        os.setxattr(path, "ceph.quota.max_bytes", str(lies).encode())
 
     def unlimit(self, path):
         os.setxattr(path, "ceph.quota.max_bytes", b"0")
@@ -507,3 +512,41 @@ class Ceph(Room):
 
 
 ALL = (Xfs, Btrfs, Overlay, Exfat, Sshfs, Gluster, Ceph)
+
+
+class S3fs(Room):
+    """A bucket of a server of our own, which S3_SERVER names (moto_server). It copies what is renamed."""
+
+    name = "s3fs"
+    port = "5055"
+
+    def make(self):
+        url = f"http://{ADDRESS}:{self.port}"
+        try:
+            with open(self.base / "requests", "wb") as log:
+                server = subprocess.Popen([os.environ.get("S3_SERVER", "moto_server"), "-H", ADDRESS, "-p", self.port], stdout=log, stderr=log)
+        except OSError as e:
+            raise NotMade(f"server of S3: {e.strerror}") from None
+        self.undo.callback(server.wait)
+        self.undo.callback(server.kill)
+        until(lambda: self.answers(url), "server of S3")
+        (self.base / "key").write_text("key:secret\n")
+        (self.base / "key").chmod(0o600)
+        self.mounted(self.mounts[0], "s3fs", "bucket", self.mounts[0], "-o", f"url={url},use_path_request_style,passwd_file={self.base}/key")
+        self.again()
+
+    @staticmethod
+    def answers(url):
+        """And has the bucket."""
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url + "/bucket", method="PUT"), timeout=5) as said:
+                return said.status == 200
+        except OSError:
+            return False
+
+    def requests(self, kind):
+        """Of one kind, as "PUT", so far: (of what, ...)."""
+        return re.findall(rf'"{kind} /bucket/(\S+)', (self.base / "requests").read_text())
+
+    def versions(self):
+        return f"{package('s3fs')}, on a local server"

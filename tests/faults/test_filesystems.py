@@ -22,6 +22,7 @@ from runner import errors, fails, finish, ok, show, start, warnings
 from test_nodes import PHASES
 
 TIMEOUT = 8
+STREAMING = {"streaming": ("pread", 5)}  # where all of PHASES is not called: between the first bytes and the last
 
 
 # ---- what is told in the end -----------------------------------------------------------------------
@@ -69,7 +70,11 @@ def results(request):
     return table
 
 
-@pytest.fixture(scope="class", params=rooms.ALL, ids=lambda kind: kind.name)
+def every(*kinds):
+    return pytest.mark.parametrize("made", kinds, ids=lambda kind: kind.name, indirect=True, scope="class")
+
+
+@pytest.fixture(scope="class")
 def made(request, results, tmp_path_factory):
     """The file system, or why there is none."""
     try:
@@ -179,7 +184,7 @@ def nobody_is_left():
 
 def begin(scene, out, tmp_path, phase, action, prefix, timeout=60):
     """A run by two ranks that has come as far as that: rank 0 stands still there, or both are slow."""
-    site, nth = PHASES[phase]
+    site, nth = {**PHASES, **STREAMING}[phase]
     listing = tmp_path / "calls"
     listing.unlink(missing_ok=True)
     fault = f"{site}:0:{nth}:hang" if action == "hang" else f"{site}:-1:1+:slow"
@@ -205,6 +210,7 @@ def clean(scene, outs):
     assert all(scene.look(path).new for path in outs.views)
 
 
+@every(*rooms.ALL)
 class TestFileSystem:
     # ---- bytes ----
 
@@ -322,3 +328,33 @@ class TestFileSystem:
         finally:
             room.unlimit(place.views[0])
         clean(large, outs)
+
+
+@every(rooms.S3fs)
+class TestObjects:
+    """Whoever tries it finds that it can do all; but it copies each file that is renamed. So it is streamed, for its name."""
+
+    @pytest.fixture(scope="class")
+    def scene(self, scenes):
+        return scenes[2]
+
+    def test_streamed(self, room, place, scene):
+        out = place.views[0] / "out"
+        for np in (None, 2):
+            result = runner.run([*scene.args(out), "--verify", "-v"], np=np)
+            store = "store: fuse.s3fs, objects, by stream (writes in the middle yes, renames yes,"
+            assert result.status == 0 and store in result.stderr, show(result)
+            assert all(scene.look(path / "out").new for path in place.views)
+        ok(runner.run(["verify", scene.inputs["new"], out], np=2))
+        weights = [of for of in room.requests("PUT") if of.startswith(f"{place.views[0].name}/") and ".safetensors" in of]
+        assert weights and not any(".shardweld-staging" in of for of in weights), weights
+
+    def test_killed(self, room, place, scene, tmp_path):
+        """No index, no checkpoint; the next run is clean."""
+        out = place.views[0] / "out"
+        process = begin(scene, out, tmp_path, "streaming", "hang", ())
+        nobody_is_left()
+        assert finish(process, 30).status != 0
+        assert not (out / oracle.INDEX).exists()
+        ok(runner.run(scene.args(out)))
+        assert scene.look(out).new
