@@ -124,7 +124,10 @@ static sw_code choose_beside_set(sw_job *j, sw_status *st)
 {
     sw_assets *a = &j->output.assets;
     size_t map;
-    const sw_assets_rule rule = { .input_dir = j->in, .output_dir = j->out, .stays_sharded = true };
+    const sw_assets_rule rule = { .input_dir = j->in,
+                                  .output_dir = j->out,
+                                  .stays_sharded = true,
+                                  .given = { j->opt->fqn_map, j->opt->boxes } };
 
     if (sw_assets_list(&rule, &j->warnings, a, st) || !changes_mappings(j) || make_mappings(j, st))
         return st->code;
@@ -152,9 +155,13 @@ sw_code sw_job_list_sidefiles(sw_job *j, sw_status *st)
         return list_beside_set(j, st);
     if (j->files == SW_FILES_HELD || j->opt->no_assets || (!j->in && !j->opt->assets))
         return SW_OK;
-    return sw_assets_list(
-        &(sw_assets_rule){ j->in, j->opt->assets, j->out, j->laid.layout.index_name, false }, &j->warnings,
-        &j->output.assets, st);
+    return sw_assets_list(&(sw_assets_rule){ j->in,
+                                             j->opt->assets,
+                                             j->out,
+                                             j->laid.layout.index_name,
+                                             false,
+                                             { j->opt->fqn_map, j->opt->boxes } },
+                          &j->warnings, &j->output.assets, st);
 }
 
 /* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
@@ -257,7 +264,9 @@ static sw_code compare_asset(const sw_job *j, sw_asset *a, const sw_config_rule 
 /* Each side file against what it would be copied from. */
 static sw_code compare_assets(const sw_job *j, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
-    const sw_assets_rule from = { j->in, j->opt->assets, j->out, t->found.index_name, false };
+    const sw_assets_rule from = { j->in,  j->opt->assets,
+                                  j->out, t->found.index_name,
+                                  false,  { j->opt->fqn_map, j->opt->boxes } };
     sw_assets assets = SW_ASSETS_INIT;
     sw_buf ignored = SW_BUF_INIT;
     sw_config_rule rule;

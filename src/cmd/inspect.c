@@ -29,6 +29,24 @@ static sw_code check_outputs(const sw_args *args, sw_status *st)
     return SW_OK;
 }
 
+/* Nothing matches a glob: the nearest name is told. */
+static sw_code refuse_glob(const sw_run *run, const char *glob, uint64_t n, sw_status *st)
+{
+    const char **names = calloc(n + 1, sizeof *names), *near = NULL;
+
+    for (uint64_t i = 0; names && i < n; i++) {
+        sw_tensor_info t;
+
+        sw_checkpoint_tensor(run->checkpoint, i, &t);
+        names[i] = t.name;
+    }
+    if (names)
+        near = sw_text_nearest(glob, names, n);
+    free(names);
+    return sw_refuse(st, SW_EUSAGE, run->args->input, "no tensor matches '%s'%s%s%s", glob,
+                     near ? "; the nearest name is '" : "", near ? near : "", near ? "'" : "");
+}
+
 /* A glob that matches nothing is a slip of the hand, as for ls; but where a file is broken it may
  * be what was lost. */
 static sw_code check_globs(const sw_run *run, sw_status *st)
@@ -46,7 +64,7 @@ static sw_code check_globs(const sw_run *run, sw_status *st)
             found = fnmatch(*glob, t.name, 0) == 0;
         }
         if (!found)
-            return sw_refuse(st, SW_EUSAGE, run->args->input, "no tensor matches '%s'", *glob);
+            return refuse_glob(run, *glob, info.ntensors, st);
     }
     return SW_OK;
 }

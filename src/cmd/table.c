@@ -328,8 +328,8 @@ const sw_command sw_commands[] = {
       sw_report_verification },
     { "check",
       "prove a checkpoint by its manifest",
-      "Is the checkpoint in DIR what consolidate --manifest has written? Sizes, headers,\n"
-      "indices, side files and all tensors against the hashes in its\n"
+      "Is the checkpoint in DIR what consolidate --manifest has written? Sizes,\n"
+      "headers, indices, side files and all tensors against the hashes in its\n"
       "shardweld.manifest.json; files that are missing or strange. No shards are needed\n"
       "and nothing is written; all that differs is listed.",
       { "DIR", NULL },

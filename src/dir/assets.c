@@ -26,6 +26,8 @@ typedef struct search {
     bool below;         /* all files, sub-directories too; else those at the top that are known */
     const char *prefix; /* where the files go; NULL = to the top */
     const char *output_dir, *skip;
+    struct stat given[SW_ASSETS_GIVEN]; /* by options; not the model's */
+    size_t ngiven;
     bool output_there;
     struct stat output; /* OUTPUT_DIR, if it is there */
     uint64_t seen;      /* files that qualify */
@@ -161,6 +163,15 @@ out:
     return st->code;
 }
 
+/* Does an option name this file? */
+static bool is_given(const search *s, const struct stat *found)
+{
+    for (size_t i = 0; i < s->ngiven; i++)
+        if (sw_path_same(&s->given[i], found))
+            return true;
+    return false;
+}
+
 /* name: relative to the root. */
 static sw_code look_at(search *s, const char *name, const char *path, sw_status *st)
 {
@@ -180,6 +191,8 @@ static sw_code look_at(search *s, const char *name, const char *path, sw_status 
     if (kind != SW_PATH_FILE)
         return warn(s, path, kind == SW_PATH_DANGLING ? "is a link that leads nowhere" : "is no regular file",
                     st);
+    if (is_given(s, &found))
+        return SW_OK;
     if (!sw_name_is_below(name))
         return warn(s, path, "has a control character in its name", st);
     before = s->found->n;
@@ -288,11 +301,24 @@ static sw_code finish(search *s, sw_status *st)
     return st->code;
 }
 
+/* Who needs them has opened them: what cannot be seen is none of those that will be found. */
+static void take_given(search *s, const sw_assets_rule *rule)
+{
+    for (size_t i = 0; i < SW_ASSETS_GIVEN; i++) {
+        sw_status ignored = SW_STATUS_INIT;
+        sw_path_kind kind = SW_PATH_MISSING;
+
+        if (rule->given[i] && !sw_path_stat(rule->given[i], &kind, &s->given[s->ngiven], &ignored))
+            s->ngiven += kind == SW_PATH_FILE;
+    }
+}
+
 sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *out, sw_status *st)
 {
     search s = { .output_dir = rule->output_dir, .skip = rule->skip, .warnings = warnings, .found = out };
     bool there;
 
+    take_given(&s, rule);
     if (begin(&s, rule->assets_dir ? rule->assets_dir : rule->input_dir, st))
         return finish(&s, st);
     if (rule->assets_dir)

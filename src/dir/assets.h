@@ -42,6 +42,8 @@ typedef struct sw_assets {
         NULL, 0, 0, false                                                                                    \
     }
 
+#define SW_ASSETS_GIVEN 2
+
 /* Where the files are, and where they go. */
 typedef struct sw_assets_rule {
     const char *input_dir;
@@ -50,6 +52,8 @@ typedef struct sw_assets_rule {
     const char *skip;       /* a name that does not come along: of the index; NULL = none */
     /* the checkpoint does, so what stands beside it goes to the same places */
     bool stays_sharded;
+    /* files that options name, which tell of this run and are no part of the model; NULL = none */
+    const char *given[SW_ASSETS_GIVEN];
 } sw_assets_rule;
 
 /* Local. Choose the files (SPEC 3): all below assets_dir; else all below INPUT_DIR/.hf_metadata if

@@ -1,6 +1,8 @@
 /* Looking things up in a catalogue; see catalog.h. */
 #include "plan/catalog.h"
 
+#include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,6 +110,24 @@ uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *of
             b = mid;
     }
     return a;
+}
+
+const char *sw_catalog_nearest(const sw_catalog *c, const char *name, char said[SW_NEAREST_TEXT])
+{
+    sw_status ignored = SW_STATUS_INIT;
+    const char **names = sw_calloc(c->ntensors, sizeof *names, &ignored), *near = NULL;
+    bool matched = false;
+
+    for (uint32_t i = 0; names && i < c->ntensors && !matched; i++) {
+        names[i] = c->tensors[i].name;
+        matched = fnmatch(name, names[i], 0) == 0;
+    }
+    if (names && !matched)
+        near = sw_text_nearest(name, names, c->ntensors);
+    snprintf(said, SW_NEAREST_TEXT, "%s%s%s", near ? "; the nearest name is '" : "", near ? near : "",
+             near ? "'" : "");
+    free(names);
+    return said;
 }
 
 void sw_catalog_release(sw_catalog *c)

@@ -167,6 +167,12 @@ uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *of
 const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name);
 const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
+#define SW_NEAREST_TEXT 300 /* room for what is said of it */
+
+/* Local. "; the nearest name is 'x'", of the tensors, to a name or glob that none has; "" where one
+ * has it, none is near, or memory is short. Into said; returns it. */
+const char *sw_catalog_nearest(const sw_catalog *c, const char *name, char said[SW_NEAREST_TEXT]);
+
 void sw_catalog_release(sw_catalog *c);
 
 /* Local. The tensors, as bytes that can be sent, appended to out; with their boxes or without; and

@@ -194,12 +194,14 @@ static sw_code find_boxes(work *w, const sw_outputs *o, const sw_layout *whole)
 }
 
 /* Rules that are of no use. */
-static sw_code tell_unmatched(const work *w, sw_buf *warnings, sw_status *st)
+static sw_code tell_unmatched(const work *w, const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
+    char said[SW_NEAREST_TEXT];
+
     for (size_t i = 0; i < w->rules->n && !st->code; i++)
         if (!w->hit[i])
-            sw_buf_add_line(warnings, st, "sw_sharding.rules '%s' matches no tensor that is left to it",
-                            w->rules->items[i].text);
+            sw_buf_add_line(warnings, st, "sw_sharding.rules '%s' matches no tensor that is left to it%s",
+                            w->rules->items[i].text, sw_catalog_nearest(c, w->rules->items[i].glob, said));
     return st->code;
 }
 
@@ -247,7 +249,7 @@ sw_code sw_shard_layout_build(const sw_outputs *o, const sw_layout *whole, const
 
     *out = (sw_layout){ 0 };
     w.hit = sw_calloc(rules->n, sizeof *w.hit, st);
-    if (st->code || find_boxes(&w, o, whole) || tell_unmatched(&w, warnings, st) ||
+    if (st->code || find_boxes(&w, o, whole) || tell_unmatched(&w, o->c, warnings, st) ||
         sw_layout_arrange(w.view, &l, file_name, &n, st) || list_set(&l, st) ||
         sw_layout_measure(w.view, &l, st))
         goto out;

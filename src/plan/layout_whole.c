@@ -43,6 +43,32 @@ static sw_code note_unused(sw_layout *l, const char *fqn, sw_status *st)
     return sw_buf_addf(&l->unused_names, st, "%s%s", l->unused_names.len ? ", " : "", fqn);
 }
 
+/* The map lacks a tensor: perhaps it has the name wrong, and then that name is one of those in it
+ * that no tensor has. */
+static sw_code fail_unnamed(const sw_catalog *c, const sw_layout_rule *rule, const char *name, sw_status *st)
+{
+    const sw_map *map = rule->map;
+    const char **others = sw_calloc(map->n, sizeof *others, st), *near;
+    sw_buf words = SW_BUF_INIT;
+    size_t n = 0;
+
+    for (size_t m = 0; others && m < map->n; m++)
+        if (!sw_catalog_find_tensor(c, map->items[m].key))
+            others[n++] = map->items[m].key;
+    near = others ? sw_text_nearest(name, others, n) : NULL;
+    for (size_t i = 0; i < n && i < UNUSED_SHOWN && !st->code; i++)
+        sw_buf_addf(&words, st, "%s'%.64s'", i ? ", " : "", others[i]);
+    if (!st->code)
+        sw_fail(st, SW_EINPUT, rule->map_file, name,
+                "the shards hold this tensor, but the map does not name it%s%.256s%s%s%.*s%s",
+                near ? "; its nearest name is '" : "", near ? near : "", near ? "'" : "",
+                n ? "; no tensor has these names of the map: " : "", (int)words.len,
+                words.data ? words.data : "", n > UNUSED_SHOWN ? ", ..." : "");
+    sw_buf_release(&words);
+    free(others);
+    return st->code;
+}
+
 /* Find each tensor in the map: the key of its slot becomes the number of its item. Both are sorted
  * by name, so one walk along both does it. */
 static sw_code match_map(const sw_catalog *c, const sw_layout_rule *rule, sw_slot *order, sw_layout *l,
@@ -59,8 +85,7 @@ static sw_code match_map(const sw_catalog *c, const sw_layout_rule *rule, sw_slo
             if (note_unused(l, map->items[m].key, st))
                 return st->code;
         if (m == map->n || cmp != 0)
-            return sw_fail(st, SW_EINPUT, rule->map_file, name,
-                           "the shards hold this tensor, but the map does not name it");
+            return fail_unnamed(c, rule, name, st);
         order[t].begin = m++;
     }
     for (; m < map->n; m++)

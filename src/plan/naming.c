@@ -261,11 +261,14 @@ size_t sw_naming_wrapper(const sw_naming *n, const char **prefix)
 }
 
 /* Globs that are of no use. */
-static sw_code warn_globs(const globs *g, sw_buf *warnings, sw_status *st)
+static sw_code warn_globs(const globs *g, const sw_catalog *c, sw_buf *warnings, sw_status *st)
 {
+    char said[SW_NEAREST_TEXT];
+
     for (size_t i = 0; i < g->n && !st->code; i++)
         if (!g->hit[i])
-            sw_buf_add_line(warnings, st, "sw_options.%s '%s' matches no tensor", g->member, g->list[i]);
+            sw_buf_add_line(warnings, st, "sw_options.%s '%s' matches no tensor%s", g->member, g->list[i],
+                            sw_catalog_nearest(c, g->list[i], said));
     return st->code;
 }
 
@@ -275,7 +278,8 @@ static sw_code warn(const work *w, const sw_naming *n, sw_buf *warnings, sw_stat
     const char *prefix;
     size_t len = sw_naming_wrapper(n, &prefix);
 
-    if (w->c->ntensors == 0 || warn_globs(&w->include, warnings, st) || warn_globs(&w->exclude, warnings, st))
+    if (w->c->ntensors == 0 || warn_globs(&w->include, w->c, warnings, st) ||
+        warn_globs(&w->exclude, w->c, warnings, st))
         return st->code;
     for (size_t i = 0; i < w->nrules && !st->code; i++)
         if (!w->hit[i])

@@ -95,6 +95,38 @@ def test_did_you_mean(args, meant, dirs, make):
     assert not out.exists()
 
 
+def test_nearest_names(dirs, make, weld):
+    """Of tensors that --tensor, --include, --rule and --fqn-map name, and that are not there."""
+    src, out = dirs
+    made = make(src)
+    near = "the nearest name is 'model.embed.weight'"
+    fails(run(["inspect", "--tensor", "model.embd.weight", src]), 2, "no tensor matches 'model.embd.weight'", near)
+    fails(run(["inspect", "--tensor", "model.enbed.*", src]), 2, near)
+    for args in (["consolidate", "--exclude", "model.embed.wieght", src, out], ["reshard", "--mesh=2", "--rule=Model.embd.w*=replicate", src, out]):
+        result = run([args[0], "-n", *args[1:]])
+        assert result.status == 0 and len(warnings(result)) == 1 and near in warnings(result)[0], show(result)
+    names = [n for n in made.tensors if n != "model.embed.weight"]
+    oracle.write_json(str(src / "map.json"), {**dict.fromkeys(names, 1), "model.embed.weigth": 1, "else": 1})
+    fails(
+        weld(src, out, "--fqn-map", src / "map.json"), 3, "model.embed.weight", "its nearest name is 'model.embed.weigth'",
+        "no tensor has these names of the map: 'else', 'model.embed.weigth'",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("np", [None, 2])
+def test_a_map_beside_the_shards_is_no_side_file(dirs, make, weld, np):
+    """It tells of this run, not of the model; what nobody names comes along."""
+    src, out = dirs
+    made = make(src)
+    oracle.write_json(str(src / "map.json"), dict.fromkeys(made.tensors, 1))
+    oracle.write_json(str(src / "more.json"), {})
+    ok(weld(src, out, "--fqn-map", src / "map.json", np=np))
+    assert not (out / "map.json").exists() and (out / "more.json").exists()
+    ok(run(["verify", "--fqn-map", src / "map.json", src, out], np=np))
+    ok(run(["reshard", "--mesh=2", "--fqn-map", src / "map.json", src, src.parent / "again"], np=np))
+    assert not (src.parent / "again" / "map.json").exists() and (src.parent / "again" / "more.json").exists()
+
+
 def test_sizes(dirs, make, tmp_path):
     """G is GiB, as for coreutils and zstd; GB is what disks are sold by."""
     src, out = dirs

@@ -13,8 +13,9 @@ typedef struct args {
 
 static sw_code list(const args *a, sw_buf *warnings, sw_assets *found, sw_status *st)
 {
-    const sw_assets_rule rule = { at("in"), a->assets ? at(a->assets) : NULL, at(a->out ? a->out : "out"),
-                                  a->skip, false };
+    const sw_assets_rule rule = {
+        at("in"), a->assets ? at(a->assets) : NULL, at(a->out ? a->out : "out"), a->skip, false, { NULL }
+    };
 
     return sw_assets_list(&rule, warnings, found, st);
 }
@@ -194,7 +195,8 @@ TEST_IN_TOP(unreadable)
     assert_int_equal(chmod(at("as/x"), 0), 0);
     assert_int_equal(chmod(at("as/sub"), 0), 0);
     assert_true(become_nobody());
-    sw_assets_list(&(sw_assets_rule){ at("in"), at("as"), at("out"), NULL, false }, &warnings, &found, &st);
+    sw_assets_list(&(sw_assets_rule){ at("in"), at("as"), at("out"), NULL, false, { NULL } }, &warnings,
+                   &found, &st);
     sw_asset_stage(&a, &to, &(sw_asset_copy){ NULL, 1, false, &warnings }, &st2);
     become_self();
     sw_below_close(&to);

@@ -313,7 +313,8 @@ TEST(rules)
           "sw_sharding.rules 'a.w=shard1' matches no tensor that is left to it" },
         { { "*=replicate", "A.W=shard1", "new.*=shard1" },
           "shard-00001-model-00001-of-00001: a.w b.w c=d",
-          "sw_sharding.rules 'A.W=shard1' matches no tensor that is left to it\n"
+          "sw_sharding.rules 'A.W=shard1' matches no tensor that is left to it; the nearest name is "
+          "'a.w'\n"
           "sw_sharding.rules 'new.*=shard1' matches no tensor that is left to it" },
     };
 
