@@ -101,6 +101,17 @@ def test_a_read_only_output_dir(scene, out, tmp_path, np):
     assert next_run(scene, out, np=np) == ""
 
 
+@pytest.mark.parametrize("np", [None, 3])
+def test_what_cannot_leave_the_page_cache(scene, out, np):
+    """--drop-cache waits for the disk, and may be the first to hear that it has failed."""
+    for rank in range(np or 1):
+        fault = {"SHARDWELD_FAULT": f"sync_range:{rank}:1:28"}
+        fails(run([*scene.args(out), "--drop-cache", "--no-sync"], np=np, env=fault, timeout=40), 4, "cannot write", "no space left")
+        now = scene.look(out)
+        assert now.old and not now.staged, str(now)
+    assert next_run(scene, out) == ""
+
+
 def test_an_output_dir_that_we_may_not_write(scene, tmp_path, other_user):
     outer, theirs = other_user
     src = shutil.copytree(scene.inputs["new"], tmp_path / "in")
