@@ -29,7 +29,7 @@ done
 mirror=$(sed -n 's/^deb .*\(http[^ ]*\).*/\1/p; s/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1 || true)
 inside() {
     # shellcheck disable=SC2016
-    PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive HOME=/root \
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive HOME=/root \
         unshare -m bash -c 'mount -t proc none "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" sh -c "$2"' - "$root" "$1"
 }
 root=
