@@ -14,7 +14,7 @@
 #include "base/sort.h"
 #include "format/manifest.h"
 
-#define BAND (UINT64_C(1) << 20)
+#define BAND (UINT64_C(512) << 10) /* stays in the cache: with 1 MiB it took 1.7 times as long */
 #define NOT_THERE UINT64_MAX
 
 /* One check. */

@@ -246,7 +246,8 @@ static const sw_opt check_rows[] = {
     OPTION("quick", quick, NULL, "only sizes, headers and indices: no data is read"),
     OWN("sums", SW_OPTION_FLAG, sums, NULL,
         "print the SHA-256 of all files, as `sha256sum -c` takes it in DIR, and look at nothing else"),
-    OPTION("buffer-size", buffer_size, "SIZE", "memory for data on each rank, at least 4KiB (default: 1MiB)"),
+    OPTION("buffer-size", buffer_size, "SIZE",
+           "memory for data on each rank, at least 4KiB (default: 512KiB)"),
     END,
 };
 
