@@ -367,6 +367,8 @@ TEST_IN_TOP(bytes)
     static const sw_dtype casts[] = { SW_NDTYPES, SW_NDTYPES, SW_BF16, SW_F64 };
     char out[64], file[128];
     checkpoint c;
+    sw_comm self = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
 
     for (unsigned seed = 1; seed <= 60; seed++) {
         int size = 1 + (int)seed % RANKS_MAX;
@@ -378,10 +380,13 @@ TEST_IN_TOP(bytes)
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.single_file = seed % 2;
         j.opt.cast_dtype = cast == SW_NDTYPES ? NULL : sw_dtype_name(cast);
+        j.opt.manifest = seed % 2 == seed / 2 % 2;
         run_well(size, &j);
         snprintf(file, sizeof file, "%s/model%s.safetensors", out,
                  j.opt.single_file ? "" : "-00001-of-00001");
         check_file(file, &c, cast, "consolidated");
+        if (j.opt.manifest && sw_check(&self, out, NULL, NULL, &st))
+            fail_msg("seed %u: %s: tensor '%s': %s", seed, st.file, st.tensor, st.reason);
         free_checkpoint(&c);
     }
 }
