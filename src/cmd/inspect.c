@@ -259,7 +259,7 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
         return st->code;
     if (look.cp)
         sw_look_survey(&look);
-    if (look.cp && !err.code && ((!args->json && !args->boxes) || args->svg))
+    if (look.cp && !err.code && ((!args->json && !args->boxes && !args->summary) || args->svg))
         sw_look_group(&look);
     /* A list of what is broken would be believed by who reads it. */
     if (!err.code && args->boxes && !st->code)

@@ -75,8 +75,9 @@ static token next(walk *w)
 /* All that is at work. */
 typedef struct grouping {
     const sw_named *names;
-    uint64_t *sorted;  /* names by pattern, kind, numbers */
-    uint64_t *numbers; /* of the names lo... of one pattern, k for each */
+    const char **texts; /* all of them: they are compared often */
+    uint64_t *sorted;   /* names by pattern, kind, numbers */
+    uint64_t *numbers;  /* of the names lo... of one pattern, k for each */
     unsigned k;
     size_t lo;
     /* which numbers the pattern at hand has at each place; NULL = its own */
@@ -86,11 +87,9 @@ typedef struct grouping {
     sw_status *st;
 } grouping;
 
-static walk walk_of(const sw_named *names, uint64_t i)
+static walk walk_of(const grouping *g, uint64_t i)
 {
-    const char *name = names->name(names->about, i);
-
-    return (walk){ name, name, names->files, 0 };
+    return (walk){ g->texts[i], g->texts[i], g->names->files, 0 };
 }
 
 /* Which of two numbers is less. */
@@ -100,14 +99,18 @@ static int by_value(uint64_t a, uint64_t b)
 }
 
 /* Names by what they have beside numbers, then by kind; *numbers: then by these. */
-static int compare(const sw_named *names, uint64_t a, uint64_t b, int *numbers)
+static int compare(const grouping *g, uint64_t a, uint64_t b, int *numbers)
 {
-    walk x = walk_of(names, a), y = walk_of(names, b);
+    walk x = walk_of(g, a), y = walk_of(g, b);
 
     *numbers = 0;
     for (;;) {
-        token s = next(&x), t = next(&y);
+        token s, t;
 
+        for (; *x.at && *x.at == *y.at && !is_digit(*x.at); y.at++)
+            x.at++;
+        s = next(&x);
+        t = next(&y);
         if (s.number != t.number)
             return s.number ? -1 : 1;
         if (s.number && s.width != t.width)
@@ -119,7 +122,7 @@ static int compare(const sw_named *names, uint64_t a, uint64_t b, int *numbers)
         if (s.number && *numbers == 0)
             *numbers = by_value(s.value, t.value);
     }
-    return names->order ? names->order(names->about, a, b) : 0;
+    return g->names->order ? g->names->order(g->names->about, a, b) : 0;
 }
 
 /* For qsort_r. */
@@ -205,7 +208,7 @@ static char *name_text(const grouping *g, uint64_t i)
     char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
-    walk w = walk_of(g->names, i);
+    walk w = walk_of(g, i);
     unsigned place = 0;
     token t;
 
@@ -244,7 +247,7 @@ static void split(grouping *g, size_t lo, size_t n, unsigned place);
 static void merge(grouping *g, const bucket *b, size_t n, unsigned place)
 {
     size_t width = 0;
-    walk w = walk_of(g->names, g->sorted[b->at]);
+    walk w = walk_of(g, g->sorted[b->at]);
 
     while (w.numbers <= place)
         width = next(&w).width;
@@ -302,7 +305,7 @@ static void split(grouping *g, size_t lo, size_t n, unsigned place)
 /* The names lo... that are alike but for numbers, n of them. */
 static void group(grouping *g, size_t lo, size_t n)
 {
-    walk w = walk_of(g->names, g->sorted[lo]);
+    walk w = walk_of(g, g->sorted[lo]);
     token t;
 
     while ((t = next(&w)).number || t.c)
@@ -314,7 +317,7 @@ static void group(grouping *g, size_t lo, size_t n)
     for (size_t i = 0; g->numbers && i < n; i++) {
         uint64_t *to = g->numbers + i * g->k;
 
-        w = walk_of(g->names, g->sorted[lo + i]);
+        w = walk_of(g, g->sorted[lo + i]);
         while ((t = next(&w)).number || t.c)
             if (t.number)
                 *to++ = t.value;
@@ -357,13 +360,16 @@ static bool begin(grouping *g)
     size_t n = g->names->n;
 
     g->sorted = calloc(n + 1, sizeof *g->sorted);
+    g->texts = calloc(n + 1, sizeof *g->texts);
     g->out->items = calloc(n + 1, sizeof *g->out->items);
     g->out->of = calloc(n + 1, sizeof *g->out->of);
     g->out->cap = n + 1;
-    if (!g->sorted || !g->out->items || !g->out->of)
+    if (!g->sorted || !g->texts || !g->out->items || !g->out->of)
         sw_no_memory(g->st);
-    for (size_t i = 0; !g->st->code && i < n; i++)
+    for (size_t i = 0; !g->st->code && i < n; i++) {
         g->sorted[i] = i;
+        g->texts[i] = g->names->name(g->names->about, i);
+    }
     return !g->st->code;
 }
 
@@ -373,11 +379,9 @@ sw_code sw_patterns_find(const sw_named *names, sw_patterns *out, sw_status *st)
     int numbers;
 
     if (begin(&g)) {
-        sw_named copy = *names;
-
-        qsort_r(g.sorted, names->n, sizeof *g.sorted, by_pattern, &copy);
+        qsort_r(g.sorted, names->n, sizeof *g.sorted, by_pattern, &g);
         for (size_t lo = 0, end; lo < names->n && !st->code; lo = end) {
-            for (end = lo + 1; end < names->n && !compare(names, g.sorted[lo], g.sorted[end], &numbers);)
+            for (end = lo + 1; end < names->n && !compare(&g, g.sorted[lo], g.sorted[end], &numbers);)
                 end++;
             group(&g, lo, end - lo);
         }
@@ -385,6 +389,7 @@ sw_code sw_patterns_find(const sw_named *names, sw_patterns *out, sw_status *st)
             sort(&g);
     }
     free(g.sorted);
+    free(g.texts);
     return st->code;
 }
 
@@ -399,6 +404,7 @@ sw_code sw_patterns_none(const sw_named *names, sw_patterns *out, sw_status *st)
         }
     }
     free(g.sorted);
+    free(g.texts);
     return st->code;
 }
 
