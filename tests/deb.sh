@@ -86,8 +86,8 @@ has_none
 build
 (cd "$dir" && lintian --allow-root --fail-on error,warning ./*.changes)
 look "$dir"/shardweld_*.deb usr/bin/shardweld usr/share/man/man1/shardweld-consolidate.1.gz \
-    usr/share/bash-completion/completions/shardweld
-    usr/share/fish/vendor_completions.d/shardweld.fish
+    usr/share/bash-completion/completions/shardweld \
+    usr/share/fish/vendor_completions.d/shardweld.fish \
     usr/share/zsh/site-functions/_shardweld
 look "$dir"/libshardweld-dev_*.deb usr/include/shardweld.h usr/share/man/man3/sw_consolidate.3.gz
 packages=("${all[@]}")
