@@ -228,7 +228,8 @@ void sw_look_group(sw_look *look)
     if (look->err->code || (look->args->verbose ? sw_patterns_none(&names, &look->groups, look->err)
                                                 : sw_patterns_find(&names, &look->groups, look->err)))
         return;
-    for (sw_pattern *g = look->groups.items; g < look->groups.items + look->groups.n; g++) {
+    for (size_t i = 0; i < look->groups.n; i++) {
+        sw_pattern *g = &look->groups.items[i];
         sw_tensor_info t;
 
         sw_checkpoint_tensor(look->cp, sw_look_first(look, g), &t);

@@ -191,7 +191,8 @@ static void put_files(const sw_look *look, const sw_patterns *p, const span *spa
 {
     char least[SW_NUMBER_TEXT], most[SW_NUMBER_TEXT], n[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
 
-    for (const sw_pattern *g = p->items; g < p->items + p->n; g++) {
+    for (size_t i = 0; i < p->n; i++) {
+        const sw_pattern *g = &p->items[i];
         const span *s = &spans[g->first];
         sw_file_info f;
 
@@ -261,7 +262,9 @@ static void tensor_rows(FILE *to, const void *about)
     const sw_look *look = about;
 
     fputs("tensor\tdtype\tshape\tsize\tsharding\n", to);
-    for (const sw_pattern *g = look->groups.items; g < look->groups.items + look->groups.n; g++) {
+    for (size_t i = 0; i < look->groups.n; i++) {
+        const sw_pattern *g = &look->groups.items[i];
+
         sw_text_put(to, g->name, SW_TEXT_PLAIN);
         sw_look_put_group(look, g, to);
     }

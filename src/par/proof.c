@@ -350,7 +350,7 @@ static sw_code read_files(sw_proof *p, const sw_comm *comm, const char *dir, aga
     if (sw_schedule_build(p->l, &rule, &s, st))
         return st->code;
     for (uint32_t f = 0; f < p->l->nfiles && !st->code; f++) {
-        if (is_shown_whole(p, f) || s.groups[f].rank0 != (uint32_t)comm->rank)
+        if (p->l->files[f].size == 0 || is_shown_whole(p, f) || s.groups[f].rank0 != (uint32_t)comm->rank)
             continue;
         if (!open_again(a, p, dir, f, st))
             read_file(p, f, a, st);
@@ -438,6 +438,8 @@ static sw_code join(sw_proof *p, const sw_buf *pieces, const sw_buf *files, sw_s
         if (p->hashes)
             sw_xxh3("", 0, p->slots[i].hash); /* of what is empty nothing comes */
     }
+    for (uint32_t f = 0; !st->code && p->hashes && f < p->l->nfiles; f++)
+        sw_xxh3("", 0, p->of_files[f].head); /* nor of such a file */
     for (size_t i = 0; !st->code && i < files->len / sizeof *record; i++)
         p->of_files[record[i].file] = record[i].proof;
     if (!st->code)

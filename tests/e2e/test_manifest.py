@@ -218,6 +218,8 @@ def test_if_needed(make, dirs, np_):
 @pytest.fixture
 def proven(built, dirs):
     (dirs[0] / "config.json").write_text("{}")
+    (dirs[0] / "__init__.py").write_text("")
+    (dirs[0] / "merges.txt").write_text("a")
     ok(run(["consolidate", "--manifest", "--overwrite", *dirs], np=2))
     return dirs[1]
 
@@ -292,7 +294,7 @@ def test_sums(proven):
     said = run(["check", "--sums", proven], np=2)
     assert said.status == 0
     done = subprocess.run(["sha256sum", "-c", "--strict"], input=said.stdout, cwd=proven, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout.count(": OK") == 4, done
+    assert done.returncode == 0 and done.stdout.count(": OK") == 6, done
 
 
 def test_check_refused(make, dirs, proven, tmp_path):

@@ -4,7 +4,8 @@
  *   - an answer that is documented, with a reason; no sanitizer speaks up, nothing leaks
  *   - the input, and what lies outside of the output directory, is as it was
  *   - after an error no final name is there, and no file another one, than before
- *   - what was welded verifies, and welds again to the same bytes with other buffers
+ *   - what was welded verifies, and welds again to the same bytes with other buffers; its manifest
+ *     proves it, and notices any byte that is changed
  *   - what was resharded welds to the bytes of its input
  *   - what opens can be shown, and read
  *
@@ -204,14 +205,69 @@ static void compare(const sw_result *x, const char *a, const sw_result *y, const
         compare_file(a, x->index, b, y->index);
 }
 
-/* Another buffer, another way to fill. */
-static void weld_again(const sw_options *opt, const sw_result *first)
+static sw_code check(const sw_options *opt, sw_status *st)
+{
+    sw_comm self = sw_comm_self();
+    sw_options plain = { .quick = opt->quick };
+    sw_code code = sw_check(&self, AGAIN, &plain, NULL, st);
+
+    check_status(code, st);
+    return code;
+}
+
+/* One byte of the manifest, or of a file of weights, becomes another one. */
+static void damage(bytes *b, const sw_result *made)
+{
+    unsigned which = pick(b, 1 + (unsigned)made->nfiles);
+    char path[256];
+    struct stat s;
+    uint64_t at;
+    unsigned char byte;
+    int fd;
+
+    snprintf(path, sizeof path, AGAIN "/%s",
+             which == 0 ? "shardweld.manifest.json" : made->files[which - 1].name);
+    fd = open(path, O_RDWR);
+    must(fd >= 0 && fstat(fd, &s) == 0 && s.st_size > 0, "what was welded is there");
+    at = (pick(b, 256) * UINT64_C(65536) + pick(b, 256) * UINT64_C(256) + pick(b, 256)) % (uint64_t)s.st_size;
+    must(pread(fd, &byte, 1, (off_t)at) == 1, "it can be read");
+    byte = (unsigned char)(byte ^ (1 + pick(b, 255)));
+    must(pwrite(fd, &byte, 1, (off_t)at) == 1 && close(fd) == 0, "it can be written");
+}
+
+/* What has a manifest is proven by it; and no change of a byte goes by, not of the manifest
+ * either. */
+static void try_check(bytes *b, const sw_options *opt, const sw_result *made)
+{
+    const sw_options all = { 0 }, quick = { .quick = true };
+    const sw_options made_so = { .cast_dtype = opt->cast_dtype,
+                                 .dequantize = opt->dequantize,
+                                 .block_size = opt->block_size,
+                                 .dtype_map_text = opt->dtype_map_text,
+                                 .assets = opt->assets,
+                                 .no_config_check = opt->no_config_check };
+    sw_comm self = sw_comm_self();
+    sw_status st = SW_STATUS_INIT;
+
+    must(check(&all, &st) == SW_OK && check(&quick, &st) == SW_OK, "what was welded is what was welded");
+    check_status(sw_diff(&self, OUT, AGAIN, NULL, NULL, NULL, &st), &st);
+    if (!opt->include && !opt->exclude && !opt->nname_rules)
+        must(sw_diff(&self, IN, AGAIN, &made_so, NULL, NULL, &st) == SW_OK, "what was welded is the same");
+    damage(b, made);
+    check(&quick, &st);
+    must(check(&all, &st) == SW_DIFF || st.code == SW_EINPUT, "a byte that was changed is found");
+    check_status(sw_diff(&self, AGAIN, OUT, NULL, NULL, NULL, &st), &st);
+}
+
+/* Another buffer, another way to fill, with a proof. */
+static void weld_again(bytes *b, const sw_options *opt, const sw_result *first)
 {
     sw_options other = *opt;
     sw_status st = SW_STATUS_INIT;
     sw_result r = SW_RESULT_INIT;
 
     other.buffer_size = opt->buffer_size == 4096 ? 20000 : 5000;
+    other.manifest = true;
     other.assign = opt->assign == SW_ASSIGN_OWNER ? SW_ASSIGN_BAND : SW_ASSIGN_OWNER;
     if (weld(IN, AGAIN, &other, &r, &st))
         fprintf(stderr, "%s: tensor '%s': %s\n", st.file, st.tensor, st.reason);
@@ -219,6 +275,7 @@ static void weld_again(const sw_options *opt, const sw_result *first)
     compare(first, OUT, &r, AGAIN);
     /* Not OUT: what it held before may be there still, and loaders trip over it. */
     must_verify(AGAIN, opt);
+    try_check(b, opt, &r);
     sw_result_release(&r);
 }
 
@@ -236,7 +293,7 @@ static void try_weld(bytes *b, scene *s, const sw_buf *input)
     if (st.code ? !s->bound : s->opt.dry_run)
         must_be_same(&before, &after, "an error, or a dry run, leaves OUTPUT_DIR as it was");
     if (st.code == SW_OK && !s->opt.dry_run) {
-        weld_again(&s->opt, &r);
+        weld_again(b, &s->opt, &r);
         check_untouched(input, "nor does verifying");
     }
     sw_result_release(&r);
