@@ -771,6 +771,12 @@ typedef struct sw_file_info {
         of; /* the numbers in a name shard-S-model-M-of-N or model-M-of-N; 0 = it has none */
 } sw_file_info;
 
+/* A member of a file's __metadata__, but for those that tell of its boxes. */
+typedef struct sw_note_info {
+    uint64_t file;
+    const char *key, *value; /* at most 1 KiB of each */
+} sw_note_info;
+
 typedef struct sw_tensor_info {
     const char *name;      /* the FQN */
     const char *dtype;     /* as safetensors spells it */
@@ -828,6 +834,10 @@ void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, s
 
 /* Local. The name of what is no tensor, value below nvalues. */
 const char *sw_checkpoint_value(const sw_checkpoint *cp, uint64_t value);
+
+/* Local. What the files say of themselves, in __metadata__: one after the other, the first 64 of
+ * each file, those of a file together. *at is 0 before the first one; false: there are no more. */
+bool sw_checkpoint_note(const sw_checkpoint *cp, uint64_t *at, sw_note_info *note);
 
 /* Local. The index of the tensor of this name; false when there is none. O(log n). */
 bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor);

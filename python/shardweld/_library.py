@@ -299,6 +299,12 @@ class FileInfo(Structure):
     ]
 
 
+class NoteInfo(Structure):
+    """sw_note_info."""
+
+    _fields_ = [("file", c_uint64), ("key", c_char_p), ("value", c_char_p)]
+
+
 class TensorInfo(Structure):
     """sw_tensor_info."""
 
@@ -410,6 +416,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "sw_checkpoint_tensor": (None, [_cp, c_uint64, POINTER(TensorInfo)]),
     "sw_checkpoint_box": (None, [_cp, c_uint64, c_uint64, POINTER(BoxInfo)]),
     "sw_checkpoint_value": (c_char_p, [_cp, c_uint64]),
+    "sw_checkpoint_note": (c_bool, [_cp, POINTER(c_uint64), POINTER(NoteInfo)]),
     "sw_checkpoint_find": (c_bool, [_cp, c_char_p, POINTER(c_uint64)]),
     "sw_checkpoint_findings": (POINTER(Finding), [_cp, POINTER(c_uint64)]),
     "sw_checkpoint_cuts": (c_uint64, [_cp, c_uint64, c_uint, POINTER(c_uint64)]),

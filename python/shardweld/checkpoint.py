@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 from . import _arrays as arrays
@@ -94,12 +94,13 @@ class BoxInfo:
 @dataclass(frozen=True)
 class FileInfo:
     """A file of a checkpoint: its name (relative to that), its size in bytes, how many tensors have a part in it; whether it cannot be used
-    (findings tell why)."""
+    (findings tell why); what its `__metadata__` says beside its boxes (the first 64 members, at most 1 KiB of each)."""
 
     name: str
     nbytes: int
     tensors: int
     broken: bool
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,9 @@ class Checkpoint:
         for i in range(self.info.files):
             library.lib().sw_checkpoint_file(handle, i, ctypes.byref(raw))
             out.append(FileInfo(library.decode(raw.name), raw.size, raw.tensors, raw.broken))
+        at, note = ctypes.c_uint64(), library.NoteInfo()
+        while library.lib().sw_checkpoint_note(handle, ctypes.byref(at), ctypes.byref(note)):
+            out[note.file].metadata[library.decode(note.key)] = library.decode(note.value)
         return out
 
     def findings(self) -> list[Finding]:

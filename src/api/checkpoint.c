@@ -30,6 +30,7 @@ struct sw_checkpoint {
     uint64_t file_bytes, parameters, bytes;
     char *shards;        /* their numbers, in words; NULL = none */
     const char **values; /* names of what is no tensor */
+    sw_buf notes;
 };
 
 /* One call of sw_checkpoint_open(). */
@@ -183,7 +184,7 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
 
     if (scan(o, path, st))
         return st->code;
-    headers = (sw_headers){ .dir = cp->dir, .cancel = o->opt->cancel };
+    headers = (sw_headers){ .dir = cp->dir, .cancel = o->opt->cancel, .notes = &cp->notes };
     sw_buf_add(&o->warnings, cp->scan.warnings.data, cp->scan.warnings.len, st);
     sw_numbers_expect(&cp->c, o->opt->expect_shards, &o->warnings, o->findings, st);
     if (sw_agree(o->comm, st) || sw_gather_catalog(o->comm, &headers, &cp->c, o->findings, st) ||
@@ -243,6 +244,7 @@ void sw_checkpoint_free(sw_checkpoint *cp)
     sw_findings_release(&cp->findings);
     free(cp->shards);
     free(cp->values);
+    sw_buf_release(&cp->notes);
     free(cp->name);
     free(cp->dir);
     free(cp);
@@ -331,6 +333,11 @@ const char *sw_checkpoint_value(const sw_checkpoint *cp, uint64_t value)
 {
     assert(value < cp->c.nvalues);
     return cp->values[value];
+}
+
+bool sw_checkpoint_note(const sw_checkpoint *cp, uint64_t *at, sw_note_info *note)
+{
+    return sw_notes_next(&cp->notes, at, &note->file, &note->key, &note->value);
 }
 
 bool sw_checkpoint_find(const sw_checkpoint *cp, const char *name, uint64_t *tensor)

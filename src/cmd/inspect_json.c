@@ -46,6 +46,10 @@ static void put_dtypes(sw_emit *j, const sw_look *look)
 /* Boxes name a file by its place in this list. */
 static void put_files(sw_emit *j, const sw_look *look)
 {
+    uint64_t at = 0;
+    sw_note_info note;
+    bool noted = sw_checkpoint_note(look->cp, &at, &note);
+
     sw_emit_list(j, "files", false);
     for (uint64_t i = 0; i < look->info.nfiles; i++) {
         sw_file_info f;
@@ -61,6 +65,10 @@ static void put_files(sw_emit *j, const sw_look *look)
         sw_emit_optional(j, "shard", f.shard);
         sw_emit_optional(j, "model", f.model);
         sw_emit_optional(j, "of", f.of);
+        sw_emit_object(j, "metadata", true);
+        for (; noted && note.file == i; noted = sw_checkpoint_note(look->cp, &at, &note))
+            sw_emit_name(j, note.key, note.value);
+        sw_emit_end(j);
         sw_emit_end(j);
     }
     sw_emit_end(j);

@@ -270,6 +270,43 @@ static void tensor_rows(FILE *to, const void *about)
     }
 }
 
+/* So many different ones are shown. */
+#define NOTES_SHOWN 32u
+
+/* What files say of themselves: each once, with the number of files that say it. */
+static void note_rows(FILE *to, const void *about)
+{
+    const sw_look *look = about;
+    sw_note_info notes[NOTES_SHOWN], note;
+    uint64_t counts[NOTES_SHOWN] = { 0 }, at = 0;
+    size_t n = 0;
+    bool more = false;
+    char count[SW_NUMBER_TEXT];
+
+    fputs("metadata\tvalue\tfiles\n", to);
+    while (sw_checkpoint_note(look->cp, &at, &note)) {
+        size_t i = 0;
+
+        while (i < n && (strcmp(notes[i].key, note.key) != 0 || strcmp(notes[i].value, note.value) != 0))
+            i++;
+        if (i == NOTES_SHOWN) {
+            more = true;
+            continue;
+        }
+        if (i == n)
+            notes[n++] = note;
+        counts[i]++;
+    }
+    for (size_t i = 0; i < n; i++) {
+        sw_text_put(to, notes[i].key, SW_TEXT_PLAIN);
+        fputc('\t', to);
+        sw_text_put(to, notes[i].value, SW_TEXT_PLAIN);
+        fprintf(to, "\t%s\n", sw_number_text(counts[i], count));
+    }
+    if (more)
+        fputs("...\t\t\n", to);
+}
+
 /* For sw_named. */
 static const char *value_name(const void *about, uint64_t i)
 {
@@ -372,6 +409,8 @@ void sw_look_tables(FILE *to, const void *about)
     print_title(look, to);
     if (!args->summary && !args->tensors)
         print_table(look, "srr", file_rows, width, to);
+    if (!args->summary && !args->tensors)
+        print_table(look, "ssr", note_rows, width, to);
     if (!args->summary)
         print_table(look, "erlrs", args->tree ? sw_look_tree : tensor_rows, width, to);
     if (!args->summary && args->tensors)

@@ -48,7 +48,7 @@ typedef struct parser {
     const char *where;  /* which text the parser is in, for messages */
     const char *tensor; /* the entry it is in, or NULL */
     sw_header *h;
-    size_t entries_cap, dims_cap;
+    size_t entries_cap, dims_cap, notes_cap;
     sw_keys keys; /* all but the known members of entries and boxes */
     bool has_metadata;
     text sharding, version;
@@ -257,7 +257,18 @@ static bool parse_entry(parser *p, const char *name, size_t len)
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
-/* key: string, of which a few are remembered. */
+/* Whatever it says of the file, and not of its boxes. */
+static bool add_note(parser *p, const char *key, const char *value)
+{
+    sw_header *h = p->h;
+
+    if (sw_grow(&h->notes, &p->notes_cap, h->nnotes + UINT64_C(1), sizeof *h->notes, p->st))
+        return false;
+    h->notes[h->nnotes++] = (sw_note){ key, value };
+    return true;
+}
+
+/* key: string, of which a few are understood. */
 static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
 {
     char *value;
@@ -267,15 +278,19 @@ static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
         return sw_json_fail(&p->json, "a value of __metadata__ is not a string");
     if (!sw_json_string(&p->json, &value, &len))
         return false;
-    if (IS_TEXT(key, key_len, "DCP_SHARDING_INFO"))
+    if (IS_TEXT(key, key_len, "DCP_SHARDING_INFO")) {
         p->sharding = (text){ value, len };
-    else if (IS_TEXT(key, key_len, "DCP_VERSION"))
+        return true;
+    }
+    if (IS_TEXT(key, key_len, SW_SHARDS_KEY)) {
+        p->h->set = value;
+        return true;
+    }
+    if (IS_TEXT(key, key_len, "DCP_VERSION"))
         p->version = (text){ value, len };
     else if (IS_TEXT(key, key_len, "format"))
         p->h->format_pt = IS_TEXT(value, len, "pt");
-    else if (IS_TEXT(key, key_len, SW_SHARDS_KEY))
-        p->h->set = value;
-    return true;
+    return add_note(p, key, value);
 }
 
 /* null | { key: string, ... } */
@@ -631,5 +646,6 @@ void sw_header_release(sw_header *h)
 {
     free(h->entries);
     free(h->dims);
+    free(h->notes);
     *h = (sw_header)SW_HEADER_INIT;
 }

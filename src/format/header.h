@@ -28,20 +28,27 @@ typedef struct sw_entry {
     uint32_t strides;
 } sw_entry;
 
+/* What __metadata__ says of anything but boxes and sets, for people; both inside the text. */
+typedef struct sw_note {
+    const char *key, *value;
+} sw_note;
+
 typedef struct sw_header {
     sw_entry *entries; /* in the order of the text */
     size_t nentries;
     uint64_t *dims;
     size_t ndims;
-    bool sharded;      /* DCP_SHARDING_INFO is there: every entry has offsets */
-    bool format_pt;    /* __metadata__ says format: pt */
-    const char *set;   /* what it says of SW_SHARDS_KEY, inside the text; NULL = nothing */
+    bool sharded;    /* DCP_SHARDING_INFO is there: every entry has offsets */
+    bool format_pt;  /* __metadata__ says format: pt */
+    const char *set; /* what it says of SW_SHARDS_KEY, inside the text; NULL = nothing */
+    sw_note *notes;
+    size_t nnotes;
     uint64_t data_len; /* bytes of data behind the header = largest end */
 } sw_header;
 
 #define SW_HEADER_INIT                                                                                       \
     {                                                                                                        \
-        NULL, 0, NULL, 0, false, false, NULL, 0                                                              \
+        .entries = NULL                                                                                      \
     }
 
 /* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's

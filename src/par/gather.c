@@ -27,7 +27,41 @@ typedef struct harvest {
     sw_buf records; /* of its files */
     sw_buf sets;    /* what they say of all files: texts, each with the file's number before it */
     size_t last;    /* where the last of them begins */
+    bool asked;     /* for what they say of themselves */
+    sw_buf notes;
 } harvest;
+
+/* ---- what files say of themselves ------------------------------------------------------------ */
+
+/* For people: so much of a value, and so many of a file. */
+#define NOTE_SHOWN 1024u
+#define NOTES_SHOWN 64u
+
+/* Each is the file's number, and two texts. */
+static sw_code keep_notes(const sw_header *h, uint64_t file, sw_buf *notes, sw_status *st)
+{
+    for (size_t i = 0; i < h->nnotes && i < NOTES_SHOWN && !st->code; i++) {
+        const char *texts[2] = { h->notes[i].key, h->notes[i].value };
+
+        sw_buf_add(notes, &file, sizeof file, st);
+        for (unsigned k = 0; k < 2 && !st->code; k++)
+            sw_buf_add_text(notes, texts[k], strnlen(texts[k], NOTE_SHOWN), st);
+    }
+    return st->code;
+}
+
+bool sw_notes_next(const sw_buf *notes, uint64_t *at, uint64_t *file, const char **key, const char **value)
+{
+    if (*at == notes->len)
+        return false;
+    memcpy(file, notes->data + *at, sizeof *file);
+    *key = notes->data + *at + sizeof *file;
+    *value = *key + sw_text_room(strlen(*key));
+    *at += sizeof *file + sw_text_room(strlen(*key)) + sw_text_room(strlen(*value));
+    return true;
+}
+
+/* ---- one file -------------------------------------------------------------------------------- */
 
 /* All files of a set say the same: it is sent once. */
 static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status *st)
@@ -77,6 +111,8 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, h
         return st->code;
     f->hash = k->front.hash;
     r = (file_record){ i, f->data_start, f->hash, h->nentries, h->sharded, h->format_pt, { 0 } };
+    if (own->asked && keep_notes(h, i, &own->notes, st))
+        return st->code;
     if (!sw_entries_add(&own->found, h, c->files, i, st) &&
         !keep_set(own, f->number.shard ? h->set : NULL, i, st))
         sw_buf_add(&own->records, &r, sizeof r, st);
@@ -299,16 +335,21 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
 sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
                           sw_status *st)
 {
-    harvest own = { .found = SW_ENTRIES_INIT };
-    sw_gathering g[] = { { .mine = &own.records }, { .mine = &own.sets } };
+    harvest own = { .found = SW_ENTRIES_INIT, .asked = in->notes };
+    sw_gathering g[] = { { .mine = &own.records }, { .mine = &own.sets }, { .mine = &own.notes } };
+    unsigned kinds = in->notes ? 3 : 2;
     double begin = sw_now();
     uint64_t word, boxes = 0;
 
     if (!st->code)
         parse_own(in, comm->rank, c, &own, findings, st);
     in->seconds = sw_now() - begin;
-    if (!sw_comm_gather_kinds(comm, g, 2, st)) {
+    if (!sw_comm_gather_kinds(comm, g, kinds, st)) {
         take_files(c, &g[0].all);
+        if (in->notes) {
+            *in->notes = g[2].all;
+            g[2].all = (sw_buf)SW_BUF_INIT;
+        }
         take_sets(c, &g[1].all, findings, st);
         for (uint32_t i = 0; i < c->nfiles; i++)
             boxes += c->files[i].entries;
@@ -320,7 +361,8 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
             memcpy(&in->seconds, &word, sizeof word);
     }
     sw_entries_release(&own.found);
-    sw_gathering_release(g, 2);
+    sw_gathering_release(g, kinds);
+    sw_buf_release(&own.notes);
     sw_buf_release(&own.sets);
     sw_buf_release(&own.records);
     if (!st->code && findings)

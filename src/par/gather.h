@@ -16,7 +16,14 @@ typedef struct sw_headers {
     /* out: where boxes lie that are many, and in no rule, once a node; the catalogue must not be
      * used, and is to be released, when it ends. NULL = each rank has its own */
     sw_share *share;
+    /* out: what the files' __metadata__ says, as sw_notes_next() reads it; NULL = not asked for */
+    sw_buf *notes;
 } sw_headers;
+
+/* Local. What the files say of themselves, one after the other, from *at = 0 on: false when there
+ * is no more. Values are as they stand in the file, at most 1 KiB of each.
+ *   file  out: index of the file */
+bool sw_notes_next(const sw_buf *notes, uint64_t *at, uint64_t *file, const char **key, const char **value);
 
 /* Collective. Parse the headers of c->files by their owners, gather, join and check
  * (sw_catalog_check()).

@@ -160,6 +160,25 @@ def test_summary_and_glob(make, tmp_path):
     assert "nothing*" in errors(result)[0] and result.stdout == ""
 
 
+@pytest.mark.parametrize("np", [None, 3])
+def test_metadata(make, tmp_path, np):
+    """What files say of themselves, once for all that say it; what would steer a terminal does not; long values are cut."""
+    src = tmp_path / "in"
+    make(src)
+    shown = look_json(src, np=np)
+    assert all(f["metadata"]["format"] == "pt" and not any("SHARD" in key for key in f["metadata"]) for f in shown["files"])
+    lines = [line.split() for line in look(src, np=np).stdout.splitlines()]
+    assert ["metadata", "value", "files"] in lines and ["format", "pt", "3"] in lines
+    tensors = {"w": oracle.Tensor("U8", (2,), b"ab")}
+    said = {"format": "pt", "who\n\x1b[31m": 'me "\t', "long": "é" * 3000, **{f"k{i:03}": "" for i in range(100)}}
+    for name, metadata in (("a.safetensors", said), ("b.safetensors", {"format": "pt"}), ("c.safetensors", {})):
+        oracle.write(tmp_path / name, oracle.serialize(tensors, metadata))
+    files = [look_json(tmp_path / f"{name}.safetensors", np=np)["files"][0]["metadata"] for name in "abc"]
+    assert len(files[0]) == 64 and "é" * 500 in files[0]["long"] and len(files[0]["long"]) <= 513 and files[1:] == [{"format": "pt"}, {}]
+    text = look(tmp_path / "a.safetensors", np=np).stdout
+    assert "\x1b" not in text and 'me "?' in text and text.count("\nk0") == 29, text
+
+
 def write_moe(directory, layers, experts, ranks):
     """A model of many experts, of which the first layer has none, cut by rows: headers, and holes for the data."""
     norms = {f"model.layers.{i}.input_layernorm.weight": (512,) for i in range(layers)}

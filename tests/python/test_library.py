@@ -30,6 +30,7 @@ STRUCTS = {
     "sw_verification": _library.Verification,
     "sw_checkpoint_info": _library.CheckpointInfo,
     "sw_file_info": _library.FileInfo,
+    "sw_note_info": _library.NoteInfo,
     "sw_tensor_info": _library.TensorInfo,
     "sw_box_info": _library.BoxInfo,
     "sw_read": _library.Read,
