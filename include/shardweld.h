@@ -792,6 +792,10 @@ typedef struct sw_tensor_info {
     bool overlaps;      /* boxes overlap without being equal */
     /* the FQN of the tensor that has its scales; NULL = none. It is not what its numbers say */
     const char *scale;
+    /* the manifest beside its file tells how many elements are NaN, or infinite
+     * (docs/manifest.md) */
+    bool counted;
+    uint64_t nan, inf;
 } sw_tensor_info;
 
 #define SW_READ_DIMS 32 /* no tensor has more dimensions */

@@ -322,6 +322,9 @@ class TensorInfo(Structure):
         ("holes", c_bool),
         ("overlaps", c_bool),
         ("scale", c_char_p),
+        ("counted", c_bool),
+        ("nan", c_uint64),
+        ("inf", c_uint64),
     ]
 
 

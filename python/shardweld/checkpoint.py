@@ -66,6 +66,7 @@ class TensorInfo:
         boxes: so many make it up; `replicas` repeat one of them
         sharding: in words: "whole", "rows over 8", "2x4 grid"
         scale: the tensor that has its scales: it is not what its numbers say; None: it has none
+        nan, inf: elements that are NaN, or infinite, as the manifest beside its file tells; None: nothing tells
     """
 
     name: str
@@ -76,6 +77,8 @@ class TensorInfo:
     replicas: int
     sharding: str
     scale: str | None = None
+    nan: int | None = None
+    inf: int | None = None
 
 
 @dataclass(frozen=True)
@@ -307,7 +310,8 @@ class Checkpoint:
         library.check(code, status)
         shape = tuple(raw.shape[: raw.ndim])
         words = library.decode(text.value)
-        return TensorInfo(name, library.decode(raw.dtype), shape, raw.bytes, raw.nboxes, raw.nreplicas, words, self._scale(raw))
+        counts = (raw.nan, raw.inf) if raw.counted else (None, None)
+        return TensorInfo(name, library.decode(raw.dtype), shape, raw.bytes, raw.nboxes, raw.nreplicas, words, self._scale(raw), *counts)
 
     @staticmethod
     def _scale(raw: Any) -> str | None:

@@ -31,6 +31,7 @@ struct sw_checkpoint {
     char *shards;        /* their numbers, in words; NULL = none */
     const char **values; /* names of what is no tensor */
     sw_buf notes;
+    sw_buf counts; /* sw_counts, one a tensor; empty = nothing tells */
 };
 
 /* One call of sw_checkpoint_open(). */
@@ -203,6 +204,8 @@ static sw_code steps(opening *o, const char *path, sw_status *st)
     if (sw_find_block_size(o->comm, o->opt, cp->dir, &cp->c, st))
         return sw_agree(o->comm, st);
     sum_up(o, st);
+    if (!cp->c.sharded && !cp->c.list.len && sw_told_counts(o->comm, cp->dir, &cp->c, &cp->counts, st))
+        return st->code;
     if (sw_agree(o->comm, st) || !o->findings)
         return st->code;
     return sw_findings_gather(o->comm, o->findings, st);
@@ -245,6 +248,7 @@ void sw_checkpoint_free(sw_checkpoint *cp)
     free(cp->shards);
     free(cp->values);
     sw_buf_release(&cp->notes);
+    sw_buf_release(&cp->counts);
     free(cp->name);
     free(cp->dir);
     free(cp);
@@ -291,10 +295,13 @@ void sw_checkpoint_file(const sw_checkpoint *cp, uint64_t file, sw_file_info *in
 
 void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_info *info)
 {
+    sw_counts counts = { 0 };
     const sw_tensor *t;
 
     assert(tensor < cp->c.ntensors);
     t = &cp->c.tensors[tensor];
+    if (cp->counts.len)
+        memcpy(&counts, cp->counts.data + tensor * sizeof counts, sizeof counts);
     *info = (sw_tensor_info){ .name = t->name,
                               .dtype = sw_dtype_name((sw_dtype)t->dtype),
                               .ndim = t->ndim,
@@ -307,7 +314,10 @@ void sw_checkpoint_tensor(const sw_checkpoint *cp, uint64_t tensor, sw_tensor_in
                               .broken = t->broken,
                               .holes = t->holes,
                               .overlaps = t->overlaps,
-                              .scale = t->scale ? cp->c.tensors[t->scale - 1].name : NULL };
+                              .scale = t->scale ? cp->c.tensors[t->scale - 1].name : NULL,
+                              .counted = counts.counted,
+                              .nan = counts.nan,
+                              .inf = counts.inf };
 }
 
 void sw_checkpoint_box(const sw_checkpoint *cp, uint64_t tensor, uint64_t box, sw_box_info *info)

@@ -310,6 +310,17 @@ sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *r
  * Errors: SW_ENOMEM. */
 sw_code sw_job_leave_alike(const sw_job *j, uint32_t *partners, uint64_t *left, sw_status *st);
 
+/* How many elements of a tensor are NaN, or infinite. */
+typedef struct sw_counts {
+    uint64_t nan, inf;
+    bool counted;
+} sw_counts;
+
+/* Collective. What the manifest beside a checkpoint's files tells of each tensor of the catalogue,
+ * in its order; empty where there is none that is of use. Errors: SW_ENOMEM. */
+sw_code sw_told_counts(const sw_comm *comm, const char *dir, const sw_catalog *c, sw_buf *counts,
+                       sw_status *st);
+
 /* Local. The first finding becomes the status, with the number of the others. */
 sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st);
 

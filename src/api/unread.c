@@ -1,4 +1,5 @@
-/* What two checkpoints' manifests tell alike need not be read: sw_diff(). See job.h.
+/* What manifests tell need not be read: that tensors of two checkpoints are alike, sw_diff(); how
+ * many of their numbers are none, sw_checkpoint_open(). See job.h.
  *
  * A manifest speaks of what was written. It is believed where it is whole and all files are as
  * large as it says; sw_check() finds out whether they hold that still. */
@@ -22,21 +23,20 @@ static bool is_of(const sw_manifest *m, const sw_catalog *c)
     return true;
 }
 
-/* The manifest beside the files of a job's input; false: there is none that is of use. That it
- * cannot be read is no error here: then the tensors are. */
-static bool take(const sw_job *j, sw_buf *text, sw_manifest *m)
+/* The manifest beside the files of a catalogue; false: there is none that is of use. That it cannot
+ * be read is no error here. */
+static bool take(const char *dir, const sw_catalog *c, sw_buf *text, sw_manifest *m)
 {
     sw_status ignored = SW_STATUS_INIT;
     bool missing = false;
-    char *path = sw_path_join(j->in, SW_MANIFEST_NAME, &ignored);
+    char *path = sw_path_join(dir, SW_MANIFEST_NAME, &ignored);
 
     if (path)
         sw_path_read(path, SW_MANIFEST_NAME, SW_MANIFEST_MAX, text, &missing, &ignored);
     free(path);
     return !ignored.code && !missing && text->len && sw_digest_take_xxh3(&ignored) == SW_OK &&
            sw_manifest_is_whole(text->data, text->len) &&
-           sw_manifest_read(text->data, text->len, SW_MANIFEST_NAME, m, &ignored) == SW_OK &&
-           is_of(m, &j->input.c);
+           sw_manifest_read(text->data, text->len, SW_MANIFEST_NAME, m, &ignored) == SW_OK && is_of(m, c);
 }
 
 /* What it says of a tensor, if it is of the tensor that was found; NULL. */
@@ -58,7 +58,7 @@ static sw_code list_alike(const sw_job *j, const uint32_t *partners, sw_buf *ali
     sw_buf texts[2] = { SW_BUF_INIT, SW_BUF_INIT };
     sw_manifest m[2] = { SW_MANIFEST_INIT, SW_MANIFEST_INIT };
 
-    if (take(j, &texts[0], &m[0]) && take(j->with, &texts[1], &m[1]))
+    if (take(j->in, o->c, &texts[0], &m[0]) && take(j->with->in, b, &texts[1], &m[1]))
         for (uint32_t i = 0; i < o->view.ntensors && !st->code; i++) {
             bool asked = partners[i] != SW_NO_PARTNER && o->how[i].op == SW_OP_COPY;
             const sw_manifest_tensor *x =
@@ -89,4 +89,34 @@ sw_code sw_job_leave_alike(const sw_job *j, uint32_t *partners, uint64_t *left, 
             }
     sw_buf_release(&alike);
     return st->code;
+}
+
+/* Rank 0. For each tensor. */
+static sw_code list_counts(const char *dir, const sw_catalog *c, sw_buf *counts, sw_status *st)
+{
+    sw_buf text = SW_BUF_INIT;
+    sw_manifest m = SW_MANIFEST_INIT;
+    bool there = take(dir, c, &text, &m);
+
+    for (uint32_t i = 0; there && i < c->ntensors && !st->code; i++) {
+        const sw_manifest_tensor *said = said_of(&m, c, &c->tensors[i]);
+        sw_counts is = { .counted = said && said->counted };
+
+        if (is.counted) {
+            is.nan = said->nan;
+            is.inf = said->inf;
+        }
+        sw_buf_add(counts, &is, sizeof is, st);
+    }
+    sw_manifest_release(&m);
+    sw_buf_release(&text);
+    return st->code;
+}
+
+sw_code sw_told_counts(const sw_comm *comm, const char *dir, const sw_catalog *c, sw_buf *counts,
+                       sw_status *st)
+{
+    if (comm->rank == 0 && !st->code)
+        list_counts(dir, c, counts, st);
+    return sw_comm_bcast_buf(comm, counts, 0, st);
 }

@@ -141,6 +141,8 @@ void sw_look_survey(sw_look *look)
 
         sw_checkpoint_tensor(look->cp, i, &t);
         add_dtype(look, &t);
+        look->counted += t.counted;
+        look->strange += t.nan || t.inf;
         if (is_chosen(look->args->tensors, t.name))
             look->chosen[look->nchosen++] = i;
     }
@@ -170,16 +172,21 @@ static const char *keep_text(sw_look *look, const char *text)
     return grown[look->ntexts++];
 }
 
-/* How a tensor is sharded; and whether it is broken, where the words do not tell. */
+/* How a tensor is sharded; whether it is broken, where the words do not tell; numbers that are
+ * none, where a manifest tells. */
 static const char *words_of(sw_look *look, uint64_t tensor)
 {
-    char words[SW_SHARDING_TEXT + 16];
+    char words[SW_SHARDING_TEXT + 16 + 2 * SW_NUMBER_TEXT + 16], n[SW_NUMBER_TEXT];
     sw_tensor_info t;
 
     sw_checkpoint_tensor(look->cp, tensor, &t);
     sw_checkpoint_sharding_text(look->cp, tensor, words, look->err);
     if (t.broken && !t.holes && !t.overlaps)
         strcat(words, ", broken");
+    if (t.nan)
+        strcat(strcat(strcat(words, ", "), sw_number_text(t.nan, n)), " NaN");
+    if (t.inf)
+        strcat(strcat(strcat(words, ", "), sw_number_text(t.inf, n)), " infinite");
     return keep_text(look, words);
 }
 

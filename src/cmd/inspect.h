@@ -32,6 +32,8 @@ typedef struct sw_look {
     sw_patterns groups;
     sw_dtype_sum dtypes[SW_DTYPES_MAX]; /* of all tensors, by the first of each */
     size_t ndtypes;
+    /* tensors of which a manifest tells; that hold NaN or infinite numbers */
+    uint64_t counted, strange;
     const sw_finding *findings;
     uint64_t nfindings;
     sw_status *err; /* takes what goes wrong while it is shown: SW_ENOMEM */

@@ -114,6 +114,10 @@ static void put_tensors(sw_emit *j, const sw_look *look)
         sw_emit_number(j, "parameters", t.elements);
         sw_emit_number(j, "bytes", t.bytes);
         sw_emit_text(j, "sharding", words);
+        if (t.counted) {
+            sw_emit_number(j, "nan", t.nan);
+            sw_emit_number(j, "inf", t.inf);
+        }
         sw_emit_bool(j, "broken", t.broken);
         sw_emit_bool(j, "holes", t.holes);
         sw_emit_bool(j, "overlaps", t.overlaps);

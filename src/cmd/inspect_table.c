@@ -149,6 +149,9 @@ static void print_sums(const sw_look *look, FILE *to)
     if (info->nvalues)
         fprintf(to, "%-11s %s that %s not a tensor\n", "values", sw_number_text(info->nvalues, a),
                 info->nvalues == 1 ? "is" : "are");
+    if (look->counted)
+        fprintf(to, "%-11s NaN or infinite in %s of %s tensors that the manifest counts\n", "numbers",
+                look->strange ? sw_number_text(look->strange, a) : "none", sw_number_text(look->counted, b));
     for (const sw_dtype_sum *d = look->dtypes; d < look->dtypes + look->ndtypes; d++)
         fprintf(to, "%-11s %s: %s tensor%s, %s element%s, %s\n", d == look->dtypes ? "dtypes" : "", d->dtype,
                 sw_number_text(d->tensors, a), sw_plural(d->tensors), sw_count_text(d->elements, b),

@@ -179,6 +179,23 @@ def test_metadata(make, tmp_path, np):
     assert "\x1b" not in text and 'me "?' in text and text.count("\nk0") == 29, text
 
 
+@pytest.mark.parametrize("np", [None, 2])
+def test_numbers_that_are_none(make, weld, tmp_path, np):
+    """Counts of the manifest beside a checkpoint; of one that is not whole nothing is said."""
+    src, out = tmp_path / "in", tmp_path / "out"
+    values = {"good": "0000803f", "bad": "0000c07f0000807f000080ff00000000", "ids": "0100000000000000"}
+    tensors = {n: oracle.Tensor("I64" if n == "ids" else "F32", (len(v) // 8 if n != "ids" else 1,), bytes.fromhex(v)) for n, v in values.items()}
+    make(src, tensors=tensors, ranks=1)
+    assert run(["consolidate", "--manifest", src, out], np=np).status == 0
+    said = {t["name"]: (t.get("nan"), t.get("inf")) for t in look_json(out, np=np)["tensors"]}
+    assert said == {"good": (0, 0), "bad": (1, 2), "ids": (None, None)}
+    text = look(out, np=np).stdout
+    assert "whole, 1 NaN, 2 infinite" in text and "numbers     NaN or infinite in 1 of 2 tensors that the manifest counts" in text
+    path = out / "shardweld.manifest.json"
+    path.write_text(path.read_text().replace('"nan": 1', '"nan": 3'))
+    assert "NaN" not in look(out, np=np).stdout and "nan" not in look_json(out, np=np)["tensors"][0]
+
+
 def write_moe(directory, layers, experts, ranks):
     """A model of many experts, of which the first layer has none, cut by rows: headers, and holes for the data."""
     norms = {f"model.layers.{i}.input_layernorm.weight": (512,) for i in range(layers)}

@@ -99,7 +99,7 @@ TEST(fixed_size)
         FIXED(sw_option, 48),      FIXED(sw_result_file, 24),
         FIXED(sw_item, 64),        FIXED(sw_finding, 56),
         FIXED(sw_tolerance, 16),   FIXED(sw_checkpoint_info, 80),
-        FIXED(sw_file_info, 64),   FIXED(sw_tensor_info, 88),
+        FIXED(sw_file_info, 64),   FIXED(sw_tensor_info, 112),
         FIXED(sw_box_info, 800),   FIXED(sw_read, 64),
         FIXED(sw_read_shape, 280), FIXED(sw_note_info, 24),
 #undef FIXED
