@@ -60,7 +60,8 @@ complete_words() (
     COMP_WORDS=("$@")
     COMP_CWORD=$(($# - 1))
     COMPREPLY=()
-    $(complete -p "$1" | sed 's/.*-F \([a-z_]*\).*/\1/')
+    complete=$(complete -p "$1" | sed 's/.*-F \([a-z_]*\).*/\1/')
+    "$complete"
     [ ${#COMPREPLY[@]} = 0 ] || printf '%s\n' "${COMPREPLY[@]}" | LC_ALL=C sort | paste -sd'|'
 )
 

@@ -41,7 +41,7 @@ bool sw_census_counts(sw_dtype dtype)
 /* The key of a number's bits, and back: what is negative is turned round. */
 static inline int64_t turn(int64_t x, unsigned width)
 {
-    return x ^ (x >> 63 & (int64_t)(UINT64_MAX >> (65 - 8 * width)));
+    return x < 0 ? x ^ (int64_t)(UINT64_MAX >> (65 - 8 * width)) : x;
 }
 
 /* The key of element i. */
@@ -100,7 +100,7 @@ double sw_census_value(sw_dtype dtype, int64_t key)
             out = magnitude > finite;                                                                        \
             nans += magnitude > inf;                                                                         \
             others += out;                                                                                   \
-            x ^= x >> (BITS - 1) & INT##BITS##_MAX;                                                          \
+            x ^= (x < 0) & INT##BITS##_MAX;                                                                  \
             a = (x & ~out) | (out & INT##BITS##_MAX);                                                        \
             b = (x & ~out) | (out & INT##BITS##_MIN);                                                        \
             less = a < lo;                                                                                   \

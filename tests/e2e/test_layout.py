@@ -382,7 +382,7 @@ def test_sizes(dirs, make, weld, rng, text, size):
     same(out, ckpt.expect(files, index))
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "KB", "1 X", "1XB", "1e3", "nan", "0x10", "1KBB", "99999999TB", "1K", "+1", "1,5KB", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "KB", "1 X", "1XB", "1e3", "nan", "0x10", "1KBB", "99999999TB", "1k ", "1i", "+1", "1,5KB", "inf"])
 def test_sizes_that_are_none(dirs, make, weld, text):
     src, out = dirs
     make(src)
