@@ -27,11 +27,14 @@ static sw_code check(const char *dir, const char *file, bool *of_tensor)
 {
     sw_comm self = sw_comm_self();
     sw_verification v = SW_VERIFICATION_INIT;
+    sw_options opt = SW_OPTIONS_INIT;
     sw_status st;
-    sw_code code = sw_check(&self, dir, NULL, &v, &st);
     bool named = false;
+    sw_code code;
 
     *of_tensor = false;
+    opt.buffer_size = SW_BUFFER_SIZE_MIN; /* many calls: memory need not be cleared for each */
+    code = sw_check(&self, dir, &opt, &v, &st);
     for (uint64_t i = 0; i < v.nfindings; i++) {
         bool is = strcmp(v.findings[i].file, file) == 0;
 
