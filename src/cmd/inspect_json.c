@@ -48,7 +48,7 @@ static void put_files(sw_emit *j, const sw_look *look)
 {
     uint64_t at = 0;
     sw_note_info note;
-    bool noted = sw_checkpoint_note(look->cp, &at, &note);
+    bool noted = look->cp && sw_checkpoint_note(look->cp, &at, &note);
 
     sw_emit_list(j, "files", false);
     for (uint64_t i = 0; i < look->info.nfiles; i++) {
