@@ -152,7 +152,7 @@ static count_fn *count_of(sw_cast_path path, unsigned width)
 static void count_each(sw_census *c, const kind *k, const unsigned char *p, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
-        int64_t key = key_at(k, p, i), magnitude = key < 0 ? -key - 1 : key;
+        int64_t key = key_at(k, p, i), magnitude = key < 0 ? ~key : key;
 
         if (is_finite(k, key)) {
             c->least = key < c->least ? key : c->least;

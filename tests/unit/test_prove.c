@@ -48,6 +48,8 @@ static sw_code check(const char *dir, const char *file, bool *of_tensor)
     return code;
 }
 
+#define STEP (UNIT_SANITIZED ? 11u : 1u) /* comes to each bit of a byte in turn */
+
 /* All bits of a file; head: of its bytes so many are no tensor's. */
 static void flip_each(const char *dir, const char *name, uint64_t head)
 {
@@ -60,7 +62,7 @@ static void flip_each(const char *dir, const char *name, uint64_t head)
     assert_int_equal(sw_path_read(path, NULL, 1 << 20, &b, NULL, &st), SW_OK);
     fd = open(path, O_WRONLY);
     assert_true(fd >= 0 && b.len > 0);
-    for (size_t i = 0; i < 8 * b.len; i++) {
+    for (size_t i = 0; i < 8 * b.len; i += STEP) {
         char byte = (char)(b.data[i / 8] ^ 1 << i % 8);
         sw_code code;
 

@@ -251,16 +251,7 @@ static int in_child(const struct scene *scene, long nth, int err, bool onwards)
 }
 
 /* Forking is slow under the address sanitizer: fewer calls are tried there. */
-#ifdef __has_feature
-#define HAS_FEATURE(x) __has_feature(x)
-#else
-#define HAS_FEATURE(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
-#define STEP 5
-#else
-#define STEP 1
-#endif
+#define STEP (UNIT_SANITIZED ? 5 : 1)
 
 static void check_between(const struct scene *s)
 {

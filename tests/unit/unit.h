@@ -9,6 +9,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +19,18 @@
 #include <cmocka.h>
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* The address sanitizer is at work: what is done very often may be done less often. */
+#ifdef __has_feature
+#define UNIT_HAS_FEATURE(x) __has_feature(x)
+#else
+#define UNIT_HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || UNIT_HAS_FEATURE(address_sanitizer)
+#define UNIT_SANITIZED true
+#else
+#define UNIT_SANITIZED false
+#endif
 
 #define TEST(name) TEST_WITH(name, NULL, NULL)
 
