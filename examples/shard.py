@@ -13,12 +13,17 @@ from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-model, target, layout = sys.argv[1:]
+
+def save(model, target, layout):
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    state = {}
+    for name, tensor in load_file(model).items():
+        dim = 0 if layout == "rows" else tensor.dim() - 1
+        state[name] = distribute_tensor(tensor, mesh, [Shard(dim)])
+    dcp.save(state, checkpoint_id=target)
+
+
 dist.init_process_group("gloo")
-mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-state = {}
-for name, tensor in load_file(model).items():
-    dim = 0 if layout == "rows" else tensor.dim() - 1
-    state[name] = distribute_tensor(tensor, mesh, [Shard(dim)])
-dcp.save(state, checkpoint_id=target)
-dist.destroy_process_group()
+save(*sys.argv[1:])
+dist.barrier()
+dist.destroy_process_group()  # by now nothing holds it any more, which could abort the process as it ends
