@@ -1,6 +1,7 @@
 """On a terminal, under the launcher and alone: the bar, and Ctrl-C."""
 
 import os
+import shutil
 import pty
 import select
 import time
@@ -63,8 +64,12 @@ def test_no_bar_that_is_not_wanted(scene, out, never):
 
 
 def test_ctrl_c(scene, out):
-    """There is time to clean up."""
-    status, shown = on_terminal(command(scene.args(out, buffer="4KiB"), 3), {"SHARDWELD_FAULT": "mpi_write:0:3:halt"}, ready=first_file(out))
+    """There is time to clean up: a second of the launcher's, which a busy machine may not have; then it is tried again."""
+    for _ in range(3):
+        shutil.rmtree(out / ".shardweld-staging", ignore_errors=True)
+        status, shown = on_terminal(command(scene.args(out, buffer="4KiB"), 3), {"SHARDWELD_FAULT": "mpi_write:0:3:halt"}, ready=first_file(out))
+        if "interrupted by a signal" in shown:
+            break
     assert status != 0 and "shardweld: interrupted; if " in shown and "shardweld: error: interrupted by a signal (rank " in shown, shown
     now = scene.look(out)
     assert now.old and not now.staged
