@@ -1,9 +1,9 @@
 """On a terminal, under the launcher and alone: the bar, and Ctrl-C."""
 
 import os
-import shutil
 import pty
 import select
+import shutil
 import time
 
 import oracle
