@@ -108,8 +108,9 @@ $(addprefix wheel-,$(WHEEL_ARCHS)): wheel-%: sdist $(HEADERS_READY) | $(WHEEL)/c
 	@$(TOOL_PYTHON) tests/wheel.py '$(call wheel_of,$*)' '$(CURDIR)'
 
 # Where wheels for another architecture are made: its unit tests, and a weld. Not those that qemu's user mode cannot do: it says yes to any
-# madvise() (test_mapped), and is slow where processes come and go by the hundred (test_publish, test_lock).
-FOREIGN_UNITS = $(filter-out %/test_mapped %/test_publish %/test_lock,$(UNIT_PROGRAMS))
+# madvise() (test_mapped), and is slow where processes come and go by the hundred (test_publish, test_lock). No libxxhash of that machine is
+# here (test_prove).
+FOREIGN_UNITS = $(filter-out %/test_mapped %/test_publish %/test_lock %/test_prove,$(UNIT_PROGRAMS))
 .PHONY: check-foreign
 check-foreign: export ROUNDS ?= 8
 check-foreign: export UNIT_SECONDS ?= 600
