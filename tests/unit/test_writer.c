@@ -7,6 +7,7 @@
 #include "group_help.h"
 #include "top_help.h"
 #include "value/cast.h"
+#include "value/digest.h"
 
 /* ---- random cases ---------------------------------------------------------------------------- */
 
@@ -369,6 +370,8 @@ TEST_IN_TOP(bytes)
     checkpoint c;
     sw_comm self = sw_comm_self();
     sw_status st = SW_STATUS_INIT;
+    /* not where this is the build of another machine; test_prove finds out on one's own */
+    bool proves = sw_digest_take_xxh3(&st) == SW_OK && sw_digest_take_sha256(&st) == SW_OK;
 
     for (unsigned seed = 1; seed <= 60; seed++) {
         int size = 1 + (int)seed % RANKS_MAX;
@@ -380,7 +383,7 @@ TEST_IN_TOP(bytes)
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.single_file = seed % 2;
         j.opt.cast_dtype = cast == SW_NDTYPES ? NULL : sw_dtype_name(cast);
-        j.opt.manifest = seed % 2 == seed / 2 % 2;
+        j.opt.manifest = proves && seed % 2 == seed / 2 % 2;
         run_well(size, &j);
         snprintf(file, sizeof file, "%s/model%s.safetensors", out,
                  j.opt.single_file ? "" : "-00001-of-00001");
