@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "plan/difference.h"
+#include "value/difference.h"
 
 #define BAND_ALIGN 4096
 #define BAND_MAX (UINT64_C(512) << 20) /* below what MPI-IO components can take in one call */

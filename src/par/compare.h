@@ -9,7 +9,7 @@
 
 #include "dir/match.h"
 #include "par/bands.h"
-#include "plan/difference.h"
+#include "value/difference.h"
 
 typedef struct sw_compare {
     /* what is expected; layout and schedule are made here. Of its memory, band is for that, and

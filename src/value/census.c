@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "value/dequant.h"
+#include "value/distance.h"
 #include "value/f32.h"
 
 #define BLOCK 4096 /* bytes: in a byte's width no count of a vector's element overflows */
@@ -65,17 +65,8 @@ static bool is_finite(const kind *k, int64_t key)
 double sw_census_value(sw_dtype dtype, int64_t key)
 {
     const kind *k = &kinds[dtype];
-    int64_t bits = k->exponent ? key + 128 : turn(key, k->width);
-    uint64_t lying = htole64((uint64_t)bits);
-    double d;
-    float f;
 
-    if (dtype == SW_F64) {
-        memcpy(&d, &bits, sizeof d);
-        return d;
-    }
-    sw_dequant_numbers(dtype, &lying, &f, 1);
-    return (double)f;
+    return sw_number_of(dtype, (uint64_t)(k->exponent ? key + 128 : turn(key, k->width)));
 }
 
 /* ---- a block at once ------------------------------------------------------------------------- */

@@ -210,17 +210,3 @@ char *sw_hex_text(const unsigned char *hash, size_t n, char *text)
     text[2 * n] = '\0';
     return text;
 }
-
-bool sw_hex_parse(const char *text, unsigned char *hash, size_t n)
-{
-    if (strlen(text) != 2 * n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        int high = sw_hex_digit(text[2 * i]), low = sw_hex_digit(text[2 * i + 1]);
-
-        if (high < 0 || low < 0)
-            return false;
-        hash[i] = (unsigned char)(high << 4 | low);
-    }
-    return true;
-}

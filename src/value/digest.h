@@ -35,8 +35,7 @@ sw_code sw_digest_end(sw_digest *d, unsigned char *hash, sw_status *st);
 
 #define SW_HEX_SIZE(bytes) (2 * (bytes) + 1)
 
-/* Local. As text in small letters, with its NUL: returns text. / Back; false: that is none. */
+/* Local. As text in small letters, with its NUL: returns text. */
 char *sw_hex_text(const unsigned char *hash, size_t n, char *text);
-bool sw_hex_parse(const char *text, unsigned char *hash, size_t n);
 
 #endif

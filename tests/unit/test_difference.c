@@ -1,7 +1,7 @@
 /* Elements that differ: counted whatever their width and wherever a range is cut, and told in
  * words. */
-#include "plan/difference.h"
 #include "unit.h"
+#include "value/difference.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* Elements as numbers, and how far apart they are. */
-#include "plan/distance.h"
 #include "unit.h"
+#include "value/distance.h"
 
 #include <math.h>
 

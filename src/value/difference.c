@@ -1,5 +1,5 @@
 /* Elements that differ; see difference.h. */
-#include "plan/difference.h"
+#include "value/difference.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 
 #include "base/num.h"
 #include "base/sort.h"
-#include "plan/distance.h"
+#include "value/distance.h"
 
 /* So many bytes are looked at at once: a copy that differs here and there is still mostly compared
  * fast. */

@@ -1,8 +1,8 @@
 /* What the bits of elements stand for, and how far two of them are apart. Pure.
  *
  * Asked of elements that differ: mostly none, or nearly all, as between two steps of a training. */
-#ifndef SW_PLAN_DISTANCE_H
-#define SW_PLAN_DISTANCE_H
+#ifndef SW_VALUE_DISTANCE_H
+#define SW_VALUE_DISTANCE_H
 
 #include <math.h>
 #include <stdbool.h>

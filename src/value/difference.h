@@ -2,8 +2,8 @@
  *
  * Nearly always there are none, so that what is equal must cost little more than memcmp(); what
  * differs is looked at element by element, those of 4 and 6 bits too. */
-#ifndef SW_PLAN_DIFFERENCE_H
-#define SW_PLAN_DIFFERENCE_H
+#ifndef SW_VALUE_DIFFERENCE_H
+#define SW_VALUE_DIFFERENCE_H
 
 #include "base/buf.h"
 #include "format/dtype.h"
