@@ -238,41 +238,7 @@ sw_code sw_proof_band(sw_proof *p, uint32_t f, sw_region at, const char *data, s
     return p->hashes && is_shown_whole(p, f) ? show_file(p, at, data, st) : st->code;
 }
 
-sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel, sw_status *st)
-{
-    const sw_schedule *s = p->sched;
-    char *band = sw_calloc(s->band, 1, st), *path = NULL;
-    sw_cursor c = { 0 };
-    uint32_t open = NO_SLOT;
-    int fd = -1;
-
-    while (!st->code && sw_cursor_next(s, p->l, rank, &c)) {
-        sw_region at = sw_schedule_band(s, c.mine, c.round);
-        const char *name = p->l->files[c.file].name;
-
-        if (at.begin == at.end)
-            continue;
-        if (open != c.file) {
-            sw_fd_close(fd, path, st);
-            free(path);
-            fd = -1;
-            path = sw_path_join(dir, name, st);
-            if (!path || sw_fd_open(path, name, &fd, st))
-                break;
-            open = c.file;
-        }
-        if (!sw_check_cancel(cancel, st) && !sw_fd_read_at(fd, name, band, at.end - at.begin, at.begin, st))
-            sw_proof_band(p, c.file, at, band, st);
-    }
-    sw_fd_close(fd, path, st);
-    free(path);
-    free(band);
-    return st->code;
-}
-
-/* ---- the end --------------------------------------------------------------------------------- */
-
-/* A file that is read again, by pieces of chunk bytes. */
+/* A file that is read, by pieces of chunk bytes. */
 typedef struct again {
     int fd;
     const char *name;
@@ -283,16 +249,45 @@ typedef struct again {
 static sw_code open_again(again *a, const sw_proof *p, const char *dir, uint32_t f, sw_status *st)
 {
     a->name = p->l->files[f].name;
-    a->fd = -1;
     a->path = sw_path_join(dir, a->name, st);
     return a->path ? sw_fd_open(a->path, a->name, &a->fd, st) : st->code;
 }
 
+/* Also where nothing is open. */
 static void close_again(again *a, sw_status *st)
 {
     sw_fd_close(a->fd, a->path, st);
     free(a->path);
+    a->fd = -1;
+    a->path = NULL;
 }
+
+sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel, sw_status *st)
+{
+    const sw_schedule *s = p->sched;
+    again a = { .fd = -1, .chunk = sw_calloc(s->band, 1, st), .cancel = cancel };
+    sw_cursor c = { 0 };
+    uint32_t open = NO_SLOT;
+
+    while (!st->code && sw_cursor_next(s, p->l, rank, &c)) {
+        sw_region at = sw_schedule_band(s, c.mine, c.round);
+
+        if (at.begin == at.end)
+            continue;
+        if (open != c.file) {
+            close_again(&a, st);
+            open_again(&a, p, dir, open = c.file, st);
+        }
+        if (!st->code && !sw_check_cancel(cancel, st) &&
+            !sw_fd_read_at(a.fd, a.name, a.chunk, at.end - at.begin, at.begin, st))
+            sw_proof_band(p, c.file, at, a.chunk, st);
+    }
+    close_again(&a, st);
+    free(a.chunk);
+    return st->code;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* A leaf that another rank has a part of, as a piece of its own. */
 static sw_code read_leaf(sw_proof *p, const torn_leaf *t, again *a, sw_status *st)
