@@ -19,7 +19,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 
 import checkpoint
@@ -125,10 +124,8 @@ def parse():
 
 def main():
     args = parse()
-    os.makedirs(os.path.join(run.ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(run.ROOT, "build"))
     good = True
-    try:
+    with run.scratch(args.dir) as directory:
         args.limit = run.build_limit(directory)
         print(f"{os.cpu_count()} processors, best of {args.best}, in {directory}")
         for layout in args.layouts:
@@ -136,8 +133,6 @@ def main():
             good = compare(args, case) and good
             shutil.rmtree(case.src)
             shutil.rmtree(case.out)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     return 0 if good or not args.check else 1
 
 

@@ -21,7 +21,6 @@ import random
 import shutil
 import statistics
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -127,15 +126,11 @@ def main():
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--dir", help="where the data go (3.2 times the size) [a directory under build/]")
     args = parser.parse_args()
-    os.makedirs(os.path.join(run.ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(run.ROOT, "build"))
-    try:
+    with run.scratch(args.dir) as directory:
         args.limit = run.build_limit(directory)
         args.torch = None if args.no_torch else run.python_with_torch()
         print(f"{os.cpu_count()} processors, best of {args.best}")
         broken = compare(args, directory, "rows") + compare(args, directory, "columns")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     sys.exit("\n".join(f"bench: {b}" for b in broken) if broken else 0)
 
 

@@ -13,9 +13,7 @@ BENCH_READER is the program bench_reader (default: build/bench/bench_reader).
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -74,16 +72,12 @@ def parse():
 
 def main():
     args = parse()
-    os.makedirs(os.path.join(run.ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(run.ROOT, "build"))
-    try:
+    with run.scratch(args.dir) as directory:
         args.torch = None if args.no_torch else run.python_with_torch()
         print(f"{os.cpu_count()} processors, best of {args.best}, in {directory}")
         checkpoint.make(directory, args.size, "rows", 8)
         for layout, ranks in MESHES:
             compare(args, directory, layout, ranks)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

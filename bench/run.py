@@ -327,11 +327,16 @@ def parse():
     return parser.parse_args()
 
 
+def scratch(where):
+    """A directory for the data, which goes when all is done: there, or (None) under build/."""
+    build = os.path.join(ROOT, "build")
+    os.makedirs(build, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="bench-", dir=where or build, ignore_cleanup_errors=True)
+
+
 def main():
     args = parse()
-    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(ROOT, "build"))
-    try:
+    with scratch(args.dir) as directory:
         args.limit = build_limit(directory)
         args.torch = None if args.no_torch else python_with_torch()
         args.peers = [] if not args.torch else ["torch", *(["NeMo"] if args.nemo else [])]
@@ -355,8 +360,6 @@ def main():
             with open(args.json, "w", encoding="utf-8") as f:
                 json.dump(about, f, indent=1)
                 f.write("\n")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from math import prod
 from multiprocessing import Barrier, Process, Queue
@@ -119,13 +118,11 @@ def main():
     parser.add_argument("--torch-best", type=int, default=1, help="rounds that torch takes part in [1]")
     parser.add_argument("--dir", help="where the data go [a directory under build/]")
     args = parser.parse_args()
-    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="bench-", dir=args.dir or os.path.join(ROOT, "build"))
     field = {"limit": limit, "consolidated": from_memory("consolidated"), "shards": from_memory("shards"), "both": both}
     python = run.python_with_torch() if args.torch_best else None
     if python:
         field["torch"] = torch(python)
-    try:
+    with run.scratch(args.dir) as directory:
         for layout in args.layouts:
             case = {"out": os.path.join(directory, "out"), "filler": os.path.join(directory, "filler"), "layout": layout, "size": args.size}
             case["spec"], case["bytes"] = describe(directory, args.size, layout)
@@ -145,8 +142,6 @@ def main():
                 best = min(all_times)
                 theirs = f"{min(times['torch']) / best:.1f}x" if "torch" in times and name != "torch" else ""
                 print(f"  {name:<16}{best:>9.3f}{case['bytes'] / best / 1e9:>8.2f}{best / min(times['limit']):>10.2f}{theirs:>10}", flush=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

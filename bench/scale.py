@@ -16,13 +16,13 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 import catalogue  # noqa: E402
 import oracle  # noqa: E402
+import run  # noqa: E402
 import runner  # noqa: E402
 
 
@@ -89,10 +89,8 @@ def main():
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--model", type=int, default=100000)
     args = parser.parse_args()
-    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="scale-", dir=args.dir or os.path.join(ROOT, "build"))
     rows, base = {}, {}
-    try:
+    with run.scratch(args.dir) as directory:
         catalogue.make(os.path.join(directory, "one"), 1, 1)
         catalogue.make(os.path.join(directory, "all"), max(args.files), args.tensors)
         print(f"{args.tensors} tensors; seconds, MiB of all ranks of the node, bytes a box over the start of the ranks")
@@ -119,8 +117,6 @@ def main():
             if args.metadata:
                 metadata = os.path.join(some, ".metadata")
                 print(f"{'':>8}{subprocess.run([args.metadata, metadata], check=True, capture_output=True, text=True).stdout.strip()}", flush=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

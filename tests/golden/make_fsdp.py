@@ -18,27 +18,17 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "torch"))
+from cpu_fsdp import allow_cpu  # noqa: E402
+
 RANKS = 2
 LAYER = "LlamaDecoderLayer"
 IDS = torch.arange(6).reshape(1, 6)
-
-
-def allow_cpu():
-    """accelerate shards on accelerators only; gloo does it on a CPU too."""
-    begin = AcceleratorState.__init__
-
-    def state(self, *args, **more):
-        begin(self, *args, **more)
-        self.distributed_type = DistributedType.FSDP
-        self.fsdp_plugin = more.get("fsdp_plugin") or self.fsdp_plugin
-
-    AcceleratorState.__init__ = state
 
 
 def model():

@@ -7,26 +7,13 @@ import sys
 
 import torch
 import torch.distributed as dist
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from cpu_fsdp import allow_cpu
 from models_zoo import IDS, make
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import Trainer, TrainingArguments
 
 FSDP = {"version": 2, "fsdp_version": 2, "state_dict_type": "SHARDED_STATE_DICT", "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
         "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}  # fmt: skip
-
-
-def allow_cpu():
-    """accelerate shards on accelerators only; gloo does it on a CPU too."""
-    begin = AcceleratorState.__init__
-
-    def state(self, *args, **more):
-        begin(self, *args, **more)
-        self.distributed_type = DistributedType.FSDP
-        self.fsdp_plugin = more.get("fsdp_plugin") or self.fsdp_plugin
-
-    AcceleratorState.__init__ = state
 
 
 def main():
