@@ -22,16 +22,20 @@ static double now(void)
 /* One round; boxes: how many there are. */
 static double once(const sw_buf *text, size_t *boxes, sw_status *st)
 {
-    sw_buf packed = SW_BUF_INIT;
-    sw_dcp d = SW_DCP_INIT;
+    sw_boxlist_index index = { NULL, NULL };
+    sw_listed_files files = { 0, 0 };
+    sw_buf list = SW_BUF_INIT;
     double begin = now();
 
-    if (!sw_dcp_parse(text->data, text->len, ".metadata", &d, st))
-        sw_dcp_pack(&d, &packed, st);
+    sw_dcp_list(text->data, text->len, ".metadata", &list, st);
     begin = now() - begin;
-    *boxes = d.nboxes;
-    sw_buf_release(&packed);
-    sw_dcp_release(&d);
+    if (!st->code && !sw_boxlist_sort(&list, &index, st)) {
+        while (sw_boxlist_file(&list, &files))
+            continue;
+        *boxes = index.starts[files.number];
+    }
+    sw_boxlist_index_release(&index);
+    sw_buf_release(&list);
     return begin;
 }
 

@@ -96,6 +96,18 @@ int sw_by_bytes(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+size_t sw_sort_once(const char **texts, size_t n)
+{
+    size_t kept = 0;
+
+    if (n > 1)
+        qsort(texts, n, sizeof *texts, sw_by_bytes);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(texts[kept - 1], texts[i]) != 0)
+            texts[kept++] = texts[i];
+    return kept;
+}
+
 int sw_by_number(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

@@ -19,7 +19,11 @@ sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st);
  * UTF-8. */
 int sw_by_bytes(const void *a, const void *b);
 
-/* Local. The same of uint64_t, ascending. */
+/* Local. Sort n texts so; of what is there twice one stays. Returns how many that are, at the
+ * front. */
+size_t sw_sort_once(const char **texts, size_t n);
+
+/* Local. For uint64_t, ascending. */
 int sw_by_number(const void *a, const void *b);
 
 /* Local. The order of two lists of n numbers: by the first that differs; 0 = they are equal. */

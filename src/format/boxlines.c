@@ -16,7 +16,6 @@
 
 #include "base/json.h"
 #include "base/num.h"
-#include "base/sort.h"
 #include "base/utf8.h"
 
 #define SUM_MAX (UINT64_C(1) << 63)
@@ -45,7 +44,6 @@ typedef struct line {
     char *name, *file;
     uint64_t number, offset, length; /* counted from 1; bytes of the file */
     numbers shape, offsets, sizes, strides;
-    uint32_t file_index;
     uint8_t dtype;
     bool strided; /* its elements do not lie row by row */
     bool ragged;  /* they end within a byte */
@@ -59,8 +57,8 @@ typedef struct reading {
     size_t nlines, cap_lines;
     uint64_t *pool;
     size_t npool, cap_pool;
-    char **files;
-    size_t nfiles;
+    const char **files; /* of the lines, once they are sorted */
+    sw_boxlist_draft draft;
 } reading;
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -303,26 +301,6 @@ static sw_code take_lines(reading *r, char *text, size_t n, sw_status *st)
     return st->code;
 }
 
-/* The files, each once, sorted; lines learn the number of theirs. */
-static sw_code take_files(reading *r, sw_status *st)
-{
-    r->files = sw_calloc(r->nlines, sizeof *r->files, st);
-    for (size_t i = 0; r->files && i < r->nlines; i++)
-        r->files[i] = r->lines[i].file;
-    if (!r->files || r->nlines == 0)
-        return st->code;
-    qsort(r->files, r->nlines, sizeof *r->files, sw_by_bytes);
-    for (size_t i = 0; i < r->nlines; i++)
-        if (i == 0 || strcmp(r->files[r->nfiles - 1], r->files[i]) != 0)
-            r->files[r->nfiles++] = r->files[i];
-    for (size_t i = 0; i < r->nlines; i++) {
-        char **at = bsearch(&r->lines[i].file, r->files, r->nfiles, sizeof *r->files, sw_by_bytes);
-
-        r->lines[i].file_index = (uint32_t)(at - r->files);
-    }
-    return SW_OK;
-}
-
 /* Lines by name; those of one tensor as they stand in the text. */
 static int by_tensor(const void *a, const void *b)
 {
@@ -349,9 +327,10 @@ static bool check_same(reading *r, const line *first, const line *l)
     return !what;
 }
 
-/* A tensor and its boxes: n lines of one name. */
-static sw_code add_tensor(reading *r, const line *l, size_t n, sw_buf *list, sw_status *st)
+/* A tensor and its boxes: n lines of one name, the first of which is number first of all. */
+static sw_code add_tensor(reading *r, size_t first, size_t n, sw_status *st)
 {
+    const line *l = r->lines + first;
     unsigned ndim = l->shape.n;
     sw_listed_tensor t = { .nboxes = n,
                            .name_len = (uint32_t)strlen(l->name),
@@ -365,9 +344,9 @@ static sw_code add_tensor(reading *r, const line *l, size_t n, sw_buf *list, sw_
             return st->code;
         t.sets = l[i].strided ? 3 : t.sets;
     }
-    sw_boxlist_add(list, &t, r->pool + l->shape.at, l->name, st);
+    sw_boxlist_add(&r->draft, &t, r->pool + l->shape.at, l->name, st);
     for (size_t i = 0; i < n && !st->code; i++) {
-        const sw_listed_box box = { l[i].offset, l[i].length, l[i].file_index, SW_FORM_PLAIN, 0 };
+        const sw_listed_box box = { l[i].offset, l[i].length, (uint32_t)(first + i), SW_FORM_PLAIN, 0 };
 
         for (unsigned d = 0; d < ndim; d++) {
             dims[d] = r->pool[l[i].offsets.at + d];
@@ -377,24 +356,25 @@ static sw_code add_tensor(reading *r, const line *l, size_t n, sw_buf *list, sw_
         /* it may say none, where another box of its tensor has some */
         if (!l[i].strided)
             sw_listed_strides(dims + ndim, ndim, dims + 2 * ndim);
-        sw_boxlist_add_box(list, &box, dims, t.sets * ndim, st);
+        sw_boxlist_add_box(&r->draft, &box, dims, t.sets * ndim, st);
     }
     return st->code;
 }
 
-/* The list of all lines, which are sorted by their tensors. */
+/* The list of all lines, by their tensors. */
 static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
 {
-    if (take_files(r, st) || sw_boxlist_begin(list, r->files, r->nfiles, st))
-        return st->code;
+    r->files = sw_calloc(r->nlines, sizeof *r->files, st);
     if (r->nlines > 1)
         qsort(r->lines, r->nlines, sizeof *r->lines, by_tensor);
+    for (size_t i = 0; r->files && i < r->nlines; i++)
+        r->files[i] = r->lines[i].file;
     for (size_t i = 0, n; i < r->nlines && !st->code; i += n) {
         for (n = 1; i + n < r->nlines && strcmp(r->lines[i].name, r->lines[i + n].name) == 0;)
             n++;
-        add_tensor(r, r->lines + i, n, list, st);
+        add_tensor(r, i, n, st);
     }
-    return st->code;
+    return st->code ? st->code : sw_boxlist_finish(&r->draft, r->files, r->nlines, false, list, st);
 }
 
 sw_code sw_boxlines_read(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
@@ -403,8 +383,7 @@ sw_code sw_boxlines_read(char *text, size_t n, const char *file, sw_buf *list, s
 
     if (!take_lines(&r, text, n, st))
         make_list(&r, list, st);
-    if (st->code)
-        sw_buf_release(list);
+    sw_boxlist_draft_release(&r.draft);
     free(r.lines);
     free(r.pool);
     free(r.files);

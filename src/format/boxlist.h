@@ -63,19 +63,32 @@ typedef struct sw_boxlist_front {
  * Errors: SW_EINPUT, SW_ENOMEM. */
 typedef sw_code sw_boxlist_reader(char *text, size_t n, const char *file, sw_buf *list, sw_status *st);
 
-/* Local. Begin a list of these files, sorted by bytes. b is empty. */
-sw_code sw_boxlist_begin(sw_buf *b, char *const *files, size_t nfiles, sw_status *st);
+/* A list that is being made: boxes have the numbers of files as the maker counts them. Zero at
+ * first; release it in any case. */
+typedef struct sw_boxlist_draft {
+    sw_buf tensors, values; /* as in the list */
+    uint64_t ntensors, nvalues;
+} sw_boxlist_draft;
 
 /* Local. Append a tensor, all of whose boxes come next. t: next is set. */
-sw_code sw_boxlist_add(sw_buf *b, const sw_listed_tensor *t, const uint64_t *shape, const char *name,
-                       sw_status *st);
+sw_code sw_boxlist_add(sw_boxlist_draft *d, const sw_listed_tensor *t, const uint64_t *shape,
+                       const char *name, sw_status *st);
 
 /* Local. dims: n numbers, offsets, then shape, then what the form wants to know. */
-sw_code sw_boxlist_add_box(sw_buf *b, const sw_listed_box *box, const uint64_t *dims, unsigned n,
+sw_code sw_boxlist_add_box(sw_boxlist_draft *d, const sw_listed_box *box, const uint64_t *dims, unsigned n,
                            sw_status *st);
 
-/* Local, behind all tensors. The name of what is no tensor. */
-sw_code sw_boxlist_add_value(sw_buf *b, const char *name, size_t len, sw_status *st);
+/* Local. The name of what is no tensor. */
+sw_code sw_boxlist_add_value(sw_boxlist_draft *d, const char *name, size_t len, sw_status *st);
+
+/* Local. The list of a draft, which is spent then.
+ *   files  in any order, and as often as the maker met them
+ *   all    files of no box are in the list as well
+ *   list   is empty, and stays so on error
+ * O(n log n) for n files. */
+sw_code sw_boxlist_finish(sw_boxlist_draft *d, const char *const *files, size_t nfiles, bool all,
+                          sw_buf *list, sw_status *st);
+void sw_boxlist_draft_release(sw_boxlist_draft *d);
 
 /* A walk over the files that are needed. Zero at first. */
 typedef struct sw_listed_files {
@@ -112,6 +125,12 @@ typedef struct sw_listed_ref {
 static inline const uint64_t *sw_listed_shape(const sw_listed_tensor *t)
 {
     return (const uint64_t *)(const void *)(t + 1);
+}
+
+/* The tensor behind one. */
+static inline sw_listed_tensor *sw_listed_next(sw_listed_tensor *t)
+{
+    return (void *)((char *)t + t->next);
 }
 
 /* The name that it was saved with, and the one that it has here. */

@@ -17,9 +17,16 @@
 #define MODULE "torch.distributed.checkpoint.metadata"
 #define NAME_MAX_BYTES 4096u
 
+/* A name inside the text: of a tensor, a value or a file. */
+typedef struct dcp_name {
+    const char *text;
+    size_t len;
+    uint32_t *top; /* of a tensor in the list: see sw_listed_tensor.top */
+} dcp_name;
+
 /* An entry of storage_data: which item, and where it stands. */
 typedef struct item {
-    sw_dcp_name name;
+    dcp_name name;
     sw_value offsets; /* a tuple; None for what is no tensor */
     sw_value path;
     uint32_t file; /* of that name */
@@ -30,11 +37,13 @@ typedef struct item {
 typedef struct reading {
     const sw_pickle *p;
     const char *file;
-    sw_dcp *d;
     item *items;
     size_t nitems, cap_items, cap_order;
     sw_sort_item *order; /* of items, by hash */
     uint64_t key[2];     /* of the hash: names are chosen by others */
+    char **files;        /* names as items have them; below the directory */
+    size_t nfiles, cap_files;
+    sw_boxlist_draft draft;
 } reading;
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -42,14 +51,14 @@ typedef struct reading {
 #define SHOWN 256
 
 /* A name for a message; one that is too long is cut. */
-static const char *show(const sw_dcp_name *name, char text[SHOWN])
+static const char *show(const dcp_name *name, char text[SHOWN])
 {
     snprintf(text, SHOWN, "%.*s", (int)sw_min(name->len, SHOWN - 1), name->text);
     return text;
 }
 
 /* An error about a tensor, or, without one, about the whole. */
-static sw_code odd(const reading *r, const sw_dcp_name *name, sw_status *st, const char *what)
+static sw_code odd(const reading *r, const dcp_name *name, sw_status *st, const char *what)
 {
     char text[SHOWN];
 
@@ -57,7 +66,7 @@ static sw_code odd(const reading *r, const sw_dcp_name *name, sw_status *st, con
 }
 
 /* It is something else than what should be there. */
-static sw_code unlike(const reading *r, const sw_dcp_name *name, sw_value v, const char *want, sw_status *st)
+static sw_code unlike(const reading *r, const dcp_name *name, sw_value v, const char *want, sw_status *st)
 {
     char words[128], what[256];
 
@@ -67,7 +76,7 @@ static sw_code unlike(const reading *r, const sw_dcp_name *name, sw_value v, con
 }
 
 /* The member of an object, which must be there. */
-static sw_value member(const reading *r, const sw_dcp_name *name, sw_value object, const char *key,
+static sw_value member(const reading *r, const dcp_name *name, sw_value object, const char *key,
                        sw_status *st)
 {
     sw_value v = 0;
@@ -81,9 +90,9 @@ static sw_value member(const reading *r, const sw_dcp_name *name, sw_value objec
 }
 
 /* A name of a tensor, a value or a file. */
-static sw_code take_name(const reading *r, sw_value v, sw_dcp_name *out, sw_status *st)
+static sw_code take_name(const reading *r, sw_value v, dcp_name *out, sw_status *st)
 {
-    *out = (sw_dcp_name){ .top = 0 };
+    *out = (dcp_name){ .top = NULL };
     out->text = sw_value_text(r->p, v, &out->len);
     if (!out->text)
         return unlike(r, NULL, v, "a name", st);
@@ -98,7 +107,7 @@ static sw_code take_name(const reading *r, sw_value v, sw_dcp_name *out, sw_stat
 /* ---- where the items stand ------------------------------------------------------------------- */
 
 /* A hash of a tensor's name and of the offsets of a box. */
-static uint64_t hash_of(const reading *r, const sw_dcp_name *name, const uint64_t *offsets, unsigned n)
+static uint64_t hash_of(const reading *r, const dcp_name *name, const uint64_t *offsets, unsigned n)
 {
     uint64_t h = sw_hash_keyed(r->key, name->text, name->len);
 
@@ -106,7 +115,7 @@ static uint64_t hash_of(const reading *r, const sw_dcp_name *name, const uint64_
 }
 
 /* The numbers of a tuple, at most SW_MAX_DIMS; none of None. */
-static sw_code take_numbers(const reading *r, const sw_dcp_name *name, sw_value v, uint64_t *out, unsigned *n,
+static sw_code take_numbers(const reading *r, const dcp_name *name, sw_value v, uint64_t *out, unsigned *n,
                             sw_status *st)
 {
     sw_items items;
@@ -164,16 +173,15 @@ static sw_code take_item(reading *r, sw_value key, sw_value info, sw_status *st)
 /* One more file name, which leads nowhere else. */
 static sw_code add_file(reading *r, sw_value path, sw_status *st)
 {
-    sw_dcp_name name;
-    sw_dcp *d = r->d;
+    dcp_name name;
     char *copy;
 
     if (take_name(r, path, &name, st) ||
-        sw_grow(&d->files, &d->cap_files, d->nfiles + 1, sizeof *d->files, st) ||
+        sw_grow(&r->files, &r->cap_files, r->nfiles + 1, sizeof *r->files, st) ||
         !(copy = sw_calloc(name.len + 1, 1, st)))
         return st->code;
     memcpy(copy, name.text, name.len);
-    d->files[d->nfiles++] = copy;
+    r->files[r->nfiles++] = copy;
     if (!sw_name_is_below(copy))
         sw_fail(st, SW_EINPUT, r->file, NULL, "file name '%s' is not a relative path below its directory",
                 copy);
@@ -193,7 +201,7 @@ static sw_code take_files(reading *r, sw_status *st)
     for (size_t i = 0; i < r->nitems && !st->code; i++) {
         if (i == 0 || order[i].key != order[i - 1].key)
             add_file(r, order[i].key, st);
-        r->items[order[i].index].file = (uint32_t)r->d->nfiles - 1;
+        r->items[order[i].index].file = (uint32_t)r->nfiles - 1;
     }
     free(order);
     return st->code;
@@ -218,7 +226,7 @@ static sw_code take_items(reading *r, sw_value storage, sw_status *st)
 }
 
 /* Is that item of this name, at these offsets? */
-static bool is_item(const reading *r, const item *it, const sw_dcp_name *name, const uint64_t *offsets,
+static bool is_item(const reading *r, const item *it, const dcp_name *name, const uint64_t *offsets,
                     unsigned ndim)
 {
     uint64_t its[SW_MAX_DIMS];
@@ -231,7 +239,7 @@ static bool is_item(const reading *r, const item *it, const sw_dcp_name *name, c
 }
 
 /* The item of a box; NULL = there is none. */
-static item *find_item(reading *r, const sw_dcp_name *name, const uint64_t *offsets, unsigned ndim)
+static item *find_item(reading *r, const dcp_name *name, const uint64_t *offsets, unsigned ndim)
 {
     uint64_t hash = hash_of(r, name, offsets, ndim);
     size_t a = 0, b = r->nitems;
@@ -252,58 +260,42 @@ static item *find_item(reading *r, const sw_dcp_name *name, const uint64_t *offs
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
-/* Sizes or offsets go to the pool. */
-static sw_code keep_numbers(sw_dcp *d, const uint64_t *numbers, unsigned n, sw_status *st)
-{
-    if (sw_grow(&d->dims, &d->cap_dims, d->ndims + n, sizeof *d->dims, st))
-        return st->code;
-    if (n)
-        memcpy(d->dims + d->ndims, numbers, n * sizeof *numbers);
-    d->ndims += n;
-    return SW_OK;
-}
-
 /* A box that some rank saved (a ChunkStorageMetadata), and its item. */
-static sw_code take_box(reading *r, const sw_dcp_tensor *t, sw_value chunk, sw_status *st)
+static sw_code take_box(reading *r, const dcp_name *name, const uint64_t *shape, unsigned ndim,
+                        sw_value chunk, sw_status *st)
 {
     uint64_t dims[2 * SW_MAX_DIMS], end;
     unsigned n[2];
-    sw_dcp *d = r->d;
     item *it;
 
     if (!sw_value_is_a(r->p, chunk, MODULE, "ChunkStorageMetadata"))
-        return unlike(r, &t->name, chunk, "a ChunkStorageMetadata", st);
-    if (take_numbers(r, &t->name, member(r, &t->name, chunk, "offsets", st), dims, &n[0], st) ||
-        n[0] != t->ndim ||
-        take_numbers(r, &t->name, member(r, &t->name, chunk, "sizes", st), dims + n[0], &n[1], st) ||
-        n[1] != t->ndim)
+        return unlike(r, name, chunk, "a ChunkStorageMetadata", st);
+    if (take_numbers(r, name, member(r, name, chunk, "offsets", st), dims, &n[0], st) || n[0] != ndim ||
+        take_numbers(r, name, member(r, name, chunk, "sizes", st), dims + n[0], &n[1], st) || n[1] != ndim)
         return st->code ? st->code
-                        : odd(r, &t->name, st, "a box has another number of dimensions than its tensor");
-    for (unsigned i = 0; i < t->ndim; i++)
-        if (!sw_add(dims[i], dims[t->ndim + i], &end) || end > d->dims[t->shape + i])
-            return odd(r, &t->name, st, "a box lies outside of its tensor");
-    it = find_item(r, &t->name, dims, t->ndim);
+                        : odd(r, name, st, "a box has another number of dimensions than its tensor");
+    for (unsigned i = 0; i < ndim; i++)
+        if (!sw_add(dims[i], dims[ndim + i], &end) || end > shape[i])
+            return odd(r, name, st, "a box lies outside of its tensor");
+    it = find_item(r, name, dims, ndim);
     /* Early writers gave no offsets to a tensor that was not sharded. */
     if (!it)
-        it = find_item(r, &t->name, NULL, 0);
+        it = find_item(r, name, NULL, 0);
     if (!it || it->used)
-        return odd(r, &t->name, st, it ? "two boxes have the same offsets" : "a box of it is in no file");
+        return odd(r, name, st, it ? "two boxes have the same offsets" : "a box of it is in no file");
     it->used = true;
-    if (sw_grow(&d->boxes, &d->cap_boxes, d->nboxes + 1, sizeof *d->boxes, st))
-        return st->code;
-    d->boxes[d->nboxes++] = (sw_dcp_box){ d->ndims, it->at, it->length, it->file };
-    return keep_numbers(d, dims, 2 * t->ndim, st);
+    return sw_boxlist_add_box(&r->draft, &(sw_listed_box){ it->at, it->length, it->file, SW_FORM_ITEM, 0 },
+                              dims, 2 * ndim, st);
 }
 
 /* properties (a TensorProperties, whose state is a tuple that begins with the dtype and the
  * layout), size, chunks. */
-static sw_code take_tensor(reading *r, const sw_dcp_name *name, sw_value v, sw_status *st)
+static sw_code take_tensor(reading *r, const dcp_name *name, sw_value v, sw_status *st)
 {
     sw_value properties = member(r, name, v, "properties", st), chunk, dtype = 0, layout = 0, word = 0;
     sw_value state = sw_object_state(r->p, properties), chunks;
-    sw_dcp_tensor t = { .name = *name };
+    sw_listed_tensor t = { .name_len = (uint32_t)name->len, .sets = 2 };
     uint64_t shape[SW_MAX_DIMS];
-    sw_dcp *d = r->d;
     sw_dtype known;
     sw_items items;
     unsigned ndim;
@@ -323,33 +315,19 @@ static sw_code take_tensor(reading *r, const sw_dcp_name *name, sw_value v, sw_s
         return st->code;
     t.dtype = (uint8_t)known;
     t.ndim = (uint8_t)ndim;
-    t.shape = d->ndims;
-    t.first = d->nboxes;
     chunks = member(r, name, v, "chunks", st);
-    if (st->code || keep_numbers(d, shape, ndim, st) ||
-        sw_grow(&d->tensors, &d->cap_tensors, d->ntensors + 1, sizeof t, st))
-        return st->code;
     sw_items_begin(r->p, chunks, &items);
+    t.nboxes = items.left;
+    if (!st->code)
+        sw_boxlist_add(&r->draft, &t, shape, name->text, st);
     while (!st->code && sw_items_next(&items, &chunk))
-        take_box(r, &t, chunk, st);
-    t.nboxes = d->nboxes - t.first;
-    d->tensors[d->ntensors++] = t;
-    return st->code;
-}
-
-/* What was saved and is no tensor: its name. */
-static sw_code take_value(reading *r, const sw_dcp_name *name, sw_status *st)
-{
-    sw_dcp *d = r->d;
-
-    if (!sw_grow(&d->values, &d->cap_values, d->nvalues + 1, sizeof *name, st))
-        d->values[d->nvalues++] = *name;
+        take_box(r, name, shape, ndim, chunk, st);
     return st->code;
 }
 
 /* Where in the state dict it stood: planner_data has the path of each name. That is the dict at the
  * top, or one of the name "model" in it, as applications have that save one object of theirs. */
-static size_t top_of(const reading *r, const sw_dcp_name *name, sw_value path)
+static size_t top_of(const reading *r, const dcp_name *name, sw_value path)
 {
     size_t len, first = 0, at = 0;
     sw_items items;
@@ -372,57 +350,71 @@ static size_t top_of(const reading *r, const sw_dcp_name *name, sw_value path)
 
 /* Where no paths were saved, the names tell: an optimizer's, and beside them a model's where all
  * others begin with "model.". */
-static void take_tops(sw_dcp *d)
+static void take_tops(const dcp_name *names, size_t n)
 {
-    size_t training = 0, model = 0;
+    size_t tensors = 0, training = 0, model = 0;
 
-    for (size_t i = 0; i < d->ntensors; i++) {
-        sw_dcp_name *name = &d->tensors[i].name;
+    for (size_t i = 0; i < n; i++) {
+        const dcp_name *name = &names[i];
 
-        name->top = sw_training_top(name->text, name->len);
-        training += name->top != 0;
+        if (!name->top)
+            continue;
+        *name->top = (uint32_t)sw_training_top(name->text, name->len);
+        tensors++;
+        training += *name->top != 0;
         model += name->len > 6 && memcmp(name->text, "model.", 6) == 0;
     }
-    for (size_t i = 0; i < d->ntensors && training && training + model == d->ntensors; i++)
-        if (d->tensors[i].name.top == 0)
-            d->tensors[i].name.top = 6;
+    for (size_t i = 0; i < n && training && training + model == tensors; i++)
+        if (names[i].top && *names[i].top == 0)
+            *names[i].top = 6;
 }
 
 /* Names by their bytes. */
 static int by_name(const void *a, const void *b)
 {
-    const sw_dcp_name *x = *(sw_dcp_name *const *)a, *y = *(sw_dcp_name *const *)b;
+    const dcp_name *x = a, *y = b;
     int c = x->text == y->text ? 0 : memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
 
     return c ? c : (x->len > y->len) - (x->len < y->len);
 }
 
+/* The names of all tensors and values in the list, sorted; NULL = no memory. */
+static dcp_name *sort_names(reading *r, sw_status *st)
+{
+    const sw_boxlist_draft *d = &r->draft;
+    size_t n = d->ntensors + d->nvalues, k = 0;
+    dcp_name *names = sw_calloc(n, sizeof *names, st);
+    sw_listed_tensor *t = (void *)d->tensors.data;
+    const char *value = d->values.data;
+
+    for (; names && k < d->ntensors; t = sw_listed_next(t))
+        names[k++] = (dcp_name){ sw_listed_saved_name(t), t->name_len, &t->top };
+    for (; names && k < n; value += names[k++].len + 1)
+        names[k] = (dcp_name){ value, strlen(value), NULL };
+    if (names)
+        qsort(names, n, sizeof *names, by_name);
+    return names;
+}
+
 /* Two tensors or values of one name are refused; the names learn where they belong to. */
 static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
 {
-    sw_dcp *d = r->d;
-    size_t n = d->ntensors + d->nvalues, k = 0;
-    sw_dcp_name **names = sw_calloc(n, sizeof *names, st), name, *wanted = &name, **found;
+    size_t n = r->draft.ntensors + r->draft.nvalues;
+    dcp_name *names = st->code ? NULL : sort_names(r, st), name, *found;
     sw_items items;
     sw_value key, path;
 
-    for (size_t i = 0; names && i < d->ntensors; i++)
-        names[k++] = &d->tensors[i].name;
-    for (size_t i = 0; names && i < d->nvalues; i++)
-        names[k++] = &d->values[i];
-    if (names)
-        qsort(names, n, sizeof *names, by_name);
     for (size_t i = 1; names && i < n && !st->code; i++)
         if (by_name(&names[i - 1], &names[i]) == 0)
-            odd(r, names[i], st, "there are two of this name");
-    if (!sw_items_begin(r->p, planner, &items))
-        take_tops(d);
+            odd(r, &names[i], st, "there are two of this name");
+    if (!sw_items_begin(r->p, planner, &items) && names)
+        take_tops(names, n);
     while (!st->code && sw_value_kind(r->p, planner) == SW_KIND_DICT &&
            sw_items_next_pair(&items, &key, &path)) {
         name.text = sw_value_text(r->p, key, &name.len);
-        found = name.text ? bsearch(&wanted, names, n, sizeof *names, by_name) : NULL;
-        if (found)
-            (*found)->top = top_of(r, *found, path);
+        found = name.text ? bsearch(&name, names, n, sizeof *names, by_name) : NULL;
+        if (found && found->top)
+            *found->top = (uint32_t)top_of(r, found, path);
     }
     free(names);
     return st->code;
@@ -433,7 +425,7 @@ static sw_code take_state_dict(reading *r, sw_value dict, sw_status *st)
 {
     sw_items items;
     sw_value key, v;
-    sw_dcp_name name;
+    dcp_name name;
 
     if (sw_value_kind(r->p, dict) != SW_KIND_DICT)
         return unlike(r, NULL, dict, "state_dict_metadata", st);
@@ -444,126 +436,44 @@ static sw_code take_state_dict(reading *r, sw_value dict, sw_status *st)
         if (sw_value_is_a(r->p, v, MODULE, "TensorStorageMetadata"))
             take_tensor(r, &name, v, st);
         else if (sw_value_is_a(r->p, v, MODULE, "BytesStorageMetadata"))
-            take_value(r, &name, st);
+            sw_boxlist_add_value(&r->draft, name.text, name.len, st);
         else
             unlike(r, &name, v, "a tensor or bytes", st);
     }
     return st->code;
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
-static int by_file(const void *a, const void *b, void *files)
+/* All that the pickle says. */
+static sw_code take_root(reading *r, sw_value root, sw_status *st)
 {
-    char *const *names = files;
-
-    return strcmp(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
-}
-
-/* The names, each once and sorted; the boxes point to them. */
-static sw_code sort_files(sw_dcp *d, sw_status *st)
-{
-    uint32_t *order = sw_calloc(d->nfiles, sizeof *order, st),
-             *place = sw_calloc(d->nfiles, sizeof *place, st);
-    char **sorted = sw_calloc(d->nfiles, sizeof *sorted, st);
-    size_t n = 0;
-
-    if (!st->code) {
-        for (uint32_t i = 0; i < d->nfiles; i++)
-            order[i] = i;
-        qsort_r(order, d->nfiles, sizeof *order, by_file, d->files);
-        for (size_t i = 0; i < d->nfiles; i++) {
-            if (i == 0 || strcmp(sorted[n - 1], d->files[order[i]]) != 0)
-                sorted[n++] = d->files[order[i]];
-            else
-                free(d->files[order[i]]);
-            place[order[i]] = (uint32_t)n - 1;
-        }
-        for (size_t i = 0; i < d->nboxes; i++)
-            d->boxes[i].file = place[d->boxes[i].file];
-        free(d->files);
-        d->files = sorted;
-        d->nfiles = n;
-        sorted = NULL;
-    }
-    free(order);
-    free(place);
-    free(sorted);
-    return st->code;
-}
-
-sw_code sw_dcp_parse(const void *text, size_t n, const char *file, sw_dcp *out, sw_status *st)
-{
-    sw_pickle p = SW_PICKLE_INIT;
-    reading r = { .p = &p, .file = file, .d = out };
-    sw_value root;
-
-    *out = (sw_dcp)SW_DCP_INIT;
-    if (sw_pickle_parse(text, n, file, NULL, &p, st))
-        return st->code;
-    sw_hash_key(r.key);
-    root = p.root;
     /* Megatron-Core up to 0.15 saves a class of its own that is one. */
-    if (!sw_value_is_a(r.p, root, MODULE, "Metadata") && !sw_value_is_a(r.p, root, NULL, "MCoreMetadata"))
-        unlike(&r, NULL, root, "the Metadata of a distributed checkpoint", st);
-    if (!st->code && !take_items(&r, member(&r, NULL, root, "storage_data", st), st) &&
-        !take_state_dict(&r, member(&r, NULL, root, "state_dict_metadata", st), st) &&
-        !take_paths(&r, member(&r, NULL, root, "planner_data", st), st))
-        sort_files(out, st);
-    free(r.items);
-    free(r.order);
-    /* Names stand in the text; nothing else of it is asked for any more. */
-    sw_pickle_release(&p);
-    if (st->code)
-        sw_dcp_release(out);
-    return st->code;
-}
-
-sw_code sw_dcp_pack(const sw_dcp *d, sw_buf *out, sw_status *st)
-{
-    sw_boxlist_begin(out, d->files, d->nfiles, st);
-    for (size_t i = 0; i < d->ntensors && !st->code; i++) {
-        const sw_dcp_tensor *t = &d->tensors[i];
-        const sw_listed_tensor listed = { .nboxes = t->nboxes,
-                                          .name_len = (uint32_t)t->name.len,
-                                          .top = (uint32_t)t->name.top,
-                                          .dtype = t->dtype,
-                                          .ndim = t->ndim,
-                                          .sets = 2 };
-
-        sw_boxlist_add(out, &listed, d->dims + t->shape, t->name.text, st);
-        for (uint64_t k = t->first; k < t->first + t->nboxes && !st->code; k++) {
-            const sw_dcp_box *b = &d->boxes[k];
-            const sw_listed_box box = { b->at, b->length, b->file, SW_FORM_ITEM, 0 };
-
-            sw_boxlist_add_box(out, &box, d->dims + b->dims, 2 * t->ndim, st);
-        }
-    }
-    for (size_t i = 0; i < d->nvalues && !st->code; i++)
-        sw_boxlist_add_value(out, d->values[i].text, d->values[i].len, st);
-    return st->code;
+    if (!sw_value_is_a(r->p, root, MODULE, "Metadata") && !sw_value_is_a(r->p, root, NULL, "MCoreMetadata"))
+        return unlike(r, NULL, root, "the Metadata of a distributed checkpoint", st);
+    if (take_items(r, member(r, NULL, root, "storage_data", st), st) ||
+        take_state_dict(r, member(r, NULL, root, "state_dict_metadata", st), st))
+        return st->code;
+    return take_paths(r, member(r, NULL, root, "planner_data", st), st);
 }
 
 sw_code sw_dcp_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
 {
-    sw_dcp d = SW_DCP_INIT;
+    sw_pickle p = SW_PICKLE_INIT;
+    reading r = { .p = &p, .file = file };
 
-    if (!sw_dcp_parse(text, n, file, &d, st))
-        sw_dcp_pack(&d, list, st);
-    sw_dcp_release(&d);
-    if (st->code)
-        sw_buf_release(list);
+    sw_hash_key(r.key);
+    if (!sw_pickle_parse(text, n, file, NULL, &p, st))
+        take_root(&r, p.root, st);
+    free(r.items);
+    free(r.order);
+    /* Names stand in the draft; nothing else of the text is asked for any more. */
+    sw_pickle_release(&p);
+    if (!st->code)
+        sw_boxlist_finish(&r.draft, (const char *const *)r.files, r.nfiles, true, list, st);
+    sw_boxlist_draft_release(&r.draft);
+    for (size_t i = 0; i < r.nfiles; i++)
+        free(r.files[i]);
+    free(r.files);
     return st->code;
-}
-
-void sw_dcp_release(sw_dcp *d)
-{
-    for (size_t i = 0; i < d->nfiles; i++)
-        free(d->files[i]);
-    free(d->files);
-    free(d->tensors);
-    free(d->values);
-    free(d->boxes);
-    free(d->dims);
-    *d = (sw_dcp)SW_DCP_INIT;
 }

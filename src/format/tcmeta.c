@@ -7,7 +7,6 @@
 
 #include "base/json.h"
 #include "base/num.h"
-#include "base/sort.h"
 #include "base/utf8.h"
 #include "format/pickle.h"
 
@@ -49,9 +48,8 @@ typedef struct reading {
     const char *file;
     sw_status *st;
     uint64_t nranks;
-    char **files; /* of the ranks, then of those of the next item; later each once, sorted */
+    char **files; /* of the ranks, then of those of the next item */
     size_t nfiles, cap_files;
-    const char **of; /* the file of each, as it was before it was sorted */
     /* the tensor that is taken */
     uint64_t shape[SW_MAX_DIMS];
     unsigned ndim;
@@ -63,10 +61,8 @@ typedef struct reading {
     /* its boxes: a record each, 3 ndim numbers behind it */
     sw_buf boxes;
     uint64_t nboxes;
-    bool parts;     /* some do not begin where their entry does, or are not all of it */
-    sw_buf tensors; /* of all of them: as in the list, but that the files are not sorted yet */
-    sw_buf values;  /* names, a NUL behind each */
-    uint64_t nboxes_all;
+    bool parts; /* some do not begin where their entry does, or are not all of it */
+    sw_boxlist_draft draft;
 } reading;
 
 /* ---- messages and members -------------------------------------------------------------------- */
@@ -416,21 +412,16 @@ static bool keep_tensor(reading *r, sw_dtype dtype, size_t skip, size_t top)
                            .sets = r->parts ? 3 : 2 };
     size_t one = sizeof(sw_listed_box) + 3 * r->ndim * sizeof(uint64_t);
 
-    if (!spend(r, 2 + r->ndim + r->name.len / 24) || sw_buf_add(&r->tensors, &t, sizeof t, r->st) ||
-        sw_buf_add(&r->tensors, r->shape, r->ndim * sizeof *r->shape, r->st) ||
-        sw_buf_add_text(&r->tensors, r->name.data, t.name_len, r->st))
+    if (!spend(r, 2 + r->ndim + r->name.len / 24))
         return false;
-    for (uint64_t i = 0; i < r->nboxes; i++) {
-        sw_listed_box box;
+    sw_boxlist_add(&r->draft, &t, r->shape, r->name.data, r->st);
+    for (uint64_t i = 0; i < r->nboxes && !r->st->code; i++) {
+        sw_listed_box *box = (void *)(r->boxes.data + i * one);
 
-        memcpy(&box, r->boxes.data + i * one, sizeof box);
-        box.skip = (uint16_t)skip;
-        if (sw_buf_add(&r->tensors, &box, sizeof box, r->st) ||
-            sw_buf_add(&r->tensors, r->boxes.data + i * one + sizeof box, t.sets * r->ndim * sizeof(uint64_t),
-                       r->st))
-            return false;
+        box->skip = (uint16_t)skip;
+        sw_boxlist_add_box(&r->draft, box, sw_listed_dims(box), t.sets * r->ndim, r->st);
     }
-    return true;
+    return !r->st->code;
 }
 
 /* Groups of ranks that share what is said of a tensor. */
@@ -578,7 +569,7 @@ static bool take_item(reading *r, sw_value key, sw_value item)
             "the model was saved neither as safetensors (SafetensorsSerialization) nor by torch.save, which "
             "cannot be read");
     if (!plain || !sw_items_begin(r->p, paths, &items))
-        return !sw_buf_add(&r->values, name, len, r->st) && !sw_buf_add(&r->values, "", 1, r->st);
+        return sw_boxlist_add_value(&r->draft, name, len, r->st) == SW_OK;
     while (sw_items_next_pair(&items, &path, &groups)) {
         size_t top = len + 1;
 
@@ -594,93 +585,6 @@ static bool take_item(reading *r, sw_value key, sw_value item)
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */
-
-/* Files sorted, each once, and those of no box gone; what was file i is number place[i]. */
-static sw_code sort_files(reading *r, uint32_t *place, bool *used, sw_status *st)
-{
-    char **names = sw_calloc(r->nfiles, sizeof *names, st);
-    size_t n = 0, kept = 0;
-
-    for (size_t i = 0; names && i < r->nfiles; i++)
-        if (used[i])
-            names[n++] = r->files[i];
-    if (n > 1)
-        qsort(names, n, sizeof *names, sw_by_bytes);
-    for (size_t i = 0; i < n; i++)
-        if (i == 0 || strcmp(names[kept - 1], names[i]) != 0)
-            names[kept++] = names[i];
-    for (size_t i = 0; names && i < r->nfiles; i++)
-        if (used[i]) {
-            char **at = bsearch(&r->files[i], names, kept, sizeof *names, sw_by_bytes);
-
-            place[i] = (uint32_t)(at - names);
-        }
-    r->of = (const char **)(void *)names;
-    r->nboxes = kept;
-    return st->code;
-}
-
-/* Each box in tensors, with its tensor. */
-static void each(reading *r, void (*fn)(void *about, sw_listed_box *box), void *about)
-{
-    for (size_t at = 0; at < r->tensors.len;) {
-        const sw_listed_tensor *t = (const void *)(r->tensors.data + at);
-
-        at += sizeof *t + t->ndim * sizeof(uint64_t) + sw_text_room(t->name_len);
-        for (uint64_t k = 0; k < t->nboxes; k++) {
-            fn(about, (void *)(r->tensors.data + at));
-            at += sizeof(sw_listed_box) + t->sets * t->ndim * sizeof(uint64_t);
-        }
-    }
-}
-
-static void use(void *about, sw_listed_box *box)
-{
-    ((bool *)about)[box->file] = true;
-}
-
-static void renumber(void *about, sw_listed_box *box)
-{
-    box->file = ((const uint32_t *)about)[box->file];
-}
-
-/* The tensors as a list makes them. */
-static sw_code add_tensors(const reading *r, sw_buf *list, sw_status *st)
-{
-    for (size_t at = 0; at < r->tensors.len && !st->code;) {
-        const sw_listed_tensor *t = (const void *)(r->tensors.data + at);
-        const uint64_t *shape = (const void *)(t + 1);
-        size_t one = sizeof(sw_listed_box) + t->sets * t->ndim * sizeof(uint64_t);
-
-        sw_boxlist_add(list, t, shape, (const char *)(shape + t->ndim), st);
-        at += sizeof *t + t->ndim * sizeof *shape + sw_text_room(t->name_len);
-        sw_buf_add(list, r->tensors.data + at, t->nboxes * one, st);
-        at += t->nboxes * one;
-    }
-    for (const char *v = r->values.data; v && v < r->values.data + r->values.len && !st->code;
-         v += strlen(v) + 1)
-        sw_boxlist_add_value(list, v, strlen(v), st);
-    return st->code;
-}
-
-/* The list of all that was taken. */
-static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
-{
-    uint32_t *place = sw_calloc(r->nfiles, sizeof *place, st);
-    bool *used = sw_calloc(r->nfiles, sizeof *used, st);
-
-    if (!st->code) {
-        each(r, use, used);
-        if (!sort_files(r, place, used, st)) {
-            each(r, renumber, place);
-            if (!sw_boxlist_begin(list, (char *const *)(const void *)r->of, r->nboxes, st))
-                add_tensors(r, list, st);
-        }
-    }
-    free(place);
-    free(used);
-    return st->code;
-}
 
 /* All items. */
 static bool take_root(reading *r)
@@ -699,7 +603,7 @@ static bool take_root(reading *r)
         if (!take_item(r, key, item))
             return false;
     r->name.len = 0;
-    return r->tensors.len > 0 || odd(r, "it tells of no tensors: items were saved without a resharder");
+    return r->draft.ntensors > 0 || odd(r, "it tells of no tensors: items were saved without a resharder");
 }
 
 sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_status *st)
@@ -708,21 +612,17 @@ sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_stat
     reading r = { .p = &p, .file = file, .st = st, .steps = n * STEPS_PER_BYTE };
 
     if (!sw_pickle_parse(text, n, file, NULL, &p, st) && take_root(&r))
-        make_list(&r, list, st);
-    if (st->code)
-        sw_buf_release(list);
+        sw_boxlist_finish(&r.draft, (const char *const *)r.files, r.nfiles, false, list, st);
     for (size_t i = 0; i < r.nfiles; i++)
         free(r.files[i]);
     for (unsigned d = 0; d < SW_MAX_DIMS; d++)
         free(r.runs[d].runs);
     free(r.spare.runs);
     free(r.files);
-    free(r.of);
     free(r.mesh.place);
     sw_buf_release(&r.name);
     sw_buf_release(&r.boxes);
-    sw_buf_release(&r.tensors);
-    sw_buf_release(&r.values);
+    sw_boxlist_draft_release(&r.draft);
     sw_pickle_release(&p);
     return st->code;
 }

@@ -57,35 +57,6 @@ static void as_pickle(const uint8_t *data, size_t size)
     sw_pickle_release(&p);
 }
 
-/* Each box is in the list, in its file. */
-static void as_metadata(const uint8_t *data, size_t size)
-{
-    sw_status st = SW_STATUS_INIT;
-    sw_boxlist_index index = { NULL, NULL };
-    sw_listed_files walk = { 0, 0 };
-    sw_buf list = SW_BUF_INIT;
-    uint64_t files = 0, values = 0, at = 0;
-    sw_dcp d;
-
-    if (!sw_dcp_parse(data, size, "f", &d, &st) && !sw_dcp_pack(&d, &list, &st) &&
-        !sw_boxlist_sort(&list, &index, &st)) {
-        while (sw_boxlist_file(&list, &walk))
-            files++;
-        while (sw_boxlist_value(&list, &at))
-            values++;
-        if (files != d.nfiles || index.starts[files] != d.nboxes || values != d.nvalues)
-            abort();
-        sw_boxlist_choose(&list);
-        sw_boxlist_index_release(&index);
-        sw_boxlist_sort(&list, &index, &st);
-    }
-    if (st.code && st.code != SW_EINPUT)
-        abort();
-    sw_boxlist_index_release(&index);
-    sw_buf_release(&list);
-    sw_dcp_release(&d);
-}
-
 /* What is accepted lies within its storage. */
 static void as_tensor(const uint8_t *data, size_t size)
 {
@@ -121,7 +92,8 @@ static void as_archive(const uint8_t *data, size_t size)
     }
 }
 
-/* Each box lies within its tensor and ends below 2^63. */
+/* Each box is in a file of the list and lies within its tensor; what is read of some lines ends
+ * below 2^63 (an item says itself where its elements are). Some of it may be a model's. */
 static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
 {
     sw_boxlist_index index = { NULL, NULL };
@@ -129,7 +101,7 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
     sw_status st = SW_STATUS_INIT;
     sw_buf list = SW_BUF_INIT;
     char *text = malloc(size + 1);
-    uint64_t files = 0;
+    uint64_t files = 0, values = 0, at = 0;
 
     if (!text)
         return;
@@ -137,6 +109,10 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
     if (!read(text, size, "f", &list, &st) && !sw_boxlist_sort(&list, &index, &st)) {
         while (sw_boxlist_file(&list, &walk))
             files++;
+        while (sw_boxlist_value(&list, &at))
+            values++;
+        if (values != sw_boxlist_values(&list))
+            abort();
         for (uint64_t i = 0; i < index.starts[files]; i++) {
             const sw_listed_ref r = index.boxes[i];
             const uint64_t *dims = sw_listed_dims(r.box), *shape = sw_listed_shape(r.tensor);
@@ -144,15 +120,23 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
             for (unsigned d = 0; d < r.tensor->ndim; d++)
                 if (dims[d] > shape[d] || dims[r.tensor->ndim + d] > shape[d] - dims[d])
                     abort();
-            if (r.box->length > (UINT64_C(1) << 63) - r.box->at)
+            if (r.box->form != SW_FORM_ITEM && r.box->length > (UINT64_C(1) << 63) - r.box->at)
                 abort();
         }
+        sw_boxlist_choose(&list);
+        sw_boxlist_index_release(&index);
+        sw_boxlist_sort(&list, &index, &st);
     } else if (st.code != SW_EINPUT) {
         abort();
     }
     sw_boxlist_index_release(&index);
     sw_buf_release(&list);
     free(text);
+}
+
+static void as_metadata(const uint8_t *data, size_t size)
+{
+    as_list(sw_dcp_list, data, size);
 }
 
 static void as_boxlines(const uint8_t *data, size_t size)
