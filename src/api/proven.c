@@ -273,17 +273,12 @@ static sw_code list_slots(checker *c, sw_status *st)
 /* The first slot of a file with that number, or of a later one. */
 static uint32_t first_slot(const checker *c, uint32_t number)
 {
-    uint32_t a = 0, b = c->l.nslots;
+    sw_search s = { .end = c->l.nslots };
 
-    while (a < b) {
-        uint32_t mid = a + (b - a) / 2;
-
-        if (sw_box_file(&c->there.c, &c->there.c.tensors[c->l.order[mid].tensor], 0) < number)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    return a;
+    while (sw_search_on(&s))
+        sw_search_tell(&s,
+                       sw_box_file(&c->there.c, &c->there.c.tensors[c->l.order[s.mid].tensor], 0) < number);
+    return (uint32_t)s.at;
 }
 
 /* The slots of a file. */

@@ -91,6 +91,18 @@ sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st)
     return SW_OK;
 }
 
+uint32_t *sw_sorted_numbers(size_t n, int (*compare)(const void *, const void *, void *), void *ctx,
+                            sw_status *st)
+{
+    uint32_t *numbers = sw_calloc(n, sizeof *numbers, st);
+
+    for (size_t i = 0; numbers && i < n; i++)
+        numbers[i] = (uint32_t)i;
+    if (numbers && n > 1)
+        qsort_r(numbers, n, sizeof *numbers, compare, ctx);
+    return numbers;
+}
+
 int sw_by_bytes(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

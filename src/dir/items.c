@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "dir/torchfile.h"
 #include "dir/torchitem.h"
 
@@ -130,19 +131,13 @@ static bool is_box(const lookup *k, const sw_entry *e, bool part)
 static const sw_entry *find_entry(const lookup *k, const char *name, bool part)
 {
     const inner *in = &k->inner;
-    size_t a = 0, b = in->front.h.nentries;
+    sw_search s = { .end = in->front.h.nentries };
 
-    while (a < b) {
-        size_t mid = a + (b - a) / 2;
-
-        if (strcmp(in->by_name[mid]->name, name) < 0)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    for (; a < in->front.h.nentries && strcmp(in->by_name[a]->name, name) == 0; a++)
-        if (is_box(k, in->by_name[a], part))
-            return in->by_name[a];
+    while (sw_search_on(&s))
+        sw_search_tell(&s, strcmp(in->by_name[s.mid]->name, name) < 0);
+    for (; s.at < in->front.h.nentries && strcmp(in->by_name[s.at]->name, name) == 0; s.at++)
+        if (is_box(k, in->by_name[s.at], part))
+            return in->by_name[s.at];
     return NULL;
 }
 

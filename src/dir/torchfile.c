@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "format/archive.h"
 
 /* Of the directory and of data.pkl: half a million tensors. */
@@ -100,21 +101,15 @@ static sw_code list_members(sw_torch_file *f, sw_status *st)
 /* NULL = there is none of that name. */
 static const sw_member *find_member(const sw_torch_file *f, const char *name)
 {
-    size_t a = 0, b = f->nmembers, len;
+    sw_search s = { .end = f->nmembers };
+    const char *its;
+    size_t len;
 
-    while (a < b) {
-        size_t mid = a + (b - a) / 2;
-        const char *its = own_name(&f->members[mid], &len);
-        int cmp = compare_texts(its, len, name, strlen(name));
-
-        if (cmp == 0)
-            return &f->members[mid];
-        if (cmp < 0)
-            a = mid + 1;
-        else
-            b = mid;
+    while (sw_search_on(&s)) {
+        its = own_name(&f->members[s.mid], &len);
+        sw_search_tell(&s, compare_texts(its, len, name, strlen(name)) < 0);
     }
-    return NULL;
+    return s.at < f->nmembers && sw_member_is(&f->members[s.at], name) ? &f->members[s.at] : NULL;
 }
 
 /* Where the bytes of a member begin. */
@@ -320,22 +315,16 @@ void sw_torch_file_free(sw_torch_file *f)
 sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, sw_torch_tensor *out,
                            uint64_t *first, sw_status *st)
 {
-    size_t a = 0, b = f->nvalues;
+    sw_search s = { .end = f->nvalues };
     const sw_member *m;
     uint64_t at;
 
-    while (a < b) {
-        size_t mid = a + (b - a) / 2;
-
-        if (strcmp(f->names.data + f->values[mid].at, name) < 0)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    if (a == f->nvalues || strcmp(f->names.data + f->values[a].at, name) != 0)
+    while (sw_search_on(&s))
+        sw_search_tell(&s, strcmp(f->names.data + f->values[s.mid].at, name) < 0);
+    if (s.at == f->nvalues || strcmp(f->names.data + f->values[s.at].at, name) != 0)
         return odd(f, tensor, "a box of it is not in this file", st);
     f->archive.tensor = tensor;
-    if (sw_torch_tensor_take(&f->p, f->values[a].value, f->file, tensor, out, st))
+    if (sw_torch_tensor_take(&f->p, f->values[s.at].value, f->file, tensor, out, st))
         return st->code;
     m = find_member(f, out->member);
     if (!m || m->size != out->storage_size)

@@ -242,19 +242,13 @@ static bool is_item(const reading *r, const item *it, const dcp_name *name, cons
 static item *find_item(reading *r, const dcp_name *name, const uint64_t *offsets, unsigned ndim)
 {
     uint64_t hash = hash_of(r, name, offsets, ndim);
-    size_t a = 0, b = r->nitems;
+    sw_search s = { .end = r->nitems };
 
-    while (a < b) {
-        size_t mid = a + (b - a) / 2;
-
-        if (r->order[mid].key < hash)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    for (; a < r->nitems && r->order[a].key == hash; a++)
-        if (is_item(r, &r->items[r->order[a].index], name, offsets, ndim))
-            return &r->items[r->order[a].index];
+    while (sw_search_on(&s))
+        sw_search_tell(&s, r->order[s.mid].key < hash);
+    for (; s.at < r->nitems && r->order[s.at].key == hash; s.at++)
+        if (is_item(r, &r->items[r->order[s.at].index], name, offsets, ndim))
+            return &r->items[r->order[s.at].index];
     return NULL;
 }
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
+
 static int compare_tensor(const void *name, const void *tensor)
 {
     return strcmp(name, ((const sw_tensor *)tensor)->name);
@@ -26,25 +28,27 @@ const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name)
     return c->nfiles ? bsearch(name, c->files, c->nfiles, sizeof *c->files, compare_file) : NULL;
 }
 
+sw_box sw_box_of_rule(const sw_file *files, const sw_rule *rule, const uint64_t *from, unsigned ndim,
+                      uint64_t k, uint64_t *dims)
+{
+    uint32_t file = sw_rule_box(rule, from, ndim, k, dims);
+
+    if (ndim)
+        memcpy(dims + ndim, from + ndim, ndim * sizeof *from);
+    return (sw_box){ files[file].data_start + rule->at, file, 0 };
+}
+
 void sw_box_by_rule(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out)
 {
     const sw_rule *rules = c->rules + t->box0;
-    size_t a = 0, b = t->nrules;
-    const uint64_t *from;
+    sw_search s = { .end = t->nrules };
+    size_t a;
 
-    while (a + 1 < b) {
-        size_t mid = a + (b - a) / 2;
-
-        if (rules[mid].first <= k)
-            a = mid;
-        else
-            b = mid;
-    }
-    from = c->rule_dims + t->box_dims0 + a * 2 * t->ndim;
-    out->box.file = sw_rule_box(&rules[a], from, t->ndim, k - rules[a].first, out->room);
-    out->box.at = c->files[out->box.file].data_start + rules[a].at;
-    out->box.strides = 0;
-    memcpy(out->room + t->ndim, from + t->ndim, t->ndim * sizeof *from);
+    while (sw_search_on(&s))
+        sw_search_tell(&s, rules[s.mid].first <= k);
+    a = sw_search_last(&s);
+    out->box = sw_box_of_rule(c->files, &rules[a], c->rule_dims + t->box_dims0 + a * 2 * t->ndim, t->ndim,
+                              k - rules[a].first, out->room);
     out->offsets = out->room;
     out->shape = out->room + t->ndim;
 }
@@ -94,22 +98,12 @@ sw_code sw_catalog_take_boxes(sw_catalog *c, sw_tensor *t, const sw_box *boxes, 
 
 uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *offsets)
 {
-    uint64_t a = 0, b = t->nboxes;
+    sw_search s = { .end = t->nboxes };
+    sw_placed box;
 
-    while (a + 1 < b) {
-        uint64_t mid = a + (b - a) / 2;
-        unsigned d = 0;
-        sw_placed box;
-
-        sw_box_get(c, t, mid, &box);
-        while (d < t->ndim && box.offsets[d] == offsets[d])
-            d++;
-        if (d == t->ndim || box.offsets[d] < offsets[d])
-            a = mid;
-        else
-            b = mid;
-    }
-    return a;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, sw_by_all(sw_box_get(c, t, s.mid, &box)->offsets, offsets, t->ndim) <= 0);
+    return sw_search_last(&s);
 }
 
 const char *sw_catalog_nearest(const sw_catalog *c, const char *name, char said[SW_NEAREST_TEXT])

@@ -123,6 +123,11 @@ typedef struct sw_placed {
     uint64_t room[2 * SW_MAX_DIMS];
 } sw_placed;
 
+/* Local. Box k of a rule with these dims, whose 2 * ndim numbers go to dims. Six parameters: whose
+ * files, which rule and its dims, which box, where to. */
+sw_box sw_box_of_rule(const sw_file *files, const sw_rule *rule, const uint64_t *from, unsigned ndim,
+                      uint64_t k, uint64_t *dims);
+
 /* Local. The same of a tensor that has rules. */
 void sw_box_by_rule(const sw_catalog *c, const sw_tensor *t, uint64_t k, sw_placed *out);
 

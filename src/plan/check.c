@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "plan/catalog.h"
 #include "plan/cover.h"
 #include "plan/dims.h"
@@ -69,26 +70,29 @@ static const char *file_of(const lens *l, uint32_t box)
     return l->c->files[l->own[box].file].name;
 }
 
+/* Room to sort n boxes in. */
+static sw_code make_room(lens *l, uint64_t n, sw_status *st)
+{
+    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
+        sw_grow(&l->boxes, &l->cap_boxes, n, sizeof *l->boxes, st))
+        return st->code;
+    return sw_grow(&l->box_dims, &l->cap_dims, n * 2 * l->t->ndim + 1, sizeof *l->box_dims, st);
+}
+
 /* ---- order ----------------------------------------------------------------------------------- */
 
 /* By offsets, then shape. */
 static int compare_regions(const lens *l, uint32_t a, uint32_t b)
 {
-    const uint64_t *x = l->b.dims + (uint64_t)a * 2 * l->ndim, *y = l->b.dims + (uint64_t)b * 2 * l->ndim;
+    const uint64_t *dims = l->b.dims, width = 2u * l->ndim;
 
-    for (unsigned i = 0; i < 2 * l->ndim; i++)
-        if (x[i] != y[i])
-            return x[i] < y[i] ? -1 : 1;
-    return 0;
+    return sw_by_all(dims + a * width, dims + b * width, width);
 }
 
 /* Does the box hold no element? */
 static bool is_empty(const lens *l, uint32_t box)
 {
-    for (unsigned d = 0; d < l->ndim; d++)
-        if (sw_boxes_extent(&l->b, box, d) == 0)
-            return true;
-    return false;
+    return sw_dims_empty(l->b.dims + ((uint64_t)box * 2 + 1) * l->ndim, l->ndim);
 }
 
 /* Empty boxes last; else by offsets, shape, file (files are in the order of their names). */
@@ -146,9 +150,7 @@ static sw_code sort_boxes(lens *l, sw_status *st)
 
     if (n > UINT32_MAX - 1)
         return sw_fail(st, SW_EINPUT, NULL, l->t->name, "in more than %" PRIu32 " boxes", UINT32_MAX - 1);
-    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
-        sw_grow(&l->boxes, &l->cap_boxes, n, sizeof *l->boxes, st) ||
-        sw_grow(&l->box_dims, &l->cap_dims, n * 2 * l->ndim + 1, sizeof *l->box_dims, st))
+    if (make_room(l, n, st))
         return st->code;
     for (uint32_t i = 0; i < n; i++) {
         l->ids[i] = i;
@@ -215,17 +217,23 @@ static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, 
 
 /* ---- a tensor -------------------------------------------------------------------------------- */
 
+/* A shape that holds all boxes, or those that are not empty, and what it held before. */
+static void widen_shape(const lens *l, bool all, uint64_t *shape)
+{
+    for (uint32_t i = 0; i < l->t->nboxes; i++)
+        for (unsigned d = 0; (all || !is_empty(l, i)) && d < l->ndim; d++)
+            shape[d] = sw_max(shape[d], sw_boxes_high(&l->b, i, d));
+}
+
 /* The largest end along each dimension, of the boxes that are not empty (of all when all are). */
-static void find_shape(lens *l, uint64_t *shape)
+static void find_shape(const lens *l, uint64_t *shape)
 {
     bool all = true;
 
     for (uint32_t i = 0; all && i < l->t->nboxes; i++)
         all = is_empty(l, i);
     memset(shape, 0, l->ndim * sizeof *shape);
-    for (uint32_t i = 0; i < l->t->nboxes; i++)
-        for (unsigned d = 0; (all || !is_empty(l, i)) && d < l->ndim; d++)
-            shape[d] = sw_max(shape[d], sw_boxes_high(&l->b, i, d));
+    widen_shape(l, all, shape);
 }
 
 /* A global_shape is believed: every box must lie in it, and what is missing is a gap. */
@@ -242,19 +250,20 @@ static sw_code check_global(const lens *l, const uint64_t *shape, sw_status *st)
     return SW_OK;
 }
 
-/* Beyond which leading dimension no box is cut, and the largest extent along the first. */
-static void find_split(lens *l, const uint64_t *shape)
+/* Beyond which leading dimension no box is cut, and the largest extent along the first: of boxes
+ * with these dimensions. */
+static void find_split(sw_tensor *t, const uint64_t *dims, uint64_t nboxes, const uint64_t *shape)
 {
-    sw_tensor *t = l->t;
-
     t->split_dims = 0;
     t->max_rows = 0;
-    for (uint32_t i = 0; i < t->nboxes; i++) {
-        for (unsigned d = l->ndim; d > t->split_dims; d--)
-            if (sw_boxes_extent(&l->b, i, d - 1) != shape[d - 1])
+    for (uint64_t i = 0; i < nboxes; i++) {
+        const uint64_t *extent = dims + (2 * i + 1) * t->ndim;
+
+        for (unsigned d = t->ndim; d > t->split_dims; d--)
+            if (extent[d - 1] != shape[d - 1])
                 t->split_dims = (uint8_t)d;
-        if (l->ndim)
-            t->max_rows = sw_max(t->max_rows, sw_boxes_extent(&l->b, i, 0));
+        if (t->ndim)
+            t->max_rows = sw_max(t->max_rows, extent[0]);
     }
 }
 
@@ -300,22 +309,28 @@ static uint32_t farthest(const lens *l, const uint64_t *shape)
     return l->t->file;
 }
 
-/* Elements and bytes of the tensor, if they can be counted. */
+/* Elements and bytes of the tensor; false where they cannot be counted. */
+static bool measure(sw_tensor *t, const uint64_t *shape)
+{
+    uint64_t bits = 0;
+    bool fits = sw_dims_product(shape, t->ndim, &t->elements) &&
+                sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) && bits / 8 <= INT64_MAX;
+
+    t->elements = fits ? t->elements : 0;
+    t->bytes = fits ? bits / 8 : 0;
+    return fits;
+}
+
+/* They can be counted. */
 static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 {
-    sw_tensor *t = l->t;
     char text[SW_DIMS_TEXT];
-    uint64_t bits;
 
-    if (!sw_dims_product(shape, l->ndim, &t->elements) ||
-        !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX) {
-        t->elements = 0;
-        return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, t->name,
-                       "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text, sizeof text),
-                       sw_dtype_name(t->dtype));
-    }
-    t->bytes = bits / 8;
-    return SW_OK;
+    if (measure(l->t, shape))
+        return SW_OK;
+    return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, l->t->name,
+                   "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text, sizeof text),
+                   sw_dtype_name(l->t->dtype));
 }
 
 /* Without overlaps the volumes tell of gaps. all: how many elements are missing is told as well. */
@@ -356,14 +371,6 @@ static sw_code check_plain(const lens *l, sw_status *st)
         return SW_OK;
     return sw_fail(st, SW_EINPUT, file_of(l, 1), l->t->name, "also in %s, and neither file has sharding info",
                    file_of(l, 0));
-}
-
-/* A shape to show that holds all boxes, whatever was said. */
-static void widen_shape(const lens *l, uint64_t *shape)
-{
-    for (uint32_t i = 0; i < l->t->nboxes; i++)
-        for (unsigned d = 0; !is_empty(l, i) && d < l->ndim; d++)
-            shape[d] = sw_max(shape[d], sw_boxes_high(&l->b, i, d));
 }
 
 /* Let the list take what was found; the tensor is broken then. False: this is the end. */
@@ -436,40 +443,6 @@ static sw_code check_holes(lens *l, sw_findings *findings, sw_status *st)
     return l->t->overlaps ? check_cover(l, st) : check_volume(l, findings != NULL, st);
 }
 
-/* All that can be wrong with the boxes of the tensor under the lens. */
-static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
-{
-    sw_tensor *t = l->t;
-    uint64_t *shape = l->c->shapes + t->dims0;
-
-    l->ndim = t->ndim;
-    l->b = (sw_boxes){ l->own_dims, t->nboxes, t->ndim };
-    check_plain(l, st);
-    if (!goes_on(l, findings, hint_plain, st))
-        return st->code;
-    if (!t->has_global)
-        find_shape(l, shape);
-    else if (check_global(l, shape, st))
-        widen_shape(l, shape);
-    if (!goes_on(l, findings, hint_global, st) || sort_boxes(l, st))
-        return st->code;
-    l->b.n = t->nboxes;
-    if (check_overlaps(l, findings, st))
-        return st->code;
-    if (!check_size(l, shape, st))
-        check_holes(l, findings, st);
-    if (findings && st->code == SW_EINPUT && is_shared_gap(l)) {
-        t->broken = true;
-        count_gap(l, st);
-    }
-    if (!goes_on(l, findings, l->lost_files ? hint_gap_broken : t->overlaps ? hint_overlap : hint_gap, st))
-        return st->code;
-    find_split(l, shape);
-    check_bits(l, shape, st);
-    goes_on(l, findings, NULL, st);
-    return st->code;
-}
-
 /* The first of the files that hold a tensor: for one without elements nothing else tells where it
  * is. */
 static void find_file(const lens *l)
@@ -493,19 +466,50 @@ static void find_model(const lens *l)
     }
 }
 
-/* ---- rules ----------------------------------------------------------------------------------- */
-
-static const uint64_t *dims_of(const sw_rules *r, size_t i)
+/* All that can be wrong with the boxes of the tensor under the lens. */
+static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
 {
-    return r->dims + i * 2 * r->ndim;
+    sw_tensor *t = l->t;
+    uint64_t *shape = l->c->shapes + t->dims0;
+
+    l->ndim = t->ndim;
+    l->b = (sw_boxes){ l->own_dims, t->nboxes, t->ndim };
+    find_file(l);
+    find_model(l);
+    check_plain(l, st);
+    if (!goes_on(l, findings, hint_plain, st))
+        return st->code;
+    if (!t->has_global)
+        find_shape(l, shape);
+    else if (check_global(l, shape, st))
+        widen_shape(l, false, shape); /* to show what was said otherwise */
+    if (!goes_on(l, findings, hint_global, st) || sort_boxes(l, st))
+        return st->code;
+    l->b.n = t->nboxes;
+    if (check_overlaps(l, findings, st))
+        return st->code;
+    if (!check_size(l, shape, st))
+        check_holes(l, findings, st);
+    if (findings && st->code == SW_EINPUT && is_shared_gap(l)) {
+        t->broken = true;
+        count_gap(l, st);
+    }
+    if (!goes_on(l, findings, l->lost_files ? hint_gap_broken : t->overlaps ? hint_overlap : hint_gap, st))
+        return st->code;
+    find_split(t, l->own_dims, t->nboxes, shape);
+    check_bits(l, shape, st);
+    goes_on(l, findings, NULL, st);
+    return st->code;
 }
+
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 /* How far a rule goes along each dimension: offsets, then shape. */
 static void find_reach(const sw_rules *r, size_t i, uint64_t *out)
 {
     const sw_rule *rule = &r->items[i];
 
-    memcpy(out, dims_of(r, i), 2u * r->ndim * sizeof *out);
+    memcpy(out, sw_rule_dims(r, i), 2u * r->ndim * sizeof *out);
     for (unsigned k = 0; k < rule->nloops; k++)
         if (rule->dims[k] != SW_RULE_COPIES)
             out[r->ndim + rule->dims[k]] += rule->loops[k].step * (rule->loops[k].count - UINT64_C(1));
@@ -537,20 +541,28 @@ static bool shape_by_rules(const lens *l, const sw_rules *all, const sw_rules *f
     return true;
 }
 
+/* How many of them, in order, stand for the boxes that are used. */
+static size_t used_rules(const sw_rules *r, uint64_t nboxes)
+{
+    size_t n = 0;
+
+    while (n < r->n && r->items[n].first < nboxes)
+        n++;
+    return n;
+}
+
 /* Do they hold every element, each once? Of what is in order: a rule's own boxes lie apart. */
 static bool covers(lens *l, const sw_rules *r, uint64_t nboxes, sw_status *st)
 {
     uint64_t filled = 0, volume;
     sw_pairs found = { .max = 1 };
-    size_t n = 0;
+    size_t n = used_rules(r, nboxes);
 
-    while (n < r->n && r->items[n].first < nboxes)
-        n++;
     if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
         sw_grow(&l->box_dims, &l->cap_dims, n * 2 * r->ndim + 1, sizeof *l->box_dims, st))
         return false;
     for (size_t i = 0; i < n; i++) {
-        if (!sw_dims_product(dims_of(r, i) + r->ndim, r->ndim, &volume))
+        if (!sw_dims_product(sw_rule_dims(r, i) + r->ndim, r->ndim, &volume))
             return false;
         filled += volume * sw_rule_boxes(&r->items[i]);
         find_reach(r, i, l->box_dims + i * 2 * r->ndim);
@@ -570,7 +582,7 @@ static void model_by_rules(const lens *l, const sw_rules *r)
 
     for (size_t i = 0; !l->one_model && same && i < r->n; i++) {
         for (uint64_t k = 0, n = sw_rule_boxes(&r->items[i]); same && k < n; k++) {
-            uint32_t file = sw_rule_box(&r->items[i], dims_of(r, i), r->ndim, k, offsets);
+            uint32_t file = sw_rule_box(&r->items[i], sw_rule_dims(r, i), r->ndim, k, offsets);
 
             same = l->c->files[file].number.model == model;
         }
@@ -583,30 +595,17 @@ static void model_by_rules(const lens *l, const sw_rules *r)
 static bool is_whole(lens *l, const sw_rules *all, const sw_rules *r, uint64_t nboxes, sw_status *st)
 {
     sw_tensor *t = l->t;
-    uint64_t *shape = l->c->shapes + t->dims0, bits;
+    uint64_t *shape = l->c->shapes + t->dims0;
 
     l->ndim = t->ndim;
-    if (!l->c->sharded || l->c->part || !shape_by_rules(l, all, r, shape) ||
-        !sw_dims_product(shape, t->ndim, &t->elements) ||
-        !sw_mul(t->elements, sw_dtype_bits(t->dtype), &bits) || bits / 8 > INT64_MAX ||
+    if (!l->c->sharded || l->c->part || !shape_by_rules(l, all, r, shape) || !measure(t, shape) ||
         !covers(l, r, nboxes, st))
         return false;
     model_by_rules(l, all);
-    t->bytes = bits / 8;
     t->file = UINT32_MAX;
     for (size_t i = 0; i < all->n; i++)
         t->file = (uint32_t)sw_min(t->file, all->items[i].file);
-    t->split_dims = 0;
-    t->max_rows = 0;
-    for (size_t i = 0; i < r->n && r->items[i].first < nboxes; i++) {
-        const uint64_t *extent = dims_of(r, i) + t->ndim;
-
-        for (unsigned d = t->ndim; d > t->split_dims; d--)
-            if (extent[d - 1] != shape[d - 1])
-                t->split_dims = (uint8_t)d;
-        if (t->ndim)
-            t->max_rows = sw_max(t->max_rows, extent[0]);
-    }
+    find_split(t, r->dims, used_rules(r, nboxes), shape);
     t->nboxes = nboxes;
     t->nreplicas = r->nboxes - nboxes;
     return true;
@@ -642,19 +641,12 @@ static sw_code spread(lens *l, const sw_rules *r, sw_status *st)
 
     if (sw_grow(&l->spread, &l->cap_spread, r->nboxes, sizeof *l->spread, st) ||
         sw_grow(&l->spread_dims, &l->cap_spread_dims, r->nboxes * width + 1, sizeof *l->spread_dims, st) ||
-        sw_grow(&l->ids, &l->cap_ids, 2 * r->nboxes, sizeof *l->ids, st) ||
-        sw_grow(&l->boxes, &l->cap_boxes, r->nboxes, sizeof *l->boxes, st) ||
-        sw_grow(&l->box_dims, &l->cap_dims, r->nboxes * width + 1, sizeof *l->box_dims, st))
+        make_room(l, r->nboxes, st))
         return st->code;
-    for (size_t i = 0; i < r->n; i++) {
-        for (uint64_t k = 0, n = sw_rule_boxes(&r->items[i]); k < n; k++, at++) {
-            uint64_t *dims = l->box_dims + at * width;
-            uint32_t file = sw_rule_box(&r->items[i], dims_of(r, i), r->ndim, k, dims);
-
-            memcpy(dims + r->ndim, dims_of(r, i) + r->ndim, r->ndim * sizeof *dims);
-            l->boxes[at] = (sw_box){ l->c->files[file].data_start + r->items[i].at, file, 0 };
-        }
-    }
+    for (size_t i = 0; i < r->n; i++)
+        for (uint64_t k = 0, n = sw_rule_boxes(&r->items[i]); k < n; k++, at++)
+            l->boxes[at] = sw_box_of_rule(l->c->files, &r->items[i], sw_rule_dims(r, i), r->ndim, k,
+                                          l->box_dims + at * width);
     l->own = l->spread;
     l->own_dims = l->spread_dims;
     sort_by_file(l, at, width);
@@ -672,9 +664,7 @@ static sw_code take_own(lens *l, sw_status *st)
         i++;
     if (i >= n)
         return SW_OK;
-    if (sw_grow(&l->ids, &l->cap_ids, 2 * n, sizeof *l->ids, st) ||
-        sw_grow(&l->boxes, &l->cap_boxes, n, sizeof *l->boxes, st) ||
-        sw_grow(&l->box_dims, &l->cap_dims, n * width + 1, sizeof *l->box_dims, st))
+    if (make_room(l, n, st))
         return st->code;
     memcpy(l->boxes, l->own, n * sizeof *l->boxes);
     memcpy(l->box_dims, l->own_dims, n * width * sizeof *l->box_dims);
@@ -702,8 +692,6 @@ static sw_code check_ruled(lens *l, sw_findings *findings, sw_status *st)
     if (!ordered || !is_whole(l, &all, &r, nboxes, st)) {
         if (st->code || spread(l, &all, st))
             goto out;
-        find_file(l);
-        find_model(l);
         check_tensor(l, findings, st);
         if (!ordered)
             sw_catalog_take_boxes(c, t, l->own, l->own_dims, t->nboxes + t->nreplicas, st);
@@ -747,15 +735,10 @@ sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
         l.one_model = l.one_model && c->files[i].number.model == c->files[0].number.model;
     for (uint32_t i = 0; i < c->ntensors; i++) {
         l.t = &c->tensors[i];
-        if (l.t->nrules) {
+        if (l.t->nrules)
             check_ruled(&l, findings, st);
-        } else {
-            if (take_own(&l, st))
-                break;
-            find_file(&l);
-            find_model(&l);
+        else if (!take_own(&l, st))
             check_tensor(&l, findings, st);
-        }
         if (st->code)
             break;
     }

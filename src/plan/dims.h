@@ -20,6 +20,15 @@ static inline uint64_t sw_dims_count(const uint64_t *dims, unsigned n)
     return count;
 }
 
+/* Local. Is there nothing in it: is one of the sizes 0? */
+static inline bool sw_dims_empty(const uint64_t *dims, unsigned n)
+{
+    for (unsigned d = 0; d < n; d++)
+        if (dims[d] == 0)
+            return true;
+    return false;
+}
+
 /* Local. "[4096, 11008]" into text; cut short with "..." where size does not suffice. Returns
  * text. */
 char *sw_dims_text(const uint64_t *dims, unsigned n, char *text, size_t size);

@@ -124,7 +124,6 @@ void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *
     out->rule.file = rec->file & SW_BOX_FILE;
     out->rule.nloops = 0;
     out->dims = out->is_rule ? (const void *)(more + 1) : (const void *)(rec + 1);
-    out->at = rec->at;
     out->strides = NULL;
     if (out->is_rule) {
         out->rule.nloops = (uint8_t)more->nloops;
@@ -138,6 +137,17 @@ void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *
         ndims += ndim;
     }
     out->size = sizeof *rec + (out->is_rule ? sizeof *more : 0) + ndims * sizeof *out->dims;
+}
+
+sw_taken_name sw_name_record_take(const sw_buf *names, uint64_t *at)
+{
+    const sw_name_record *rec = (const void *)(names->data + *at);
+    sw_taken_name out = { rec, rec->has_global ? (const void *)(rec + 1) : NULL, NULL };
+
+    *at += sizeof *rec + (out.global_shape ? rec->ndim * sizeof *out.global_shape : 0);
+    out.name = names->data + *at;
+    *at += sw_text_room(rec->name_len);
+    return out;
 }
 
 /* The rules of a name go to the stream, and are given up. */
@@ -268,15 +278,14 @@ static sw_code absorb_names(sw_entries *f, const sw_buf *names, uint32_t **ids, 
     size_t guess = 0, cap = 0;
 
     for (uint64_t at = 0; at < names->len; guess++) {
-        const sw_name_record *rec = (const void *)(names->data + at);
-        const uint64_t *global = rec->has_global ? (const void *)(rec + 1) : NULL;
-        sw_entry e = { .name_len = rec->name_len, .dtype = rec->dtype, .ndim = rec->ndim };
+        const sw_taken_name taken = sw_name_record_take(names, &at);
+        const sw_name_record *rec = taken.record;
+        const sw_entry e = {
+            .name = taken.name, .name_len = rec->name_len, .dtype = rec->dtype, .ndim = rec->ndim
+        };
 
-        at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
-        e.name = names->data + at;
-        at += sw_text_room(rec->name_len);
         if (sw_grow(ids, &cap, *n + UINT64_C(1), sizeof **ids, st) ||
-            intern(f, &e, global, rec->first_file, &guess, st))
+            intern(f, &e, taken.global_shape, rec->first_file, &guess, st))
             return st->code;
         (*ids)[(*n)++] = (uint32_t)guess;
         f->names[guess].count += rec->count;

@@ -35,7 +35,6 @@ typedef struct sw_box_record {
 typedef struct sw_taken {
     sw_rule rule; /* of one box: without loops */
     bool is_rule;
-    uint64_t at;             /* of one box: absolute */
     const uint64_t *dims;    /* offsets, shape */
     const uint64_t *strides; /* NULL = packed */
     uint64_t size;           /* bytes of the record */
@@ -44,6 +43,16 @@ typedef struct sw_taken {
 
 /* Local. The box record of a name of ndim dimensions. */
 void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *files, sw_taken *out);
+
+/* A name record, taken apart. */
+typedef struct sw_taken_name {
+    const sw_name_record *record;
+    const uint64_t *global_shape; /* NULL = none was given */
+    const char *name;
+} sw_taken_name;
+
+/* Local. The name record at byte *at, which moves behind it. */
+sw_taken_name sw_name_record_take(const sw_buf *names, uint64_t *at);
 
 typedef struct sw_entry_name {
     uint64_t name; /* where it begins in texts */

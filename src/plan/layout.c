@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "plan/dims.h"
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -204,17 +205,11 @@ static void window_put(const window *w, uint64_t at, const char *text, uint64_t 
 /* The last of count slots whose entry begins at or before byte at of the JSON; 0 when none does. */
 static uint32_t slot_at(const sw_slot *slots, uint32_t count, uint64_t at)
 {
-    uint32_t low = 0, high = count;
+    sw_search s = { .end = count };
 
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (slots[middle].header_at <= at)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, slots[s.mid].header_at <= at);
+    return (uint32_t)sw_search_last(&s);
 }
 
 /* The entries that the window meets, and the tail if it may show it. text is scratch; it holds the

@@ -122,20 +122,11 @@ static uint32_t unique_names(const char **names, uint32_t n)
 /* The index of a name of len bytes among sorted names; n when it is not there. */
 static uint32_t find_name(const char *const *names, uint32_t n, const char *name, size_t len)
 {
-    uint32_t low = 0, high = n;
+    sw_search s = { .end = n };
 
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        int order = strncmp(names[middle], name, len);
-
-        if (order == 0 && names[middle][len] == '\0')
-            return middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return n;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, strncmp(names[s.mid], name, len) < 0);
+    return s.at < n && strncmp(names[s.at], name, len) == 0 && !names[s.at][len] ? (uint32_t)s.at : n;
 }
 
 /* Fit to be made below OUTPUT_DIR, away from the hidden staging directory. */

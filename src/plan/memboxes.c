@@ -87,13 +87,9 @@ static int by_region(const void *a, const void *b, void *boxes)
 /* One rank has no replicas of its own boxes: whoever gives one twice did not mean it. */
 static sw_code check_twice(const sw_memboxes *h, const char *who, sw_status *st)
 {
-    uint32_t *ids = sw_calloc(h->n, sizeof *ids, st);
+    uint32_t *ids = sw_sorted_numbers(h->n, by_region, h->boxes, st);
     char text[2][SW_DIMS_TEXT];
 
-    for (uint32_t i = 0; ids && i < h->n; i++)
-        ids[i] = i;
-    if (ids && h->n > 1)
-        qsort_r(ids, h->n, sizeof *ids, by_region, h->boxes);
     for (size_t i = 1; ids && i < h->n && !st->code; i++) {
         const sw_item *it = h->boxes[ids[i]].item;
 
@@ -172,18 +168,12 @@ void sw_memboxes_release(sw_memboxes *h)
 
 const sw_membox *sw_memboxes_find(const sw_memboxes *h, uint64_t at)
 {
-    size_t a = 0, b = h->n;
+    sw_search s = { .end = h->n };
 
     /* The last one that begins there or before: empty ones begin where the next one does. */
-    while (b - a > 1) {
-        size_t mid = a + (b - a) / 2;
-
-        if (h->boxes[mid].begin <= at)
-            a = mid;
-        else
-            b = mid;
-    }
-    return &h->boxes[a];
+    while (sw_search_on(&s))
+        sw_search_tell(&s, h->boxes[s.mid].begin <= at);
+    return &h->boxes[sw_search_last(&s)];
 }
 
 const char *sw_membox_direct(const sw_membox *b, uint64_t from)

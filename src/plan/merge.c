@@ -7,10 +7,8 @@
 
 /* A name record of some rank, and the tensor it turns out to be. */
 typedef struct name_ref {
-    const sw_name_record *record;
-    const char *name;
-    const uint64_t *global_shape; /* NULL = none */
-    uint64_t order;               /* position among all records: by rank, then as met */
+    sw_taken_name is;
+    uint64_t order; /* position among all records: by rank, then as met */
 } name_ref;
 
 #define NO_TENSOR UINT32_MAX
@@ -47,8 +45,8 @@ static const char hint_other[] =
 static int by_name(const void *a, const void *b)
 {
     const name_ref *x = a, *y = b;
-    uint32_t i = x->record->first_file, j = y->record->first_file;
-    int cmp = strcmp(x->name, y->name);
+    uint32_t i = x->is.record->first_file, j = y->is.record->first_file;
+    int cmp = strcmp(x->is.name, y->is.name);
 
     return cmp ? cmp : (i > j) - (i < j);
 }
@@ -62,14 +60,9 @@ static sw_code list_names(merging *m, sw_status *st)
     for (int r = 0; m->rank_refs && r < from->nranks; r++) {
         m->rank_refs[r] = m->nrefs;
         for (uint64_t at = from->name_starts[r]; at < from->name_starts[r + 1]; m->nrefs++) {
-            const sw_name_record *rec = (const void *)(from->names->data + at);
-            const uint64_t *global = rec->has_global ? (const void *)(rec + 1) : NULL;
-
             if (sw_grow(&m->refs, &m->cap_refs, m->nrefs + 1, sizeof *m->refs, st))
                 return st->code;
-            at += sizeof *rec + (global ? rec->ndim * sizeof *global : 0);
-            m->refs[m->nrefs] = (name_ref){ rec, from->names->data + at, global, m->nrefs };
-            at += sw_text_room(rec->name_len);
+            m->refs[m->nrefs] = (name_ref){ sw_name_record_take(from->names, &at), m->nrefs };
         }
     }
     if (m->nrefs > 1)
@@ -82,20 +75,20 @@ static sw_code list_names(merging *m, sw_status *st)
 /* A record that is not of the kind of the first one of its name. */
 static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
 {
-    const sw_name_record *a = first->record, *b = ref->record;
+    const sw_name_record *a = first->is.record, *b = ref->is.record;
     const char *file = c->files[b->first_file].name, *first_file = c->files[a->first_file].name;
 
     if (a->dtype != b->dtype)
-        return sw_fail(st, SW_EINPUT, file, ref->name, "dtype is %s here but %s in %s",
+        return sw_fail(st, SW_EINPUT, file, ref->is.name, "dtype is %s here but %s in %s",
                        sw_dtype_name((sw_dtype)b->dtype), sw_dtype_name((sw_dtype)a->dtype), first_file);
-    return sw_fail(st, SW_EINPUT, file, ref->name, "%u dimensions here but %u in %s", b->ndim, a->ndim,
+    return sw_fail(st, SW_EINPUT, file, ref->is.name, "%u dimensions here but %u in %s", b->ndim, a->ndim,
                    first_file);
 }
 
 /* A tensor of the name, dtype and number of dimensions of a record. */
 static sw_code add_tensor(merging *m, const name_ref *ref, sw_status *st)
 {
-    const sw_name_record *r = ref->record;
+    const sw_name_record *r = ref->is.record;
     sw_catalog *c = m->c;
 
     if (c->ntensors == UINT32_MAX - 1)
@@ -108,7 +101,7 @@ static sw_code add_tensor(merging *m, const name_ref *ref, sw_status *st)
     c->tensors[c->ntensors++] = (sw_tensor){
         .dtype = r->dtype, .out_dtype = r->dtype, .ndim = r->ndim, .dims0 = m->nshapes, .box_dims0 = m->nnames
     };
-    memcpy(c->names + m->nnames, ref->name, (size_t)r->name_len + 1);
+    memcpy(c->names + m->nnames, ref->is.name, (size_t)r->name_len + 1);
     m->nnames += r->name_len + UINT64_C(1);
     m->nshapes += r->ndim;
     return SW_OK;
@@ -123,10 +116,10 @@ static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref 
 
     if (!t->has_global) {
         t->has_global = true;
-        memcpy(c->shapes + t->dims0, ref->global_shape, size);
-    } else if (memcmp(c->shapes + t->dims0, ref->global_shape, size) != 0) {
-        return sw_fail(st, SW_EINPUT, c->files[ref->record->first_file].name, ref->name,
-                       "global_shape is not that of %s", c->files[given->record->first_file].name);
+        memcpy(c->shapes + t->dims0, ref->is.global_shape, size);
+    } else if (memcmp(c->shapes + t->dims0, ref->is.global_shape, size) != 0) {
+        return sw_fail(st, SW_EINPUT, c->files[ref->is.record->first_file].name, ref->is.name,
+                       "global_shape is not that of %s", c->files[given->is.record->first_file].name);
     }
     return SW_OK;
 }
@@ -146,13 +139,13 @@ static sw_code make_tensor(merging *m, const name_ref *refs, uint64_t n, sw_stat
     t = &c->tensors[c->ntensors - 1];
     told[t->dtype] = UINT64_C(1) << t->ndim;
     for (uint64_t i = 0; i < n; i++) {
-        const sw_name_record *r = refs[i].record;
+        const sw_name_record *r = refs[i].is.record;
         bool fits = r->ndim == t->ndim;
 
         if (!(told[r->dtype] >> r->ndim & 1)) {
             told[r->dtype] |= UINT64_C(1) << r->ndim;
             other_kind(c, &refs[0], &refs[i], st);
-        } else if (fits && refs[i].global_shape && !global_told) {
+        } else if (fits && refs[i].is.global_shape && !global_told) {
             if (!take_global(c, given, &refs[i], st))
                 given = given ? given : &refs[i];
             global_told = st->code != SW_OK;
@@ -177,12 +170,12 @@ static sw_code make_tensors(merging *m, sw_status *st)
     m->tensor_of = sw_calloc(m->nrefs, sizeof *m->tensor_of, st);
     m->ndims = sw_calloc(m->nrefs, sizeof *m->ndims, st);
     for (uint64_t i = 0, n; i < m->nrefs && !st->code; i += n) {
-        for (n = 1; i + n < m->nrefs && strcmp(refs[i].name, refs[i + n].name) == 0;)
+        for (n = 1; i + n < m->nrefs && strcmp(refs[i].is.name, refs[i + n].is.name) == 0;)
             n++;
         make_tensor(m, refs + i, n, st);
     }
     for (uint64_t i = 0; i < m->nrefs && !st->code; i++)
-        m->ndims[refs[i].order] = refs[i].record->ndim;
+        m->ndims[refs[i].order] = refs[i].is.record->ndim;
     for (uint32_t i = 0; i < c->ntensors; i++)
         c->tensors[i].name = c->names + c->tensors[i].box_dims0;
     return st->code;
@@ -335,7 +328,7 @@ static sw_code scatter_record(merging *m, uint32_t tensor, const sw_taken *taken
 {
     sw_catalog *c = m->c;
     const sw_tensor *t = &c->tensors[tensor];
-    uint64_t n = taken->is_rule ? sw_rule_boxes(&taken->rule) : 1;
+    uint64_t n = sw_rule_boxes(&taken->rule);
     size_t width = 2u * t->ndim;
 
     if (t->nrules)
@@ -344,12 +337,8 @@ static sw_code scatter_record(merging *m, uint32_t tensor, const sw_taken *taken
         uint64_t k = m->places[tensor].n++, *dims = c->box_dims + t->box_dims0 + k * width;
         sw_box *box = &c->boxes[t->box0 + k];
 
-        memcpy(dims, taken->dims, width * sizeof *dims);
-        *box = (sw_box){ taken->at, taken->rule.file, 0 };
-        if (taken->is_rule) {
-            box->file = sw_rule_box(&taken->rule, taken->dims, t->ndim, i, dims);
-            box->at = c->files[box->file].data_start + taken->rule.at;
-        } else if (taken->strides) {
+        *box = sw_box_of_rule(c->files, &taken->rule, taken->dims, t->ndim, i, dims);
+        if (taken->strides) {
             c->tensors[tensor].strided = true;
             take_strides(c, taken->strides, t->ndim, &box->strides, st);
         }

@@ -175,23 +175,15 @@ static int compare_listed(const sw_listed *x, const sw_listed *y)
 /* To its place, if it is not there: the files of a set say the same, so that few are ever moved. */
 static sw_code add_listed(sw_catalog *c, const sw_listed *r, sw_status *st)
 {
-    size_t at = 0, end = c->nlisted;
+    sw_search s = { .end = c->nlisted };
 
-    while (at < end) {
-        size_t mid = at + (end - at) / 2;
-        int cmp = compare_listed(&c->listed[mid], r);
-
-        if (cmp == 0)
-            return SW_OK;
-        if (cmp < 0)
-            at = mid + 1;
-        else
-            end = mid;
-    }
-    if (sw_grow(&c->listed, &c->cap_listed, (uint64_t)c->nlisted + 1, sizeof *c->listed, st))
+    while (sw_search_on(&s))
+        sw_search_tell(&s, compare_listed(&c->listed[s.mid], r) < 0);
+    if ((s.at < c->nlisted && compare_listed(&c->listed[s.at], r) == 0) ||
+        sw_grow(&c->listed, &c->cap_listed, (uint64_t)c->nlisted + 1, sizeof *c->listed, st))
         return st->code;
-    memmove(c->listed + at + 1, c->listed + at, (c->nlisted - at) * sizeof *c->listed);
-    c->listed[at] = *r;
+    memmove(c->listed + s.at + 1, c->listed + s.at, (c->nlisted - s.at) * sizeof *c->listed);
+    c->listed[s.at] = *r;
     c->nlisted++;
     return SW_OK;
 }

@@ -4,23 +4,18 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
 /* The first tensor of the file whose data ends behind byte at of the data. */
 static uint32_t first_slot(const sw_layout *l, const sw_layout_file *file, uint64_t at)
 {
-    uint32_t a = file->first, b = file->first + file->count;
+    sw_search s = { .at = file->first, .end = file->first + (uint64_t)file->count };
 
-    while (a < b) {
-        uint32_t mid = a + (b - a) / 2;
-
-        if (l->order[mid].end <= at)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    return a;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, l->order[s.mid].end <= at);
+    return (uint32_t)s.at;
 }
 
 bool sw_parts_each(const sw_layout *l, uint32_t f, sw_region band, sw_part_fn fn, void *ctx)

@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "format/header.h"
+#include "plan/dims.h"
 
 #define TIDY_LEAST 16
 
@@ -117,17 +119,11 @@ static bool join(sw_rule *a, const uint64_t *x, const sw_rule *b, const uint64_t
     return true;
 }
 
-/* The offsets of a box. */
-static uint64_t *dims_of(const sw_rules *r, size_t i)
-{
-    return r->dims + i * 2 * r->ndim;
-}
-
 /* The last rule may be what the one before it waits for. */
 static void join_last(sw_rules *r)
 {
-    while (r->n > 1 && join(&r->items[r->n - 2], dims_of(r, r->n - 2), &r->items[r->n - 1],
-                            dims_of(r, r->n - 1), r->ndim))
+    while (r->n > 1 && join(&r->items[r->n - 2], sw_rule_dims(r, r->n - 2), &r->items[r->n - 1],
+                            sw_rule_dims(r, r->n - 1), r->ndim))
         r->n--;
 }
 
@@ -151,7 +147,7 @@ sw_code sw_rules_add(sw_rules *r, const sw_rule *rule, const uint64_t *dims, sw_
     if (r->n >= sw_max(r->tidy, TIDY_LEAST) && sw_rules_tidy(r, st))
         return st->code;
     r->nboxes += sw_rule_boxes(rule);
-    if (r->n == 0 || !join(&r->items[r->n - 1], dims_of(r, r->n - 1), rule, dims, r->ndim))
+    if (r->n == 0 || !join(&r->items[r->n - 1], sw_rule_dims(r, r->n - 1), rule, dims, r->ndim))
         return append(r, rule, dims, st);
     join_last(r);
     return SW_OK;
@@ -170,7 +166,7 @@ static int by_kind(const void *a, const void *b, void *ctx)
     if (cmp == 0)
         cmp = x->nloops - y->nloops;
     if (cmp == 0 && r->ndim)
-        cmp = memcmp(dims_of(r, i) + r->ndim, dims_of(r, j) + r->ndim, r->ndim * sizeof *r->dims);
+        cmp = memcmp(sw_rule_dims(r, i) + r->ndim, sw_rule_dims(r, j) + r->ndim, r->ndim * sizeof *r->dims);
     if (cmp == 0)
         cmp = memcmp(x->dims, y->dims, x->nloops);
     if (cmp == 0)
@@ -187,12 +183,8 @@ sw_code sw_rules_tidy(sw_rules *r, sw_status *st)
 
     if (r->n < 2)
         return SW_OK;
-    ids = sw_calloc(r->n, sizeof *ids, st);
-    for (size_t i = 0; ids && i < r->n; i++)
-        ids[i] = (uint32_t)i;
-    if (ids)
-        qsort_r(ids, r->n, sizeof *ids, by_kind, r);
-    for (size_t i = 0; ids && i < r->n && !append(&out, &r->items[ids[i]], dims_of(r, ids[i]), st); i++)
+    ids = sw_sorted_numbers(r->n, by_kind, r, st);
+    for (size_t i = 0; ids && i < r->n && !append(&out, &r->items[ids[i]], sw_rule_dims(r, ids[i]), st); i++)
         join_last(&out);
     free(ids);
     if (st->code) {
@@ -214,15 +206,6 @@ void sw_rules_release(sw_rules *r)
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */
-
-/* Does it hold nothing? */
-static bool is_empty(const uint64_t *shape, unsigned ndim)
-{
-    for (unsigned d = 0; d < ndim; d++)
-        if (shape[d] == 0)
-            return true;
-    return false;
-}
 
 /* Loops in the order of the offsets that they make; each goes past all that the inner ones along
  * its dimension reach. */
@@ -288,21 +271,12 @@ static bool part(const sw_rule *rule, const uint64_t *dims, sw_rules *used, sw_r
     return true;
 }
 
-/* Which comes first, by the outermost dimension that differs? */
-static int compare_offsets(const uint64_t *a, const uint64_t *b, unsigned ndim)
-{
-    for (unsigned d = 0; d < ndim; d++)
-        if (a[d] != b[d])
-            return a[d] < b[d] ? -1 : 1;
-    return 0;
-}
-
 /* Boxes by their offsets, then as they stand. */
 static int by_offsets(const void *a, const void *b, void *ctx)
 {
     const sw_rules *r = ctx;
     uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
-    int cmp = compare_offsets(dims_of(r, i), dims_of(r, j), r->ndim);
+    int cmp = sw_by_all(sw_rule_dims(r, i), sw_rule_dims(r, j), r->ndim);
 
     return cmp ? cmp : (i > j) - (i < j);
 }
@@ -315,8 +289,8 @@ static bool is_apart(const sw_rules *r, const uint32_t *ids)
     for (size_t i = 0; i + 1 < r->n; i++) {
         const sw_rule *rule = &r->items[ids[i]];
 
-        sw_rule_box(rule, dims_of(r, ids[i]), r->ndim, sw_rule_boxes(rule) - 1, last);
-        if (compare_offsets(last, dims_of(r, ids[i + 1]), r->ndim) >= 0)
+        sw_rule_box(rule, sw_rule_dims(r, ids[i]), r->ndim, sw_rule_boxes(rule) - 1, last);
+        if (sw_by_all(last, sw_rule_dims(r, ids[i + 1]), r->ndim) >= 0)
             return false;
     }
     return true;
@@ -331,7 +305,7 @@ static sw_code take(const sw_rules *r, const uint32_t *ids, bool undo, sw_rules 
         sw_rule_loop l = { 0, 1, 0 };
         uint8_t dim = SW_RULE_COPIES;
 
-        memcpy(dims, dims_of(r, ids[i]), 2u * r->ndim * sizeof *dims);
+        memcpy(dims, sw_rule_dims(r, ids[i]), 2u * r->ndim * sizeof *dims);
         if (undo && rule.nloops && rule.dims[rule.nloops - 1] != SW_RULE_COPIES) {
             l = rule.loops[--rule.nloops];
             dim = rule.dims[rule.nloops];
@@ -355,13 +329,10 @@ static bool sort_rules(sw_rules *r, sw_status *st)
 
     for (unsigned round = 0; !apart && round <= SW_RULE_LOOPS && !st->code; round++) {
         sw_rules next = SW_RULES_INIT(r->ndim);
-        uint32_t *ids = sw_calloc(r->n, sizeof *ids, st);
+        uint32_t *ids = sw_sorted_numbers(r->n, by_offsets, r, st);
 
         if (!ids)
             return false;
-        for (size_t i = 0; i < r->n; i++)
-            ids[i] = (uint32_t)i;
-        qsort_r(ids, r->n, sizeof *ids, by_offsets, r);
         apart = is_apart(r, ids);
         take(r, ids, !apart, &next, st);
         next.nboxes = r->nboxes;
@@ -383,13 +354,13 @@ sw_code sw_rules_order(const sw_rules *r, sw_rules *out, uint64_t *nboxes, bool 
     *nboxes = 0;
     out->nboxes = copies.nboxes = r->nboxes;
     for (size_t i = 0; *ordered && i < r->n && !st->code; i++)
-        if (!is_empty(dims_of(r, i) + r->ndim, r->ndim))
-            *ordered = part(&r->items[i], dims_of(r, i), out, &copies, st);
+        if (!sw_dims_empty(sw_rule_dims(r, i) + r->ndim, r->ndim))
+            *ordered = part(&r->items[i], sw_rule_dims(r, i), out, &copies, st);
     *ordered = *ordered && sort_rules(out, st) && sort_rules(&copies, st);
     for (size_t i = 0; *ordered && i < out->n; i++)
         *nboxes += sw_rule_boxes(&out->items[i]);
     for (size_t i = 0; *ordered && i < copies.n && !st->code; i++)
-        append(out, &copies.items[i], dims_of(&copies, i), st);
+        append(out, &copies.items[i], sw_rule_dims(&copies, i), st);
     for (size_t i = 0; *ordered && i < out->n; i++) {
         out->items[i].first = first;
         first += sw_rule_boxes(&out->items[i]);

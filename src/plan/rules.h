@@ -42,6 +42,12 @@ typedef struct sw_rules {
         NULL, NULL, 0, 0, 0, ndims, 0, 0                                                                     \
     }
 
+/* Local. The dimensions of rule i: offsets, then shape. */
+static inline uint64_t *sw_rule_dims(const sw_rules *r, size_t i)
+{
+    return r->dims + i * 2 * r->ndim;
+}
+
 /* Local. How many boxes a rule stands for. */
 uint64_t sw_rule_boxes(const sw_rule *r);
 

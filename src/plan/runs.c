@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 
 void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int64_t *strides)
 {
@@ -185,18 +186,13 @@ sw_run_kind sw_run_make(const sw_view *v, uint64_t k, const sw_run_target *targe
 /* The first box of which beginning, with so many rows behind it, lies past x along dimension 0. */
 static uint64_t first_past(const sw_view *v, uint64_t rows, uint64_t x)
 {
-    uint64_t a = 0, b = v->t->nboxes, reach = sw_view_steps(v, 0, rows);
+    const uint64_t reach = sw_view_steps(v, 0, rows);
+    sw_search s = { .end = v->t->nboxes };
+    sw_placed box;
 
-    while (a < b) {
-        uint64_t mid = a + (b - a) / 2;
-        sw_placed box;
-
-        if (sw_view_steps(v, 0, sw_box_get(v->c, v->t, mid, &box)->offsets[0]) + reach <= x)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    return a;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, sw_view_steps(v, 0, sw_box_get(v->c, v->t, s.mid, &box)->offsets[0]) + reach <= x);
+    return s.at;
 }
 
 /* Boxes are sorted by their offsets, and none is longer than max_rows. */
