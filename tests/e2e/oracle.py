@@ -303,3 +303,8 @@ def difference(got, want):
                 f"{got[name][at : at + 60]!r}, expected {data[at : at + 60]!r}"
             )
     return ""
+
+
+def same(directory, want):
+    """The directory holds exactly these files, {name: bytes}."""
+    assert difference(tree(directory), want) == ""

@@ -172,6 +172,14 @@ def ok(result, quiet=True):
     return result
 
 
+def warns(result, count, *words):
+    """Status 0, so many warnings that have these words, and nothing else."""
+    assert result.status == 0 and result.stdout == "", show(result)
+    assert len(warnings(result)) == len(result.stderr.splitlines()) == count, show(result)
+    for word in words:
+        assert word in result.stderr, show(result)
+
+
 def fails(result, status, *words):
     """That status, one message, nothing on standard output, and all of these words in the message."""
     assert result.status == status, f"expected status {status}; {show(result)}"

@@ -9,14 +9,11 @@ import subprocess
 
 import oracle
 import pytest
+from oracle import same
 from runner import HERE, LAUNCH, SHARDWELD, errors, fails, finish, ok, run, show, start, warnings
 from test_layout import NAMES
 
 COMMANDS = ["consolidate", "verify", "inspect", "reshard"]
-
-
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
 
 
 # ---- help and version -----------------------------------------------------------------------------

@@ -4,27 +4,17 @@ import json
 import os
 import shutil
 import socket
-import struct
 
 import oracle
 import pytest
-from oracle import Box, Tensor, serialize, shard_metadata, shard_name, whole
+from oracle import Box, Tensor, same, serialize, shard_metadata, shard_name, whole
 from runner import fails, ok, run, show, unprivileged, warnings
 
 BAD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bad")
 
 
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
-
-
 def one(ckpt):
     return ckpt.expect()
-
-
-def raw(header, data=b"", length=None):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
 def shard(src, i, boxes, **more):
@@ -58,14 +48,10 @@ def sharded_other(src, name):
     oracle.write(str(src / name), serialize({"b": Tensor("U8", (2,), b"xy")}, shard_metadata({"b": (0,)})))
 
 
+# Every name: tests/unit/test_filenames.c.
 @pytest.mark.parametrize(
-    "name",
-    ["shard-00000-model-00001-of-00001.safetensors", "shard-2-model-1-of-1.safetensors", "shard-00004-model-00002-of-00001.safetensors",
-     "shard-00001-model-00001-of-00001 (1).safetensors", "Kopie von shard-00001-model-00001-of-00001.safetensors",
-     "shard-00004-model-00001-of-00001.SAFETENSORS", "SHARD-00004-MODEL-00001-OF-00001.safetensors", "shard-00004.safetensors",
-     "shard-00004-model-00001-of-00001.safetensors.part", "shard-00004-model-00001-of-00001.safetensors.sha256",
-     "shard-00004-model-00001-of-00001", "rank3.safetensors", "rank3.Safetensors"],
-)  # fmt: skip
+    "name", ["shard-00000-model-00001-of-00001.safetensors", "shard-00004-model-00001-of-00001.safetensors.part", "shard-00004-model-00001-of-00001", "rank3.Safetensors"]
+)
 def test_almost_shards(dirs, make, weld, name):
     """Left out without a word they would be lost: each is an error that names it, in every command."""
     src, out = dirs
@@ -194,19 +180,11 @@ def test_an_index_that_names_a_missing_file(dirs, weld, rng):
     fails(weld(src, out, np=2), 3, "b.safetensors")
 
 
-@pytest.mark.parametrize("name", ["../a.safetensors", "/a.safetensors", "x/../../a.safetensors"])
-def test_an_index_that_leads_outside(dirs, weld, rng, name):
-    src, out = dirs
-    tensor = {"a": oracle.random_tensor(rng, "F32", (3,))}
-    oracle.write(str(src.parent / "a.safetensors"), serialize(tensor))
-    oracle.write_json(str(src / oracle.INDEX), {"weight_map": {"a": name}})
-    fails(weld(src, out), 3, "a.safetensors")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": 1}', '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize("text", ["{", '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../a.safetensors"}}'])
 def test_an_index_that_is_malformed(dirs, weld, rng, text):
     src, out = dirs
-    oracle.write(str(src / "a.safetensors"), serialize({"a": oracle.random_tensor(rng, "F32", (3,))}))
+    for directory in (src, src.parent):
+        oracle.write(str(directory / "a.safetensors"), serialize({"a": oracle.random_tensor(rng, "F32", (3,))}))
     oracle.write(str(src / oracle.INDEX), text)
     fails(weld(src, out), 3, oracle.INDEX)
 
@@ -414,19 +392,6 @@ def test_bad_files(dirs, weld, name, status, words):
         assert not out.exists()
 
 
-def test_a_header_in_any_form_that_is_legal(dirs, weld):
-    """Members in any order, white space, escapes, unknown members, data in another order than names."""
-    src, out = dirs
-    text = (
-        b' {\n"\\u0062\\ud83d\\ude00" : {"data_offsets":[ 2 ,4 ],"shape":[2],\t"dtype":"U8"},'
-        b'"a\\/":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"__metadata__":{"x":"\\u00e9"}}   \n'
-    )
-    oracle.write(str(src / "x.safetensors"), raw(text, b"abcd"))
-    ok(weld(src, out))
-    tensors = {"b\U0001f600": Tensor("U8", (2,), b"cd"), "a/": Tensor("I8", (2,), b"ab")}
-    same(out, oracle.consolidated(tensors, {n: oracle.SINGLE for n in tensors}, None))
-
-
 # ---- plain checkpoints ----------------------------------------------------------------------------
 
 
@@ -566,13 +531,6 @@ def test_expect_shards_warns_of_a_model_file_without_one(dirs, make, weld, rng):
     assert "00002-of-00002" in warnings(result)[0] or "model file 2" in warnings(result)[0], show(result)
     same(out, one(ckpt))
     ok(weld(src, out, "--expect-shards", 3, "--overwrite", "-q"))
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "99999999999999999999999"])
-def test_expect_shards_wants_a_number(dirs, make, weld, text):
-    src, out = dirs
-    make(src)
-    fails(weld(src, out, f"--expect-shards={text}"), 2, "expect-shards")
 
 
 # ---- what the system refuses ----------------------------------------------------------------------

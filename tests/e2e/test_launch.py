@@ -6,15 +6,11 @@ import re
 import shutil
 import subprocess
 
-import oracle
 import pytest
+from oracle import same
 from runner import MPIRUN, SHARDWELD, Result, environment, errors, fails, ok, run, show
 
 HERE, BESIDE = os.path.dirname(SHARDWELD), "libshardweld-mpi-openmpi.so"
-
-
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
 
 
 @pytest.mark.skipif(not shutil.which("mpiexec.mpich"), reason="needs MPICH's mpiexec (scripts/setup --dev)")

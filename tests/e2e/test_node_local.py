@@ -5,7 +5,7 @@ import shutil
 
 import oracle
 import pytest
-from oracle import shard_name
+from oracle import same, shard_name
 from runner import HERE, fails, ok, run, show, warnings
 
 BY_RANK = ["sh", os.path.join(HERE, "by_rank.sh")]
@@ -30,10 +30,6 @@ def nodes(tmp_path, make):
 def local(tmp_path, *options, np, ends=("--expect-shards", 4)):
     """ends: how the last shard is known."""
     return run(["consolidate", "--node-local", *ends, *options, tmp_path / "node" / "@RANK@", tmp_path / "out"], np=np, prefix=BY_RANK)
-
-
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
 
 
 def told(result, *lines):

@@ -9,15 +9,11 @@ from contextlib import suppress
 
 import oracle
 import pytest
-from oracle import INDEX, SINGLE, model_name, shard_name
+from oracle import INDEX, SINGLE, model_name, same, shard_name
 from runner import errors, fails, family, finish, ok, run, show, start, stop, unprivileged, warnings
 from test_layout import NAMES
 
 STAGING = ".shardweld-staging"
-
-
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
 
 
 def snapshot(directory):

@@ -9,6 +9,7 @@ import oracle
 import pytest
 import runner
 from conftest import SEED
+from oracle import same
 from runner import ok
 from saving import describe, edit, refused, save, saved
 
@@ -44,10 +45,6 @@ def random_boxes(rng, tensors, np):
 
 def expected(tensors, numbers=None):
     return oracle.consolidated(tensors, oracle.numbered(numbers or {n: 1 for n in tensors}))
-
-
-def same(directory, want):
-    assert oracle.difference(oracle.tree(directory), want) == ""
 
 
 @pytest.mark.parametrize("number, np", [(i, RANKS[i % len(RANKS)]) for i in range(ROUNDS)])

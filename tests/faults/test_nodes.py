@@ -17,6 +17,7 @@ import runner
 import saving
 from conftest import may, next_run
 from nodes import WORDS, Nodes
+from oracle import same
 from resharding import reshard, words
 from runner import errors, fails, finish, ok, show, start, warnings
 
@@ -87,10 +88,6 @@ class Bytes:
 @pytest.fixture(scope="module")
 def ckpt(tmp_path_factory):
     return Bytes(tmp_path_factory.mktemp("bytes"))
-
-
-def same(out, want):
-    assert oracle.difference(oracle.tree(out), want) == ""
 
 
 @pytest.mark.parametrize("assign", ["band", "owner"])
