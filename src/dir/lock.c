@@ -229,6 +229,17 @@ static sw_code fs_now(const sw_lock *l, struct timespec *now, sw_status *st)
     return code;
 }
 
+/* Have the file system ask its server what became of a name in a directory, or of an open file
+ * where the name is empty: one that is mounted by FUSE else tells for minutes what it saw at first,
+ * if it was told to. Where the system cannot ask, it stays as it is. */
+static void ask_server(int fd, const char *name)
+{
+    struct statx ignored;
+
+    (void)statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS,
+                &ignored);
+}
+
 /* Seconds since the last sign of life in the open lock file, or beside it. */
 static sw_code age_of(const sw_lock *l, int fd, uint64_t *age, sw_status *st)
 {
@@ -237,6 +248,8 @@ static sw_code age_of(const sw_lock *l, int fd, uint64_t *age, sw_status *st)
 
     if (fs_now(l, &now, st))
         return st->code;
+    ask_server(fd, "");
+    ask_server(l->dir->fd, ALIVE_NAME);
     if (fstat(fd, &s) != 0)
         return sw_fail_errno(st, l->path, errno, "cannot look at it");
     *age = seconds_between(&now, &s.st_mtim);
@@ -290,13 +303,16 @@ static bool is_named(int fd, const sw_lock *l)
            sw_path_same(&a, &b);
 }
 
-/* What the file says, opened anew: a network file system asks its server then. False: it cannot be
- * read. */
+/* What the file says, opened anew: a network file system asks its server then, for the bytes too if
+ * it has heard that they were changed. False: it cannot be read. */
 static bool read_again(const sw_lock *l, char text[TEXT_MAX], struct stat *s)
 {
     int fd = sw_below_fd(l->dir, SW_LOCK_NAME, O_RDONLY);
-    bool can = fd >= 0 && fstat(fd, s) == 0 && read_text(fd, text);
+    bool can;
 
+    if (fd >= 0)
+        ask_server(fd, "");
+    can = fd >= 0 && fstat(fd, s) == 0 && read_text(fd, text);
     if (fd >= 0)
         close(fd);
     return can;
@@ -353,10 +369,11 @@ static outcome watch_foreign(const sw_lock *l, int fd, sw_status *st)
     sw_host_name(mine, sizeof mine);
     if (sw_path_fs(l->dir->path, &fs, st))
         return FAILED;
-    if (!read_text(fd, text))
-        text[0] = '\0';
     if (!fs.shared)
         return TAKEN;
+    ask_server(fd, "");
+    if (!read_text(fd, text))
+        text[0] = '\0';
     if ((result = wait_for_text(l, fd, text, st)) != TAKEN || !has_host(text) ||
         strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)
         return result;

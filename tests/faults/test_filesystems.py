@@ -330,6 +330,30 @@ class TestFileSystem:
         clean(large, outs)
 
 
+@every(rooms.Sshfs)
+class TestTwoMachines:
+    def test_sign_of_life(self, room, place, scene, tmp_path):
+        """A mount that believes for minutes what it has seen once, a lock that looks dead, learns that the other machine's run lives."""
+        elsewhere = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh")
+        first, second = (mount / place.views[0].name / "out" for mount in room.mounts)
+        lock = os.path.join(".shardweld-staging", "lock")
+        scene.put_old(place.views[0] / "out")
+        process = begin(scene, first, tmp_path, "writing", "hang", elsewhere)
+        try:
+            touched = place.views[0] / "out" / lock
+            dead = time.time() - 200
+            os.utime(touched, (dead, dead))
+            assert (second / lock).stat().st_mtime < dead + 1
+            rooms.until(lambda: touched.stat().st_mtime > dead + 100, "sign of life")
+            fails(runner.run(scene.args(second)), 2, "another run", "host elsewhere")
+            kept(scene, place.views[0] / "out")
+        finally:
+            nobody_is_left()
+            finish(process, 30)
+        ok(runner.run(scene.args(first), prefix=elsewhere))
+        assert scene.look(place.views[0] / "out").new
+
+
 @every(rooms.S3fs)
 class TestObjects:
     """Whoever tries it finds that it can do all; but it copies each file that is renamed. So it is streamed, for its name."""
