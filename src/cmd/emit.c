@@ -157,8 +157,7 @@ static void put_counts(sw_emit *e, const sw_finding *f)
 /* A message of the library. */
 static void put_phrase(sw_emit *e, const char *key, const char *text)
 {
-    sw_status ignored = SW_STATUS_INIT;
-    char *phrase = sw_print_text(sw_phrase_put, text, NULL, &ignored);
+    char *phrase = sw_phrase_text(text);
 
     sw_emit_text(e, key, phrase ? phrase : text);
     free(phrase);

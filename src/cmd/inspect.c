@@ -99,12 +99,6 @@ sw_code sw_cmd_inspect(sw_run *run, sw_status *st)
 
 /* ---- showing --------------------------------------------------------------------------------- */
 
-/* Sums that overflow stay at their end. */
-static uint64_t sum(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
 /* One more tensor of its dtype. */
 static void add_dtype(sw_look *look, const sw_tensor_info *t)
 {
@@ -115,7 +109,8 @@ static void add_dtype(sw_look *look, const sw_tensor_info *t)
     if (d == look->dtypes + SW_DTYPES_MAX)
         return;
     look->ndtypes += d == look->dtypes + look->ndtypes;
-    *d = (sw_dtype_sum){ t->dtype, d->tensors + 1, sum(d->elements, t->elements), sum(d->bytes, t->bytes) };
+    *d = (sw_dtype_sum){ t->dtype, d->tensors + 1, sw_sum(d->elements, t->elements),
+                         sw_sum(d->bytes, t->bytes) };
 }
 
 /* By any of the globs; all are where none is given. */
@@ -133,9 +128,7 @@ void sw_look_survey(sw_look *look)
 {
     sw_checkpoint_info_get(look->cp, &look->info);
     look->findings = sw_checkpoint_findings(look->cp, &look->nfindings);
-    look->chosen = calloc(look->info.ntensors + 1, sizeof *look->chosen);
-    if (!look->chosen)
-        sw_no_memory(look->err);
+    look->chosen = sw_room(look->info.ntensors, sizeof *look->chosen, look->err);
     for (uint64_t i = 0; look->chosen && i < look->info.ntensors; i++) {
         sw_tensor_info t;
 
@@ -225,15 +218,14 @@ uint64_t sw_look_first(const sw_look *look, const sw_pattern *group)
 
 void sw_look_group(sw_look *look)
 {
-    const sw_named names = { .n = look->nchosen, .name = name_of, .order = by_kind, .about = look };
+    const sw_named names = {
+        .n = look->nchosen, .name = name_of, .order = by_kind, .about = look, .each = look->args->verbose
+    };
 
-    look->words = calloc(look->nchosen + 1, sizeof *look->words);
-    if (!look->words)
-        sw_no_memory(look->err);
+    look->words = sw_room(look->nchosen, sizeof *look->words, look->err);
     for (uint64_t i = 0; look->words && i < look->nchosen; i++)
         look->words[i] = words_of(look, look->chosen[i]);
-    if (look->err->code || (look->args->verbose ? sw_patterns_none(&names, &look->groups, look->err)
-                                                : sw_patterns_find(&names, &look->groups, look->err)))
+    if (look->err->code || sw_patterns_find(&names, &look->groups, look->err))
         return;
     for (size_t i = 0; i < look->groups.n; i++) {
         sw_pattern *g = &look->groups.items[i];

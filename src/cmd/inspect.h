@@ -39,6 +39,12 @@ typedef struct sw_look {
     sw_status *err; /* takes what goes wrong while it is shown: SW_ENOMEM */
 } sw_look;
 
+/* Local. A sum; one that does not fit stays at the end. */
+static inline uint64_t sw_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 /* Local. The one walk over all tensors: fill in what follows cp, from the checkpoint and args. */
 void sw_look_survey(sw_look *look);
 

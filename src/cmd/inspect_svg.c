@@ -290,16 +290,14 @@ void sw_look_svg(FILE *to, const void *about)
     const sw_look *look = about;
     page p = { .look = look };
 
-    p.groups = calloc(PANELS_MAX, sizeof *p.groups);
-    p.tops = calloc(PANELS_MAX + 1, sizeof *p.tops);
-    p.number = calloc(look->info.nfiles + 1, sizeof *p.number);
+    p.groups = sw_room(PANELS_MAX, sizeof *p.groups, look->err);
+    p.tops = sw_room(PANELS_MAX, sizeof *p.tops, look->err);
+    p.number = sw_room(look->info.nfiles, sizeof *p.number, look->err);
     if (p.groups && p.tops && p.number) {
         choose(&p);
         number_files(&p);
         p.across = p.ngroups < ACROSS_MAX ? ACROSS_MIN : ACROSS_MAX;
         draw_page(&p, to);
-    } else {
-        sw_no_memory(look->err);
     }
     free(p.groups);
     free(p.tops);

@@ -215,20 +215,18 @@ static void put_files(const sw_look *look, const sw_patterns *p, const span *spa
 static void file_rows(FILE *to, const void *about)
 {
     const sw_look *look = about;
-    const sw_named names = {
-        .n = look->info.nfiles, .name = file_name, .order = by_state, .about = look, .files = true
-    };
+    const sw_named names = { .n = look->info.nfiles,
+                             .name = file_name,
+                             .order = by_state,
+                             .about = look,
+                             .files = true,
+                             .each = look->info.nfiles <= FILES_EACH || look->args->verbose };
     sw_patterns p = SW_PATTERNS_INIT;
     /* by the first file of each pattern */
-    span *spans = calloc(look->info.nfiles + 1, sizeof *spans);
+    span *spans = sw_room(look->info.nfiles, sizeof *spans, look->err);
 
     fputs("file\tsize\ttensors\n", to);
-    if (!spans)
-        sw_no_memory(look->err);
-    if (names.n <= FILES_EACH || look->args->verbose)
-        sw_patterns_none(&names, &p, look->err);
-    else
-        sw_patterns_find(&names, &p, look->err);
+    sw_patterns_find(&names, &p, look->err);
     for (uint64_t i = 0; !look->err->code && i < names.n; i++) {
         sw_pattern *g = &p.items[p.of[i]];
         span *s = &spans[g->first];
@@ -320,14 +318,13 @@ static const char *value_name(const void *about, uint64_t i)
 static void value_rows(FILE *to, const void *about)
 {
     const sw_look *look = about;
-    const sw_named names = { .n = look->info.nvalues, .name = value_name, .about = look };
+    const sw_named names = {
+        .n = look->info.nvalues, .name = value_name, .about = look, .each = look->args->verbose
+    };
     sw_patterns p = SW_PATTERNS_INIT;
 
     fputs("not a tensor\n", to);
-    if (look->args->verbose)
-        sw_patterns_none(&names, &p, look->err);
-    else
-        sw_patterns_find(&names, &p, look->err);
+    sw_patterns_find(&names, &p, look->err);
     for (size_t i = 0; i < p.n; i++) {
         sw_text_put(to, p.items[i].name, SW_TEXT_PLAIN);
         fputc('\n', to);
@@ -369,9 +366,9 @@ static void box_rows(FILE *to, const void *about)
 #define FINDINGS_SHORT 5u
 
 /* What to do about one. */
-static void put_hint(const sw_look *look, const char *hint, size_t width, FILE *to)
+static void put_hint(const char *hint, size_t width, FILE *to)
 {
-    char *text = sw_print_text(sw_phrase_put, hint, NULL, look->err);
+    char *text = sw_phrase_text(hint);
 
     if (text)
         sw_text_wrap(to, text, "    hint: ", "          ", width);
@@ -396,7 +393,7 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
             sw_text_wrap(to, text, "  ", "    ", width);
         free(text);
         if (f->hint[0] && last)
-            put_hint(look, f->hint, width, to);
+            put_hint(f->hint, width, to);
     }
     if (shown < look->nfindings)
         fprintf(to, "  and %" PRIu64 " more; all of them without --summary\n", look->nfindings - shown);

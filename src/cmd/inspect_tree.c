@@ -11,20 +11,20 @@
 #define DEPTH_MAX 32u /* of a name; what is deeper is one word */
 #define INDENT 2
 
-/* Number 0 is the root, which is nobody's child and stands for "none". */
-typedef struct node {
-    const char *text; /* len bytes of the name of a group */
-    size_t len;
-    const sw_pattern *group; /* of a leaf; NULL = others stand below it */
+/* What stands together: groups of a tree that have some words in common, or one group by itself. */
+typedef struct twig {
+    size_t first, n; /* which they are, in the order of the tree */
+    size_t at, len;  /* bytes of their names: where its words begin, and how long they are, */
+    size_t below;    /* and where the words below it begin, */
+    unsigned depth;  /* which is behind so many */
+    bool leaf;       /* the rest of the name of a group */
     uint64_t tensors, bytes;
-    size_t child, last, next;
-} node;
+} twig;
 
 typedef struct tree {
     const sw_look *look;
     FILE *to;
-    node *nodes;
-    size_t n, cap;
+    const sw_pattern **groups; /* by their words */
 } tree;
 
 /* ---- growing --------------------------------------------------------------------------------- */
@@ -53,142 +53,100 @@ static int by_words(const void *a, const void *b)
     return (unsigned char)*x < (unsigned char)*y ? -1 : 1;
 }
 
-/* One more child of a node; 0 = memory is short. */
-static size_t add_child(tree *t, size_t parent, const char *text, size_t len, const sw_pattern *group)
+/* What begins with a group and ends before another, of names that have their first bytes in common:
+ * groups that have the next word in common, too. */
+static twig twig_at(const tree *t, size_t first, size_t end, size_t at, unsigned depth)
 {
-    node *p;
+    const char *name = t->groups[first]->name + at;
+    twig w = { .first = first, .at = at, .len = word_length(name), .depth = depth + 1 };
 
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? 2 * t->cap : 64;
-        node *grown = realloc(t->nodes, cap * sizeof *grown);
+    w.leaf = depth == DEPTH_MAX || !name[w.len];
+    if (w.leaf)
+        w.len = strlen(name);
+    w.below = at + w.len + 1;
+    for (size_t i = first; i < end && !(w.leaf && i > first); i++) {
+        const sw_pattern *g = t->groups[i];
+        const char *other = g->name + at;
 
-        if (!grown) {
-            sw_no_memory(t->look->err);
-            return 0;
-        }
-        t->nodes = grown;
-        t->cap = cap;
+        if (i > first && (word_length(other) != w.len || !other[w.len] || memcmp(name, other, w.len) != 0))
+            break;
+        w.n++;
+        w.tensors += g->count;
+        w.bytes = sw_sum(w.bytes, g->amount);
     }
-    t->nodes[t->n] = (node){ .text = text, .len = len, .group = group };
-    p = &t->nodes[parent];
-    *(p->child ? &t->nodes[p->last].next : &p->child) = t->n;
-    p->last = t->n;
-    return t->n++;
-}
-
-/* What stands below a node. */
-static void count(node *n, const sw_pattern *g)
-{
-    n->tensors += g->count;
-    n->bytes = n->bytes > UINT64_MAX - g->amount ? UINT64_MAX : n->bytes + g->amount;
-}
-
-/* A group at its place: groups come by their words. */
-static void add_group(tree *t, const sw_pattern *g)
-{
-    const char *at = g->name;
-    size_t here = 0, len;
-
-    count(&t->nodes[0], g);
-    for (unsigned depth = 0; depth < DEPTH_MAX && at[len = word_length(at)]; depth++, at += len + 1) {
-        const node *last = &t->nodes[t->nodes[here].last];
-
-        if (!t->nodes[here].child || last->group || last->len != len || memcmp(last->text, at, len) != 0)
-            here = add_child(t, here, at, len, NULL);
-        else
-            here = t->nodes[here].last;
-        if (here == 0)
-            return;
-        count(&t->nodes[here], g);
-    }
-    if ((here = add_child(t, here, at, strlen(at), g)) != 0)
-        count(&t->nodes[here], g);
-}
-
-static void grow(tree *t)
-{
-    const sw_patterns *groups = &t->look->groups;
-    const sw_pattern **sorted = calloc(groups->n + 1, sizeof *sorted);
-
-    t->nodes = calloc(t->cap = 64, sizeof *t->nodes);
-    t->n = 1;
-    if (!sorted || !t->nodes)
-        sw_no_memory(t->look->err);
-    for (size_t i = 0; sorted && i < groups->n; i++)
-        sorted[i] = &groups->items[i];
-    if (sorted && groups->n > 1)
-        qsort(sorted, groups->n, sizeof *sorted, by_words);
-    for (size_t i = 0; i < groups->n && !t->look->err->code; i++)
-        add_group(t, sorted[i]);
-    free(sorted);
+    return w;
 }
 
 /* ---- showing --------------------------------------------------------------------------------- */
 
-/* For qsort_r. */
-static int by_bytes(const void *a, const void *b, void *about)
+/* For qsort. */
+static int by_bytes(const void *a, const void *b)
 {
-    const node *nodes = about, *x = &nodes[*(const size_t *)a], *y = &nodes[*(const size_t *)b];
+    const twig *x = a, *y = b;
 
     if (x->bytes != y->bytes)
         return x->bytes > y->bytes ? -1 : 1;
-    return *(const size_t *)a < *(const size_t *)b ? -1 : 1;
+    return x->first < y->first ? -1 : 1;
 }
 
-static void put_children(const tree *t, size_t parent, unsigned depth);
+static void put_twigs(const tree *t, const twig *parent, unsigned depth);
 
-/* A line, and those below it. */
-static void put_node(const tree *t, size_t at, unsigned depth)
+/* A line, and those below it. What has but one twig is told with it: such words follow one another
+ * in the names, too. */
+static void put_twig(const tree *t, twig w, unsigned depth)
 {
-    const node *n = &t->nodes[at];
-    char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT];
-    size_t len = n->len;
-    char *text;
+    char tensors[SW_NUMBER_TEXT], size[SW_SIZE_TEXT], *text;
 
-    for (; n->child && n->child == n->last; n = &t->nodes[at])
-        len += 1 + t->nodes[at = n->child].len;
-    /* Words that follow one another stand so in the name of the group below them. */
-    text = strndup(n->text + n->len - len, len);
+    while (!w.leaf) {
+        twig below = twig_at(t, w.first, w.first + w.n, w.below, w.depth);
+
+        if (below.n < w.n)
+            break;
+        below.len += below.at - w.at;
+        below.at = w.at;
+        w = below;
+    }
+    text = strndup(t->groups[w.first]->name + w.at, w.len);
     fprintf(t->to, "%*s", (int)(INDENT * depth), "");
     if (text)
         sw_text_put(t->to, text, SW_TEXT_PLAIN);
     free(text);
-    if (n->group)
-        sw_look_put_group(t->look, n->group, t->to);
+    if (w.leaf)
+        sw_look_put_group(t->look, t->groups[w.first], t->to);
     else
-        fprintf(t->to, "\t%s tensor%s\t\t%s\t\n", sw_number_text(n->tensors, tensors), sw_plural(n->tensors),
-                sw_size_text(n->bytes, size));
-    put_children(t, at, depth + 1);
+        fprintf(t->to, "\t%s tensor%s\t\t%s\t\n", sw_number_text(w.tensors, tensors), sw_plural(w.tensors),
+                sw_size_text(w.bytes, size));
+    if (!w.leaf)
+        put_twigs(t, &w, depth + 1);
 }
 
-/* In their order, or the largest first. */
-static void put_children(const tree *t, size_t parent, unsigned depth)
+/* What stands below a twig, in the order of the tree or the largest first. */
+static void put_twigs(const tree *t, const twig *parent, unsigned depth)
 {
-    size_t n = 0, *list;
+    size_t end = parent->first + parent->n, n = 0;
+    twig *list = sw_room(parent->n, sizeof *list, t->look->err);
 
-    for (size_t i = t->nodes[parent].child; i; i = t->nodes[i].next)
-        n++;
-    if (!(list = calloc(n + 1, sizeof *list))) {
-        sw_no_memory(t->look->err);
-        return;
-    }
-    n = 0;
-    for (size_t i = t->nodes[parent].child; i; i = t->nodes[i].next)
-        list[n++] = i;
+    for (size_t i = parent->first; list && i < end; i += list[n++].n)
+        list[n] = twig_at(t, i, end, parent->below, parent->depth);
     if (n > 1 && t->look->args->sort == SW_SORT_SIZE)
-        qsort_r(list, n, sizeof *list, by_bytes, t->nodes);
+        qsort(list, n, sizeof *list, by_bytes);
     for (size_t i = 0; i < n; i++)
-        put_node(t, list[i], depth);
+        put_twig(t, list[i], depth);
     free(list);
 }
 
 void sw_look_tree(FILE *to, const void *about)
 {
-    tree t = { .look = about, .to = to };
+    const sw_look *look = about;
+    size_t n = look->groups.n;
+    tree t = { .look = look, .to = to, .groups = sw_room(n, sizeof *t.groups, look->err) };
 
-    grow(&t);
+    for (size_t i = 0; t.groups && i < n; i++)
+        t.groups[i] = &look->groups.items[i];
+    if (t.groups && n > 1)
+        qsort(t.groups, n, sizeof *t.groups, by_words);
     fputs("tensor\tdtype\tshape\tsize\tsharding\n", to);
-    if (!t.look->err->code)
-        put_children(&t, 0, 0);
-    free(t.nodes);
+    if (!look->err->code)
+        put_twigs(&t, &(twig){ .n = n }, 0);
+    free(t.groups);
 }

@@ -33,9 +33,9 @@ typedef struct parse {
 
 static const char hint[] = "see 'shardweld --help'";
 
-/* "; did you mean 'x'?", where one of n names is near; else "". before stands before the name. */
 #define GUESS_TEXT 96
-/* "; did you mean 'NAME'?" of the nearest name, or nothing. */
+
+/* "; did you mean 'x'?", where one of n names is near; else "". before stands before the name. */
 static const char *guess(const char *text, const char *before, const char *const *names, size_t n,
                          char said[GUESS_TEXT])
 {
@@ -110,9 +110,9 @@ static size_t find_row(const parse *p, int c)
     return p->nrows;
 }
 
-/* Wrong usage of a command, and where to read how it is used. */
 static sw_code refuse(parse *p, const char *fmt, ...) SW_SAY_PRINTF(2, 3);
-/* Wrong usage, and where the right one stands. */
+
+/* Wrong usage of a command, and where to read how it is used. */
 static sw_code refuse(parse *p, const char *fmt, ...)
 {
     char what[768];
@@ -216,9 +216,9 @@ static sw_code append(parse *p, const char *value, void *to)
 
     memcpy(&list, to, sizeof list);
     if (!list) {
-        list = calloc(p->nwords + 1, sizeof *list);
+        list = sw_room(p->nwords, sizeof *list, p->st);
         if (!list)
-            return sw_no_memory(p->st);
+            return p->st->code;
         memcpy(to, &list, sizeof list);
     }
     while (list[n])
@@ -245,8 +245,8 @@ static sw_code put_name_rule(parse *p, const sw_opt *row, char *value)
 
     if (!end || (!rename && end == value))
         return refuse_value(p, row, value, row->arg);
-    if (!rules && !(rules = calloc(p->nwords, sizeof *rules)))
-        return sw_no_memory(p->st);
+    if (!rules && !(rules = sw_room(p->nwords, sizeof *rules, p->st)))
+        return p->st->code;
     args->name_rules = rules;
     args->opt.name_rules = rules;
     rules += args->opt.nname_rules++;

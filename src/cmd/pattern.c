@@ -170,52 +170,46 @@ static int by_hash(const void *a, const void *b)
     return cmp ? cmp : by_value(x->at, y->at);
 }
 
-/* "{0-59}", "{1-3,7,...,90}"; one number is itself. Owned by the caller. */
-static char *set_text(grouping *g, unsigned place, size_t width, const bucket *b, size_t n)
+/* The numbers of n buckets at a place, and how wide they are written. */
+typedef struct set {
+    const grouping *g;
+    const bucket *b;
+    size_t n, width;
+    unsigned place;
+} set;
+
+/* "{0-59}", "{1-3,7,...,90}". */
+static void put_set(FILE *to, const void *about)
 {
-    char *text = NULL;
-    size_t len = 0, shown = 0;
-    FILE *to = open_memstream(&text, &len);
+    const set *s = about;
+    size_t shown = 0;
 
-    if (!to) {
-        sw_no_memory(g->st);
-        return NULL;
-    }
-    for (size_t i = 0, end; i < n; i = end) {
-        uint64_t from = numbers_of(g, b[i].at)[place], last = from;
+    for (size_t i = 0, end; i < s->n; i = end) {
+        uint64_t from = numbers_of(s->g, s->b[i].at)[s->place], last = from;
 
-        for (end = i + 1; end < n && numbers_of(g, b[end].at)[place] == last + 1; end++)
+        for (end = i + 1; end < s->n && numbers_of(s->g, s->b[end].at)[s->place] == last + 1; end++)
             last++;
-        if (end < n && ++shown > RANGES_SHOWN) {
+        if (end < s->n && ++shown > RANGES_SHOWN) {
             fputs(shown == RANGES_SHOWN + 1 ? ",..." : "", to);
             continue;
         }
-        fprintf(to, "%s%0*" PRIu64, i ? "," : "{", (int)width, from);
+        fprintf(to, "%s%0*" PRIu64, i ? "," : "{", (int)s->width, from);
         if (last > from)
-            fprintf(to, "-%0*" PRIu64, (int)width, last);
+            fprintf(to, "-%0*" PRIu64, (int)s->width, last);
     }
     fputc('}', to);
-    if (fclose(to))
-        sw_no_memory(g->st);
-    return text;
 }
 
 /* ---- patterns -------------------------------------------------------------------------------- */
 
-/* The name of a pattern, written as its first name is. */
-static char *name_text(const grouping *g, uint64_t i)
+/* The name of a pattern, written as that of its first name is. */
+static void put_name(FILE *to, const void *about)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *to = open_memstream(&text, &len);
-    walk w = walk_of(g, i);
+    const grouping *g = about;
+    walk w = walk_of(g, g->out->items[g->out->n].first);
     unsigned place = 0;
     token t;
 
-    if (!to) {
-        sw_no_memory(g->st);
-        return NULL;
-    }
     while ((t = next(&w)).number || t.c) {
         if (!t.number)
             fputc(t.c, to);
@@ -225,19 +219,18 @@ static char *name_text(const grouping *g, uint64_t i)
             fprintf(to, "%0*" PRIu64, (int)t.width, t.value);
         place += t.number;
     }
-    if (fclose(to))
-        sw_no_memory(g->st);
-    return text;
 }
 
 /* One more pattern, which begins with this name. */
 static void add(grouping *g, uint64_t first, uint64_t count)
 {
     sw_patterns *out = g->out;
+    sw_pattern *p = &out->items[out->n];
 
     assert(out->n < out->cap);
-    out->items[out->n] = (sw_pattern){ .name = name_text(g, first), .first = first, .count = count };
-    out->n += out->items[out->n].name != NULL;
+    *p = (sw_pattern){ .first = first, .count = count };
+    p->name = sw_print_text(put_name, g, NULL, g->st);
+    out->n += p->name != NULL;
 }
 
 static void split(grouping *g, size_t lo, size_t n, unsigned place);
@@ -246,13 +239,13 @@ static void split(grouping *g, size_t lo, size_t n, unsigned place);
  * the others' names are in the same ones. */
 static void merge(grouping *g, const bucket *b, size_t n, unsigned place)
 {
-    size_t width = 0;
+    set s = { g, b, n, 0, place };
     walk w = walk_of(g, g->sorted[b->at]);
 
     while (w.numbers <= place)
-        width = next(&w).width;
+        s.width = next(&w).width;
     g->times[place] = n;
-    g->sets[place] = n > 1 ? set_text(g, place, width, b, n) : NULL;
+    g->sets[place] = n > 1 ? sw_print_text(put_set, &s, NULL, g->st) : NULL;
     split(g, b->at, b->n, place + 1);
     for (size_t i = 1; i < n; i++)
         for (size_t k = 0; k < b->n; k++)
@@ -280,10 +273,8 @@ static void split(grouping *g, size_t lo, size_t n, unsigned place)
         add(g, g->sorted[lo], count);
         return;
     }
-    if (!(b = calloc(n, sizeof *b))) {
-        sw_no_memory(g->st);
+    if (!(b = sw_room(n, sizeof *b, g->st)))
         return;
-    }
     for (size_t i = 0; i < n; i++) {
         const uint64_t *numbers = numbers_of(g, lo + i);
 
@@ -312,8 +303,7 @@ static void group(grouping *g, size_t lo, size_t n)
         continue;
     g->k = w.numbers;
     g->lo = lo;
-    if (!(g->numbers = calloc(n * g->k + 1, sizeof *g->numbers)))
-        sw_no_memory(g->st);
+    g->numbers = sw_room(n * g->k, sizeof *g->numbers, g->st);
     for (size_t i = 0; g->numbers && i < n; i++) {
         uint64_t *to = g->numbers + i * g->k;
 
@@ -336,12 +326,10 @@ static int by_first(const void *a, const void *b)
 static void sort(const grouping *g)
 {
     sw_patterns *p = g->out;
-    size_t *rank = calloc(p->n + 1, sizeof *rank);
+    size_t *rank = sw_room(p->n, sizeof *rank, g->st);
 
-    if (!rank) {
-        sw_no_memory(g->st);
+    if (!rank)
         return;
-    }
     for (size_t i = 0; i < p->n; i++)
         p->items[i].amount = i;
     qsort(p->items, p->n, sizeof *p->items, by_first);
@@ -359,13 +347,11 @@ static bool begin(grouping *g)
 {
     size_t n = g->names->n;
 
-    g->sorted = calloc(n + 1, sizeof *g->sorted);
-    g->texts = calloc(n + 1, sizeof *g->texts);
-    g->out->items = calloc(n + 1, sizeof *g->out->items);
-    g->out->of = calloc(n + 1, sizeof *g->out->of);
+    g->sorted = sw_room(n, sizeof *g->sorted, g->st);
+    g->texts = sw_room(n, sizeof *g->texts, g->st);
+    g->out->items = sw_room(n, sizeof *g->out->items, g->st);
+    g->out->of = sw_room(n, sizeof *g->out->of, g->st);
     g->out->cap = n + 1;
-    if (!g->sorted || !g->texts || !g->out->items || !g->out->of)
-        sw_no_memory(g->st);
     for (size_t i = 0; !g->st->code && i < n; i++) {
         g->sorted[i] = i;
         g->texts[i] = g->names->name(g->names->about, i);
@@ -373,35 +359,31 @@ static bool begin(grouping *g)
     return !g->st->code;
 }
 
+/* The names that are alike but for numbers, pattern by pattern. */
+static void find(grouping *g)
+{
+    size_t n = g->names->n;
+    int numbers;
+
+    qsort_r(g->sorted, n, sizeof *g->sorted, by_pattern, g);
+    for (size_t lo = 0, end; lo < n && !g->st->code; lo = end) {
+        for (end = lo + 1; end < n && !compare(g, g->sorted[lo], g->sorted[end], &numbers);)
+            end++;
+        group(g, lo, end - lo);
+    }
+    if (!g->st->code)
+        sort(g);
+}
+
 sw_code sw_patterns_find(const sw_named *names, sw_patterns *out, sw_status *st)
 {
     grouping g = { .names = names, .out = out, .st = st };
-    int numbers;
 
-    if (begin(&g)) {
-        qsort_r(g.sorted, names->n, sizeof *g.sorted, by_pattern, &g);
-        for (size_t lo = 0, end; lo < names->n && !st->code; lo = end) {
-            for (end = lo + 1; end < names->n && !compare(&g, g.sorted[lo], g.sorted[end], &numbers);)
-                end++;
-            group(&g, lo, end - lo);
-        }
-        if (!st->code)
-            sort(&g);
-    }
-    free(g.sorted);
-    free(g.texts);
-    return st->code;
-}
-
-sw_code sw_patterns_none(const sw_named *names, sw_patterns *out, sw_status *st)
-{
-    grouping g = { .names = names, .out = out, .st = st };
-
-    if (begin(&g)) {
-        for (size_t i = 0; i < names->n && !st->code; i++) {
-            out->of[i] = i;
-            add(&g, i, 1);
-        }
+    if (begin(&g) && !names->each)
+        find(&g);
+    for (size_t i = 0; names->each && !st->code && i < names->n; i++) {
+        out->of[i] = i;
+        add(&g, i, 1);
     }
     free(g.sorted);
     free(g.texts);

@@ -29,6 +29,7 @@ typedef struct sw_patterns {
  *   name   of i
  *   order  of two: 0 = they are of one kind, else which comes first; NULL = all are
  *   about  for both
+ *   each   nobody asks for patterns: each name stands by itself
  *   files  numbers are those of files: any digits, filled up to one width; else whole words between
  *          dots or slashes */
 typedef struct sw_named {
@@ -36,16 +37,13 @@ typedef struct sw_named {
     const char *(*name)(const void *about, uint64_t i);
     int (*order)(const void *about, uint64_t a, uint64_t b);
     const void *about;
-    bool files;
+    bool files, each;
 } sw_named;
 
 /* Find the patterns. O(n log n).
  *   out  SW_PATTERNS_INIT; release with sw_patterns_release(), after an error too
  * Errors: SW_ENOMEM. */
 sw_code sw_patterns_find(const sw_named *names, sw_patterns *out, sw_status *st);
-
-/* Each name by itself: what who wants all of them looks at. */
-sw_code sw_patterns_none(const sw_named *names, sw_patterns *out, sw_status *st);
 
 /* The largest amount first; of equal ones the first name. `of` holds no more. */
 void sw_patterns_by_amount(sw_patterns *p);

@@ -105,10 +105,17 @@ void sw_phrase_put(FILE *to, const void *text)
             fputc(*at, to);
 }
 
-void sw_phrase_status(sw_status *st)
+char *sw_phrase_text(const char *text)
 {
     sw_status ignored = SW_STATUS_INIT;
-    char *phrase = sw_print_text(sw_phrase_put, st->reason, NULL, &ignored);
+    char *phrase = sw_print_text(sw_phrase_put, text, NULL, &ignored);
+
+    return phrase ? phrase : strdup(text);
+}
+
+void sw_phrase_status(sw_status *st)
+{
+    char *phrase = sw_phrase_text(st->reason);
 
     if (phrase)
         snprintf(st->reason, sizeof st->reason, "%s", phrase);

@@ -14,6 +14,9 @@
  * stands there by its bare name. */
 void sw_phrase_put(FILE *to, const void *text);
 
+/* A message in these words: free it. As it is where memory is short, and NULL without any. */
+char *sw_phrase_text(const char *text);
+
 /* Put what a status says into these words. */
 void sw_phrase_status(sw_status *st);
 

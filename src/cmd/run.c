@@ -51,8 +51,7 @@ static void keep_warning(sw_run *run, const char *text)
 static void on_warning(void *user, const char *text)
 {
     sw_run *run = user;
-    sw_status ignored = SW_STATUS_INIT;
-    char *phrase = sw_print_text(sw_phrase_put, text, NULL, &ignored);
+    char *phrase = sw_phrase_text(text);
     bool taken = take_voice(run);
 
     text = phrase ? phrase : text;

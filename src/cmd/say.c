@@ -34,6 +34,15 @@ sw_code sw_no_memory(sw_status *st)
     return sw_refuse(st, SW_ENOMEM, NULL, "out of memory");
 }
 
+void *sw_room(uint64_t count, size_t size, sw_status *st)
+{
+    void *room = calloc(count + 1, size);
+
+    if (!room)
+        sw_no_memory(st);
+    return room;
+}
+
 /* Names in the text are others' choice: nothing in them may steer a terminal. */
 static void put_line(const char *what, const char *text)
 {

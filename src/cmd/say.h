@@ -22,6 +22,10 @@ sw_code sw_refuse(sw_status *st, sw_code code, const char *file, const char *fmt
 /* The same for SW_ENOMEM. */
 sw_code sw_no_memory(sw_status *st);
 
+/* Room for count things of so many bytes, and for one more, all zero: free it. NULL on error
+ * (SW_ENOMEM). */
+void *sw_room(uint64_t count, size_t size, sw_status *st);
+
 /* Room for the longest message that an sw_status can make. */
 #define SW_MESSAGE_TEXT (sizeof(sw_status) + 64)
 

@@ -134,11 +134,9 @@ static bool prepare(tile *t, const sw_look *look, const sw_pattern *group)
     sw_checkpoint_tensor(look->cp, t->tensor, &t->info);
     t->part = look->info.kind == SW_KIND_FILE && look->info.sharded;
     for (unsigned d = 0; d < t->info.ndim; d++) {
-        t->cuts[d] = calloc(2 * t->info.nboxes + 2, sizeof *t->cuts[d]);
-        if (!t->cuts[d]) {
-            sw_no_memory(look->err);
+        t->cuts[d] = sw_room(2 * t->info.nboxes + 1, sizeof *t->cuts[d], look->err);
+        if (!t->cuts[d])
             return false;
-        }
         t->ncuts[d] = sw_checkpoint_cuts(t->look->cp, t->tensor, d, t->cuts[d]);
     }
     choose_dims(t);

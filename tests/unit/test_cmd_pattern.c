@@ -114,11 +114,11 @@ TEST(many_numbers)
 TEST(by_amount)
 {
     static const char *const names[] = { "a", "b", "c", NULL };
-    const sw_named named = { .n = 3, .name = name_of, .about = names };
+    const sw_named named = { .n = 3, .name = name_of, .about = names, .each = true };
     sw_patterns p = SW_PATTERNS_INIT;
     sw_status st = SW_STATUS_INIT;
 
-    assert_int_equal(sw_patterns_none(&named, &p, &st), SW_OK);
+    assert_int_equal(sw_patterns_find(&named, &p, &st), SW_OK);
     p.items[1].amount = p.items[2].amount = 7;
     sw_patterns_by_amount(&p);
     assert_string_equal(p.items[0].name, "b");
