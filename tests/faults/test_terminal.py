@@ -8,23 +8,24 @@ import time
 import oracle
 import pytest
 from conftest import next_run
-from runner import command, environment
+from runner import command, environment, family
+from test_kill import is_stopped
 
 SLOW = {"SHARDWELD_FAULT": "mpi_write:-1:1+:slow"}
 
 
-def on_terminal(words, env, ready=None, seconds=40, grants=None):
-    """Run with a terminal of its own; once ready() press Ctrl-C. The status, and all that the terminal showed.
+def on_terminal(words, env, ready=None, seconds=40):
+    """Run with a terminal of its own; once ready(pid) press Ctrl-C. The status, and all that the terminal showed.
 
-    grants: the seconds that the launcher waits before it kills; None: its default, one.
+    The launcher wakes who stands still, and after a second each, as it does by default, tells all to end, and kills.
     """
-    env = {**env, "OMPI_MCA_odls_base_sigkill_timeout": grants}
+    env = {**env, "OMPI_MCA_odls_base_sigkill_timeout": None}
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(words[0], [str(w) for w in words], environment(env))
     shown, end = b"", time.monotonic() + seconds
     while time.monotonic() < end:
-        if ready and ready():
+        if ready and ready(pid):
             os.write(terminal, b"\x03")
             ready = None
         if select.select([terminal], [], [], 0.02)[0]:
@@ -39,8 +40,9 @@ def on_terminal(words, env, ready=None, seconds=40, grants=None):
     return status, shown.decode(errors="replace")
 
 
-def first_file(out):
-    return (out / ".shardweld-staging" / "new" / oracle.model_name(1, 1)).exists
+def halted(pid):
+    """A rank stands still; it does so once, and one that was woken before would stay as it is."""
+    return any(map(is_stopped, family(pid)))
 
 
 @pytest.mark.parametrize("np", [None, 3])
@@ -66,9 +68,8 @@ def test_no_bar_that_is_not_wanted(scene, out, never):
 
 
 def test_ctrl_c(scene, out):
-    """There is time to clean up; the launcher's second is not enough where the machine is busy."""
-    words = command(scene.args(out, buffer="4KiB"), 3)
-    status, shown = on_terminal(words, {"SHARDWELD_FAULT": "mpi_write:0:3:halt"}, ready=first_file(out), grants="5")
+    """There is time to clean up."""
+    status, shown = on_terminal(command(scene.args(out, buffer="4KiB"), 3), {"SHARDWELD_FAULT": "mpi_write:0:3:halt"}, ready=halted)
     assert status != 0 and "shardweld: interrupted; if " in shown and "shardweld: error: interrupted by a signal (rank " in shown, shown
     now = scene.look(out)
     assert now.old and not now.staged
@@ -76,7 +77,9 @@ def test_ctrl_c(scene, out):
 
 def test_ctrl_c_where_nothing_moves(scene, out):
     """The launcher kills: what was said before is all there is, and it is true."""
-    status, shown = on_terminal(command(scene.args(out, buffer="4KiB"), 3), {"SHARDWELD_FAULT": "mpi_write:-1:3:hang"}, ready=first_file(out))
+    first_file = out / ".shardweld-staging" / "new" / oracle.model_name(1, 1)
+    words = command(scene.args(out, buffer="4KiB"), 3)
+    status, shown = on_terminal(words, {"SHARDWELD_FAULT": "mpi_write:-1:3:hang"}, ready=lambda _: first_file.exists())
     assert status != 0 and f"shardweld: interrupted; if {out}/.shardweld-staging stays behind, the next run removes it" in shown, shown
     assert shown.count("interrupted") == 1, shown
     now = scene.look(out)
@@ -86,7 +89,6 @@ def test_ctrl_c_where_nothing_moves(scene, out):
 
 def test_ctrl_c_too_late(scene, out):
     """Once publishing has begun it is finished."""
-    begun = (out / ".shardweld-staging" / "journal").exists
-    status, shown = on_terminal(command(scene.args(out), 2), {"SHARDWELD_FAULT": "rename:0:3:halt"}, ready=begun)
+    status, shown = on_terminal(command(scene.args(out), 2), {"SHARDWELD_FAULT": "rename:0:3:halt"}, ready=halted)
     assert status != 0 and scene.look(out).new
     assert "shardweld: interrupted; if " in shown and "shardweld: done all the same: the signal came too late" in shown, shown
