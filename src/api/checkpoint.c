@@ -282,7 +282,7 @@ void sw_checkpoint_file(const sw_checkpoint *cp, uint64_t file, sw_file_info *in
 
     assert(file < cp->c.nfiles);
     f = &cp->c.files[file];
-    *info = (sw_file_info){ .name = f->name,
+    *info = (sw_file_info){ .name = sw_file_name(f),
                             .size = f->size,
                             .data_start = f->data_start,
                             .tensors = f->entries,

@@ -98,7 +98,7 @@ static sw_code tell_differences(verifier *v, const sw_differences *found, sw_sta
     for (size_t i = 0; i < found->n && !st->code; i++) {
         const sw_tensor *t = &view->tensors[found->items[i].tensor];
         const sw_tensor *u = &there->tensors[v->partners[found->items[i].tensor]];
-        const spot s = { there->files[sw_box_file(there, u, 0)].name,
+        const spot s = { sw_file_name(&there->files[sw_box_file(there, u, 0)]),
                          t,
                          (sw_dtype)t->out_dtype,
                          NULL,
@@ -115,7 +115,7 @@ static sw_code tell_changed(verifier *v, const bool *changed, sw_status *st)
 {
     for (uint32_t f = 0; f < v->target.c.nfiles && !st->code; f++)
         if (changed[f])
-            sw_findings_add(v->findings, v->target.c.files[f].name, NULL, NULL, st,
+            sw_findings_add(v->findings, sw_file_name(&v->target.c.files[f]), NULL, NULL, st,
                             "was changed, replaced or removed while it was compared");
     return st->code;
 }
@@ -165,12 +165,12 @@ static sw_code tell_replicas(verifier *v, const sw_differences *found, sw_status
         const sw_tensor *t = &c->tensors[d->tensor];
         sw_placed b;
         const uint64_t used = sw_box_find(c, t, sw_box_get(c, t, d->box, &b)->offsets);
-        const spot s = { c->files[b.box.file].name,
+        const spot s = { sw_file_name(&c->files[b.box.file]),
                          t,
                          (sw_dtype)t->dtype,
                          b.offsets,
                          b.shape,
-                         c->files[sw_box_file(c, t, used)].name };
+                         sw_file_name(&c->files[sw_box_file(c, t, used)]) };
 
         tell_difference(v, d, &s, st);
     }

@@ -45,7 +45,8 @@ sw_code sw_job_scan(sw_job *j, sw_status *st)
                              .anywhere = j->opt->boxes_anywhere,
                              /* who names tensors means those that were saved */
                              .everything = sw_options_given(j->opt, SW_CHANGES_NAMES) > 0,
-                             .cancel = j->opt->cancel };
+                             .cancel = j->opt->cancel,
+                             .shares = &j->input.shares };
 
     if (j->input.name)
         return sw_scan_file(j->comm, j->in, j->input.name, &j->input.c, st);
@@ -62,7 +63,7 @@ sw_code sw_job_scan_any(sw_job *j, sw_status *st)
 
 sw_code sw_job_read(sw_job *j, double *seconds, sw_status *st)
 {
-    sw_headers headers = { .dir = j->in, .cancel = j->opt->cancel, .share = &j->input.share };
+    sw_headers headers = { .dir = j->in, .cancel = j->opt->cancel, .shares = &j->input.shares };
     sw_job_input *in = &j->input;
 
     if (j->held)

@@ -31,9 +31,9 @@ typedef enum sw_files {
 typedef struct sw_job_input {
     char *dir, *name; /* of an operand that may be one file; name NULL = it is none */
     sw_catalog c;
-    sw_find found;  /* empty where there is no INPUT_DIR */
-    sw_share share; /* some of c may lie there */
-    uint64_t nodes; /* that the ranks are on; 0 where there is no INPUT_DIR */
+    sw_find found;    /* empty where there is no INPUT_DIR */
+    sw_shares shares; /* some of c may lie there */
+    uint64_t nodes;   /* that the ranks are on; 0 where there is no INPUT_DIR */
 } sw_job_input;
 
 /* Decide: which tensors, under which names, of which values. Not of SW_FILES_HELD. */

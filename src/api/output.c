@@ -57,7 +57,7 @@ static sw_code input_prefix(const sw_job *j, char **prefix, sw_status *st)
 static sw_code list_anywhere(const sw_job *j, sw_buf *names, sw_status *st)
 {
     for (uint32_t i = 0; i < j->input.c.nfiles && !st->code; i++) {
-        char *path = sw_path_named(j->in, j->input.c.files[i].name, st), *name = NULL;
+        char *path = sw_path_named(j->in, sw_file_name(&j->input.c.files[i]), st), *name = NULL;
 
         if (path && !as_seen_from_output(j, path, &name, st) && name)
             sw_buf_add(names, name, strlen(name) + 1, st);
@@ -79,8 +79,11 @@ static sw_code list_own_keep(const sw_job *j, sw_buf *names, sw_status *st)
         return st->code;
     if (*prefix)
         sw_buf_add(names, prefix, strlen(prefix) + 1, st);
-    for (uint32_t i = 0; !*prefix && i < j->input.c.nfiles && !st->code; i++)
-        sw_buf_add(names, j->input.c.files[i].name, strlen(j->input.c.files[i].name) + 1, st);
+    for (uint32_t i = 0; !*prefix && i < j->input.c.nfiles && !st->code; i++) {
+        const char *name = sw_file_name(&j->input.c.files[i]);
+
+        sw_buf_add(names, name, strlen(name) + 1, st);
+    }
     free(prefix);
     return st->code;
 }

@@ -94,8 +94,7 @@ void sw_job_begin(sw_job *j, sw_result *result, sw_status *st)
     j->started = sw_now();
 }
 
-/* All that the steps left. */
-/* broken: messages do not get through */
+/* All that the steps left. broken: messages do not get through. */
 static void release(sw_job *j, bool broken)
 {
     sw_job_output *o = &j->output;
@@ -103,7 +102,7 @@ static void release(sw_job *j, bool broken)
     sw_outputs_release(&j->values.outputs);
     sw_naming_release(&j->values.naming);
     sw_catalog_release(&j->input.c);
-    sw_share_end(&j->input.share, broken);
+    sw_shares_end(&j->input.shares, broken);
     sw_find_release(&j->input.found);
     free(j->input.dir);
     free(j->input.name);

@@ -106,15 +106,15 @@ typedef struct header_record {
 
 static sw_code hash_header(const sw_job *j, const sw_file *f, char *piece, unsigned char *hash, sw_status *st)
 {
-    char *path = sw_path_named(j->in, f->name, st);
+    char *path = sw_path_named(j->in, sw_file_name(f), st);
     sw_digest *d = sw_digest_new_xxh3(st);
     int fd = -1;
 
     if (path && d)
-        sw_fd_open(path, f->name, &fd, st);
+        sw_fd_open(path, sw_file_name(f), &fd, st);
     for (uint64_t at = 0, n; at < f->data_start && !st->code; at += n) {
         n = sw_min(piece_of(j), f->data_start - at);
-        if (!sw_fd_read_at(fd, f->name, piece, n, at, st))
+        if (!sw_fd_read_at(fd, sw_file_name(f), piece, n, at, st))
             sw_digest_add(d, piece, n, st);
     }
     if (!st->code)
@@ -179,7 +179,7 @@ static sw_code add_shards(const sw_job *j, sw_buf *b, sw_status *st)
 
     for (uint32_t i = 0; j->in && i < c->nfiles && !st->code; i++) {
         /* one that lies anywhere is told by its last name */
-        const char *name = c->files[i].name[0] == '/' ? sw_path_name(c->files[i].name) : c->files[i].name;
+        const char *path = sw_file_name(&c->files[i]), *name = path[0] == '/' ? sw_path_name(path) : path;
 
         sw_buf_addf(b, st, "%s\n      {\"name\": ", i ? "," : "");
         sw_json_add_serde(b, name, strlen(name), st);

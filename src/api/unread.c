@@ -15,7 +15,7 @@
 static bool is_of(const sw_manifest *m, const sw_catalog *c)
 {
     for (uint32_t i = 0; i < c->nfiles; i++) {
-        const sw_manifest_file *f = sw_manifest_file_of(m, c->files[i].name);
+        const sw_manifest_file *f = sw_manifest_file_of(m, sw_file_name(&c->files[i]));
 
         if (!f || f->size != c->files[i].size)
             return false;

@@ -481,9 +481,9 @@ static sw_code list_sightings(const sw_buf *seen, const uint64_t *starts, int nr
 static sw_code make_files(sw_catalog *c, const sighting *s, size_t n, sw_status *st)
 {
     const sighting *first = s;
-    size_t names = 0;
+    char *names = (void *)(c->files + n);
 
-    for (size_t i = 0; i < n && !st->code; i++) {
+    for (size_t i = 0; i < n; i++) {
         const seen_file *is = s[i].file;
         sw_file *f = &c->files[c->nfiles];
 
@@ -495,22 +495,37 @@ static sw_code make_files(sw_catalog *c, const sighting *s, size_t n, sw_status 
             continue;
         }
         first = &s[i];
-        *f = (sw_file){ .name = strcpy(c->file_names + names, s[i].name),
-                        .size = is->size,
+        *f = (sw_file){ .size = is->size,
                         .mtime_ns = is->mtime_ns,
                         .ctime_ns = is->ctime_ns,
                         .dev = is->dev,
                         .ino = is->ino,
-                        .owner = s[i].rank };
-        if (!sw_shard_name_parse(f->name, &f->number))
-            sw_model_name_parse(f->name, &f->number);
-        names += strlen(f->name) + 1;
+                        .owner = s[i].rank,
+                        .broken = true };
+        sw_file_set_name(f, strcpy(names, s[i].name));
+        names += strlen(names) + 1;
+        if (!sw_shard_name_parse(s[i].name, &f->number))
+            sw_model_name_parse(s[i].name, &f->number);
         c->nfiles++;
     }
     return st->code;
 }
 
-sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, sw_catalog *c, sw_status *st)
+uint64_t sw_find_room(const sw_buf *seen)
+{
+    uint64_t room = 0;
+
+    for (uint64_t at = 0; at < seen->len;) {
+        const seen_file *f = (const void *)(seen->data + at);
+
+        room += sizeof(sw_file) + f->room;
+        at += sizeof *f + f->room;
+    }
+    return room;
+}
+
+sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, void *room, sw_catalog *c,
+                      sw_status *st)
 {
     sighting *s = NULL;
     size_t ns = 0;
@@ -519,9 +534,10 @@ sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, sw_cata
         goto out;
     if (ns > SW_FILES_MAX)
         sw_fail(st, SW_EINPUT, NULL, NULL, "too many files");
-    c->files = sw_calloc(ns, sizeof *c->files, st);
-    c->file_names = sw_calloc(seen->len, 1, st);
-    make_files(c, s, ns, st);
+    c->files = room ? room : sw_calloc(sw_find_room(seen), 1, st);
+    c->files_lent = room != NULL;
+    if (!st->code)
+        make_files(c, s, ns, st);
 out:
     free(s);
     return st->code;
@@ -530,8 +546,14 @@ out:
 /* Each other number of model files is told of once, at its first file. */
 static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status *st)
 {
-    sw_sort_item *items = sw_calloc(c->nfiles, sizeof *items, st);
+    sw_sort_item *items;
+    uint32_t same = 0;
 
+    while (same < c->nfiles && c->files[same].number.of == c->files[0].number.of)
+        same++;
+    if (same == c->nfiles)
+        return SW_OK;
+    items = sw_calloc(c->nfiles, sizeof *items, st);
     for (uint32_t i = 0; items && i < c->nfiles; i++)
         items[i] = (sw_sort_item){ c->files[i].number.of, i };
     if (items)
@@ -541,9 +563,9 @@ static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status
 
         if (f->number.of == c->files[0].number.of || (i > 0 && items[i - 1].key == items[i].key))
             continue;
-        sw_fail(st, SW_EINPUT, f->name, NULL,
+        sw_fail(st, SW_EINPUT, sw_file_name(f), NULL,
                 "of %" PRIu64 " model files, but %s is of %" PRIu64 ": two saves in one directory",
-                f->number.of, c->files[0].name, c->files[0].number.of);
+                f->number.of, sw_file_name(&c->files[0]), c->files[0].number.of);
         sw_findings_take(findings, hint_two, st);
     }
     free(items);

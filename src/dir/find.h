@@ -87,9 +87,16 @@ sw_code sw_find_see(const char *dir, const char *name, bool hash, sw_buf *seen, 
 const char *sw_find_not_a_file(sw_path_kind kind);
 
 /* Local. c->files, sorted by name, of what n ranks have seen: the records of rank r lie in seen at
- * [starts[r], starts[r + 1]). Their owners are the lowest that see them. Errors: SW_EINPUT when two
- * ranks see different files of one name. */
-sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, sw_catalog *c, sw_status *st);
+ * [starts[r], starts[r + 1]). Their owners are the lowest that see them; all are broken until their
+ * headers are read.
+ *   room  zeroed bytes for them, sw_find_room() of what was seen, and the caller's; NULL = the
+ *         catalogue's own
+ * Errors: SW_EINPUT when two ranks see different files of one name. */
+sw_code sw_find_files(const sw_buf *seen, const uint64_t *starts, int n, void *room, sw_catalog *c,
+                      sw_status *st);
+
+/* Local. Bytes that such files take with their names, at most. */
+uint64_t sw_find_room(const sw_buf *seen);
 
 /* Local, once c->files are known. Are there any, all that the index names, and of one save?
  *   looked  this rank has listed the directory, and knows a word on the cause

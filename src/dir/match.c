@@ -146,7 +146,7 @@ sw_code sw_match_loaders(const sw_match *m, const sw_dir *names, sw_findings *fi
         sw_findings_add(findings, m->layout->index_name, NULL, NULL, st, "the index is missing");
     for (uint32_t f = 0; f < m->there->nfiles && !st->code; f++)
         if (m->there->files[f].sharded)
-            sw_findings_add(findings, m->there->files[f].name, NULL, NULL, st,
+            sw_findings_add(findings, sw_file_name(&m->there->files[f]), NULL, NULL, st,
                             "carries DCP_SHARDING_INFO, as shards do");
     return st->code ? st->code : sw_pitfalls_find(m->there, m->found, names, findings, findings, st);
 }

@@ -26,7 +26,7 @@ static const char hint_totals[] =
 static bool holds(const sw_catalog *c, const sw_tensor *t, const char *file)
 {
     for (uint64_t i = 0; i < t->nboxes + t->nreplicas; i++)
-        if (strcmp(c->files[sw_box_file(c, t, i)].name, file) == 0)
+        if (strcmp(sw_file_name(&c->files[sw_box_file(c, t, i)]), file) == 0)
             return true;
     return t->nboxes == 0 && strcmp(sw_tensor_file(c, t), file) == 0;
 }
@@ -188,7 +188,7 @@ static sw_code check_numbers(const sw_catalog *c, sw_findings *hard, sw_findings
     uint64_t lack;
 
     for (uint32_t i = 0; numbers && i < c->nfiles; i++)
-        if (sw_model_name_parse(c->files[i].name, &numbers[n]))
+        if (sw_model_name_parse(sw_file_name(&c->files[i]), &numbers[n]))
             n++;
     if (st->code || n == 0)
         goto out;
@@ -224,7 +224,7 @@ static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status
             if (b->at % unit == 0 || told[b->file])
                 continue;
             told[b->file] = true;
-            sw_findings_add(soft, c->files[b->file].name, t->name, hint_aligned, st,
+            sw_findings_add(soft, sw_file_name(&c->files[b->file]), t->name, hint_aligned, st,
                             "its data begins at byte %" PRIu64 ", which is no multiple of the %" PRIu64
                             " bytes of its elements",
                             b->at, unit);
@@ -239,7 +239,7 @@ static sw_code check_format(const sw_catalog *c, sw_findings *soft, sw_status *s
 {
     for (uint32_t i = 0; i < c->nfiles && !st->code; i++)
         if (!c->files[i].format_pt && !c->files[i].broken)
-            sw_findings_add(soft, c->files[i].name, NULL, hint_format, st,
+            sw_findings_add(soft, sw_file_name(&c->files[i]), NULL, hint_format, st,
                             "its metadata does not say format: pt");
     return st->code;
 }

@@ -24,10 +24,9 @@ typedef struct file_record {
 /* What one rank found in its headers. */
 typedef struct harvest {
     sw_entries found;
-    sw_buf records; /* of its files */
-    sw_buf sets;    /* what they say of all files: texts, each with the file's number before it */
-    size_t last;    /* where the last of them begins */
-    bool asked;     /* for what they say of themselves */
+    sw_buf sets; /* what they say of all files: texts, each with the file's number before it */
+    size_t last; /* where the last of them begins */
+    bool asked;  /* for what they say of themselves */
     sw_buf notes;
 } harvest;
 
@@ -97,25 +96,26 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, h
 {
     const sw_header *h = &k->front.h;
     sw_file *f = &c->files[i];
-    file_record r = { 0 };
 
     if (c->list.len) {
         const uint64_t *starts = k->index.starts + k->walk.number - 1;
         const sw_listed_boxes items = { k->index.boxes + starts[0], starts[1] - starts[0] };
 
-        sw_items_read(&k->front, dir, f->name, f->size, items, st);
-    } else if (!sw_front_read(&k->front, dir, f->name, f->size, st)) {
+        sw_items_read(&k->front, dir, sw_file_name(f), f->size, items, st);
+    } else if (!sw_front_read(&k->front, dir, sw_file_name(f), f->size, st)) {
         f->data_start = 8 + k->front.text.len;
     }
     if (st->code)
         return st->code;
     f->hash = k->front.hash;
-    r = (file_record){ i, f->data_start, f->hash, h->nentries, h->sharded, h->format_pt, { 0 } };
+    f->entries = h->nentries;
+    f->sharded = h->sharded;
+    f->format_pt = h->format_pt;
     if (own->asked && keep_notes(h, i, &own->notes, st))
         return st->code;
-    if (!sw_entries_add(&own->found, h, c->files, i, st) &&
-        !keep_set(own, f->number.shard ? h->set : NULL, i, st))
-        sw_buf_add(&own->records, &r, sizeof r, st);
+    if (!sw_entries_add(&own->found, h, c->files, i, st))
+        keep_set(own, f->number.shard ? h->set : NULL, i, st);
+    f->broken = st->code != SW_OK;
     return st->code;
 }
 
@@ -126,7 +126,7 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
     const char *hint = NULL;
 
     if (findings && dir && st->code == SW_EINPUT)
-        hint = sw_guess_of_file(dir, f->name, f->size);
+        hint = sw_guess_of_file(dir, sw_file_name(f), f->size);
     return sw_findings_take(findings, hint, st);
 }
 
@@ -140,7 +140,7 @@ static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest 
         sw_boxlist_sort(&c->list, &k.index, st);
     for (uint32_t i = 0; i < c->nfiles && !st->code && !sw_check_cancel(in->cancel, st); i++) {
         if (c->list.len)
-            find_listed(c, &k, c->files[i].name);
+            find_listed(c, &k, sw_file_name(&c->files[i]));
         if (c->files[i].owner == (uint32_t)rank) {
             parse_file(c, i, in->dir, &k, own, st);
             tell_broken(c->list.len ? NULL : in->dir, &c->files[i], findings, st);
@@ -154,11 +154,22 @@ static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest 
 
 /* ---- everybody's ----------------------------------------------------------------------------- */
 
+/* What this rank, or this node where its ranks share the files, has learned of them. */
+static sw_code pack_files(const sw_catalog *c, sw_buf *records, sw_status *st)
+{
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++) {
+        const sw_file *f = &c->files[i];
+        const file_record r = { i, f->data_start, f->hash, f->entries, f->sharded, f->format_pt, { 0 } };
+
+        if (!f->broken)
+            sw_buf_add(records, &r, sizeof r, st);
+    }
+    return st->code;
+}
+
 /* What is not told of could not be read. */
 static void take_files(sw_catalog *c, const sw_buf *records)
 {
-    for (uint32_t i = 0; i < c->nfiles; i++)
-        c->files[i].broken = true;
     for (uint64_t at = 0; at < records->len; at += sizeof(file_record)) {
         const file_record *r = (const void *)(records->data + at);
         sw_file *f = &c->files[r->file];
@@ -172,6 +183,25 @@ static void take_files(sw_catalog *c, const sw_buf *records)
     }
 }
 
+/* Collective, of files that a node has once. Its ranks have written there what they have learned;
+ * the first of them exchanges it with those of other nodes. */
+static sw_code join_files(const sw_shares *shares, sw_catalog *c, sw_status *st)
+{
+    const sw_comm *leaders = &shares->nodes.leaders;
+    sw_buf mine = SW_BUF_INIT, all = SW_BUF_INIT;
+
+    if (sw_share_show(&shares->files, st) || shares->nodes.n == 1)
+        return st->code;
+    if (sw_nodes_lead(&shares->nodes)) {
+        pack_files(c, &mine, st);
+        if (!sw_comm_gather(leaders, &mine, &all, st))
+            take_files(c, &all);
+    }
+    sw_buf_release(&mine);
+    sw_buf_release(&all);
+    return sw_share_show(&shares->files, st);
+}
+
 /* What the files of all ranks say of the set. */
 static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *findings, sw_status *st)
 {
@@ -179,7 +209,7 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
         const uint64_t *file = (const void *)(sets->data + at);
         const char *text = (const char *)(file + 1);
 
-        sw_numbers_take(c, text, c->files[*file].name, st);
+        sw_numbers_take(c, text, sw_file_name(&c->files[*file]), st);
         sw_findings_take(findings, NULL, st);
         at += sizeof *file + sw_text_room(strlen(text));
     }
@@ -292,23 +322,26 @@ static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, s
 static sw_code join(const sw_comm *comm, sw_headers *in, uint64_t boxes, sw_entries *found, sw_catalog *c,
                     sw_findings *findings, sw_status *st)
 {
-    bool little = boxes < JOIN_LEAST / (uint64_t)comm->size;
+    sw_shares own = { .nodes = { 0 } }, *shares = in->shares ? in->shares : &own;
+    sw_nodes *nodes = &shares->nodes;
     sw_buf names = SW_BUF_INIT;
-    sw_nodes nodes;
-    joining j = { &nodes, c, found, &names };
+    joining j = { nodes, c, found, &names };
+    bool all = true; /* ranks go on */
 
-    if (little)
-        sw_nodes_none(comm, &nodes);
+    if (nodes->own)
+        all = !sw_agree(comm, st);
+    else if (boxes < JOIN_LEAST / (uint64_t)comm->size)
+        sw_nodes_none(comm, nodes);
     else
-        sw_nodes_find(comm, &nodes, st);
-    if (!nodes.own || !st->code) {
-        in->nodes = nodes.n;
+        all = !sw_nodes_find(comm, nodes, st);
+    if (all) {
+        in->nodes = nodes->n;
         collect_node(&j, st);
-        if (sw_nodes_lead(&nodes))
+        if (sw_nodes_lead(nodes))
             join_nodes(&j, findings, st);
-        hand_out(&nodes, c, in->share, st);
+        hand_out(nodes, c, in->shares ? &shares->boxes : NULL, st);
     }
-    sw_nodes_release(&nodes);
+    sw_nodes_release(nodes);
     sw_entries_release(found);
     sw_buf_release(&names);
     return st->code;
@@ -336,7 +369,9 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
                           sw_status *st)
 {
     harvest own = { .found = SW_ENTRIES_INIT, .asked = in->notes };
-    sw_gathering g[] = { { .mine = &own.records }, { .mine = &own.sets }, { .mine = &own.notes } };
+    bool shared = in->shares && in->shares->files.data;
+    sw_buf records = SW_BUF_INIT;
+    sw_gathering g[] = { { .mine = &records }, { .mine = &own.sets }, { .mine = &own.notes } };
     unsigned kinds = in->notes ? 3 : 2;
     double begin = sw_now();
     uint64_t word, boxes = 0;
@@ -344,8 +379,13 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
     if (!st->code)
         parse_own(in, comm->rank, c, &own, findings, st);
     in->seconds = sw_now() - begin;
+    if (!shared && !st->code)
+        pack_files(c, &records, st);
     if (!sw_comm_gather_kinds(comm, g, kinds, st)) {
-        take_files(c, &g[0].all);
+        if (shared)
+            join_files(in->shares, c, st);
+        else
+            take_files(c, &g[0].all);
         if (in->notes) {
             *in->notes = g[2].all;
             g[2].all = (sw_buf)SW_BUF_INIT;
@@ -353,6 +393,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
         take_sets(c, &g[1].all, findings, st);
         for (uint32_t i = 0; i < c->nfiles; i++)
             boxes += c->files[i].entries;
+        sw_gathering_release(g, kinds);
         if (!join(comm, in, boxes, &own.found, c, findings, st))
             sw_numbers_check_listed(c, findings, st);
         /* Numbers that are not negative are in the order of their bits. */
@@ -364,7 +405,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
     sw_gathering_release(g, kinds);
     sw_buf_release(&own.notes);
     sw_buf_release(&own.sets);
-    sw_buf_release(&own.records);
+    sw_buf_release(&records);
     if (!st->code && findings)
         sw_findings_gather(comm, findings, st);
     return st->code;
@@ -375,19 +416,19 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
 /* Each rank as a file. Its shard number is what it would be in a file name. */
 static sw_code make_rank_files(uint32_t n, sw_catalog *c, sw_status *st)
 {
-    c->files = sw_calloc(n, sizeof *c->files, st);
-    c->file_names = sw_calloc(n, SW_RANK_NAME_SIZE, st);
+    char *name;
+
+    c->files = sw_calloc(n, sizeof *c->files + SW_RANK_NAME_SIZE, st);
     if (st->code)
         return st->code;
     c->nfiles = n;
     c->in_memory = true;
-    for (uint32_t r = 0; r < n; r++) {
-        char *name = c->file_names + (size_t)r * SW_RANK_NAME_SIZE;
-
+    name = (void *)(c->files + n);
+    for (uint32_t r = 0; r < n; r++, name += SW_RANK_NAME_SIZE) {
         snprintf(name, SW_RANK_NAME_SIZE, SW_RANK_NAME, r);
-        c->files[r] = (sw_file){
-            .name = name, .number = { r + UINT64_C(1), 1, 1 }, .owner = r, .sharded = true, .format_pt = true
-        };
+        c->files[r] =
+            (sw_file){ .number = { r + UINT64_C(1), 1, 1 }, .owner = r, .sharded = true, .format_pt = true };
+        sw_file_set_name(&c->files[r], name);
     }
     return SW_OK;
 }
@@ -402,7 +443,7 @@ static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *
                           sw_status *st)
 {
     sw_gathering g[] = { { .mine = records } };
-    sw_headers in = { .share = NULL };
+    sw_headers in = { .shares = NULL };
     uint64_t boxes = 0;
 
     if (!sw_comm_gather_kinds(comm, g, 1, st)) {

@@ -13,9 +13,9 @@ typedef struct sw_headers {
     const volatile int *cancel; /* looked at between files; NULL = none */
     double seconds;             /* out: what the slowest rank took to read and check its own */
     uint64_t nodes;             /* out: on how many the ranks are, as far as MPI tells */
-    /* out: where boxes lie that are many, and in no rule, once a node; the catalogue must not be
-     * used, and is to be released, when it ends. NULL = each rank has its own */
-    sw_share *share;
+    /* where the files may lie. out: where boxes lie that are many, and in no rule; the catalogue
+     * must not be used, and is to be released, when it ends. NULL = each rank has its own */
+    sw_shares *shares;
     /* out: what the files' __metadata__ says, as sw_notes_next() reads it; NULL = not asked for */
     sw_buf *notes;
 } sw_headers;

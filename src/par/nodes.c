@@ -150,6 +150,11 @@ sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status
     int err;
 
     *out = (sw_share){ 0 };
+    if (nodes->mates.size == 1) {
+        out->data = sw_calloc(n, 1, st);
+        out->size = out->data ? n : 0;
+        return st->code;
+    }
     sw_step_wait();
     err = sw_comm_waited(
         layer->share(sw_comm_handle(&nodes->mates), leads ? (int64_t)n : 0, &mine, &out->handle));
@@ -163,6 +168,8 @@ sw_code sw_share_show(const sw_share *share, sw_status *st)
 {
     int err;
 
+    if (!share->handle)
+        return SW_OK;
     sw_step_wait();
     err = sw_comm_waited(sw_layer_here()->share_sync(share->handle));
     return err ? sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot share memory on the node") : SW_OK;
@@ -170,7 +177,16 @@ sw_code sw_share_show(const sw_share *share, sw_status *st)
 
 void sw_share_end(sw_share *share, bool broken)
 {
-    if (share->handle && !broken)
+    if (!share->handle)
+        free(share->data);
+    else if (!broken)
         sw_layer_here()->unshare(&share->handle);
     *share = (sw_share){ 0 };
+}
+
+void sw_shares_end(sw_shares *shares, bool broken)
+{
+    sw_share_end(&shares->boxes, broken);
+    sw_share_end(&shares->files, broken);
+    sw_nodes_release(&shares->nodes);
 }

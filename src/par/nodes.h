@@ -38,21 +38,33 @@ sw_code sw_nodes_collect(const sw_nodes *nodes, sw_buf *const *mine, size_t n, s
 
 /* ---- memory of a node ------------------------------------------------------------------------ */
 
-/* Bytes that all ranks of a node see; the first may write them. */
+/* Bytes that all ranks of a node see. Who writes which of them is agreed upon. */
 typedef struct sw_share {
-    sw_handle handle; /* 0 = none */
-    void *data;
-    uint64_t size; /* bytes */
+    sw_handle handle; /* 0 = this rank is alone on its node: the memory is its own */
+    void *data;       /* NULL = none */
+    uint64_t size;    /* bytes */
 } sw_share;
 
 /* Collective over the mates, who have agreed before. Room for n bytes, the first's number. Errors:
  * SW_ENOMEM, SW_ECOMM; agree afterwards. */
 sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status *st);
 
-/* Collective over the mates. What the first has written is seen by all. Errors: SW_ECOMM. */
+/* Collective over the mates. What any of them has written before is seen by all. Errors:
+ * SW_ECOMM. */
 sw_code sw_share_show(const sw_share *share, sw_status *st);
 
 /* Collective over those who had it made, unless messages do not get through. */
 void sw_share_end(sw_share *share, bool broken);
+
+/* What a job's catalogue has once a node, made where it pays; who comes next goes on with it. Born
+ * empty. */
+typedef struct sw_shares {
+    sw_nodes nodes; /* not own: not asked for yet, or not needed any more */
+    sw_share files, boxes;
+} sw_shares;
+
+/* Collective over the ranks of the job, unless messages do not get through; the catalogue has been
+ * released. */
+void sw_shares_end(sw_shares *shares, bool broken);
 
 #endif

@@ -39,19 +39,19 @@ static sw_code join_seen(const sw_comm *comm, const sw_buf *seen, sw_buf *warnin
 {
     sw_gathering g = { .mine = seen };
 
-    if (!sw_comm_gather_kinds(comm, &g, 1, st) && !sw_find_files(&g.all, g.starts, comm->size, c, st) &&
+    if (!sw_comm_gather_kinds(comm, &g, 1, st) && !sw_find_files(&g.all, g.starts, comm->size, NULL, c, st) &&
         c->nfiles)
         warn_blind(comm, g.starts, warnings, st);
     sw_gathering_release(&g, 1);
     return st->code;
 }
 
-/* The same from what rank 0 has seen. */
-static sw_code take_seen(const sw_buf *seen, sw_catalog *c, sw_status *st)
+/* The same from what rank 0 has seen. room: where they go; NULL = memory of this rank's own. */
+static sw_code take_seen(const sw_buf *seen, void *room, sw_catalog *c, sw_status *st)
 {
     const uint64_t starts[2] = { 0, seen->len };
 
-    return sw_find_files(seen, starts, 1, c, st);
+    return sw_find_files(seen, starts, 1, room, c, st);
 }
 
 /* Who reads which file: shares of equal bytes. */
@@ -61,7 +61,8 @@ static sw_code assign(sw_catalog *c, int nranks, sw_status *st)
 
     for (uint32_t i = 0; i < c->nfiles; i++)
         if (!sw_add(total, c->files[i].size, &total))
-            return sw_fail(st, SW_EINPUT, c->files[i].name, NULL, "the sizes of the files overflow");
+            return sw_fail(st, SW_EINPUT, sw_file_name(&c->files[i]), NULL,
+                           "the sizes of the files overflow");
     share = total / (uint64_t)nranks + 1;
     for (uint32_t i = 0; i < c->nfiles; i++) {
         c->files[i].owner = (uint32_t)((before + c->files[i].size / 2) / share);
@@ -97,6 +98,10 @@ static sw_code share_shards(const sw_comm *comm, sw_find *f, sw_status *st)
     return st->code;
 }
 
+/* What is sent begins with it: room for the files, where they are kept once a node. 0 = what rank 0
+ * has seen of them is sent behind the texts. */
+typedef uint64_t files_room;
+
 /* A text as it is sent: this, and behind it what is wrong with it, or its bytes. */
 typedef struct text_head {
     uint64_t len;
@@ -107,6 +112,9 @@ typedef struct text_head {
 /* All texts that rank 0 has read, with what is wrong with them, to be sent. */
 static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
 {
+    const files_room none = 0;
+
+    sw_buf_add(b, &none, sizeof none, st);
     for (size_t i = 0; i < SW_NTEXTS && !st->code; i++) {
         const sw_side *t = &f->texts[i];
         text_head h;
@@ -126,7 +134,7 @@ static sw_code pack_texts(const sw_find *f, sw_buf *b, sw_status *st)
 /* *end: where what lies behind the texts begins. */
 static sw_code unpack_texts(sw_find *f, const sw_buf *b, size_t *end, sw_status *st)
 {
-    *end = 0;
+    *end = sizeof(files_room);
     for (size_t i = 0; i < SW_NTEXTS && !st->code; i++) {
         sw_side *t = &f->texts[i];
         const char *bytes;
@@ -147,16 +155,80 @@ static sw_code unpack_texts(sw_find *f, const sw_buf *b, size_t *end, sw_status 
     return st->code;
 }
 
-/* Collective. What rank 0 has packed is taken by the others; behind it lies what it has seen. */
-static sw_code share_found(const sw_comm *comm, sw_find *f, sw_buf *packed, sw_buf *seen, sw_status *st)
+/* Collective. What rank 0 has read, and mostly what it has seen, is taken by the others.
+ *   room  rank 0's; out: the same on every rank, 0 after an error of all */
+static sw_code share_found(const sw_comm *comm, sw_find *f, sw_buf *packed, sw_buf *seen, files_room *room,
+                           sw_status *st)
 {
     size_t at;
 
-    if (comm->rank == 0)
+    if (comm->rank == 0 && !st->code)
+        memcpy(packed->data, room, sizeof *room);
+    if (comm->rank == 0 && *room == 0)
         sw_buf_add(packed, seen->data, seen->len, st);
-    if (!sw_comm_bcast_buf(comm, packed, 0, st) && comm->rank != 0 && !unpack_texts(f, packed, &at, st))
+    *room = 0;
+    if (sw_comm_bcast_buf(comm, packed, 0, st))
+        return st->code;
+    memcpy(room, packed->data, sizeof *room);
+    if (comm->rank != 0 && !unpack_texts(f, packed, &at, st))
         sw_buf_add(seen, packed->data + at, packed->len - at, st);
     return st->code;
+}
+
+/* ---- files that a node has once -------------------------------------------------------------- */
+
+/* So many bytes of files times ranks are worth a window. */
+#define SHARE_LEAST (UINT64_C(256) << 10)
+
+/* What lies there. */
+typedef struct shared_files {
+    uint64_t n;
+    sw_file files[];
+} shared_files;
+
+/* Rank 0. The room that they take; 0 = each rank has its own. */
+static files_room room_for(const sw_comm *comm, const sw_where *where, const sw_buf *seen)
+{
+    uint64_t room = sw_find_room(seen);
+
+    bool little = room < SHARE_LEAST / (uint64_t)comm->size;
+
+    return !where->shares || comm->size == 1 || !sw_comm_layer(comm) || little ? 0
+                                                                               : sizeof(shared_files) + room;
+}
+
+/* Collective, also after an error. The first rank of each node makes the files, and all ranks of it
+ * have them. seen is rank 0's, and released. */
+static sw_code share_files(const sw_comm *comm, sw_shares *shares, sw_buf *seen, files_room room,
+                           sw_catalog *c, sw_status *st)
+{
+    const sw_nodes *nodes = &shares->nodes;
+    bool leads;
+    shared_files *shared;
+
+    if (sw_nodes_find(comm, &shares->nodes, st))
+        return st->code;
+    leads = sw_nodes_lead(nodes);
+    if (leads && nodes->leaders.size > 1)
+        sw_comm_bcast_buf(&nodes->leaders, seen, 0, st);
+    if (sw_agree(comm, st))
+        return st->code;
+    sw_share_new(nodes, room, &shares->files, st);
+    if (sw_agree(comm, st))
+        return st->code;
+    shared = shares->files.data;
+    if (leads && !take_seen(seen, shared->files, c, st))
+        assign(c, comm->size, st);
+    if (leads)
+        shared->n = c->nfiles;
+    sw_buf_release(seen);
+    sw_share_show(&shares->files, st);
+    if (sw_agree(comm, st))
+        return st->code;
+    c->files = shared->files;
+    c->nfiles = (uint32_t)shared->n;
+    c->files_lent = true;
+    return SW_OK;
 }
 
 /* Collective. Almost-shards: soft ones make a line, the same on every rank that speaks. */
@@ -191,17 +263,23 @@ static sw_code find_shared(const sw_comm *comm, const sw_where *where, sw_catalo
 {
     const char *dir = where->dir;
     sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
+    files_room room = 0;
 
     if (comm->rank == 0 && !sw_find_list(out, dir, st)) {
         read_texts(where, out);
-        if ((comm->size == 1 || !pack_texts(out, &packed, st)) && !sw_find_take_index(out, findings, st))
-            sw_find_choose(out, dir, false, &seen, findings, st);
+        if ((comm->size == 1 || !pack_texts(out, &packed, st)) && !sw_find_take_index(out, findings, st) &&
+            !sw_find_choose(out, dir, false, &seen, findings, st))
+            room = room_for(comm, where, &seen);
     }
     if (comm->size > 1)
-        share_found(comm, out, &packed, &seen, st);
-    if (!st->code && (comm->rank == 0 || !sw_find_take_index(out, findings, st)))
-        take_seen(&seen, c, st);
+        share_found(comm, out, &packed, &seen, &room, st);
     sw_buf_release(&packed);
+    if (!st->code && comm->rank != 0)
+        sw_find_take_index(out, findings, st);
+    if (room)
+        share_files(comm, where->shares, &seen, room, c, st);
+    else if (!st->code && !take_seen(&seen, NULL, c, st))
+        assign(c, comm->size, st);
     sw_buf_release(&seen);
     return st->code;
 }
@@ -212,6 +290,7 @@ static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog
 {
     const char *dir = where->dir;
     sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
+    files_room none = 0;
 
     sw_find_list(out, dir, st);
     if (!share_shards(comm, out, st)) {
@@ -219,7 +298,7 @@ static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog
             read_texts(where, out);
             pack_texts(out, &packed, st);
         }
-        if (!share_found(comm, out, &packed, &seen, st) && !sw_find_take_index(out, findings, st))
+        if (!share_found(comm, out, &packed, &seen, &none, st) && !sw_find_take_index(out, findings, st))
             sw_find_choose(out, dir, true, &seen, findings, st);
         join_seen(comm, &seen, &out->warnings, c, st);
     }
@@ -255,8 +334,8 @@ sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, s
         find_apart(comm, where, c, out, findings, st);
     else
         find_shared(comm, where, c, out, findings, st);
-    if (!st->code && !sw_find_check(out, where->dir, looks, c, findings, st) && !each)
-        assign(c, comm->size, st);
+    if (!st->code)
+        sw_find_check(out, where->dir, looks, c, findings, st);
     if (out->by_boxes && !st->code)
         take_list(out, c, st);
     if (!check_strays(comm, where, c, out, findings, st))
@@ -305,7 +384,7 @@ sw_code sw_scan_file(const sw_comm *comm, const char *dir, const char *name, sw_
         sw_fail(st, SW_EINPUT, path, NULL, "%s",
                 kind == SW_PATH_MISSING ? "no such file or directory" : sw_find_not_a_file(kind));
     if (!sw_comm_bcast_buf(comm, &seen, 0, st))
-        take_seen(&seen, c, st);
+        take_seen(&seen, NULL, c, st);
     if (!sw_agree(comm, st))
         c->part = true;
     sw_buf_release(&seen);
@@ -332,10 +411,10 @@ static sw_code read_plain(const sw_comm *comm, sw_plain *p, sw_buf *seen, sw_fin
     sw_headers headers = { .dir = p->dir, .cancel = p->cancel };
 
     if (!sw_comm_bcast_buf(comm, seen, 0, st))
-        take_seen(seen, &p->c, st);
+        take_seen(seen, NULL, &p->c, st);
     /* Whatever an index may name: these are no shards. */
     for (uint32_t i = 0; i < p->c.nfiles; i++)
-        sw_model_name_parse(p->c.files[i].name, &p->c.files[i].number);
+        sw_model_name_parse(sw_file_name(&p->c.files[i]), &p->c.files[i].number);
     if (!st->code)
         assign(&p->c, comm->size, st);
     return sw_gather_catalog(comm, &headers, &p->c, findings, st);
@@ -377,7 +456,7 @@ sw_code sw_plain_look_again(const sw_plain *p, bool *changed, sw_status *st)
 {
     for (uint32_t i = 0; i < p->c.nfiles && !st->code; i++) {
         const sw_file *f = &p->c.files[i];
-        char *path = sw_path_join(p->dir, f->name, st);
+        char *path = sw_path_join(p->dir, sw_file_name(f), st);
         sw_path_kind kind;
         struct stat s;
 

@@ -4,7 +4,7 @@
 #define SW_PAR_SCAN_H
 
 #include "dir/find.h"
-#include "par/comm.h"
+#include "par/nodes.h"
 
 /* Where to look, and what for. */
 typedef struct sw_where {
@@ -17,6 +17,9 @@ typedef struct sw_where {
     bool anywhere;   /* the files that it names need not lie below dir */
     bool everything; /* of a training job's state all tensors, not those of the model alone */
     const volatile int *cancel;
+    /* out: where the files lie that are many, once a node; the catalogue is to be released when it
+     * ends. NULL = each rank has its own */
+    sw_shares *shares;
 } sw_where;
 
 /* Collective. Choose the shard files of a directory (SPEC 2) and fill c->files, sorted by name,

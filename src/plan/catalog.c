@@ -20,7 +20,7 @@ const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name)
 
 static int compare_file(const void *name, const void *file)
 {
-    return strcmp(name, ((const sw_file *)file)->name);
+    return strcmp(name, sw_file_name(file));
 }
 
 const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name)
@@ -126,8 +126,8 @@ const char *sw_catalog_nearest(const sw_catalog *c, const char *name, char said[
 
 void sw_catalog_release(sw_catalog *c)
 {
-    free(c->files);
-    free(c->file_names);
+    if (!c->files_lent)
+        free(c->files);
     free(c->tensors);
     free(c->shapes);
     if (!c->lent) {

@@ -19,7 +19,7 @@
 #define SW_FILES_MAX (UINT32_C(1) << 30) /* two bits of a number are free: plan/entries.h */
 
 typedef struct sw_file {
-    const char *name;     /* relative to INPUT_DIR */
+    int64_t name;         /* bytes from here to it: sw_file_name() */
     uint64_t size;        /* bytes */
     uint64_t data_start;  /* 8 + header length */
     int64_t mtime_ns;     /* for noticing a change */
@@ -31,8 +31,20 @@ typedef struct sw_file {
     uint32_t owner;       /* the rank that reads it when assigned by owner */
     bool sharded;         /* carries DCP_SHARDING_INFO */
     bool format_pt;       /* its __metadata__ says format: pt */
-    bool broken;          /* its header cannot be used: a finding tells why; no box points here */
+    /* its header cannot be used, as a finding tells, or has not been read; no box points here */
+    bool broken;
 } sw_file;
+
+/* Local. Relative to INPUT_DIR. It goes by distance, so that ranks may share the files wherever
+ * they see them: such a struct is not copied. */
+static inline const char *sw_file_name(const sw_file *f)
+{
+    return (const char *)f + f->name;
+}
+static inline void sw_file_set_name(sw_file *f, const char *name)
+{
+    f->name = (int64_t)((uintptr_t)name - (uintptr_t)f);
+}
 
 typedef struct sw_tensor {
     const char *name;
@@ -80,7 +92,7 @@ typedef struct sw_listed {
 } sw_listed;
 
 typedef struct sw_catalog {
-    sw_file *files;
+    sw_file *files; /* their names behind them */
     uint32_t nfiles;
     sw_tensor *tensors; /* by name */
     uint32_t ntensors;
@@ -105,9 +117,9 @@ typedef struct sw_catalog {
     sw_buf list;
     sw_listed *listed; /* by model, then from; each once */
     size_t nlisted, cap_listed;
-    char *names; /* pool that file and tensor names point into */
-    char *file_names;
-    bool lent; /* boxes and box_dims are somebody else's */
+    char *names;     /* pool that the tensors' names point into */
+    bool lent;       /* boxes and box_dims are somebody else's */
+    bool files_lent; /* and so are the files */
 } sw_catalog;
 
 static inline const uint64_t *sw_tensor_shape(const sw_catalog *c, const sw_tensor *t)
@@ -155,7 +167,7 @@ static inline uint32_t sw_box_file(const sw_catalog *c, const sw_tensor *t, uint
 /* Local. The name of the file that holds its first box; an empty one has no box that tells. */
 static inline const char *sw_tensor_file(const sw_catalog *c, const sw_tensor *t)
 {
-    return c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file].name;
+    return sw_file_name(&c->files[t->nboxes ? sw_box_file(c, t, 0) : t->file]);
 }
 
 /* Local. A tensor's boxes are these rules from now on, or these boxes, one by one: n of them, of

@@ -67,7 +67,7 @@ typedef struct lens {
 /* The file that a box is in. */
 static const char *file_of(const lens *l, uint32_t box)
 {
-    return l->c->files[l->own[box].file].name;
+    return sw_file_name(&l->c->files[l->own[box].file]);
 }
 
 /* Room to sort n boxes in. */
@@ -328,7 +328,7 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
 
     if (measure(l->t, shape))
         return SW_OK;
-    return sw_fail(st, SW_EINPUT, l->c->files[farthest(l, shape)].name, l->t->name,
+    return sw_fail(st, SW_EINPUT, sw_file_name(&l->c->files[farthest(l, shape)]), l->t->name,
                    "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text, sizeof text),
                    sw_dtype_name(l->t->dtype));
 }
@@ -716,7 +716,8 @@ static sw_code check_files(sw_catalog *c, sw_findings *findings, sw_status *st)
 
         if (f->sharded || f->broken)
             continue;
-        sw_fail(st, SW_EINPUT, f->name, NULL, "has no DCP_SHARDING_INFO, but %s has", with->name);
+        sw_fail(st, SW_EINPUT, sw_file_name(f), NULL, "has no DCP_SHARDING_INFO, but %s has",
+                sw_file_name(with));
         sw_findings_take(findings, hint_mixed, st);
     }
     return st->code;

@@ -99,8 +99,8 @@ static sw_code intern(sw_entries *f, const sw_entry *e, const uint64_t *global, 
 
 /* So many boxes are put into rules at once, and at least so many of a name: where there are fewer,
  * rules save nothing. */
-#define BATCH 16384
-#define EACH 8
+#define BATCH 4096
+#define EACH 4
 
 /* Rules that so many boxes have made must be few by then. */
 #define TRIAL 64

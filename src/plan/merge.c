@@ -76,7 +76,8 @@ static sw_code list_names(merging *m, sw_status *st)
 static sw_code other_kind(const sw_catalog *c, const name_ref *first, const name_ref *ref, sw_status *st)
 {
     const sw_name_record *a = first->is.record, *b = ref->is.record;
-    const char *file = c->files[b->first_file].name, *first_file = c->files[a->first_file].name;
+    const char *file = sw_file_name(&c->files[b->first_file]),
+               *first_file = sw_file_name(&c->files[a->first_file]);
 
     if (a->dtype != b->dtype)
         return sw_fail(st, SW_EINPUT, file, ref->is.name, "dtype is %s here but %s in %s",
@@ -118,8 +119,9 @@ static sw_code take_global(sw_catalog *c, const name_ref *given, const name_ref 
         t->has_global = true;
         memcpy(c->shapes + t->dims0, ref->is.global_shape, size);
     } else if (memcmp(c->shapes + t->dims0, ref->is.global_shape, size) != 0) {
-        return sw_fail(st, SW_EINPUT, c->files[ref->is.record->first_file].name, ref->is.name,
-                       "global_shape is not that of %s", c->files[given->is.record->first_file].name);
+        return sw_fail(st, SW_EINPUT, sw_file_name(&c->files[ref->is.record->first_file]), ref->is.name,
+                       "global_shape is not that of %s",
+                       sw_file_name(&c->files[given->is.record->first_file]));
     }
     return SW_OK;
 }

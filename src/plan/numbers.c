@@ -404,7 +404,7 @@ sw_code sw_numbers_expect(const sw_catalog *c, uint64_t n, sw_buf *warnings, sw_
 
         named = named || f->number.shard;
         if (f->number.shard == 0)
-            sw_fail(st, SW_EINPUT, f->name, NULL,
+            sw_fail(st, SW_EINPUT, sw_file_name(f), NULL,
                     "has no shard number in its name, but %" PRIu64 " shards were expected", n);
         sw_findings_take(findings, NULL, st);
     }

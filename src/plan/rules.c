@@ -127,13 +127,30 @@ static void join_last(sw_rules *r)
         r->n--;
 }
 
+/* Room for one more. Most tensors have one rule, and there are as many as tensors: the first takes
+ * what it needs. */
+static sw_code grow(sw_rules *r, sw_status *st)
+{
+    size_t width = 2u * r->ndim;
+
+    if (r->cap == 0) {
+        r->items = sw_calloc(1, sizeof *r->items, st);
+        r->dims = r->items ? sw_calloc(width, sizeof *r->dims, st) : NULL;
+        r->cap = r->items ? 1 : 0;
+        r->cap_dims = r->dims ? width : 0;
+        return st->code;
+    }
+    return sw_grow(&r->items, &r->cap, r->n + UINT64_C(1), sizeof *r->items, st)
+               ? st->code
+               : sw_grow(&r->dims, &r->cap_dims, (r->n + UINT64_C(1)) * width, sizeof *r->dims, st);
+}
+
 /* As the last one, as it is. */
 static sw_code append(sw_rules *r, const sw_rule *rule, const uint64_t *dims, sw_status *st)
 {
     size_t width = 2u * r->ndim;
 
-    if (sw_grow(&r->items, &r->cap, r->n + UINT64_C(1), sizeof *r->items, st) ||
-        sw_grow(&r->dims, &r->cap_dims, (r->n + UINT64_C(1)) * width + 1, sizeof *r->dims, st))
+    if (grow(r, st))
         return st->code;
     r->items[r->n] = *rule;
     if (width)

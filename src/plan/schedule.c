@@ -249,7 +249,9 @@ static uint64_t hash_tensor(uint64_t h, const sw_catalog *c, const sw_tensor *t,
 static uint64_t hash_input(uint64_t h, const sw_catalog *c)
 {
     for (uint32_t i = 0; i < c->nfiles; i++) {
-        h = sw_hash(h, c->files[i].name, strlen(c->files[i].name));
+        const char *name = sw_file_name(&c->files[i]);
+
+        h = sw_hash(h, name, strlen(name));
         h = sw_hash_word(h, c->files[i].size);
         h = sw_hash_word(h, c->files[i].hash);
         h = sw_hash_word(sw_hash_word(h, (uint64_t)c->files[i].mtime_ns), (uint64_t)c->files[i].ctime_ns);

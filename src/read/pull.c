@@ -90,7 +90,7 @@ typedef struct sieve {
 /* For messages. */
 static const char *file_name(const sw_pull *p, const sw_run *s)
 {
-    return p->source->c->files[s->file].name;
+    return sw_file_name(&p->source->c->files[s->file]);
 }
 
 /* from: byte begin of the file. */

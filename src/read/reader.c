@@ -169,7 +169,7 @@ static sw_code check_there(const sw_ingredient *box, sw_status *st)
         bits -= kind == SW_RUN_SHARED ? run.n * 8 : 0;
     }
     if (bits)
-        return sw_fail(st, SW_EINPUT, v->c->files[0].name, v->t->name,
+        return sw_fail(st, SW_EINPUT, sw_file_name(&v->c->files[0]), v->t->name,
                        "parts of the box are not in this file");
     return SW_OK;
 }

@@ -48,13 +48,13 @@ static sw_code check_same(const sw_file *f, int fd, sw_status *st)
     struct stat s;
 
     if (fstat(fd, &s) != 0)
-        return sw_fail_errno(st, f->name, errno, "cannot stat");
+        return sw_fail_errno(st, sw_file_name(f), errno, "cannot stat");
     if ((uint64_t)s.st_size != f->size)
-        return sw_fail(st, SW_EINPUT, f->name, NULL,
+        return sw_fail(st, SW_EINPUT, sw_file_name(f), NULL,
                        "is %" PRIu64 " bytes now, but was %" PRIu64 " when its header was read",
                        (uint64_t)s.st_size, f->size);
     if (sw_path_ns(&s.st_mtim) != f->mtime_ns)
-        return sw_fail(st, SW_EINPUT, f->name, NULL, "was changed since its header was read");
+        return sw_fail(st, SW_EINPUT, sw_file_name(f), NULL, "was changed since its header was read");
     return SW_OK;
 }
 
@@ -91,14 +91,14 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st)
         return SW_OK;
     if (s->nopen == s->max_open)
         make_room(s);
-    path = sw_path_named(s->dir, f->name, st);
+    path = sw_path_named(s->dir, sw_file_name(f), st);
     if (!path)
         return st->code;
-    sw_step("opening", f->name);
+    sw_step("opening", sw_file_name(f));
     *fd = SW_FAULT("open_shard") ? -1 : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (*fd < 0) {
-        sw_fail_errno(st, f->name, errno, "cannot open");
-        sw_path_gone(path, f->name, st);
+        sw_fail_errno(st, sw_file_name(f), errno, "cannot open");
+        sw_path_gone(path, sw_file_name(f), st);
     } else if (check_same(f, *fd, st)) {
         close(*fd);
     } else {
@@ -159,7 +159,8 @@ sw_code sw_source_check(const sw_source *s, sw_status *st)
 {
     for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
         if (s->changed[i])
-            return sw_fail(st, SW_EINPUT, s->c->files[i].name, NULL, "was changed since its header was read");
+            return sw_fail(st, SW_EINPUT, sw_file_name(&s->c->files[i]), NULL,
+                           "was changed since its header was read");
     for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
         uint32_t file = s->open[(s->first + i) % s->max_open];
 

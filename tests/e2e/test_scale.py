@@ -76,8 +76,8 @@ def on_nodes(directory, nodes):
 
 @pytest.mark.parametrize("shape", ["rows", "ragged"])
 def test_a_catalogue_a_node(tmp_path, shape):
-    """Joined once a node, by rule or in memory that the ranks of a node share: the plan is that of one process."""
-    (catalogue.make if shape == "rows" else catalogue.make_ragged)(str(tmp_path / "in"), 256, 1000)
+    """Listed and joined once a node, by rule or in memory that the ranks of a node share: the plan is that of one process."""
+    (catalogue.make if shape == "rows" else catalogue.make_ragged)(str(tmp_path / "in"), 512, 500)
     ok(run(["consolidate", tmp_path / "in", tmp_path / "alone"]))
     want = oracle.tree(tmp_path / "alone")
     for nodes in (1, 2, 5):

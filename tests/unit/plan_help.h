@@ -108,11 +108,13 @@ static inline sw_code test_catalog_how(const test_box *boxes, size_t n, uint32_t
     sw_buf names = SW_BUF_INIT, all = SW_BUF_INIT;
 
     *c = (sw_catalog){ .nfiles = nfiles };
-    c->files = calloc(nfiles, sizeof *c->files);
-    c->file_names = calloc(nfiles, 12);
+    c->files = calloc(nfiles, sizeof *c->files + 12);
     for (uint32_t f = 0; f < nfiles; f++) {
-        c->files[f] = (sw_file){ .name = c->file_names + 12 * f, .sharded = true };
-        snprintf(c->file_names + 12 * f, 12, "f%u", f);
+        char *name = (char *)(c->files + nfiles) + 12 * (size_t)f;
+
+        snprintf(name, 12, "f%u", f);
+        c->files[f].sharded = true;
+        sw_file_set_name(&c->files[f], name);
     }
     for (int r = 0; r < nranks && !st->code; r++) {
         sw_entries found = SW_ENTRIES_INIT;

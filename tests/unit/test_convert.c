@@ -44,7 +44,7 @@ static void write_file(fixture *f)
     }
     assert_int_equal(fclose(out), 0);
     assert_int_equal(stat(path, &s), 0);
-    file->name = "file";
+    sw_file_set_name(file, "file");
     file->size = (uint64_t)s.st_size;
     file->mtime_ns = sw_path_ns(&s.st_mtim);
     assert_int_equal(sw_source_init(&f->source, &f->c, top, 700, &st), SW_OK);

@@ -23,7 +23,7 @@ static void make(set *s, const char *words, uint64_t of)
         f->number.model = strtoull(end + 1, &end, 10);
         f->number.of = of;
         snprintf(s->names[s->c.nfiles], sizeof s->names[0], "file %u", s->c.nfiles);
-        f->name = s->names[s->c.nfiles];
+        sw_file_set_name(f, s->names[s->c.nfiles]);
         at = end + (*end == ' ');
     }
 }
