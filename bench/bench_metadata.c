@@ -9,7 +9,7 @@
 
 #include "base/memory.h"
 #include "base/path.h"
-#include "format/dcpmeta.h"
+#include "format/boxlist.h"
 
 static double now(void)
 {

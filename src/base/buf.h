@@ -9,10 +9,7 @@ typedef struct sw_buf {
     size_t len, cap;
 } sw_buf;
 
-#define SW_BUF_INIT                                                                                          \
-    {                                                                                                        \
-        NULL, 0, 0                                                                                           \
-    }
+#define SW_BUF_INIT SW_EMPTY
 
 /* Local. Make room for more bytes behind len. */
 sw_code sw_buf_reserve(sw_buf *b, uint64_t more, sw_status *st);

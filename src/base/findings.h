@@ -10,10 +10,7 @@ typedef struct sw_findings {
     size_t n, cap;
 } sw_findings;
 
-#define SW_FINDINGS_INIT                                                                                     \
-    {                                                                                                        \
-        NULL, 0, 0                                                                                           \
-    }
+#define SW_FINDINGS_INIT SW_EMPTY
 
 /* Local. Append copies; NULL stands for "", control characters become '?'. The reason is made as by
  * printf, so that fmt is the sixth parameter, and what it speaks of comes behind it.

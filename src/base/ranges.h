@@ -13,10 +13,7 @@ typedef struct sw_ranges {
     size_t n, cap;
 } sw_ranges;
 
-#define SW_RANGES_INIT                                                                                       \
-    {                                                                                                        \
-        NULL, 0, 0                                                                                           \
-    }
+#define SW_RANGES_INIT SW_EMPTY
 
 /* Local. Add from..to, which do not begin before the last range. Errors: SW_ENOMEM. */
 sw_code sw_ranges_add(sw_ranges *r, uint64_t from, uint64_t to, sw_status *st);

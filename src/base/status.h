@@ -19,6 +19,12 @@
 #define SW_PRINTF(fmt, args)
 #endif
 
+/* How structs are born, most of them: all zero, so that to release them is fine. */
+#define SW_EMPTY                                                                                             \
+    {                                                                                                        \
+        0                                                                                                    \
+    }
+
 /* Local. Record an error and return its code. A status that already holds one keeps it (and its
  * code is returned): the first cause wins. file and tensor may be NULL; they are made harmless. */
 sw_code sw_fail(sw_status *st, sw_code code, const char *file, const char *tensor, const char *fmt, ...)

@@ -3,7 +3,17 @@
 #ifndef SW_BASE_UTF8_H
 #define SW_BASE_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
+
+/* Local. Is a text of so many bytes this one, and no NUL in it? */
+static inline bool sw_text_is(const char *text, size_t len, const char *known)
+{
+    size_t n = strlen(known);
+
+    return len == n && memcmp(text, known, n) == 0;
+}
 
 /* Local. The first byte that is not UTF-8 (no overlong forms, no surrogates), or NULL. Fast on
  * ASCII. */

@@ -37,10 +37,7 @@ typedef struct sw_assets {
     bool config_stays;
 } sw_assets;
 
-#define SW_ASSETS_INIT                                                                                       \
-    {                                                                                                        \
-        NULL, 0, 0, false                                                                                    \
-    }
+#define SW_ASSETS_INIT SW_EMPTY
 
 #define SW_ASSETS_GIVEN 2
 

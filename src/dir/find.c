@@ -10,9 +10,7 @@
 #include "dir/assets.h"
 #include "dir/front.h"
 #include "dir/guess.h"
-#include "format/boxlines.h"
-#include "format/dcpmeta.h"
-#include "format/tcmeta.h"
+#include "format/boxlist.h"
 
 static const char hint_outside[] = "an index of another directory, or one that was written by hand";
 static const char hint_index[] =

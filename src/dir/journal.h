@@ -36,10 +36,7 @@ typedef struct sw_journal {
     char **sorted; /* names of files, by name; borrowed from files */
 } sw_journal;
 
-#define SW_JOURNAL_INIT                                                                                      \
-    {                                                                                                        \
-        { 0 }, 0, false, false, NULL, 0, NULL, 0, NULL                                                       \
-    }
+#define SW_JOURNAL_INIT SW_EMPTY
 
 /* Local. Fill an empty journal with copies of what is to change, but for the inodes; decides clash.
  * Release it also on an error. */

@@ -1,4 +1,8 @@
-/* From lines to boxes; see boxlines.h. One function for each rule of the grammar:
+/* A list of boxes that somebody wrote (docs/boxes.md): JSON, an object on each line for a box of a
+ * tensor, which says where its elements lie plainly in a file. For whatever no other reader knows.
+ * Some 150 bytes a box; for 256 files of 1,000 tensors 40 MB.
+ *
+ * One function for each rule of the grammar:
  *
  *     lines = line ...                            some may be blank
  *     line  = { "name": string, "dtype": dtype, "shape": [uint, ...], "file": string,
@@ -7,8 +11,6 @@
  *
  * Names point into the text. Other members are refused: one that is misspelled must not be
  * missed. */
-#include "format/boxlines.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "base/utf8.h"
+#include "format/boxlist.h"
 
 #define SUM_MAX (UINT64_C(1) << 63)
 

@@ -63,6 +63,27 @@ typedef struct sw_boxlist_front {
  * Errors: SW_EINPUT, SW_ENOMEM. */
 typedef sw_code sw_boxlist_reader(char *text, size_t n, const char *file, sw_buf *list, sw_status *st);
 
+/* Of the `.metadata` of a torch distributed checkpoint (dcpmeta.c).
+ * Errors: SW_EINPUT with the tensor (not such a pickle; a class, dtype or layout that is not
+ * understood; a box outside of its tensor, or without an item; a file name that leads out);
+ * SW_ENOMEM. Cost: O(n + b log b) for b boxes. Source: torch/distributed/checkpoint/metadata.py and
+ * filesystem.py, 2.4 to 2.15. */
+#define SW_DCP_METADATA_NAME ".metadata"
+sw_boxlist_reader sw_dcp_list;
+
+/* Of the `metadata.pkl` of torch_checkpointing (tcmeta.c). Items in other forms (JSON) are values
+ * of the list, but for a model: that is an error.
+ * Errors: SW_EINPUT with the tensor (not such a pickle; placements that are not understood; a box
+ * outside of its tensor), SW_ENOMEM. Cost: O(tensors x ranks). Source: torch_checkpointing 0.1.1,
+ * distributed_metadata.py, dtensor_metadata.py, default_metadata.py. */
+#define SW_TC_METADATA_NAME "metadata.pkl"
+sw_boxlist_reader sw_tc_list;
+
+/* Of lines that somebody wrote (boxlines.c). What one rank sees of them is checked: numbers, boxes
+ * within their tensors, and that lines of one name speak of one tensor.
+ * Errors: SW_EINPUT, with the line; SW_ENOMEM. O(n log n). */
+sw_boxlist_reader sw_boxlines_read;
+
 /* A list that is being made: boxes have the numbers of files as the maker counts them. Zero at
  * first; release it in any case. */
 typedef struct sw_boxlist_draft {

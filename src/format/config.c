@@ -44,12 +44,6 @@ static bool begin_text(sw_json *j, const char *text, size_t len, sw_buf *copy, s
     return true;
 }
 
-/* Is it this text, and no NUL in it? */
-static bool is_text(const char *s, size_t len, const char *known)
-{
-    return len == strlen(known) && memcmp(s, known, len) == 0;
-}
-
 /* Members of this kind are looked into. */
 static bool ends_with_config(const char *s, size_t len)
 {
@@ -91,7 +85,7 @@ static bool edit_dtype(editor *e)
 
     if (!sw_json_string(&e->j, &s, &len))
         return false;
-    if (!is_text(s, len, "auto") && !(sw_dtype_parse_any(s, len, &now) && sw_dtype_is_floating(now)))
+    if (!sw_text_is(s, len, "auto") && !(sw_dtype_parse_any(s, len, &now) && sw_dtype_is_floating(now)))
         return true;
     if (e->rule->dtype == SW_NDTYPES || (len == n - 2 && memcmp(s, name + 1, len) == 0))
         return true;
@@ -107,7 +101,7 @@ static bool edit_value(editor *e, const char *key, size_t len)
 
     if (c == '{' && ends_with_config(key, len))
         return edit_object(e);
-    if (c == '"' && (is_text(key, len, "torch_dtype") || is_text(key, len, "dtype")))
+    if (c == '"' && (sw_text_is(key, len, "torch_dtype") || sw_text_is(key, len, "dtype")))
         return edit_dtype(e);
     return sw_json_skip(&e->j);
 }
@@ -131,7 +125,7 @@ static bool edit_object(editor *e)
             e->copied = (size_t)sw_json_pos(j);
         if (!copy(e) || !sw_json_string(j, &key, &len) || !sw_json_take(j, ':'))
             return false;
-        gone = e->rule->no_quantization && is_text(key, len, "quantization_config");
+        gone = e->rule->no_quantization && sw_text_is(key, len, "quantization_config");
         if (gone ? !sw_json_skip(j) : (!edit_value(e, key, len) || !copy(e)))
             return false;
         value_end = (size_t)sw_json_pos(j);
@@ -387,10 +381,10 @@ static bool find_block_size(sw_json *j, bool quantization, uint64_t block[2])
     while (sw_json_member(j, &first, &key, &len)) {
         char c = sw_json_peek(j);
 
-        if (quantization && c == '[' && is_text(key, len, "weight_block_size"))
+        if (quantization && c == '[' && sw_text_is(key, len, "weight_block_size"))
             found = take_block_size(j, block) || found;
         else if (c == '{' && ends_with_config(key, len))
-            found = find_block_size(j, is_text(key, len, "quantization_config"), block) || found;
+            found = find_block_size(j, sw_text_is(key, len, "quantization_config"), block) || found;
         else
             sw_json_skip(j);
     }

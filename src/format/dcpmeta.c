@@ -1,6 +1,8 @@
-/* From the objects of a pickle to boxes; see dcpmeta.h. */
-#include "format/dcpmeta.h"
-
+/* What the `.metadata` of a torch distributed checkpoint says: which tensors there are, of which
+ * boxes they consist, and where in which file the item of each box stands.
+ *
+ * It is a pickle (pickle.h) of 170 bytes a box: for 256 ranks x 1,000 tensors 45 MB. All of it is
+ * known at once here, so a box that no file holds is always noticed. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include "base/num.h"
 #include "base/sort.h"
 #include "base/utf8.h"
+#include "format/boxlist.h"
 #include "format/maps.h"
 #include "format/torchtensor.h"
 

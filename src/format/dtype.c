@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 static const struct {
     const char *name;
     unsigned bits;
@@ -67,16 +69,10 @@ bool sw_dtype_is_number(sw_dtype dtype)
     return dtypes[dtype].bits >= 8 && dtype != SW_BOOL && dtype != SW_C64;
 }
 
-/* Is it this name, and no NUL in it? */
-static bool is_name(const char *name, size_t len, const char *known)
-{
-    return strlen(known) == len && memcmp(name, known, len) == 0;
-}
-
 bool sw_dtype_parse(const char *name, size_t len, sw_dtype *out)
 {
     for (unsigned i = 0; i < SW_NDTYPES; i++)
-        if (is_name(name, len, dtypes[i].name)) {
+        if (sw_text_is(name, len, dtypes[i].name)) {
             *out = (sw_dtype)i;
             return true;
         }
@@ -95,7 +91,7 @@ bool sw_dtype_parse_any(const char *name, size_t len, sw_dtype *out)
         len -= n;
     }
     for (size_t i = 0; i < sizeof torch_names / sizeof torch_names[0]; i++)
-        if (is_name(name, len, torch_names[i].name)) {
+        if (sw_text_is(name, len, torch_names[i].name)) {
             *out = torch_names[i].dtype;
             return true;
         }

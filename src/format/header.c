@@ -30,9 +30,6 @@
 
 #define SUM_MAX (UINT64_C(1) << 63)
 
-/* Keys are looked at by the million: with a literal the comparison is a few instructions. */
-#define IS_TEXT(s, len, literal) ((len) == sizeof literal - 1 && memcmp(s, literal, sizeof literal - 1) == 0)
-
 /* Objects whose keys are gathered (keys.h). */
 enum { OBJECT_ROOT, OBJECT_METADATA, OBJECT_FREE };
 
@@ -156,10 +153,10 @@ enum { HAS_DTYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4, HAS_ALL = 7 };
 /* 0 = none that is known. */
 static unsigned which_member(const char *key, size_t len)
 {
-    return IS_TEXT(key, len, "dtype")          ? HAS_DTYPE
-           : IS_TEXT(key, len, "shape")        ? HAS_SHAPE
-           : IS_TEXT(key, len, "data_offsets") ? HAS_OFFSETS
-                                               : 0;
+    return sw_text_is(key, len, "dtype")          ? HAS_DTYPE
+           : sw_text_is(key, len, "shape")        ? HAS_SHAPE
+           : sw_text_is(key, len, "data_offsets") ? HAS_OFFSETS
+                                                  : 0;
 }
 
 /* The value of a member that every entry has. */
@@ -278,18 +275,18 @@ static bool parse_metadata_value(parser *p, const char *key, size_t key_len)
         return sw_json_fail(&p->json, "a value of __metadata__ is not a string");
     if (!sw_json_string(&p->json, &value, &len))
         return false;
-    if (IS_TEXT(key, key_len, "DCP_SHARDING_INFO")) {
+    if (sw_text_is(key, key_len, "DCP_SHARDING_INFO")) {
         p->sharding = (text){ value, len };
         return true;
     }
-    if (IS_TEXT(key, key_len, SW_SHARDS_KEY)) {
+    if (sw_text_is(key, key_len, SW_SHARDS_KEY)) {
         p->h->set = value;
         return true;
     }
-    if (IS_TEXT(key, key_len, "DCP_VERSION"))
+    if (sw_text_is(key, key_len, "DCP_VERSION"))
         p->version = (text){ value, len };
-    else if (IS_TEXT(key, key_len, "format"))
-        p->h->format_pt = IS_TEXT(value, len, "pt");
+    else if (sw_text_is(key, key_len, "format"))
+        p->h->format_pt = sw_text_is(value, len, "pt");
     return add_note(p, key, value);
 }
 
@@ -323,7 +320,7 @@ static bool parse_root(parser *p)
     if (!sw_json_open(&p->json, '{'))
         return false;
     while (sw_json_member(&p->json, &first, &key, &len))
-        if (IS_TEXT(key, len, "__metadata__") ? !parse_metadata(p) : !parse_entry(p, key, len))
+        if (sw_text_is(key, len, "__metadata__") ? !parse_metadata(p) : !parse_entry(p, key, len))
             return false;
     return sw_json_end(&p->json);
 }
@@ -402,11 +399,11 @@ static bool parse_box(parser *p, sw_entry *e)
     if (!sw_json_open(&p->json, '{'))
         return false;
     while (sw_json_member(&p->json, &first, &key, &len)) {
-        if (IS_TEXT(key, len, "saved_offsets"))
+        if (sw_text_is(key, len, "saved_offsets"))
             good = parse_box_dims(p, e, key, &e->offsets);
-        else if (IS_TEXT(key, len, "global_shape"))
+        else if (sw_text_is(key, len, "global_shape"))
             good = parse_box_dims(p, e, key, &e->global_shape);
-        else if (IS_TEXT(key, len, "logical_fqn"))
+        else if (sw_text_is(key, len, "logical_fqn"))
             good = parse_logical(p, &logical);
         else
             good = skip_member(p, object, key, len);

@@ -46,10 +46,7 @@ typedef struct sw_header {
     uint64_t data_len; /* bytes of data behind the header = largest end */
 } sw_header;
 
-#define SW_HEADER_INIT                                                                                       \
-    {                                                                                                        \
-        .entries = NULL                                                                                      \
-    }
+#define SW_HEADER_INIT SW_EMPTY
 
 /* Local. Check the first 8 bytes of a file: the header length, against the limit and the file's
  * size.

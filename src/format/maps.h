@@ -17,10 +17,7 @@ typedef struct sw_map {
     size_t n;
 } sw_map;
 
-#define SW_MAP_INIT                                                                                          \
-    {                                                                                                        \
-        NULL, 0                                                                                              \
-    }
+#define SW_MAP_INIT SW_EMPTY
 
 /* What an index says of all tensors together. */
 typedef struct sw_index_totals {

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/num.h"
+#include "base/utf8.h"
 
 /* ---- values ----------------------------------------------------------------------------------
  *
@@ -110,14 +111,22 @@ static sw_code push(machine *m, sw_value v, sw_status *st)
     return SW_OK;
 }
 
-/* The value on top; a mark is none. */
+/* Are there n values on top? A mark is none. */
+static sw_code need(const machine *m, size_t n, sw_status *st)
+{
+    for (size_t i = 0; i < n; i++)
+        if (i >= m->n || tag_of(m->stack[m->n - 1 - i]) == T_MARK)
+            return bad(m, "nothing on the stack", st);
+    return st->code;
+}
+
+/* The value on top. */
 static sw_code pop(machine *m, sw_value *v, sw_status *st)
 {
     *v = NONE;
-    if (m->n == 0 || tag_of(m->stack[m->n - 1]) == T_MARK)
-        return bad(m, "nothing on the stack", st);
-    *v = m->stack[--m->n];
-    return SW_OK;
+    if (!need(m, 1, st))
+        *v = m->stack[--m->n];
+    return st->code;
 }
 
 /* Where the values above the last mark begin; 0 on an error. */
@@ -172,10 +181,7 @@ static sw_code make_tuple(machine *m, size_t first, sw_status *st)
 /* TUPLE1 to TUPLE3: the n topmost values. */
 static sw_code make_short_tuple(machine *m, size_t n, sw_status *st)
 {
-    for (size_t i = 0; i < n; i++)
-        if (i >= m->n || tag_of(m->stack[m->n - 1 - i]) == T_MARK)
-            return bad(m, "nothing on the stack", st);
-    return make_tuple(m, m->n - n, st);
+    return need(m, n, st) ? st->code : make_tuple(m, m->n - n, st);
 }
 
 /* TUPLE: all values above the mark. */
@@ -251,10 +257,7 @@ static sw_code fill_many(machine *m, enum tag tag, sw_status *st)
 /* APPEND and SETITEM: the n topmost values go into the container below them. */
 static sw_code fill_few(machine *m, enum tag tag, size_t n, sw_status *st)
 {
-    for (size_t i = 0; i <= n; i++)
-        if (i >= m->n || tag_of(m->stack[m->n - 1 - i]) == T_MARK)
-            return bad(m, "nothing on the stack", st);
-    return fill(m, tag, m->n - n - 1, m->n - n, st);
+    return need(m, n + 1, st) ? st->code : fill(m, tag, m->n - n - 1, m->n - n, st);
 }
 
 /* LIST, DICT and FROZENSET: a container of what stands above the mark, in its place. */
@@ -358,10 +361,8 @@ static sw_code build(machine *m, sw_status *st)
 {
     sw_value state, *object;
 
-    if (pop(m, &state, st))
+    if (pop(m, &state, st) || need(m, 1, st))
         return st->code;
-    if (m->n == 0 || tag_of(m->stack[m->n - 1]) == T_MARK)
-        return bad(m, "nothing on the stack", st);
     object = &m->stack[m->n - 1];
     /* What else has a state (a function, a container) is not asked for it. */
     if (tag_of(*object) == T_OBJECT)
@@ -382,10 +383,8 @@ static sw_code push_persistent(machine *m, sw_status *st)
 /* Numbers of the memo are given in order, so that one beyond the length of the text is a lie. */
 static sw_code put(machine *m, uint64_t i, sw_status *st)
 {
-    if (st->code)
+    if (st->code || need(m, 1, st))
         return st->code;
-    if (m->n == 0 || tag_of(m->stack[m->n - 1]) == T_MARK)
-        return bad(m, "nothing on the stack", st);
     if (i >= m->p->len)
         return bad(m, "a memo number that is too large", st);
     if (i >= m->memo_cap && sw_grow(&m->memo, &m->memo_cap, i + 1, sizeof *m->memo, st))
@@ -640,7 +639,7 @@ bool sw_value_is_text(const sw_pickle *p, sw_value v, const char *text)
     size_t len;
     const char *s = sw_value_text(p, v, &len);
 
-    return s && len == strlen(text) && memcmp(s, text, len) == 0;
+    return s && sw_text_is(s, len, text);
 }
 
 /* The parser has seen that it ends. */
@@ -670,17 +669,12 @@ bool sw_value_global(const sw_pickle *p, sw_value v, sw_global *out)
     return out->module && out->name;
 }
 
-static bool equals(const char *text, size_t len, const char *want)
-{
-    return len == strlen(want) && memcmp(text, want, len) == 0;
-}
-
 bool sw_value_is_a(const sw_pickle *p, sw_value v, const char *module, const char *name)
 {
     sw_global g;
 
     return sw_value_global(p, tag_of(v) == T_OBJECT ? sw_object_class(p, v) : v, &g) &&
-           (!module || equals(g.module, g.module_len, module)) && equals(g.name, g.name_len, name);
+           (!module || sw_text_is(g.module, g.module_len, module)) && sw_text_is(g.name, g.name_len, name);
 }
 
 sw_value sw_object_class(const sw_pickle *p, sw_value v)

@@ -43,10 +43,7 @@ typedef struct sw_pickle {
     sw_value root;
 } sw_pickle;
 
-#define SW_PICKLE_INIT                                                                                       \
-    {                                                                                                        \
-        NULL, 0, NULL, 0, 0, 0                                                                               \
-    }
+#define SW_PICKLE_INIT SW_EMPTY
 
 /* Local. Parse n bytes, which the pickle must fill exactly; they are borrowed and must outlive out.
  *   file, tensor  for messages; tensor may be NULL

@@ -1,13 +1,19 @@
-/* From metadata.pkl to boxes; see tcmeta.h. */
-#include "format/tcmeta.h"
-
+/* What the `metadata.pkl` of torch_checkpointing says: for each item that was saved ("model",
+ * "optimizer"), how each of its tensors was cut over the ranks, and which file a rank wrote.
+ *
+ * It is a pickle (pickle.h) of dicts, lists, texts and numbers. A tensor is cut by the placements
+ * of a DTensor on a mesh of ranks, which are followed here as DTensor does, strided ones too; or
+ * each rank says which slices of what it holds are which boxes. A file is one of safetensors or of
+ * torch.save, of a rank's part of an item. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/num.h"
+#include "base/ranges.h"
 #include "base/utf8.h"
+#include "format/boxlist.h"
 #include "format/pickle.h"
 
 #define MESH_DIMS 8u
@@ -18,17 +24,6 @@
  * and 1,024 of them with strided placements over 64 others take 80 steps a byte. */
 #define STEPS_PER_BYTE 128u
 #define GROUP_STEPS 256u /* members of dicts are looked for */
-
-/* Elements [begin, begin + n) along a dimension. */
-typedef struct run {
-    uint64_t begin, n;
-} run;
-
-/* What a rank holds along a dimension, in its order. */
-typedef struct runs {
-    run *runs;
-    size_t n, cap;
-} runs;
 
 /* How one dimension of a mesh cuts a tensor. */
 typedef struct placement {
@@ -56,8 +51,8 @@ typedef struct reading {
     uint64_t steps; /* that are left: see STEPS_PER_BYTE */
     mesh mesh;
     placement placements[MESH_DIMS];
-    runs runs[SW_MAX_DIMS], spare;
-    sw_buf name; /* of the tensor, with its item's and a NUL */
+    sw_ranges runs[SW_MAX_DIMS], spare; /* what a rank holds along each dimension */
+    sw_buf name;                        /* of the tensor, with its item's and a NUL */
     /* its boxes: a record each, 3 ndim numbers behind it */
     sw_buf boxes;
     uint64_t nboxes;
@@ -144,31 +139,14 @@ static bool keep_box(reading *r, size_t file, const uint64_t *offsets, const uin
 
 /* ---- placements ------------------------------------------------------------------------------ */
 
-/* One more run; what goes on where the last one ended makes that longer. */
-static bool add_run(reading *r, runs *to, uint64_t begin, uint64_t n)
+/* One more run of elements behind the others. */
+static bool add_run(reading *r, sw_ranges *to, uint64_t begin, uint64_t n)
 {
     if (n == 0)
         return true;
-    if (to->n && to->runs[to->n - 1].begin + to->runs[to->n - 1].n == begin) {
-        to->runs[to->n - 1].n += n;
-        return true;
-    }
-    if (to->n == RUNS_MAX)
+    if (to->n == RUNS_MAX && sw_ranges_last(to) + 1 != begin)
         return odd(r, "its placements cut it into too many boxes");
-    if (sw_grow(&to->runs, &to->cap, to->n + 1, sizeof *to->runs, r->st))
-        return false;
-    to->runs[to->n++] = (run){ begin, n };
-    return true;
-}
-
-/* Elements of all runs. */
-static uint64_t length_of(const runs *of)
-{
-    uint64_t n = 0;
-
-    for (size_t i = 0; i < of->n; i++)
-        n += of->runs[i].n;
-    return n;
+    return sw_ranges_add(to, begin, begin + n - 1, r->st) == SW_OK;
 }
 
 /* A place among runs: in run i, of which the first element has that number among all. */
@@ -179,12 +157,15 @@ typedef struct cursor {
 
 /* What of these runs lies in [begin, end), counted from the first. From *p on, which goes along:
  * who asks does so in order. */
-static bool cut_runs(reading *r, const runs *from, cursor *p, uint64_t begin, uint64_t end)
+static bool cut_runs(reading *r, const sw_ranges *from, cursor *p, uint64_t begin, uint64_t end)
 {
-    for (; p->i < from->n && p->at < end; p->at += from->runs[p->i++].n) {
-        uint64_t next = p->at + from->runs[p->i].n, a = sw_max(begin, p->at), b = sw_min(end, next);
+    for (uint64_t next; p->i < from->n && p->at < end; p->i++, p->at = next) {
+        const sw_range *run = &from->items[p->i];
+        uint64_t a = sw_max(begin, p->at), b;
 
-        if (a < b && !add_run(r, &r->spare, from->runs[p->i].begin + (a - p->at), b - a))
+        next = p->at + (run->to - run->from + 1);
+        b = sw_min(end, next);
+        if (a < b && !add_run(r, &r->spare, run->from + (a - p->at), b - a))
             return false;
         if (next > end)
             break;
@@ -203,11 +184,11 @@ static void chunk(uint64_t begin, uint64_t length, uint64_t n, uint64_t k, uint6
 
 /* One more mesh dimension cuts a dimension of the tensor: into n chunks, of which the rank gets
  * number k; strided: each of so many chunks is cut so, and the rank gets one of each. */
-static bool cut_dim(reading *r, runs *dim, uint64_t n, uint64_t k, uint64_t factor)
+static bool cut_dim(reading *r, sw_ranges *dim, uint64_t n, uint64_t k, uint64_t factor)
 {
-    uint64_t length = length_of(dim), a, b, from, to;
+    uint64_t length = sw_ranges_count(dim), a, b, from, to;
     cursor at = { 0, 0 };
-    runs swap;
+    sw_ranges swap;
 
     r->spare.n = 0;
     if (factor > RUNS_MAX)
@@ -321,10 +302,10 @@ static bool keep_runs(reading *r, size_t file)
             return odd(r, "its placements cut it into too many boxes");
     for (;;) {
         for (d = 0; d < r->ndim; d++) {
-            const run *of = r->runs[d].runs + at[d];
+            const sw_range *of = r->runs[d].items + at[d];
 
-            offsets[d] = r->runs[d].n ? of->begin : r->shape[d];
-            sizes[d] = r->runs[d].n ? of->n : 0;
+            offsets[d] = r->runs[d].n ? of->from : r->shape[d];
+            sizes[d] = r->runs[d].n ? of->to - of->from + 1 : 0;
             r->parts = r->parts || r->runs[d].n > 1;
         }
         if (!keep_box(r, file, offsets, sizes, local))
@@ -563,7 +544,7 @@ static bool take_item(reading *r, sw_value key, sw_value item)
     if (!member(r, item, "rank_to_layout_info", &layouts) ||
         !member(r, item, "nested_path_to_metadata", &paths) || !take_files(r, layouts, name, len, &plain))
         return false;
-    if (!plain && len == 5 && memcmp(name, "model", 5) == 0)
+    if (!plain && sw_text_is(name, len, "model"))
         return odd(
             r,
             "the model was saved neither as safetensors (SafetensorsSerialization) nor by torch.save, which "
@@ -616,8 +597,8 @@ sw_code sw_tc_list(char *text, size_t n, const char *file, sw_buf *list, sw_stat
     for (size_t i = 0; i < r.nfiles; i++)
         free(r.files[i]);
     for (unsigned d = 0; d < SW_MAX_DIMS; d++)
-        free(r.runs[d].runs);
-    free(r.spare.runs);
+        sw_ranges_release(&r.runs[d]);
+    sw_ranges_release(&r.spare);
     free(r.files);
     free(r.mesh.place);
     sw_buf_release(&r.name);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 
 /* Storages that know their dtype; of the others (UntypedStorage) the tensor tells it. */
 static const struct {
@@ -43,7 +44,7 @@ sw_code sw_torch_dtype(const sw_pickle *p, sw_value v, const char *file, const c
     char words[128];
     sw_global g;
 
-    if (sw_value_global(p, v, &g) && g.module_len == 5 && memcmp(g.module, "torch", 5) == 0 &&
+    if (sw_value_global(p, v, &g) && sw_text_is(g.module, g.module_len, "torch") &&
         sw_dtype_parse_any(g.name, g.name_len, out) && sw_dtype_bits(*out) >= 8)
         return SW_OK;
     sw_torch_words(p, v, words);

@@ -22,10 +22,7 @@ typedef struct sw_memboxes {
     uint64_t bytes; /* of all boxes */
 } sw_memboxes;
 
-#define SW_MEMBOXES_INIT                                                                                     \
-    {                                                                                                        \
-        NULL, 0, 0                                                                                           \
-    }
+#define SW_MEMBOXES_INIT SW_EMPTY
 
 /* What some ranks hold: one that holds it itself, or all, of which one process is told.
  * Borrowed. */

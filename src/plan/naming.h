@@ -25,10 +25,7 @@ typedef struct sw_naming {
     char *pool;    /* that names point into */
 } sw_naming;
 
-#define SW_NAMING_INIT                                                                                       \
-    {                                                                                                        \
-        NULL, 0, 0, NULL                                                                                     \
-    }
+#define SW_NAMING_INIT SW_EMPTY
 
 /* Local. Decide on all tensors of c.
  *   o         NULL = all, unchanged

@@ -9,9 +9,7 @@
 #include <string.h>
 
 #include "format/archive.h"
-#include "format/boxlines.h"
-#include "format/dcpmeta.h"
-#include "format/tcmeta.h"
+#include "format/boxlist.h"
 #include "format/torchtensor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
