@@ -9,6 +9,8 @@
 
 #include "base/buf.h"
 #include "base/num.h"
+#include "value/cast.h"
+#include "value/f32.h"
 
 /* ---- the libraries --------------------------------------------------------------------------- */
 
@@ -40,7 +42,8 @@ static struct {
 typedef struct library {
     const char *names[3];
     const char *symbols[6];
-    void *functions; /* room for pointers to them */
+    const char *fast[6]; /* in their place, where they are there: of the kind of CPU; NULL = none */
+    void *functions;     /* room for pointers to them */
     const char *advice;
     bool there, looked;
 } library;
@@ -49,6 +52,7 @@ static library libraries[] = {
     { { "libxxhash.so.0" },
       { "XXH3_128bits", "XXH3_createState", "XXH3_freeState", "XXH3_128bits_reset", "XXH3_128bits_update",
         "XXH3_128bits_digest" },
+      { [0] = "XXH3_128bits_dispatch", [4] = "XXH3_128bits_update_dispatch" },
       &xxh,
       "a manifest needs libxxhash.so.0, version 0.8 or later, which cannot be loaded (Debian: libxxhash0; "
       "RHEL: "
@@ -58,6 +62,7 @@ static library libraries[] = {
     { { "libcrypto.so.3", "libcrypto.so.1.1" },
       { "EVP_MD_CTX_new", "EVP_MD_CTX_free", "EVP_sha256", "EVP_DigestInit_ex", "EVP_DigestUpdate",
         "EVP_DigestFinal_ex" },
+      { NULL },
       &crypto,
       "a manifest needs OpenSSL's libcrypto.so.3, which cannot be loaded (Debian: libssl3; RHEL: "
       "openssl-libs)",
@@ -76,8 +81,9 @@ static void look_for(library *l)
 
         l->there = handle != NULL;
         for (size_t k = 0; k < 6 && l->there; k++) {
-            void *f = dlsym(handle, l->symbols[k]);
+            void *f = l->fast[k] ? dlsym(handle, l->fast[k]) : NULL;
 
+            f = f ? f : dlsym(handle, l->symbols[k]);
             memcpy((char *)l->functions + k * sizeof f, &f, sizeof f);
             l->there = f != NULL;
         }
@@ -120,9 +126,33 @@ static void put_pair(pair p, unsigned char hash[SW_XXH3_BYTES])
     }
 }
 
+#if defined(__x86_64__)
+
+static AVX2 void empty_halves(void)
+{
+    _mm256_zeroupper();
+}
+
+#else
+
+/* No other CPU has them. */
+static void empty_halves(void)
+{
+}
+
+#endif
+
+/* Theirs leave the upper halves of the registers full: value/cast says what that costs. */
+static void empty_registers(void)
+{
+    if (sw_cast_path_best() == SW_CAST_AVX2)
+        empty_halves();
+}
+
 void sw_xxh3(const void *data, uint64_t n, unsigned char hash[SW_XXH3_BYTES])
 {
     put_pair(xxh.hash(data, (size_t)n), hash);
+    empty_registers();
 }
 
 /* ---- one after the other --------------------------------------------------------------------- */
@@ -182,9 +212,11 @@ sw_code sw_digest_begin(sw_digest *d, sw_status *st)
 
 sw_code sw_digest_add(sw_digest *d, const void *data, uint64_t n, sw_status *st)
 {
-    return check(d->sha256 ? crypto.update(d->state, data, (size_t)n) == 1
-                           : xxh.update(d->state, data, (size_t)n) == 0,
-                 st);
+    bool done = d->sha256 ? crypto.update(d->state, data, (size_t)n) == 1
+                          : xxh.update(d->state, data, (size_t)n) == 0;
+
+    empty_registers();
+    return check(done, st);
 }
 
 sw_code sw_digest_end(sw_digest *d, unsigned char *hash, sw_status *st)
