@@ -70,4 +70,5 @@ void sw_front_release(sw_front *f)
 {
     sw_header_release(&f->h);
     sw_buf_release(&f->text);
+    sw_buf_release(&f->values);
 }

@@ -10,11 +10,12 @@ typedef struct sw_front {
     sw_buf text;   /* as it stands in the file, but for strings that were unescaped */
     uint64_t hash; /* of that as it stood */
     sw_header h;   /* points into text */
+    sw_buf values; /* sw_items_read(): names of what is no tensor in the file, with their NULs */
 } sw_front;
 
 #define SW_FRONT_INIT                                                                                        \
     {                                                                                                        \
-        SW_BUF_INIT, 0, SW_HEADER_INIT                                                                       \
+        SW_BUF_INIT, 0, SW_HEADER_INIT, SW_BUF_INIT                                                          \
     }
 
 /* Local. Read and check the header of a file of size bytes; its data begins at 8 + text.len. What

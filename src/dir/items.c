@@ -29,6 +29,7 @@ typedef struct lookup {
     bool archives; /* the items of this file are: it is written in one way */
     inner inner;
     sw_torch_file *archive; /* that the file is, where entries are looked for in one */
+    sw_buf *values;         /* names of what else is in it */
     /* found: where the first element stands, bytes of the file; and the others, in elements */
     uint64_t first;
     uint64_t strides[SW_MAX_DIMS];
@@ -192,6 +193,18 @@ static sw_code find_in_archive(lookup *k, const char *name, const uint64_t *part
     return take_held(k, &h, part, st);
 }
 
+/* Is the file an archive? It is opened once, and tells what is no tensor in it then: named, as its
+ * tensors are, with what their entries lack. */
+static sw_code open_archive(lookup *k, sw_status *st)
+{
+    if (k->archive || k->inner.by_name || !sw_torch_file_is(k->fd, k->file, k->size, st))
+        return st->code;
+    k->archive = sw_torch_file_open(k->fd, k->file, k->size, st);
+    return k->archive ? sw_torch_file_values(k->archive, sw_listed_saved_name(k->ref->tensor),
+                                             k->ref->box->skip, k->values, st)
+                      : st->code;
+}
+
 /* The elements are those of an entry of a header, or a part of them. */
 static sw_code find_in_entry(lookup *k, sw_status *st)
 {
@@ -201,10 +214,7 @@ static sw_code find_in_entry(lookup *k, sw_status *st)
     const sw_entry *e;
     held h;
 
-    if (b->form == SW_FORM_ENTRY && !k->archive && !k->inner.by_name &&
-        sw_torch_file_is(k->fd, k->file, k->size, st))
-        k->archive = sw_torch_file_open(k->fd, k->file, k->size, st);
-    if (st->code)
+    if (b->form == SW_FORM_ENTRY && open_archive(k, st))
         return st->code;
     if (k->archive)
         return find_in_archive(k, name, part, st);
@@ -331,7 +341,9 @@ sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t s
                       sw_status *st)
 {
     char *path = sw_path_named(dir, name, st);
-    lookup k = { .fd = -1, .file = name, .size = size, .inner = { .front = SW_FRONT_INIT } };
+    lookup k = {
+        .fd = -1, .file = name, .size = size, .inner = { .front = SW_FRONT_INIT }, .values = &f->values
+    };
     uint64_t h = 0;
 
     sw_front_release(f);

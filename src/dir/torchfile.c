@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
@@ -137,8 +136,10 @@ static sw_code read_member(const sw_torch_file *f, const sw_member *m, uint64_t 
 typedef struct step {
     sw_items items;
     bool dict;
-    uint64_t number; /* of the next item of a list */
-    size_t len;      /* of the name before it */
+    bool counts;          /* what is in it is told of one by one: a dict, or there is a tensor */
+    uint64_t number;      /* of the next item of a list */
+    size_t len;           /* of the name before it */
+    size_t nvalues, name; /* what was there before it */
 } step;
 
 typedef struct walk {
@@ -160,34 +161,66 @@ static sw_value holder_of(const sw_pickle *p, sw_value v)
     return kind == SW_KIND_DICT || kind == SW_KIND_LIST || kind == SW_KIND_TUPLE ? v : 0;
 }
 
-/* Something stands under the name that the walk has come to: it is gone into, or kept. Numbers and
- * texts are of no interest. */
-static sw_code meet(walk *w, sw_value v, sw_status *st)
+/* Is it what makes a tensor, of whatever kind? */
+static bool is_tensor(const sw_pickle *p, sw_value v)
+{
+    sw_global g;
+
+    return sw_value_kind(p, v) == SW_KIND_OBJECT && sw_value_global(p, sw_object_class(p, v), &g) &&
+           g.name_len > 8 && memcmp(g.name, "_rebuild", 8) == 0;
+}
+
+/* The name that the walk has come to is that of a value. */
+static sw_code keep(walk *w, sw_value v, sw_status *st)
 {
     sw_torch_file *f = w->f;
-    sw_value in = holder_of(&f->p, v);
     named it = { f->names.len, v };
 
-    if (w->left < w->name.len + sizeof it)
-        return odd(f, NULL, "its data.pkl names its parts too often", st);
-    w->left -= w->name.len + sizeof it;
-    if (in) {
-        step *s = &w->steps[w->depth];
-
-        if (w->depth == DEPTH_MAX)
-            return odd(f, NULL, "its data.pkl goes too deep", st);
-        *s = (step){ .dict = sw_value_kind(&f->p, in) == SW_KIND_DICT, .len = w->name.len };
-        sw_items_begin(&f->p, in, &s->items);
-        w->depth++;
-        return SW_OK;
-    }
-    if (sw_value_kind(&f->p, v) != SW_KIND_OBJECT)
-        return SW_OK;
     if (sw_buf_add(&f->names, w->name.data, w->name.len, st) || sw_buf_add(&f->names, "", 1, st) ||
         sw_grow(&f->values, &f->cap_values, f->nvalues + 1, sizeof it, st))
         return st->code;
     f->values[f->nvalues++] = it;
     return SW_OK;
+}
+
+/* Something stands under the name that the walk has come to: it is gone into, or kept. */
+static sw_code meet(walk *w, sw_value v, sw_status *st)
+{
+    sw_torch_file *f = w->f;
+    sw_value in = holder_of(&f->p, v);
+    step *s = &w->steps[w->depth];
+
+    if (w->left < w->name.len + sizeof(named))
+        return odd(f, NULL, "its data.pkl names its parts too often", st);
+    w->left -= w->name.len + sizeof(named);
+    if (!in) {
+        if (w->depth && is_tensor(&f->p, v))
+            s[-1].counts = true;
+        return keep(w, v, st);
+    }
+    if (w->depth == DEPTH_MAX)
+        return odd(f, NULL, "its data.pkl goes too deep", st);
+    *s = (step){ .len = w->name.len, .nvalues = f->nvalues, .name = f->names.len };
+    s->dict = s->counts = sw_value_kind(&f->p, in) == SW_KIND_DICT;
+    sw_items_begin(&f->p, in, &s->items);
+    w->depth++;
+    return SW_OK;
+}
+
+/* All of a dict or list has been met. A list without tensors is one value, as torch counts them. */
+static sw_code leave(walk *w, sw_status *st)
+{
+    const step *s = &w->steps[--w->depth];
+
+    if (s->counts) {
+        if (w->depth)
+            w->steps[w->depth - 1].counts = true;
+        return st->code;
+    }
+    w->f->nvalues = s->nvalues;
+    w->f->names.len = s->name;
+    w->name.len = s->len;
+    return keep(w, 0, st);
 }
 
 /* The name of what stands below a step: the key of a dict, or a number. False = it has none. */
@@ -216,7 +249,7 @@ static int by_name(const void *a, const void *b, void *names)
     return strcmp(text + ((const named *)a)->at, text + ((const named *)b)->at);
 }
 
-/* All that has a name, without recursion. */
+/* All that has a name, by it, without recursion. */
 static sw_code list_values(sw_torch_file *f, sw_status *st)
 {
     walk w = { .f = f, .left = 64 * (uint64_t)f->text.len };
@@ -227,7 +260,7 @@ static sw_code list_values(sw_torch_file *f, sw_status *st)
         sw_value key = 0, v;
 
         if (!(s->dict ? sw_items_next_pair(&s->items, &key, &v) : sw_items_next(&s->items, &v))) {
-            w.depth--;
+            leave(&w, st);
             continue;
         }
         if (name_next(&w, s, key, st))
@@ -312,6 +345,18 @@ void sw_torch_file_free(sw_torch_file *f)
     free(f);
 }
 
+sw_code sw_torch_file_values(const sw_torch_file *f, const char *before, size_t len, sw_buf *out,
+                             sw_status *st)
+{
+    for (size_t i = 0; i < f->nvalues && !st->code; i++) {
+        const char *name = f->names.data + f->values[i].at;
+
+        if (!is_tensor(&f->p, f->values[i].value) && !sw_buf_add(out, before, len, st))
+            sw_buf_add(out, name, strlen(name) + 1, st);
+    }
+    return st->code;
+}
+
 sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, sw_torch_tensor *out,
                            uint64_t *first, sw_status *st)
 {
@@ -321,7 +366,8 @@ sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tenso
 
     while (sw_search_on(&s))
         sw_search_tell(&s, strcmp(f->names.data + f->values[s.mid].at, name) < 0);
-    if (s.at == f->nvalues || strcmp(f->names.data + f->values[s.at].at, name) != 0)
+    if (s.at == f->nvalues || strcmp(f->names.data + f->values[s.at].at, name) != 0 ||
+        sw_value_kind(&f->p, f->values[s.at].value) != SW_KIND_OBJECT)
         return odd(f, tensor, "a box of it is not in this file", st);
     f->archive.tensor = tensor;
     if (sw_torch_tensor_take(&f->p, f->values[s.at].value, f->file, tensor, out, st))

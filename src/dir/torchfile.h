@@ -3,10 +3,12 @@
  * elements of each stand.
  *
  * Its directory and its data.pkl are read once and kept: 250 bytes a tensor. What a tensor is, is
- * understood when it is asked for; what is asked for by nobody may be anything. */
+ * understood when it is asked for; what is asked for by nobody may be anything: what is no tensor
+ * has a name, and no more. */
 #ifndef SW_DIR_TORCHFILE_H
 #define SW_DIR_TORCHFILE_H
 
+#include "base/buf.h"
 #include "format/torchtensor.h"
 
 typedef struct sw_torch_file sw_torch_file;
@@ -19,6 +21,11 @@ bool sw_torch_file_is(int fd, const char *file, uint64_t size, sw_status *st);
  * than the file could hold), SW_EIO, SW_ENOMEM. */
 sw_torch_file *sw_torch_file_open(int fd, const char *file, uint64_t size, sw_status *st);
 void sw_torch_file_free(sw_torch_file *f);
+
+/* Local. Append the names of what is no tensor in it, with a NUL, sorted; a list of such is one.
+ *   before  len characters that stand before each */
+sw_code sw_torch_file_values(const sw_torch_file *f, const char *before, size_t len, sw_buf *out,
+                             sw_status *st);
 
 /* Local. The tensor of that name.
  *   tensor  for messages

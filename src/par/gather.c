@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/sort.h"
 #include "dir/front.h"
 #include "dir/guess.h"
 #include "dir/items.h"
@@ -24,9 +25,10 @@ typedef struct file_record {
 /* What one rank found in its headers. */
 typedef struct harvest {
     sw_entries found;
-    sw_buf sets; /* what they say of all files: texts, each with the file's number before it */
-    size_t last; /* where the last of them begins */
-    bool asked;  /* for what they say of themselves */
+    sw_buf sets;   /* what they say of all files: texts, each with the file's number before it */
+    size_t last;   /* where the last of them begins */
+    sw_buf values; /* names of what is no tensor in them, a NUL behind each */
+    bool asked;    /* for what they say of themselves */
     sw_buf notes;
 } harvest;
 
@@ -72,6 +74,18 @@ static sw_code keep_set(harvest *own, const char *set, uint64_t file, sw_status 
                                                           : sw_buf_add_text(&own->sets, set, strlen(set), st);
 }
 
+/* Ranks save values of the same names: those of the file before are not sent again. */
+static sw_code keep_values(harvest *own, const sw_buf *values, sw_status *st)
+{
+    const sw_buf *kept = &own->values;
+    size_t n = values->len, before = kept->len - sw_min(kept->len, n);
+
+    if (n == 0 || (kept->len - before == n && memcmp(kept->data + before, values->data, n) == 0 &&
+                   (before == 0 || kept->data[before - 1] == '\0')))
+        return st->code;
+    return sw_buf_add(&own->values, values->data, n, st);
+}
+
 /* What this rank looks into files with. */
 typedef struct look {
     sw_front front; /* the last one */
@@ -111,7 +125,7 @@ static sw_code parse_file(sw_catalog *c, uint32_t i, const char *dir, look *k, h
     f->entries = h->nentries;
     f->sharded = h->sharded;
     f->format_pt = h->format_pt;
-    if (own->asked && keep_notes(h, i, &own->notes, st))
+    if ((own->asked && keep_notes(h, i, &own->notes, st)) || keep_values(own, &k->front.values, st))
         return st->code;
     if (!sw_entries_add(&own->found, h, c->files, i, st))
         keep_set(own, f->number.shard ? h->set : NULL, i, st);
@@ -213,6 +227,25 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
         sw_findings_take(findings, NULL, st);
         at += sizeof *file + sw_text_room(strlen(text));
     }
+    return st->code;
+}
+
+/* Values that the ranks found in files, beside those of the list: each name once, sorted. */
+static sw_code take_values(sw_catalog *c, const sw_buf *values, sw_status *st)
+{
+    char **names = NULL;
+    size_t n = 0, cap = 0;
+
+    for (uint64_t at = 0; at < values->len && !sw_grow(&names, &cap, n + 1, sizeof *names, st);
+         at += strlen(names[n++]) + 1)
+        names[n] = values->data + at;
+    if (n > 1)
+        qsort(names, n, sizeof *names, sw_by_bytes);
+    for (size_t i = 0; i < n && !st->code; i++)
+        if ((i == 0 || strcmp(names[i - 1], names[i]) != 0) &&
+            !sw_buf_add(&c->values, names[i], strlen(names[i]) + 1, st))
+            c->nvalues++;
+    free(names);
     return st->code;
 }
 
@@ -371,8 +404,10 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
     harvest own = { .found = SW_ENTRIES_INIT, .asked = in->notes };
     bool shared = in->shares && in->shares->files.data;
     sw_buf records = SW_BUF_INIT;
-    sw_gathering g[] = { { .mine = &records }, { .mine = &own.sets }, { .mine = &own.notes } };
-    unsigned kinds = in->notes ? 3 : 2;
+    sw_gathering g[] = {
+        { .mine = &records }, { .mine = &own.sets }, { .mine = &own.values }, { .mine = &own.notes }
+    };
+    unsigned kinds = in->notes ? 4 : 3;
     double begin = sw_now();
     uint64_t word, boxes = 0;
 
@@ -387,10 +422,11 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
         else
             take_files(c, &g[0].all);
         if (in->notes) {
-            *in->notes = g[2].all;
-            g[2].all = (sw_buf)SW_BUF_INIT;
+            *in->notes = g[3].all;
+            g[3].all = (sw_buf)SW_BUF_INIT;
         }
         take_sets(c, &g[1].all, findings, st);
+        take_values(c, &g[2].all, st);
         for (uint32_t i = 0; i < c->nfiles; i++)
             boxes += c->files[i].entries;
         sw_gathering_release(g, kinds);
@@ -404,6 +440,7 @@ sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw
     sw_entries_release(&own.found);
     sw_gathering_release(g, kinds);
     sw_buf_release(&own.notes);
+    sw_buf_release(&own.values);
     sw_buf_release(&own.sets);
     sw_buf_release(&records);
     if (!st->code && findings)

@@ -10,7 +10,7 @@ import zipfile
 import distcp
 import oracle
 import pytest
-from runner import HERE, ROOT, fails, ok, run, show
+from runner import HERE, ROOT, fails, ok, run, show, warnings
 from test_large import peaks
 
 GOLDEN = os.path.join(ROOT, "tests", "golden")
@@ -191,6 +191,34 @@ def test_files_of_torch_save(torch_saved, tmp_path):
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     fails(run(["consolidate", "-q", torch_saved, out]), 3, "model_1.pt", "the checksum of member")
     assert not out.exists()
+
+
+def test_what_is_no_tensor(torch_saved, tmp_path):
+    """Numbers beside the tensors of files: counted and listed, those of files that are looked at; each once, whichever ranks saved it."""
+    for np in (None, 3):
+        said = warnings(run(["consolidate", torch_saved, tmp_path / f"out{np}"], np=np))
+        assert "left out: 1 value that is not a tensor" in said[0], said
+        shown = json.loads(run(["inspect", "--json", torch_saved], np=np).stdout)
+        assert shown["values"] == ["model.nested.1", "optimizer.state.0.step", "optimizer.state.1.step"]
+
+
+def test_kinds_of_values(tmp_path):
+    """A list is one value unless a tensor or a dict is in it; an object that is no tensor is one, and is not run."""
+    tensor = distcp.Call(distcp.Name("torch._utils", "_rebuild_tensor_v2"),
+                         distcp.Stored("storage", distcp.Name("torch", "FloatStorage"), "0", "cpu", 2), 0, (2,), (1,), False, ())  # fmt: skip
+    state = {"w": tensor, "none": None, "text": "x", "numbers": [1, [2, 3]], "empty": [], "nothing": {}, "object": SYSTEM,
+             "mixed": [4, {"a": 5}], "beside": [6, {}, tensor], "tuple": (7, 8)}  # fmt: skip
+    said = {"global_shape": (2,), "dtype": "float32", "global_offsets": [(0,)], "local_sizes": [(2,)], "local_offsets": [(0,)]}
+    group = {"sharding_metadata": {"type": "default_tensor_v1", "data": said}, "ranks": (0,)}
+    item = {"rank_to_layout_info": {0: None}, "nested_path_to_metadata": {'["w"]': [group]}}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "metadata.pkl").write_bytes(pickle.dumps({"metadata": {"model": item}, "world_size": 1, "version": "2.0"}))
+    members = [("data.pkl", distcp.dumps(state)), ("byteorder", b"little"), ("data/0", bytes(8)), ("version", b"3\n")]
+    (tmp_path / "in" / "model_0.pt").write_bytes(distcp.archive(members))
+    shown = run(["inspect", "--json", "in"], cwd=tmp_path)
+    names = ["beside.0", "empty", "mixed.0", "mixed.1.a", "none", "numbers", "object", "text", "tuple"]
+    assert shown.status == 0 and json.loads(shown.stdout)["values"] == [f"model.{name}" for name in names], show(shown)
+    assert not (tmp_path / "pwned").exists()
 
 
 # ---- how much a metadata.pkl may speak of ------------------------------------------------------------
