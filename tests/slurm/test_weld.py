@@ -57,6 +57,17 @@ def test_nodes_and_ranks(site, work, env, sbatch, ranks, nodes):
     assert f", {ranks} rank{'s' * (ranks > 1)} on {nodes} node{'s' * (nodes > 1)}, " in work.lines(job)[0]
 
 
+def test_a_launcher_that_ends_with_0_and_has_not_done_it(site, work):
+    """As mpirun of Open MPI 5 does that has lost a node: no report, no success."""
+    nothing = f"{work.path}/nothing"
+    with open(nothing, "w") as f:
+        f.write("#!/bin/sh\n")
+    os.chmod(nothing, 0o755)
+    job = weld(site, work, env={"SHARDWELD": nothing})
+    assert site.outcome(job) == ("FAILED", "1:0"), work.log(job)
+    assert "no report of success" in work.lines(job)[0]
+
+
 def test_relative_paths_and_a_report_of_ones_own(site, work):
     job = site.weld("my ckpt", "sub/out", "--report", "the report.json", cwd=work.path)
     assert site.outcome(job) == ("COMPLETED", "0:0"), work.log(job)
