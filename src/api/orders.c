@@ -367,7 +367,7 @@ sw_code sw_save_write(const void *text, size_t size, const sw_item *items, size_
                       const volatile int *cancel, sw_status *st)
 {
     sw_buf copy = SW_BUF_INIT;
-    sw_memboxes held = SW_MEMBOXES_INIT;
+    sw_memboxes held = { 0 };
     order o = { .dir = "" };
 
     sw_status_clear(st);

@@ -368,13 +368,12 @@ static sw_code look_for_shards(const sw_job *j, bool *shards, bool *whole, sw_st
 {
     sw_path_kind kind;
     sw_dir all = { NULL, 0, 0 };
-    sw_shard_name ignored;
 
     *shards = *whole = false;
     if (sw_path_stat(j->out, &kind, NULL, st) || kind != SW_PATH_DIR || sw_dir_list(j->out, &all, st))
         return st->code;
     for (size_t i = 0; i < all.n; i++) {
-        *shards = *shards || sw_shard_name_parse(all.names[i], &ignored);
+        *shards = *shards || sw_shard_name_parse(all.names[i], NULL);
         *whole = *whole || sw_name_is_consolidated(all.names[i]);
     }
     sw_dir_release(&all);

@@ -231,7 +231,7 @@ sw_code sw_reshard(const sw_comm *comm, const char *input_dir, const char *outpu
 /* Of what this rank holds. The job is new, and this call's own. */
 static sw_code save(sw_job j, sw_given *g, const sw_item *items, size_t n, sw_result *result, sw_status *st)
 {
-    sw_memboxes held = SW_MEMBOXES_INIT;
+    sw_memboxes held = { 0 };
     const sw_holders own = { &held, (uint32_t)j.comm->rank, 1 };
     char who[SW_RANK_NAME_SIZE];
 

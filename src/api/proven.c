@@ -155,13 +155,12 @@ static sw_code look_at_files(checker *c, sw_buf *sizes, sw_status *st)
 static sw_code look_for_strange(checker *c, sw_status *st)
 {
     sw_dir names = { NULL, 0, 0 };
-    sw_shard_name ignored;
 
     if (sw_dir_list(c->j->out, &names, st))
         return st->code;
     for (size_t i = 0; i < names.n && !st->code; i++)
         if ((sw_name_is_weights(names.names[i]) || sw_name_is_index(names.names[i])) &&
-            !sw_shard_name_parse(names.names[i], &ignored) && !sw_manifest_file_of(&c->m, names.names[i]))
+            !sw_shard_name_parse(names.names[i], NULL) && !sw_manifest_file_of(&c->m, names.names[i]))
             sw_findings_add(c->findings, names.names[i], NULL, NULL, st,
                             "is not in the manifest: it was not written with the others");
     sw_dir_release(&names);

@@ -267,7 +267,7 @@ static sw_code compare_assets(const sw_job *j, const sw_plain *t, sw_findings *f
     const sw_assets_rule from = { j->in,  j->opt->assets,
                                   j->out, t->found.index_name,
                                   false,  { j->opt->fqn_map, j->opt->boxes } };
-    sw_assets assets = SW_ASSETS_INIT;
+    sw_assets assets = { 0 };
     sw_buf ignored = SW_BUF_INIT;
     sw_config_rule rule;
 

@@ -9,6 +9,7 @@
 
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "format/manifest.h"
 #include "format/maps.h"
 #include "plan/sized.h"
@@ -267,18 +268,12 @@ out:
     return st->code;
 }
 
-/* For qsort: bytewise. */
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const sw_asset *)a)->name, ((const sw_asset *)b)->name);
-}
-
 /* tree: what the links in it should not lead out of; a dry run's need not be there. */
 static sw_code begin(search *s, const char *tree, sw_status *st)
 {
     sw_path_kind kind;
 
-    *s->found = (sw_assets)SW_ASSETS_INIT;
+    *s->found = (sw_assets){ 0 };
     s->tree = realpath(tree, NULL);
     if (!sw_path_stat(s->output_dir, &kind, &s->output, st))
         s->output_there = kind == SW_PATH_DIR;
@@ -297,7 +292,8 @@ static sw_code finish(search *s, sw_status *st)
     if (st->code)
         sw_assets_release(s->found);
     else if (s->found->n > 1)
-        qsort(s->found->items, s->found->n, sizeof *s->found->items, by_name);
+        /* names stand first */
+        qsort(s->found->items, s->found->n, sizeof *s->found->items, sw_by_bytes);
     return st->code;
 }
 
@@ -339,7 +335,7 @@ void sw_assets_release(sw_assets *a)
         free(a->items[i].source);
     }
     free(a->items);
-    *a = (sw_assets)SW_ASSETS_INIT;
+    *a = (sw_assets){ 0 };
 }
 
 /* ---- copying --------------------------------------------------------------------------------- */

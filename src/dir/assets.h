@@ -20,7 +20,7 @@
 bool sw_asset_is_never(const char *name);
 
 typedef struct sw_asset {
-    char *name;   /* relative to where it was found, and to OUTPUT_DIR */
+    char *name;   /* first, for sw_by_bytes(): relative to where it was found, and to OUTPUT_DIR */
     char *source; /* its path */
     /* what the copy is to hold instead, borrowed; NULL = what the source holds */
     const sw_buf *text;
@@ -36,8 +36,6 @@ typedef struct sw_assets {
     /* OUTPUT_DIR's config.json is the one to be copied: it is not listed, nor edited */
     bool config_stays;
 } sw_assets;
-
-#define SW_ASSETS_INIT SW_EMPTY
 
 #define SW_ASSETS_GIVEN 2
 

@@ -164,13 +164,11 @@ static sw_code check_replaceable(const char *dir, const char *name, sw_status *s
 sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st)
 {
     sw_dir items = { NULL, 0, 0 };
-    sw_shard_name ignored;
 
     *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
-        if (sw_shard_name_parse(items.names[i], &ignored) &&
-            !check_replaceable(output_dir, items.names[i], st))
+        if (sw_shard_name_parse(items.names[i], NULL) && !check_replaceable(output_dir, items.names[i], st))
             sw_dir_add(out, items.names[i], st);
     sw_dir_release(&items);
     if (st->code)

@@ -48,17 +48,13 @@ const char *sw_find_not_a_file(sw_path_kind kind)
 /* A shard, by torch's form of names. */
 static bool is_shard(const char *name)
 {
-    sw_shard_name ignored;
-
-    return sw_shard_name_parse(name, &ignored);
+    return sw_shard_name_parse(name, NULL);
 }
 
 /* A consolidated file that is one of several. */
 static bool is_numbered(const char *name)
 {
-    sw_shard_name ignored;
-
-    return sw_model_name_parse(name, &ignored);
+    return sw_model_name_parse(name, NULL);
 }
 
 /* Any file of weights that is not hidden. */

@@ -13,11 +13,6 @@ typedef struct sw_front {
     sw_buf values; /* sw_items_read(): names of what is no tensor in the file, with their NULs */
 } sw_front;
 
-#define SW_FRONT_INIT                                                                                        \
-    {                                                                                                        \
-        SW_BUF_INIT, 0, SW_HEADER_INIT, SW_BUF_INIT                                                          \
-    }
-
 /* Local. Read and check the header of a file of size bytes; its data begins at 8 + text.len. What
  * stood in f is replaced. / The same of what begins at byte at of an open file, and ends where that
  * does. / The hash alone is read. Errors: SW_EINPUT, SW_EIO, SW_ENOMEM. */

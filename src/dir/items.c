@@ -341,9 +341,7 @@ sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t s
                       sw_status *st)
 {
     char *path = sw_path_named(dir, name, st);
-    lookup k = {
-        .fd = -1, .file = name, .size = size, .inner = { .front = SW_FRONT_INIT }, .values = &f->values
-    };
+    lookup k = { .fd = -1, .file = name, .size = size, .values = &f->values };
     uint64_t h = 0;
 
     sw_front_release(f);

@@ -63,9 +63,7 @@ static sw_code finish(sw_journal *j, sw_status *st)
 
 bool sw_journal_is_shards(const sw_journal *j)
 {
-    sw_shard_name ignored;
-
-    return j->nfiles > 0 && sw_shard_name_parse(j->files[j->nfiles - 1].name, &ignored);
+    return j->nfiles > 0 && sw_shard_name_parse(j->files[j->nfiles - 1].name, NULL);
 }
 
 /* A new index may replace an old one by one rename, and so may a lone file; but a lone file that an
@@ -102,7 +100,7 @@ sw_code sw_journal_fill(sw_journal *j, const sw_change *c, sw_status *st)
 
 void sw_journal_release(sw_journal *j)
 {
-    const sw_journal empty = SW_JOURNAL_INIT;
+    const sw_journal empty = { 0 };
 
     for (size_t i = 0; i < j->nfiles; i++)
         free(j->files[i].name);

@@ -36,8 +36,6 @@ typedef struct sw_journal {
     char **sorted; /* names of files, by name; borrowed from files */
 } sw_journal;
 
-#define SW_JOURNAL_INIT SW_EMPTY
-
 /* Local. Fill an empty journal with copies of what is to change, but for the inodes; decides clash.
  * Release it also on an error. */
 sw_code sw_journal_fill(sw_journal *j, const sw_change *change, sw_status *st);

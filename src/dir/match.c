@@ -46,6 +46,13 @@ static bool is_whole(const sw_tensor *t)
     return !t->broken && t->nreplicas == 0 && (t->nboxes == 1 || t->bytes == 0);
 }
 
+/* Both are of one kind: they are compared. */
+static void pair(sw_match *m, uint32_t i, const sw_tensor *u)
+{
+    m->partners[i] = (uint32_t)(u - m->there->tensors);
+    m->matched++;
+}
+
 /* The partner of output i, or what is wrong with the tensor of its name. */
 static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_status *st)
 {
@@ -64,8 +71,7 @@ static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_statu
         sw_findings_add(findings, sw_tensor_file(m->there, u), t->name, NULL, st, "%s, expected %s",
                         kind_text(m->there, u, is), kind_text(view, t, want));
     } else {
-        m->partners[i] = (uint32_t)(u - m->there->tensors);
-        m->matched++;
+        pair(m, i, u);
     }
 }
 
@@ -127,8 +133,7 @@ sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw
             sw_findings_add(findings, NULL, t->name, NULL, st, "is %s in A, %s in B", kind_text(a, t, in_a),
                             kind_text(b, u, in_b));
         } else {
-            m->partners[i] = (uint32_t)(u - b->tensors);
-            m->matched++;
+            pair(m, i, u);
         }
     }
     for (uint32_t i = 0; i < b->ntensors && !st->code; i++)

@@ -58,12 +58,11 @@ static sw_code check_index(const sw_catalog *c, const sw_find *f, sw_findings *h
 static bool is_looked_for(const char *name)
 {
     static const char *const stems[] = { "model", "consolidated", "diffusion_pytorch_model" };
-    sw_shard_name number;
 
     for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
         if (strncmp(name, stems[i], strlen(stems[i])) == 0)
             return true;
-    return sw_shard_name_parse(name, &number);
+    return sw_shard_name_parse(name, NULL);
 }
 
 /* What a loader makes of a name that is in the directory, but not of the checkpoint; NULL =

@@ -488,9 +488,8 @@ const sw_below *sw_place_fresh(const sw_place *p)
 static bool is_lone(const sw_change *c)
 {
     const char *key = c->files[c->nfiles - 1].name;
-    sw_shard_name ignored;
 
-    return !sw_name_is_index(key) && !sw_shard_name_parse(key, &ignored);
+    return !sw_name_is_index(key) && !sw_shard_name_parse(key, NULL);
 }
 
 sw_code sw_place_begin(sw_place *p, const sw_change *change, sw_status *st)

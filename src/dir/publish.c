@@ -168,9 +168,7 @@ static const char *key_name(const sw_journal *j)
  * shard set its shards. */
 static bool is_leading(const work *w, const char *name)
 {
-    sw_shard_name ignored;
-
-    return sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, &ignored) : sw_name_is_index(name);
+    return sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL) : sw_name_is_index(name);
 }
 
 /* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the
@@ -397,7 +395,7 @@ static sw_code begin_stream(sw_place *p, sw_journal *j, sw_status *st)
 
 sw_code sw_publication_begin(sw_place *p, const sw_change *change, sw_status *st)
 {
-    sw_journal j = SW_JOURNAL_INIT;
+    sw_journal j = { 0 };
 
     if (!sw_lock_check(p->lock, st) && !sw_journal_fill(&j, change, st))
         begin_stream(p, &j, st);
@@ -449,7 +447,7 @@ static sw_code recover_stream(sw_place *p, const work *w, bool *all, sw_status *
 
 sw_code sw_publication_recover(sw_place *p, uint64_t *recovered, sw_status *st)
 {
-    sw_journal j = SW_JOURNAL_INIT;
+    sw_journal j = { 0 };
     work w = { p, &j };
     bool missing = false, all = false;
     sw_journal_home home;
@@ -612,7 +610,7 @@ static sw_code replace(sw_place *p, const sw_change *c, sw_journal *j, sw_status
 
 sw_code sw_place_publish(sw_place *p, const sw_change *change, sw_status *st)
 {
-    sw_journal j = SW_JOURNAL_INIT;
+    sw_journal j = { 0 };
 
     if (!sw_lock_check(p->lock, st) && !sw_journal_fill(&j, change, st) && !check_staged(p, &j, st))
         sw_place_streams(p) ? publish_stream(p, &j, st)

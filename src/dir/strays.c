@@ -34,7 +34,7 @@ static bool is_file(const char *dir, const char *name, uint64_t *size, sw_status
 static bool has_sharding_info(const char *dir, const char *name, uint64_t size)
 {
     sw_status st = SW_STATUS_INIT;
-    sw_front front = SW_FRONT_INIT;
+    sw_front front = { 0 };
     bool has = !sw_front_read(&front, dir, name, size, &st) && front.h.sharded;
 
     sw_front_release(&front);

@@ -69,6 +69,16 @@ bool sw_dtype_is_number(sw_dtype dtype)
     return dtypes[dtype].bits >= 8 && dtype != SW_BOOL && dtype != SW_C64;
 }
 
+bool sw_dtype_is_signed(sw_dtype dtype)
+{
+    return dtypes[dtype].name[0] == 'I';
+}
+
+bool sw_dtype_is_unsigned(sw_dtype dtype)
+{
+    return dtypes[dtype].name[0] == 'U';
+}
+
 bool sw_dtype_parse(const char *name, size_t len, sw_dtype *out)
 {
     for (unsigned i = 0; i < SW_NDTYPES; i++)

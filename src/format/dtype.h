@@ -31,6 +31,17 @@
     X(SW_F4, "F4", 4, 0)                                                                                     \
     X(SW_BOOL, "BOOL", 8, 0)
 
+/* The integers among them, and what C calls those. X(enum, type) */
+#define SW_INTEGERS(X)                                                                                       \
+    X(SW_I8, int8_t)                                                                                         \
+    X(SW_U8, uint8_t)                                                                                        \
+    X(SW_I16, int16_t)                                                                                       \
+    X(SW_U16, uint16_t)                                                                                      \
+    X(SW_I32, int32_t)                                                                                       \
+    X(SW_U32, uint32_t)                                                                                      \
+    X(SW_I64, int64_t)                                                                                       \
+    X(SW_U64, uint64_t)
+
 typedef enum sw_dtype {
 #define SW_DTYPE_ENUM(id, name, bits, floating) id,
     SW_DTYPES(SW_DTYPE_ENUM)
@@ -43,6 +54,9 @@ unsigned sw_dtype_bits(sw_dtype dtype);
 bool sw_dtype_is_floating(sw_dtype dtype); /* F64 F32 BF16 F16 */
 /* an element is one number in whole bytes: not BOOL, C64, F4, F6 */
 bool sw_dtype_is_number(sw_dtype dtype);
+/* integers: those that are called I, and U */
+bool sw_dtype_is_signed(sw_dtype dtype);
+bool sw_dtype_is_unsigned(sw_dtype dtype);
 
 /* Local. False when there is no such dtype. Safetensors spelling, exactly. */
 bool sw_dtype_parse(const char *name, size_t len, sw_dtype *out);

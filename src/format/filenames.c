@@ -45,13 +45,12 @@ static bool take_tail(const char *at, sw_shard_name *out)
 bool sw_shard_name_parse(const char *name, sw_shard_name *out)
 {
     sw_shard_name n = { 0, 0, 0 };
+    bool is = take_word(&name, "shard-") && take_number(&name, &n.shard) && take_word(&name, "-model") &&
+              take_tail(name, &n);
 
-    *out = n;
-    if (!take_word(&name, "shard-") || !take_number(&name, &n.shard) || !take_word(&name, "-model") ||
-        !take_tail(name, &n))
-        return false;
-    *out = n;
-    return true;
+    if (out)
+        *out = is ? n : (sw_shard_name){ 0, 0, 0 };
+    return is;
 }
 
 char *sw_shard_name_text(const sw_shard_name *n, char text[SW_SHARD_NAME_SIZE])
@@ -64,17 +63,16 @@ char *sw_shard_name_text(const sw_shard_name *n, char text[SW_SHARD_NAME_SIZE])
 bool sw_model_name_parse(const char *name, sw_shard_name *out)
 {
     sw_shard_name n = { 0, 0, 0 };
+    bool is = false;
 
-    *out = n;
-    for (size_t i = 0; i < NSTEMS; i++) {
+    for (size_t i = 0; i < NSTEMS && !is; i++) {
         const char *at = name;
 
-        if (take_word(&at, stems[i]) && take_tail(at, &n)) {
-            *out = n;
-            return true;
-        }
+        is = take_word(&at, stems[i]) && take_tail(at, &n);
     }
-    return false;
+    if (out)
+        *out = is ? n : (sw_shard_name){ 0, 0, 0 };
+    return is;
 }
 
 /* Letters in any case, and a number of any length. */

@@ -23,7 +23,7 @@ typedef struct sw_shard_name {
 } sw_shard_name;
 
 /* Local. "shard-00002-model-00001-of-00003.safetensors": at least five digits each, numbers from 1,
- * j <= n. */
+ * j <= n. out: NULL = nobody wants the numbers. */
 bool sw_shard_name_parse(const char *name, sw_shard_name *out);
 
 #define SW_SHARD_NAME_SIZE 100
@@ -50,7 +50,7 @@ sw_name_look sw_name_judge(const char *name, sw_shard_name *out);
 bool sw_name_is_copy(const char *name);
 
 /* Local. "model-00001-of-00003.safetensors", also with the stem diffusion_pytorch_model. out->shard
- * = 0. */
+ * = 0; NULL as above. */
 bool sw_model_name_parse(const char *name, sw_shard_name *out);
 
 /* Local. A consolidated checkpoint's own files: what --overwrite replaces (SPEC 6):

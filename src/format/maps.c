@@ -249,14 +249,9 @@ sw_code sw_map_files(const sw_map *map, const char ***names, size_t *n, sw_statu
     const char **all = sw_calloc(map->n, sizeof *all, st);
 
     *names = all;
-    *n = 0;
     for (size_t i = 0; all && i < map->n; i++)
         all[i] = map->items[i].text;
-    if (all && map->n > 1)
-        qsort(all, map->n, sizeof *all, sw_by_bytes);
-    for (size_t i = 0; all && i < map->n; i++)
-        if (*n == 0 || strcmp(all[*n - 1], all[i]) != 0)
-            all[(*n)++] = all[i];
+    *n = all ? sw_sort_once(all, map->n) : 0;
     return st->code;
 }
 

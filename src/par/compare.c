@@ -261,8 +261,8 @@ static void compare_bands(comparer *c, sw_status *st)
 /* Local. Are the files those that were looked at in the beginning? */
 static void check_files(const comparer *c, sw_status *st)
 {
-    if (!st->code && !sw_source_check(&c->bands.source, st))
-        sw_source_check_each(&c->target, c->k->changed, st);
+    if (!st->code && !sw_source_check(&c->bands.source, NULL, st))
+        sw_source_check(&c->target, c->k->changed, st);
 }
 
 sw_code sw_compare_tensors(sw_compare *k, sw_status *st)

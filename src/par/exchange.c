@@ -150,9 +150,8 @@ static bool visit_box(void *ctx, const sw_making *g)
     }
     n = sw_ingredients(g, in);
     for (unsigned i = 0; i < n; i++) {
-        target = (sw_run_target){ in[i].offsets, in[i].shape, NULL };
         v->base = v->input + in[i].at;
-        if (!sw_runs_each(&in[i].view, &target, v->fn, v))
+        if (!sw_ingredient_runs_each(&in[i], v->fn, v))
             return false;
     }
     v->input += in[n - 1].at + in[n - 1].bytes;

@@ -148,7 +148,7 @@ static sw_code tell_broken(const char *dir, const sw_file *f, sw_findings *findi
 static sw_code parse_own(const sw_headers *in, int rank, sw_catalog *c, harvest *own, sw_findings *findings,
                          sw_status *st)
 {
-    look k = { .front = SW_FRONT_INIT };
+    look k = { 0 };
 
     if (c->list.len)
         sw_boxlist_sort(&c->list, &k.index, st);
@@ -401,7 +401,7 @@ sw_code sw_findings_gather(const sw_comm *comm, sw_findings *f, sw_status *st)
 sw_code sw_gather_catalog(const sw_comm *comm, sw_headers *in, sw_catalog *c, sw_findings *findings,
                           sw_status *st)
 {
-    harvest own = { .found = SW_ENTRIES_INIT, .asked = in->notes };
+    harvest own = { .asked = in->notes };
     bool shared = in->shares && in->shares->files.data;
     sw_buf records = SW_BUF_INIT;
     sw_gathering g[] = {
@@ -501,7 +501,7 @@ static sw_code join_found(const sw_comm *comm, sw_entries *found, const sw_buf *
 
 sw_code sw_join_held(const sw_comm *comm, const sw_holders *ranks, sw_catalog *c, sw_status *st)
 {
-    sw_entries found = SW_ENTRIES_INIT;
+    sw_entries found = { 0 };
     sw_buf records = SW_BUF_INIT;
 
     if (!st->code)

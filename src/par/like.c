@@ -48,7 +48,7 @@ static sw_code compare_file(const sw_like *k, const char *dir, const char *name,
                             sw_status *st)
 {
     char *path = sw_path_join(dir, name, st);
-    sw_front front = SW_FRONT_INIT;
+    sw_front front = { 0 };
     sw_path_kind kind;
     struct stat s;
 

@@ -231,7 +231,7 @@ sw_code sw_replicas_compare(sw_replicas *k, sw_status *st)
     if (!sw_agree(k->world, st)) {
         compare_all(&r, total, st);
         if (!st->code)
-            sw_source_check(&r.source, st);
+            sw_source_check(&r.source, NULL, st);
         sw_differences_end(&r.stopper, k->by_owner, &k->found, st);
     }
     sw_stopper_release(&r.stopper);

@@ -142,7 +142,7 @@ static void write_all(welder *k, sw_status *st)
     sw_rounds_write(&r, st);
     w->written = r.written;
     if (!st->code)
-        sw_source_check(&k->bands.source, st);
+        sw_source_check(&k->bands.source, NULL, st);
     if (k->apart) {
         sw_agree(w->work.world, st);
     } else if (st->code != SW_ECOMM) {

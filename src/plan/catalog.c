@@ -8,14 +8,9 @@
 
 #include "base/sort.h"
 
-static int compare_tensor(const void *name, const void *tensor)
-{
-    return strcmp(name, ((const sw_tensor *)tensor)->name);
-}
-
 const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name)
 {
-    return c->ntensors ? bsearch(name, c->tensors, c->ntensors, sizeof *c->tensors, compare_tensor) : NULL;
+    return c->ntensors ? bsearch(&name, c->tensors, c->ntensors, sizeof *c->tensors, sw_by_bytes) : NULL;
 }
 
 static int compare_file(const void *name, const void *file)

@@ -47,8 +47,8 @@ static inline void sw_file_set_name(sw_file *f, const char *name)
 }
 
 typedef struct sw_tensor {
-    const char *name;
-    uint8_t dtype; /* sw_dtype, as saved */
+    const char *name; /* first, for sw_by_bytes() */
+    uint8_t dtype;    /* sw_dtype, as saved */
     uint8_t ndim;
     uint8_t out_dtype; /* as it will be written */
     bool has_global;   /* global_shape was given and stands in shapes already */

@@ -333,35 +333,34 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
                    sw_dtype_name(l->t->dtype));
 }
 
-/* Without overlaps the volumes tell of gaps. all: how many elements are missing is told as well. */
-static sw_code check_volume(lens *l, bool all, sw_status *st)
+/* What the boxes hold, where they do not overlap. */
+static uint64_t volume_of(const lens *l)
 {
-    sw_tensor *t = l->t;
-    uint64_t filled = 0, volume, first[SW_MAX_DIMS] = { 0 };
+    uint64_t filled = 0, volume;
 
-    for (uint32_t i = 0; i < t->nboxes; i++)
-        filled += sw_dims_product(l->b.dims + (i * UINT64_C(2) + 1) * l->ndim, l->ndim, &volume) ? volume : 0;
-    if (filled >= t->elements)
-        return SW_OK;
-    t->holes = true;
-    sw_boxes_first_gap(&l->b, sw_tensor_shape(l->c, t), l->ids, first);
-    return fail_gap(l, first, all ? t->elements - filled : 0, st);
+    for (uint64_t i = 0; i < l->b.n; i++)
+        filled += sw_dims_product(l->b.dims + (2 * i + 1) * l->ndim, l->ndim, &volume) ? volume : 0;
+    return filled;
 }
 
-/* With overlaps what is held must be counted. */
-static sw_code check_cover(const lens *l, sw_status *st)
+/* Are elements missing? Without overlaps the volumes tell. all: how many are is told as well. */
+static sw_code check_holes(const lens *l, bool all, sw_status *st)
 {
     uint64_t first[SW_MAX_DIMS] = { 0 };
-    sw_cover cover = { .first = first };
     sw_tensor *t = l->t;
+    sw_cover cover = { .disjoint = !t->overlaps, .first = first };
+    uint64_t held = cover.disjoint ? volume_of(l) : 0;
 
+    if (l->c->part || held >= t->elements)
+        return SW_OK;
     if (sw_boxes_count(&l->b, sw_tensor_shape(l->c, t), &cover, st))
         return st->code;
     if (!cover.counted)
         return sw_fail(st, SW_EINPUT, NULL, t->name,
                        "so many of its boxes overlap that missing elements were not looked for");
     t->holes = cover.open;
-    return cover.open ? fail_gap(l, first, t->elements - cover.held, st) : SW_OK;
+    held = cover.disjoint ? held : cover.held;
+    return cover.open ? fail_gap(l, first, all || t->overlaps ? t->elements - held : 0, st) : SW_OK;
 }
 
 /* Whole tensors have one place. */
@@ -435,14 +434,6 @@ static sw_code tell_gaps(const lens *l, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
-/* Are elements missing? */
-static sw_code check_holes(lens *l, sw_findings *findings, sw_status *st)
-{
-    if (l->c->part)
-        return SW_OK;
-    return l->t->overlaps ? check_cover(l, st) : check_volume(l, findings != NULL, st);
-}
-
 /* The first of the files that hold a tensor: for one without elements nothing else tells where it
  * is. */
 static void find_file(const lens *l)
@@ -489,7 +480,7 @@ static sw_code check_tensor(lens *l, sw_findings *findings, sw_status *st)
     if (check_overlaps(l, findings, st))
         return st->code;
     if (!check_size(l, shape, st))
-        check_holes(l, findings, st);
+        check_holes(l, findings != NULL, st);
     if (findings && st->code == SW_EINPUT && is_shared_gap(l)) {
         t->broken = true;
         count_gap(l, st);

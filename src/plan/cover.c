@@ -165,44 +165,12 @@ static bool next_slab(sweep *s, uint64_t size)
     return true;
 }
 
-/* The product of the sizes behind dim. */
-static uint64_t cross_section(const uint64_t *shape, unsigned ndim, unsigned dim)
-{
-    uint64_t v = 1;
-
-    for (unsigned d = dim + 1; d < ndim; d++)
-        v *= shape[d];
-    return v;
-}
-
-/* The boxes are disjoint, so a slab whose cross-section is smaller than that of the shape has the
- * gap: it is looked for among the boxes of that slab, along the next dimension. */
-void sw_boxes_first_gap(const sw_boxes *b, const uint64_t *shape, uint32_t *room, uint64_t *first)
-{
-    size_t n = (size_t)b->n;
-
-    number_ids(room, n);
-    for (unsigned d = 0; d < b->ndim; d++) {
-        sweep s = { .b = b, .dim = d, .sorted = room, .n = n, .active = room + b->n };
-        uint64_t full = cross_section(shape, b->ndim, d), filled = full;
-
-        sort_ids(b, room, n, d);
-        while (filled >= full && next_slab(&s, shape[d])) {
-            filled = 0;
-            for (size_t i = 0; i < s.nactive; i++)
-                filled += cross_section(b->dims + (uint64_t)s.active[i] * 2 * b->ndim + b->ndim, b->ndim, d);
-        }
-        first[d] = s.pos;
-        n = s.nactive;
-        memcpy(room, s.active, n * sizeof *room);
-    }
-}
-
 typedef struct counting {
     const sw_boxes *b;
     const uint64_t *shape;
     uint32_t *ids; /* 2 * n for each dimension: the boxes by where they begin, those of a slab */
-    uint64_t steps;
+    uint64_t steps, most;
+    bool first_only; /* it ends where the first gap is */
 } counting;
 
 /* Elements that these boxes hold, in the dimensions from dim on. *open: is any held by none? first
@@ -219,7 +187,7 @@ static uint64_t count(counting *c, const uint32_t *ids, size_t n, unsigned dim, 
     if (n)
         memcpy(sorted, ids, n * sizeof *ids);
     sort_ids(c->b, sorted, n, dim);
-    while (c->steps <= STEPS_MAX && next_slab(&s, c->shape[dim])) {
+    while (c->steps <= c->most && !(c->first_only && *open) && next_slab(&s, c->shape[dim])) {
         bool inner;
 
         c->steps += s.nactive + 1;
@@ -234,7 +202,11 @@ static uint64_t count(counting *c, const uint32_t *ids, size_t n, unsigned dim, 
 sw_code sw_boxes_count(const sw_boxes *b, const uint64_t *shape, sw_cover *out, sw_status *st)
 {
     uint64_t n = b->n;
-    counting c = { .b = b, .shape = shape, .ids = sw_calloc(2 * n * b->ndim + n, sizeof *c.ids, st) };
+    counting c = { .b = b,
+                   .shape = shape,
+                   .ids = sw_calloc(2 * n * b->ndim + n, sizeof *c.ids, st),
+                   .most = out->disjoint ? UINT64_MAX : STEPS_MAX,
+                   .first_only = out->disjoint };
     uint32_t *all;
 
     if (!c.ids)
@@ -242,7 +214,7 @@ sw_code sw_boxes_count(const sw_boxes *b, const uint64_t *shape, sw_cover *out, 
     all = c.ids + 2 * n * b->ndim;
     number_ids(all, n);
     out->held = count(&c, all, (size_t)n, 0, out->first, &out->open);
-    out->counted = c.steps <= STEPS_MAX;
+    out->counted = c.steps <= c.most;
     free(c.ids);
     return SW_OK;
 }

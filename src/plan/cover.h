@@ -43,20 +43,18 @@ typedef struct sw_pairs {
  * log b) for grids of b boxes. */
 void sw_boxes_overlaps(const sw_boxes *b, uint32_t *room, sw_pairs *out);
 
-/* Local. Where the first element is that no box holds, of boxes that are disjoint, within the
- * shape, and do not fill it. room: for 2 * n numbers. */
-void sw_boxes_first_gap(const sw_boxes *b, const uint64_t *shape, uint32_t *room, uint64_t *first);
-
 typedef struct sw_cover {
+    /* they are, and within the shape: then only the first gap is looked for */
+    bool disjoint;
     /* false: the boxes lie in too many ways over one another, and nothing is known */
     bool counted;
     bool open;       /* some element is in no box */
-    uint64_t held;   /* elements that are in any */
+    uint64_t held;   /* elements that are in any, as far as was looked */
     uint64_t *first; /* room for ndim; out: where the first element is that is in none, if open */
 } sw_cover;
 
-/* Local. The same of boxes that may overlap, and how much they hold; the elements of the shape can
- * be counted. Errors: SW_ENOMEM. A number of steps is never exceeded. */
+/* Local. What boxes hold of a shape whose elements can be counted, and where the first one is that
+ * none holds. Errors: SW_ENOMEM. Of boxes that overlap a number of steps is never exceeded. */
 sw_code sw_boxes_count(const sw_boxes *b, const uint64_t *shape, sw_cover *out, sw_status *st);
 
 #endif

@@ -354,5 +354,5 @@ void sw_entries_release(sw_entries *f)
     free(f->table);
     sw_buf_release(&f->texts);
     sw_buf_release(&f->boxes);
-    *f = (sw_entries)SW_ENTRIES_INIT;
+    *f = (sw_entries){ 0 };
 }

@@ -79,8 +79,6 @@ typedef struct sw_entries {
     size_t batch;  /* so many are waited for before they become rules; 0 = a good number */
 } sw_entries;
 
-#define SW_ENTRIES_INIT SW_EMPTY
-
 /* Local. Add all entries of one header. files: the list that index file points into, for
  * data_start. Files come in their order.
  * Errors: SW_EINPUT (too many names), SW_ENOMEM. */

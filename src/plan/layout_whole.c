@@ -107,18 +107,6 @@ static void place_by_number(const sw_catalog *c, const sw_layout_rule *rule, pla
     p->index = usual_index(p);
 }
 
-/* Sort, and leave each name once. */
-static uint32_t unique_names(const char **names, uint32_t n)
-{
-    uint32_t kept = 0;
-
-    qsort(names, n, sizeof *names, sw_by_bytes);
-    for (uint32_t i = 0; i < n; i++)
-        if (kept == 0 || strcmp(names[kept - 1], names[i]) != 0)
-            names[kept++] = names[i];
-    return kept;
-}
-
 /* The index of a name of len bytes among sorted names; n when it is not there. */
 static uint32_t find_name(const char *const *names, uint32_t n, const char *name, size_t len)
 {
@@ -194,7 +182,7 @@ static sw_code place_by_name(const sw_catalog *c, const sw_layout_rule *rule, pl
         return st->code;
     for (uint32_t t = 0; t < c->ntensors; t++)
         p->names[t] = items[p->order[t].begin].text;
-    p->nnames = unique_names(p->names, c->ntensors);
+    p->nnames = (uint32_t)sw_sort_once(p->names, c->ntensors);
     for (uint32_t t = 0; t < c->ntensors; t++) {
         const char *name = items[p->order[t].begin].text;
 

@@ -143,7 +143,7 @@ static sw_code take_item(sw_memboxes *h, const sw_item *it, const char *who, sw_
 
 sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_memboxes *out, sw_status *st)
 {
-    *out = (sw_memboxes)SW_MEMBOXES_INIT;
+    *out = (sw_memboxes){ 0 };
     if (n && !items)
         return sw_fail(st, SW_EUSAGE, who, NULL, "%zu items, but no list of them", n);
     if (n >= UINT32_MAX / SW_MAX_DIMS / 3)
@@ -161,7 +161,7 @@ sw_code sw_memboxes_init(const sw_item *items, size_t n, const char *who, sw_mem
 void sw_memboxes_release(sw_memboxes *h)
 {
     free(h->boxes);
-    *h = (sw_memboxes)SW_MEMBOXES_INIT;
+    *h = (sw_memboxes){ 0 };
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -22,8 +22,6 @@ typedef struct sw_memboxes {
     uint64_t bytes; /* of all boxes */
 } sw_memboxes;
 
-#define SW_MEMBOXES_INIT SW_EMPTY
-
 /* What some ranks hold: one that holds it itself, or all, of which one process is told.
  * Borrowed. */
 typedef struct sw_holders {

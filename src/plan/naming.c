@@ -301,7 +301,7 @@ sw_code sw_naming_build(const sw_catalog *c, const sw_name_options *o, sw_buf *w
     static const sw_name_options all = { 0 };
     work w;
 
-    *out = (sw_naming)SW_NAMING_INIT;
+    *out = (sw_naming){ 0 };
     if (work_init(&w, c, o ? o : &all, st) || name_all(&w, out, st))
         goto out;
     if (c->ntensors && !out->kept) {
@@ -326,5 +326,5 @@ void sw_naming_release(sw_naming *n)
 {
     free(n->names);
     free(n->pool);
-    *n = (sw_naming)SW_NAMING_INIT;
+    *n = (sw_naming){ 0 };
 }

@@ -25,8 +25,6 @@ typedef struct sw_naming {
     char *pool;    /* that names point into */
 } sw_naming;
 
-#define SW_NAMING_INIT SW_EMPTY
-
 /* Local. Decide on all tensors of c.
  *   o         NULL = all, unchanged
  *   warnings  gets lines: globs and prefixes that match nothing; a prefix that all output names

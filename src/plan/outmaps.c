@@ -43,9 +43,8 @@ static void mark(const work *w, const sw_map_item *item)
 static char *file_text(const sw_remap *r, const char *text, sw_status *st)
 {
     sw_buf renamed = SW_BUF_INIT;
-    sw_shard_name number;
     bool usual = strncmp(text, "model", 5) == 0 &&
-                 (strcmp(text, SW_SINGLE_NAME) == 0 || sw_model_name_parse(text, &number));
+                 (strcmp(text, SW_SINGLE_NAME) == 0 || sw_model_name_parse(text, NULL));
 
     if (!r->diffusers || !usual)
         return sw_strdup(text, st);

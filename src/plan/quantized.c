@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/filenames.h"
 #include "plan/dims.h"
 
 /* Endings of scales and of what they scale, the first that fit. */
@@ -32,19 +33,11 @@ static const scheme schemes[] = {
 
 /* ---- by name --------------------------------------------------------------------------------- */
 
-/* With something before the ending. */
-static bool ends_with(const char *name, size_t len, const char *end)
-{
-    size_t n = strlen(end);
-
-    return len > n && memcmp(name + len - n, end, n) == 0;
-}
-
-/* The first from there on by whose ending a name is one of scales. */
-static const scheme *scheme_of(const char *scale, size_t len, const scheme *from)
+/* The first from there on by whose ending, with something before it, a name is one of scales. */
+static const scheme *scheme_of(const char *scale, const scheme *from)
 {
     for (; from < schemes + NSCHEMES; from++)
-        if (ends_with(scale, len, from->scale))
+        if (sw_name_ends_with(scale, from->scale) && strcmp(scale, from->scale) != 0)
             return from;
     return NULL;
 }
@@ -79,10 +72,9 @@ sw_code sw_find_scales(sw_catalog *c, sw_status *st)
 
     for (uint32_t i = 0; i < c->ntensors && !st->code; i++) {
         sw_tensor *scale = &c->tensors[i], *t;
-        size_t len = strlen(scale->name);
 
-        for (const scheme *s = scheme_of(scale->name, len, schemes); s && !scale->scaled;
-             s = scheme_of(scale->name, len, s + 1)) {
+        for (const scheme *s = scheme_of(scale->name, schemes); s && !scale->scaled;
+             s = scheme_of(scale->name, s + 1)) {
             t = find_scaled(c, i, s, &name, st);
             if (!t || !(s->any || holds_codes((sw_dtype)t->dtype)))
                 continue;
@@ -148,7 +140,7 @@ sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, 
     const sw_tensor *scale = &c->tensors[t->scale - 1];
     char a[SW_DIMS_TEXT + 32], b[SW_DIMS_TEXT + 32], blocks[64] = "";
 
-    *op = scheme_of(scale->name, strlen(scale->name), schemes)->op;
+    *op = scheme_of(scale->name, schemes)->op;
     describe(c, scale, a, sizeof a);
     describe(c, t, b, sizeof b);
     if (*op == SW_OP_COPY)

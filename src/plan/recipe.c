@@ -53,6 +53,13 @@ unsigned sw_ingredients(const sw_making *g, sw_ingredient out[2])
     return 2;
 }
 
+bool sw_ingredient_runs_each(const sw_ingredient *in, sw_run_fn fn, void *ctx)
+{
+    const sw_run_target target = { in->offsets, in->shape, NULL };
+
+    return sw_runs_each(&in->view, &target, fn, ctx);
+}
+
 uint64_t sw_ingredients_size(const sw_making *g)
 {
     sw_ingredient all[2];

@@ -48,6 +48,9 @@ typedef struct sw_ingredient {
 /* Local. What a box is made of; returns how many boxes that are. */
 unsigned sw_ingredients(const sw_making *g, sw_ingredient out[2]);
 
+/* Local. Visit the runs that make one up, packed: as sw_runs_each(). */
+bool sw_ingredient_runs_each(const sw_ingredient *in, sw_run_fn fn, void *ctx);
+
 /* Local. Bytes of all of them. */
 uint64_t sw_ingredients_size(const sw_making *g);
 

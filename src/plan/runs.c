@@ -16,6 +16,15 @@ void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int6
     }
 }
 
+int64_t sw_strides_between(unsigned ndim, const uint64_t *from, const uint64_t *to, const int64_t *strides)
+{
+    int64_t bits = 0;
+
+    for (unsigned d = 0; d < ndim; d++)
+        bits += (int64_t)(to[d] - from[d]) * strides[d];
+    return bits / 8;
+}
+
 /* ---- joining dimensions ---------------------------------------------------------------------- */
 
 /* Take the next outer dimension: count of something that stands at these strides (bits). Loops are

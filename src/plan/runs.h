@@ -99,6 +99,10 @@ void sw_run_place(unsigned ndim, const uint64_t *whole, const uint64_t *offsets,
 /* Local. Strides, in bits, of a packed box; of an empty one they are 0. */
 void sw_strides_packed(unsigned ndim, const uint64_t *shape, unsigned bits, int64_t *strides);
 
+/* Local. Bytes of memory from one place to another that lies `to - from` steps further, by such
+ * strides. */
+int64_t sw_strides_between(unsigned ndim, const uint64_t *from, const uint64_t *to, const int64_t *strides);
+
 /* Local. The innermost loop; one round of it where there is none. */
 const sw_run_loop *sw_run_innermost(const sw_run *s);
 

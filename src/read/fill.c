@@ -96,11 +96,8 @@ static bool advise_box(void *ctx, const sw_making *g)
     sw_ingredient in[2];
     unsigned n = g->how->op == SW_OP_MXFP4 ? 0 : sw_ingredients(g, in);
 
-    for (unsigned i = 0; i < n; i++) {
-        sw_run_target target = { in[i].offsets, in[i].shape, NULL };
-
-        sw_runs_each(&in[i].view, &target, advise_run, f->maker.pull.source);
-    }
+    for (unsigned i = 0; i < n; i++)
+        sw_ingredient_runs_each(&in[i], advise_run, f->maker.pull.source);
     return true;
 }
 

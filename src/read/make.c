@@ -68,16 +68,6 @@ static sw_code make_chunk(const sw_maker *m, const sw_making *g, char *input, ch
     return st->code;
 }
 
-/* Where a chunk of a box begins. */
-static char *place(const sw_making *g, const sw_making *chunk, unsigned ndim, char *memory)
-{
-    int64_t bits = 0;
-
-    for (unsigned d = 0; d < ndim; d++)
-        bits += (int64_t)(chunk->offsets[d] - g->offsets[d]) * chunk->strides[d];
-    return memory + g->to + bits / 8;
-}
-
 /* Into scratch memory first where it cannot go straight to its place. */
 static sw_code deliver(const sw_maker *m, const sw_making *g, char *to, sw_status *st)
 {
@@ -133,7 +123,7 @@ static sw_code convert_box(const sw_maker *m, const sw_making *g, char *memory, 
         x += sw_first_box(&all, ndim, x, sw_min(limit, n - x), offsets, shape);
         if (blocks)
             clip_blocks(g, &chunk, offsets, shape);
-        deliver(m, &chunk, place(g, &chunk, ndim, memory), st);
+        deliver(m, &chunk, memory + g->to + sw_strides_between(ndim, g->offsets, offsets, chunk.strides), st);
     }
     return st->code;
 }

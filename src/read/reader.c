@@ -88,11 +88,9 @@ static uint64_t cut(const sw_request *w, const part_box *box, uint64_t x, part_b
 /* Part of a want, to be made. */
 static sw_making making_of(const sw_request *w, uint64_t source, const part_box *part)
 {
-    int64_t bits = 0;
+    int64_t to = sw_strides_between(w->ndim, w->offsets, part->offsets, w->strides);
 
-    for (unsigned d = 0; d < w->ndim; d++)
-        bits += (int64_t)(part->offsets[d] - w->offsets[d]) * w->strides[d];
-    return (sw_making){ &w->how, source, part->offsets, part->shape, w->strides, bits / 8, 0, SW_NO_TAIL };
+    return (sw_making){ &w->how, source, part->offsets, part->shape, w->strides, to, 0, SW_NO_TAIL };
 }
 
 /* The first run tells the place. */
@@ -110,10 +108,9 @@ static void first_place(const sw_request *w, const part_box *part, task *t)
 {
     sw_making g = making_of(w, SW_ANY_BOX, part);
     sw_ingredient in[2];
-    sw_run_target target = { in[0].offsets, in[0].shape, NULL };
 
     sw_ingredients(&g, in);
-    sw_runs_each(&in[0].view, &target, take_first, t);
+    sw_ingredient_runs_each(&in[0], take_first, t);
 }
 
 /* Elements of less than a byte cannot be told apart in files. */
@@ -286,7 +283,7 @@ static void *work(void *arg)
         do_task(k, &all->tasks->items[i]);
     }
     if (!k->st.code)
-        sw_source_check(&k->source, &k->st);
+        sw_source_check(&k->source, NULL, &k->st);
     k->failed = i;
     if (k->st.code)
         atomic_store(&all->stop, true);

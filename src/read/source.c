@@ -140,31 +140,21 @@ sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv
     return SW_OK;
 }
 
-sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st)
+sw_code sw_source_check(const sw_source *s, bool *changed, sw_status *st)
 {
     for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
-        changed[i] = changed[i] || s->changed[i];
-    for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
-        uint32_t file = s->open[(s->first + i) % s->max_open];
-
-        if (check_same(&s->c->files[file], s->fds[file], st) != SW_EINPUT)
-            continue;
-        changed[file] = true;
-        sw_status_clear(st);
-    }
-    return st->code;
-}
-
-sw_code sw_source_check(const sw_source *s, sw_status *st)
-{
-    for (uint32_t i = 0; s->changed && i < s->c->nfiles; i++)
-        if (s->changed[i])
+        if (s->changed[i] && !changed)
             return sw_fail(st, SW_EINPUT, sw_file_name(&s->c->files[i]), NULL,
                            "was changed since its header was read");
+        else if (s->changed[i])
+            changed[i] = true;
     for (uint32_t i = 0; i < s->nopen && !st->code; i++) {
         uint32_t file = s->open[(s->first + i) % s->max_open];
 
-        check_same(&s->c->files[file], s->fds[file], st);
+        if (check_same(&s->c->files[file], s->fds[file], st) == SW_EINPUT && changed) {
+            changed[file] = true;
+            sw_status_clear(st);
+        }
     }
     return st->code;
 }

@@ -58,11 +58,10 @@ sw_code sw_source_fd(sw_source *s, uint32_t file, int *fd, sw_status *st);
 sw_code sw_source_read_vectors(int fd, const char *name, struct iovec *v, int nv, uint64_t at, sw_status *st);
 
 /* Local. Are the files that were opened still those whose headers were read? What was read of
- * others is worth nothing. Errors: SW_EINPUT, SW_EIO. */
-sw_code sw_source_check(const sw_source *s, sw_status *st);
-
-/* Local. The same, but a file that is another now is marked, and no error. Errors: SW_EIO. */
-sw_code sw_source_check_each(const sw_source *s, bool *changed, sw_status *st);
+ * others is worth nothing.
+ *   changed  one a file: those that are others now are marked, and no error; NULL = they are one
+ * Errors: SW_EINPUT, SW_EIO. */
+sw_code sw_source_check(const sw_source *s, bool *changed, sw_status *st);
 
 /* Local. sw_from_files.advise. */
 void sw_source_advise(sw_source *s, uint32_t file, uint64_t at, uint64_t n);

@@ -276,20 +276,9 @@ static bool avx2_usable(void)
 enum { F64, F32, BF16, F16, NFLOATING };
 
 /* The row, or the column, of a dtype in the table of functions. */
-static unsigned floating_index(sw_dtype dtype)
-{
-    switch (dtype) {
-    case SW_F64:
-        return F64;
-    case SW_F32:
-        return F32;
-    case SW_BF16:
-        return BF16;
-    default:
-        assert(dtype == SW_F16);
-        return F16;
-    }
-}
+static const uint8_t index_of[SW_NDTYPES] = {
+    [SW_F64] = F64, [SW_F32] = F32, [SW_BF16] = BF16, [SW_F16] = F16
+};
 
 bool sw_cast_path_usable(sw_cast_path path)
 {
@@ -319,7 +308,7 @@ void sw_cast_by(sw_cast_path path, sw_dtype from, sw_dtype to, const void *src, 
         return;
     }
     saved = sw_fpmode_enter();
-    by[path][floating_index(from)][floating_index(to)](src, dst, n);
+    by[path][index_of[from]][index_of[to]](src, dst, n);
     sw_fpmode_leave(saved);
 }
 

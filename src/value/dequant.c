@@ -162,14 +162,7 @@ static bool integers_to_f32(sw_dtype dtype, const unsigned char *src, float *dst
             dst[i] = (float)x;                                                                               \
         }                                                                                                    \
         return true;
-        CASE(SW_I8, int8_t)
-        CASE(SW_U8, uint8_t)
-        CASE(SW_I16, int16_t)
-        CASE(SW_U16, uint16_t)
-        CASE(SW_I32, int32_t)
-        CASE(SW_U32, uint32_t)
-        CASE(SW_I64, int64_t)
-        CASE(SW_U64, uint64_t)
+        SW_INTEGERS(CASE)
 #undef CASE
     default:
         return false;

@@ -201,55 +201,25 @@ void sw_element_index(uint64_t i, const uint64_t *shape, unsigned n, uint64_t *i
 /* All digits that the width has. */
 static void hex_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
-    size_t count = (sw_dtype_bits(dtype) + 3u) / 4u;
-
-    assert(n > count + 2);
-    memcpy(text, "0x", 2);
-    for (size_t i = 0; i < count; i++, value >>= 4)
-        text[1 + count - i] = digits[value & 15];
-    text[2 + count] = '\0';
-    (void)n;
+    snprintf(text, n, "0x%0*" PRIx64, (int)(sw_dtype_bits(dtype) + 3u) / 4, value);
 }
 
 /* A value as people write it. */
 static void value_text(sw_dtype dtype, uint64_t value, char *text, size_t n)
 {
-    switch (dtype) {
-    case SW_F64:
-        snprintf(text, n, "%.17g", sw_number_of(dtype, value));
-        break;
-    case SW_F32:
-    case SW_BF16:
-    case SW_F16:
-        snprintf(text, n, "%.9g", sw_number_of(dtype, value));
-        break;
-    case SW_C64:
+    if (sw_dtype_is_floating(dtype))
+        snprintf(text, n, "%.*g", dtype == SW_F64 ? 17 : 9, sw_number_of(dtype, value));
+    else if (dtype == SW_C64)
         snprintf(text, n, "%.9g%+.9gi", sw_number_of(SW_F32, value & UINT32_MAX),
                  sw_number_of(SW_F32, value >> 32));
-        break;
-    case SW_U64:
-    case SW_U32:
-    case SW_U16:
-    case SW_U8:
-        snprintf(text, n, "%" PRIu64, value);
-        break;
-    case SW_I64:
-    case SW_I32:
-    case SW_I16:
-    case SW_I8:
+    else if (sw_dtype_is_signed(dtype))
         snprintf(text, n, "%" PRId64, sw_signed_of(dtype, value));
-        break;
-    case SW_BOOL:
-        if (value < 2) {
-            snprintf(text, n, "%s", value ? "true" : "false");
-            break;
-        }
+    else if (sw_dtype_is_unsigned(dtype))
+        snprintf(text, n, "%" PRIu64, value);
+    else if (dtype == SW_BOOL && value < 2)
+        snprintf(text, n, "%s", value ? "true" : "false");
+    else /* who has floats of 8 bits and less looks at their bits */
         hex_text(dtype, value, text, n);
-        break;
-    default: /* who has floats of 8 bits and less looks at their bits */
-        hex_text(dtype, value, text, n);
-    }
 }
 
 char *sw_values_text(sw_dtype dtype, uint64_t is, const char *between, uint64_t want,

@@ -27,8 +27,6 @@ typedef struct sw_differences {
     sw_tolerance allowed; /* what does not count: zeros = every bit does */
 } sw_differences;
 
-#define SW_DIFFERENCES_INIT SW_EMPTY
-
 /* Ranges of data that are compared apart begin and end at multiples of this, in bytes, or with the
  * data: so no element, of whatever width, is cut. */
 #define SW_ELEMENTS_UNIT 24u

@@ -46,21 +46,16 @@ int64_t sw_signed_of(sw_dtype dtype, uint64_t bits)
     return (int64_t)(bits << unused) >> unused;
 }
 
-/* Is it a dtype of integers with a sign? */
-static bool is_signed(sw_dtype dtype)
-{
-    return dtype == SW_I64 || dtype == SW_I32 || dtype == SW_I16 || dtype == SW_I8;
-}
-
 /* All elements of one width, as they are. */
-#define EACH(type)                                                                                           \
-    for (uint64_t i = 0; i < n; i++) {                                                                       \
-        type x;                                                                                              \
+#define EACH(id, type)                                                                                       \
+    case id:                                                                                                 \
+        for (uint64_t i = 0; i < n; i++) {                                                                   \
+            type x;                                                                                          \
                                                                                                              \
-        memcpy(&x, (const char *)data + i * sizeof x, sizeof x);                                             \
-        out[i] = (double)x;                                                                                  \
-    }                                                                                                        \
-    return
+            memcpy(&x, (const char *)data + i * sizeof x, sizeof x);                                         \
+            out[i] = (double)x;                                                                              \
+        }                                                                                                    \
+        return;
 
 /* Floats of 8 to 32 bits: an F32 has all that they have. */
 static void widen(sw_dtype dtype, const char *data, uint64_t n, double *out)
@@ -80,26 +75,10 @@ void sw_numbers_of(sw_dtype dtype, const void *data, uint64_t n, double *out)
 {
     unsigned bits = sw_dtype_bits(dtype);
 
-    switch (dtype) {
-    case SW_F64:
-        EACH(double);
-    case SW_I64:
-        EACH(int64_t);
-    case SW_U64:
-        EACH(uint64_t);
-    case SW_I32:
-        EACH(int32_t);
-    case SW_U32:
-        EACH(uint32_t);
-    case SW_I16:
-        EACH(int16_t);
-    case SW_U16:
-        EACH(uint16_t);
-    case SW_I8:
-        EACH(int8_t);
-    case SW_U8:
-    case SW_BOOL:
-        EACH(uint8_t);
+    switch ((int)dtype) {
+        SW_INTEGERS(EACH)
+        EACH(SW_F64, double)
+        EACH(SW_BOOL, uint8_t)
     default:
         if (bits >= 8)
             widen(dtype, data, n, out);
@@ -120,7 +99,7 @@ double sw_number_of(sw_dtype dtype, uint64_t bits)
 /* Integers are subtracted as such: doubles would lose the last bits of wide ones. */
 static double distance(sw_dtype dtype, uint64_t a, uint64_t b)
 {
-    if (is_signed(dtype)) {
+    if (sw_dtype_is_signed(dtype)) {
         int64_t x = sw_signed_of(dtype, a), y = sw_signed_of(dtype, b);
 
         return (double)(x > y ? (uint64_t)x - (uint64_t)y : (uint64_t)y - (uint64_t)x);

@@ -117,7 +117,7 @@ static inline sw_code test_catalog_how(const test_box *boxes, size_t n, uint32_t
         sw_file_set_name(&c->files[f], name);
     }
     for (int r = 0; r < nranks && !st->code; r++) {
-        sw_entries found = SW_ENTRIES_INIT;
+        sw_entries found = { 0 };
 
         found.batch = how->batch;
         for (uint32_t f = 0; f < nfiles && !st->code; f++) {

@@ -40,7 +40,7 @@ TEST(count_and_place)
         const uint64_t changed[] = { 1, cut - 1, cut, n / 2, n - 1 };
 
         for (size_t p = 0; p < COUNT(pieces); p++) {
-            sw_differences d = SW_DIFFERENCES_INIT;
+            sw_differences d = { 0 };
 
             memset(is, 0, sizeof is);
             memset(want, 0, sizeof want);
@@ -64,7 +64,7 @@ TEST(count_and_place)
 TEST(element_in_two_bytes)
 {
     unsigned char is[BYTES] = { 0 }, want[BYTES] = { 0 };
-    sw_differences d = SW_DIFFERENCES_INIT;
+    sw_differences d = { 0 };
 
     is[0] = 0x80; /* element 1: bits 6 to 11 */
     is[1] = 0x01;
@@ -84,7 +84,7 @@ TEST(join)
                               { 3, 0, 5, 10, 7, 6, 0, 0 },
                               { 1, 1, 1, 0, 2, 3, 0, 0 },
                               { 3, 0, 1, 90, 0, 0, 0, 0 } };
-    sw_differences d = SW_DIFFERENCES_INIT;
+    sw_differences d = { 0 };
 
     d.items = items;
     d.n = COUNT(items);
@@ -102,7 +102,7 @@ TEST(how_far)
 {
     const float is[6] = { 1, 2, NAN, -4, 0, 100 }, want[6] = { 1, 2.5f, NAN, 4, 1, 101 };
     sw_status st = SW_STATUS_INIT;
-    sw_differences d = SW_DIFFERENCES_INIT;
+    sw_differences d = { 0 };
 
     sw_differences_compare(&d, &(sw_copies){ 1, 0, SW_F32, 24, 24, is, want }, &st);
     sw_differences_compare(&d, &(sw_copies){ 2, 0, SW_F32, 0, 8, is, want }, &st);

@@ -528,7 +528,7 @@ TEST_IN_TOP(damaged_journal)
 /* A journal that knows all about the directory, as only who wrote it there can. */
 static void forge(const char *new_name, const char *old_name, uint64_t number)
 {
-    sw_journal j = SW_JOURNAL_INIT;
+    sw_journal j = { 0 };
     sw_status st = SW_STATUS_INIT;
     const sw_publication files[] = { { new_name, 5 }, { NEW_WEIGHTS, 5 } };
     char *old[] = { strdup(old_name) }, lock[64];
