@@ -11,8 +11,9 @@ fuzz: $(FUZZ_TARGETS)
 # The parsers need neither MPI nor what lies above them.
 FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
 
+$(BUILD)/fuzz/fuzz_pickle: src/dir/torchfile.c
 $(BUILD)/fuzz/fuzz_header $(BUILD)/fuzz/fuzz_pickle: $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
-    $(wildcard src/base/*.h src/format/*.h include/*.h)
+    $(wildcard src/base/*.h src/dir/torchfile.h src/format/*.h include/*.h)
 	@mkdir -p $(@D)
 	$(call say,FUZZ $@)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)

@@ -11,7 +11,7 @@ import numpy as np
 import oracle
 import pytest
 from distcp import Box, Call, Name, item, tensor_pickle
-from runner import HERE, errors, fails, ok, run, show, warnings
+from runner import HERE, ROOT, errors, fails, ok, run, show, warnings
 
 BAD = os.path.join(os.path.dirname(HERE), "bad", "distcp")
 RNG = np.random.default_rng(5)
@@ -237,6 +237,28 @@ def test_bad_files(name, tmp_path):
     assert shown.status == status, show(shown)
     assert os.listdir(tmp_path) == ["in"]
     assert oracle.tree(tmp_path / "in") == oracle.tree(os.path.join(BAD, name))
+
+
+# In __1_0.distcp of an item in torch's SAFETENSORS serialization: what is replaced by as many bytes, and what is said of it.
+ENTRIES = {
+    "another dtype": (b'"model.experts":{"dtype":"F32"', b'"model.experts":{"dtype":"I32"', "its entry is I32, expected F32"),
+    "another shape": (b'"shape":[3,1,6]', b'"shape":[1,3,6]', "another shape than its box"),
+    "another name": (b'"model.experts":{', b'"model.expertx":{', ""),
+    "another box": (b'experts\\": {\\"saved_offsets\\": [0, 1, 0]', b'experts\\": {\\"saved_offsets\\": [0, 0, 0]', "a box of it is not in this file"),
+    "no JSON": (b'{"__metadata__"', b'["__metadata__"', ""),
+    "cut off": (b"", b"", "__1_0.distcp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_that_are_wrong(name, tmp_path):
+    old, new, words = ENTRIES[name]
+    shutil.copytree(os.path.join(ROOT, "tests", "golden", "distcp_entries", "in"), tmp_path / "in")
+    path = tmp_path / "in" / "__1_0.distcp"
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1) if old else data[:-200])
+    refused(tmp_path, "__1_0.distcp", words)
 
 
 def test_a_directory_that_is_longer_than_what_is_read_at_once(tmp_path):

@@ -9,7 +9,7 @@ import shlex
 
 import oracle
 import pytest
-from runner import HERE, fails, run, show
+from runner import HERE, fails, ok, run, show
 
 GOLDEN = os.path.join(os.path.dirname(HERE), "golden")
 CASES = sorted(n for n in os.listdir(GOLDEN) if os.path.isdir(os.path.join(GOLDEN, n, "in"))) if os.path.isdir(GOLDEN) else []
@@ -40,3 +40,17 @@ def test_golden(case, np, tmp_path):
     else:
         assert result.status == 0, show(result)
         assert oracle.difference(oracle.tree(tmp_path / "out"), oracle.tree(os.path.join(here, "out"))) == ""
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if words(c, "status") is None])
+def test_looked_at(case, tmp_path):
+    """diff finds nothing between what was saved and the weld; the picture and the list of boxes are whole, and the list is the checkpoint."""
+    here = os.path.join(GOLDEN, case)
+    ok(run(["diff", "-q", "in", "out"], cwd=here))
+    picture = run(["inspect", "--svg", "-", "in"], cwd=here)
+    assert picture.status == 0 and picture.stdout.endswith("</svg>\n"), show(picture)
+    listed = run(["inspect", "--boxes", "in"], cwd=here)
+    assert listed.status == 0, show(listed)
+    (tmp_path / "list").write_text(listed.stdout)
+    again = run(["inspect", "--boxes", "--boxes-from", tmp_path / "list", "in"], cwd=here)
+    assert again.stdout == listed.stdout, show(again)

@@ -1,13 +1,16 @@
 /* Any bytes are a pickle, what `.metadata` or `metadata.pkl` says, a tensor's data.pkl, an archive,
- * or a list of boxes: whatever they are, a status or values, every value may be asked for anything,
- * and memory stays in proportion.
+ * a file of torch.save (its data.pkl, or all of it), or a list of boxes: whatever they are, a
+ * status or values, every value may be asked for anything, and memory stays in proportion.
  *
  * The first byte says as what the rest is taken; what it speaks of is walked, so that a sanitizer
  * sees where it leads. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "dir/torchfile.h"
 #include "format/archive.h"
 #include "format/boxlist.h"
 #include "format/torchtensor.h"
@@ -90,6 +93,95 @@ static void as_archive(const uint8_t *data, size_t size)
     }
 }
 
+/* Names end; a tensor that is found has its elements in the file. */
+static void look_into(int fd, uint64_t size)
+{
+    static const char *const names[] = { "", "a", "w", "model.w", "0", "a.0" };
+    sw_status st = SW_STATUS_INIT;
+    sw_torch_file *f = sw_torch_file_open(fd, "f", size, &st);
+    sw_buf values = SW_BUF_INIT;
+    sw_torch_tensor t;
+    uint64_t first;
+
+    if (f && !sw_torch_file_values(f, "x.", 2, &values, &st) && values.len && values.data[values.len - 1])
+        abort();
+    for (size_t i = 0; f && i < sizeof names / sizeof *names; i++) {
+        bool empty = false;
+
+        sw_status_clear(&st);
+        if (sw_torch_file_find(f, names[i], "t", &t, &first, &st))
+            continue;
+        for (unsigned d = 0; d < t.ndim; d++)
+            empty = empty || t.shape[d] == 0;
+        if (!empty && first >= size)
+            abort();
+    }
+    sw_buf_release(&values);
+    sw_torch_file_free(f);
+}
+
+static uint32_t crc_of(const unsigned char *p, size_t n)
+{
+    uint32_t crc = UINT32_MAX;
+
+    for (size_t i = 0; i < 8 * n; i++)
+        crc = crc >> 1 ^ ((crc ^ p[i / 8] >> i % 8) & 1 ? 0xedb88320u : 0);
+    return ~crc;
+}
+
+/* A member of an archive, and its entry in the directory. */
+static void put_member(const char *name, const void *data, size_t n, sw_buf *file, sw_buf *dir)
+{
+    const uint16_t len = (uint16_t)strlen(name);
+    const uint32_t size = (uint32_t)n, crc = crc_of(data, n), at = (uint32_t)file->len;
+    sw_status st = SW_STATUS_INIT;
+    char head[46] = "PK\1\2";
+
+    memcpy(head + 16, &crc, 4);
+    memcpy(head + 20, &size, 4);
+    memcpy(head + 24, &size, 4);
+    memcpy(head + 28, &len, 2);
+    memcpy(head + 42, &at, 4);
+    sw_buf_add(dir, head, sizeof head, &st);
+    sw_buf_add(dir, name, len, &st);
+    memcpy(head, "PK\3\4", 4);
+    memmove(head + 14, head + 16, 14);
+    memset(head + 28, 0, 2);
+    sw_buf_add(file, head, 30, &st);
+    sw_buf_add(file, name, len, &st);
+    sw_buf_add(file, data, n, &st);
+}
+
+/* A file of torch.save with this data.pkl, and one of these bytes. */
+static void as_torch_file(const uint8_t *data, size_t size)
+{
+    const char storage[64] = { 0 };
+    sw_buf file = SW_BUF_INIT, dir = SW_BUF_INIT;
+    sw_status st = SW_STATUS_INIT;
+    int fd = memfd_create("f", 0);
+    char end[22] = "PK\5\6";
+    uint32_t len, at;
+
+    put_member("a/data.pkl", data, size, &file, &dir);
+    put_member("a/data/0", storage, sizeof storage, &file, &dir);
+    len = (uint32_t)dir.len;
+    at = (uint32_t)file.len;
+    end[8] = end[10] = 2;
+    memcpy(end + 12, &len, 4);
+    memcpy(end + 16, &at, 4);
+    sw_buf_add(&file, dir.data, dir.len, &st);
+    sw_buf_add(&file, end, sizeof end, &st);
+    if (fd < 0 || pwrite(fd, file.data, file.len, 0) != (ssize_t)file.len)
+        abort();
+    look_into(fd, file.len);
+    if (pwrite(fd, data, size, 0) != (ssize_t)size || ftruncate(fd, (off_t)size))
+        abort();
+    look_into(fd, size);
+    close(fd);
+    sw_buf_release(&file);
+    sw_buf_release(&dir);
+}
+
 /* Each box is in a file of the list and lies within its tensor; what is read of some lines ends
  * below 2^63 (an item says itself where its elements are). Some of it may be a model's. */
 static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
@@ -149,10 +241,10 @@ static void as_tcmeta(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const as[])(const uint8_t *, size_t) = { as_pickle,  as_metadata, as_tensor,
-                                                           as_archive, as_boxlines, as_tcmeta };
+    static void (*const as[])(const uint8_t *, size_t) = { as_pickle,   as_metadata, as_tensor,    as_archive,
+                                                           as_boxlines, as_tcmeta,   as_torch_file };
 
     if (size)
-        as[*data % 6](data + 1, size - 1);
+        as[*data % (sizeof as / sizeof *as)](data + 1, size - 1);
     return 0;
 }
