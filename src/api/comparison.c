@@ -73,7 +73,7 @@ static sw_code tell_difference(verifier *v, const sw_difference *d, const spot *
         index[k] += s->offsets[k];
     if (ndim) {
         strcpy(where, "element ");
-        sw_dims_text(index, ndim, where + strlen(where), SW_DIMS_TEXT);
+        sw_dims_text(index, ndim, where + strlen(where));
     }
     sw_dims_product(s->shape, ndim, &elements);
     if (v->j->with)

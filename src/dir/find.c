@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "base/sort.h"
 #include "dir/assets.h"
+#include "dir/existing.h"
 #include "dir/front.h"
 #include "dir/guess.h"
 #include "format/boxlist.h"
@@ -80,18 +81,6 @@ static sw_code list_those(const sw_dir *dir, bool (*are)(const char *name), list
     return st->code;
 }
 
-/* The files of torch's form. */
-static sw_code list_shards(const sw_find *f, list *l, sw_status *st)
-{
-    return list_those(&f->names, is_shard, l, st);
-}
-
-/* All files of weights. */
-static sw_code list_weights(const sw_find *f, list *l, sw_status *st)
-{
-    return list_those(&f->names, is_weights, l, st);
-}
-
 /* The files that the index names. */
 static sw_code list_indexed(const sw_find *f, list *l, sw_status *st)
 {
@@ -111,12 +100,6 @@ static bool any(const sw_dir *dir, bool (*are)(const char *name))
         if (are(dir->names[i]))
             return true;
     return false;
-}
-
-/* Names of a directory are sorted. */
-static bool has(const sw_dir *dir, const char *name)
-{
-    return dir->n && bsearch(&name, dir->names, dir->n, sizeof *dir->names, sw_by_bytes);
 }
 
 /* ---- texts that describe a checkpoint as a whole --------------------------------------------- */
@@ -162,7 +145,8 @@ static unsigned choose_description(const sw_find *f)
     if (f->boxes)
         return 1;
     for (unsigned i = 1; i < NDESCRIPTIONS; i++)
-        if (has(&f->names, descriptions[i].name) && descriptions[i].counts(&f->names))
+        if (sw_names_have(f->names.names, f->names.n, descriptions[i].name) &&
+            descriptions[i].counts(&f->names))
             return 1 + i;
     return 0;
 }
@@ -186,42 +170,19 @@ static sw_code list_boxes(const sw_find *f, list *l, sw_status *st)
 
 /* ---- the kinds of input ---------------------------------------------------------------------- */
 
-/* Shards, by their names. */
-static bool by_shards(const sw_find *f)
-{
-    return f->by_shards;
-}
+/* The first that is there is taken; weights are always. */
+enum { BOXES, SHARDS, INDEXED, WEIGHTS };
 
-/* A distributed checkpoint. */
-static bool by_boxes(const sw_find *f)
-{
-    return f->by_boxes > 0;
-}
-
-/* What an index names. */
-static bool by_index(const sw_find *f)
-{
-    return f->by_index;
-}
-
-/* All weights there are: always. */
-static bool by_suffix(const sw_find *f)
-{
-    (void)f;
-    return true;
-}
-
-/* The first kind that is there is taken. */
 static const struct kind {
-    bool (*is_there)(const sw_find *f);
+    bool (*are)(const char *name); /* its files, of all that lie there; NULL = those of list */
     sw_code (*list)(const sw_find *f, list *l, sw_status *st);
     bool may_lack;    /* ranks with directories of their own need not see each of the files */
     const char *hint; /* the usual cause when one of them is no file; NULL = its description's */
 } kinds[] = {
-    { by_boxes, list_boxes, true, NULL },
-    { by_shards, list_shards, false, hint_no_file },
-    { by_index, list_indexed, true, hint_lacks },
-    { by_suffix, list_weights, false, hint_no_file },
+    [BOXES] = { NULL, list_boxes, true, NULL },
+    [SHARDS] = { is_shard, NULL, false, hint_no_file },
+    [INDEXED] = { NULL, list_indexed, true, hint_lacks },
+    [WEIGHTS] = { is_weights, NULL, false, hint_no_file },
 };
 
 sw_code sw_find_list(sw_find *f, const char *dir, sw_status *st)
@@ -243,16 +204,17 @@ sw_code sw_find_choose(const sw_find *f, const char *dir, bool some, sw_buf *see
                        sw_status *st)
 {
     const char *named = f->by_boxes ? description_name(f) : "the index", *hint;
-    const struct kind *k = kinds;
+    const struct kind *k = &kinds[f->by_boxes    ? BOXES
+                                  : f->by_shards ? SHARDS
+                                  : f->by_index  ? INDEXED
+                                                 : WEIGHTS];
     list l = { NULL, 0, 0 };
 
-    while (!k->is_there(f))
-        k++;
     hint = k->hint ? k->hint : descriptions[f->by_boxes - 1].hint;
     if (f->by_boxes)
         *st = f->texts[SW_TEXT_BOXES].st;
     if (!st->code)
-        k->list(f, &l, st);
+        k->are ? list_those(&f->names, k->are, &l, st) : k->list(f, &l, st);
     for (size_t i = 0; i < l.n && !st->code; i++) {
         sw_path_kind kind;
 
@@ -292,7 +254,7 @@ static void check_ended(const sw_find *f, sw_status *st)
 {
     const char *unfinished = descriptions[f->by_boxes - 1].unfinished;
 
-    if (unfinished && has(&f->names, unfinished))
+    if (unfinished && sw_names_have(f->names.names, f->names.n, unfinished))
         sw_fail(st, SW_EINPUT, unfinished, NULL,
                 "a save into this directory never ended: %s is that of another one", description_name(f));
 }

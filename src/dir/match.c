@@ -5,19 +5,6 @@
 #include <string.h>
 
 #include "dir/pitfalls.h"
-#include "plan/dims.h"
-
-#define KIND_TEXT (SW_DIMS_TEXT + 32)
-
-/* "BF16 of shape [3, 4]" */
-static const char *kind_text(const sw_catalog *c, const sw_tensor *t, char text[KIND_TEXT])
-{
-    char dims[SW_DIMS_TEXT];
-
-    snprintf(text, KIND_TEXT, "%s of shape %s", sw_dtype_name((sw_dtype)t->dtype),
-             sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims, sizeof dims));
-    return text;
-}
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
@@ -58,18 +45,18 @@ static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_statu
 {
     const sw_catalog *view = &m->o->view;
     const sw_tensor *t = &view->tensors[i], *u = sw_catalog_find_tensor(m->there, t->name);
-    char is[KIND_TEXT], want[KIND_TEXT];
+    char is[SW_KIND_TEXT], want[SW_KIND_TEXT];
 
     m->partners[i] = SW_NO_PARTNER;
     if (!u) {
         if (!is_told_of(m, t->name))
             sw_findings_add(findings, NULL, t->name, NULL, st, "is missing, the shards make it %s",
-                            kind_text(view, t, want));
+                            sw_tensor_text(view, t, want));
     } else if (!is_whole(u)) {
         return; /* why has been said */
     } else if (!same_kind(view, t, m->there, u)) {
         sw_findings_add(findings, sw_tensor_file(m->there, u), t->name, NULL, st, "%s, expected %s",
-                        kind_text(m->there, u, is), kind_text(view, t, want));
+                        sw_tensor_text(m->there, u, is), sw_tensor_text(view, t, want));
     } else {
         pair(m, i, u);
     }
@@ -121,17 +108,18 @@ sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
 sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw_status *st)
 {
     const sw_catalog *a = &m->o->view, *b = m->there;
-    char in_a[KIND_TEXT], in_b[KIND_TEXT];
+    char in_a[SW_KIND_TEXT], in_b[SW_KIND_TEXT];
 
     for (uint32_t i = 0; i < a->ntensors && !st->code; i++) {
         const sw_tensor *t = &a->tensors[i], *u = sw_catalog_find_tensor(b, t->name);
 
         m->partners[i] = SW_NO_PARTNER;
         if (!u || !chosen[u - b->tensors]) {
-            sw_findings_add(findings, NULL, t->name, NULL, st, "is only in A: %s", kind_text(a, t, in_a));
+            sw_findings_add(findings, NULL, t->name, NULL, st, "is only in A: %s",
+                            sw_tensor_text(a, t, in_a));
         } else if (!same_kind(a, t, b, u)) {
-            sw_findings_add(findings, NULL, t->name, NULL, st, "is %s in A, %s in B", kind_text(a, t, in_a),
-                            kind_text(b, u, in_b));
+            sw_findings_add(findings, NULL, t->name, NULL, st, "is %s in A, %s in B",
+                            sw_tensor_text(a, t, in_a), sw_tensor_text(b, u, in_b));
         } else {
             pair(m, i, u);
         }
@@ -139,7 +127,7 @@ sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw
     for (uint32_t i = 0; i < b->ntensors && !st->code; i++)
         if (chosen[i] && !sw_catalog_find_tensor(a, b->tensors[i].name))
             sw_findings_add(findings, NULL, b->tensors[i].name, NULL, st, "is only in B: %s",
-                            kind_text(b, &b->tensors[i], in_b));
+                            sw_tensor_text(b, &b->tensors[i], in_b));
     return st->code;
 }
 

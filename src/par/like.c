@@ -33,8 +33,8 @@ static sw_code compare_entry(const sw_catalog *c, const sw_header *h, const sw_e
     if (t->ndim != e->ndim ||
         memcmp(sw_tensor_shape(c, t), h->dims + e->shape, e->ndim * sizeof *h->dims) != 0)
         return sw_fail(st, SW_EINPUT, NULL, t->name, "the shards make up shape %s, but it is %s in %s",
-                       sw_dims_text(sw_tensor_shape(c, t), t->ndim, text[0], sizeof text[0]),
-                       sw_dims_text(h->dims + e->shape, e->ndim, text[1], sizeof text[1]), file);
+                       sw_dims_text(sw_tensor_shape(c, t), t->ndim, text[0]),
+                       sw_dims_text(h->dims + e->shape, e->ndim, text[1]), file);
     if (t->out_dtype != e->dtype && others->n++ == 0) {
         strncat(others->name, t->name, sizeof others->name - 1);
         strcpy(others->here, sw_dtype_name((sw_dtype)t->out_dtype));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/sort.h"
+#include "plan/dims.h"
 
 const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name)
 {
@@ -99,6 +100,15 @@ uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *of
     while (sw_search_on(&s))
         sw_search_tell(&s, sw_by_all(sw_box_get(c, t, s.mid, &box)->offsets, offsets, t->ndim) <= 0);
     return sw_search_last(&s);
+}
+
+char *sw_tensor_text(const sw_catalog *c, const sw_tensor *t, char text[SW_KIND_TEXT])
+{
+    char dims[SW_DIMS_TEXT];
+
+    snprintf(text, SW_KIND_TEXT, "%s of shape %s", sw_dtype_name((sw_dtype)t->dtype),
+             sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims));
+    return text;
 }
 
 const char *sw_catalog_nearest(const sw_catalog *c, const char *name, char said[SW_NEAREST_TEXT])

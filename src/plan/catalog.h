@@ -184,6 +184,11 @@ uint64_t sw_box_find(const sw_catalog *c, const sw_tensor *t, const uint64_t *of
 const sw_tensor *sw_catalog_find_tensor(const sw_catalog *c, const char *name);
 const sw_file *sw_catalog_find_file(const sw_catalog *c, const char *name);
 
+#define SW_KIND_TEXT 200 /* room for what is said of one */
+
+/* Local. "F32 of shape [3, 1]", as it was saved. Into text; returns it. */
+char *sw_tensor_text(const sw_catalog *c, const sw_tensor *t, char text[SW_KIND_TEXT]);
+
 #define SW_NEAREST_TEXT 300 /* room for what is said of it */
 
 /* Local. "; the nearest name is 'x'", of the tensors, to a name or glob that none has; "" where one

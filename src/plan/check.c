@@ -179,9 +179,8 @@ static sw_code fail_overlap(const lens *l, uint32_t a, uint32_t b, sw_status *st
         st, SW_EINPUT, file_of(l, b), l->t->name,
         "box of shape %s at %s overlaps, but does not repeat, the box of shape %s at %s in %s; strided "
         "placements (_StridedShard) are saved like this and cannot be told apart afterwards",
-        sw_dims_text(db + l->ndim, l->ndim, t[0], sizeof t[0]), sw_dims_text(db, l->ndim, t[1], sizeof t[1]),
-        sw_dims_text(da + l->ndim, l->ndim, t[2], sizeof t[2]), sw_dims_text(da, l->ndim, t[3], sizeof t[3]),
-        file_of(l, a));
+        sw_dims_text(db + l->ndim, l->ndim, t[0]), sw_dims_text(db, l->ndim, t[1]),
+        sw_dims_text(da + l->ndim, l->ndim, t[2]), sw_dims_text(da, l->ndim, t[3]), file_of(l, a));
 }
 
 /* ---- gaps ------------------------------------------------------------------------------------ */
@@ -208,9 +207,9 @@ static sw_code fail_gap(const lens *l, const uint64_t *first, uint64_t missing, 
         !sw_numbers_missing(l->c, l->t->model, &cause, st) && cause.len == strlen(": "))
         sw_buf_addf(&cause, st, "a shard file is missing or was not written to its end");
     sw_fail(st, SW_EINPUT, NULL, l->t->name, "no %s holds the elements from offsets %s on (shape %s)%s%.*s",
-            l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0], sizeof text[0]),
-            sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1], sizeof text[1]), count,
-            (int)cause.len, cause.len ? cause.data : "");
+            l->c->in_memory ? "rank" : "shard file", sw_dims_text(first, l->ndim, text[0]),
+            sw_dims_text(sw_tensor_shape(l->c, l->t), l->ndim, text[1]), count, (int)cause.len,
+            cause.len ? cause.data : "");
     sw_buf_release(&cause);
     return st->code;
 }
@@ -329,7 +328,7 @@ static sw_code check_size(lens *l, const uint64_t *shape, sw_status *st)
     if (measure(l->t, shape))
         return SW_OK;
     return sw_fail(st, SW_EINPUT, sw_file_name(&l->c->files[farthest(l, shape)]), l->t->name,
-                   "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text, sizeof text),
+                   "shape %s of %s overflows", sw_dims_text(shape, l->ndim, text),
                    sw_dtype_name(l->t->dtype));
 }
 

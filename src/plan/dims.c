@@ -22,8 +22,9 @@ bool sw_dims_product(const uint64_t *dims, unsigned n, uint64_t *product)
     return fits;
 }
 
-char *sw_dims_text(const uint64_t *dims, unsigned n, char *text, size_t size)
+char *sw_dims_text(const uint64_t *dims, unsigned n, char text[SW_DIMS_TEXT])
 {
+    const size_t size = SW_DIMS_TEXT;
     size_t at = 0;
 
     for (unsigned i = 0; i < n; i++) {

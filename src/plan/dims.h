@@ -29,10 +29,10 @@ static inline bool sw_dims_empty(const uint64_t *dims, unsigned n)
     return false;
 }
 
-/* Local. "[4096, 11008]" into text; cut short with "..." where size does not suffice. Returns
- * text. */
-char *sw_dims_text(const uint64_t *dims, unsigned n, char *text, size_t size);
-
 #define SW_DIMS_TEXT 160 /* enough for what people look at */
+
+/* Local. "[4096, 11008]" into text; cut short with "..." where that does not suffice. Returns
+ * text. */
+char *sw_dims_text(const uint64_t *dims, unsigned n, char text[SW_DIMS_TEXT]);
 
 #endif

@@ -41,11 +41,10 @@ static sw_code check_dims(const sw_item *it, const char *who, sw_status *st)
     for (unsigned d = 0; d < it->ndim; d++)
         if (!sw_add(it->offsets[d], it->shape[d], &end) || end > it->global_shape[d] ||
             it->global_shape[d] > INT64_MAX)
-            return sw_fail(st, SW_EUSAGE, who, it->name,
-                           "the box of shape %s at %s lies outside the tensor's shape %s",
-                           sw_dims_text(it->shape, it->ndim, text[0], sizeof text[0]),
-                           sw_dims_text(it->offsets, it->ndim, text[1], sizeof text[1]),
-                           sw_dims_text(it->global_shape, it->ndim, text[2], sizeof text[2]));
+            return sw_fail(
+                st, SW_EUSAGE, who, it->name, "the box of shape %s at %s lies outside the tensor's shape %s",
+                sw_dims_text(it->shape, it->ndim, text[0]), sw_dims_text(it->offsets, it->ndim, text[1]),
+                sw_dims_text(it->global_shape, it->ndim, text[2]));
     return SW_OK;
 }
 
@@ -58,7 +57,7 @@ static sw_code measure(const sw_item *it, sw_dtype dtype, const char *who, uint6
     if (!sw_dims_product(it->shape, it->ndim, &elements) || !sw_mul(elements, sw_dtype_bits(dtype), &bits) ||
         bits / 8 > INT64_MAX)
         return sw_fail(st, SW_EUSAGE, who, it->name, "shape %s of %s overflows",
-                       sw_dims_text(it->shape, it->ndim, text, sizeof text), sw_dtype_name(dtype));
+                       sw_dims_text(it->shape, it->ndim, text), sw_dtype_name(dtype));
     if (bits % 8)
         return sw_fail(st, SW_EUSAGE, who, it->name, "a box of %" PRIu64 " elements of %s ends within a byte",
                        elements, sw_dtype_name(dtype));
@@ -95,8 +94,7 @@ static sw_code check_twice(const sw_memboxes *h, const char *who, sw_status *st)
 
         if (by_region(&ids[i - 1], &ids[i], h->boxes) == 0)
             sw_fail(st, SW_EUSAGE, who, it->name, "the box of shape %s at %s is given twice",
-                    sw_dims_text(it->shape, it->ndim, text[0], sizeof text[0]),
-                    sw_dims_text(it->offsets, it->ndim, text[1], sizeof text[1]));
+                    sw_dims_text(it->shape, it->ndim, text[0]), sw_dims_text(it->offsets, it->ndim, text[1]));
     }
     free(ids);
     return st->code;

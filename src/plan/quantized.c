@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "format/filenames.h"
-#include "plan/dims.h"
 
 /* Endings of scales and of what they scale, the first that fit. */
 typedef struct scheme {
@@ -125,24 +124,14 @@ static bool scales_mxfp4(const sw_catalog *c, const sw_tensor *scale, const sw_t
            memcmp(sw_tensor_shape(c, scale), sw_tensor_shape(c, blocks), 3 * sizeof(uint64_t)) == 0;
 }
 
-/* "F32 of shape [3, 1]" */
-static char *describe(const sw_catalog *c, const sw_tensor *t, char *text, size_t size)
-{
-    char dims[SW_DIMS_TEXT];
-
-    snprintf(text, size, "%s of shape %s", sw_dtype_name((sw_dtype)t->dtype),
-             sw_dims_text(sw_tensor_shape(c, t), t->ndim, dims, sizeof dims));
-    return text;
-}
-
 sw_code sw_find_dequantizer(const sw_catalog *c, const sw_tensor *t, sw_op *op, sw_status *st)
 {
     const sw_tensor *scale = &c->tensors[t->scale - 1];
-    char a[SW_DIMS_TEXT + 32], b[SW_DIMS_TEXT + 32], blocks[64] = "";
+    char a[SW_KIND_TEXT], b[SW_KIND_TEXT], blocks[64] = "";
 
     *op = scheme_of(scale->name, schemes)->op;
-    describe(c, scale, a, sizeof a);
-    describe(c, t, b, sizeof b);
+    sw_tensor_text(c, scale, a);
+    sw_tensor_text(c, t, b);
     if (*op == SW_OP_COPY)
         return sw_fail(st, SW_EINPUT, NULL, t->name,
                        "%s: it cannot be dequantized by '%.256s', %s: only by scales of blocks, "

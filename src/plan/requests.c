@@ -114,10 +114,9 @@ static sw_code check_inside(const sw_request *w, sw_status *st)
 
     for (unsigned d = 0; d < w->ndim; d++)
         if (w->offsets[d] > w->whole[d] || w->shape[d] > w->whole[d] - w->offsets[d])
-            return sw_fail(
-                st, SW_EUSAGE, NULL, w->how.view.t->name, "a box of %s at %s is not inside its shape %s",
-                sw_dims_text(w->shape, w->ndim, a, sizeof a), sw_dims_text(w->offsets, w->ndim, b, sizeof b),
-                sw_dims_text(w->whole, w->ndim, c, sizeof c));
+            return sw_fail(st, SW_EUSAGE, NULL, w->how.view.t->name,
+                           "a box of %s at %s is not inside its shape %s", sw_dims_text(w->shape, w->ndim, a),
+                           sw_dims_text(w->offsets, w->ndim, b), sw_dims_text(w->whole, w->ndim, c));
     return SW_OK;
 }
 

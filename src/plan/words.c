@@ -150,7 +150,7 @@ static void say_part(char *w, const sw_catalog *c, const sw_tensor *t)
     if (t->ndim == 0)
         say(w, "whole");
     else
-        say(w, "box at %s", sw_dims_text(sw_box_get(c, t, 0, &b)->offsets, t->ndim, dims, sizeof dims));
+        say(w, "box at %s", sw_dims_text(sw_box_get(c, t, 0, &b)->offsets, t->ndim, dims));
 }
 
 sw_code sw_sharding_words(const sw_catalog *c, const sw_tensor *t, char *text, sw_status *st)

@@ -84,7 +84,7 @@ typedef struct sieve {
     uint64_t skip;   /* a larger gap is not worth it */
     uint64_t begin, end;
     unsigned nlines;
-    line lines[LINES];
+    line *lines; /* LINES of them */
 } sieve;
 
 /* For messages. */
@@ -171,38 +171,21 @@ static sw_code put_all(sieve *v, sw_status *st)
     return empty(v, st);
 }
 
-/* All but the lines: they are more than a short run itself. */
-static void sieve_begin(sieve *v, const sw_pull *p, const sw_run *s, char *to, int fd)
-{
-    v->p = p;
-    v->s = s;
-    v->to = to;
-    v->fd = fd;
-    v->map = NULL;
-    v->refused = false;
-    v->room = p->room;
-    v->skip = CALL_BYTES;
-    v->begin = v->end = 0;
-    v->nlines = 0;
-}
-
-/* By way of scratch memory. */
+/* By way of scratch memory. The lines are not emptied: they are more than a short run itself. */
 static sw_code pull_sieved(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    sieve v;
+    line lines[LINES];
+    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = p->room, .skip = CALL_BYTES, .lines = lines };
 
-    sieve_begin(&v, p, s, to, fd);
     return put_all(&v, st);
 }
 
 /* False when nothing came of it. */
 static bool pull_mapped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    sieve v;
+    line lines[LINES];
+    sieve v = { .p = p, .s = s, .to = to, .fd = fd, .room = WINDOW, .skip = MAP_MOST, .lines = lines };
 
-    sieve_begin(&v, p, s, to, fd);
-    v.room = WINDOW;
-    v.skip = MAP_MOST;
     v.map = sw_mapped_file(p->mapped, s->file, fd, p->source->c->files[s->file].size);
     if (v.map)
         put_all(&v, st);
@@ -217,7 +200,7 @@ typedef struct call {
     const sw_run *s;
     int fd, n;
     uint64_t begin, end; /* of the file */
-    struct iovec v[VECTORS];
+    struct iovec *v;     /* VECTORS of them */
 } call;
 
 /* Read what has come together. */
@@ -251,17 +234,13 @@ static sw_code add_row(call *c, uint64_t at, char *to, sw_status *st)
 /* Rows to where they belong, gaps to scratch memory. */
 static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
-    call c; /* its vectors are not set: they are more than a short run itself */
+    struct iovec vectors[VECTORS]; /* not emptied: they are more than a short run itself */
+    call c = { .p = p, .s = s, .fd = fd, .v = vectors };
     const sw_run_loop *in = sw_run_innermost(s);
     sw_run_walk w;
     uint64_t at;
     int64_t where;
 
-    c.p = p;
-    c.s = s;
-    c.fd = fd;
-    c.n = 0;
-    c.begin = c.end = 0;
     for (sw_run_begin(&w, s); sw_run_next(&w, s, &at, &where);)
         for (uint64_t i = 0; i < in->count; i++)
             if (add_row(&c, at + i * in->from, to + where + (int64_t)i * in->to, st))
