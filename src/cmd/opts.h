@@ -60,9 +60,10 @@ typedef struct sw_opt {
     const char *name;
     const char *arg; /* what the help calls the value; NULL = takes none */
     const char *help;
-    size_t at;   /* offset in sw_args */
-    char letter; /* '\0' = none */
-    int kind;    /* 0 = that of the member; of several texts or numbers the last one counts */
+    size_t at;         /* offset in sw_args, */
+    const char *fills; /* and what stands there: "opt.like" */
+    char letter;       /* '\0' = none */
+    int kind;          /* 0 = that of the member; of several texts or numbers the last one counts */
     sw_opt_set set;
     uint64_t least; /* of SIZE and COUNT */
     /* NULL-terminated: of CHOICE by value, of texts what completion offers */

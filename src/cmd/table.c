@@ -5,14 +5,15 @@
 /* A row that fills in a member of sw_options: what that is, the library says. */
 #define OPTION(option, member, word, text, ...)                                                              \
     {                                                                                                        \
-        .name = option, .at = offsetof(sw_args, opt.member), .arg = word, .help = text, __VA_ARGS__          \
+        .name = option, .at = offsetof(sw_args, opt.member), .fills = "opt." #member, .arg = word,           \
+        .help = text, __VA_ARGS__                                                                            \
     }
 
 /* A row that is the program's. */
 #define OWN(option, what, member, word, text, ...)                                                           \
     {                                                                                                        \
-        .name = option, .kind = what, .at = offsetof(sw_args, member), .arg = word, .help = text,            \
-        __VA_ARGS__                                                                                          \
+        .name = option, .kind = what, .at = offsetof(sw_args, member), .fills = #member, .arg = word,        \
+        .help = text, __VA_ARGS__                                                                            \
     }
 
 #define END                                                                                                  \
