@@ -445,8 +445,7 @@ static sw_code match_staged(verifier *v, sw_status *st)
 
     for (uint32_t f = 0; names && f < l->nfiles; f++)
         names[f] = l->files[f].name;
-    if (names && l->nfiles > 1)
-        qsort(names, l->nfiles, sizeof *names, sw_by_bytes);
+    sw_sort(names, l->nfiles, sizeof *names, sw_by_bytes);
     if (!sw_agree(v->j->comm, st) &&
         !sw_scan_plain_files(v->j->comm, &v->target, names, l->nfiles, v->findings, st))
         match(v, l, true, st);

@@ -614,8 +614,7 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
 
     for (size_t i = 0; names && i < n; i++)
         names[i] = p[i].name;
-    if (names && n > 1)
-        qsort(names, n, sizeof *names, sw_by_bytes);
+    sw_sort(names, n, sizeof *names, sw_by_bytes);
     for (size_t i = 0; names && i < n && !st->code; i++) {
         if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
             sw_fail(st, SW_EUSAGE, names[i], NULL, "is the name of two files of the output");
@@ -693,8 +692,7 @@ static sw_code add_replaced_sidefiles(sw_job *j, sw_status *st)
     for (size_t i = 0; i < o->assets.n; i++)
         if (o->assets.items[i].exists && sw_dir_add(&j->output.old, o->assets.items[i].name, st))
             return st->code;
-    if (o->old.n > 1)
-        qsort(o->old.names, o->old.n, sizeof *o->old.names, sw_by_bytes);
+    sw_sort(o->old.names, o->old.n, sizeof *o->old.names, sw_by_bytes);
     return SW_OK;
 }
 

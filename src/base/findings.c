@@ -1,5 +1,6 @@
 /* The list of what is wrong; see findings.h. */
 #include "base/findings.h"
+#include "base/sort.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -159,8 +160,7 @@ sw_code sw_findings_join(sw_findings *f, sw_status *st)
 
     for (size_t i = 0; sorted && i < f->n; i++)
         sorted[i] = &f->items[i];
-    if (sorted && f->n > 1)
-        qsort(sorted, f->n, sizeof *sorted, by_reason);
+    sw_sort(sorted, f->n, sizeof *sorted, by_reason);
     for (size_t i = 0, end; sorted && i < f->n && !st->code; i = end) {
         for (end = i + 1; end < f->n && same_reason(sorted[i], sorted[end]);)
             end++;
@@ -180,8 +180,7 @@ void sw_findings_sort(sw_findings *f)
 {
     size_t kept = 0;
 
-    if (f->n > 1)
-        qsort(f->items, f->n, sizeof *f->items, by_place);
+    sw_sort(f->items, f->n, sizeof *f->items, by_place);
     for (size_t i = 0; i < f->n; i++) {
         if (kept > 0 && same_thing(&f->items[kept - 1], &f->items[i]))
             free_item(&f->items[i]);

@@ -407,8 +407,8 @@ sw_code sw_fd_list(int fd, const char *show, sw_dir *out, sw_status *st)
         closedir(dir);
     if (code)
         sw_dir_release(out);
-    else if (out->n > 1)
-        qsort(out->names, out->n, sizeof *out->names, sw_by_bytes);
+    else
+        sw_sort(out->names, out->n, sizeof *out->names, sw_by_bytes);
     return code;
 }
 

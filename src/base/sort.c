@@ -112,8 +112,7 @@ size_t sw_sort_once(const char **texts, size_t n)
 {
     size_t kept = 0;
 
-    if (n > 1)
-        qsort(texts, n, sizeof *texts, sw_by_bytes);
+    sw_sort(texts, n, sizeof *texts, sw_by_bytes);
     for (size_t i = 0; i < n; i++)
         if (i == 0 || strcmp(texts[kept - 1], texts[i]) != 0)
             texts[kept++] = texts[i];

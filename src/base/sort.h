@@ -3,6 +3,8 @@
 #ifndef SW_BASE_SORT_H
 #define SW_BASE_SORT_H
 
+#include <stdlib.h>
+
 #include "base/status.h"
 
 /* Local. A search among n things, of which some first ones come before a place and all others do
@@ -49,7 +51,14 @@ sw_code sw_sort_items(sw_sort_item *items, size_t n, sw_status *st);
 uint32_t *sw_sorted_numbers(size_t n, int (*compare)(const void *, const void *, void *), void *ctx,
                             sw_status *st);
 
-/* Local. For qsort and bsearch of arrays of strings (char *): by bytes, which is by code points for
+/* Local. qsort() of n items, if there are any: items may be NULL. */
+static inline void sw_sort(void *items, size_t n, size_t size, int (*order)(const void *, const void *))
+{
+    if (items && n > 1)
+        qsort(items, n, size, order);
+}
+
+/* Local. For sw_sort() and bsearch() of arrays of strings (char *): by bytes, which is by code points for
  * UTF-8. */
 int sw_by_bytes(const void *a, const void *b);
 

@@ -291,9 +291,9 @@ static sw_code finish(search *s, sw_status *st)
     free(s->tree);
     if (st->code)
         sw_assets_release(s->found);
-    else if (s->found->n > 1)
+    else
         /* names stand first */
-        qsort(s->found->items, s->found->n, sizeof *s->found->items, sw_by_bytes);
+        sw_sort(s->found->items, s->found->n, sizeof *s->found->items, sw_by_bytes);
     return st->code;
 }
 

@@ -40,8 +40,7 @@ static void tidy(sw_dir *d, const sw_dir *keep)
 {
     size_t n = 0;
 
-    if (d->n > 1)
-        qsort(d->names, d->n, sizeof *d->names, sw_by_bytes);
+    sw_sort(d->names, d->n, sizeof *d->names, sw_by_bytes);
     for (size_t i = 0; i < d->n; i++)
         if ((n > 0 && strcmp(d->names[n - 1], d->names[i]) == 0) || is_kept(keep, d->names[i]))
             free(d->names[i]);

@@ -428,8 +428,7 @@ static sw_code list_sightings(const sw_buf *seen, const uint64_t *starts, int nr
             at += sizeof *f + f->room;
         }
     }
-    if (*n > 1)
-        qsort(*out, *n, sizeof **out, by_name_and_rank);
+    sw_sort(*out, *n, sizeof **out, by_name_and_rank);
     return SW_OK;
 }
 

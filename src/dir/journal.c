@@ -42,13 +42,6 @@ bool sw_journal_is_new(const sw_journal *j, const char *name)
     return sw_names_have(j->sorted, j->nfiles, name);
 }
 
-/* Names in the order of their bytes, so that they can be looked up. */
-static void sort_names(char **names, size_t n)
-{
-    if (n > 1)
-        qsort(names, n, sizeof *names, sw_by_bytes);
-}
-
 /* Both lists are complete: make them searchable. */
 static sw_code finish(sw_journal *j, sw_status *st)
 {
@@ -56,8 +49,8 @@ static sw_code finish(sw_journal *j, sw_status *st)
         return st->code;
     for (size_t i = 0; i < j->nfiles; i++)
         j->sorted[i] = j->files[i].name;
-    sort_names(j->sorted, j->nfiles);
-    sort_names(j->old, j->nold);
+    sw_sort(j->sorted, j->nfiles, sizeof *j->sorted, sw_by_bytes);
+    sw_sort(j->old, j->nold, sizeof *j->old, sw_by_bytes);
     return SW_OK;
 }
 

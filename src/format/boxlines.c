@@ -18,6 +18,7 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "base/sort.h"
 #include "base/utf8.h"
 #include "format/boxlist.h"
 
@@ -368,8 +369,7 @@ static sw_code add_tensor(reading *r, size_t first, size_t n, sw_status *st)
 static sw_code make_list(reading *r, sw_buf *list, sw_status *st)
 {
     r->files = sw_calloc(r->nlines, sizeof *r->files, st);
-    if (r->nlines > 1)
-        qsort(r->lines, r->nlines, sizeof *r->lines, by_tensor);
+    sw_sort(r->lines, r->nlines, sizeof *r->lines, by_tensor);
     for (size_t i = 0; r->files && i < r->nlines; i++)
         r->files[i] = r->lines[i].file;
     for (size_t i = 0, n; i < r->nlines && !st->code; i += n) {

@@ -133,8 +133,7 @@ static int compare_items(const void *a, const void *b)
 
 void sw_map_sort(sw_map *map)
 {
-    if (map->n > 1)
-        qsort(map->items, map->n, sizeof *map->items, compare_items);
+    sw_sort(map->items, map->n, sizeof *map->items, compare_items);
 }
 
 /* Copy the members of object into out (empty, and again so on failure). jansson borrows it as

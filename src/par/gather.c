@@ -233,18 +233,15 @@ static sw_code take_sets(sw_catalog *c, const sw_buf *sets, sw_findings *finding
 /* Values that the ranks found in files, beside those of the list: each name once, sorted. */
 static sw_code take_values(sw_catalog *c, const sw_buf *values, sw_status *st)
 {
-    char **names = NULL;
+    const char **names = NULL;
     size_t n = 0, cap = 0;
 
     for (uint64_t at = 0; at < values->len && !sw_grow(&names, &cap, n + 1, sizeof *names, st);
          at += strlen(names[n++]) + 1)
         names[n] = values->data + at;
-    if (n > 1)
-        qsort(names, n, sizeof *names, sw_by_bytes);
-    for (size_t i = 0; i < n && !st->code; i++)
-        if ((i == 0 || strcmp(names[i - 1], names[i]) != 0) &&
-            !sw_buf_add(&c->values, names[i], strlen(names[i]) + 1, st))
-            c->nvalues++;
+    n = sw_sort_once(names, n);
+    for (size_t i = 0; i < n && !sw_buf_add(&c->values, names[i], strlen(names[i]) + 1, st); i++)
+        c->nvalues++;
     free(names);
     return st->code;
 }

@@ -452,8 +452,7 @@ static sw_code gather_records(const plan *p, const sw_buf *mine, sw_shard_set *s
         return st->code;
     s->files = (void *)all.data;
     s->nfiles = all.len / sizeof *s->files;
-    if (s->nfiles > 1)
-        qsort(s->files, s->nfiles, sizeof *s->files, by_publication);
+    sw_sort(s->files, s->nfiles, sizeof *s->files, by_publication);
     for (size_t i = 0; i < s->nfiles; i++)
         if (!sw_add(s->bytes, s->files[i].size, &s->bytes))
             return sw_fail(st, SW_EUSAGE, NULL, NULL, "the shard files overflow");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/sort.h"
 #include "dir/place.h"
 #include "par/scatter.h"
 
@@ -56,8 +57,7 @@ static sw_code find_leaders(welder *k, sw_status *st)
         return st->code;
     for (uint32_t f = 0; f < nfiles; f++)
         k->leaders[f] = (int)w->sched->groups[f].rank0;
-    if (nfiles > 1)
-        qsort(k->leaders, nfiles, sizeof *k->leaders, by_int);
+    sw_sort(k->leaders, nfiles, sizeof *k->leaders, by_int);
     for (uint32_t f = 0; f < nfiles; f++)
         if (f == 0 || k->leaders[f] != k->leaders[n - 1])
             k->leaders[n++] = k->leaders[f];

@@ -54,8 +54,7 @@ sw_code sw_layout_arrange(const sw_catalog *c, sw_layout *l, sw_layout_name name
 
     for (uint32_t i = 0; i < l->nslots; i++)
         l->order[i].end = c->tensors[l->order[i].tensor].out_dtype;
-    if (l->nslots > 1)
-        qsort(l->order, l->nslots, sizeof *l->order, by_file);
+    sw_sort(l->order, l->nslots, sizeof *l->order, by_file);
     for (uint32_t i = 0; i < l->nslots; i++)
         nfiles += i == 0 || l->order[i].begin != l->order[i - 1].begin;
     l->files = sw_calloc(nfiles, sizeof *l->files, st);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
+
 /* A name record of some rank, and the tensor it turns out to be. */
 typedef struct name_ref {
     sw_taken_name is;
@@ -65,8 +67,7 @@ static sw_code list_names(merging *m, sw_status *st)
             m->refs[m->nrefs] = (name_ref){ sw_name_record_take(from->names, &at), m->nrefs };
         }
     }
-    if (m->nrefs > 1)
-        qsort(m->refs, m->nrefs, sizeof *m->refs, by_name);
+    sw_sort(m->refs, m->nrefs, sizeof *m->refs, by_name);
     return st->code;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
 #include "base/utf8.h"
 
 #define LEFT_OUT UINT64_MAX
@@ -223,8 +224,7 @@ static sw_code check_collisions(const sw_catalog *c, const sw_naming *n, sw_stat
     for (uint32_t i = 0; all && i < n->n; i++)
         if (n->names[i])
             all[k++] = (named){ n->names[i], i };
-    if (k > 1)
-        qsort(all, k, sizeof *all, by_name);
+    sw_sort(all, k, sizeof *all, by_name);
     for (uint32_t i = 1; i < k && !st->code; i++)
         if (strcmp(all[i - 1].name, all[i].name) == 0)
             sw_fail(st, SW_EUSAGE, NULL, all[i].name,

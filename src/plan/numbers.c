@@ -49,8 +49,7 @@ static sw_code collect(const sw_catalog *c, const choice *k, bool models, sw_ran
         if (name->shard && is_chosen(k, name))
             numbers[n++] = models ? name->model : name->shard;
     }
-    if (n > 1)
-        qsort(numbers, n, sizeof *numbers, sw_by_number);
+    sw_sort(numbers, n, sizeof *numbers, sw_by_number);
     for (size_t i = 0; i < n && !st->code; i++)
         sw_ranges_add(out, numbers[i], numbers[i], st);
     free(numbers);
@@ -126,8 +125,7 @@ sw_code sw_numbers_list(const sw_shard_name *names, size_t n, sw_buf *text, sw_s
         return st->code;
     if (n)
         memcpy(sorted, names, n * sizeof *sorted);
-    if (n > 1)
-        qsort(sorted, n, sizeof *sorted, by_model);
+    sw_sort(sorted, n, sizeof *sorted, by_model);
     for (size_t i = 0, next; i < n && !st->code; i = next) {
         for (next = i + 1; next < n && sorted[next].model == sorted[i].model &&
                            sorted[next].shard - sorted[next - 1].shard <= 1;)

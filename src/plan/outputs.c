@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "format/filenames.h"
 #include "plan/dims.h"
 
@@ -239,8 +240,7 @@ static sw_code list_named(const builder *b, char *const *names, named **out, uin
         else if (names[i])
             list[(*n)++] = (named){ names[i], output_len(b, i, names[i]), i };
     }
-    if (*n > 1)
-        qsort(list, *n, sizeof *list, by_name);
+    sw_sort(list, *n, sizeof *list, by_name);
     for (uint32_t i = 0; i < *n; i++)
         if (list[i].len == 0 && names[list[i].source][0])
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/sort.h"
 #include "format/filenames.h"
 #include "plan/dims.h"
 #include "plan/runs.h"
@@ -239,8 +240,7 @@ sw_code sw_requests_apart(const sw_request *wants, size_t n, sw_status *st)
 
     for (size_t i = 0; all && i < n; i++)
         used += find_extent(&wants[i], &all[used]);
-    if (used > 1)
-        qsort(all, used, sizeof *all, by_begin);
+    sw_sort(all, used, sizeof *all, by_begin);
     for (size_t i = 1; i < used && !st->code; i++)
         if (all[i].begin < all[i - 1].end)
             sw_fail(st, SW_EUSAGE, NULL, all[i].want->how.view.t->name,

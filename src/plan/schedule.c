@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "base/num.h"
+#include "base/sort.h"
 
 /* Ranks on different machines that write one page of a network file undo each other's bytes. */
 #define BLOCK_MIN UINT64_C(4096)
@@ -35,8 +36,7 @@ static by_size *files_by_size(const sw_layout *l, sw_status *st)
 
     for (uint32_t f = 0; files && f < l->nfiles; f++)
         files[f] = (by_size){ l->files[f].size, f };
-    if (files && l->nfiles > 1)
-        qsort(files, l->nfiles, sizeof *files, larger_first);
+    sw_sort(files, l->nfiles, sizeof *files, larger_first);
     return files;
 }
 

@@ -200,8 +200,7 @@ static sw_code list_tasks(const sw_reader *r, task_list *list, sw_status *st)
         for (sw_run_range(&w->how.view, &all, &box, &end); box < end && !st->code; box++)
             add_tasks(r, list, i, box, st);
     }
-    if (list->n > 1)
-        qsort(list->items, list->n, sizeof *list->items, by_place);
+    sw_sort(list->items, list->n, sizeof *list->items, by_place);
     return st->code;
 }
 

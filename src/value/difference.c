@@ -169,8 +169,7 @@ void sw_differences_join(sw_differences *d)
 {
     size_t n = 0;
 
-    if (d->n > 1)
-        qsort(d->items, d->n, sizeof *d->items, by_thing);
+    sw_sort(d->items, d->n, sizeof *d->items, by_thing);
     for (size_t i = 0; i < d->n; i++) {
         sw_difference *last = n ? &d->items[n - 1] : NULL;
 
