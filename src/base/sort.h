@@ -58,8 +58,8 @@ static inline void sw_sort(void *items, size_t n, size_t size, int (*order)(cons
         qsort(items, n, size, order);
 }
 
-/* Local. For sw_sort() and bsearch() of arrays of strings (char *): by bytes, which is by code points for
- * UTF-8. */
+/* Local. For sw_sort() and bsearch() of arrays of strings (char *): by bytes, which is by code
+ * points for UTF-8. */
 int sw_by_bytes(const void *a, const void *b);
 
 /* Local. Sort n texts so; of what is there twice one stays. Returns how many that are, at the

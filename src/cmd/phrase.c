@@ -9,8 +9,8 @@
 #include "say.h"
 #include "text.h"
 
-/* What begins the name of a member in a message, and that of the struct in sw_args. Changes of names
- * are a list: there the kinds of its rules are options. */
+/* What begins the name of a member in a message, and that of the struct in sw_args. Changes of
+ * names are a list: there the kinds of its rules are options. */
 static const struct {
     const char *text, *member;
 } structs[] = { { "sw_options.", "opt." }, { "sw_sharding.", "sharding." } };

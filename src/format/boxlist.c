@@ -167,19 +167,12 @@ const char *sw_boxlist_file(const sw_buf *b, sw_listed_files *walk)
     return NULL;
 }
 
-uint64_t sw_boxlist_values(const sw_buf *b)
+sw_code sw_boxlist_values(const sw_buf *b, uint64_t *n, sw_buf *names, sw_status *st)
 {
-    return front_of(b)->nvalues;
-}
+    const sw_boxlist_front *f = front_of(b);
 
-const char *sw_boxlist_value(const sw_buf *b, uint64_t *at)
-{
-    const char *name = b->data + front_of(b)->values_at + *at;
-
-    if (!front_of(b)->nvalues || name == b->data + b->len)
-        return NULL;
-    *at += strlen(name) + 1;
-    return name;
+    *n = f->nvalues;
+    return sw_buf_add(names, b->data + f->values_at, b->len - f->values_at, st);
 }
 
 static sw_listed_tensor *first_tensor(const sw_buf *b)

@@ -120,9 +120,8 @@ typedef struct sw_listed_files {
 /* Local. The name of the next file; NULL = there are no more. */
 const char *sw_boxlist_file(const sw_buf *b, sw_listed_files *walk);
 
-/* Local. The names of what was saved and is no tensor; NULL = no more. *at is 0 at first. */
-uint64_t sw_boxlist_values(const sw_buf *b);
-const char *sw_boxlist_value(const sw_buf *b, uint64_t *at);
+/* Local. Append the names of what was saved and is no tensor, with their NULs. *n: how many. */
+sw_code sw_boxlist_values(const sw_buf *b, uint64_t *n, sw_buf *names, sw_status *st);
 
 /* Patterns of names that stand for the state of training, not of a model. */
 #define SW_NTRAINING 13

@@ -310,16 +310,10 @@ static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog
 /* The list goes to who looks into the files. */
 static sw_code take_list(sw_find *f, sw_catalog *c, sw_status *st)
 {
-    const char *name;
-    uint64_t at = 0;
-
     c->list = f->texts[SW_TEXT_BOXES].text;
     f->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
     c->model = *sw_boxlist_chosen(&c->list);
-    c->nvalues = sw_boxlist_values(&c->list);
-    while (!st->code && (name = sw_boxlist_value(&c->list, &at)) != NULL)
-        sw_buf_add(&c->values, name, strlen(name) + 1, st);
-    return st->code;
+    return sw_boxlist_values(&c->list, &c->nvalues, &c->values, st);
 }
 
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,

@@ -191,7 +191,8 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
     sw_status st = SW_STATUS_INIT;
     sw_buf list = SW_BUF_INIT;
     char *text = malloc(size + 1);
-    uint64_t files = 0, values = 0, at = 0;
+    sw_buf names = SW_BUF_INIT;
+    uint64_t files = 0, values = 0;
 
     if (!text)
         return;
@@ -199,9 +200,10 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
     if (!read(text, size, "f", &list, &st) && !sw_boxlist_sort(&list, &index, &st)) {
         while (sw_boxlist_file(&list, &walk))
             files++;
-        while (sw_boxlist_value(&list, &at))
-            values++;
-        if (values != sw_boxlist_values(&list))
+        sw_boxlist_values(&list, &values, &names, &st);
+        for (size_t i = 0; i < names.len; i++)
+            values -= names.data[i] == '\0';
+        if (values)
             abort();
         for (uint64_t i = 0; i < index.starts[files]; i++) {
             const sw_listed_ref r = index.boxes[i];
@@ -221,6 +223,7 @@ static void as_list(sw_boxlist_reader *read, const uint8_t *data, size_t size)
     }
     sw_boxlist_index_release(&index);
     sw_buf_release(&list);
+    sw_buf_release(&names);
     free(text);
 }
 
