@@ -374,8 +374,8 @@ typedef struct sw_options {
      * (docs/manifest.md). It needs libxxhash and OpenSSL's libcrypto at run time */
     bool manifest;
     bool quick; /* sw_check(): sizes, headers and indices alone */
-    /* sw_consolidate(): where output_dir's manifest tells of the same input, options and plan, and
-     * its files are there, nothing is done; else as manifest */
+    /* sw_consolidate(), sw_reshard(): where output_dir's manifest tells of the same input, options
+     * and plan, and its files are there, nothing is done; else as manifest */
     bool if_needed;
     bool refuse_nan; /* NaN or infinite values in what is written: SW_EINPUT, before publishing */
 
@@ -516,9 +516,9 @@ typedef struct sw_sharding {
  * that mesh. A box that several ranks hold stands in the lowest rank's file, an empty one in none,
  * so that a rank may have no file. Memory is bound as in sw_consolidate().
  *   opt     layout (it gives the model number of each tensor; without one of them it is as in the
- *           input), names, values, input, overwrite, no_sync, dry_run, no_assets, transport and
- *           callbacks count; NULL = defaults. Dtypes that .hf_metadata names are restored only with
- *           cast_dtype. Not verify, assets, diffusers, dtype_map_text
+ *           input), names, values, input, proof, overwrite, no_sync, dry_run, no_assets, transport
+ *           and callbacks count; NULL = defaults. Dtypes that .hf_metadata names are restored only
+ *           with cast_dtype. Not verify, assets, diffusers, dtype_map_text
  *   result, st  as above
  * Side files at the top of input_dir, and .hf_metadata, come along; what .hf_metadata maps is
  * brought up to date where the options change names, dtypes or files. output_dir is published as
@@ -575,8 +575,8 @@ sw_code sw_save_consolidated(const sw_comm *comm, const char *output_dir, const 
  *           write no file. A file has one box of a tensor: the second one that a rank holds goes to
  *           shard {rank + 1 + size}, and so on
  *   opt     fqn_map (j of each tensor; without it all is model 1 of 1), overwrite, no_sync,
- *           dry_run, buffer_size and callbacks count, equal on every rank; what else lays out,
- *           names or changes tensors is refused
+ *           dry_run, manifest, refuse_nan, buffer_size and callbacks count, equal on every rank;
+ *           what else lays out, names or changes tensors is refused
  *   result, st  as above
  * An OUTPUT_DIR that is missing appears when all is written, by one rename; till then all is in a
  * hidden directory beside it. In one that is there, a shard set that is replaced (overwrite) goes
@@ -617,8 +617,8 @@ const void *sw_save_order(const sw_save *s, size_t rank, size_t *n);
 sw_code sw_save_write(const void *order, size_t bytes, const sw_item *items, size_t n,
                       const volatile int *cancel, sw_status *st);
 
-/* Local, on the coordinator, once every rank has written: make all of it visible, as one. Errors:
- * as sw_save_consolidated(). */
+/* Local, on the coordinator, once every rank has written: make all of it visible, as one. With
+ * manifest or refuse_nan it reads all of it back before. Errors: as sw_save_consolidated(). */
 sw_code sw_save_publish(sw_save *s, sw_status *st);
 
 /* Local, on the coordinator, also when ranks have failed: what was staged and not published is
@@ -716,9 +716,10 @@ sw_code sw_diff(const sw_comm *comm, const char *a, const char *b, const sw_opti
 /* ---- check ----------------------------------------------------------------------------------- */
 
 /* Collective. Is the checkpoint in dir what its shardweld.manifest.json says (sw_options.manifest
- * made it)? The size of each file, headers, indices and side files, the hash of each tensor;
- * weights and indices that it does not name. Nothing is written, no shards are needed, and each
- * byte is read once, by one of the ranks.
+ * made it)? The size of each file, headers, indices and side files, the hash of each tensor, whole
+ * or in shards; weights and indices that it does not name. Nothing is written, nothing else is
+ * needed, and each byte is read once, by one of the ranks; shards that hold parts of a tensor that
+ * differs once more.
  *   opt     quick, buffer_size, warn and cancel count; NULL = defaults
  *   result  as in sw_verify(): files, tensors and bytes that were looked at, findings
  * Errors: SW_DIFF (there are findings), SW_EINPUT (there is no manifest, or none that can be

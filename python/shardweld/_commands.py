@@ -273,7 +273,7 @@ def diff(
 
 
 def check(path: PathLike, *, comm: CommLike = None, **options: Unpack[CheckOptions]) -> Verification:
-    """Is the checkpoint what its shardweld.manifest.json says, which consolidate(manifest=True) has written? `shardweld check` as a function.
+    """Is the checkpoint what its shardweld.manifest.json says, which manifest=True has made? `shardweld check` as a function.
     Collective over `comm`. No shards are needed, and nothing is written.
 
         >>> import numpy, shardweld

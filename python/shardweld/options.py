@@ -131,9 +131,6 @@ class _Writing(TypedDict, total=False):
     staging_dir: PathLike | None
     stripe: str | None
     hints: str | Sequence[str] | None
-
-
-class _Proof(TypedDict, total=False):
     manifest: bool | None
     refuse_nan: bool | None
 
@@ -155,8 +152,10 @@ class OpenOptions(_Reading, total=False):
 class ReshardOptions(_Making, _Reading, _OfFiles, _Writing, total=False):
     """Of reshard()."""
 
+    if_needed: bool | None
 
-class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, _Proof, total=False):
+
+class ConsolidateOptions(_Making, _Reading, _Whole, _OfFiles, _Writing, total=False):
     """Of consolidate()."""
 
     verify: bool | None
@@ -186,7 +185,7 @@ class CheckOptions(TypedDict, total=False):
     buffer_size: Size | None
 
 
-class SaveOptions(_Making, _Whole, _Writing, _Proof, total=False):
+class SaveOptions(_Making, _Whole, _Writing, total=False):
     """Of save() and dcp.StorageWriter."""
 
     block_size: int | tuple[int, int] | str | None

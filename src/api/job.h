@@ -15,6 +15,7 @@
 #include "par/proof.h"
 #include "par/scan.h"
 #include "par/shards.h"
+#include "par/whole.h"
 #include "plan/layout_cut.h"
 #include "plan/naming.h"
 
@@ -36,7 +37,8 @@ typedef struct sw_job_input {
     uint64_t nodes;   /* that the ranks are on; 0 where there is no INPUT_DIR */
 } sw_job_input;
 
-/* Decide: which tensors, under which names, of which values. Not of SW_FILES_HELD. */
+/* Decide: which tensors, under which names, of which values. Of SW_FILES_HELD nothing, until what
+ * was written is proven: then what lies there. */
 typedef struct sw_job_values {
     sw_naming naming;
     sw_outputs outputs;
@@ -47,7 +49,7 @@ typedef struct sw_job_files {
     sw_map map;           /* that the rule of the layout goes by, in the names of the outputs */
     sw_shard_rules rules; /* CUT */
     sw_layout whole;      /* CUT: the models that are cut */
-    sw_layout layout;     /* WHOLE, CUT */
+    sw_layout layout;     /* WHOLE, CUT; HELD: once they are there, and proven, the files alone */
     sw_shard_set set;     /* HELD */
 } sw_job_files;
 
@@ -61,7 +63,9 @@ typedef struct sw_job_work {
 /* Prove, where that is asked for. */
 typedef struct sw_job_proven {
     bool on;
-    sw_proof proof;
+    sw_proof proof;         /* of files; of WHOLE and CUT also of what they hold */
+    sw_plain there;         /* HELD: what was written */
+    sw_proof_slot *tensors; /* rank 0: of each output */
     /* of each file of the input, the hash of its header as text; "" = it has none; NULL = not
      * known yet */
     char (*headers)[SW_HEX_SIZE(SW_XXH3_BYTES)];
@@ -198,6 +202,10 @@ bool sw_job_as_saved(const sw_job *j);
 
 /* ---- filling and writing (move.c) ------------------------------------------------------------ */
 
+/* Local. Would it be a storm for a metadata server, if each rank could open each file of c? Then
+ * ranks that can read their own, and exchange. */
+bool sw_job_is_storm(const sw_job *j, const sw_catalog *c);
+
 /* Local, once the catalogue is known. Does each rank read its own files? */
 bool sw_job_by_owner(const sw_job *j);
 
@@ -274,14 +282,23 @@ sw_code sw_job_compare_sidefiles(const sw_job *j, const sw_plain *there, sw_find
  * SW_EUSAGE (a library is missing), SW_ENOMEM. */
 sw_code sw_job_prove_begin(sw_job *j, sw_status *st);
 
-/* When all is written: the ranks' parts come together. Errors: SW_EINPUT (NaN or infinite, where
- * that is refused), SW_EIO. */
+/* When all is written: the ranks' parts come together. Of tensors that were written in boxes all is
+ * read once more: by who reshards from the input, so that check proves the cuts, too; by who saves
+ * from memory from what was written. Errors: SW_EINPUT (NaN or infinite, where that is refused),
+ * SW_EIO. */
 sw_code sw_job_prove(sw_job *j, sw_status *st);
+
+/* Local. To put the tensors of files that are there together, as they are saved; what is broken is
+ * left out.
+ *   there  its catalogue is borrowed as long as o and w live
+ *   o      release with sw_outputs_release(), also on an error
+ * Errors: SW_EUSAGE (a buffer that is too small), SW_ENOMEM. */
+sw_code sw_job_whole_of(const sw_job *j, const sw_plain *there, sw_outputs *o, sw_whole *w, sw_status *st);
 
 /* The headers of the input's files, each read by its owner; nothing the second time. */
 sw_code sw_job_hash_headers(sw_job *j, sw_status *st);
 
-/* Rank 0, while side files have their sources' sizes. */
+/* Rank 0, while side files have their sources' sizes; HELD: once there are outputs. */
 void sw_job_note_plan(sw_job *j);
 
 /* Rank 0, once plan and headers are known. Does OUTPUT_DIR hold what this run would make, by its

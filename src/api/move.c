@@ -15,16 +15,13 @@
 
 /* ---- the schedule ---------------------------------------------------------------------------- */
 
-/* Would reading by band be a storm for a metadata server? Then the ranks read their own files and
- * exchange. */
-static bool is_storm(const sw_job *j)
+bool sw_job_is_storm(const sw_job *j, const sw_catalog *c)
 {
-    const sw_catalog *c = &j->input.c;
     sw_opens opens = { (uint64_t)j->comm->size, c->nfiles, j->input.nodes, 0 };
 
     for (uint32_t i = 0; i < c->nfiles; i++)
         opens.bytes += c->files[i].size;
-    return sw_opens_storm(&opens);
+    return j->comm->size > 1 && sw_comm_layer(j->comm) && sw_opens_storm(&opens);
 }
 
 /* One rank owns all. What another rank holds in memory nobody can read. */
@@ -34,7 +31,7 @@ bool sw_job_by_owner(const sw_job *j)
 
     return nranks > 1 && sw_comm_layer(j->comm) &&
            (j->held || j->opt->node_local || j->opt->assign == SW_ASSIGN_OWNER ||
-            (j->opt->assign == SW_ASSIGN_AUTO && is_storm(j)));
+            (j->opt->assign == SW_ASSIGN_AUTO && sw_job_is_storm(j, &j->input.c)));
 }
 
 /* Is any output no plain copy? */

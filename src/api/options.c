@@ -27,7 +27,6 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
 #define SAVES (1u << SW_CALL_SAVE | 1u << SW_CALL_SAVE_ORDERS | 1u << SW_CALL_SAVE_SHARDS)
 #define SHARDS (1u << SW_CALL_SAVE_SHARDS)
 #define DIFF (1u << SW_CALL_DIFF)
-#define UNPROVEN (RESHARD | SHARDS | 1u << SW_CALL_SAVE_ORDERS)
 
 /* In the order of the struct: member, kind, what it changes, least value and words (see sw_option);
  * who refuses it. */
@@ -73,10 +72,10 @@ static const char *const stores[] = { "auto", "random", "stream", NULL };
     X(cancel, OWN, OTHER, 0, NULL, 0)                                                                        \
     X(drop_cache, FLAG, OTHER, 0, NULL, 0)                                                                   \
     X(stripe, TEXT, OTHER, 0, NULL, 0)                                                                       \
-    X(manifest, FLAG, OTHER, 0, NULL, UNPROVEN)                                                              \
+    X(manifest, FLAG, OTHER, 0, NULL, 0)                                                                     \
     X(quick, FLAG, OTHER, 0, NULL, 0)                                                                        \
-    X(if_needed, FLAG, OTHER, 0, NULL, RESHARD | SAVES | DIFF)                                               \
-    X(refuse_nan, FLAG, OTHER, 0, NULL, UNPROVEN)                                                            \
+    X(if_needed, FLAG, OTHER, 0, NULL, SAVES | DIFF)                                                         \
+    X(refuse_nan, FLAG, OTHER, 0, NULL, 0)                                                                   \
     X(phase, OWN, OTHER, 0, NULL, 0)
 
 typedef struct option {
@@ -256,8 +255,6 @@ sw_code sw_take_block_size(const sw_options *o, uint64_t block[2], sw_status *st
 /* In the words of the call: why it does not take a member. */
 static sw_code refuse(sw_call call, const char *member, sw_status *st)
 {
-    if (call == SW_CALL_SAVE_ORDERS && (strcmp(member, "manifest") == 0 || strcmp(member, "refuse_nan") == 0))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.%s does not go with a save in steps", member);
     if (call == SW_CALL_RESHARD)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.%s does not go with shard files", member);
     if (call == SW_CALL_DIFF)
@@ -378,7 +375,7 @@ sw_code sw_options_check(const sw_options *o, sw_call call, const sw_comm *comm,
         return st->code;
     /* Whatever else concerns those who write shard files from memory, they have refused. */
     if (call == SW_CALL_SAVE_SHARDS)
-        return check_writing(o, st);
+        return check_writing(o, st) ? st->code : check_proof(o, st);
     if (check_pairs(o, st) || check_values(o, st) || check_proof(o, st))
         return st->code;
     return check_ranks(o, call, comm, st);

@@ -200,7 +200,7 @@ static sw_code look_for_set(sw_job *j, sw_status *st)
 
     if (sw_existing_shards(j->out, &o->old, st) || warn_of_consolidated(j, st))
         return st->code;
-    return o->told.recovered ? SW_OK : may_replace(j, st);
+    return o->told.recovered || j->opt->if_needed ? SW_OK : may_replace(j, st);
 }
 
 /* Rank 0. The consolidated checkpoint. Looked for before the work, and again when the name of the
@@ -528,7 +528,7 @@ static sw_code judge(sw_job *j, sw_status *st)
     if (!o->done && j->opt->if_needed && sw_job_is_made(j, &o->done, st))
         return st->code;
     if (j->files != SW_FILES_WHOLE)
-        return o->done || !o->told.recovered ? st->code : may_replace(j, st);
+        return o->done || !(o->told.recovered || j->opt->if_needed) ? st->code : may_replace(j, st);
     if (!o->done && (look_for_whole(j, j->laid.layout.index_name, st) || may_replace(j, st)))
         return st->code;
     return check_same_dir(j, st);
@@ -632,7 +632,7 @@ static sw_code check_names_apart(const sw_publication *p, size_t n, sw_status *s
 }
 
 /* The files in the order of publication, newly allocated: side files; shards from the highest
- * number down; or whole files, and the index (or the lone file) last, right before it the
+ * number down, or whole files and the index (or the lone file); right before the last of them the
  * manifest. */
 static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *st)
 {

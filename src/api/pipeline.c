@@ -118,6 +118,8 @@ static void release(sw_job *j, bool broken)
     sw_buf_release(&o->index);
     sw_buf_release(&o->manifest);
     sw_proof_release(&j->proven.proof);
+    sw_plain_release(&j->proven.there);
+    free(j->proven.tensors);
     free(j->proven.headers);
     free(o->staged);
     sw_dir_release(&o->old);

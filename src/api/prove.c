@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "base/sort.h"
 #include "format/manifest.h"
 
 #define PIECE (UINT64_C(1) << 18) /* of what is read again, where the buffer is as large */
@@ -31,67 +32,163 @@ sw_code sw_job_prove_begin(sw_job *j, sw_status *st)
     j->proven.on = true;
     j->proven.proof = (sw_proof){ .view = &j->values.outputs.view,
                                   .l = &j->laid.layout,
-                                  .sched = &j->work.sched,
-                                  .hashes = manifest,
+                                  .sched = j->files == SW_FILES_HELD ? NULL : &j->work.sched,
+                                  .hashes = manifest && j->files == SW_FILES_WHOLE,
+                                  .heads = manifest,
                                   .sha256 = manifest,
                                   .chunk = piece_of(j) };
     return sw_proof_begin(&j->proven.proof, st);
 }
 
-/* "a, b, c and 4 more", of the tensors that are not finite. */
-static void name_tensors(const sw_job *j, const uint32_t *list, uint32_t n, char *text, size_t size)
+sw_code sw_job_whole_of(const sw_job *j, const sw_plain *there, sw_outputs *o, sw_whole *w, sw_status *st)
 {
-    text[0] = '\0';
-    for (uint32_t i = 1; i < n && i < NAMED + 1; i++)
-        sw_text_addf(text, size, "%s'%s'", i > 1 ? ", " : "",
-                     j->values.outputs.view.tensors[j->laid.layout.order[list[i]].tensor].name);
-    if (n > NAMED + 1)
-        sw_text_addf(text, size, " and %" PRIu32 " more", n - NAMED - 1);
+    const sw_catalog *c = &there->c;
+    const sw_value_rule as_saved = { SW_NDTYPES, SW_NDTYPES, NULL, NULL };
+    sw_memory_need need = { .nranks = (uint32_t)j->comm->size, .by_owner = sw_job_is_storm(j, c) };
+    char **names = sw_calloc(c->ntensors, sizeof *names, st);
+    sw_buf ignored = SW_BUF_INIT;
+
+    for (uint32_t i = 0; names && i < c->ntensors; i++)
+        if (!c->tensors[i].broken)
+            names[i] = (char *)(uintptr_t)c->tensors[i].name;
+    *w = (sw_whole){ .work = { .world = j->comm,
+                               .o = o,
+                               .input_dir = there->dir,
+                               .drops = j->opt->drop_cache,
+                               .cancel = j->opt->cancel },
+                     .by_owner = need.by_owner };
+    need.buffer = j->opt->buffer_size ? j->opt->buffer_size
+                                      : sw_memory_buffer(&sw_memory_of_weld, j->output.told.shared, &need);
+    if (names && !sw_outputs_build(c, names, &as_saved, &ignored, o, st))
+        sw_memory_share(&sw_memory_of_weld, &need, &w->work.memory, st);
+    sw_buf_release(&ignored);
+    free(names);
+    return st->code;
 }
 
-/* Rank 0. The file of a slot. */
-static const char *file_of_slot(const sw_layout *l, uint32_t slot)
+/* Collective. The headers of the shard files that the ranks have written. */
+static sw_code scan_held(sw_job *j, sw_status *st)
 {
-    uint32_t f = 0;
+    const sw_result *res = j->result;
+    sw_findings wrong = SW_FINDINGS_INIT;
+    const char **names = sw_calloc(res->nfiles, sizeof *names, st);
 
-    while (slot >= l->files[f].first + l->files[f].count)
-        f++;
-    return l->files[f].name;
+    for (uint64_t i = 0; names && i < res->nfiles; i++)
+        names[i] = res->files[i].name;
+    if (names && res->nfiles > 1)
+        qsort(names, res->nfiles, sizeof *names, sw_by_bytes);
+    j->proven.there.dir = j->output.staged;
+    j->proven.there.cancel = j->opt->cancel;
+    if (!sw_agree(j->comm, st))
+        sw_scan_plain_files(j->comm, &j->proven.there, names, res->nfiles, &wrong, st);
+    if (!st->code && wrong.n)
+        sw_fail(st, SW_EIO, wrong.items[0].file, wrong.items[0].tensor, "is not as it was written: %s",
+                wrong.items[0].reason);
+    sw_findings_release(&wrong);
+    free(names);
+    return sw_agree(j->comm, st);
+}
+
+/* The files that are there, as a layout of nothing but them. */
+static sw_code list_held(sw_job *j, sw_status *st)
+{
+    const sw_catalog *c = &j->proven.there.c;
+    sw_layout *l = &j->laid.layout;
+
+    l->files = sw_calloc(c->nfiles, sizeof *l->files, st);
+    for (uint32_t i = 0; !st->code && i < c->nfiles; i++)
+        l->files[l->nfiles++] = (sw_layout_file){ .name = sw_strdup(sw_file_name(&c->files[i]), st),
+                                                  .header_len = c->files[i].data_start - 8,
+                                                  .size = c->files[i].size };
+    return st->code;
+}
+
+/* Collective, once the files are proven. Of tensors that lie in boxes, as a whole. */
+static sw_code prove_whole(sw_job *j, sw_status *st)
+{
+    bool held = j->files == SW_FILES_HELD;
+    sw_whole w = { .work = sw_job_work_of(j), .by_owner = j->work.by_owner };
+
+    if (held)
+        sw_job_whole_of(j, &j->proven.there, &j->values.outputs, &w, st);
+    /* what is shown is no part of what is written */
+    w.work.stream = false;
+    w.work.progress = j->opt->phase && !j->by_orders ? j->opt->progress : NULL;
+    w.work.user = j->opt->user;
+    w.hashes = sw_job_makes_manifest(j);
+    w.counts = held;
+    if (!j->by_orders)
+        sw_job_enter(j, SW_PHASE_VERIFYING);
+    sw_whole_prove(&w, st);
+    j->proven.tensors = w.tensors;
+    return st->code;
+}
+
+/* Rank 0. What the slots of files tell of their tensors. */
+static sw_code join_slots(sw_job *j, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+    const sw_proof *p = &j->proven.proof;
+    uint32_t n = j->values.outputs.view.ntensors;
+
+    if (!j->proven.tensors && (j->proven.tensors = sw_calloc(n, sizeof *j->proven.tensors, st)))
+        for (uint32_t i = 0; i < n; i++)
+            sw_proof_slot_init(&j->proven.tensors[i], p->hashes);
+    for (uint32_t i = 0; !st->code && i < l->nslots; i++) {
+        sw_proof_slot *t = &j->proven.tensors[l->order[i].tensor];
+
+        sw_census_join(&t->census, &p->slots[i].census);
+        if (p->hashes)
+            memcpy(t->hash, p->slots[i].hash, sizeof t->hash);
+    }
+    return st->code;
 }
 
 /* Rank 0. Nobody wants to find out when training goes on. */
 static sw_code refuse_nan(const sw_job *j, sw_status *st)
 {
-    const sw_layout *l = &j->laid.layout;
-    const sw_proof_slot *slots = j->proven.proof.slots;
-    uint32_t *list = sw_calloc(l->nslots, sizeof *list, st), n = 0;
-    char others[600];
+    const sw_catalog *view = &j->values.outputs.view;
+    const sw_census *first = NULL;
+    char others[600] = "";
+    uint32_t n = 0, of = 0;
 
-    for (uint32_t i = 0; list && i < l->nslots; i++)
-        if (slots[i].census.nan || slots[i].census.inf)
-            list[n++] = i;
-    if (n) {
-        const sw_census *c = &slots[list[0]].census;
+    for (uint32_t i = 0; i < view->ntensors; i++) {
+        const sw_census *c = &j->proven.tensors[i].census;
 
-        name_tensors(j, list, n, others, sizeof others);
-        sw_fail(st, SW_EINPUT, file_of_slot(l, list[0]),
-                j->values.outputs.view.tensors[l->order[list[0]].tensor].name,
-                "%" PRIu64 " of its elements are NaN and %" PRIu64 " infinite%s%s; nothing was published",
-                c->nan, c->inf, n > 1 ? "; so are elements of " : "", others);
+        if (!c->nan && !c->inf)
+            continue;
+        if (n++ == 0) {
+            first = c;
+            of = i;
+        } else if (n <= NAMED + 1) {
+            sw_text_addf(others, sizeof others, "%s'%s'", n > 2 ? ", " : "", view->tensors[i].name);
+        }
     }
-    free(list);
+    if (n > NAMED + 1)
+        sw_text_addf(others, sizeof others, " and %" PRIu32 " more", n - NAMED - 1);
+    if (n)
+        sw_fail(st, SW_EINPUT, NULL, view->tensors[of].name,
+                "%" PRIu64 " of its elements are NaN and %" PRIu64 " infinite%s%s; nothing was published",
+                first->nan, first->inf, n > 1 ? "; so are elements of " : "", others);
     return st->code;
 }
 
 sw_code sw_job_prove(sw_job *j, sw_status *st)
 {
-    sw_proof *p = &j->proven.proof;
+    bool held = j->files == SW_FILES_HELD;
 
-    if (!j->proven.on || sw_proof_end(p, j->comm, j->output.staged, j->opt->cancel, st))
+    if (!j->proven.on)
+        return st->code;
+    if (held && !scan_held(j, st))
+        list_held(j, st);
+    if (sw_proof_end(&j->proven.proof, j->comm, j->output.staged, j->opt->cancel, st) ||
+        ((held || (j->files == SW_FILES_CUT && sw_job_makes_manifest(j))) && prove_whole(j, st)))
         return st->code;
     if (sw_job_makes_manifest(j) && sw_job_hash_headers(j, st))
         return st->code;
-    if (sw_job_is_root(j) && j->opt->refuse_nan)
+    if (held)
+        sw_job_note_plan(j);
+    if (sw_job_is_root(j) && !join_slots(j, st) && j->opt->refuse_nan)
         refuse_nan(j, st);
     return sw_agree(j->comm, st);
 }
@@ -156,12 +253,14 @@ sw_code sw_job_hash_headers(sw_job *j, sw_status *st)
     return st->code;
 }
 
-/* What decides the bytes, and is the same wherever the input lies: tensors, values, files, and
- * which side files came along. */
+/* What decides the bytes, and is the same wherever the input lies: tensors, values, files, of those
+ * that ranks made by themselves the headers, and which side files came along. */
 static uint64_t plan_of(const sw_job *j)
 {
     uint64_t h = sw_outcome_hash(&j->values.outputs, &j->laid.layout);
 
+    for (uint32_t i = 0; i < j->proven.there.c.nfiles; i++)
+        h = sw_hash_word(h, j->proven.there.c.files[i].hash);
     for (size_t i = 0; i < j->output.assets.n; i++)
         h = sw_hash_word(sw_hash_text(h, j->output.assets.items[i].name), j->output.assets.items[i].size);
     return h;
@@ -169,7 +268,7 @@ static uint64_t plan_of(const sw_job *j)
 
 static const char *command_of(const sw_job *j)
 {
-    return j->held ? "save" : j->files == SW_FILES_CUT ? "reshard" : "consolidate";
+    return !j->in ? "save" : j->files == SW_FILES_CUT ? "reshard" : "consolidate";
 }
 
 /* The files of the input, by name; what no header describes has none. */
@@ -192,6 +291,22 @@ static sw_code add_shards(const sw_job *j, sw_buf *b, sw_status *st)
     return st->code;
 }
 
+/* What was asked for of the mesh, as it was written. */
+static sw_code add_sharding(const sw_sharding *s, sw_buf *b, sw_status *st)
+{
+    sw_buf_addf(b, st, ",\n    \"sharding\": {\"mesh\": ");
+    sw_json_add_serde(b, s->mesh, strlen(s->mesh), st);
+    if (s->placements) {
+        sw_buf_addf(b, st, ", \"placements\": ");
+        sw_json_add_serde(b, s->placements, strlen(s->placements), st);
+    }
+    for (const char *const *rule = s->rules; rule && *rule; rule++) {
+        sw_buf_addf(b, st, "%s", rule == s->rules ? ", \"rules\": [" : ", ");
+        sw_json_add_serde(b, *rule, strlen(*rule), st);
+    }
+    return sw_buf_addf(b, st, "%s", s->rules && *s->rules ? "]}" : "}");
+}
+
 /* Never who, where and when. */
 static sw_code add_origin(const sw_job *j, sw_buf *b, sw_status *st)
 {
@@ -200,6 +315,8 @@ static sw_code add_origin(const sw_job *j, sw_buf *b, sw_status *st)
                 "    \"options\": ",
                 SW_VERSION, command_of(j));
     sw_options_text(j->opt, b, st);
+    if (j->sharding)
+        add_sharding(j->sharding, b, st);
     sw_buf_addf(b, st, ",\n    \"plan\": \"%016" PRIx64 "\",\n    \"shards\": [", j->proven.plan);
     add_shards(j, b, st);
     return sw_buf_addf(b, st, "]\n  }");
@@ -270,11 +387,30 @@ static int by_tensor_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* A tensor in its slot. */
-static void fill_tensor(const sw_catalog *view, const sw_slot *slot, const sw_proof_slot *proof,
+/* The file that holds the first element of each output: of those of a mesh the first by name. NULL
+ * where none holds anything of it. */
+static const char **list_places(const sw_job *j, sw_status *st)
+{
+    const sw_layout *l = &j->laid.layout;
+    const sw_outputs *o = &j->values.outputs;
+    const char **places = sw_calloc(o->view.ntensors, sizeof *places, st);
+
+    for (uint32_t i = 0; places && j->files == SW_FILES_HELD && i < o->view.ntensors; i++)
+        places[i] = sw_tensor_file(o->c, &o->c->tensors[o->how[i].source]);
+    for (uint32_t f = 0; places && f < l->nfiles; f++)
+        for (uint32_t i = l->files[f].first; i < l->files[f].first + l->files[f].count; i++) {
+            const char **place = &places[l->order[i].tensor];
+
+            if (!*place || strcmp(l->files[f].name, *place) < 0)
+                *place = l->files[f].name;
+        }
+    return places;
+}
+
+/* A tensor, and what is known of it. */
+static void fill_tensor(const sw_catalog *view, const sw_tensor *of, const sw_proof_slot *proof,
                         sw_manifest_tensor *t)
 {
-    const sw_tensor *of = &view->tensors[slot->tensor];
     const sw_census *c = &proof->census;
 
     t->name = of->name;
@@ -294,16 +430,17 @@ static void fill_tensor(const sw_catalog *view, const sw_slot *slot, const sw_pr
 
 static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
 {
-    const sw_layout *l = &j->laid.layout;
+    const sw_catalog *view = &j->values.outputs.view;
+    const char **places = list_places(j, st);
 
-    m->tensors = sw_calloc(l->nslots, sizeof *m->tensors, st);
-    for (uint32_t f = 0; m->tensors && f < l->nfiles; f++)
-        for (uint32_t i = l->files[f].first; i < l->files[f].first + l->files[f].count; i++) {
-            sw_manifest_tensor *t = &m->tensors[m->ntensors++];
-
-            t->file = l->files[f].name;
-            fill_tensor(&j->values.outputs.view, &l->order[i], &j->proven.proof.slots[i], t);
-        }
+    m->tensors = sw_calloc(view->ntensors, sizeof *m->tensors, st);
+    for (uint32_t i = 0; !st->code && i < view->ntensors; i++) {
+        if (!places[i])
+            continue;
+        m->tensors[m->ntensors].file = places[i];
+        fill_tensor(view, &view->tensors[i], &j->proven.tensors[i], &m->tensors[m->ntensors++]);
+    }
+    free(places);
     if (m->ntensors > 1)
         qsort(m->tensors, m->ntensors, sizeof *m->tensors, by_tensor_name);
     return st->code;
@@ -311,7 +448,7 @@ static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
 
 void sw_job_note_plan(sw_job *j)
 {
-    if (sw_job_makes_manifest(j))
+    if (sw_job_makes_manifest(j) && j->values.outputs.c)
         j->proven.plan = plan_of(j);
 }
 

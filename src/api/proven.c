@@ -2,7 +2,9 @@
  * sw_verify(). See job.h.
  *
  * What is there is laid out as what is written would be, and read by as many ranks, each its own
- * bytes, once: par/proof. Files that hold no tensor are all head. */
+ * bytes, once: par/proof. Files that hold no tensor are all head. Of shard files heads are read so,
+ * and tensors are put together out of their boxes: par/whole. Which file is to blame for one that
+ * is another now, the SHA-256 of those that hold it tell. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +23,21 @@
 typedef struct checker {
     sw_job *j;
     bool quick;  /* sizes, headers and index alone */
+    bool shards; /* it is of shard files */
     sw_buf text; /* of the manifest */
     sw_manifest m;
     sw_plain there;
-    uint64_t *sizes; /* of the manifest's files, as they are; NOT_THERE */
+    sw_findings found; /* rank 0: what is wrong with headers, and what comes of that */
+    uint64_t *sizes;   /* of the manifest's files, as they are; NOT_THERE */
     sw_layout l;
     uint32_t *said; /* of each file of l the manifest's */
     sw_schedule sched;
     sw_proof proof;
+    /* of shard files: what is put together of them; rank 0: of each file of l, is it another
+     * now? */
+    sw_outputs o;
+    sw_whole whole;
+    bool *changed;
     sw_findings *findings;
     sw_verification *result;
 } checker;
@@ -98,10 +107,19 @@ static sw_code read_manifest(checker *c, bool needed, sw_status *st)
     if (!sw_manifest_read(c->text.data, c->text.len, SW_MANIFEST_NAME, &c->m, st) && !check_names(c, st) &&
         sw_job_is_root(c->j))
         check_seal(c, st);
+    c->shards = sw_manifest_is_of_shards(&c->m);
     return st->code;
 }
 
 /* ---- what is there --------------------------------------------------------------------------- */
+
+/* The catalogue's file of a name that is whole and can be read; NULL = there is none. */
+static const sw_file *usable(const checker *c, const char *name, uint64_t size)
+{
+    const sw_file *f = sw_catalog_find_file(&c->there.c, name);
+
+    return f && !f->broken && f->size == size ? f : NULL;
+}
 
 /* Collective. The headers of the weights that the manifest names. */
 static sw_code scan(checker *c, sw_status *st)
@@ -112,10 +130,10 @@ static sw_code scan(checker *c, sw_status *st)
     for (size_t i = 0; names && i < c->m.nfiles; i++)
         if (sw_name_is_weights(c->m.files[i].name))
             names[n++] = c->m.files[i].name;
-    sw_scan_plain_files(c->j->comm, &c->there, names, n, c->findings, st);
+    sw_scan_plain_files(c->j->comm, &c->there, names, n, &c->found, st);
     /* rank 0 keeps for all what all know alike */
     if (!sw_job_is_root(c->j))
-        sw_findings_release(c->findings);
+        sw_findings_release(&c->found);
     free(names);
     return st->code;
 }
@@ -151,7 +169,8 @@ static sw_code look_at_files(checker *c, sw_buf *sizes, sw_status *st)
     return st->code;
 }
 
-/* Rank 0. Weights and indices that loaders may take instead; shards may lie beside on purpose. */
+/* Rank 0. Weights and indices that loaders may take instead. Shards and whole tensors may lie
+ * beside one another on purpose. */
 static sw_code look_for_strange(checker *c, sw_status *st)
 {
     sw_dir names = { NULL, 0, 0 };
@@ -160,19 +179,12 @@ static sw_code look_for_strange(checker *c, sw_status *st)
         return st->code;
     for (size_t i = 0; i < names.n && !st->code; i++)
         if ((sw_name_is_weights(names.names[i]) || sw_name_is_index(names.names[i])) &&
-            !sw_shard_name_parse(names.names[i], NULL) && !sw_manifest_file_of(&c->m, names.names[i]))
+            sw_shard_name_parse(names.names[i], NULL) == c->shards &&
+            !sw_manifest_file_of(&c->m, names.names[i]))
             sw_findings_add(c->findings, names.names[i], NULL, NULL, st,
                             "is not in the manifest: it was not written with the others");
     sw_dir_release(&names);
     return st->code;
-}
-
-/* The catalogue's file of a name that is whole and can be read; NULL = there is none. */
-static const sw_file *usable(const checker *c, const char *name, uint64_t size)
-{
-    const sw_file *f = sw_catalog_find_file(&c->there.c, name);
-
-    return f && !f->broken && f->size == size ? f : NULL;
 }
 
 /* "F32 [2, 3]" */
@@ -197,6 +209,9 @@ static sw_code match_tensor(checker *c, const sw_manifest_tensor *said, sw_statu
         return st->code;
     if (!t)
         return sw_findings_add(c->findings, said->file, said->name, NULL, st, "is missing");
+    /* of boxes that do not go together the file is told that is another now */
+    if (c->shards && t->broken)
+        return st->code;
     if (strcmp(sw_tensor_file(&c->there.c, t), said->file) != 0)
         sw_findings_add(c->findings, sw_tensor_file(&c->there.c, t), said->name, NULL, st,
                         "was written to %s", said->file);
@@ -253,7 +268,7 @@ static sw_code list_slots(checker *c, sw_status *st)
     sw_layout *l = &c->l;
 
     l->order = sw_calloc(k->ntensors, sizeof *l->order, st);
-    for (uint32_t i = 0; l->order && !c->quick && i < k->ntensors; i++) {
+    for (uint32_t i = 0; l->order && !c->quick && !c->shards && i < k->ntensors; i++) {
         const sw_tensor *t = &k->tensors[i];
         sw_placed b;
 
@@ -325,8 +340,8 @@ static sw_code schedule(checker *c, sw_status *st)
 
     c->result->buffer_size = band;
     c->result->files = c->l.nfiles;
-    c->proof = (sw_proof){ .l = &c->l, .hashes = true, .chunk = band };
-    if (!c->quick) {
+    c->proof = (sw_proof){ .l = &c->l, .hashes = !c->shards, .heads = true, .chunk = band };
+    if (!c->quick && !c->shards) {
         if (sw_schedule_build(&c->l, &rule, &c->sched, st))
             return st->code;
         c->proof.sched = &c->sched;
@@ -339,36 +354,216 @@ static sw_code schedule(checker *c, sw_status *st)
     return sw_proof_begin(&c->proof, st);
 }
 
+/* The manifest's word on a tensor that was read and is another now; NULL = it is the same, or not
+ * in the manifest. is: its hash. */
+static const sw_manifest_tensor *changed_tensor(const checker *c, const char *name, const sw_proof_slot *slot,
+                                                char is[SW_HEX_SIZE(SW_XXH3_BYTES)])
+{
+    const sw_manifest_tensor *said = sw_manifest_tensor_of(&c->m, name);
+
+    return said && strcmp(sw_hex_text(slot->hash, SW_XXH3_BYTES, is), said->xxh3) != 0 ? said : NULL;
+}
+
+/* Rank 0. Such a tensor, in a file. */
+static sw_code add_changed(checker *c, const char *file, const sw_manifest_tensor *said, const char *is,
+                           sw_status *st)
+{
+    return sw_findings_add(c->findings, file, said->name, hint_copy, st,
+                           "is not what was written: its hash is %s, was %s", is, said->xxh3);
+}
+
 /* Rank 0. A tensor that was read against the one that was written. */
 static sw_code tell_tensor(checker *c, uint32_t slot, sw_status *st)
 {
-    const char *name = c->there.c.tensors[c->l.order[slot].tensor].name;
-    const sw_manifest_tensor *said = sw_manifest_tensor_of(&c->m, name);
+    char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
+    const sw_manifest_tensor *said =
+        changed_tensor(c, c->there.c.tensors[c->l.order[slot].tensor].name, &c->proof.slots[slot], is);
+
+    return said ? add_changed(c, said->file, said, is, st) : st->code;
+}
+
+/* Is the head of file f of l another now? */
+static bool head_changed(const checker *c, uint32_t f)
+{
+    const sw_manifest_file *said = &c->m.files[c->said[f]];
     char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
 
-    sw_hex_text(c->proof.slots[slot].hash, SW_XXH3_BYTES, is);
-    if (!said || strcmp(is, said->xxh3) == 0)
-        return st->code;
-    return sw_findings_add(c->findings, said->file, name, hint_copy, st,
-                           "is not what was written: its hash is %s, was %s", is, said->xxh3);
+    return strcmp(sw_hex_text(c->proof.of_files[f].head, SW_XXH3_BYTES, is), said->head_xxh3) != 0 ||
+           8 + c->l.files[f].header_len != said->head;
+}
+
+/* Rank 0. What the scan has found. Where shard files have gone, or are others now, the tensors in
+ * them have gaps and the like: these need not be told one by one. */
+static sw_code tell_found(checker *c, sw_status *st)
+{
+    bool whole = true;
+
+    for (size_t i = 0; i < c->m.nfiles && whole; i++)
+        whole = !sw_name_is_weights(c->m.files[i].name) || usable(c, c->m.files[i].name, c->m.files[i].size);
+    for (uint32_t f = 0; f < c->l.nfiles && whole; f++)
+        whole = !head_changed(c, f);
+    for (size_t i = 0; i < c->found.n && !st->code; i++) {
+        const sw_finding *f = &c->found.items[i];
+        const sw_manifest_file *of = sw_manifest_file_of(&c->m, f->file);
+
+        if (whole || !c->shards || !f->tensor[0] || (of && !usable(c, of->name, of->size)))
+            sw_findings_add(c->findings, f->file, f->tensor, f->hint, st, "%s", f->reason);
+    }
+    return st->code;
 }
 
 /* Rank 0. The same of all files. */
 static sw_code tell(checker *c, sw_status *st)
 {
-    char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
-
+    tell_found(c, st);
     for (uint32_t f = 0; f < c->l.nfiles && !st->code; f++) {
         const sw_manifest_file *said = &c->m.files[c->said[f]];
 
-        sw_hex_text(c->proof.of_files[f].head, SW_XXH3_BYTES, is);
-        if (strcmp(is, said->head_xxh3) != 0 || 8 + c->l.files[f].header_len != said->head)
+        if (head_changed(c, f))
             sw_findings_add(c->findings, said->name, NULL, hint_copy, st, "%s is not what was written",
                             said->head < said->size ? "its header" : "it");
         for (uint32_t i = 0; i < c->l.files[f].count; i++)
             tell_tensor(c, c->l.files[f].first + i, st);
     }
     return st->code;
+}
+
+/* ---- out of shard files ---------------------------------------------------------------------- */
+
+/* The number in l of a file of the catalogue; l->nfiles = it is not looked at. */
+static uint32_t number_in_layout(const checker *c, uint32_t file)
+{
+    const char *name = sw_file_name(&c->there.c.files[file]);
+    uint32_t a = 0, b = c->l.nfiles;
+
+    while (a < b) {
+        uint32_t mid = a + (b - a) / 2;
+
+        if (strcmp(c->l.files[mid].name, name) < 0)
+            a = mid + 1;
+        else
+            b = mid;
+    }
+    return a < c->l.nfiles && strcmp(c->l.files[a].name, name) == 0 ? a : c->l.nfiles;
+}
+
+/* The files of l that hold boxes of a tensor: mark them. */
+static void mark_files(const checker *c, const sw_tensor *t, char *marks)
+{
+    for (uint64_t k = 0; k < t->nboxes + t->nreplicas; k++) {
+        uint32_t f = number_in_layout(c, sw_box_file(&c->there.c, t, k));
+
+        if (f < c->l.nfiles)
+            marks[f] = 1;
+    }
+}
+
+/* What an output is. */
+static const sw_tensor *tensor_of(const checker *c, uint32_t output)
+{
+    return &c->there.c.tensors[c->o.how[output].source];
+}
+
+/* Rank 0. Of each file of l: does it hold a part of a tensor that is another now, or that could not
+ * be put together? */
+static sw_code list_suspects(const checker *c, sw_buf *suspects, sw_status *st)
+{
+    char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
+
+    if (sw_buf_reserve(suspects, c->l.nfiles, st))
+        return st->code;
+    memset(suspects->data, 0, c->l.nfiles);
+    suspects->len = c->l.nfiles;
+    for (uint32_t i = 0; i < c->o.view.ntensors; i++)
+        if (changed_tensor(c, c->o.view.tensors[i].name, &c->whole.tensors[i], is))
+            mark_files(c, tensor_of(c, i), suspects->data);
+    for (uint32_t i = 0; i < c->there.c.ntensors; i++)
+        if (c->there.c.tensors[i].broken)
+            mark_files(c, &c->there.c.tensors[i], suspects->data);
+    return st->code;
+}
+
+/* Collective. Which of these files are not what was written: their SHA-256 tell. Without the
+ * library for it that is not known of any. */
+static sw_code find_changed(checker *c, const sw_buf *suspects, sw_status *st)
+{
+    sw_layout l = { .files = sw_calloc(c->l.nfiles, sizeof *l.files, st) };
+    uint32_t *number = sw_calloc(c->l.nfiles, sizeof *number, st), n = 0;
+    sw_proof p = { .l = &l, .heads = true, .sha256 = true, .chunk = c->proof.chunk };
+    char is[SW_HEX_SIZE(SW_SHA256_BYTES)];
+
+    c->changed = sw_calloc(c->l.nfiles, sizeof *c->changed, st);
+    for (uint32_t f = 0; !st->code && f < c->l.nfiles; f++)
+        if (suspects->data[f]) {
+            number[n] = f;
+            l.files[n++] = c->l.files[f]; /* its name is borrowed */
+        }
+    l.nfiles = n;
+    if (n && !st->code)
+        sw_proof_begin(&p, st);
+    if (n && sw_proof_end(&p, c->j->comm, c->j->out, c->j->opt->cancel, st) == SW_EUSAGE)
+        sw_status_clear(st);
+    for (uint32_t i = 0; p.of_files && i < n; i++)
+        c->changed[number[i]] = strcmp(sw_hex_text(p.of_files[i].sha256, SW_SHA256_BYTES, is),
+                                       c->m.files[c->said[number[i]]].sha256) != 0;
+    sw_proof_release(&p);
+    free(number);
+    free(l.files);
+    return sw_agree(c->j->comm, st);
+}
+
+/* Rank 0. Each tensor that is another now, in each file that is and holds a part of it; each file
+ * of which no tensor tells. */
+static sw_code tell_whole(checker *c, sw_status *st)
+{
+    uint32_t n = c->l.nfiles;
+    char is[SW_HEX_SIZE(SW_XXH3_BYTES)], *marks = sw_calloc(n, 1, st), *told = sw_calloc(n, 1, st);
+
+    for (uint32_t i = 0; i < c->o.view.ntensors && !st->code; i++) {
+        const sw_manifest_tensor *said =
+            changed_tensor(c, c->o.view.tensors[i].name, &c->whole.tensors[i], is);
+        bool named = false;
+
+        if (!said)
+            continue;
+        memset(marks, 0, n);
+        mark_files(c, tensor_of(c, i), marks);
+        for (uint32_t f = 0; f < n; f++)
+            if (marks[f] && c->changed[f]) {
+                add_changed(c, c->l.files[f].name, said, is, st);
+                told[f] = 1;
+                named = true;
+            }
+        /* nothing tells in which one, or it has been put right since */
+        if (!named)
+            add_changed(c, said->file, said, is, st);
+    }
+    for (uint32_t f = 0; f < n && !st->code; f++)
+        if (c->changed[f] && !told[f])
+            sw_findings_add(c->findings, c->l.files[f].name, NULL, hint_copy, st, "is not what was written");
+    free(told);
+    free(marks);
+    return st->code;
+}
+
+/* Collective. All tensors, as they are there. */
+static sw_code check_whole(checker *c, sw_status *st)
+{
+    sw_buf suspects = SW_BUF_INIT;
+
+    sw_job_whole_of(c->j, &c->there, &c->o, &c->whole, st);
+    c->result->buffer_size = c->whole.work.memory.buffer;
+    c->whole.hashes = true;
+    sw_whole_prove(&c->whole, st);
+    c->result->tensors = c->o.view.ntensors;
+    c->result->bytes += c->whole.bytes;
+    if (sw_job_is_root(c->j) && !st->code)
+        list_suspects(c, &suspects, st);
+    if (!sw_comm_bcast_buf(c->j->comm, &suspects, 0, st) && !find_changed(c, &suspects, st) &&
+        sw_job_is_root(c->j))
+        tell_whole(c, st);
+    sw_buf_release(&suspects);
+    return sw_agree(c->j->comm, st);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -388,17 +583,22 @@ static sw_code check(checker *c, sw_status *st)
         return st->code;
     begin = sw_now();
     c->result->seconds_plan = begin - c->j->started;
-    if (!c->quick)
+    if (!c->quick && !c->shards)
         sw_proof_read(&c->proof, (uint32_t)comm->rank, c->j->out, c->j->opt->cancel, st);
-    sw_proof_end(&c->proof, comm, c->j->out, c->j->opt->cancel, st);
-    if (sw_job_is_root(c->j) && !st->code)
+    if (!sw_proof_end(&c->proof, comm, c->j->out, c->j->opt->cancel, st) && sw_job_is_root(c->j))
         tell(c, st);
+    if (!sw_agree(comm, st) && !c->quick && c->shards)
+        check_whole(c, st);
     c->result->seconds_compare = sw_now() - begin;
     return sw_agree(comm, st);
 }
 
 static void release(checker *c)
 {
+    sw_findings_release(&c->found);
+    sw_outputs_release(&c->o);
+    free(c->whole.tensors);
+    free(c->changed);
     sw_proof_release(&c->proof);
     sw_schedule_release(&c->sched);
     sw_layout_release(&c->l);

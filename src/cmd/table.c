@@ -70,6 +70,10 @@
     OPTION("manifest", manifest, NULL,                                                                       \
            "also make shardweld.manifest.json: SHA-256 of each file, a hash of each tensor, NaN and "        \
            "infinite values counted")
+#define IF_NEEDED                                                                                            \
+    OPTION("if-needed", if_needed, NULL,                                                                     \
+           "do nothing where OUTPUT_DIR's manifest tells of the same input, options and plan, and its "      \
+           "files are there: for a job that may run twice; else as --manifest")
 #define REFUSE_NAN                                                                                           \
     OPTION("refuse-nan", refuse_nan, NULL,                                                                   \
            "publish nothing, with status 3, where floating-point tensors hold NaN or infinite values")
@@ -152,10 +156,7 @@ static const sw_opt output_rows[] = {
     OPTION("verify", verify, NULL,
            "after writing, read everything back, compare it with the shards, then publish"),
     MANIFEST,
-    OPTION("if-needed", if_needed, NULL,
-           "do nothing where OUTPUT_DIR's manifest tells of the same shards, options and plan, and its files "
-           "are "
-           "there: for a job that may run twice; else as --manifest"),
+    IF_NEEDED,
     REFUSE_NAN,
     OVERWRITE("a checkpoint that is"),
     STORE,
@@ -168,7 +169,9 @@ static const sw_opt output_rows[] = {
 };
 
 static const sw_opt shard_output_rows[] = {
-    OVERWRITE("shard files that are"), STORE, STAGING_DIR, STRIPE, SYNC, NO_SYNC, DRY_RUN, NO_ASSETS, END,
+    MANIFEST, IF_NEEDED,   REFUSE_NAN, OVERWRITE("shard files that are"),
+    STORE,    STAGING_DIR, STRIPE,     SYNC,
+    NO_SYNC,  DRY_RUN,     NO_ASSETS,  END,
 };
 
 static const sw_opt mesh_rows[] = {
@@ -330,10 +333,10 @@ const sw_command sw_commands[] = {
       sw_report_verification },
     { "check",
       "prove a checkpoint by its manifest",
-      "Is the checkpoint in DIR what consolidate --manifest has written? Sizes,\n"
-      "headers, indices, side files and all tensors against the hashes in its\n"
-      "shardweld.manifest.json; files that are missing or strange. No shards are needed\n"
-      "and nothing is written; all that differs is listed.",
+      "Is the checkpoint in DIR what --manifest says was written? Sizes, headers,\n"
+      "indices, side files and all tensors, whole or in shards, against the hashes in\n"
+      "its shardweld.manifest.json; files that are missing or strange. Nothing else is\n"
+      "needed and nothing is written; all that differs is listed.",
       { "DIR", NULL },
       check_sections,
       sw_cmd_check,

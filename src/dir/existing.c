@@ -111,6 +111,26 @@ static sw_code add_named(const char *dir, const char *index, sw_dir *l, sw_statu
     return st->code;
 }
 
+/* The manifest, if it speaks of shard files, or does not, as is asked for. One that cannot be
+ * understood speaks of none. */
+static sw_code add_manifest(const char *dir, bool of_shards, sw_dir *l, sw_status *st)
+{
+    char *path = sw_path_join(dir, SW_MANIFEST_NAME, st);
+    sw_status ignored = SW_STATUS_INIT;
+    sw_manifest m = SW_MANIFEST_INIT;
+    sw_buf text = SW_BUF_INIT;
+    bool missing = false;
+
+    if (path && !sw_path_read(path, NULL, SW_MANIFEST_MAX, &text, &missing, &ignored) && text.len)
+        sw_manifest_read(text.data, text.len, path, &m, &ignored);
+    if (!st->code && sw_manifest_is_of_shards(&m) == of_shards)
+        add_file(dir, SW_MANIFEST_NAME, l, st);
+    sw_manifest_release(&m);
+    sw_buf_release(&text);
+    free(path);
+    return st->code;
+}
+
 /* What is in the directory; nothing where there is none. */
 static sw_code list_dir(const char *path, sw_dir *dir, sw_status *st)
 {
@@ -129,9 +149,10 @@ sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const 
     *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
-        if (sw_name_is_consolidated(items.names[i]) || strcmp(items.names[i], SW_MANIFEST_NAME) == 0 ||
-            (index && strcmp(items.names[i], index) == 0))
+        if (sw_name_is_consolidated(items.names[i]) || (index && strcmp(items.names[i], index) == 0))
             add_file(output_dir, items.names[i], out, st);
+        else if (strcmp(items.names[i], SW_MANIFEST_NAME) == 0)
+            add_manifest(output_dir, false, out, st);
     tidy(out, keep);
     for (size_t i = 0, own = out->n; i < own && !st->code; i++)
         if (sw_name_ends_with(out->names[i], ".json") && strcmp(out->names[i], SW_MANIFEST_NAME) != 0)
@@ -167,7 +188,10 @@ sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st)
     *out = items;
     list_dir(output_dir, &items, st);
     for (size_t i = 0; i < items.n && !st->code; i++)
-        if (sw_shard_name_parse(items.names[i], NULL) && !check_replaceable(output_dir, items.names[i], st))
+        if (strcmp(items.names[i], SW_MANIFEST_NAME) == 0)
+            add_manifest(output_dir, true, out, st);
+        else if (sw_shard_name_parse(items.names[i], NULL) &&
+                 !check_replaceable(output_dir, items.names[i], st))
             sw_dir_add(out, items.names[i], st);
     sw_dir_release(&items);
     if (st->code)

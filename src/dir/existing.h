@@ -6,9 +6,9 @@
 #include "base/path.h"
 
 /* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would
- * remove (consolidated files, either index, and *.safetensors inside OUTPUT_DIR that the indices
- * name), never shard-* files, never those in keep. Of an index that cannot be parsed only its own
- * name.
+ * remove (consolidated files, either index, *.safetensors inside OUTPUT_DIR that the indices name,
+ * and a manifest, unless it speaks of shard files), never shard-* files, never those in keep. Of an
+ * index that cannot be parsed only its own name.
  *   index  counts as an index too: the name of the one that will be written; NULL = none
  *   keep   relative names in OUTPUT_DIR that belong to the input; one that ends with '/' stands for
  *          all below it; NULL = none
@@ -17,8 +17,8 @@
 sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const sw_dir *keep, sw_dir *out,
                                sw_status *st);
 
-/* The shard files, and links that are called so: likewise. Errors: SW_EUSAGE (something else has
- * such a name), SW_EIO, SW_ENOMEM. */
+/* The shard files, links that are called so, and a manifest that speaks of such: likewise. Errors:
+ * SW_EUSAGE (something else has such a name), SW_EIO, SW_ENOMEM. */
 sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st);
 
 /* Is the name in a list that is sorted by bytes? O(log n). */

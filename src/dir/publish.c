@@ -23,6 +23,7 @@
 #include "dir/existing.h"
 #include "dir/journal.h"
 #include "format/filenames.h"
+#include "format/manifest.h"
 
 typedef struct work {
     const sw_place *p;
@@ -164,11 +165,16 @@ static const char *key_name(const sw_journal *j)
     return j->files[j->nfiles - 1].name;
 }
 
-/* Without these what is left is no checkpoint that anybody could take for whole: the index, or of a
- * shard set its shards. */
-static bool is_leading(const work *w, const char *name)
+/* Files of the higher rank go first, and come back last. A manifest speaks of all others; without
+ * the index, or of a shard set its shards, what is left is no checkpoint that anybody could take
+ * for whole. */
+enum { BESIDE, LEADING, TELLING, NRANKS };
+
+static int rank_of(const work *w, const char *name)
 {
-    return sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL) : sw_name_is_index(name);
+    bool leads = sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL) : sw_name_is_index(name);
+
+    return strcmp(name, SW_MANIFEST_NAME) == 0 ? TELLING : leads ? LEADING : BESIDE;
 }
 
 /* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the
@@ -178,11 +184,13 @@ static sw_code clear_way(const work *w, sw_status *st)
 {
     const sw_journal *j = w->j;
 
-    for (size_t i = 0; i < j->nold && !st->code; i++)
-        if (is_leading(w, j->old[i]))
-            put_aside(w, j->old[i], st);
-    if (!st->code)
-        sync_out(w, st);
+    for (int rank = TELLING; rank >= LEADING && !st->code; rank--) {
+        for (size_t i = 0; i < j->nold && !st->code; i++)
+            if (rank_of(w, j->old[i]) == rank)
+                put_aside(w, j->old[i], st);
+        if (!st->code)
+            sync_out(w, st);
+    }
     for (size_t i = 0; i < j->nold && !st->code; i++)
         if (sw_journal_is_new(j, j->old[i]) || sw_journal_is_shards(j))
             put_aside(w, j->old[i], st);
@@ -221,11 +229,12 @@ static sw_code bring_all(const work *w, sw_status *st)
 }
 
 /* What the old checkpoint has besides: nobody needs it now. */
-static sw_code sweep_old(const work *w, bool indices, sw_status *st)
+static sw_code sweep_old(const work *w, sw_status *st)
 {
-    for (size_t i = 0; i < w->j->nold && !st->code; i++)
-        if (!sw_journal_is_new(w->j, w->j->old[i]) && sw_name_is_index(w->j->old[i]) == indices)
-            put_aside(w, w->j->old[i], st);
+    for (int rank = TELLING; rank >= BESIDE; rank--)
+        for (size_t i = 0; i < w->j->nold && !st->code; i++)
+            if (!sw_journal_is_new(w->j, w->j->old[i]) && rank_of(w, w->j->old[i]) == rank)
+                put_aside(w, w->j->old[i], st);
     return st->code;
 }
 
@@ -247,8 +256,7 @@ static bool journal_stands(const sw_place *p)
 /* The key file is in place. */
 static sw_code finish(const work *w, sw_status *st)
 {
-    if (sync_out(w, st) || sync_made(w->p, w->p->out.path, st) || sweep_old(w, true, st) ||
-        sweep_old(w, false, st) || sync_out(w, st))
+    if (sync_out(w, st) || sync_made(w->p, w->p->out.path, st) || sweep_old(w, st) || sync_out(w, st))
         return st->code;
     for (size_t i = 0; i < w->j->nold; i++)
         sw_below_rmdirs_for(&w->p->out, w->j->old[i]);
@@ -257,15 +265,16 @@ static sw_code finish(const work *w, sw_status *st)
 
 /* ---- undoing --------------------------------------------------------------------------------- */
 
-/* New files go back, the key first; old files return, their index, or the lowest shard, last. */
+/* New files go back, the key first; old files return, their index, or the lowest shard, last, but
+ * for their manifest. */
 static sw_code undo(const work *w, sw_status *st)
 {
     for (size_t i = w->j->nfiles; i-- > 0 && !st->code;)
         if (is_staged(&w->p->out, &w->j->files[i], false, st))
             move(&w->p->out, &w->p->fresh, w->j->files[i].name, st);
-    for (int leading = 0; leading < 2; leading++) {
+    for (int rank = BESIDE; rank < NRANKS; rank++) {
         for (size_t i = w->j->nold; i-- > 0 && !st->code;)
-            if (is_leading(w, w->j->old[i]) == (leading == 1))
+            if (rank_of(w, w->j->old[i]) == rank)
                 move_if(&w->p->aside, &w->p->out, w->j->old[i], st);
         if (!st->code)
             sync_out(w, st);
@@ -369,9 +378,9 @@ static sw_code undo_stream(const work *w, sw_status *st)
 /* What is replaced goes, what leads to it first. */
 static sw_code remove_old(const work *w, sw_status *st)
 {
-    for (int leading = 1; leading >= 0; leading--) {
+    for (int rank = TELLING; rank >= BESIDE; rank--) {
         for (size_t i = 0; i < w->j->nold && !st->code; i++)
-            if (is_leading(w, w->j->old[i]) == (leading == 1))
+            if (rank_of(w, w->j->old[i]) == rank)
                 sw_below_unlink(&w->p->out, w->j->old[i], st);
         if (!st->code)
             sync_out(w, st);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "format/filenames.h"
 
 #define DIMS_MAX 32
 #define ORIGIN_FLAGS (JSON_COMPACT | JSON_SORT_KEYS)
@@ -258,6 +259,15 @@ bool sw_manifest_same_origin(const char *a, const char *b)
     json_decref(x);
     json_decref(y);
     return same;
+}
+
+bool sw_manifest_is_of_shards(const sw_manifest *m)
+{
+    bool is = false;
+
+    for (size_t i = 0; i < m->nfiles && !is; i++)
+        is = sw_shard_name_parse(m->files[i].name, NULL);
+    return is;
 }
 
 void sw_manifest_release(sw_manifest *m)

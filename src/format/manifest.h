@@ -23,7 +23,8 @@ typedef struct sw_manifest_file {
 } sw_manifest_file;
 
 typedef struct sw_manifest_tensor {
-    const char *name, *file;
+    const char *name;
+    const char *file; /* that holds its first element */
     sw_dtype dtype;
     unsigned ndim;
     const uint64_t *shape;
@@ -68,6 +69,9 @@ sw_code sw_manifest_read(const char *text, size_t len, const char *file, sw_mani
 /* Local. Do two origins, as text, speak of the same but for the version? False where one is
  * none. */
 bool sw_manifest_same_origin(const char *a, const char *b);
+
+/* Local. Does it speak of shard files, and not of whole tensors'? */
+bool sw_manifest_is_of_shards(const sw_manifest *m);
 
 void sw_manifest_release(sw_manifest *m);
 

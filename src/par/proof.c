@@ -199,7 +199,7 @@ static sw_code show_file(sw_proof *p, sw_region at, const char *data, sw_status 
 sw_code sw_proof_begin(sw_proof *p, sw_status *st)
 {
     p->slot = NO_SLOT;
-    if (!p->hashes || sw_digest_take_xxh3(st) || (p->sha256 && sw_digest_take_sha256(st)))
+    if ((!p->hashes && !p->heads) || sw_digest_take_xxh3(st) || (p->sha256 && sw_digest_take_sha256(st)))
         return st->code;
     p->leaf = sw_digest_new_xxh3(st);
     p->head = sw_digest_new_xxh3(st);
@@ -233,9 +233,9 @@ sw_code sw_proof_band(sw_proof *p, uint32_t f, sw_region at, const char *data, s
         p->at_file = f;
     }
     p->at = at.end;
-    if (!st->code)
+    if (!st->code && (p->hashes || p->view))
         sw_parts_each(p->l, f, at, show_part, &v);
-    return p->hashes && is_shown_whole(p, f) ? show_file(p, at, data, st) : st->code;
+    return p->heads && is_shown_whole(p, f) ? show_file(p, at, data, st) : st->code;
 }
 
 /* A file that is read, by pieces of chunk bytes. */
@@ -419,6 +419,13 @@ static sw_code join_slot(sw_proof *p, const sw_buf *all, const found *list, size
     return SW_OK;
 }
 
+void sw_proof_slot_init(sw_proof_slot *s, bool hashes)
+{
+    *s = (sw_proof_slot){ .census = SW_CENSUS_INIT };
+    if (hashes)
+        sw_xxh3("", 0, s->hash);
+}
+
 /* Rank 0. What all have found. */
 static sw_code join(sw_proof *p, const sw_buf *pieces, const sw_buf *files, sw_status *st)
 {
@@ -428,12 +435,9 @@ static sw_code join(sw_proof *p, const sw_buf *pieces, const sw_buf *files, sw_s
 
     p->slots = sw_calloc(p->l->nslots, sizeof *p->slots, st);
     p->of_files = sw_calloc(p->l->nfiles, sizeof *p->of_files, st);
-    for (uint32_t i = 0; !st->code && i < p->l->nslots; i++) {
-        p->slots[i].census = (sw_census)SW_CENSUS_INIT;
-        if (p->hashes)
-            sw_xxh3("", 0, p->slots[i].hash); /* of what is empty nothing comes */
-    }
-    for (uint32_t f = 0; !st->code && p->hashes && f < p->l->nfiles; f++)
+    for (uint32_t i = 0; !st->code && i < p->l->nslots; i++)
+        sw_proof_slot_init(&p->slots[i], p->hashes); /* of what is empty nothing comes */
+    for (uint32_t f = 0; !st->code && p->heads && f < p->l->nfiles; f++)
         sw_xxh3("", 0, p->of_files[f].head); /* nor of such a file */
     for (size_t i = 0; !st->code && i < files->len / sizeof *record; i++)
         p->of_files[record[i].file] = record[i].proof;
@@ -456,7 +460,8 @@ sw_code sw_proof_end(sw_proof *p, const sw_comm *comm, const char *dir, const vo
 
     if (!st->code)
         end_region(p, st);
-    if (!st->code && p->hashes && (a.chunk = sw_calloc(p->chunk, 1, st)) && !read_leaves(p, dir, &a, st))
+    if (!st->code && dir && (a.chunk = sw_calloc(p->chunk, 1, st)) && !read_leaves(p, dir, &a, st) &&
+        p->heads)
         read_files(p, comm, dir, &a, st);
     free(a.chunk);
     if (!sw_comm_gather_kinds(comm, g, 2, st) && comm->rank == 0)

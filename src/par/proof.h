@@ -24,6 +24,9 @@ typedef struct sw_proof_slot {
     sw_census census;
 } sw_proof_slot;
 
+/* Local. That of a slot that holds nothing. */
+void sw_proof_slot_init(sw_proof_slot *s, bool hashes);
+
 /* Of a file; head: of what stands before its tensors. */
 typedef struct sw_proof_file {
     unsigned char head[SW_XXH3_BYTES], sha256[SW_SHA256_BYTES];
@@ -36,8 +39,9 @@ typedef struct sw_proof {
     const sw_catalog *view;
     const sw_layout *l;
     const sw_schedule *sched; /* each rank shows its regions; NULL = none does */
-    bool hashes, sha256;
-    uint64_t chunk; /* bytes of memory for what is read again */
+    bool hashes;              /* of what l holds */
+    bool heads, sha256;       /* of files; sha256 goes with heads */
+    uint64_t chunk;           /* bytes of memory for what is read again */
 
     /* the piece of a slot that comes, where the next part of it would begin, its leaves */
     uint32_t slot;
@@ -52,7 +56,7 @@ typedef struct sw_proof {
     sw_digest *file, *head;
     sw_buf pieces, torn, files; /* of this rank */
 
-    /* out, rank 0: of each slot; of each file, where hashes are asked for */
+    /* out, rank 0: of each slot; of each file, where heads are asked for */
     sw_proof_slot *slots;
     sw_proof_file *of_files;
 } sw_proof;
@@ -67,9 +71,9 @@ sw_code sw_proof_band(sw_proof *p, uint32_t f, sw_region at, const char *data, s
 /* Local. The same of all bands of a rank, read from the files in dir. */
 sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel, sw_status *st);
 
-/* Collective, when all bands have been shown, of files that are in dir and closed. A rank may come
- * with an error. All ranks return the same. Errors: SW_EIO, SW_EINPUT (a file is shorter than it
- * should be), SW_ENOMEM, SW_ECANCEL. */
+/* Collective, when all bands have been shown, of files that are in dir and closed; NULL = what l is
+ * of are no files, and no leaf is cut. A rank may come with an error. All ranks return the same.
+ * Errors: SW_EIO, SW_EINPUT (a file is shorter than it should be), SW_ENOMEM, SW_ECANCEL. */
 sw_code sw_proof_end(sw_proof *p, const sw_comm *comm, const char *dir, const volatile int *cancel,
                      sw_status *st);
 

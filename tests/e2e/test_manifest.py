@@ -12,7 +12,9 @@ import subprocess
 import numpy as np
 import oracle
 import pytest
+from resharding import reshard
 from runner import fails, ok, run, show
+from saving import describe, save, saved
 
 MANIFEST = "shardweld.manifest.json"
 LEAF = 1 << 20
@@ -64,8 +66,8 @@ def expected_tensor(file, dtype, shape, data):
     return out
 
 
-def check(directory):
-    """The manifest says of each file and tensor what is there, and has nothing else; its text."""
+def check(directory, whole=None):
+    """The manifest says of each file and tensor what is there, and has nothing else; its text. whole: what shard files come to."""
     text = (directory / MANIFEST).read_bytes()
     m = json.loads(text)
     assert m["schema"] == 1 and list(m) == ["schema", "origin", "files", "tensors", "self"]
@@ -77,8 +79,11 @@ def check(directory):
         data, said = (directory / name).read_bytes(), m["files"][name]
         head = 8 + int.from_bytes(data[:8], "little") if name.endswith(".safetensors") else len(data)
         assert said == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "head": head, "head_xxh3": xxh3(data[:head]).hex()}
-        if name.endswith(".safetensors"):
+        if name.endswith(".safetensors") and whole is None:
             tensors |= {t: expected_tensor(name, *of) for t, *of in tensors_of(directory / name)}
+    for name, t in (whole or {}).items():
+        first = min(f for f in names if f.startswith("shard-") and name in dict((n, 0) for n, *_ in tensors_of(directory / f)))
+        tensors[name] = expected_tensor(first, t.dtype, list(t.shape), t.data)
     for name, said in m["tensors"].items():
         if said["dtype"].startswith("F8"):
             for key in ("nan", "inf", "min", "max"):
@@ -324,3 +329,182 @@ def test_verify_looks_at_it(proven, dirs):
     text = (dirs[1] / MANIFEST).read_text()
     (dirs[1] / MANIFEST).write_text(text.replace('"nan": 0', '"nan": 1', 1))
     differs(run(["verify", *dirs], np=2), "shardweld.manifest.json: is not as it was written")
+
+
+# ---- shard files --------------------------------------------------------------------------------------------------------------------
+
+
+def tensors_in(directory):
+    """What the manifest tells of each tensor, but for where it stands."""
+    said = json.loads((directory / MANIFEST).read_text())["tensors"]
+    return {name: {key: value for key, value in t.items() if key != "file"} for name, t in said.items()}
+
+
+MESHES = [((1,), None), ((4,), None), ((2, 3), (1, 0)), ((3,), (1,)), ((2, 2), (0, None))]
+
+
+@pytest.mark.parametrize("mesh, placements", MESHES)
+def test_reshard(mesh, placements, built, dirs, tmp_path):
+    """The same tensor has the same hash, counts and range in whatever boxes it lies; check proves it, by any ranks."""
+    ok(run(["consolidate", "--manifest", dirs[0], tmp_path / "whole"]))
+    ok(reshard(dirs[0], tmp_path / "cut", "--manifest", mesh=mesh, placements=placements, np=2))
+    check(tmp_path / "cut", built.tensors)
+    assert tensors_in(tmp_path / "cut") == tensors_in(tmp_path / "whole")
+    for np_, options in ((None, []), (2, []), (3, ["--buffer-size", "4KiB"])):
+        ok(run(["check", *options, tmp_path / "cut"], np=np_))
+    done = subprocess.run(
+        ["sha256sum", "-c", "--strict"], input=run(["check", "--sums", tmp_path / "cut"]).stdout, cwd=tmp_path / "cut", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done
+    # by the manifests alone, and from one set to another
+    ok(reshard(tmp_path / "cut", tmp_path / "again", "--manifest", mesh=(5,)))
+    assert tensors_in(tmp_path / "again") == tensors_in(tmp_path / "whole")
+    said = run(["diff", "-v", tmp_path / "cut", tmp_path / "again"])
+    assert said.status == 0 and "of which both manifests tell the same" in said.stderr, show(said)
+
+
+def test_reshard_any_way(built, dirs, tmp_path):
+    """Bytes of the manifest are a function of input and options."""
+    texts = set()
+    for np_, options in [(None, []), (None, ["--buffer-size", "4KiB"]), (1, ["--store", "stream"]), (2, ["--assign", "band"]),
+                         (3, ["--assign", "band", "--buffer-size", "40000"]), (3, ["--assign", "owner"]),
+                         (5, ["--assign", "owner", "--buffer-size", "100000"]), (2, ["--store", "stream", "--assign", "owner"]),
+                         (3, ["--staging-dir", tmp_path / "depot", "--buffer-size", "1MiB"])]:  # fmt: skip
+        out = tmp_path / "out"
+        (tmp_path / "depot").mkdir(exist_ok=True)
+        ok(reshard(dirs[0], out, "--manifest", *options, mesh=(2, 2), placements=(1, 0), np=np_))
+        texts.add(check(out, built.tensors))
+        shutil.rmtree(out)
+    assert len(texts) == 1
+    assert json.loads(texts.pop())["origin"]["sharding"] == {"mesh": "2x2", "placements": "shard1,shard0"}
+
+
+def test_reshard_values(built, dirs, tmp_path):
+    """What is hashed and counted is what is written: cast, renamed, left out."""
+    options = ["--cast-dtype", "fp32", "--exclude", "a", "--rename", "=x.", "--manifest"]
+    ok(run(["consolidate", *options, dirs[0], tmp_path / "whole"], np=2))
+    ok(reshard(dirs[0], tmp_path / "cut", *options, mesh=(3,), np=2))
+    assert tensors_in(tmp_path / "cut") == tensors_in(tmp_path / "whole")
+    ok(run(["check", tmp_path / "cut"]))
+
+
+@pytest.mark.parametrize("np_", [1, 3])
+def test_saved_shards(np_, rng, tmp_path):
+    """What ranks save is read back, and told as of whole tensors; empty boxes and tensors, replicas, any strides."""
+    tensors = {n: t for n, t in large(rng).items() if n not in "ij"}
+    boxes = {n: oracle.boxes_of(t.shape, (np_,), (len(t.shape) - 1 if n in "ad" else 0 if t.shape and n != "b" else None,)) for n, t in tensors.items()}
+    spec = describe(str(tmp_path / "memory"), tensors, boxes, rng)
+    saved(save("consolidated", spec, tmp_path / "whole", "manifest", np=np_))
+    saved(save("shards", spec, tmp_path / "shards", "manifest", np=np_))
+    check(tmp_path / "shards", tensors)
+    assert tensors_in(tmp_path / "shards") == tensors_in(tmp_path / "whole")
+    ok(run(["check", tmp_path / "shards"], np=2))
+    text = (tmp_path / "shards" / MANIFEST).read_bytes()
+    saved(save("shards", spec, tmp_path / "shards", "manifest", "overwrite", "buffer_size=4KiB", np=np_))
+    assert (tmp_path / "shards" / MANIFEST).read_bytes() == text
+    saved(save("shards", spec, tmp_path / "shards", "overwrite", np=np_))
+    assert MANIFEST not in os.listdir(tmp_path / "shards")
+    said = save("shards", spec, tmp_path / "shards", "overwrite", "refuse_nan", np=np_)
+    assert said.status == 3 and "so are elements of" in said.stdout, show(said)
+
+
+@pytest.fixture
+def cut(built, dirs):
+    (dirs[0] / "config.json").write_text("{}")
+    ok(reshard(dirs[0], dirs[1], "--manifest", "--overwrite", mesh=(2, 2), placements=(0, 1), np=2))
+    return dirs[1]
+
+
+@pytest.mark.parametrize("np_", [None, 1, 3])
+@pytest.mark.parametrize("options", [(), ("--buffer-size", "4KiB")])
+def test_check_shards(np_, options, cut):
+    """File and tensor are told, of each file that is another now; a file that is cut, missing or strange."""
+    names = sorted(n for n in os.listdir(cut) if n.startswith("shard-"))
+    first, second = (n for n in names if n.startswith("shard-00002-"))
+    flip(cut / first, -1)
+    flip(cut / second, -1)
+    flip(cut / "config.json", 0)
+    differs(run(["check", *options, cut], np=np_), f"{first}: tensor '", f"{second}: tensor '", "config.json: it is not what was written")
+    ok(run(["check", "--quick", *options, cut], np=np_))
+    flip(cut / first, -1)
+    flip(cut / second, -1)
+    flip(cut / "config.json", 0)
+    ok(run(["check", *options, cut], np=np_))
+    shutil.copy(cut / first, cut / oracle.shard_name(9, 1, 2))
+    (cut / "model.safetensors").write_bytes(oracle.serialize({}))
+    differs(run(["check", *options, cut], np=np_), f"{oracle.shard_name(9, 1, 2)}: is not in the manifest")
+    os.remove(cut / oracle.shard_name(9, 1, 2))
+    # a part of what cannot be put together any more is proven, too
+    flip(cut / names[0], 8 + int.from_bytes((cut / names[0]).read_bytes()[:8], "little"))
+    os.remove(cut / first)
+    differs(run(["check", *options, cut], np=np_), f"{first}: is missing", f"{names[0]}: is not what was written")
+
+
+@pytest.mark.parametrize("np_", [None, 2])
+def test_check_places(np_, make, dirs):
+    """Boxes that have changed places: as whole files the headers tell, their data alone the tensor that comes of it."""
+    make(dirs[0], tensors={"a": oracle.random_tensor(np.random.default_rng(1), "F32", (30, 40))})
+    ok(reshard(dirs[0], dirs[1], "--manifest", mesh=(2,)))
+    names = [oracle.shard_name(i) for i in (1, 2)]
+    data = [(dirs[1] / n).read_bytes() for n in names]
+    assert len(data[0]) == len(data[1])
+    for name, other in zip(names, reversed(data)):
+        (dirs[1] / name).write_bytes(other)
+    for quick in ([], ["--quick"]):
+        said = run(["check", *quick, dirs[1]], np=np_)
+        assert said.status == 1 and all(f"{name}: its header is not what was written" in said.stdout for name in names), show(said)
+    for name, own, other in zip(names, data, reversed(data)):
+        head = 8 + int.from_bytes(own[:8], "little")
+        (dirs[1] / name).write_bytes(own[:head] + other[head:])
+    differs(run(["check", dirs[1]], np=np_), *(f"{name}: tensor 'a': is not what was written" for name in names))
+    ok(run(["check", "--quick", dirs[1]], np=np_))
+
+
+def test_life_of_shards(built, dirs, cut, tmp_path):
+    """It goes with the shards that it speaks of, and with no others; a checkpoint beside them has to do without."""
+    text = (cut / MANIFEST).read_bytes()
+    fails(reshard(dirs[0], cut), 2, "holds shard files already")
+    ok(run(["consolidate", "-q", dirs[0], cut]))
+    ok(run(["check", cut]))
+    assert (cut / MANIFEST).read_bytes() == text
+    fails(run(["consolidate", "--manifest", "--overwrite", "-q", dirs[0], cut]), 2, f"{MANIFEST}: it is in the output directory and is no part")
+    ok(run(["consolidate", "--overwrite", "-q", dirs[0], cut]))
+    assert (cut / MANIFEST).read_bytes() == text
+    ok(reshard(dirs[0], cut, "--overwrite", "-q", "--store", "stream", "--manifest"))
+    ok(run(["check", cut]))
+    ok(reshard(dirs[0], cut, "--overwrite", "-q"))
+    assert MANIFEST not in os.listdir(cut)
+    ok(run(["consolidate", "--manifest", "--overwrite", "-q", dirs[0], cut]))
+    ok(run(["check", cut]))
+    ok(reshard(dirs[0], cut, "--overwrite", "-q", mesh=(3,)))
+    ok(run(["check", cut]))
+
+
+@pytest.mark.parametrize("np_", [None, 2])
+def test_shards_if_needed(np_, make, dirs):
+    make(dirs[0])
+    said = reshard(dirs[0], dirs[1], "--if-needed", np=np_)
+    ok(said)
+    was = kept(dirs[1])
+    said = reshard(dirs[0], dirs[1], "--if-needed", "--buffer-size", "4KiB", np=np_)
+    assert said.status == 0 and said.stderr == f"shardweld: {dirs[1]} holds this checkpoint already: nothing was written\n", show(said)
+    assert kept(dirs[1]) == was
+    for change in ({"mesh": (3,)}, {"placements": (1,)}):
+        fails(reshard(dirs[0], dirs[1], "--if-needed", np=np_, **change), 2, "holds shard files already")
+    os.remove(dirs[1] / oracle.shard_name(2))
+    fails(reshard(dirs[0], dirs[1], "--if-needed", np=np_), 2, "holds shard files already")
+    ok(reshard(dirs[0], dirs[1], "--if-needed", "--overwrite", np=np_))
+    ok(run(["check", dirs[1]]))
+
+
+@pytest.mark.parametrize("np_", [None, 3])
+def test_shards_refuse_nan(np_, make, dirs):
+    data = np.ones((6, 4), "<f4")
+    ones = oracle.Tensor("F32", (6, 4), data.tobytes())
+    data[5, 3] = np.inf
+    data[0, 0] = np.nan
+    make(dirs[0], tensors={"a": ones, "b": oracle.Tensor("F32", (6, 4), data.tobytes())})
+    fails(reshard(dirs[0], dirs[1], "--refuse-nan", mesh=(2,), placements=(1,), np=np_), 3, "tensor 'b': 1 of its elements are NaN and 1 infinite")
+    assert not os.path.exists(dirs[1])
+    ok(reshard(dirs[0], dirs[1], "--refuse-nan", "--exclude", "b", np=np_))
+    assert MANIFEST not in os.listdir(dirs[1])

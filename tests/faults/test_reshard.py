@@ -16,6 +16,7 @@ from test_disk import small_disk  # noqa: F401 (a fixture)
 from test_kill import at, wait_stopped
 
 MESH = (2, 3)
+MANIFEST = "shardweld.manifest.json"
 SIDE = ("config.json", ".hf_metadata/tokenizer.json", ".hf_metadata/fqn_to_dtype_mapping.json", ".hf_metadata/fqn_to_file_index_mapping.json")
 
 
@@ -185,6 +186,34 @@ def test_a_second_run_and_signals(resharding, tmp_path, there):
         if sig == signal.SIGTERM:
             assert os.listdir(out.parent) == (["out"] if there else []) and not (out / ".shardweld-staging").exists()
         resharding.next_run(out)
+
+
+@pytest.mark.parametrize("store", ["random", "stream"])
+def test_killed_with_a_manifest(resharding, tmp_path, store):
+    """A manifest never speaks of files that are not there, but for the lowest shards, which come right behind it; the next run makes all whole."""
+    first, out = tmp_path / "first", tmp_path / "out"
+    args = resharding.args(out, "--manifest", "--store", store)
+    ok(run(["reshard", "--ranks", "7", "--manifest", resharding.input, first]))
+    shutil.copytree(first, out)
+    counts = calls_of(tmp_path, lambda listed: ok(run(args, env=listed)))
+    ok(run(["check", out]))
+    whole = (out / MANIFEST).read_bytes()
+    seen = set()
+    for site in ("rename", "unlink"):
+        for nth in range(1, counts.get((0, site), 0) + 1):
+            shutil.rmtree(out)
+            shutil.copytree(first, out)
+            result = run(args, env=at(site, 0, nth, "kill"))
+            assert result.status in (128 + signal.SIGKILL, -signal.SIGKILL), show(result)
+            text = (out / MANIFEST).read_bytes() if (out / MANIFEST).exists() else None
+            said = json.loads(text)["files"] if text else {}
+            missing = [n for n, f in said.items() if not (out / n).exists() or (out / n).stat().st_size != f["size"]]
+            assert missing == [] or (text == whole and all(n.startswith("shard-00001-") for n in missing)), f"{site} {nth}: {missing}"
+            seen.add("none" if text is None else "new" if text == whole else "old")
+            ok(run(args))
+            assert (out / MANIFEST).read_bytes() == whole and not (out / ".shardweld-staging").exists()
+            ok(run(["check", out]))
+    assert "none" in seen and len(seen) > 1, seen
 
 
 @pytest.mark.parametrize("np", [None, 2])

@@ -122,6 +122,10 @@ static bool take_option(sw_options *o, const char *word)
         o->overwrite = true;
     else if (strcmp(word, "no_sync") == 0)
         o->no_sync = true;
+    else if (strcmp(word, "manifest") == 0)
+        o->manifest = true;
+    else if (strcmp(word, "refuse_nan") == 0)
+        o->refuse_nan = true;
     else
         return false;
     return true;

@@ -91,15 +91,13 @@ TEST(refused)
           " fqn_map fqn_map_text like max_shard_size single_file diffusers diffusers_index expect_shards "
           "node_local boxes boxes_anywhere if_needed",
           "does not go with two checkpoints of any kind" },
-        { SW_CALL_RESHARD,
-          " diffusers diffusers_index dtype_map_text assets verify manifest if_needed refuse_nan",
+        { SW_CALL_RESHARD, " diffusers diffusers_index dtype_map_text assets verify",
           "does not go with shard files" },
         { SW_CALL_SAVE, " expect_shards node_local boxes boxes_anywhere verify if_needed",
           "speaks of shard files" },
         { SW_CALL_SAVE_SHARDS,
           " like max_shard_size single_file diffusers diffusers_index include exclude name_rules cast_dtype "
-          "dequantize dtype_map_text expect_shards node_local boxes boxes_anywhere assets verify "
-          "manifest if_needed refuse_nan",
+          "dequantize dtype_map_text expect_shards node_local boxes boxes_anywhere assets verify if_needed",
           "does not go with shard files that are saved from memory" },
     };
     const sw_comm alone = sw_comm_self();

@@ -8,17 +8,38 @@
 #define NONE SIZE_MAX
 #define MANIFEST "shardweld.manifest.json"
 
-/* Weld the golden rows, with a manifest and a side file. */
-static void weld(const char *out)
+/* The golden rows, with a manifest: welded, with a side file; or sharded anew. */
+static void make(const char *out, const char *mesh)
 {
+    sw_sharding sharding = SW_SHARDING_INIT;
     sw_options opt = SW_OPTIONS_INIT;
     sw_comm self = sw_comm_self();
     sw_status st;
 
     opt.manifest = true;
     opt.no_sync = true;
+    sharding.mesh = mesh;
+    sharding.placements = "shard1,shard0";
+    if (mesh) {
+        assert_int_equal(sw_reshard(&self, "tests/golden/rows/in", out, &sharding, &opt, NULL, &st), SW_OK);
+        return;
+    }
     opt.assets = at("side");
     assert_int_equal(sw_consolidate(&self, "tests/golden/rows/in", out, &opt, NULL, &st), SW_OK);
+}
+
+/* How many bytes of a file are no tensor's. */
+static uint64_t head_of(const char *dir, const char *name)
+{
+    sw_status st = SW_STATUS_INIT;
+    char *path = sw_path_join(dir, name, &st);
+    int fd = open(path, O_RDONLY);
+    unsigned char length[8];
+
+    assert_int_equal(read(fd, length, 8), 8);
+    close(fd);
+    free(path);
+    return 8 + (length[0] | (uint64_t)length[1] << 8);
 }
 
 /* What is found: the code, and whether one of the findings is of a tensor. They are of that
@@ -83,26 +104,31 @@ static void flip_each(const char *dir, const char *name, uint64_t head)
 
 TEST_IN_TOP(every_bit)
 {
-    sw_status st = SW_STATUS_INIT;
-    unsigned char length[8];
-    uint64_t head = 8;
-    char *file, *out = strdup(at("out"));
+    static const char weights[] = "model-00001-of-00001.safetensors";
+    char *out = strdup(at("out"));
     int fd;
 
     assert_int_equal(mkdir(at("side"), 0755), 0);
     fd = open(at("side/config.json"), O_WRONLY | O_CREAT, 0644);
     assert_int_equal(write(fd, "{}\n", 3), 3);
     close(fd);
-    weld(out);
-    file = sw_path_join(out, "model-00001-of-00001.safetensors", &st);
-    fd = open(file, O_RDONLY);
-    assert_int_equal(read(fd, length, 8), 8);
-    close(fd);
-    head += length[0] | (uint64_t)length[1] << 8;
-    flip_each(out, "model-00001-of-00001.safetensors", head);
+    make(out, NULL);
+    flip_each(out, weights, head_of(out, weights));
     flip_each(out, "model.safetensors.index.json", NONE);
     flip_each(out, "config.json", NONE);
     flip_each(out, MANIFEST, NONE);
-    free(file);
+    free(out);
+}
+
+/* The same of shard files: the file is named, and the tensor that is cut into several. */
+TEST_IN_TOP(every_bit_of_shards)
+{
+    char *out = strdup(at("out")), name[] = "shard-00001-model-00001-of-00001.safetensors";
+
+    make(out, "2x2");
+    for (char i = '1'; i <= '4'; i++) {
+        name[strlen("shard-0000")] = i;
+        flip_each(out, name, head_of(out, name));
+    }
     free(out);
 }

@@ -333,6 +333,24 @@ static void run_well(int size, const job *j)
             fail_msg("seed %u, rank %d of %d: %s", j->c->seed, r, size, o[r].message);
 }
 
+/* Not where this is the build of another machine; test_prove finds out on one's own. */
+static bool proves(void)
+{
+    sw_status st = SW_STATUS_INIT;
+
+    return sw_digest_take_xxh3(&st) == SW_OK && sw_digest_take_sha256(&st) == SW_OK;
+}
+
+/* What has a manifest is what that says. */
+static void check_proof(const job *j)
+{
+    const sw_comm self = sw_comm_self();
+    sw_status st;
+
+    if (j->opt.manifest && sw_check(&self, j->out, NULL, NULL, &st))
+        fail_msg("seed %u: %s: tensor '%s': %s", j->c->seed, st.file, st.tensor, st.reason);
+}
+
 /* No staging is left, in it or beside it. */
 static void check_nothing_hidden(const char *dir)
 {
@@ -368,11 +386,6 @@ TEST_IN_TOP(bytes)
     static const sw_dtype casts[] = { SW_NDTYPES, SW_NDTYPES, SW_BF16, SW_F64 };
     char out[64], file[128];
     checkpoint c;
-    sw_comm self = sw_comm_self();
-    sw_status st = SW_STATUS_INIT;
-    /* not where this is the build of another machine; test_prove finds out on one's own */
-    bool proves = sw_digest_take_xxh3(&st) == SW_OK && sw_digest_take_sha256(&st) == SW_OK;
-
     for (unsigned seed = 1; seed <= 60; seed++) {
         int size = 1 + (int)seed % RANKS_MAX;
         sw_dtype cast = casts[seed / 5 % 4];
@@ -383,13 +396,12 @@ TEST_IN_TOP(bytes)
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.single_file = seed % 2;
         j.opt.cast_dtype = cast == SW_NDTYPES ? NULL : sw_dtype_name(cast);
-        j.opt.manifest = proves && seed % 2 == seed / 2 % 2;
+        j.opt.manifest = proves() && seed % 2 == seed / 2 % 2;
         run_well(size, &j);
         snprintf(file, sizeof file, "%s/model%s.safetensors", out,
                  j.opt.single_file ? "" : "-00001-of-00001");
         check_file(file, &c, cast, "consolidated");
-        if (j.opt.manifest && sw_check(&self, out, NULL, NULL, &st))
-            fail_msg("seed %u: %s: tensor '%s': %s", seed, st.file, st.tensor, st.reason);
+        check_proof(&j);
         free_checkpoint(&c);
     }
 }
@@ -470,13 +482,16 @@ TEST_IN_TOP(shards)
         make_checkpoint(&c, seed, size);
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.no_sync = seed % 2;
+        j.opt.manifest = proves() && seed / 2 % 2;
         run_well(size, &j);
+        check_proof(&j);
         check_welded(&c, out, welded);
         snprintf(out, sizeof out, "%s/new/s%u", top, seed);
         check_nothing_hidden(out);
         j.out = there;
         j.opt.overwrite = seed > 1;
         run_well(size, &j);
+        check_proof(&j);
         snprintf(welded, sizeof welded, "%s/t%u", top, seed);
         check_welded(&c, there, welded);
         check_nothing_hidden(there);
@@ -622,7 +637,9 @@ TEST_IN_TOP(steps)
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.cast_dtype = j.shards ? NULL : casts[seed / 6 % 4];
         j.opt.max_shard_size = !j.shards && seed % 4 ? 500 : 0;
+        j.opt.manifest = proves() && seed / 2 % 2;
         run_well(size, &j);
+        check_proof(&j);
         save_in_steps(&j, apart, size);
         check_same_trees(together, apart, seed);
         j.opt.overwrite = true;
