@@ -183,6 +183,9 @@ static const ending endings[] = {
       "these are .distcp files of a distributed checkpoint, without the .metadata that says what is in "
       "them: the save never ended, or it was not copied" },
     { ".bin", "these are PyTorch .bin files (pickles): convert them with safetensors first" },
+    { "_rank_0.pt",
+      "these look like verl's own shards of FSDP (model_world_size_N_rank_R.pt), which its merger alone "
+      "reads: python -m verl.model_merger" },
     { ".pt", "these are PyTorch .pt files (pickles): convert them with safetensors first" },
     { ".pth", "these are PyTorch .pth files (pickles): convert them with safetensors first" },
     { ".ckpt", "these are .ckpt files (pickles): convert them with safetensors first" },

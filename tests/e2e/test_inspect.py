@@ -481,7 +481,7 @@ def test_files_that_are_something_else(tmp_path, content, hint):
         assert len(shown["findings"]) == 1 and hint in shown["findings"][0]["hint"], shown["findings"]
 
 
-@pytest.mark.parametrize("ending, hint", [("distcp", "without the .metadata"), ("bin", ".bin"), ("pt", ".pt"), ("gguf", "GGUF")])
+@pytest.mark.parametrize("ending, hint", [("distcp", "without the .metadata"), ("bin", ".bin"), ("pt", ".pt"), ("world_size_4_rank_0.pt", "verl"), ("gguf", "GGUF")])
 def test_other_formats(tmp_path, ending, hint):
     (tmp_path / f"__0_0.{ending}").write_bytes(b"x")
     assert hint in finding(diagnose(tmp_path), "holds no safetensors files")["hint"]
