@@ -1,11 +1,10 @@
-/* The report; see report.h. */
-#include "report.h"
-
+/* The report; see run.h. */
 #include <stdio.h>
 #include <string.h>
 
 #include "emit.h"
 #include "file.h"
+#include "run.h"
 #include "say.h"
 #include "text.h"
 #include "version.h"

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "phrase.h"
-#include "report.h"
 #include "say.h"
 
 /* ---- what the library calls, on rank 0 ------------------------------------------------------- */

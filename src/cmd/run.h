@@ -40,7 +40,15 @@ sw_code sw_cmd_check(sw_run *run, sw_status *st);
 sw_code sw_cmd_check_tell(const sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
-/* what consolidate and reshard, verify and diff add to the report */
+
+/* The report: one JSON object about one run, of a failed one too. Its keys are documented in
+ * docs/report.md. Local, for rank 0. Write it to run->args->report: a regular file appears whole
+ * under its name or not at all; a pipe or device is written to.
+ *   st   how the run ended
+ *   err  takes what went wrong while writing: SW_EIO, SW_ENOMEM */
+sw_code sw_report_write(const sw_run *run, const sw_status *st, sw_status *err);
+
+/* What consolidate and reshard, verify and diff add to it. */
 void sw_report_result(const sw_run *run, struct sw_emit *j);
 void sw_report_verification(const sw_run *run, struct sw_emit *j);
 

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cmd/report.h"
+#include "cmd/run.h"
 #include "unit.h"
 
 typedef struct place {
