@@ -5,7 +5,6 @@ beside them: name, exit status of the program, then words that its message must 
 Each is one or two boxes of one tensor, in items of one or two files, of which one thing is wrong."""
 
 import os
-import pickle
 import shutil
 import struct
 import sys

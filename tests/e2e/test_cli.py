@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 
@@ -27,11 +26,6 @@ def test_help_and_version(args, np):
     # One rank speaks.
     lines = [line for line in result.stdout.splitlines() if line.strip()]
     assert lines.count(lines[0]) == 1, show(result)
-
-
-def test_version():
-    result = run(["--version"])
-    assert re.fullmatch(r"shardweld \d+\.\d+\.\d+.*\n", result.stdout), show(result)
 
 
 HELP = {
@@ -204,20 +198,6 @@ def test_wrong_values_under_the_launcher_are_said_once(dirs, make, weld, option)
     assert not out.exists()
 
 
-def test_options_may_stand_anywhere(dirs, make):
-    src, out = dirs
-    ckpt = make(src)
-    ok(run(["consolidate", src, "--no-sync", out, "--buffer-size", "8KiB"]))
-    same(out, ckpt.expect())
-
-
-def test_two_dashes_end_the_options(dirs, make):
-    src, out = dirs
-    ckpt = make(src.parent / "--in")
-    ok(run(["consolidate", "--", "--in", "-out"], cwd=src.parent))
-    same(src.parent / "-out", ckpt.expect())
-
-
 def test_long_and_odd_paths(dirs, make, weld):
     src, _ = dirs
     ckpt = make(src)
@@ -253,15 +233,6 @@ def test_quiet_silences_warnings_not_errors(dirs, make, weld):
     make(src)
     oracle.write_json(str(src / ".hf_metadata" / "fqn_to_file_index_mapping.json"), {})
     fails(weld(src, out, "-q"), 3)
-
-
-def test_verbose_says_more(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src)
-    result = weld(src, out, "-v", np=2)
-    assert result.status == 0 and result.stdout == "" and result.stderr.strip(), show(result)
-    assert not errors(result) and not warnings(result)
-    same(out, ckpt.expect())
 
 
 @pytest.mark.parametrize("option", ["-n", "--dry-run"])
@@ -316,13 +287,6 @@ def test_report(dirs, make, weld, tmp_path):
         assert 0 <= got[key] < 60
     assert 1 << 20 < got["peak_memory"] < 1 << 31
     assert got["io"] in ("romio", "ompio", "mpi-io", "posix") and "transport" in got
-
-
-def test_report_of_one_process(dirs, make, weld, tmp_path):
-    src, out = dirs
-    make(src)
-    ok(weld(src, out, "--report", tmp_path / "r"))
-    assert json.loads((tmp_path / "r").read_text())["ranks"] == 1
 
 
 @pytest.mark.parametrize("np", [None, 2])
@@ -459,14 +423,6 @@ def test_a_sites_file_of_parameters_brings_no_aggregation(dirs, make, weld, tmp_
     assert got["io"] == "ompio" and got["transport"]["fcoll"].startswith("^") and "fcoll_vulcan_priority" not in got["transport"]
 
 
-def test_buffer_sizes(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src)
-    for size in ("4096", "4KiB", "5000", "1MB", "0.5MiB"):
-        ok(weld(src, out, "--overwrite", "--buffer-size", size, np=2))
-        same(out, ckpt.expect())
-
-
 # ---- processes that are no ranks of one job --------------------------------------------------------
 
 
@@ -576,13 +532,6 @@ def test_the_same_directory_plain(dirs, weld, rng, np, spelling):
         same(src, before)
 
 
-def test_output_is_made_with_its_parents(dirs, make, weld):
-    src, _ = dirs
-    ckpt = make(src)
-    ok(weld(src, src.parent / "a" / "b" / "c", np=2))
-    same(src.parent / "a" / "b" / "c", ckpt.expect())
-
-
 @pytest.mark.parametrize("where", ["file", "file/below"])
 def test_output_that_is_a_file(dirs, make, weld, tmp_path, where):
     src, _ = dirs
@@ -591,13 +540,6 @@ def test_output_that_is_a_file(dirs, make, weld, tmp_path, where):
     result = weld(src, tmp_path / where, np=2)
     assert result.status in (2, 4) and len(errors(result)) == 1, show(result)
     assert (tmp_path / "file").read_bytes() == b"x"
-
-
-def test_relative_paths(dirs, make):
-    src, out = dirs
-    ckpt = make(src)
-    ok(run(["consolidate", "in", "out"], np=2, cwd=src.parent))
-    same(out, ckpt.expect())
 
 
 def test_closed_standard_streams(dirs, make):

@@ -350,15 +350,6 @@ def test_thirty_two_dimensions(dirs, weld, rng):
 OVERLAP = os.path.join(BAD, "overlap.safetensors")
 
 
-def test_a_bad_header_among_good_ones_under_mpi(dirs, make, weld):
-    src, out = dirs
-    make(src, ranks=5)
-    shutil.copy(OVERLAP, src / shard_name(4))
-    for np in (2, 3):
-        fails(weld(src, out, np=np), 3, shard_name(4))
-    assert not out.exists()
-
-
 def test_two_bad_files_are_one_message(dirs, make, weld):
     src, out = dirs
     make(src, ranks=6)

@@ -281,40 +281,6 @@ def test_pictures_of_many_tensors(tmp_path):
         assert max(float(r.get("y")) + float(r.get("height")) for r in p.iter(f"{SVG}rect")) <= float(p.get("height"))
 
 
-def words_of(tmp_path, rng, shape, boxes, dtype="F32"):
-    shutil.rmtree(tmp_path / "w", ignore_errors=True)
-    oracle.write_sharded(tmp_path / "w", {"w": oracle.random_tensor(rng, dtype, shape)}, {"w": boxes}, replicas=True)
-    return look_json(tmp_path / "w")["tensors"][0]["sharding"]
-
-
-@pytest.mark.parametrize(
-    "shape, mesh, placements, words",
-    [
-        ((16, 4), (8,), (0,), "rows over 8"),
-        ((10, 4), (4,), (0,), "rows over 4"),
-        ((4, 16), (4,), (1,), "columns over 4"),
-        ((2, 3, 9), (3,), (2,), "dim 2 over 3"),
-        ((8, 8), (2, 4), (0, 1), "2x4 grid"),
-        ((4, 2, 8), (2, 4), (0, 2), "2x1x4 grid"),
-        ((4, 4), (1,), (0,), "whole"),
-        ((4, 4), (2,), (None,), "replicated x2"),
-        ((), (3,), (None,), "replicated x3"),
-        ((8, 4), (2, 4), (None, 0), "rows replicated x2 over 4"),
-        ((8, 8), (2, 2, 2), (None, 0, 1), "2x2 grid replicated x2"),
-        ((8, 4), (2, 4), (0, 0), "rows over 8"),
-    ],
-)
-def test_words(tmp_path, rng, shape, mesh, placements, words):
-    assert words_of(tmp_path, rng, shape, oracle.boxes_of(shape, mesh, placements)) == words
-
-
-def test_words_without_a_grid(tmp_path, rng):
-    pinwheel = [Box((0, 0), (2, 4)), Box((0, 4), (4, 2)), Box((4, 2), (2, 4)), Box((2, 0), (4, 2)), Box((2, 2), (2, 2))]
-    assert words_of(tmp_path, rng, (6, 6), pinwheel) == "5 boxes"
-    halves = [Box((0, 0), (2, 3)), Box((2, 0), (2, 3)), Box((0, 0), (2, 3))]
-    assert words_of(tmp_path, rng, (4, 3), halves) == "rows over 2, partly replicated"
-
-
 def test_one_file(make, tmp_path, rng):
     src = tmp_path / "in"
     make(src)
@@ -646,17 +612,6 @@ def test_strays_that_loaders_of_models_take(tmp_path, rng, name):
     assert warning.startswith("adapter.safetensors: the index does not name it")
     (tmp_path / name).write_bytes(oracle.serialize({"a": oracle.random_tensor(rng, "F32", (1,))}))
     assert "left over" in finding(diagnose(tmp_path), "the index does not name it")["hint"]
-
-
-def test_an_empty_tensor_in_another_file(tmp_path, rng):
-    plain(tmp_path, rng)
-    first, second = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
-    tensors = {n: oracle.random_tensor(rng, "F32", s) for n, s in (("t0", (3, 2)), ("t2", (3, 2)), ("void", (0, 2)))}
-    (tmp_path / first).write_bytes(oracle.serialize(tensors))
-    edit_index(tmp_path, lambda m: m.update(void=first))
-    assert look_json(tmp_path)["findings"] == []
-    edit_index(tmp_path, lambda m: m.update(void=second))
-    assert finding(diagnose(tmp_path), f"but it is in {first}", "void")["file"] == second
 
 
 @pytest.mark.parametrize(

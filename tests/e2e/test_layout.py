@@ -328,14 +328,3 @@ def test_the_bytes_do_not_depend_on_the_inputs_order(dirs, make, weld):
     ok(weld(src, out, np=2))
     ok(weld(src.parent / "in2", src.parent / "out2", np=3))
     same(src.parent / "out2", oracle.tree(out))
-
-
-def test_dry_run_tells_the_layout(dirs, make, weld):
-    """--dry-run says the same layout and writes nothing."""
-    src, out = dirs
-    make(src, models=SPREAD)
-    result = run(["consolidate", "-n", src, out])
-    assert result.status == 0 and not errors(result), show(result)
-    for name in sorted(set(oracle.numbered(SPREAD).values())):
-        assert name in result.stdout
-    assert not out.exists()

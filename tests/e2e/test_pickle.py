@@ -238,12 +238,6 @@ def test_many_items(tmp_path):
     assert by_us([data], tmp_path) == [by_python(data)]
 
 
-def test_cut_off_anywhere(tmp_path):
-    data = pickle.dumps(anything(random.Random(1), 3), 4)
-    cut = [data[:n] for n in range(0, len(data), max(1, len(data) // 50))]
-    assert all(line[0] == "!" for line in by_us([*cut, data + b"x"], tmp_path))
-
-
 # ---- what real producers wrote, and what became of it -----------------------------------------------
 
 

@@ -238,14 +238,6 @@ def test_consolidated_inputs(tmp_path, rng):
     case("single", SINGLE, SINGLE, None, (1, 1), 1)
 
 
-def test_models_of_shards_are_kept(make, tmp_path, rng):
-    models = {n: (2, 5)[i % 2] for i, n in enumerate(small_tensors(rng))}
-    ckpt = make(tmp_path / "in", models=models)
-    done(tmp_path / "in", tmp_path / "out", mesh=(4,))
-    same(tmp_path / "out", shards(ckpt.tensors, (4,), None, models))
-    assert oracle.difference(weld(tmp_path / "out", tmp_path / "b"), weld(tmp_path / "in", tmp_path / "a")) == ""
-
-
 def damage(kind, src):
     victim = src / shard_name(2)
     if kind == "gap":
@@ -442,24 +434,6 @@ def test_metadata_of_quantized_tensors(tmp_path, rng, make):
         done(src, tmp_path / f"out{i}", "-q", *options, mesh=(3,), placements=(1,))
         assert oracle.difference(weld(tmp_path / f"out{i}", tmp_path / f"b{i}"), weld(src, tmp_path / f"a{i}", *options)) == ""
     assert not out.exists()
-
-
-def test_malformed_mappings(tmp_path, rng, make):
-    """They are what the consolidated layout is asked for too."""
-    with_metadata(tmp_path / "in", rng, make, DTYPES)
-    oracle.write(str(tmp_path / "in" / ".hf_metadata" / DTYPE_MAP), b"{")
-    fails(reshard(tmp_path / "in", tmp_path / "out", np=2), 3, DTYPE_MAP)
-    oracle.write(str(tmp_path / "in" / ".hf_metadata" / DTYPE_MAP), b'{"m.a": "what"}')
-    oracle.write(str(tmp_path / "in" / ".hf_metadata" / FILE_MAP), b"[]")
-    fails(reshard(tmp_path / "in", tmp_path / "out"), 3, FILE_MAP)
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_assets(tmp_path, rng, make):
-    tensors = with_metadata(tmp_path / "in", rng, make, DTYPES)
-    done(tmp_path / "in", tmp_path / "out", "-q", "--no-assets", mesh=(2,))
-    models = {"m.a": 1, "m.b": 1, "m.c": 2, "x.d": 2, "x.e": 1}
-    assert oracle.difference(oracle.tree(tmp_path / "out"), shards(tensors, (2,), None, models, 3)) == ""
 
 
 def test_no_assets_leaves_no_mapping_of_other_shards(tmp_path, rng, make):

@@ -233,15 +233,6 @@ def test_a_directory_that_may_not_be_written(dirs, make, weld, tmp_path):
     assert os.listdir(out / "shut") == []
 
 
-def test_a_file_size_limit_is_an_error_and_no_death(dirs, make, weld, rng):
-    src, out = dirs
-    make(src, tensors={"a": oracle.random_tensor(rng, "U8", (300_000,))})
-    for np in (None, 2):
-        result = weld(src, out, np=np, prefix=["sh", "-c", 'ulimit -f 200; exec "$0" "$@"'])
-        fails(result, 4)
-        assert not out.exists() or os.listdir(out) == []
-
-
 # ---- modes and groups -----------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from conftest import TRANSPORTS, Scene, may, next_run, transport
-from runner import fails, finish, ok, run, start, warnings
+from runner import fails, finish, run, start, warnings
 from test_kill import at, wait_stopped
 
 PAGE = 4096
@@ -67,14 +67,6 @@ def test_a_disk_that_fills(large, small_disk, when, io, np):
     assert next_run(large, out, np=np) == ""
 
 
-@pytest.mark.parametrize("np", [None, 3])
-def test_missing_space_is_noticed_before_the_first_byte(large, small_disk, np):
-    disk = small_disk(rounded(large) - PAGE)
-    message = fails(run(large.args(disk / "out"), np=np, timeout=60), 4, "space")
-    assert "bytes" in message
-    assert os.listdir(disk) == []
-
-
 def test_a_limit_on_file_sizes_is_an_error_and_no_death(scene, out):
     """SIGXFSZ is not what ends it."""
     limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash"]
@@ -110,28 +102,6 @@ def test_what_cannot_leave_the_page_cache(scene, out, np):
         now = scene.look(out)
         assert now.old and not now.staged, str(now)
     assert next_run(scene, out) == ""
-
-
-def test_an_output_dir_that_we_may_not_write(scene, tmp_path, other_user):
-    outer, theirs = other_user
-    src = shutil.copytree(scene.inputs["new"], tmp_path / "in")
-    shut = theirs / "shut"
-    shut.mkdir(mode=0o755)
-    fails(run(["consolidate", src, shut], outer=outer, np=2), 4, "permission denied", str(shut))
-    assert os.listdir(shut) == []
-
-
-def test_an_unreadable_shard(scene, tmp_path, other_user):
-    outer, theirs = other_user
-    src = shutil.copytree(scene.inputs["new"], tmp_path / "in")
-    victim = sorted(src.iterdir())[1]
-    victim.chmod(0)
-    for np in (None, 3):
-        fails(run(["consolidate", src, theirs / "out"], outer=outer, np=np), 4, victim.name, "permission denied")
-        assert os.listdir(theirs) == []
-    victim.chmod(0o644)
-    ok(run(["consolidate", src, theirs / "out"], outer=outer, np=2))
-    assert scene.look(theirs / "out").new
 
 
 # ---- a shard that changes under us ----------------------------------------------------------------

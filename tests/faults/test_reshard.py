@@ -255,12 +255,6 @@ def test_a_disk_that_fills(larger, small_disk, np, there):  # noqa: F811
     assert os.listdir(out.parent) == (["out"] if there else []) and not (out / ".shardweld-staging").exists()
 
 
-def test_missing_space_is_noticed_before_the_first_byte(larger, small_disk):  # noqa: F811
-    disk = small_disk(larger.size - 4096)
-    fails(larger.run(disk / "out"), 4, "space")
-    assert os.listdir(disk) == []
-
-
 def test_a_read_only_output_dir(resharding, tmp_path):
     may(["unshare", "-m", "true"], "a mount namespace of one's own")
     out = tmp_path / "parent" / "out"

@@ -1,7 +1,6 @@
 """Torch's functions, done by the library, where torch is: under torchrun and accelerate, and inside torch's own writer."""
 
 import glob
-import json
 import os
 import sys
 

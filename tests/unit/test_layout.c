@@ -339,32 +339,6 @@ static void parse_map(const char *json, bool names, sw_map *map)
                      SW_OK);
 }
 
-TEST(numbers)
-{
-    sw_map map;
-    sw_layout_rule rule = { .kind = SW_LAYOUT_NUMBERS, .map = &map, .map_file = "m" };
-    fixture f;
-    const sw_catalog *c = make(&f, abc, COUNT(abc));
-    sw_layout l;
-
-    parse_map("{\"lm_head\": 7, \"c\": 1, \"a\": 4, \"b\": 1, \"zz\": 3}", false, &map);
-    build(c, &rule, &l);
-    assert_int_equal(l.files[1].first, 2);
-    assert_int_equal(l.order[1].begin, 4);
-    assert_int_equal(l.order[1].end, 10);
-    assert_int_equal(l.files[0].size, 8 + l.files[0].header_len + 10);
-    assert_int_equal(l.parameters, 6);
-    assert_int_equal(l.bytes, 18);
-    assert_index(c, &l,
-                 "{\n  \"metadata\": {\n    \"total_parameters\": 6,\n    \"total_size\": 18\n  },\n"
-                 "  \"weight_map\": {\n"
-                 "    \"a\": \"model-00004-of-00007.safetensors\",\n"
-                 "    \"b\": \"model-00001-of-00007.safetensors\",\n"
-                 "    \"c\": \"model-00001-of-00007.safetensors\"\n  }\n}\n");
-    sw_layout_release(&l);
-    sw_map_release(&map);
-}
-
 /* "FILE: tensors in the order of the data; ... | INDEX", without .safetensors. */
 static void describe(const sw_catalog *c, const sw_layout *l, char *text, size_t size)
 {
@@ -568,57 +542,6 @@ TEST(models)
 
     f.tensors[1].model = 0;
     refuse(&f.catalog, &rule, "tensor 'b': ");
-}
-
-/* Bytes of the tensors a, b, c, ...; the number of each one's file. */
-static const struct {
-    uint64_t limit;
-    uint64_t sizes[8];
-    uint32_t n;
-    uint32_t want[8];
-    uint32_t nfiles;
-} by_size[] = {
-    { 10, { 6, 6, 2, 6, 2, 2 }, 6, { 1, 2, 2, 3, 3, 3 }, 3 },
-    { 10, { 5, 5 }, 2, { 1, 1 }, 1 },
-    { 10, { 5, 5, 1 }, 3, { 1, 1, 2 }, 2 },
-    { 10, { 4, 11, 4 }, 3, { 2, 1, 2 }, 2 },
-    { 10, { 4, 11, 4, 12, 4 }, 5, { 3, 1, 3, 2, 4 }, 4 },
-    { 10, { 11, 12 }, 2, { 1, 2 }, 2 },
-    { 10, { 11 }, 1, { 1 }, 1 },
-    { 10, { 11, 0 }, 2, { 1, 2 }, 2 },
-    { 10, { 10, 0, 0, 1, 0 }, 5, { 1, 1, 1, 2, 2 }, 2 },
-    { 0, { 0, 0 }, 2, { 1, 1 }, 1 },
-    { 0, { 0, 1, 0 }, 3, { 2, 1, 2 }, 2 },
-    { UINT64_MAX, { 1000000, 1 }, 2, { 1, 1 }, 1 },
-};
-
-TEST(by_size)
-{
-    for (size_t i = 0; i < COUNT(by_size); i++) {
-        const sw_layout_rule rule = { .kind = SW_LAYOUT_SIZE, .max_size = by_size[i].limit };
-        char names[8][2];
-        row rows[8];
-        fixture f;
-        sw_layout l;
-
-        for (uint32_t t = 0; t < by_size[i].n; t++) {
-            names[t][0] = (char)('a' + t);
-            names[t][1] = '\0';
-            rows[t] = (row){ names[t], SW_U8, 1, { by_size[i].sizes[t] }, 0 };
-        }
-        build(make(&f, rows, by_size[i].n), &rule, &l);
-        print_message("case %zu\n", i);
-        assert_int_equal(l.nfiles, by_size[i].nfiles);
-        for (uint32_t k = 0; k < l.nfiles; k++)
-            for (uint32_t s = 0; s < l.files[k].count; s++)
-                assert_int_equal(by_size[i].want[l.order[l.files[k].first + s].tensor], k + 1);
-        assert_int_equal(l.index_name != NULL, l.nfiles > 1);
-        assert_string_equal(l.files[0].name, l.nfiles == 1   ? "model.safetensors"
-                                             : l.nfiles == 2 ? "model-00001-of-00002.safetensors"
-                                             : l.nfiles == 3 ? "model-00001-of-00003.safetensors"
-                                                             : "model-00001-of-00004.safetensors");
-        sw_layout_release(&l);
-    }
 }
 
 /* One byte each and a limit of one byte: the files show the natural order. */

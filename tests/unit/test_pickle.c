@@ -1,16 +1,7 @@
 /* Pickles are data: what producers write is read, all else is refused with words, nothing is
  * run. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "format/pickle.h"
+#include "unit.h"
 
 #define P "\x80\x02"
 
@@ -72,10 +63,9 @@ static const struct {
     BAD(P "\x97.", "opcode 0x97"),
 };
 
-static void what_is_refused(void **state)
+TEST(what_is_refused)
 {
-    (void)state;
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    for (size_t i = 0; i < COUNT(refused); i++) {
         sw_status st = SW_STATUS_INIT;
         char message[2048];
         sw_pickle p;
@@ -101,7 +91,7 @@ static void parse(const char *text, size_t n, sw_pickle *p)
 }
 #define PARSE(text, p) parse(text, sizeof text - 1, p)
 
-static void numbers_and_texts(void **state)
+TEST(numbers_and_texts)
 {
     static const char text[] =
         P "(K\xffM\x01\x02J\xff\xff\xff\xffJ\xff\xff\xff\x7f\x8a\x00\x8a\x05\x00\x00\x00\x00\x01"
@@ -127,17 +117,15 @@ static void numbers_and_texts(void **state)
                  { SW_KIND_BYTES, false, 0 },
                  { SW_KIND_NONE, false, 0 },
                  { SW_KIND_FLOAT, false, 0 } };
-    const size_t n = sizeof want / sizeof *want;
     sw_pickle p;
     sw_items items;
     sw_value v;
     uint64_t size;
     size_t len;
 
-    (void)state;
     PARSE(text, &p);
-    assert_int_equal(sw_items_begin(&p, p.root, &items), n);
-    for (size_t i = 0; i < n; i++) {
+    assert_int_equal(sw_items_begin(&p, p.root, &items), COUNT(want));
+    for (size_t i = 0; i < COUNT(want); i++) {
         assert_true(sw_items_next(&items, &v));
         assert_int_equal(sw_value_kind(&p, v), want[i].kind);
         assert_int_equal(sw_value_size(&p, v, &size), want[i].fits);
@@ -147,12 +135,12 @@ static void numbers_and_texts(void **state)
     assert_false(sw_items_next(&items, &v));
     assert_true(sw_value_item(&p, p.root, 10, &v) && sw_value_is_text(&p, v, "\xc3\xa4"));
     assert_true(sw_value_item(&p, p.root, 12, &v) && sw_value_text(&p, v, &len) && len == 1);
-    assert_false(sw_value_item(&p, p.root, n, &v));
+    assert_false(sw_value_item(&p, p.root, COUNT(want), &v));
     sw_pickle_release(&p);
 }
 
 /* Items come in several helpings, into an object too. */
-static void containers_grow(void **state)
+TEST(containers_grow)
 {
     char text[8192] = P "}", *end = text + 3;
     sw_pickle p;
@@ -160,7 +148,6 @@ static void containers_grow(void **state)
     sw_value key, value;
     uint64_t n, sum = 0;
 
-    (void)state;
     for (int part = 0; part < 10; part++) {
         *end++ = '(';
         for (int i = 0; i < 20 * part; i++)
@@ -191,13 +178,12 @@ static void containers_grow(void **state)
 
 /* A call of anything is an object with a name, and nothing happens. A dict that holds itself
  * ends. */
-static void nothing_is_called(void **state)
+TEST(nothing_is_called)
 {
     sw_pickle p;
     sw_value v, args;
     sw_global g;
 
-    (void)state;
     PARSE("\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0etouch /tmp/pwn\x85R.", &p);
     assert_int_equal(sw_value_kind(&p, p.root), SW_KIND_OBJECT);
     assert_true(sw_value_is_a(&p, p.root, "posix", "system") && sw_value_is_a(&p, p.root, NULL, "system"));
@@ -224,16 +210,4 @@ static void nothing_is_called(void **state)
     PARSE(P "cm\nC\n)\x81}(U\x01xK\x07ub.", &p);
     assert_true(sw_value_member(&p, p.root, "x", &v));
     sw_pickle_release(&p);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(numbers_and_texts),
-        cmocka_unit_test(containers_grow),
-        cmocka_unit_test(nothing_is_called),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
