@@ -59,6 +59,15 @@ def test_weld_verify_reshard(np_, protocol, tmp_path):
         assert oracle.difference(oracle.tree(tmp_path / "again"), welded(tensors)) == ""
 
 
+def test_as_torch_2_15_tells_of_tensors(tmp_path, monkeypatch):
+    """With a sixth word in the state of their properties: the strides."""
+    five, tensors = distcp.properties, tensors_of()
+    monkeypatch.setattr(distcp, "properties", lambda dtype: distcp.TensorProperties(state=(*five(dtype).state, (6, 1))))
+    save(tmp_path / "in", tensors)
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "out"]))
+    oracle.same(tmp_path / "out", welded(tensors))
+
+
 @pytest.mark.parametrize("assign", ["band", "owner"])
 def test_owner_and_small_buffers(assign, tmp_path):
     tensors = tensors_of((64, 96))
