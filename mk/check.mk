@@ -119,7 +119,7 @@ check-torch-run: export SHARDWELD_TUTORIAL = torch
 check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
 	@$(call PARALLEL,$(TORCH_TESTS),$(VENV)/bin/python $(PYTEST))
 
-check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK)
+check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK) $(NODES)
 	@$(call PARALLEL,$(sort $(filter-out %/test_nodes.py %/test_filesystems.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
 
 # A layer for any MPICH, whose launcher has daemons of another kind: the program finds it beside it.

@@ -333,8 +333,7 @@ static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, s
     sw_buf_release(&packed);
     if (n == 0)
         return st->code;
-    sw_share_new(nodes, n, share, st);
-    if (sw_agree(&nodes->mates, st))
+    if (sw_share_new(nodes, n, share, st))
         return st->code;
     if (leads)
         sw_catalog_lend(c, share->data, true);

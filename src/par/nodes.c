@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/num.h"
 #include "base/step.h"
 
@@ -13,10 +14,19 @@
 /* What goes in one message: a leader has room for it, whatever happens. */
 #define PART (UINT64_C(1) << 20)
 
+/* What MPI has returned for a group of ranks. */
+static sw_code check_split(sw_status *st)
+{
+    return SW_FAULT("node_split")
+               ? sw_fail_mpi(st, SW_ECOMM, NULL, SW_LAYER_FAULT, "cannot split the ranks by nodes")
+               : st->code;
+}
+
 /* Collective. The first ranks of several nodes. */
 static sw_code find_leaders(const sw_comm *comm, sw_nodes *out, sw_status *st)
 {
     sw_comm_split(comm, sw_nodes_lead(out) ? 0 : 1, &out->leaders, st);
+    check_split(st);
     out->n = sw_nodes_lead(out) ? (uint64_t)out->leaders.size : 0;
     /* alone there is nobody to ask */
     if (out->mates.size == 1)
@@ -40,7 +50,10 @@ sw_code sw_nodes_find(const sw_comm *comm, sw_nodes *out, sw_status *st)
     out->n = 1;
     out->leaders = sw_comm_self();
     sw_comm_split_node(comm, &out->mates, st);
-    if (sw_nodes_lead(out))
+    check_split(st);
+    if (sw_nodes_lead(out) && SW_FAULT("node_room"))
+        sw_fail_nomem(st, PART);
+    else if (sw_nodes_lead(out))
         out->room = sw_calloc(PART, 1, st);
     several = out->mates.size < comm->size;
     if (sw_agree_most(comm, &several, 1, st) || !several)
@@ -71,6 +84,8 @@ static sw_code send_bytes(const sw_comm *mates, const void *data, uint64_t n, sw
     err = layer->send(sw_comm_handle(mates), data, (int)n, 0, TAG_COLLECT, &request);
     if (!err)
         err = layer->finish(&request, NULL);
+    if (SW_FAULT("node_send"))
+        err = SW_LAYER_FAULT;
     return sw_comm_waited(err) ? sw_comm_broken(mates, st) : SW_OK;
 }
 
@@ -97,6 +112,8 @@ static sw_code receive_bytes(const sw_comm *mates, int from, void *data, uint64_
 
     sw_step_wait();
     err = sw_comm_layer(mates)->receive(sw_comm_handle(mates), data, (int)n, from, TAG_COLLECT, &got);
+    if (SW_FAULT("node_receive"))
+        err = SW_LAYER_FAULT;
     return sw_comm_waited(err) || (uint64_t)got != n ? sw_comm_broken(mates, st) : SW_OK;
 }
 
@@ -111,6 +128,8 @@ static void receive(const sw_comm *mates, int from, char *room, sw_buf *got, siz
         sw_fail(st, SW_ENOMEM, NULL, NULL, "out of memory on another rank of this node");
     for (size_t i = 0; i < n; i++) {
         got[i].len = 0;
+        if (!st->code && SW_FAULT("node_keep"))
+            sw_fail_nomem(st, lengths[i]);
         if (!st->code)
             sw_buf_reserve(&got[i], lengths[i], st);
         for (uint64_t at = 0, part; at < lengths[i] && st->code != SW_ECOMM; at += part) {
@@ -151,17 +170,23 @@ sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status
 
     *out = (sw_share){ 0 };
     if (nodes->mates.size == 1) {
-        out->data = sw_calloc(n, 1, st);
-        out->size = out->data ? n : 0;
-        return st->code;
+        out->data = SW_FAULT("node_share") ? NULL : calloc(1, (size_t)n);
+        size = (int64_t)n;
+        err = out->data ? 0 : SW_LAYER_NOMEM;
+    } else {
+        sw_step_wait();
+        err = sw_comm_waited(
+            layer->share(sw_comm_handle(&nodes->mates), leads ? (int64_t)n : 0, &mine, &out->handle));
+        if (!err)
+            err = SW_FAULT("node_share") ? SW_LAYER_FAULT : layer->shared(out->handle, 0, &out->data, &size);
     }
-    sw_step_wait();
-    err = sw_comm_waited(
-        layer->share(sw_comm_handle(&nodes->mates), leads ? (int64_t)n : 0, &mine, &out->handle));
-    if (!err)
-        err = layer->shared(out->handle, 0, &out->data, &size);
     out->size = (uint64_t)size;
-    return err ? sw_fail_mpi(st, SW_ENOMEM, NULL, err, "cannot share memory on the node") : SW_OK;
+    if (err)
+        sw_fail_mpi(st, SW_ENOMEM, NULL, err, "cannot share memory on the node");
+    /* to free it takes all: what one of them lacks stays until the end of MPI */
+    if (sw_agree(&nodes->mates, st))
+        *out = (sw_share){ 0 };
+    return st->code;
 }
 
 sw_code sw_share_show(const sw_share *share, sw_status *st)
@@ -172,6 +197,8 @@ sw_code sw_share_show(const sw_share *share, sw_status *st)
         return SW_OK;
     sw_step_wait();
     err = sw_comm_waited(sw_layer_here()->share_sync(share->handle));
+    if (SW_FAULT("node_sync"))
+        err = SW_LAYER_FAULT;
     return err ? sw_fail_mpi(st, SW_ECOMM, NULL, err, "cannot share memory on the node") : SW_OK;
 }
 

@@ -45,8 +45,8 @@ typedef struct sw_share {
     uint64_t size;    /* bytes */
 } sw_share;
 
-/* Collective over the mates, who have agreed before. Room for n bytes, the first's number. Errors:
- * SW_ENOMEM, SW_ECOMM; agree afterwards. */
+/* Collective over the mates, who have agreed before, and return the same. Room for n bytes, the
+ * first's number. Errors: SW_ENOMEM, SW_ECOMM. */
 sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status *st);
 
 /* Collective over the mates. What any of them has written before is seen by all. Errors:

@@ -247,6 +247,15 @@ static sw_code fold_when_many(sw_entries *f, const sw_file *files, sw_status *st
                                                                                : SW_OK;
 }
 
+/* What waits becomes rules, where that saves anything: before rules of later files come, between
+ * which it would lie, or at the end. */
+static sw_code fold_rest(sw_entries *f, const sw_file *files, sw_status *st)
+{
+    bool many = f->nlate >= (f->batch ? f->batch : EACH * f->nnames);
+
+    return f->nlate && (f->folds || many) ? fold_late(f, files, st) : SW_OK;
+}
+
 sw_code sw_entries_add(sw_entries *f, const sw_header *h, const sw_file *files, uint32_t file, sw_status *st)
 {
     static const uint64_t zeros[SW_MAX_DIMS];
@@ -301,7 +310,8 @@ sw_code sw_entries_absorb(sw_entries *f, const sw_buf *names, const sw_buf *boxe
     uint32_t *ids = NULL;
     size_t n = 0;
 
-    absorb_names(f, names, &ids, &n, st);
+    if (!fold_rest(f, files, st))
+        absorb_names(f, names, &ids, &n, st);
     for (uint64_t at = 0; at < boxes->len && !st->code;) {
         const sw_box_record *rec = (const void *)(boxes->data + at);
         sw_entry_name *name = &f->names[ids[rec->name]];
@@ -310,7 +320,9 @@ sw_code sw_entries_absorb(sw_entries *f, const sw_buf *names, const sw_buf *boxe
 
         sw_box_record_take(rec, name->ndim, files, &box);
         at += box.size;
-        if (box.is_rule && fold(name, &box, st))
+        /* among rules boxes stay in the order of their files */
+        f->folds = f->folds || box.is_rule;
+        if (f->folds && fold(name, &box, st))
             continue;
         if (sw_buf_add(&f->boxes, rec, box.size, st))
             break;
@@ -324,7 +336,7 @@ sw_code sw_entries_absorb(sw_entries *f, const sw_buf *names, const sw_buf *boxe
 
 sw_code sw_entries_pack(sw_entries *f, const sw_file *files, sw_buf *out, sw_status *st)
 {
-    if ((f->folds || f->nlate >= (f->batch ? f->batch : EACH * f->nnames)) && fold_late(f, files, st))
+    if (fold_rest(f, files, st))
         return st->code;
     for (uint32_t i = 0; i < f->nnames; i++)
         if (f->names[i].rules && emit_rules(f, i, files, st))

@@ -94,6 +94,7 @@ typedef struct test_how {
     bool blocks; /* a rank reads files that follow one another; else each nranks-th */
     bool plain;  /* without rules */
     size_t batch;
+    bool node; /* the first rank collects what the others have found */
 } test_how;
 
 /* Merge what the ranks found. Files are named "f0", "f1", ... */
@@ -106,6 +107,7 @@ static inline sw_code test_catalog_how(const test_box *boxes, size_t n, uint32_t
              *starts = calloc(2 * (size_t)nranks + 2, sizeof *starts);
     uint64_t *box_starts = starts + nranks + 1;
     sw_buf names = SW_BUF_INIT, all = SW_BUF_INIT;
+    sw_entries lead = { 0 };
 
     *c = (sw_catalog){ .nfiles = nfiles };
     c->files = calloc(nfiles, sizeof *c->files + 12);
@@ -129,12 +131,27 @@ static inline sw_code test_catalog_how(const test_box *boxes, size_t n, uint32_t
             test_header(boxes, n, f, &h, entries, dims);
             sw_entries_add(&found, &h, c->files, f, st);
         }
-        if (!st->code && !sw_entries_pack(&found, c->files, &names, st))
+        if (how->node && r == 0) {
+            lead = found;
+            continue;
+        }
+        if (!st->code && !sw_entries_pack(&found, c->files, &names, st) && how->node)
+            sw_entries_absorb(&lead, &names, &found.boxes, c->files, st);
+        else if (!st->code)
             sw_buf_add(&all, found.boxes.data, found.boxes.len, st);
+        if (how->node)
+            names.len = 0;
         starts[r + 1] = names.len;
         box_starts[r + 1] = all.len;
         sw_entries_release(&found);
     }
+    if (how->node && !st->code && !sw_entries_pack(&lead, c->files, &names, st)) {
+        nranks = 1;
+        sw_buf_add(&all, lead.boxes.data, lead.boxes.len, st);
+        starts[1] = names.len;
+        box_starts[1] = all.len;
+    }
+    sw_entries_release(&lead);
     if (!st->code &&
         !sw_catalog_merge(c, &(sw_gathered){ nranks, &names, starts, &all, box_starts, how->plain }, findings,
                           st))

@@ -147,9 +147,9 @@ static void assert_same_findings(const sw_findings *a, const sw_findings *b)
 /* Returns how many tensors have rules, in the catalogue that may have some. */
 static size_t compare(const test_box *boxes, size_t n, uint32_t nfiles, uint64_t *seed, bool all)
 {
-    const test_how plain = { 1, false, true, SIZE_MAX };
+    const test_how plain = { 1, false, true, SIZE_MAX, false };
     const test_how ruled = { 1 + (int)test_random(seed, 5), test_random(seed, 3) > 0, false,
-                             1 + test_random(seed, 100) };
+                             1 + test_random(seed, 100), test_random(seed, 2) > 0 };
     sw_findings found[2] = { SW_FINDINGS_INIT, SW_FINDINGS_INIT };
     sw_status a = SW_STATUS_INIT, b = SW_STATUS_INIT;
     sw_catalog with, without;
@@ -232,6 +232,7 @@ TEST(size)
 {
     static const size_case cases[] = {
         { 200, 1, 4, 4, false, 1 }, { 1, 200, 4, 4, false, 1 }, { 16, 16, 4, 4, false, 1 },
+        { 201, 1, 4, 4, false, 1 }, /* of two ranks: 100, one that waits, 100 */
         { 16, 16, 4, 4, true, 1 },  { 2, 100, 4, 4, true, 1 },  { 100, 2, 4, 4, false, 1 },
         { 200, 1, 3, 4, false, 2 }, { 1, 200, 4, 1, false, 2 }, { 16, 16, 3, 4, false, 2 },
         { 2, 200, 4, 3, false, 4 },
@@ -253,8 +254,8 @@ TEST(size)
                                    { r + 1 == k->rows ? k->last_height : 4,
                                      c + 1 == k->columns ? k->last_width : 4 } };
         }
-        for (int nranks = 1; nranks <= 7; nranks++) {
-            const test_how how = { nranks, true, false, 50 };
+        for (int ranks = 2; ranks <= 17; ranks++) {
+            const test_how how = { ranks / 2, true, false, 50, ranks % 2 > 0 };
             sw_status st = SW_STATUS_INIT;
             sw_catalog c;
 
