@@ -124,8 +124,12 @@ static void put_twig(const tree *t, twig w, unsigned depth)
 static void put_twigs(const tree *t, const twig *parent, unsigned depth)
 {
     size_t end = parent->first + parent->n, n = 0;
-    twig *list = sw_room(parent->n, sizeof *list, t->look->err);
+    twig *list;
 
+    for (size_t i = parent->first; i < end; n++)
+        i += twig_at(t, i, end, parent->below, parent->depth).n;
+    list = sw_room(n, sizeof *list, t->look->err);
+    n = 0;
     for (size_t i = parent->first; list && i < end; i += list[n++].n)
         list[n] = twig_at(t, i, end, parent->below, parent->depth);
     if (n > 1 && t->look->args->sort == SW_SORT_SIZE)
