@@ -9,6 +9,7 @@ import numpy as np
 import oracle
 import pytest
 from conftest import CLEANING, STRICT, calls_of
+from resharding import together
 from runner import fails, run, show
 from saving import describe, save, saved
 from test_disk import small_disk  # noqa: F401 (a fixture)
@@ -40,6 +41,7 @@ class Saving:
             oracle.write(str(out / name), data)
 
     def run(self, out, env=None):
+        """env may hold a fault, and a directory for MPI's files."""
         return save(self.kind, self.specs["new"], out, "overwrite", "buffer_size=16KiB", np=3, env=env)
 
     def look(self, out):
@@ -58,8 +60,8 @@ class Saving:
                 return "torn" if first not in seen else f"a part of {which} that looks whole: {sorted(seen)}"
         return f"a mixture: {sorted(seen)}"
 
-    def next_run(self, out):
-        saved(self.run(out))
+    def next_run(self, out, env=None):
+        saved(self.run(out, env))
         assert self.look(out) == "new"
         assert [n for n in os.listdir(out) + os.listdir(out.parent) if n.startswith(".")] == []
 
@@ -76,19 +78,23 @@ def calls(saving, out, tmp_path):
 
 @pytest.mark.parametrize("there", [False, True])
 def test_killed_at_each_step_of_publishing(saving, tmp_path, rng, there):
-    out = tmp_path / "parent" / "out"
-    saving.put(out, there)
-    counts = calls(saving, out, tmp_path)
-    for site in ("rename", "unlink", "fsync", "mkdir"):
-        steps = range(1, counts.get((0, site), 0) + 1)
-        for nth in steps if site == "rename" else sorted(rng.sample(steps, min(3, len(steps)))):
-            saving.put(out, there)
-            result = saving.run(out, env={"SHARDWELD_FAULT": f"{site}:0:{nth}:kill"})
-            assert result.status == 128 + signal.SIGKILL, show(result)
-            now = saving.look(out)
-            assert now in (("old", "new", "torn", "none") if there else ("new", "none") if saving.kind == SHARDS else ("new", "none", "torn")), f"{site} {nth}: {now}"
-            assert now != "none" or there or saving.kind == CONSOLIDATED or not out.exists()
-            saving.next_run(out)
+    saving.put(tmp_path / "whole" / "out", there)
+    counts = calls(saving, tmp_path / "whole" / "out", tmp_path)
+    steps = {site: range(1, counts.get((0, site), 0) + 1) for site in ("rename", "unlink", "fsync", "mkdir")}
+    chosen = [(s, n) for s, every in steps.items() for n in (every if s == "rename" else sorted(rng.sample(every, min(3, len(every)))))]
+
+    def killed(step, env):
+        site, nth = step
+        out = tmp_path / f"{site}-{nth}" / "out"
+        saving.put(out, there)
+        result = saving.run(out, env={**env, "SHARDWELD_FAULT": f"{site}:0:{nth}:kill"})
+        assert result.status == 128 + signal.SIGKILL, show(result)
+        now = saving.look(out)
+        assert now in (("old", "new", "torn", "none") if there else ("new", "none") if saving.kind == SHARDS else ("new", "none", "torn")), f"{site} {nth}: {now}"
+        assert now != "none" or there or saving.kind == CONSOLIDATED or not out.exists()
+        saving.next_run(out, env)
+
+    together(killed, chosen)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -105,10 +111,10 @@ def test_killed_while_writing(saving, tmp_path, rng, there, rank):
     saving.next_run(out)
 
 
-def drill(saving, out, there, spec):
+def drill(saving, out, there, spec, env):
     saving.put(out, there)
     site = spec.split(":")[0]
-    result = saving.run(out, env={"SHARDWELD_FAULT": spec})
+    result = saving.run(out, env={**env, "SHARDWELD_FAULT": spec})
     now = saving.look(out)
     if result.status == 0:
         assert site not in STRICT and now == "new", f"{spec}: {now}; {show(result)}"
@@ -125,11 +131,19 @@ def test_failures(saving, tmp_path, rng, there):
     saving.put(out, there)
     counts = calls(saving, out, tmp_path)
     assert {r for r, _ in counts} == {0, 1, 2}
-    for i, site in enumerate(sorted({s for _, s in counts})):
+    drills = []
+    for site in sorted({s for _, s in counts}):
         rank = rng.choice([r for r, s in counts if s == site])
-        drill(saving, out, there, f"{site}:{rank}:{rng.randint(1, counts[rank, site])}")
-        if i % 3 == 0:
-            saving.next_run(out)
+        drills.append((len(drills), f"{site}:{rank}:{rng.randint(1, counts[rank, site])}"))
+
+    def failed(number_and_spec, env):
+        number, spec = number_and_spec
+        mine = tmp_path / str(number) / "out"
+        drill(saving, mine, there, spec, env)
+        if number % 3 == 0:
+            saving.next_run(mine, env)
+
+    together(failed, drills)
 
 
 @pytest.mark.parametrize("short", ["from the first byte on", "on the last bytes"])
