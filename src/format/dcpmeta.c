@@ -47,6 +47,9 @@ typedef struct reading {
     char **files;        /* names as items have them; below the directory */
     size_t nfiles, cap_files;
     sw_boxlist_draft draft;
+    /* bytes of the names in it: names that differ have no more than the text has, and one that is
+     * there many times must not take more memory than that */
+    uint64_t named;
 } reading;
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -404,6 +407,8 @@ static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
     for (size_t i = 1; names && i < n && !st->code; i++)
         if (by_name(&names[i - 1], &names[i]) == 0)
             odd(r, &names[i], st, "there are two of this name");
+    if (r->named > r->p->len)
+        odd(r, NULL, st, "there are two of one name");
     if (!sw_items_begin(r->p, planner, &items) && names)
         take_tops(names, n);
     while (!st->code && sw_value_kind(r->p, planner) == SW_KIND_DICT &&
@@ -427,9 +432,10 @@ static sw_code take_state_dict(reading *r, sw_value dict, sw_status *st)
     if (sw_value_kind(r->p, dict) != SW_KIND_DICT)
         return unlike(r, NULL, dict, "state_dict_metadata", st);
     sw_items_begin(r->p, dict, &items);
-    while (!st->code && sw_items_next_pair(&items, &key, &v)) {
+    while (!st->code && r->named <= r->p->len && sw_items_next_pair(&items, &key, &v)) {
         if (take_name(r, key, &name, st))
             break;
+        r->named += name.len;
         if (sw_value_is_a(r->p, v, MODULE, "TensorStorageMetadata"))
             take_tensor(r, &name, v, st);
         else if (sw_value_is_a(r->p, v, MODULE, "BytesStorageMetadata"))

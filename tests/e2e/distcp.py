@@ -213,6 +213,18 @@ def shared_metadata(n, dims=32, chunks=1):
     return dumps(Metadata(state_dict_metadata=state, planner_data=None, storage_data=storage), 4)
 
 
+def named_twice(n):
+    """A .metadata of n values that have one long name, which it holds once: no dict of Python's is like that."""
+
+    def text(s):
+        return b"X" + struct.pack("<I", len(s)) + s
+
+    name, value = text(b"n" * 4000) + b"q\x00", b"c" + MODULE.encode() + b"\nBytesStorageMetadata\n)\x81q\x01"
+    state = text(b"state_dict_metadata") + b"}(" + name + value + b"h\x00h\x01" * (n - 1) + b"u"
+    others = text(b"storage_data") + b"}" + text(b"planner_data") + b"}"
+    return b"\x80\x02c" + MODULE.encode() + b"\nMetadata\n)\x81}(" + state + others + b"ub."
+
+
 def shared(n=40, groups=1, ranks=1, slices=1, boxes=1, meshes=1, words=1):
     """A metadata.pkl of torch_checkpointing whose parts are named n times: what it speaks of grows with a power of its length."""
     files = {r: {"file_path": f"m{r}", "serialization_format": {"type": "SafetensorsSerialization"}} for r in range(ranks)}

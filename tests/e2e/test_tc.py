@@ -234,14 +234,14 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("name", [*SHARED, ".metadata"])
+@pytest.mark.parametrize("name", [*SHARED, ".metadata", "names"])
 def test_memory_in_proportion(name, tmp_path):
     """Whatever is named how often: memory grows with the text, and ends."""
     (tmp_path / "in").mkdir()
-    data = distcp.shared_metadata(10000) if name == ".metadata" else distcp.shared(**SHARED[name])
-    (tmp_path / "in" / ("metadata.pkl" if name in SHARED else name)).write_bytes(data)
+    others = {".metadata": (distcp.shared_metadata(10000), "it is missing"), "names": (distcp.named_twice(50000), "two of this name")}
+    data, *words = others.get(name) or (distcp.shared(**SHARED[name]), "speaks of far more than")
+    (tmp_path / "in" / ("metadata.pkl" if name in SHARED else ".metadata")).write_bytes(data)
     prefix = [sys.executable, os.path.join(HERE, "peak.py"), str(tmp_path / "peaks")]
-    words = ["speaks of far more than"] if name in SHARED else ["it is missing"]
     fails(run(["consolidate", tmp_path / "in", tmp_path / "out"], prefix=prefix), 3, *words)
     (peak,) = peaks(tmp_path / "peaks")
     assert peak <= len(data) * (4096 if name in SHARED else 64) + (24 << 20), (peak, len(data))
