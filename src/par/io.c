@@ -16,6 +16,13 @@
 #include "base/num.h"
 #include "base/step.h"
 
+/* So many bytes at once go to a file system of this machine. Its page cache takes pages that are as
+ * large as a call, and those of 2 MiB may be such that a virtual machine has given back to its
+ * host: it gets them again at a third of the speed of a copy. 256 MiB from a cold disk, synced,
+ * seconds of processor, the median of 6, columns and rows: by 4 MiB 0.39 and 0.53, by 1 MiB 0.36
+ * and 0.15, by 256 KiB 0.13 and 0.12; the best of each 0.10. */
+#define LOCAL_CALL (UINT64_C(256) << 10)
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 /* An empty file, with its stripes: -1 and errno on failure. */
@@ -176,6 +183,7 @@ sw_code sw_out_open(sw_out *o, const sw_below *dir, sw_transport *how, sw_status
     free(w.path);
     if (w.parent >= 0)
         close(w.parent);
+    o->local = !st->code && !o->file && sw_fd_is_local(o->fd);
     return st->code ? sw_out_close(o, st) : SW_OK;
 }
 
@@ -191,7 +199,8 @@ sw_code sw_out_open_alone(sw_out *o, const sw_below *dir, sw_status *st)
 {
     o->fd = -1;
     o->file = 0;
-    return open_file(o, dir, st);
+    o->local = !open_file(o, dir, st) && sw_fd_is_local(o->fd);
+    return st->code;
 }
 
 /* Nobody but us makes it: what was there under its name has been removed. Its bytes go out as they
@@ -251,6 +260,18 @@ static sw_code send_on(sw_out *o, sw_region band, sw_status *st)
     return SW_OK;
 }
 
+/* By this rank alone. */
+static sw_code write_posix(sw_out *o, sw_region band, const char *data, sw_status *st)
+{
+    uint64_t most = o->local ? LOCAL_CALL : band.end - band.begin, n;
+
+    for (uint64_t at = band.begin; at < band.end && !st->code; at += n) {
+        n = sw_min(band.end - at, most);
+        sw_fd_write_at(o->fd, o->show, data + (at - band.begin), n, at, st);
+    }
+    return st->code;
+}
+
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
     if (st->code)
@@ -258,8 +279,8 @@ sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status 
     assert(band.end - band.begin <= INT_MAX);
     if (o->file)
         write_mpi(o, band, data, st);
-    else if (band.end > band.begin)
-        sw_fd_write_at(o->fd, o->show, data, band.end - band.begin, band.begin, st);
+    else
+        write_posix(o, band, data, st);
     return st->code || band.end == band.begin ? st->code : send_on(o, band, st);
 }
 

@@ -26,6 +26,7 @@ typedef struct sw_out {
     /* what follows is set by opening */
     int fd;
     sw_handle file; /* by MPI-IO; 0 = it is written by POSIX */
+    bool local;     /* by POSIX, on a disk of this machine */
     bool stream;
     sw_passed passed; /* where it drops */
 } sw_out;
