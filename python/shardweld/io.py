@@ -495,7 +495,8 @@ def save(
         comm: None: all ranks of the job (torch's process group, else MPI's ranks, else this process); "self"; a torch process
             group or an mpi4py communicator
         progress: as in consolidate()
-        options: overwrite (replace a checkpoint that is there, which is else a UsageError), no_sync, buffer_size; for the consolidated
+        options: overwrite (replace a checkpoint that is there, which is else a UsageError), manifest (hashes for check()), refuse_nan,
+            no_sync, buffer_size; for the consolidated
             form also max_shard_size ("5GB"), single_file, like, cast_dtype, name_rules, include, exclude, assets: see
             shardweld.options.SaveOptions
 

@@ -499,13 +499,16 @@ static sw_code find_changed(checker *c, const sw_buf *suspects, sw_status *st)
             l.files[n++] = c->l.files[f]; /* its name is borrowed */
         }
     l.nfiles = n;
-    if (n && !st->code)
+    if (sw_agree(c->j->comm, st))
+        goto out;
+    if (n)
         sw_proof_begin(&p, st);
     if (n && sw_proof_end(&p, c->j->comm, c->j->out, c->j->opt->cancel, st) == SW_EUSAGE)
         sw_status_clear(st);
     for (uint32_t i = 0; p.of_files && i < n; i++)
         c->changed[number[i]] = strcmp(sw_hex_text(p.of_files[i].sha256, SW_SHA256_BYTES, is),
                                        c->m.files[c->said[number[i]]].sha256) != 0;
+out:
     sw_proof_release(&p);
     free(number);
     free(l.files);

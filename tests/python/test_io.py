@@ -15,7 +15,7 @@ import pytest
 import ranks
 import shardweld
 from oracle import Tensor
-from shardweld import Box, Checkpoint, InputError, UsageError, _placement, load, save, weld
+from shardweld import Box, Checkpoint, InputError, UsageError, _placement, check, load, reshard, save, weld
 from welding import FILES, SHAPES
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
@@ -404,6 +404,21 @@ def test_save_shards(tmp_path, checkpoint):
     save(tmp_path / "out", state_of(checkpoint.tensors), consolidated=False)
     assert os.listdir(tmp_path / "out") == [oracle.shard_name(1)]
     assert all(is_part(a, checkpoint.tensors[n], [0] * a.ndim, a.shape) for n, a in load(tmp_path / "out").items())
+
+
+def test_manifests(tmp_path, checkpoint):
+    """However it is written, a tensor is told of alike, and proven."""
+    save(tmp_path / "whole", state_of(checkpoint.tensors), manifest=True)
+    save(tmp_path / "shards", state_of(checkpoint.tensors), consolidated=False, manifest=True)
+    reshard(tmp_path / "shards", tmp_path / "others", "3", manifest=True)
+    told = [json.loads((tmp_path / d / "shardweld.manifest.json").read_text())["tensors"] for d in ("whole", "shards", "others")]
+    assert all(check(tmp_path / d).ok for d in ("whole", "shards", "others"))
+    assert [{n: t["xxh3"] for n, t in one.items()} for one in told] == [{n: t["xxh3"] for n, t in told[0].items()}] * 3
+    was = os.stat(tmp_path / "others" / oracle.shard_name(1)).st_ino
+    reshard(tmp_path / "shards", tmp_path / "others", "3", if_needed=True)
+    assert os.stat(tmp_path / "others" / oracle.shard_name(1)).st_ino == was
+    with pytest.raises(InputError, match="'w'.*NaN"):
+        save(tmp_path / "nan", {"w": np.array([1, np.nan])}, consolidated=False, refuse_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+import shardweld
 from shardweld.dcp import StorageWriter
 from shardweld.io import load
 
@@ -69,7 +70,7 @@ def train(top, kind):
     kinds = {"shards": {"save_distributed": True}, "consolidated": {"save_distributed": True, "enable_consolidation": True}}
     for step, (how, to) in enumerate([("shards", "a"), ("consolidated", "b"), ("consolidated", "b"), ("shards", "a")]):
         path, state = os.path.join(top, to), state_of(mesh, step)
-        writer = StorageWriter(path, no_sync=True, **kinds[how])
+        writer = StorageWriter(path, no_sync=True, manifest=step > 1, **kinds[how])
         which = AsyncCheckpointerType.PROCESS if kind == "process" else AsyncCheckpointerType.THREAD
         future = dcp.async_save(state, storage_writer=writer, process_group=group, async_checkpointer_type=which)
         train_until(future, state)
@@ -80,7 +81,8 @@ def train(top, kind):
             expected = ["model-00001-of-00001.safetensors", "model.safetensors.index.json"]
             if how == "shards":
                 expected = [f"shard-0000{r + 1}-model-00001-of-00001.safetensors" for r in range(dist.get_world_size())]
-            assert files_of(path) == expected
+            assert files_of(path) == expected + ["shardweld.manifest.json"] * (step > 1)
+            assert step < 2 or shardweld.check(path, comm="self")
         dist.barrier()
 
 
