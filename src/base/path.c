@@ -372,6 +372,17 @@ sw_code sw_path_gone(const char *path, const char *name, sw_status *st)
     return st->code;
 }
 
+int sw_path_open_named(const char *dir, const char *name, sw_status *st)
+{
+    char *path = sw_path_named(dir, name, st);
+    int fd = -1;
+
+    if (path && sw_fd_open(path, name, &fd, st))
+        sw_path_gone(path, name, st);
+    free(path);
+    return fd;
+}
+
 sw_code sw_dir_add(sw_dir *d, const char *name, sw_status *st)
 {
     if (sw_grow(&d->names, &d->cap, (uint64_t)d->n + 1, sizeof *d->names, st) ||

@@ -122,6 +122,10 @@ sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_s
  * removed meanwhile, and SW_EIO in st becomes SW_EINPUT. name is for messages. */
 sw_code sw_path_gone(const char *path, const char *name, sw_status *st);
 
+/* Open such a file, which was there a moment ago, by its name in a directory (sw_path_named()). The
+ * descriptor, or -1. */
+int sw_path_open_named(const char *dir, const char *name, sw_status *st);
+
 /* What another machine has made may stay invisible for a moment (lookup caches of network file
  * systems). Is there time for one more try, after so many? Every try but the first is preceded by a
  * tenth of a second. */

@@ -15,6 +15,14 @@ static inline bool sw_text_is(const char *text, size_t len, const char *known)
     return len == n && memcmp(text, known, n) == 0;
 }
 
+/* Local. As strcmp(), of texts of so many bytes. */
+static inline int sw_text_compare(const char *a, size_t na, const char *b, size_t nb)
+{
+    int order = memcmp(a, b, na < nb ? na : nb);
+
+    return order ? order : (na > nb) - (na < nb);
+}
+
 /* Local. The first byte that is not UTF-8 (no overlong forms, no surrogates), or NULL. Fast on
  * ASCII. */
 const char *sw_utf8_invalid(const char *text, size_t len);

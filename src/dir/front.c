@@ -25,15 +25,11 @@ static sw_code read_text_at(int fd, const char *name, uint64_t at, uint64_t size
 /* The text of a whole file. */
 static sw_code read_text(const char *dir, const char *name, uint64_t size, sw_buf *text, sw_status *st)
 {
-    char *path = sw_path_join(dir, name, st);
-    int fd = -1;
+    int fd = sw_path_open_named(dir, name, st);
 
-    if (path && sw_fd_open(path, name, &fd, st))
-        sw_path_gone(path, name, st);
-    else if (path)
+    if (fd >= 0)
         read_text_at(fd, name, 0, size, text, st);
     sw_fd_close(fd, name, st);
-    free(path);
     return st->code;
 }
 

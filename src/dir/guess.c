@@ -154,19 +154,17 @@ static const char *hint_of_name(const char *name)
 const char *sw_guess_of_file(const char *dir, const char *name, uint64_t size)
 {
     sw_status st = SW_STATUS_INIT;
-    char *path = sw_path_named(dir, name, &st), bytes[32] = "";
+    char bytes[32] = "";
     uint64_t n = size < sizeof bytes ? size : sizeof bytes;
     const char *hint = size ? hint_of_name(name) : hint_empty;
-    int fd = -1;
+    int fd = size && !hint ? sw_path_open_named(dir, name, &st) : -1;
 
-    if (path && size && !hint && !sw_fd_open(path, name, &fd, &st) &&
-        !sw_fd_read_at(fd, name, bytes, n, 0, &st)) {
+    if (fd >= 0 && !sw_fd_read_at(fd, name, bytes, n, 0, &st)) {
         hint = n >= 8 ? hint_of_start(fd, name, size, bytes, n) : hint_of_bytes(bytes, n);
         if (!hint && n < 8)
             hint = hint_cut;
     }
     sw_fd_close(fd, name, &st);
-    free(path);
     return hint;
 }
 

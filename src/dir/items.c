@@ -284,17 +284,6 @@ static sw_code find_box(lookup *k, sw_status *st)
     return st->code;
 }
 
-/* Numbers that an entry of a header speaks of. */
-static uint32_t keep_dims(sw_header *h, const uint64_t *dims, unsigned n)
-{
-    uint32_t at = (uint32_t)h->ndims;
-
-    if (n)
-        memcpy(h->dims + h->ndims, dims, n * sizeof *dims);
-    h->ndims += n;
-    return at;
-}
-
 /* The box as an entry of a header, with its offsets, and strides where it needs some. */
 static sw_code add_entry(sw_header *h, const lookup *k, sw_status *st)
 {
@@ -308,16 +297,17 @@ static sw_code add_entry(sw_header *h, const lookup *k, sw_status *st)
         return odd(k, "elements of 32 dimensions that do not lie row by row", st);
     for (unsigned d = 0; d < t->ndim; d++)
         bits *= dims[t->ndim + d];
-    h->entries[h->nentries++] = (sw_entry){ .name = sw_listed_name(t),
-                                            .name_len = t->name_len - t->cut,
-                                            .dtype = t->dtype,
-                                            .ndim = t->ndim,
-                                            .begin = k->first,
-                                            .end = k->first + bits / 8,
-                                            .shape = keep_dims(h, dims + t->ndim, t->ndim),
-                                            .offsets = keep_dims(h, dims, t->ndim),
-                                            .global_shape = keep_dims(h, sw_listed_shape(t), t->ndim),
-                                            .strides = packed ? 0 : 1 + keep_dims(h, k->strides, t->ndim) };
+    h->entries[h->nentries++] =
+        (sw_entry){ .name = sw_listed_name(t),
+                    .name_len = t->name_len - t->cut,
+                    .dtype = t->dtype,
+                    .ndim = t->ndim,
+                    .begin = k->first,
+                    .end = k->first + bits / 8,
+                    .shape = sw_header_keep(h, dims + t->ndim, t->ndim),
+                    .offsets = sw_header_keep(h, dims, t->ndim),
+                    .global_shape = sw_header_keep(h, sw_listed_shape(t), t->ndim),
+                    .strides = packed ? 0 : 1 + sw_header_keep(h, k->strides, t->ndim) };
     h->data_len = sw_max(h->data_len, k->first + bits / 8);
     return SW_OK;
 }
@@ -331,26 +321,19 @@ static sw_code make_room(sw_header *h, sw_listed_boxes boxes, const char *name, 
         dims += 4 * (uint64_t)boxes.boxes[i].tensor->ndim;
     if (dims >= SW_NO_DIMS)
         return sw_fail(st, SW_EINPUT, name, NULL, "too many boxes in one file");
-    h->entries = sw_calloc(boxes.n, sizeof *h->entries, st);
-    h->dims = sw_calloc(dims, sizeof *h->dims, st);
     h->sharded = h->format_pt = true;
-    return st->code;
+    return sw_header_make_room(h, boxes.n, dims, st);
 }
 
 sw_code sw_items_read(sw_front *f, const char *dir, const char *name, uint64_t size, sw_listed_boxes boxes,
                       sw_status *st)
 {
-    char *path = sw_path_named(dir, name, st);
     lookup k = { .fd = -1, .file = name, .size = size, .values = &f->values };
     uint64_t h = 0;
 
     sw_front_release(f);
-    if (st->code || make_room(&f->h, boxes, name, st))
+    if (make_room(&f->h, boxes, name, st) || (k.fd = sw_path_open_named(dir, name, st)) < 0)
         goto out;
-    if (sw_fd_open(path, name, &k.fd, st)) {
-        sw_path_gone(path, name, st);
-        goto out;
-    }
     k.item = sw_torch_item_new(k.fd, name, st);
     for (uint64_t i = 0; i < boxes.n && !st->code; i++) {
         const sw_listed_ref *r = &boxes.boxes[i];
@@ -368,7 +351,6 @@ out:
     sw_torch_file_free(k.archive);
     free(k.inner.by_name);
     sw_front_release(&k.inner.front);
-    free(path);
     if (st->code)
         sw_front_release(f);
     return st->code;

@@ -139,7 +139,9 @@ bool sw_journal_may_be_new(const char *name)
     return sw_name_is_below(name) && !is_staging(name) && (is_checkpoint(name) || is_side_file(name));
 }
 
-bool sw_journal_may_be_old(const sw_journal *j, const char *name)
+/* And as old? What it takes away are weights, indices, the side files that it replaces, and
+ * mappings of .hf_metadata. */
+static bool may_be_old(const sw_journal *j, const char *name)
 {
     return sw_below_is_name(name) && !is_staging(name) &&
            (is_checkpoint(name) || sw_journal_is_new(j, name) || strcmp(name, SW_FILE_MAP_NAME) == 0 ||
@@ -286,7 +288,7 @@ static bool names_are_ours(const sw_journal *j)
     for (size_t i = 0; i < j->nfiles; i++)
         ours = ours && sw_journal_may_be_new(j->files[i].name);
     for (size_t i = 0; i < j->nold; i++)
-        ours = ours && sw_journal_may_be_old(j, j->old[i]);
+        ours = ours && may_be_old(j, j->old[i]);
     return ours;
 }
 

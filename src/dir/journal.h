@@ -40,11 +40,9 @@ typedef struct sw_journal {
  * Release it also on an error. */
 sw_code sw_journal_fill(sw_journal *j, const sw_change *change, sw_status *st);
 
-/* Local. May a journal name it as new / as old? What a publication of ours makes are files of
- * weights, indices and side files; what it takes away are weights, indices, the side files that it
- * replaces, and mappings of .hf_metadata. */
+/* Local. May a journal name it as new? What a publication of ours makes are files of weights,
+ * indices and side files. */
 bool sw_journal_may_be_new(const char *name);
-bool sw_journal_may_be_old(const sw_journal *j, const char *name);
 
 /* Local. Write the journal into the staging directory, at once or not at all; sync: durable on
  * return.

@@ -163,6 +163,15 @@ static bool has_host(const char *text)
     return strncmp(text, "host ", 5) == 0 || strstr(text, "\nhost ");
 }
 
+/* Is it of a run on this machine? */
+static bool is_here(const char *text)
+{
+    char host[256], mine[256];
+
+    sw_host_name(mine, sizeof mine);
+    return strcmp(text_word(text, "host ", host, sizeof host), mine) == 0;
+}
+
 /* Did the last holder leave it for the next one? */
 static bool is_free(const char *text)
 {
@@ -277,11 +286,6 @@ static grip grip_as(int fd, short type)
                                                                                         : GRIP_FAILED;
 }
 
-static grip grip_of(int fd)
-{
-    return grip_as(fd, F_WRLCK);
-}
-
 /* Of a file that is open for reading. */
 static grip grip_stream(int fd)
 {
@@ -360,13 +364,12 @@ static outcome wait_for_text(const sw_lock *l, int fd, char text[TEXT_MAX], sw_s
  * file? */
 static outcome watch_foreign(const sw_lock *l, int fd, sw_status *st)
 {
-    char text[TEXT_MAX], host[256], mine[256];
+    char text[TEXT_MAX];
     struct stat before;
     outcome result;
     uint64_t age = 0;
     sw_fs fs;
 
-    sw_host_name(mine, sizeof mine);
     if (sw_path_fs(l->dir->path, &fs, st))
         return FAILED;
     if (!fs.shared)
@@ -374,8 +377,7 @@ static outcome watch_foreign(const sw_lock *l, int fd, sw_status *st)
     ask_server(fd, "");
     if (!read_text(fd, text))
         text[0] = '\0';
-    if ((result = wait_for_text(l, fd, text, st)) != TAKEN || !has_host(text) ||
-        strcmp(text_word(text, "host ", host, sizeof host), mine) == 0)
+    if ((result = wait_for_text(l, fd, text, st)) != TAKEN || !has_host(text) || is_here(text))
         return result;
     if (age_of(l, fd, &age, st))
         return FAILED;
@@ -512,21 +514,19 @@ static outcome hold_stream(sw_lock *l, int *fd, sw_status *st)
 /* Somebody's file is there: is he alive? If not, it may go. */
 static outcome oust_stream(sw_lock *l, int fd, sw_status *st)
 {
-    char text[TEXT_MAX], host[256], mine[256];
+    char text[TEXT_MAX];
     grip got = grip_stream(fd);
     outcome result;
 
     if (!read_text(fd, text))
         text[0] = '\0';
-    sw_host_name(mine, sizeof mine);
     if (got == GRIP_HELD) {
         fail_busy(l, fd, "", st);
         return BUSY;
     }
     if ((result = wait_for_text(l, fd, text, st)) != TAKEN)
         return result;
-    if (has_host(text) &&
-        (got != GRIP_LOCKED || strcmp(text_word(text, "host ", host, sizeof host), mine) != 0))
+    if (has_host(text) && (got != GRIP_LOCKED || !is_here(text)))
         result = judge(l, fd, text, st);
     if (result == TAKEN) {
         take_number(l, text);
@@ -585,7 +585,7 @@ static outcome try_take(sw_lock *l, int *fd, sw_status *st)
 
     if (result != TAKEN)
         return result;
-    switch (grip_of(*fd)) {
+    switch (grip_as(*fd, F_WRLCK)) {
     case GRIP_LOCKED:
         result = !is_named(*fd, l) ? AGAIN : created ? TAKEN : watch_foreign(l, *fd, st);
         break;
@@ -766,12 +766,10 @@ sw_code sw_lock_check(const sw_lock *l, sw_status *st)
 }
 
 /* Closed before it goes, as in try_stream(). */
-static void drop_stream(const sw_lock *l, bool stays, sw_status *st)
+static void drop_stream(const sw_lock *l, const char *text, bool stays, sw_status *st)
 {
-    char text[64];
     bool ours = is_ours(l), exists;
 
-    snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
     close(l->fd);
     if (!ours || sw_below_unlink(l->dir, ALIVE_NAME, st) || sw_below_unlink(l->dir, SW_LOCK_NAME, st))
         return;
@@ -788,10 +786,10 @@ void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
     if (!l)
         return;
     stop_keeper(l);
+    snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
     if (l->fd >= 0 && l->rule.stream) {
-        drop_stream(l, stays, st);
+        drop_stream(l, text, stays, st);
     } else if (l->fd >= 0) {
-        snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
         if (l->written ? is_ours(l) : is_named(l->fd, l) && !stays)
             stays ? write_text(l, text, st) : sw_below_unlink(l->dir, SW_LOCK_NAME, st);
         close(l->fd);

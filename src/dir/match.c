@@ -12,12 +12,8 @@
  * already; and of one that the index names more will be said. */
 static bool is_told_of(const sw_match *m, const char *tensor)
 {
-    if (sw_map_find(&m->found->weight_map, tensor))
-        return true;
-    for (uint32_t f = 0; !m->found->weight_map.n && f < m->there->nfiles; f++)
-        if (m->there->files[f].broken)
-            return true;
-    return false;
+    return m->found->weight_map.n ? sw_map_find(&m->found->weight_map, tensor) != NULL
+                                  : sw_catalog_is_broken(m->there);
 }
 
 /* Of equal dtype and shape? */

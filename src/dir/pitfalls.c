@@ -107,9 +107,8 @@ static sw_code check_strays(const sw_catalog *c, const sw_map *map, const sw_dir
 static bool sum_up(const sw_catalog *c, const sw_map *map, uint64_t *size, uint64_t *parameters)
 {
     *size = *parameters = 0;
-    for (uint32_t f = 0; f < c->nfiles; f++)
-        if (c->files[f].broken)
-            return false;
+    if (sw_catalog_is_broken(c))
+        return false;
     for (size_t i = 0; i < map->n; i++)
         if (!sw_catalog_find_file(c, map->items[i].text))
             return false;

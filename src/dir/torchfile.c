@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
+#include "base/utf8.h"
 #include "format/archive.h"
 
 /* Of the directory and of data.pkl: half a million tensors. */
@@ -62,21 +63,13 @@ static const char *own_name(const sw_member *m, size_t *len)
     return slash ? slash + 1 : m->name;
 }
 
-/* As strcmp() does, of texts that say how long they are. */
-static int compare_texts(const char *a, size_t na, const char *b, size_t nb)
-{
-    int cmp = memcmp(a, b, sw_min(na, nb));
-
-    return cmp ? cmp : (na > nb) - (na < nb);
-}
-
 /* Members by their names. */
 static int by_member(const void *a, const void *b)
 {
     size_t n, k;
     const char *x = own_name(a, &n), *y = own_name(b, &k);
 
-    return compare_texts(x, n, y, k);
+    return sw_text_compare(x, n, y, k);
 }
 
 /* All members, each name once. */
@@ -106,7 +99,7 @@ static const sw_member *find_member(const sw_torch_file *f, const char *name)
 
     while (sw_search_on(&s)) {
         its = own_name(&f->members[s.mid], &len);
-        sw_search_tell(&s, compare_texts(its, len, name, strlen(name)) < 0);
+        sw_search_tell(&s, sw_text_compare(its, len, name, strlen(name)) < 0);
     }
     return s.at < f->nmembers && sw_member_is(&f->members[s.at], name) ? &f->members[s.at] : NULL;
 }

@@ -639,6 +639,23 @@ sw_code sw_header_parse(char *s, size_t len, uint64_t data_len, const char *file
     return st->code;
 }
 
+sw_code sw_header_make_room(sw_header *h, uint64_t n, uint64_t ndims, sw_status *st)
+{
+    h->entries = sw_calloc(n, sizeof *h->entries, st);
+    h->dims = sw_calloc(ndims, sizeof *h->dims, st);
+    return st->code;
+}
+
+uint32_t sw_header_keep(sw_header *h, const uint64_t *dims, unsigned n)
+{
+    uint32_t at = (uint32_t)h->ndims;
+
+    if (n)
+        memcpy(h->dims + at, dims, n * sizeof *dims);
+    h->ndims += n;
+    return at;
+}
+
 void sw_header_release(sw_header *h)
 {
     free(h->entries);

@@ -73,6 +73,11 @@ sw_code sw_header_length(const unsigned char first[8], uint64_t file_size, const
 sw_code sw_header_parse(char *text, size_t len, uint64_t data_len, const char *file, sw_header *out,
                         sw_status *st);
 
+/* Local. Room for n entries with so many numbers in all, of a header that is made of what is known
+ * otherwise. / Numbers for one of them: where they stand. Errors: SW_ENOMEM. */
+sw_code sw_header_make_room(sw_header *h, uint64_t n, uint64_t ndims, sw_status *st);
+uint32_t sw_header_keep(sw_header *h, const uint64_t *dims, unsigned n);
+
 void sw_header_release(sw_header *h);
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include "base/below.h"
 #include "base/json.h"
+#include "base/num.h"
 #include "base/sort.h"
 
 #define NUMBER_MAX 99999999
@@ -252,6 +253,15 @@ sw_code sw_map_files(const sw_map *map, const char ***names, size_t *n, sw_statu
         all[i] = map->items[i].text;
     *n = all ? sw_sort_once(all, map->n) : 0;
     return st->code;
+}
+
+uint64_t sw_map_largest(const sw_map *map)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < map->n; i++)
+        n = sw_max(n, map->items[i].number);
+    return n;
 }
 
 void sw_map_release(sw_map *map)

@@ -54,6 +54,9 @@ void sw_map_sort(sw_map *map);
  * allocated, the texts are the map's. */
 sw_code sw_map_files(const sw_map *map, const char ***names, size_t *n, sw_status *st);
 
+/* Local. The largest of its numbers; 0 where there is none. */
+uint64_t sw_map_largest(const sw_map *map);
+
 void sw_map_release(sw_map *map);
 
 /* A map on its way into out: zero but for that. */

@@ -219,16 +219,6 @@ static sw_code sort_choices(const plan *p, uint32_t k, const sw_model_rule *mode
     return SW_OK;
 }
 
-/* The n of the names "model-j-of-n". */
-static uint64_t largest_model(const sw_map *map)
-{
-    uint64_t n = 1;
-
-    for (size_t i = 0; map && i < map->n; i++)
-        n = sw_max(n, map->items[i].number);
-    return n;
-}
-
 /* The number of the file that a choice is for. */
 static sw_shard_name number_of(const sw_choice *k, const sw_shards_role *role)
 {
@@ -463,9 +453,11 @@ sw_code sw_shard_set_plan(const sw_comm *comm, const sw_catalog *c, const sw_hol
                           const sw_model_rule *models, sw_shard_set *s, sw_status *st)
 {
     plan p = { .comm = comm, .c = c, .ranks = ranks };
-    sw_shards_role role = { ranks->first, (uint32_t)comm->size * ranks->n, largest_model(models->map), NULL };
+    sw_shards_role role = { ranks->first, (uint32_t)comm->size * ranks->n, 1, NULL };
     sw_buf records = SW_BUF_INIT;
 
+    if (models->map)
+        role.of = sw_max(1, sw_map_largest(models->map)); /* the n of the names "model-j-of-n" */
     *s = (sw_shard_set){ .of = role.of, .n = ranks->n };
     s->choices = sw_calloc(s->n, sizeof *s->choices, st);
     choose(&p, st);

@@ -164,6 +164,16 @@ static inline uint32_t sw_box_file(const sw_catalog *c, const sw_tensor *t, uint
     return t->nrules ? sw_box_get(c, t, k, &b)->box.file : c->boxes[t->box0 + k].file;
 }
 
+/* Local. Is a file among them that cannot be read? */
+static inline bool sw_catalog_is_broken(const sw_catalog *c)
+{
+    bool broken = false;
+
+    for (uint32_t i = 0; i < c->nfiles && !broken; i++)
+        broken = c->files[i].broken;
+    return broken;
+}
+
 /* Local. The name of the file that holds its first box; an empty one has no box that tells. */
 static inline const char *sw_tensor_file(const sw_catalog *c, const sw_tensor *t)
 {

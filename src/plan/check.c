@@ -715,13 +715,10 @@ static sw_code check_files(sw_catalog *c, sw_findings *findings, sw_status *st)
 
 sw_code sw_catalog_check(sw_catalog *c, sw_findings *findings, sw_status *st)
 {
-    lens l = { .c = c };
+    lens l = { .c = c, .lost_files = sw_catalog_is_broken(c), .one_model = true };
 
     if (check_files(c, findings, st))
         return st->code;
-    for (uint32_t i = 0; i < c->nfiles; i++)
-        l.lost_files = l.lost_files || c->files[i].broken;
-    l.one_model = true;
     for (uint32_t i = 1; i < c->nfiles; i++)
         l.one_model = l.one_model && c->files[i].number.model == c->files[0].number.model;
     for (uint32_t i = 0; i < c->ntensors; i++) {

@@ -99,11 +99,9 @@ static void place_by_number(const sw_catalog *c, const sw_layout_rule *rule, pla
 {
     const sw_map *map = rule->map;
 
-    p->largest = rule->largest;
+    p->largest = sw_max(rule->largest, sw_map_largest(map));
     for (uint32_t t = 0; t < c->ntensors; t++)
         p->order[t].begin = map->items[p->order[t].begin].number;
-    for (size_t m = 0; m < map->n; m++)
-        p->largest = sw_max(p->largest, map->items[m].number);
     p->index = usual_index(p);
 }
 

@@ -9,6 +9,7 @@
 #include "base/rows.h"
 #include "base/sort.h"
 #include "base/utf8.h"
+#include "format/filenames.h"
 #include "plan/dims.h"
 
 /* ---- checking -------------------------------------------------------------------------------- */
@@ -22,7 +23,7 @@ static sw_code check_name(const sw_item *it, size_t i, const char *who, sw_statu
         return sw_fail(st, SW_EUSAGE, who, NULL, "the name of item %zu is too long for a header", i);
     if (sw_utf8_invalid(it->name, strlen(it->name)))
         return sw_fail(st, SW_EUSAGE, who, it->name, "the name of item %zu is not UTF-8", i);
-    if (strcmp(it->name, "__metadata__") == 0)
+    if (strcmp(it->name, SW_METADATA_KEY) == 0)
         return sw_fail(st, SW_EUSAGE, who, it->name, "no tensor can have this name");
     return SW_OK;
 }
@@ -211,17 +212,6 @@ void sw_membox_copy(const sw_membox *b, uint64_t from, uint64_t n, char *to)
 
 /* ---- telling --------------------------------------------------------------------------------- */
 
-/* The dimensions of an item, behind one another in the pool: where they begin. */
-static uint32_t add_dims(sw_header *h, const uint64_t *dims, unsigned n)
-{
-    uint32_t at = (uint32_t)h->ndims;
-
-    if (n)
-        memcpy(h->dims + at, dims, n * sizeof *dims);
-    h->ndims += n;
-    return at;
-}
-
 sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t file, sw_entries *found,
                           sw_status *st)
 {
@@ -230,8 +220,7 @@ sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t f
 
     for (size_t i = 0; i < h->n; i++)
         ndims += 3 * (uint64_t)h->boxes[i].item->ndim;
-    text.entries = sw_calloc(h->n, sizeof *text.entries, st);
-    text.dims = sw_calloc(ndims, sizeof *text.dims, st);
+    sw_header_make_room(&text, h->n, ndims, st);
     for (size_t i = 0; i < h->n && !st->code; i++) {
         const sw_membox *b = &h->boxes[i];
         const sw_item *it = b->item;
@@ -243,9 +232,9 @@ sw_code sw_memboxes_found(const sw_memboxes *h, const sw_file *files, uint32_t f
                         .ndim = (uint8_t)it->ndim,
                         .begin = b->begin,
                         .end = b->end,
-                        .shape = add_dims(&text, it->shape, it->ndim),
-                        .offsets = add_dims(&text, it->offsets, it->ndim),
-                        .global_shape = add_dims(&text, it->global_shape, it->ndim) };
+                        .shape = sw_header_keep(&text, it->shape, it->ndim),
+                        .offsets = sw_header_keep(&text, it->offsets, it->ndim),
+                        .global_shape = sw_header_keep(&text, it->global_shape, it->ndim) };
     }
     if (!st->code)
         sw_entries_add(found, &text, files, file, st);

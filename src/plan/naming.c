@@ -147,7 +147,7 @@ static sw_code check_new_name(const sw_buf *name, const char *was, sw_status *st
     if (name->len == 0)
         return sw_fail(st, SW_EUSAGE, NULL, was,
                        "SW_NAME_STRIP and SW_NAME_RENAME leave nothing of its name");
-    if (name->len == strlen(SW_METADATA_KEY) && memcmp(name->data, SW_METADATA_KEY, name->len) == 0)
+    if (sw_text_is(name->data, name->len, SW_METADATA_KEY))
         return sw_fail(st, SW_EUSAGE, NULL, was,
                        "SW_NAME_STRIP and SW_NAME_RENAME make its name " SW_METADATA_KEY
                        ", which no tensor can have");

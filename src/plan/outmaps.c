@@ -131,8 +131,7 @@ sw_code sw_map_for_outputs(const sw_remap *r, const sw_map *map, sw_map *out, ui
     if (add_unheld(&w, st))
         goto out;
     sw_map_sort(out);
-    for (size_t m = 0; m < map->n; m++)
-        *largest = sw_max(*largest, map->items[m].number);
+    *largest = sw_map_largest(map);
 out:
     free(w.known);
     if (st->code)

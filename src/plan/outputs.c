@@ -7,6 +7,7 @@
 
 #include "base/num.h"
 #include "base/sort.h"
+#include "base/utf8.h"
 #include "format/filenames.h"
 #include "plan/dims.h"
 
@@ -205,10 +206,8 @@ typedef struct named {
 static int by_name(const void *a, const void *b)
 {
     const named *x = a, *y = b;
-    int cmp = memcmp(x->name, y->name, x->len < y->len ? x->len : y->len);
+    int cmp = sw_text_compare(x->name, x->len, y->name, y->len);
 
-    if (cmp == 0)
-        cmp = (x->len > y->len) - (x->len < y->len);
     return cmp ? cmp : (x->source > y->source) - (x->source < y->source);
 }
 
@@ -219,12 +218,6 @@ static size_t output_len(const builder *b, uint32_t i, const char *name)
 
     return b->d[i].op == SW_OP_MXFP4 && sw_name_ends_with(name, SW_END_BLOCKS) ? len - strlen(SW_END_BLOCKS)
                                                                                : len;
-}
-
-/* Is it the key of the metadata? */
-static bool is_reserved(const named *one)
-{
-    return one->len == strlen(SW_METADATA_KEY) && memcmp(one->name, SW_METADATA_KEY, one->len) == 0;
 }
 
 /* All outputs by name, none twice; *out is the caller's to free, after an error too. */
@@ -245,13 +238,13 @@ static sw_code list_named(const builder *b, char *const *names, named **out, uin
         if (list[i].len == 0 && names[list[i].source][0])
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,
                     "without '" SW_END_BLOCKS "' nothing is left of its name");
-        else if (is_reserved(&list[i]))
+        else if (sw_text_is(list[i].name, list[i].len, SW_METADATA_KEY))
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,
                     "would be written as '" SW_METADATA_KEY "', which no tensor can be called");
     if (list && *n == 0 && scales)
         sw_fail(st, SW_EUSAGE, NULL, NULL, "only scales of quantized tensors are left, and they disappear");
     for (uint32_t i = 1; i < *n; i++)
-        if (list[i].len == list[i - 1].len && memcmp(list[i].name, list[i - 1].name, list[i].len) == 0)
+        if (sw_text_compare(list[i].name, list[i].len, list[i - 1].name, list[i - 1].len) == 0)
             sw_fail(st, SW_EUSAGE, NULL, b->c->tensors[list[i].source].name,
                     "would be written as '%.*s', and so would '%s'", (int)list[i].len, list[i].name,
                     b->c->tensors[list[i - 1].source].name);

@@ -278,22 +278,13 @@ static sw_code check_layers(const text_model *m, sw_status *st)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* Is a file among them that cannot be read? */
-static bool any_broken(const sw_catalog *c)
-{
-    for (uint32_t i = 0; i < c->nfiles; i++)
-        if (c->files[i].broken)
-            return true;
-    return false;
-}
-
 sw_code sw_check_sizes(const sw_catalog *c, const sw_config_sizes *sizes, const char *file,
                        sw_findings *findings, sw_status *st)
 {
     text_model m = { .c = c, .sizes = sizes, .file = file, .findings = findings };
 
     /* What is in a file that cannot be read is not lost in silence. */
-    if (any_broken(c))
+    if (sw_catalog_is_broken(c))
         return SW_OK;
     for (uint32_t i = 0; i < c->ntensors && !st->code; i++)
         note_tensor(&m, i, st);
