@@ -243,7 +243,7 @@ def test_a_link_that_goes_down(nodes, kind, scene, out, tmp_path, phase):
     """Then the ranks of that node are named, by whoever still hears of the others, and the run ends: with MPICH its ranks do, on both sides,
     but mpiexec goes on to wait for word of the node, and ends when the link is back."""
     waits = kind == "mpich5"
-    process = begin(nodes, kind, scene, out, tmp_path, phase, "slow", timeout=8 if waits else 12)
+    process = begin(nodes, kind, scene, out, tmp_path, phase, "slow")
     nodes.link(1, "down")
     begun = time.monotonic()
     if waits:
