@@ -2,20 +2,23 @@
 
 A catalogue of real headers over holes, 1,000 matrices sharded by rows over 64 to 25,000 files, is planned with -n by 1, 2, 4
 and 8 ranks of this machine: one node. `parse` is the part of the plan in which headers are read and checked, `cpu` what all
-ranks took of the processors; memory is the sum of the ranks' peaks, and what is over that of as many ranks that have next to
-nothing to plan. At the end what --model files would take: what the largest run took more than the one before, a file, from there on.
+ranks took of the processors; memory is the most that all ranks together had at a time, of what no file is behind, and what they
+share once; and what is over that of as many ranks that have next to nothing to plan. At the end what --model files would take: what the largest run took more than the one before, a file, from there on.
 
 Then the same boxes in torch's own format, up to 1,000 files, by 2 ranks: `.metadata` is read by one rank (`bench_metadata` times that alone), the
 items by all; `parse` is both.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -31,24 +34,52 @@ def processors():
     return used.ru_utime + used.ru_stime
 
 
+class Memory(threading.Thread):
+    """What the program's processes have, anonymous and shared, looked at each 2 ms: the most of it."""
+
+    def __init__(self, ranks):
+        super().__init__(daemon=True)
+        self.ranks, self.pids, self.most, self.ended = ranks, set(), 0, threading.Event()
+
+    def find(self):
+        program = os.path.realpath(runner.SHARDWELD)
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):  # another user's, or it has ended
+                if os.readlink(f"/proc/{pid}/exe") == program:
+                    self.pids.add(pid)
+
+    def held_by(self, pid):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                return sum(int(line.split()[1]) * 1024 for line in f if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+        except OSError:
+            return 0  # it has ended
+
+    def run(self):
+        while not self.ended.is_set():
+            if len(self.pids) < self.ranks:
+                self.find()
+            self.most = max(self.most, sum(map(self.held_by, self.pids)))
+            time.sleep(0.002)
+
+
 def plan(directory, source, ranks):
     """Seconds of parsing and planning, processor seconds, bytes of memory, boxes."""
-    report, peaks = os.path.join(directory, "report"), os.path.join(directory, "peaks")
-    for path in (report, peaks):
-        if os.path.exists(path):
-            os.unlink(path)
-    prefix = [sys.executable, os.path.join(runner.HERE, "peak.py"), peaks]
+    report = os.path.join(directory, "report")
+    if os.path.exists(report):
+        os.unlink(report)
     args = ["consolidate", "-n", "--report", report, source, os.path.join(directory, "out")]
-    begin = processors()
-    result = runner.run(args, np=ranks, prefix=prefix, timeout=1200)
+    begin, memory = processors(), Memory(ranks)
+    memory.start()
+    result = runner.run(args, np=ranks, timeout=1200)
+    memory.ended.set()
+    memory.join()
     cpu = processors() - begin
     if result.status:
         sys.exit(runner.show(result))
-    with open(peaks) as f:
-        memory = sum(int(line) for line in f.read().split())
     with open(report) as f:
         got = json.load(f)
-    return got["seconds_parse"], got["seconds_plan"], cpu, memory, got["boxes"]
+    return got["seconds_parse"], got["seconds_plan"], cpu, memory.most, got["boxes"]
 
 
 def some_of(directory, count):

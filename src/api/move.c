@@ -17,7 +17,11 @@
 
 bool sw_job_is_storm(const sw_job *j, const sw_catalog *c)
 {
-    sw_opens opens = { (uint64_t)j->comm->size, c->nfiles, j->input.nodes, 0 };
+    const sw_memory_need need = { .nranks = (uint32_t)j->comm->size };
+    uint64_t buffer = j->opt->buffer_size
+                          ? j->opt->buffer_size
+                          : sw_memory_buffer(&sw_memory_of_weld, j->output.told.shared, &need);
+    sw_opens opens = { need.nranks, c->nfiles, j->input.nodes, 0, sw_opens_again(c, buffer) };
 
     for (uint32_t i = 0; i < c->nfiles; i++)
         opens.bytes += c->files[i].size;

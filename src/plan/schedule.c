@@ -226,11 +226,26 @@ bool sw_cursor_next(const sw_schedule *s, const sw_layout *l, uint32_t rank, sw_
 #define OPENS_NODE UINT64_C(512)       /* a second */
 #define NODE_BYTES (UINT64_C(1) << 30) /* that a node reads and writes in a second */
 
+uint64_t sw_opens_again(const sw_catalog *c, uint64_t band)
+{
+    uint64_t again = 0, opens;
+
+    for (uint32_t i = 0; c->nfiles > SW_OPEN_MOST && i < c->ntensors; i++) {
+        const sw_tensor *t = &c->tensors[i];
+
+        if (t->nboxes > SW_OPEN_MOST &&
+            (!sw_mul(t->nboxes, t->split_dims > 1 ? t->bytes / band + 1 : 1, &opens) ||
+             !sw_add(again, opens, &again)))
+            return UINT64_MAX;
+    }
+    return again;
+}
+
 bool sw_opens_storm(const sw_opens *o)
 {
     uint64_t nodes = sw_max(o->nodes, 1), seconds = o->bytes / nodes / NODE_BYTES + 1, opens;
 
-    if (!sw_mul(o->ranks, o->files, &opens))
+    if (!sw_mul(o->ranks, o->files, &opens) || !sw_add(opens, o->again, &opens))
         return true;
     return opens > OPENS_MOMENT && (opens / seconds > OPENS_SECOND || opens / seconds / nodes > OPENS_NODE);
 }

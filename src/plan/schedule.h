@@ -79,7 +79,17 @@ typedef struct sw_opens {
     uint64_t ranks, files;
     uint64_t nodes; /* that the ranks are on; 0 = not known: one */
     uint64_t bytes; /* that are read in all */
+    uint64_t again; /* of files that had been closed to make room */
 } sw_opens;
+
+/* Files that a rank has open, at most: those that were opened first are closed for others. */
+#define SW_OPEN_MOST 512
+
+/* Local. How many opens come again, at least: a tensor of which the boxes are more than a rank has
+ * files open finds none of them, each time that it is gone through. Once where it is cut by rows;
+ * else band by band.
+ *   band  bytes, at most */
+uint64_t sw_opens_again(const sw_catalog *c, uint64_t band);
 
 /* Local. Are they too many? That depends on how long they have: a run takes as long as its bytes
  * take. */

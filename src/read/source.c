@@ -16,6 +16,7 @@
 #include "base/passed.h"
 #include "base/path.h"
 #include "base/step.h"
+#include "plan/schedule.h"
 
 /* Leave descriptors for MPI, its sockets and the outputs. */
 static uint32_t open_limit(void)
@@ -24,7 +25,7 @@ static uint32_t open_limit(void)
 
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
         return 256;
-    return r.rlim_cur > 1024 ? 512 : r.rlim_cur > 64 ? (uint32_t)r.rlim_cur / 4 : 8;
+    return r.rlim_cur > 1024 ? SW_OPEN_MOST : r.rlim_cur > 64 ? (uint32_t)r.rlim_cur / 4 : 8;
 }
 
 sw_code sw_source_init(sw_source *s, const sw_catalog *c, const char *dir, uint64_t scratch_size,

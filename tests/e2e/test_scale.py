@@ -6,6 +6,7 @@ bench/scale.py does the same at full size: 4,096 files of 1,000 tensors, 1.5 GiB
 
 import json
 import os
+import random
 import sys
 import time
 
@@ -89,3 +90,17 @@ def test_a_catalogue_a_node(tmp_path, shape):
     for np in (1, 5):
         result = run(["verify", tmp_path / "in", tmp_path / "alone"], np=np, env=on_nodes(tmp_path, 2))
         assert result.status == 3 and result.stderr.count("shard 100 of model 1 is missing") == 1, show(result)
+
+
+def test_a_list_a_node(tmp_path):
+    """Any number of files, ranks and nodes: the list of files lies once a node, and the plan is that of one process."""
+    seed = random.randrange(1 << 32)
+    some = random.Random(seed)
+    files = some.randint(900, 1300)
+    catalogue.make(str(tmp_path / "in"), files, some.randint(1, 5))
+    ok(run(["consolidate", tmp_path / "in", tmp_path / "alone"]))
+    want = oracle.tree(tmp_path / "alone")
+    for np in some.sample(range(2, 9), 3):
+        nodes, out = some.randint(1, np), tmp_path / f"out{np}"
+        ok(run(["consolidate", tmp_path / "in", out], np=np, env=on_nodes(tmp_path, nodes)))
+        assert oracle.difference(oracle.tree(out), want) == "", f"seed {seed}: {files} files, {np} ranks, {nodes} nodes"

@@ -148,7 +148,7 @@ static void assert_same_findings(const sw_findings *a, const sw_findings *b)
 static size_t compare(const test_box *boxes, size_t n, uint32_t nfiles, uint64_t *seed, bool all)
 {
     const test_how plain = { 1, false, true, SIZE_MAX, false };
-    const test_how ruled = { 1 + (int)test_random(seed, 5), test_random(seed, 3) > 0, false,
+    const test_how ruled = { 1 + (int)test_random(seed, 8), test_random(seed, 3) > 0, false,
                              1 + test_random(seed, 100), test_random(seed, 2) > 0 };
     sw_findings found[2] = { SW_FINDINGS_INIT, SW_FINDINGS_INIT };
     sw_status a = SW_STATUS_INIT, b = SW_STATUS_INIT;

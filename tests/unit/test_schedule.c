@@ -145,22 +145,42 @@ typedef struct storm_case {
     bool storm;
 } storm_case;
 
-/* Few in all; many in a short time; many that have time; many of one node; a job beyond
- * counting. */
+/* Few in all; many in a short time; many that have time; many of one node; jobs beyond
+ * counting; files that are opened again. */
 TEST(storm)
 {
     static const storm_case cases[] = {
-        { { 64, 512, 1, 1 << 20 }, false },
-        { { 64, 513, 1, 1 << 20 }, true },
-        { { 64, 513, 0, 1 << 20 }, true },
-        { { 1000, 1000, 16, UINT64_C(10) << 40 }, false },
-        { { 1000, 1000, 16, UINT64_C(1) << 40 }, true },
-        { { 1000, 1000, 1, UINT64_C(1) << 40 }, true },
-        { { 1000, 1000, 1, UINT64_C(2) << 40 }, false },
-        { { 1000, 2000, 2, UINT64_C(2) << 40 }, true },
-        { { UINT64_MAX, 2, 1, 1 }, true },
+        { { 64, 512, 1, 1 << 20, 0 }, false },
+        { { 64, 513, 1, 1 << 20, 0 }, true },
+        { { 64, 513, 0, 1 << 20, 0 }, true },
+        { { 1000, 1000, 16, UINT64_C(10) << 40, 0 }, false },
+        { { 1000, 1000, 16, UINT64_C(1) << 40, 0 }, true },
+        { { 1000, 1000, 1, UINT64_C(1) << 40, 0 }, true },
+        { { 1000, 1000, 1, UINT64_C(2) << 40, 0 }, false },
+        { { 1000, 2000, 2, UINT64_C(2) << 40, 0 }, true },
+        { { UINT64_MAX, 2, 1, 1, 0 }, true },
+        { { 2, 1000, 1, 1 << 20, 30768 }, false },
+        { { 2, 1000, 1, 1 << 20, 30769 }, true },
+        { { 2, 1000, 1, 1, UINT64_MAX }, true },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(sw_opens_storm(&cases[i].opens), cases[i].storm);
+}
+
+/* Boxes of a tensor that a rank finds open; rows; columns, of which each band takes all; beyond
+ * counting. */
+TEST(again)
+{
+    sw_tensor tensors[] = { { .nboxes = 512, .split_dims = 2, .bytes = 1000 },
+                            { .nboxes = 513, .split_dims = 1, .bytes = 1000 },
+                            { .nboxes = 1000, .split_dims = 2, .bytes = 99 },
+                            { .nboxes = 1000, .split_dims = 2, .bytes = 250 } };
+    sw_catalog c = { .tensors = tensors, .ntensors = 4, .nfiles = 513 };
+
+    assert_int_equal(sw_opens_again(&c, 100), 513 + 1000 + 3000);
+    tensors[3].nboxes = UINT64_MAX / 2;
+    assert_int_equal(sw_opens_again(&c, 100), UINT64_MAX);
+    c.nfiles = 512;
+    assert_int_equal(sw_opens_again(&c, 100), 0);
 }
