@@ -1,5 +1,7 @@
 """Runs that are killed, stopped and told to end, and two runs that meet."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -8,7 +10,7 @@ import time
 
 import pytest
 import oracle
-from conftest import calls, next_run
+from conftest import calls, calls_of, next_run
 from runner import SHARDWELD, fails, family, finish, ok, run, show, start, stop
 
 
@@ -156,6 +158,57 @@ def test_killed_again_and_again(scenes, tmp_path):
         assert check_kept(scene, out).journal or scene.look(out).new
         run(scene.args(out), env=at("rename", 0, 2, "kill"))
     assert next_run(scene, out) == ""
+
+
+# ---- manifests ------------------------------------------------------------------------------------
+
+MANIFEST = "shardweld.manifest.json"
+
+
+def check_said(out, where):
+    """No manifest stands beside bytes that are not its own; where the index or the lone file is, all is there that it names."""
+    if not (out / MANIFEST).exists():
+        return
+    said = json.loads((out / MANIFEST).read_text())["files"]
+    there = {name for name in said if (out / name).exists()}
+    for name in there:
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == said[name]["sha256"], f"{where}: {name}"
+    key = oracle.INDEX if oracle.INDEX in said else oracle.SINGLE
+    assert key not in there or there == set(said), f"{where}: {sorted(set(said) - there)} are missing"
+
+
+SPLIT, SINGLE = ["--max-shard-size", "20KB"], ["--single-file"]
+
+
+@pytest.mark.parametrize("before, after, old_way, new_way", [(None, True, [], []), (True, True, [], []), (True, False, [], []), (False, True, [], []),
+                                                             (True, False, SPLIT, []), (False, True, SPLIT, []), (False, True, SINGLE, SINGLE)])  # fmt: skip
+def test_killed_with_a_manifest(scenes, tmp_path, rng, before, after, old_way, new_way):
+    """While it writes, syncs and publishes, into nothing or over a checkpoint with a manifest or without one, of the same names or of others."""
+    scene, kept, out = scenes[2], tmp_path / "kept", tmp_path / "out"
+    kept.mkdir()
+    if before is not None:
+        ok(run(["consolidate", *["--manifest"] * before, *old_way, scene.inputs["old"], kept]))
+    args = [*scene.args(out), *["--manifest"] * after, *new_way]
+
+    def put():
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(kept, out)
+
+    put()
+    counts = calls_of(tmp_path, lambda listed: ok(run(args, env=listed)))
+    assert {"rename", "fsync", "write"} <= {site for _, site in counts}, counts
+    for site in ("write", "fsync", "rename", "unlink"):
+        steps = range(1, counts[0, site] + 1)
+        for nth in steps if site == "rename" or len(steps) < 4 else sorted(rng.sample(steps, 3)):
+            put()
+            assert run(args, env=at(site, 0, nth, "kill")).status == -signal.SIGKILL
+            check_said(out, f"{site} {nth}")
+            ok(run(args))
+            check_said(out, f"after {site} {nth}")
+            names = set(os.listdir(out))
+            assert ".shardweld-staging" not in names and (MANIFEST in names) == after, f"{site} {nth}: {names}"
+            result = run(["check", out] if after else ["verify", scene.inputs["new"], out])
+            assert result.status == 0 and result.stdout == "", f"{site} {nth}: {show(result)}"
 
 
 # ---- signals --------------------------------------------------------------------------------------
