@@ -1,4 +1,4 @@
-/* Rows from memory to memory; see rows.h.
+/* Rows in memory; see rows.h.
  *
  * The processor fetches ahead within a run of bytes, and begins anew with each row: a row of 2 KiB
  * whose neighbours are 8 KiB away comes at little more than half the speed of memory. Eight rows at
@@ -15,7 +15,26 @@
 
 /* ---- short rows ------------------------------------------------------------------------------ */
 
-/* Inline for the sake of a constant row. */
+/* The function for rows that are as long as many are: of a constant. */
+#define BY_ROW(fn, to, from, rows)                                                                           \
+    switch ((rows)->row) {                                                                                   \
+    case 1:                                                                                                  \
+        return fn(to, from, 1, rows);                                                                        \
+    case 2:                                                                                                  \
+        return fn(to, from, 2, rows);                                                                        \
+    case 4:                                                                                                  \
+        return fn(to, from, 4, rows);                                                                        \
+    case 8:                                                                                                  \
+        return fn(to, from, 8, rows);                                                                        \
+    case 64:                                                                                                 \
+        return fn(to, from, 64, rows);                                                                       \
+    case 128:                                                                                                \
+        return fn(to, from, 128, rows);                                                                      \
+    default:                                                                                                 \
+        return fn(to, from, (rows)->row, rows);                                                              \
+    }
+
+/* Inline for the sake of a constant row; so is the other. */
 static inline void copy_each(char *to, const char *from, uint64_t row, const sw_rows *r)
 {
     for (uint64_t i = 0; i < r->count; i++)
@@ -24,28 +43,20 @@ static inline void copy_each(char *to, const char *from, uint64_t row, const sw_
 
 void sw_rows_copy(char *to, const char *from, const sw_rows *rows)
 {
-    switch (rows->row) {
-    case 1:
-        copy_each(to, from, 1, rows);
-        break;
-    case 2:
-        copy_each(to, from, 2, rows);
-        break;
-    case 4:
-        copy_each(to, from, 4, rows);
-        break;
-    case 8:
-        copy_each(to, from, 8, rows);
-        break;
-    case 64:
-        copy_each(to, from, 64, rows);
-        break;
-    case 128:
-        copy_each(to, from, 128, rows);
-        break;
-    default:
-        copy_each(to, from, rows->row, rows);
-    }
+    BY_ROW(copy_each, to, from, rows)
+}
+
+static inline bool are_equal(const char *to, const char *from, uint64_t row, const sw_rows *r)
+{
+    for (uint64_t i = 0; i < r->count; i++)
+        if (memcmp(to + (int64_t)i * r->to_step, from + (int64_t)i * r->from_step, (size_t)row) != 0)
+            return false;
+    return true;
+}
+
+bool sw_rows_equal(const char *to, const char *from, const sw_rows *rows)
+{
+    BY_ROW(are_equal, to, from, rows)
 }
 
 /* ---- long rows ------------------------------------------------------------------------------- */

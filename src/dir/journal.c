@@ -60,8 +60,8 @@ bool sw_journal_is_shards(const sw_journal *j)
 }
 
 /* A new index may replace an old one by one rename, and so may a lone file; but a lone file that an
- * old index names would make a mixture of that index, and a manifest, that goes after the key or comes
- * before it, would speak of another one. */
+ * old index names would make a mixture of that index, and a manifest, that goes after the key or
+ * comes before it, would speak of another one. */
 static bool decide_clash(const sw_journal *j)
 {
     const char *key = j->nfiles ? j->files[j->nfiles - 1].name : "";

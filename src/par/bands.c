@@ -135,12 +135,16 @@ bool sw_bands_next(sw_bands *b, sw_band *out)
     return true;
 }
 
+void sw_bands_advise(const sw_bands *b)
+{
+    sw_fill_advise(&b->filler, b->at.file, sw_schedule_band(b->w->sched, b->at.mine, b->at.round + 1));
+}
+
 bool sw_bands_fill(sw_bands *b, sw_status *st)
 {
     const sw_schedule *s = b->w->sched;
     uint32_t f = b->at.file;
-    sw_region band = sw_schedule_band(s, b->at.mine, b->at.round),
-              next = sw_schedule_band(s, b->at.mine, b->at.round + 1);
+    sw_region band = sw_schedule_band(s, b->at.mine, b->at.round);
 
     if (b->w->stream)
         b->band = b->memory + (b->band == b->memory ? s->band : 0);
@@ -150,7 +154,7 @@ bool sw_bands_fill(sw_bands *b, sw_status *st)
     if (b->exchange)
         return sw_exchange_fill(b->exchange, b->band, st) == SW_OK;
     if (!st->code) {
-        sw_fill_advise(&b->filler, f, next);
+        sw_bands_advise(b);
         sw_fill_band(&b->filler, f, band, b->band, st);
     }
     return true;

@@ -90,6 +90,9 @@ void sw_bands_release(sw_bands *b);
  * also one of no file (name NULL). False when there is none left. */
 bool sw_bands_next(sw_bands *b, sw_band *out);
 
+/* Local. Ask the system to begin reading what the band behind that one needs. */
+void sw_bands_advise(const sw_bands *b);
+
 /* Fill that band: b->band. By owner it is a collective, also after an error. False when all ranks
  * have to leave. */
 bool sw_bands_fill(sw_bands *b, sw_status *st);

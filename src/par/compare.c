@@ -8,8 +8,9 @@
 #include "base/sort.h"
 #include "par/gather.h"
 
-/* Regions of virtual files begin at multiples of it. */
+/* Regions of virtual files begin at multiples of it, and of their unit. */
 #define BLOCK (SW_ELEMENTS_UNIT * (UINT64_C(1) << 13))
+#define ROWS 16 /* fewer are not worth that the next tensor begins later */
 
 /* Collective. What the ranks have found, joined: the same on each. It is sent as it lies. */
 static sw_code gather(const sw_comm *comm, sw_differences *d, sw_status *st)
@@ -72,15 +73,44 @@ static uint32_t *list_outputs(const sw_compare *k, uint32_t *n, sw_status *st)
     return list;
 }
 
-/* Behind the 8 bytes that a layout takes for the length of a header, a slot begins where no cut can
- * fall into an element. */
-static void add_slot(sw_layout *l, sw_layout_file *file, uint32_t output, uint64_t bytes)
+/* The least that both divide. */
+static uint64_t common_multiple(uint64_t a, uint64_t b)
 {
-    uint64_t begin = sw_round_up(file->size, SW_ELEMENTS_UNIT) - 8;
+    uint64_t x = a, y = b;
 
-    l->order[l->nslots++] = (sw_slot){ .tensor = output, .begin = begin, .end = begin + bytes };
+    while (y) {
+        uint64_t rest = x % y;
+
+        x = y;
+        y = rest;
+    }
+    return a / x * b;
+}
+
+/* Where cuts may fall: not into an element, and of a tensor with many rows not into a row either.
+ * Of one that is cut, each of the files that have a part of it would be asked for that alone. */
+static uint64_t unit_of(const sw_compare *k, uint32_t output)
+{
+    const sw_tensor *t = &k->work.o->view.tensors[output];
+    uint64_t bits = sw_dtype_bits((sw_dtype)t->out_dtype), most = sw_min(t->bytes, k->work.memory.band), unit;
+
+    if (t->ndim < 2)
+        return SW_ELEMENTS_UNIT;
+    bits *= sw_tensor_shape(&k->work.o->view, t)[t->ndim - 1];
+    unit = bits % 8 == 0 && bits / 8 < most ? common_multiple(SW_ELEMENTS_UNIT, bits / 8) : UINT64_MAX;
+    return unit <= most / ROWS ? unit : SW_ELEMENTS_UNIT;
+}
+
+/* Behind the 8 bytes that a layout takes for the length of a header. */
+static void add_slot(const sw_compare *k, sw_layout *l, uint32_t output)
+{
+    sw_layout_file *file = &l->files[l->nfiles - 1];
+    uint64_t begin = sw_round_up(file->size, unit_of(k, output)) - 8;
+    uint64_t end = begin + k->work.o->view.tensors[output].bytes;
+
+    l->order[l->nslots++] = (sw_slot){ .tensor = output, .begin = begin, .end = end };
     file->count++;
-    file->size = 8 + begin + bytes;
+    file->size = 8 + end;
 }
 
 /* The target's file that holds an output. */
@@ -104,23 +134,37 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
         if (i == 0 || file != last)
             l->files[l->nfiles++] = (sw_layout_file){ .first = i, .size = 8 };
         last = file;
-        add_slot(l, &l->files[l->nfiles - 1], list[i], k->work.o->view.tensors[list[i]].bytes);
+        add_slot(k, l, list[i]);
     }
     free(list);
     return st->code;
 }
 
-/* Cuts fall on multiples of SW_ELEMENTS_UNIT, which is no power of two as the schedule's own choice
- * may be. */
+/* What all cuts are multiples of: the units of all slots, as far as several fit a band. */
+static uint64_t unit_of_all(const sw_compare *k, const sw_layout *l)
+{
+    uint64_t unit = SW_ELEMENTS_UNIT;
+
+    for (uint32_t i = 0; i < l->nslots; i++) {
+        uint64_t both = common_multiple(unit, unit_of(k, l->order[i].tensor));
+
+        unit = both <= k->work.memory.band / 2 ? both : unit;
+    }
+    return unit;
+}
+
+/* It is no power of two, as the schedule's own choice may be. */
 static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedule *s, sw_status *st)
 {
     const sw_schedule_rule rule = {
         .nranks = (uint32_t)k->work.world->size, .band = BLOCK, .block = BLOCK, .shared = k->by_owner
     };
+    uint64_t unit = unit_of_all(k, l);
 
     if (sw_schedule_build(l, &rule, s, st))
         return st->code;
-    s->band = s->unit = k->work.memory.band;
+    s->block = sw_round_up(s->block, unit);
+    s->band = s->unit = sw_round_down(k->work.memory.band, unit);
     return SW_OK;
 }
 
@@ -135,6 +179,8 @@ typedef struct comparer {
     sw_maker maker; /* from the target */
     sw_stopper stopper;
     char *chunk;
+    bool can_match; /* by band, from files */
+    bool quick;     /* nothing has differed in the band before */
 } comparer;
 
 /* For short rows of the target: half of what is there; whole tensors have none. */
@@ -162,6 +208,7 @@ static sw_code prepare(comparer *c, sw_status *st)
     c->chunk = sw_calloc(k->work.memory.chunk, 1, st);
     sw_source_init(&c->target, k->target, k->target_dir, scratch, st);
     c->target.drops = k->work.drops;
+    c->quick = c->can_match = !k->by_owner && !k->work.held;
     c->maker.pull = sw_pull_of(&c->target);
     return st->code;
 }
@@ -181,15 +228,17 @@ static void release(comparer *c)
 
 typedef struct look {
     comparer *c;
+    char *memory;   /* where the target's boxes go */
+    uint64_t bytes; /* that are the same, of a band that may be */
     sw_status *st;
 } look;
 
-/* One box of the target into the chunk. */
+/* One box of the target. */
 static bool make_box(void *ctx, const sw_making *g)
 {
     const look *v = ctx;
 
-    return sw_make(&v->c->maker, g, v->c->chunk, v->st) == SW_OK;
+    return sw_make(&v->c->maker, g, v->memory, v->st) == SW_OK;
 }
 
 /* The file of a tensor that is all in one; NULL = it is not. It is marked if it is another now. */
@@ -207,6 +256,44 @@ static bool read_target(look *v, const sw_part *part, bool *changed)
         sw_status_clear(v->st);
     }
     return !v->st->code;
+}
+
+/* A box that the input makes, against the band. */
+static bool match_box(void *ctx, const sw_making *g)
+{
+    const look *v = ctx;
+    sw_maker m = v->c->bands.filler.maker;
+    bool differs = false;
+
+    m.pull.differs = &differs;
+    return sw_make(&m, g, v->memory, v->st) == SW_OK && !differs;
+}
+
+/* A part of the target into the band; does the input make the same? */
+static bool match_part(void *ctx, const sw_part *part)
+{
+    look *v = ctx;
+    const sw_compare *k = v->c->k;
+    const uint32_t partner = k->partners[part->output];
+    const sw_part there = { .output = partner, .from = part->from, .n = part->n, .at = part->at };
+    bool *changed = changed_of(k, &k->target->tensors[partner]);
+
+    v->bytes += part->n;
+    return k->work.o->how[part->output].op == SW_OP_COPY && read_target(v, &there, changed) &&
+           !(changed && *changed) && sw_part_boxes_each(k->work.o, part, match_box, v);
+}
+
+/* Is all of a band the same, as nearly always? Then nothing is put together: what is there lies in
+ * the band, as it is read, and each row of the input is looked at beside it. */
+static bool match_band(comparer *c, const sw_band *b, sw_status *st)
+{
+    look v = { c, c->bands.band, 0, st };
+
+    sw_bands_advise(&c->bands);
+    if (!sw_parts_each(&c->l, b->file, b->at, match_part, &v))
+        return false;
+    c->k->compared += v.bytes;
+    return true;
 }
 
 /* Part of a tensor: it is expected in the band, and is in the target. */
@@ -238,23 +325,34 @@ static bool compare_part(void *ctx, const sw_part *part)
     return true;
 }
 
+/* Put together, and compared by chunks. False when all ranks have to leave. */
+static bool compare_band(comparer *c, const sw_band *b, sw_status *st)
+{
+    look v = { c, c->chunk, 0, st };
+    uint64_t before = c->k->found.elements;
+
+    if (!sw_bands_fill(&c->bands, st))
+        return false;
+    if (!st->code)
+        sw_parts_each(&c->l, b->file, b->at, compare_part, &v);
+    c->quick = c->can_match && c->k->found.elements == before;
+    return true;
+}
+
 /* By owner all ranks do the same rounds, one that has failed too until all know. By band each goes
  * its own way. */
 static void compare_bands(comparer *c, sw_status *st)
 {
-    look v = { c, st };
     sw_band b;
 
     while (sw_bands_next(&c->bands, &b)) {
         sw_check_cancel(c->k->work.cancel, st);
         if (!c->k->by_owner && (st->code || sw_stopper_heard(&c->stopper)))
             return;
-        if (!sw_bands_fill(&c->bands, st))
+        if (!(c->quick && match_band(c, &b, st)) && !compare_band(c, &b, st))
             return;
-        if (st->code)
-            continue;
-        sw_parts_each(&c->l, b.file, b.at, compare_part, &v);
-        sw_progress_tell(&c->bands.progress, c->k->compared);
+        if (!st->code)
+            sw_progress_tell(&c->bands.progress, c->k->compared);
     }
 }
 

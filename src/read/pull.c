@@ -21,8 +21,12 @@
  *
  * Without a mapping, scattered rows cannot come near the speed of a run: a call for a row costs as
  * much as 4 KiB of reading, and rows and gaps that are read together are so many times as many
- * bytes. */
+ * bytes.
+ *
+ * What is only compared is sieved: in scratch memory it is looked at once, and written nowhere. */
 #include "read/pull.h"
+
+#include <string.h>
 
 #include "base/num.h"
 #include "base/passed.h"
@@ -94,15 +98,18 @@ static const char *file_name(const sw_pull *p, const sw_run *s)
 }
 
 /* from: byte begin of the file. */
-static void copy_lines(sieve *v, const char *from)
+static void take_lines(sieve *v, const char *from)
 {
-    bool far = v->p->far && v->s->n >= FAR_BYTES;
+    bool far = v->p->far && v->s->n >= FAR_BYTES, *differs = v->p->differs;
 
     for (unsigned i = 0; i < v->nlines; i++) {
         const line *l = &v->lines[i];
         sw_rows rows = rows_of(v->s, l->count);
 
-        (far ? sw_rows_stream : sw_rows_copy)(v->to + l->to, from + (l->at - v->begin), &rows);
+        if (differs)
+            *differs = *differs || !sw_rows_equal(v->to + l->to, from + (l->at - v->begin), &rows);
+        else
+            (far ? sw_rows_stream : sw_rows_copy)(v->to + l->to, from + (l->at - v->begin), &rows);
     }
 }
 
@@ -112,7 +119,7 @@ static void copy_mapped(sieve *v)
     v->refused = !sw_mapped_ready(v->p->mapped, v->begin, v->end);
     if (v->refused)
         return;
-    copy_lines(v, v->map + v->begin);
+    take_lines(v, v->map + v->begin);
     sw_mapped_done(v->p->mapped, v->end);
 }
 
@@ -124,7 +131,7 @@ static sw_code empty(sieve *v, sw_status *st)
     if (v->nlines && v->map)
         copy_mapped(v);
     else if (v->nlines && !sw_source_read_vectors(v->fd, file_name(v->p, v->s), &all, 1, v->begin, st))
-        copy_lines(v, v->p->scratch);
+        take_lines(v, v->p->scratch);
     v->nlines = 0;
     return st->code;
 }
@@ -153,6 +160,12 @@ static uint64_t rows_at_once(const sieve *v)
     return in->from - v->s->row > v->skip ? 1 : (v->room - v->s->row) / in->from + 1;
 }
 
+/* Is the rest not wanted any more? */
+static bool is_over(const sieve *v)
+{
+    return v->refused || (v->p->differs && *v->p->differs);
+}
+
 /* All rows of the run, as lines. */
 static sw_code put_all(sieve *v, sw_status *st)
 {
@@ -161,7 +174,7 @@ static sw_code put_all(sieve *v, sw_status *st)
     sw_run_walk w;
     int64_t where;
 
-    for (sw_run_begin(&w, v->s); !v->refused && sw_run_next(&w, v->s, &at, &where);) {
+    for (sw_run_begin(&w, v->s); !is_over(v) && sw_run_next(&w, v->s, &at, &where);) {
         for (uint64_t done = 0, n; done < in->count; done += n) {
             n = sw_min(most, in->count - done);
             if (put(v, at + done * in->from, where + (int64_t)done * in->to, n, st))
@@ -248,6 +261,27 @@ static sw_code pull_skipped(const sw_pull *p, const sw_run *s, char *to, int fd,
     return make_call(&c, st);
 }
 
+/* ---- compared -------------------------------------------------------------------------------- */
+
+/* Rows that no scratch memory takes as a whole, or that come in any order: each by itself. */
+static sw_code match_rows(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
+{
+    uint64_t at, n;
+    int64_t where;
+
+    for (uint64_t i = 0; i < s->n / s->row; i++) {
+        sw_run_row(s, i, &at, &where);
+        for (uint64_t done = 0; done < s->row && !*p->differs; done += n) {
+            struct iovec v = { p->scratch, (size_t)(n = sw_min(p->room, s->row - done)) };
+
+            if (sw_source_read_vectors(fd, file_name(p, s), &v, 1, at + done, st))
+                return st->code;
+            *p->differs = memcmp(to + where + (int64_t)done, p->scratch, (size_t)n) != 0;
+        }
+    }
+    return st->code;
+}
+
 /* ---- which ----------------------------------------------------------------------------------- */
 
 /* Do the rows lie one behind the other in the file, in their order? */
@@ -292,6 +326,8 @@ static bool is_for_mapping(const sw_pull *p, const sw_run *s)
 /* Rows in the order of the file. */
 static sw_code pull_rows(const sw_pull *p, const sw_run *s, char *to, int fd, sw_status *st)
 {
+    if (p->differs)
+        return (s->row <= p->room ? pull_sieved : match_rows)(p, s, to, fd, st);
     if (s->nloops && is_for_mapping(p, s) && pull_mapped(p, s, to, fd, st))
         return st->code;
     if (p->mapped)
@@ -313,7 +349,7 @@ static sw_code pull_file(const sw_pull *p, const sw_run *s, char *to, sw_status 
         pull_rows(p, s, to, fd, st);
     } else {
         sorted = in_order(s);
-        (is_in_order(&sorted) ? pull_rows : pull_skipped)(p, &sorted, to, fd, st);
+        (is_in_order(&sorted) ? pull_rows : p->differs ? match_rows : pull_skipped)(p, &sorted, to, fd, st);
     }
     /* Between rows that lie apart there is what others need yet. */
     if (p->source->drops && sw_run_is_together(s))

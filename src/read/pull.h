@@ -1,4 +1,4 @@
-/* Runs from files, or from boxes in memory, into memory. */
+/* Runs from files, or from boxes in memory, into memory; or compared with what lies there. */
 #ifndef SW_READ_PULL_H
 #define SW_READ_PULL_H
 
@@ -15,6 +15,9 @@ typedef struct sw_pull {
     uint64_t room;     /* bytes of it, at least SW_PULL_ROOM_MIN */
     sw_mapped *mapped; /* for scattered rows; the last file stays in it; NULL = read them */
     bool far;          /* what is read is not looked at soon: it may go past the caches */
+    /* of files that are not mapped: nothing is changed at the place where a run goes. Set where
+     * what lies there is not the same; the rest is then not looked at. NULL = it goes there */
+    bool *differs;
 } sw_pull;
 
 /* Local. What reads with the scratch memory of a source itself. */

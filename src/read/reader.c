@@ -241,7 +241,7 @@ static sw_code do_task(worker *k, const task *t)
     const sw_request *w = &r->wants[t->want];
     bool copy = w->how.op == SW_OP_COPY;
     uint64_t sieve = copy ? r->buffer_size : sw_round_up(r->buffer_size / 4, 16);
-    sw_maker maker = { { &k->source, k->memory, sieve, &k->mapped, copy },
+    sw_maker maker = { { &k->source, k->memory, sieve, &k->mapped, copy, NULL },
                        k->memory + sieve,
                        r->buffer_size - sieve };
     part_box shared, part;

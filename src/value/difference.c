@@ -134,6 +134,7 @@ static sw_code compare_piece(sw_differences *d, const sw_copies *k, uint64_t at,
     p.n = n * 8 / bits;
     p.first = (k->from + at) / SW_ELEMENTS_UNIT * (SW_ELEMENTS_UNIT * 8 / bits);
     count(&p, &d->allowed, &found);
+    d->elements += found.count;
     if (found.count && (item = item_of(d, k, st)) != NULL)
         join(item, &found);
     return st->code;

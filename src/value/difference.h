@@ -24,6 +24,7 @@ typedef struct sw_difference {
 typedef struct sw_differences {
     sw_difference *items;
     size_t n, cap;
+    uint64_t elements;    /* that were found to differ here, of all items */
     sw_tolerance allowed; /* what does not count: zeros = every bit does */
 } sw_differences;
 

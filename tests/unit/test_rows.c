@@ -1,5 +1,6 @@
 /* Rows at equal distances: what arrives is what was there, whatever the sizes, steps and addresses,
- * and nothing else is touched. */
+ * and nothing else is touched; each byte of them counts where they are compared, and no other. */
+#include "base/num.h"
 #include "base/rows.h"
 #include "unit.h"
 
@@ -16,6 +17,23 @@ static void expect(char *to, const char *from, const sw_rows *r)
             to[(int64_t)i * r->to_step + (int64_t)k] = from[(int64_t)i * r->from_step + (int64_t)k];
 }
 
+/* They have been copied. The first and the last byte of a row, and what stands behind it. */
+static void check_equal(const sw_rows *r, char *to, const char *from)
+{
+    bool together = r->to_step == (int64_t)r->row || r->to_step == -(int64_t)r->row;
+
+    assert_true(sw_rows_equal(to, from, r));
+    for (uint64_t i = 0; i < r->count; i += r->count / 2 + 1) {
+        char *row = to + (int64_t)i * r->to_step;
+
+        for (uint64_t k = 0; k < r->row + !together; k += k + 1 < r->row ? sw_max(r->row - 1, 1) : 1) {
+            row[k] ^= 1;
+            assert_int_equal(sw_rows_equal(to, from, r), k == r->row);
+            row[k] ^= 1;
+        }
+    }
+}
+
 static void check(copy_fn *copy, const sw_rows *r, uint64_t from_at, uint64_t to_at, const char *from,
                   char *got, char *want)
 {
@@ -29,6 +47,7 @@ static void check(copy_fn *copy, const sw_rows *r, uint64_t from_at, uint64_t to
     if (memcmp(got, want, SIZE) != 0)
         fail_msg("row %u, count %u, steps %u and %d, at %u and %u", (unsigned)r->row, (unsigned)r->count,
                  (unsigned)r->from_step, (int)r->to_step, (unsigned)from_at, (unsigned)to_at);
+    check_equal(r, aligned + back + to_at, from + from_at);
 }
 
 TEST(all)
