@@ -78,6 +78,7 @@ typedef struct sw_job_told {
     uint64_t recovered; /* fingerprint of a publication that was completed, 0 = none */
     bool same_dir;      /* INPUT_DIR is OUTPUT_DIR */
     bool shared;        /* it is on a parallel or network file system, */
+    bool fuse;          /* by FUSE, */
     uint64_t block;     /* of such blocks */
     sw_store store;     /* what it can do, and how it is written to */
     /* how its files are striped, and those of the staging directory elsewhere */

@@ -52,6 +52,7 @@ sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memo
     sw_memory_need need = { .nranks = (uint32_t)j->comm->size,
                             .by_owner = sw_job_by_owner(j),
                             .converts = converts(&j->values.outputs),
+                            .fuse = j->output.told.fuse,
                             .stream = rule == &sw_memory_of_weld && sw_job_streams(j) };
 
     need.buffer =

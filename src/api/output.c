@@ -322,6 +322,7 @@ static sw_code look_at_place(sw_job *j, sw_status *st)
     if (o->depot)
         o->told.depot_stripes = *sw_place_stripes(o->depot);
     o->told.shared = fs.shared;
+    o->told.fuse = fs.fuse;
     o->told.block = sw_max(fs.block, sw_stripes_block(sw_job_stripes(j)));
     return st->code;
 }

@@ -44,7 +44,9 @@ sw_code sw_job_whole_of(const sw_job *j, const sw_plain *there, sw_outputs *o, s
 {
     const sw_catalog *c = &there->c;
     const sw_value_rule as_saved = { SW_NDTYPES, SW_NDTYPES, NULL, NULL };
-    sw_memory_need need = { .nranks = (uint32_t)j->comm->size, .by_owner = sw_job_is_storm(j, c) };
+    sw_memory_need need = { .nranks = (uint32_t)j->comm->size,
+                            .by_owner = sw_job_is_storm(j, c),
+                            .fuse = j->output.told.fuse };
     char **names = sw_calloc(c->ntensors, sizeof *names, st);
     sw_buf ignored = SW_BUF_INIT;
 

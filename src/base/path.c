@@ -601,6 +601,7 @@ sw_code sw_path_fs(const char *path, sw_fs *out, sw_status *st)
     out->shared = name != NULL;
     out->name = name ? name : "local";
     out->nfs = strcmp(out->name, "nfs") == 0;
+    out->fuse = strcmp(out->name, "fuse") == 0;
     return SW_OK;
 }
 

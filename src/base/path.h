@@ -155,6 +155,7 @@ typedef struct sw_fs {
     /* a network or parallel file system: other machines may see it, large blocks pay */
     bool shared;
     bool nfs;         /* it is NFS */
+    bool fuse;        /* a process of this machine moves its bytes, in pieces of 1 MiB at most */
     const char *name; /* "nfs", "lustre", ...; "local" when it is none of those known */
     uint64_t block;   /* bytes that it likes to be written at once (st_blksize) */
 } sw_fs;

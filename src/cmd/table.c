@@ -36,7 +36,7 @@
 #define BUFFER_SIZE                                                                                          \
     OPTION("buffer-size", buffer_size, "SIZE",                                                               \
            "memory for data on each rank, at least 4KiB (default: some 4MiB, on network file systems "       \
-           "64MiB)")
+           "64MiB, by FUSE 8MiB)")
 #define ASSIGN                                                                                               \
     OPTION(                                                                                                  \
         "assign", assign, "WHO",                                                                             \

@@ -24,7 +24,7 @@ typedef struct sw_memory {
 /* What a purpose takes of a buffer at most. */
 typedef struct sw_memory_rule {
     /* the buffer, by kind of file system, where none is given; of what is streamed by band */
-    uint64_t local, shared, stream;
+    uint64_t local, shared, fuse, stream;
     uint64_t chunk;                    /* 0 = none */
     uint64_t scratch, scratch_divisor; /* at most that share of the buffer, too */
     uint64_t input;                    /* by band: pieces that stay in the processor's cache */
@@ -38,6 +38,7 @@ typedef struct sw_memory_need {
     uint64_t buffer;
     uint32_t nranks;
     bool by_owner, converts;
+    bool fuse;   /* where it is shared, it is by FUSE */
     bool stream; /* a second band is written while one is filled */
 } sw_memory_need;
 
