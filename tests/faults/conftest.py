@@ -66,16 +66,6 @@ def rng():
     return random.Random(SEED)
 
 
-@pytest.fixture
-def other_user(tmp_path, monkeypatch):
-    """Words that make a run another user's, and a directory of his; he can run the program wherever the tree lies."""
-    may(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"], "becoming another user")
-    monkeypatch.setattr(runner, "SHARDWELD", runner.install(runner.LAUNCH["TMPDIR"]))
-    outer, theirs = runner.unprivileged(tmp_path)
-    assert outer
-    return outer, theirs
-
-
 class Scene:
     """Two sharded checkpoints of the same names and other values; the old one is what OUTPUT_DIR holds at first."""
 
