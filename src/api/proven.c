@@ -16,7 +16,8 @@
 #include "base/sort.h"
 #include "format/manifest.h"
 
-#define BAND (UINT64_C(512) << 10) /* stays in the cache: with 1 MiB it took 1.7 times as long */
+/* Stays in the cache: of files in memory 512 KiB take 1.1 times as long, 1 MiB 1.7 times. */
+#define BAND (UINT64_C(128) << 10)
 #define NOT_THERE UINT64_MAX
 
 /* One check. */
