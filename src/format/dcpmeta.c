@@ -400,7 +400,7 @@ static dcp_name *sort_names(reading *r, sw_status *st)
 static sw_code take_paths(reading *r, sw_value planner, sw_status *st)
 {
     size_t n = r->draft.ntensors + r->draft.nvalues;
-    dcp_name *names = st->code ? NULL : sort_names(r, st), name, *found;
+    dcp_name *names = st->code ? NULL : sort_names(r, st), name = { 0 }, *found;
     sw_items items;
     sw_value key, path;
 
