@@ -170,8 +170,29 @@ typedef struct counting {
     const uint64_t *shape;
     uint32_t *ids; /* 2 * n for each dimension: the boxes by where they begin, those of a slab */
     uint64_t steps, most;
-    bool first_only; /* it ends where the first gap is */
+    bool first_only; /* of disjoint boxes: it ends where the first gap is, and holds are not counted */
 } counting;
+
+/* The product of the sizes behind dim. */
+static uint64_t cross_section(const uint64_t *shape, unsigned ndim, unsigned dim)
+{
+    uint64_t v = 1;
+
+    for (unsigned d = dim + 1; d < ndim; d++)
+        v *= shape[d];
+    return v;
+}
+
+/* Is a slab of disjoint boxes full, by its cross-section? Then no gap is looked for in it. */
+static bool is_full(const counting *c, const sweep *s)
+{
+    unsigned ndim = c->b->ndim;
+    uint64_t filled = 0;
+
+    for (size_t i = 0; i < s->nactive; i++)
+        filled += cross_section(c->b->dims + (uint64_t)s->active[i] * 2 * ndim + ndim, ndim, s->dim);
+    return filled >= cross_section(c->shape, ndim, s->dim);
+}
 
 /* Elements that these boxes hold, in the dimensions from dim on. *open: is any held by none? first
  * (NULL = not wanted) is where. */
@@ -191,6 +212,8 @@ static uint64_t count(counting *c, const uint32_t *ids, size_t n, unsigned dim, 
         bool inner;
 
         c->steps += s.nactive + 1;
+        if (c->first_only && is_full(c, &s))
+            continue;
         held += (s.end - s.pos) * count(c, s.active, s.nactive, dim + 1, *open ? NULL : first, &inner);
         if (inner && !*open && first)
             first[dim] = s.pos;

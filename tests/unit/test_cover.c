@@ -65,3 +65,28 @@ TEST(too_many)
     assert_false(cover.counted);
     free(dims);
 }
+
+/* Disjoint boxes that cut every dimension into slabs and hold all but the last element: slabs that
+ * are full are not looked into, or there would be 51^8 of them. */
+TEST(last_corner)
+{
+    const size_t ndim = 8, each = 50;
+    uint64_t shape[8], first[8] = { 0 }, n = 0;
+    uint64_t *dims = calloc(ndim * each * 2 * ndim, sizeof *dims);
+    sw_cover cover = { .disjoint = true, .first = first };
+    sw_status st = SW_STATUS_INIT;
+
+    for (size_t d = 0; d < ndim; d++)
+        shape[d] = each + 1;
+    for (size_t j = 0; j < ndim; j++)
+        for (uint64_t at = 0; at < each; at++, n++)
+            for (size_t d = 0; d < ndim; d++) {
+                dims[n * 2 * ndim + d] = d < j ? each : d == j ? at : 0;
+                dims[n * 2 * ndim + ndim + d] = d <= j ? 1 : each + 1;
+            }
+    assert_int_equal(sw_boxes_count(&(sw_boxes){ dims, n, ndim }, shape, &cover, &st), SW_OK);
+    assert_true(cover.open);
+    for (size_t d = 0; d < ndim; d++)
+        assert_int_equal(first[d], each);
+    free(dims);
+}
