@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dir/pitfalls.h"
+#include "plan/dims.h"
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
@@ -101,6 +102,27 @@ sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
     return st->code;
 }
 
+/* Of one file by itself: are parts of a tensor in others? None of its boxes overlap. */
+static bool lacks_parts(const sw_catalog *c, const sw_tensor *t)
+{
+    uint64_t held = 0, n;
+    sw_placed b;
+
+    for (uint64_t k = 0; c->part && k < t->nboxes; k++)
+        held += sw_dims_product(sw_box_get(c, t, k, &b)->shape, t->ndim, &n) ? n : 0;
+    return c->part && held < t->elements;
+}
+
+/* The same of all that output i is made of. */
+static bool lacks_sources(const sw_outputs *o, uint32_t i)
+{
+    const sw_output *how = &o->how[i];
+    bool scaled = how->op == SW_OP_SCALED || how->op == SW_OP_MXFP4;
+
+    return lacks_parts(o->c, &o->c->tensors[how->source]) ||
+           (scaled && lacks_parts(o->c, &o->c->tensors[how->scale]));
+}
+
 sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw_status *st)
 {
     const sw_catalog *a = &m->o->view, *b = m->there;
@@ -116,6 +138,9 @@ sw_code sw_match_any(sw_match *m, char *const *chosen, sw_findings *findings, sw
         } else if (!same_kind(a, t, b, u)) {
             sw_findings_add(findings, NULL, t->name, NULL, st, "is %s in A, %s in B",
                             sw_tensor_text(a, t, in_a), sw_tensor_text(b, u, in_b));
+        } else if (lacks_sources(m->o, i) || lacks_parts(b, u)) {
+            sw_findings_add(findings, NULL, t->name, NULL, st,
+                            "is not all in %s: other files have parts of it", lacks_parts(b, u) ? "B" : "A");
         } else {
             pair(m, i, u);
         }

@@ -69,6 +69,19 @@ def test_any_kinds_are_the_same(dirs, make, weld, np_):
         ok(diff(src, columns, "--assign", "owner", np=np_))
 
 
+@pytest.mark.parametrize("np_", [None, 2])
+def test_a_shard_is_not_all(dirs, make, weld, np_):
+    """What other shards hold is not the same, nor another."""
+    src, out = dirs
+    make(src, ranks=2)
+    ok(weld(src, out))
+    shard = os.path.join(src, sorted(name for name in os.listdir(src) if name.startswith("shard-00002"))[0])
+    for a, b, where in ((shard, out, "A"), (out, shard, "B")):
+        said = told(diff(a, b, np=np_))
+        assert any(reason.startswith(f"is not all in {where}: ") for reason in said.values()), said
+        assert not any(" differ" in reason for reason in said.values()), said
+
+
 @pytest.mark.parametrize("np_", [None, 3])
 def test_values(pair, tmp_path, np_):
     rng = np.random.default_rng(3)
