@@ -112,18 +112,23 @@ static sw_code add_named(const char *dir, const char *index, sw_dir *l, sw_statu
 }
 
 /* The manifest, if it speaks of shard files, or does not, as is asked for. One that cannot be
- * understood speaks of none. */
+ * understood goes with whatever is replaced; one that cannot be read is an error. */
 static sw_code add_manifest(const char *dir, bool of_shards, sw_dir *l, sw_status *st)
 {
     char *path = sw_path_join(dir, SW_MANIFEST_NAME, st);
-    sw_status ignored = SW_STATUS_INIT;
+    sw_status own = SW_STATUS_INIT;
     sw_manifest m = SW_MANIFEST_INIT;
     sw_buf text = SW_BUF_INIT;
-    bool missing = false;
+    sw_path_kind kind;
+    bool goes;
 
-    if (path && !sw_path_read(path, NULL, SW_MANIFEST_MAX, &text, &missing, &ignored) && text.len)
-        sw_manifest_read(text.data, text.len, path, &m, &ignored);
-    if (!st->code && sw_manifest_is_of_shards(&m) == of_shards)
+    if (path && !sw_path_stat(path, &kind, NULL, &own) && kind == SW_PATH_FILE &&
+        !sw_path_read(path, NULL, SW_MANIFEST_MAX, &text, NULL, &own))
+        sw_manifest_read(text.data ? text.data : "", text.len, path, &m, &own);
+    if (own.code && own.code != SW_EINPUT)
+        sw_fail(st, own.code, own.file, NULL, "%s", own.reason);
+    goes = own.code ? !of_shards || l->n > 0 : sw_manifest_is_of_shards(&m) == of_shards;
+    if (!st->code && goes)
         add_file(dir, SW_MANIFEST_NAME, l, st);
     sw_manifest_release(&m);
     sw_buf_release(&text);

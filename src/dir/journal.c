@@ -65,18 +65,21 @@ bool sw_journal_is_shards(const sw_journal *j)
 static bool decide_clash(const sw_journal *j)
 {
     const char *key = j->nfiles ? j->files[j->nfiles - 1].name : "";
-    bool key_is_weights = !sw_name_is_index(key), old_index = false, clash = false;
-    bool manifest = sw_names_have(j->old, j->nold, SW_MANIFEST_NAME);
+    bool key_is_weights = !sw_name_is_index(key), old_index = false, old_lone = false, clash = false;
+    bool comes = false, goes = sw_names_have(j->old, j->nold, SW_MANIFEST_NAME);
 
-    for (size_t i = 0; i < j->nold; i++)
+    for (size_t i = 0; i < j->nold; i++) {
         old_index = old_index || sw_name_is_index(j->old[i]);
+        old_lone = old_lone || sw_name_is_lone(j->old[i]);
+    }
     for (size_t i = 0; i + 1 < j->nfiles && !clash; i++) {
         clash = sw_names_have(j->old, j->nold, j->files[i].name);
-        manifest = manifest || strcmp(j->files[i].name, SW_MANIFEST_NAME) == 0;
+        comes = comes || strcmp(j->files[i].name, SW_MANIFEST_NAME) == 0;
     }
     /* Readers take all shard files that are there: those of two sets must not stand side by
      * side. */
-    return clash || ((manifest || (key_is_weights && old_index)) && sw_names_have(j->old, j->nold, key)) ||
+    return clash || (comes && (old_index || old_lone)) ||
+           ((goes || (key_is_weights && old_index)) && sw_names_have(j->old, j->nold, key)) ||
            (sw_journal_is_shards(j) && j->nold > 0);
 }
 

@@ -166,18 +166,19 @@ static const char *key_name(const sw_journal *j)
 }
 
 /* Files of the higher rank go first, and come back last. A manifest speaks of all others; without
- * the index, or of a shard set its shards, what is left is no checkpoint that anybody could take
- * for whole. */
+ * the index or lone file, or of a shard set its shards, what is left is no checkpoint that anybody
+ * could take for whole. */
 enum { BESIDE, LEADING, TELLING, NRANKS };
 
 static int rank_of(const work *w, const char *name)
 {
-    bool leads = sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL) : sw_name_is_index(name);
+    bool leads = sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL)
+                                            : sw_name_is_index(name) || sw_name_is_lone(name);
 
     return strcmp(name, SW_MANIFEST_NAME) == 0 ? TELLING : leads ? LEADING : BESIDE;
 }
 
-/* A clash: the old index goes, durably, before any file that it names. Of a shard set all goes, the
+/* A clash: the old index, or lone file, goes, durably, before any file that it names. Of a shard set all goes, the
  * lowest shard first: what is left has a gap where every tensor begins; what stands beside the
  * shards goes after them. What was moved aside must be found there after a crash. */
 static sw_code clear_way(const work *w, sw_status *st)

@@ -166,13 +166,15 @@ MANIFEST = "shardweld.manifest.json"
 
 
 def check_said(out, where):
-    """No manifest stands beside bytes that are not its own; where the index or the lone file is, all is there that it names."""
+    """No manifest stands beside bytes, an index or a lone file that are not its own; where the index or the lone file is, all is there that it names."""
     if not (out / MANIFEST).exists():
         return
     said = json.loads((out / MANIFEST).read_text())["files"]
     there = {name for name in said if (out / name).exists()}
     for name in there:
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == said[name]["sha256"], f"{where}: {name}"
+    for lead in (oracle.INDEX, oracle.SINGLE):
+        assert lead in said or not (out / lead).exists(), f"{where}: it stands beside another's {lead}"
     key = oracle.INDEX if oracle.INDEX in said else oracle.SINGLE
     assert key not in there or there == set(said), f"{where}: {sorted(set(said) - there)} are missing"
 
@@ -181,7 +183,8 @@ SPLIT, SINGLE = ["--max-shard-size", "20KB"], ["--single-file"]
 
 
 @pytest.mark.parametrize("before, after, old_way, new_way", [(None, True, [], []), (True, True, [], []), (True, False, [], []), (False, True, [], []),
-                                                             (True, False, SPLIT, []), (False, True, SPLIT, []), (False, True, SINGLE, SINGLE)])  # fmt: skip
+                                                             (True, False, SPLIT, []), (False, True, SPLIT, []), (False, True, SINGLE, SINGLE),
+                                                             (False, True, SINGLE, []), (False, True, [], SINGLE)])  # fmt: skip
 def test_killed_with_a_manifest(scenes, tmp_path, rng, before, after, old_way, new_way):
     """While it writes, syncs and publishes, into nothing or over a checkpoint with a manifest or without one, of the same names or of others."""
     scene, kept, out = scenes[2], tmp_path / "kept", tmp_path / "out"
