@@ -298,7 +298,7 @@ const void *sw_save_order(const sw_save *s, size_t rank, size_t *n)
 static sw_code prove(sw_job *j, sw_status *st)
 {
     if (!sw_job_prove_begin(j, st) && j->proven.on && j->files == SW_FILES_WHOLE)
-        sw_proof_read(&j->proven.proof, 0, j->output.staged, j->opt->cancel, st);
+        sw_proof_read(&j->proven.proof, 0, false, j->output.staged, j->opt->cancel, st);
     return sw_job_prove(j, st);
 }
 

@@ -332,14 +332,21 @@ static sw_code lay_out(checker *c, sw_status *st)
     return st->code;
 }
 
+/* Who has no other rank beside it reads by two threads: one copies while the other hashes. */
+static bool is_alone(const checker *c)
+{
+    return c->j->comm->size == 1;
+}
+
 /* Who reads what. Nothing but heads where it is to be quick. */
 static sw_code schedule(checker *c, sw_status *st)
 {
-    const uint64_t buffer = c->j->opt->buffer_size;
+    const uint32_t nranks = (uint32_t)c->j->comm->size, readers = is_alone(c) ? 2 : nranks;
+    const uint64_t buffer = c->j->opt->buffer_size / (readers / nranks);
     const uint64_t band = buffer ? sw_min(buffer, BAND) : BAND;
-    const sw_schedule_rule rule = { (uint32_t)c->j->comm->size, band, BAND, false, false };
+    const sw_schedule_rule rule = { readers, band, BAND, false, false };
 
-    c->result->buffer_size = band;
+    c->result->buffer_size = band * (readers / nranks);
     c->result->files = c->l.nfiles;
     c->proof = (sw_proof){ .l = &c->l, .hashes = !c->shards, .heads = true, .chunk = band };
     if (!c->quick && !c->shards) {
@@ -350,7 +357,7 @@ static sw_code schedule(checker *c, sw_status *st)
     for (uint32_t f = 0; c->proof.sched && f < c->l.nfiles; f++) {
         sw_region r = sw_schedule_region(&c->sched, &c->l, f, (uint32_t)c->j->comm->rank);
 
-        c->result->bytes += r.end - r.begin;
+        c->result->bytes += is_alone(c) ? c->l.files[f].size : r.end - r.begin;
     }
     return sw_proof_begin(&c->proof, st);
 }
@@ -435,17 +442,11 @@ static sw_code tell(checker *c, sw_status *st)
 static uint32_t number_in_layout(const checker *c, uint32_t file)
 {
     const char *name = sw_file_name(&c->there.c.files[file]);
-    uint32_t a = 0, b = c->l.nfiles;
+    sw_search s = { .end = c->l.nfiles };
 
-    while (a < b) {
-        uint32_t mid = a + (b - a) / 2;
-
-        if (strcmp(c->l.files[mid].name, name) < 0)
-            a = mid + 1;
-        else
-            b = mid;
-    }
-    return a < c->l.nfiles && strcmp(c->l.files[a].name, name) == 0 ? a : c->l.nfiles;
+    while (sw_search_on(&s))
+        sw_search_tell(&s, strcmp(c->l.files[s.mid].name, name) < 0);
+    return s.at < c->l.nfiles && strcmp(c->l.files[s.at].name, name) == 0 ? (uint32_t)s.at : c->l.nfiles;
 }
 
 /* The files of l that hold boxes of a tensor: mark them. */
@@ -588,7 +589,7 @@ static sw_code check(checker *c, sw_status *st)
     begin = sw_now();
     c->result->seconds_plan = begin - c->j->started;
     if (!c->quick && !c->shards)
-        sw_proof_read(&c->proof, (uint32_t)comm->rank, c->j->out, c->j->opt->cancel, st);
+        sw_proof_read(&c->proof, (uint32_t)comm->rank, is_alone(c), c->j->out, c->j->opt->cancel, st);
     if (!sw_proof_end(&c->proof, comm, c->j->out, c->j->opt->cancel, st) && sw_job_is_root(c->j))
         tell(c, st);
     if (!sw_agree(comm, st) && !c->quick && c->shards)

@@ -1,12 +1,14 @@
 /* Hashes and censuses of what files hold; see proof.h. */
 #include "par/proof.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "base/path.h"
 #include "base/sort.h"
+#include "base/thread.h"
 #include "plan/parts.h"
 
 #define NO_SLOT UINT32_MAX
@@ -262,14 +264,16 @@ static void close_again(again *a, sw_status *st)
     a->path = NULL;
 }
 
-sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel, sw_status *st)
+/* All bands of one rank, to the end of the last one, unless another thread has failed. */
+static sw_code read_bands(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel,
+                          atomic_bool *failed, sw_status *st)
 {
     const sw_schedule *s = p->sched;
     again a = { .fd = -1, .chunk = sw_calloc(s->band, 1, st), .cancel = cancel };
     sw_cursor c = { 0 };
     uint32_t open = NO_SLOT;
 
-    while (!st->code && sw_cursor_next(s, p->l, rank, &c)) {
+    while (!st->code && !*failed && sw_cursor_next(s, p->l, rank, &c)) {
         sw_region at = sw_schedule_band(s, c.mine, c.round);
 
         if (at.begin == at.end)
@@ -284,6 +288,67 @@ sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatil
     }
     close_again(&a, st);
     free(a.chunk);
+    if (!st->code && !*failed)
+        end_region(p, st);
+    if (st->code)
+        *failed = true;
+    return st->code;
+}
+
+/* A rank whose bands a thread of its own reads. */
+typedef struct helper {
+    sw_proof p;
+    uint32_t rank;
+    const char *dir;
+    const volatile int *cancel;
+    atomic_bool *failed;
+    sw_status st;
+} helper;
+
+static void *help(void *arg)
+{
+    helper *h = arg;
+
+    if (!sw_proof_begin(&h->p, &h->st))
+        read_bands(&h->p, h->rank, h->dir, h->cancel, h->failed, &h->st);
+    return NULL;
+}
+
+/* What the other has found is this one's, too. */
+static sw_code take_over(sw_proof *p, const helper *h, sw_status *st)
+{
+    if (!st->code)
+        *st = h->st;
+    sw_buf_add(&p->pieces, h->p.pieces.data, h->p.pieces.len, st);
+    sw_buf_add(&p->torn, h->p.torn.data, h->p.torn.len, st);
+    return sw_buf_add(&p->files, h->p.files.data, h->p.files.len, st);
+}
+
+sw_code sw_proof_read(sw_proof *p, uint32_t rank, bool two, const char *dir, const volatile int *cancel,
+                      sw_status *st)
+{
+    atomic_bool failed = false;
+    helper h = { .p = { .view = p->view,
+                        .l = p->l,
+                        .sched = p->sched,
+                        .hashes = p->hashes,
+                        .heads = p->heads,
+                        .sha256 = p->sha256 },
+                 .rank = rank + 1,
+                 .dir = dir,
+                 .cancel = cancel,
+                 .failed = &failed,
+                 .st = SW_STATUS_INIT };
+    pthread_t thread;
+    bool apart = two && sw_thread_start(&thread, help, &h) == 0;
+
+    read_bands(p, rank, dir, cancel, &failed, st);
+    if (apart)
+        pthread_join(thread, NULL);
+    else if (two && !st->code)
+        help(&h);
+    take_over(p, &h, st);
+    sw_proof_release(&h.p);
     return st->code;
 }
 

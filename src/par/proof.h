@@ -68,8 +68,10 @@ void sw_proof_release(sw_proof *p);
 /* Local. The bytes of file f that lie at `at`. Those of one region come from front to back. */
 sw_code sw_proof_band(sw_proof *p, uint32_t f, sw_region at, const char *data, sw_status *st);
 
-/* Local. The same of all bands of a rank, read from the files in dir. */
-sw_code sw_proof_read(sw_proof *p, uint32_t rank, const char *dir, const volatile int *cancel, sw_status *st);
+/* Local. The same of all bands of a rank, read from the files in dir; two: and of the next rank,
+ * by a second thread, while this one hashes. */
+sw_code sw_proof_read(sw_proof *p, uint32_t rank, bool two, const char *dir, const volatile int *cancel,
+                      sw_status *st);
 
 /* Collective, when all bands have been shown, of files that are in dir and closed; NULL = what l is
  * of are no files, and no leaf is cut. A rank may come with an error. All ranks return the same.

@@ -171,7 +171,7 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
     if (w->work.held && without_mpi) {
         /* rows go to their places in any order: what they come to is read back */
         if (!sw_scatter_files(w, st) && w->proof)
-            sw_proof_read(w->proof, (uint32_t)world->rank, w->staged_dir, w->work.cancel, st);
+            sw_proof_read(w->proof, (uint32_t)world->rank, false, w->staged_dir, w->work.cancel, st);
         return sw_agree(world, st);
     }
     if (!k.apart)
