@@ -252,7 +252,7 @@ sw_code sw_job_hash_headers(sw_job *j, sw_status *st)
         }
     sw_buf_release(&all);
     sw_buf_release(&mine);
-    return st->code;
+    return sw_agree(j->comm, st);
 }
 
 /* What decides the bytes, and is the same wherever the input lies: tensors, values, files, of those

@@ -355,14 +355,14 @@ static sw_code join(const sw_comm *comm, sw_headers *in, uint64_t boxes, sw_entr
     sw_nodes *nodes = &shares->nodes;
     sw_buf names = SW_BUF_INIT;
     joining j = { nodes, c, found, &names };
-    bool all = true; /* ranks go on */
+    bool all = true; /* ranks go on: where nothing was agreed upon, those that have failed, too */
 
     if (nodes->own)
         all = !sw_agree(comm, st);
     else if (boxes < JOIN_LEAST / (uint64_t)comm->size)
         sw_nodes_none(comm, nodes);
     else
-        all = !sw_nodes_find(comm, nodes, st);
+        all = !sw_nodes_find(comm, nodes, st) || !nodes->own;
     if (all) {
         in->nodes = nodes->n;
         collect_node(&j, st);
