@@ -143,6 +143,17 @@ typedef struct walk {
     uint64_t left; /* what may still be named: parts may be so many times */
 } walk;
 
+/* So many bytes of names its values may have, told or kept. */
+static uint64_t most_named(const sw_torch_file *f)
+{
+    return 64 * (uint64_t)f->text.len;
+}
+
+static sw_code odd_names(const sw_torch_file *f, sw_status *st)
+{
+    return odd(f, NULL, "its data.pkl names its parts too often", st);
+}
+
 /* What holds others: a dict or list, or an object that is filled as one (an OrderedDict). */
 static sw_value holder_of(const sw_pickle *p, sw_value v)
 {
@@ -184,7 +195,7 @@ static sw_code meet(walk *w, sw_value v, sw_status *st)
     step *s = &w->steps[w->depth];
 
     if (w->left < w->name.len + sizeof(named))
-        return odd(f, NULL, "its data.pkl names its parts too often", st);
+        return odd_names(f, st);
     w->left -= w->name.len + sizeof(named);
     if (!in) {
         if (w->depth && is_tensor(&f->p, v))
@@ -226,7 +237,7 @@ static bool name_next(walk *w, const step *s, sw_value key, sw_status *st)
     w->name.len = s->len;
     if (s->dict && !(text = sw_value_text(&w->f->p, key, &len)) && !sw_value_size(&w->f->p, key, &number))
         return false;
-    if (text && (len > NAME_MAX_BYTES || memchr(text, '\0', len)))
+    if (text && (len > NAME_MAX_BYTES || memchr(text, '\0', len) || sw_utf8_invalid(text, len)))
         return false;
     if (s->len > NAME_MAX_BYTES || (s->len && sw_buf_add(&w->name, ".", 1, st)))
         return false;
@@ -245,7 +256,7 @@ static int by_name(const void *a, const void *b, void *names)
 /* All that has a name, by it, without recursion. */
 static sw_code list_values(sw_torch_file *f, sw_status *st)
 {
-    walk w = { .f = f, .left = 64 * (uint64_t)f->text.len };
+    walk w = { .f = f, .left = most_named(f) };
 
     meet(&w, f->p.root, st);
     while (!st->code && w.depth > 0) {
@@ -341,13 +352,26 @@ void sw_torch_file_free(sw_torch_file *f)
 sw_code sw_torch_file_values(const sw_torch_file *f, const char *before, size_t len, sw_buf *out,
                              sw_status *st)
 {
+    uint64_t left = most_named(f);
+
     for (size_t i = 0; i < f->nvalues && !st->code; i++) {
         const char *name = f->names.data + f->values[i].at;
+        size_t n = strlen(name) + 1;
 
-        if (!is_tensor(&f->p, f->values[i].value) && !sw_buf_add(out, before, len, st))
-            sw_buf_add(out, name, strlen(name) + 1, st);
+        if (is_tensor(&f->p, f->values[i].value))
+            continue;
+        if (left < len + n)
+            return odd_names(f, st);
+        left -= len + n;
+        if (!sw_buf_add(out, before, len, st))
+            sw_buf_add(out, name, n, st);
     }
     return st->code;
+}
+
+static bool is_called(const sw_torch_file *f, uint64_t value, const char *name)
+{
+    return value < f->nvalues && strcmp(f->names.data + f->values[value].at, name) == 0;
 }
 
 sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tensor, sw_torch_tensor *out,
@@ -359,8 +383,9 @@ sw_code sw_torch_file_find(sw_torch_file *f, const char *name, const char *tenso
 
     while (sw_search_on(&s))
         sw_search_tell(&s, strcmp(f->names.data + f->values[s.mid].at, name) < 0);
-    if (s.at == f->nvalues || strcmp(f->names.data + f->values[s.at].at, name) != 0 ||
-        sw_value_kind(&f->p, f->values[s.at].value) != SW_KIND_OBJECT)
+    while (is_called(f, s.at, name) && sw_value_kind(&f->p, f->values[s.at].value) != SW_KIND_OBJECT)
+        s.at++; /* a number of the same name is no tensor */
+    if (!is_called(f, s.at, name))
         return odd(f, tensor, "a box of it is not in this file", st);
     f->archive.tensor = tensor;
     if (sw_torch_tensor_take(&f->p, f->values[s.at].value, f->file, tensor, out, st))

@@ -23,7 +23,8 @@ sw_torch_file *sw_torch_file_open(int fd, const char *file, uint64_t size, sw_st
 void sw_torch_file_free(sw_torch_file *f);
 
 /* Local. Append the names of what is no tensor in it, with a NUL, sorted; a list of such is one.
- *   before  len characters that stand before each */
+ *   before  len characters that stand before each
+ * Errors: SW_EINPUT (so they are more than the file could hold), SW_ENOMEM. */
 sw_code sw_torch_file_values(const sw_torch_file *f, const char *before, size_t len, sw_buf *out,
                              sw_status *st);
 
