@@ -17,7 +17,7 @@
 
 bool sw_job_is_storm(const sw_job *j, const sw_catalog *c)
 {
-    const sw_memory_need need = { .nranks = (uint32_t)j->comm->size };
+    const sw_memory_need need = { .nranks = (uint32_t)j->comm->size, .fuse = j->output.told.fuse };
     uint64_t buffer = j->opt->buffer_size
                           ? j->opt->buffer_size
                           : sw_memory_buffer(&sw_memory_of_weld, j->output.told.shared, &need);

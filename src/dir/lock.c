@@ -470,6 +470,9 @@ static outcome oust(sw_lock *l, int *fd, sw_status *st)
     read_text(*fd, text);
     if ((result = judge(l, *fd, text, st)) != TAKEN || (result = enter_takeover(l, st)) != TAKEN)
         return result;
+    /* another machine may have replaced it since */
+    ask_server(l->dir->fd, SW_LOCK_NAME);
+    ask_server(*fd, "");
     read_text(*fd, text);
     if (!is_named(*fd, l))
         result = AGAIN;

@@ -330,12 +330,14 @@ static bool compare_band(comparer *c, const sw_band *b, sw_status *st)
 {
     look v = { c, c->chunk, 0, st };
     uint64_t before = c->k->found.elements;
+    /* what is tolerated is not the same, and mostly everywhere */
+    bool exact = c->k->found.allowed.absolute == 0 && c->k->found.allowed.relative == 0;
 
     if (!sw_bands_fill(&c->bands, st))
         return false;
     if (!st->code)
         sw_parts_each(&c->l, b->file, b->at, compare_part, &v);
-    c->quick = c->can_match && c->k->found.elements == before;
+    c->quick = c->can_match && exact && c->k->found.elements == before;
     return true;
 }
 

@@ -175,7 +175,7 @@ static sw_code put_all(sieve *v, sw_status *st)
     int64_t where;
 
     for (sw_run_begin(&w, v->s); !is_over(v) && sw_run_next(&w, v->s, &at, &where);) {
-        for (uint64_t done = 0, n; done < in->count; done += n) {
+        for (uint64_t done = 0, n; done < in->count && !is_over(v); done += n) {
             n = sw_min(most, in->count - done);
             if (put(v, at + done * in->from, where + (int64_t)done * in->to, n, st))
                 return st->code;
