@@ -310,7 +310,8 @@ static sw_code check_pairs(const sw_options *o, sw_status *st)
         return sw_fail(st, SW_EUSAGE, NULL, NULL, "sw_options.assets does not go with sw_options.no_assets");
     if (sw_options_given(o, SW_CHANGES_STYLE) && o->like)
         return sw_fail(st, SW_EUSAGE, NULL, NULL,
-                       "sw_options.diffusers does not go with sw_options.like, which names the files itself");
+                       "sw_options.%s does not go with sw_options.like, which names the files itself",
+                       o->diffusers ? "diffusers" : "diffusers_index");
     return SW_OK;
 }
 

@@ -1,6 +1,6 @@
 /* File names of checkpoints: what torch DCP, transformers and diffusers call their files. */
-#ifndef SW_FORMAT_NAMES_H
-#define SW_FORMAT_NAMES_H
+#ifndef SW_FORMAT_FILENAMES_H
+#define SW_FORMAT_FILENAMES_H
 
 #include "base/status.h"
 

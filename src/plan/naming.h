@@ -3,8 +3,8 @@
  * Globs choose among the names of the input; then the rules change the names of those that were
  * chosen, one rule after the other in the order in which they were given. A checkpoint has up to a
  * million names, each looked at once by every glob and rule. */
-#ifndef SW_PLAN_NAMES_H
-#define SW_PLAN_NAMES_H
+#ifndef SW_PLAN_NAMING_H
+#define SW_PLAN_NAMING_H
 
 #include "base/buf.h"
 #include "plan/catalog.h"
