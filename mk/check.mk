@@ -122,7 +122,7 @@ check-torch-run: all $(SAVE_ITEMS) $(HEADER_CHECK) $(READER_CHECK) $(VENV_READY)
 check-faults-run: all $(SAVE_ITEMS) $(READER_CHECK) $(NODES)
 	@$(call PARALLEL,$(sort $(filter-out %/test_nodes.py %/test_filesystems.py,$(wildcard tests/faults/test_*.py))),$(PYTHON) $(PYTEST))
 
-# A layer for any MPICH, whose launcher has daemons of another kind: the program finds it beside it.
+# A layer for any MPICH, whose launcher has daemons of another kind: the program finds it beside it, while these drills go on.
 NODES_MPICH = $(BUILD)/mpich/libshardweld-mpi-mpich.so
 # MPIs of PyPI, each in an environment of its own. Where one cannot be had, what is done with it is skipped, and told of.
 NODES_MPIS = build/mpis
@@ -138,7 +138,7 @@ check-nodes-run: all $(SAVE_ITEMS) $(NODES_MPIS)/openmpi5/ready $(NODES_MPIS)/mp
 	@$(MAKE) LAYERS=mpich BUILD='$(BUILD)/mpich' $(NODES_MPICH)
 	@ln -sf '$(abspath $(NODES_MPICH))' '$(BUILD)/'
 	@SHARDWELD_KINDS='openmpi mpich' SHARDWELD_MPIS='$(abspath $(NODES_MPIS))' $(TEST_ENV) \
-	    timeout 900 $(PYTHON) $(PYTEST) -rs tests/faults/test_nodes.py
+	    timeout 900 $(PYTHON) $(PYTEST) -rs tests/faults/test_nodes.py; status=$$?; rm '$(BUILD)/$(notdir $(NODES_MPICH))'; exit $$status
 
 S3_SERVER = build/s3/bin/moto_server
 
