@@ -178,9 +178,10 @@ static int rank_of(const work *w, const char *name)
     return strcmp(name, SW_MANIFEST_NAME) == 0 ? TELLING : leads ? LEADING : BESIDE;
 }
 
-/* A clash: the old index, or lone file, goes, durably, before any file that it names. Of a shard set all goes, the
- * lowest shard first: what is left has a gap where every tensor begins; what stands beside the
- * shards goes after them. What was moved aside must be found there after a crash. */
+/* A clash: the old index, or lone file, goes, durably, before any file that it names. Of a shard
+ * set all goes, the lowest shard first: what is left has a gap where every tensor begins; what
+ * stands beside the shards goes after them. What was moved aside must be found there after a
+ * crash. */
 static sw_code clear_way(const work *w, sw_status *st)
 {
     const sw_journal *j = w->j;

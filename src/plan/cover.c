@@ -170,7 +170,7 @@ typedef struct counting {
     const uint64_t *shape;
     uint32_t *ids; /* 2 * n for each dimension: the boxes by where they begin, those of a slab */
     uint64_t steps, most;
-    bool first_only; /* of disjoint boxes: it ends where the first gap is, and holds are not counted */
+    bool first_only; /* of disjoint boxes: it ends at the first gap, and held is not counted */
 } counting;
 
 /* The product of the sizes behind dim. */

@@ -305,7 +305,7 @@ static void *op_init(struct fuse_conn_info *conn, struct fuse_config *cfg)
 {
     conn->max_write = 1 << 20;
     cfg->entry_timeout = cfg->attr_timeout = cfg->negative_timeout = 0;
-    cfg->hard_remove = 1; /* what was closed goes at once, though the kernel may tell of the closing later */
+    cfg->hard_remove = 1; /* what was closed may go, though the kernel has not told of it yet */
     return NULL;
 }
 
