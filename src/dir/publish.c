@@ -166,16 +166,19 @@ static const char *key_name(const sw_journal *j)
 }
 
 /* Files of the higher rank go first, and come back last. A manifest speaks of all others; without
- * the index or lone file, or of a shard set its shards, what is left is no checkpoint that anybody
- * could take for whole. */
-enum { BESIDE, LEADING, TELLING, NRANKS };
+ * the index, which may name the lone file, and without that, or of a shard set its shards, what is
+ * left is no checkpoint that anybody could take for whole. */
+enum { BESIDE, LONE, LEADING, TELLING, NRANKS };
 
 static int rank_of(const work *w, const char *name)
 {
-    bool leads = sw_journal_is_shards(w->j) ? sw_shard_name_parse(name, NULL)
-                                            : sw_name_is_index(name) || sw_name_is_lone(name);
+    bool shards = sw_journal_is_shards(w->j);
 
-    return strcmp(name, SW_MANIFEST_NAME) == 0 ? TELLING : leads ? LEADING : BESIDE;
+    if (strcmp(name, SW_MANIFEST_NAME) == 0)
+        return TELLING;
+    if (shards ? sw_shard_name_parse(name, NULL) : sw_name_is_index(name))
+        return LEADING;
+    return !shards && sw_name_is_lone(name) ? LONE : BESIDE;
 }
 
 /* A clash: the old index, or lone file, goes, durably, before any file that it names. Of a shard
@@ -186,7 +189,7 @@ static sw_code clear_way(const work *w, sw_status *st)
 {
     const sw_journal *j = w->j;
 
-    for (int rank = TELLING; rank >= LEADING && !st->code; rank--) {
+    for (int rank = TELLING; rank > BESIDE && !st->code; rank--) {
         for (size_t i = 0; i < j->nold && !st->code; i++)
             if (rank_of(w, j->old[i]) == rank)
                 put_aside(w, j->old[i], st);
