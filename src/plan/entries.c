@@ -119,10 +119,10 @@ void sw_box_record_take(const sw_box_record *rec, unsigned ndim, const sw_file *
 
     out->is_rule = (rec->file & SW_BOX_RULE) != 0;
     out->record = rec;
-    out->rule.first = 0;
+    /* all of it: rules are hashed as they lie, the same on every rank */
+    memset(&out->rule, 0, sizeof out->rule);
     out->rule.at = rec->at;
     out->rule.file = rec->file & SW_BOX_FILE;
-    out->rule.nloops = 0;
     out->dims = out->is_rule ? (const void *)(more + 1) : (const void *)(rec + 1);
     out->strides = NULL;
     if (out->is_rule) {

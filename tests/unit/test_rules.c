@@ -270,3 +270,21 @@ TEST(size)
         free(boxes);
     }
 }
+
+/* Rules are hashed as they lie: of a box nothing stands in one but what is said of it. */
+TEST(nothing_of_before)
+{
+    const struct {
+        sw_box_record record;
+        uint64_t dims[2];
+    } box = { { 4096, 0, 7 }, { 3, 5 } };
+    const sw_file file = { .data_start = 96 };
+    sw_rule want;
+    sw_taken is;
+
+    memset(&is, 0xff, sizeof is);
+    memset(&want, 0, sizeof want);
+    want.at = 4000;
+    sw_box_record_take(&box.record, 1, &file, &is);
+    assert_memory_equal(&is.rule, &want, sizeof want);
+}
