@@ -113,8 +113,7 @@ static sw_code open_inner(lookup *k, uint64_t at, sw_status *st)
     in->at = at;
     for (size_t i = 0; i < h->nentries; i++)
         in->by_name[i] = &h->entries[i];
-    if (h->nentries > 1)
-        qsort(in->by_name, h->nentries, sizeof *in->by_name, by_name);
+    sw_sort(in->by_name, h->nentries, sizeof *in->by_name, by_name);
     return SW_OK;
 }
 

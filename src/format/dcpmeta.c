@@ -391,8 +391,7 @@ static dcp_name *sort_names(reading *r, sw_status *st)
         names[k++] = (dcp_name){ sw_listed_saved_name(t), t->name_len, &t->top };
     for (; names && k < n; value += names[k++].len + 1)
         names[k] = (dcp_name){ value, strlen(value), NULL };
-    if (names)
-        qsort(names, n, sizeof *names, by_name);
+    sw_sort(names, n, sizeof *names, by_name);
     return names;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/sort.h"
 #include "format/filenames.h"
 
 #define DIMS_MAX 32
@@ -221,10 +222,8 @@ static sw_code read_all(reader *r, json_t *files, json_t *tensors)
         return r->st->code;
     json_object_foreach(files, name, value) if (read_file(r, name, value)) return r->st->code;
     json_object_foreach(tensors, name, value) if (read_tensor(r, name, value)) return r->st->code;
-    if (r->m->nfiles > 1)
-        qsort(r->m->files, r->m->nfiles, sizeof *r->m->files, by_file);
-    if (r->m->ntensors > 1)
-        qsort(r->m->tensors, r->m->ntensors, sizeof *r->m->tensors, by_tensor);
+    sw_sort(r->m->files, r->m->nfiles, sizeof *r->m->files, by_file);
+    sw_sort(r->m->tensors, r->m->ntensors, sizeof *r->m->tensors, by_tensor);
     return SW_OK;
 }
 

@@ -448,8 +448,7 @@ static found *sort_pieces(const sw_buf *all, size_t *n, sw_status *st)
         memcpy(&r, all->data + at, sizeof r);
         list[(*n)++] = (found){ r.slot, r.first, at };
     }
-    if (*n > 1)
-        qsort(list, *n, sizeof *list, by_slot);
+    sw_sort(list, *n, sizeof *list, by_slot);
     return list;
 }
 

@@ -307,6 +307,7 @@ void sw_cast_by(sw_cast_path path, sw_dtype from, sw_dtype to, const void *src, 
         memcpy(dst, src, (size_t)n * sw_dtype_bits(from) / 8);
         return;
     }
+    assert(sw_dtype_is_floating(from) && sw_dtype_is_floating(to));
     saved = sw_fpmode_enter();
     by[path][index_of[from]][index_of[to]](src, dst, n);
     sw_fpmode_leave(saved);
