@@ -203,6 +203,9 @@ bool sw_job_as_saved(const sw_job *j);
 
 /* ---- filling and writing (move.c) ------------------------------------------------------------ */
 
+/* Local. The buffer that the user gave, else what the rule gives for OUTPUT_DIR's file system. */
+uint64_t sw_job_buffer(const sw_job *j, const sw_memory_rule *rule, const sw_memory_need *need);
+
 /* Local. Would it be a storm for a metadata server, if each rank could open each file of c? Then
  * ranks that can read their own, and exchange. */
 bool sw_job_is_storm(const sw_job *j, const sw_catalog *c);

@@ -15,12 +15,15 @@
 
 /* ---- the schedule ---------------------------------------------------------------------------- */
 
+uint64_t sw_job_buffer(const sw_job *j, const sw_memory_rule *rule, const sw_memory_need *need)
+{
+    return j->opt->buffer_size ? j->opt->buffer_size : sw_memory_buffer(rule, j->output.told.shared, need);
+}
+
 bool sw_job_is_storm(const sw_job *j, const sw_catalog *c)
 {
     const sw_memory_need need = { .nranks = (uint32_t)j->comm->size, .fuse = j->output.told.fuse };
-    uint64_t buffer = j->opt->buffer_size
-                          ? j->opt->buffer_size
-                          : sw_memory_buffer(&sw_memory_of_weld, j->output.told.shared, &need);
+    uint64_t buffer = sw_job_buffer(j, &sw_memory_of_weld, &need);
     sw_opens opens = { need.nranks, c->nfiles, j->input.nodes, 0, sw_opens_again(c, buffer) };
 
     for (uint32_t i = 0; i < c->nfiles; i++)
@@ -55,8 +58,7 @@ sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memo
                             .fuse = j->output.told.fuse,
                             .stream = rule == &sw_memory_of_weld && sw_job_streams(j) };
 
-    need.buffer =
-        j->opt->buffer_size ? j->opt->buffer_size : sw_memory_buffer(rule, j->output.told.shared, &need);
+    need.buffer = sw_job_buffer(j, rule, &need);
     return sw_memory_share(rule, &need, out, st);
 }
 

@@ -59,8 +59,7 @@ sw_code sw_job_whole_of(const sw_job *j, const sw_plain *there, sw_outputs *o, s
                                .drops = j->opt->drop_cache,
                                .cancel = j->opt->cancel },
                      .by_owner = need.by_owner };
-    need.buffer = j->opt->buffer_size ? j->opt->buffer_size
-                                      : sw_memory_buffer(&sw_memory_of_weld, j->output.told.shared, &need);
+    need.buffer = sw_job_buffer(j, &sw_memory_of_weld, &need);
     if (names && !sw_outputs_build(c, names, &as_saved, &ignored, o, st))
         sw_memory_share(&sw_memory_of_weld, &need, &w->work.memory, st);
     sw_buf_release(&ignored);
@@ -77,8 +76,7 @@ static sw_code scan_held(sw_job *j, sw_status *st)
 
     for (uint64_t i = 0; names && i < res->nfiles; i++)
         names[i] = res->files[i].name;
-    if (names && res->nfiles > 1)
-        qsort(names, res->nfiles, sizeof *names, sw_by_bytes);
+    sw_sort(names, res->nfiles, sizeof *names, sw_by_bytes);
     j->proven.there.dir = j->output.staged;
     j->proven.there.cancel = j->opt->cancel;
     if (!sw_agree(j->comm, st))
@@ -377,8 +375,8 @@ static sw_code list_files(const sw_job *j, sw_manifest *m, sw_status *st)
         add_side(j, a->items[i].name, NULL, m, st);
     if (l->index_name && !st->code)
         add_side(j, l->index_name, &j->output.index, m, st);
-    if (!st->code && m->nfiles > 1)
-        qsort(m->files, m->nfiles, sizeof *m->files, by_file_name);
+    if (!st->code)
+        sw_sort(m->files, m->nfiles, sizeof *m->files, by_file_name);
     return st->code;
 }
 
@@ -443,8 +441,7 @@ static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
         fill_tensor(view, &view->tensors[i], &j->proven.tensors[i], &m->tensors[m->ntensors++]);
     }
     free(places);
-    if (m->ntensors > 1)
-        qsort(m->tensors, m->ntensors, sizeof *m->tensors, by_tensor_name);
+    sw_sort(m->tensors, m->ntensors, sizeof *m->tensors, by_tensor_name);
     return st->code;
 }
 

@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "api/job.h"
-#include "base/path.h"
+#include "dir/existing.h"
 #include "dir/match.h"
-#include "format/manifest.h"
 
 /* Are the files that were found as large as they were written? */
 static bool is_of(const sw_manifest *m, const sw_catalog *c)
@@ -29,14 +28,10 @@ static bool take(const char *dir, const sw_catalog *c, sw_buf *text, sw_manifest
 {
     sw_status ignored = SW_STATUS_INIT;
     bool missing = false;
-    char *path = sw_path_join(dir, SW_MANIFEST_NAME, &ignored);
 
-    if (path)
-        sw_path_read(path, SW_MANIFEST_NAME, SW_MANIFEST_MAX, text, &missing, &ignored);
-    free(path);
-    return !ignored.code && !missing && text->len && sw_digest_take_xxh3(&ignored) == SW_OK &&
-           sw_manifest_is_whole(text->data, text->len) &&
-           sw_manifest_read(text->data, text->len, SW_MANIFEST_NAME, m, &ignored) == SW_OK && is_of(m, c);
+    return sw_existing_manifest(dir, &missing, text, m, &ignored) == SW_OK && !missing &&
+           sw_digest_take_xxh3(&ignored) == SW_OK && sw_manifest_is_whole(text->data, text->len) &&
+           is_of(m, c);
 }
 
 /* What it says of a tensor, if it is of the tensor that was found; NULL. */

@@ -10,7 +10,6 @@
 #include "base/sort.h"
 #include "dir/place.h"
 #include "format/filenames.h"
-#include "format/manifest.h"
 #include "format/maps.h"
 
 #define INDEX_MAX ((uint64_t)1 << 30)
@@ -111,20 +110,26 @@ static sw_code add_named(const char *dir, const char *index, sw_dir *l, sw_statu
     return st->code;
 }
 
+sw_code sw_existing_manifest(const char *dir, bool *missing, sw_buf *text, sw_manifest *m, sw_status *st)
+{
+    char *path = sw_path_join(dir, SW_MANIFEST_NAME, st);
+
+    if (path && !sw_path_read(path, NULL, SW_MANIFEST_MAX, text, missing, st) && !(missing && *missing))
+        sw_manifest_read(text->data ? text->data : "", text->len, SW_MANIFEST_NAME, m, st);
+    free(path);
+    return st->code;
+}
+
 /* The manifest, if it speaks of shard files, or does not, as is asked for. One that cannot be
  * understood goes with whatever is replaced; one that cannot be read is an error. */
 static sw_code add_manifest(const char *dir, bool of_shards, sw_dir *l, sw_status *st)
 {
-    char *path = sw_path_join(dir, SW_MANIFEST_NAME, st);
     sw_status own = SW_STATUS_INIT;
     sw_manifest m = SW_MANIFEST_INIT;
     sw_buf text = SW_BUF_INIT;
-    sw_path_kind kind;
-    bool goes;
+    bool missing = false, goes;
 
-    if (path && !sw_path_stat(path, &kind, NULL, &own) && kind == SW_PATH_FILE &&
-        !sw_path_read(path, NULL, SW_MANIFEST_MAX, &text, NULL, &own))
-        sw_manifest_read(text.data ? text.data : "", text.len, path, &m, &own);
+    sw_existing_manifest(dir, &missing, &text, &m, &own);
     if (own.code && own.code != SW_EINPUT)
         sw_fail(st, own.code, own.file, NULL, "%s", own.reason);
     goes = own.code ? !of_shards || l->n > 0 : sw_manifest_is_of_shards(&m) == of_shards;
@@ -132,7 +137,6 @@ static sw_code add_manifest(const char *dir, bool of_shards, sw_dir *l, sw_statu
         add_file(dir, SW_MANIFEST_NAME, l, st);
     sw_manifest_release(&m);
     sw_buf_release(&text);
-    free(path);
     return st->code;
 }
 

@@ -4,6 +4,7 @@
 #define SW_DIR_EXISTING_H
 
 #include "base/path.h"
+#include "format/manifest.h"
 
 /* What SPEC 6 calls the checkpoint that is there: the names in OUTPUT_DIR that --overwrite would
  * remove (consolidated files, either index, *.safetensors inside OUTPUT_DIR that the indices name,
@@ -20,6 +21,11 @@ sw_code sw_existing_checkpoint(const char *output_dir, const char *index, const 
 /* The shard files, links that are called so, and a manifest that speaks of such: likewise. Errors:
  * SW_EUSAGE (something else has such a name), SW_EIO, SW_ENOMEM. */
 sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st);
+
+/* The manifest that a directory has. m borrows of text; release both.
+ *   missing  set, with SW_OK, where there is none; NULL = that is an error
+ * Errors: SW_EINPUT (it is no regular file, or cannot be understood), SW_EIO, SW_ENOMEM. */
+sw_code sw_existing_manifest(const char *dir, bool *missing, sw_buf *text, sw_manifest *m, sw_status *st);
 
 /* Is the name in a list that is sorted by bytes? O(log n). */
 bool sw_names_have(char *const *names, size_t n, const char *name);
