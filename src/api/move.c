@@ -50,13 +50,20 @@ static bool converts(const sw_outputs *o)
     return false;
 }
 
+/* Is there a thread that writes? A process that is alone would leave the other cores idle. */
+static bool writes_behind(const sw_job *j)
+{
+    return sw_job_streams(j) || (j->comm->size == 1 && !sw_comm_layer(j->comm));
+}
+
 sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memory *out, sw_status *st)
 {
     sw_memory_need need = { .nranks = (uint32_t)j->comm->size,
                             .by_owner = sw_job_by_owner(j),
                             .converts = converts(&j->values.outputs),
                             .fuse = j->output.told.fuse,
-                            .stream = rule == &sw_memory_of_weld && sw_job_streams(j) };
+                            .stream = rule == &sw_memory_of_weld && sw_job_streams(j),
+                            .behind = rule == &sw_memory_of_weld && writes_behind(j) };
 
     need.buffer = sw_job_buffer(j, rule, &need);
     return sw_memory_share(rule, &need, out, st);
@@ -170,6 +177,7 @@ static sw_code weld(sw_job *j, sw_status *st)
                   .proof = j->proven.on ? &j->proven.proof : NULL };
     bool known;
 
+    w.work.behind = writes_behind(j);
     if (sw_transport_choose(j->comm, j->opt->hints, &w.how, st))
         return st->code;
     tell_aggregation(j, &w.how, st);

@@ -112,7 +112,6 @@ static sw_code prove_whole(sw_job *j, sw_status *st)
     if (held)
         sw_job_whole_of(j, &j->proven.there, &j->values.outputs, &w, st);
     /* what is shown is no part of what is written */
-    w.work.stream = false;
     w.work.progress = j->opt->phase && !j->by_orders ? j->opt->progress : NULL;
     w.work.user = j->opt->user;
     w.hashes = sw_job_makes_manifest(j);

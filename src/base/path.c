@@ -137,7 +137,7 @@ sw_code sw_fd_write_at(int fd, const char *show, const void *from, uint64_t n, u
 
 bool sw_fs_reserves(uint32_t magic)
 {
-    return magic != 0x9123683E;
+    return magic != 0x9123683E && magic != 0x01021994;
 }
 
 /* On a file system that does not say what it is, the call itself will tell. */
@@ -152,10 +152,10 @@ sw_code sw_path_reserve(int fd, const char *show, uint64_t size, sw_status *st)
 {
     int r, err;
 
-    if (size == 0 || sw_fault_no_reserve() || !may_reserve(fd))
-        return SW_OK;
     if (size > INT64_MAX)
         return sw_fail(st, SW_EIO, show, NULL, "%" PRIu64 " bytes are more than a file can hold", size);
+    if (size == 0 || sw_fault_no_reserve() || !may_reserve(fd))
+        return SW_OK;
     sw_step("reserving room for", show);
     r = (int)TEMP_FAILURE_RETRY(SW_FAULT("fallocate") ? -1 : fallocate(fd, 0, 0, (off_t)size));
     err = errno;

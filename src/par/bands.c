@@ -50,7 +50,7 @@ uint64_t sw_memory_buffer(const sw_memory_rule *rule, bool shared, const sw_memo
 sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, sw_memory *out, sw_status *st)
 {
     uint64_t chunk = sw_round_down(sw_min(need->buffer / 4, rule->chunk), rule->unit), left;
-    uint64_t nbands = need->stream ? 2 : 1;
+    uint64_t nbands = need->behind ? 2 : 1;
     sw_memory m = { .buffer = need->buffer,
                     .chunk = chunk,
                     .scratch = sw_min(need->buffer / rule->scratch_divisor, rule->scratch) };
@@ -77,7 +77,7 @@ sw_code sw_memory_share(const sw_memory_rule *rule, const sw_memory_need *need, 
 static sw_code take_memory(sw_bands *b, sw_status *st)
 {
     const sw_work *w = b->w;
-    uint64_t bands = w->sched->band * (w->stream ? 2 : 1), size = bands + w->memory.input;
+    uint64_t bands = w->sched->band * (w->behind ? 2 : 1), size = bands + w->memory.input;
 
     b->memory = size % BAND_ALIGN == 0 ? aligned_alloc(BAND_ALIGN, (size_t)size) : malloc((size_t)size);
     if (!b->memory)
@@ -151,7 +151,7 @@ bool sw_bands_fill(sw_bands *b, sw_status *st)
     uint32_t f = b->at.file;
     sw_region band = sw_schedule_band(s, b->at.mine, b->at.round);
 
-    if (b->w->stream)
+    if (b->w->behind)
         b->band = b->memory + (b->band == b->memory ? s->band : 0);
     /* What is only compared has no names, and no headers. */
     if (!st->code && b->at.rounds && b->w->l->files[f].name)

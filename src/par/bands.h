@@ -39,7 +39,8 @@ typedef struct sw_memory_need {
     uint32_t nranks;
     bool by_owner, converts;
     bool fuse;   /* where it is shared, it is by FUSE */
-    bool stream; /* a second band is written while one is filled */
+    bool stream; /* files are streamed */
+    bool behind; /* a second band is written while one is filled */
 } sw_memory_need;
 
 /* Local. The buffer to take where the user gave none. need's own is not looked at. */
@@ -64,7 +65,8 @@ typedef struct sw_work {
     sw_memory memory;
     sw_stripes stripes; /* of files that are made */
     bool drops;         /* what was read goes from the page cache */
-    bool stream;        /* bands are put together in two places in turn: one may be under way yet */
+    bool stream;        /* files are streamed */
+    bool behind;        /* bands are put together in two places in turn: one may be under way yet */
     const volatile int *cancel;
     /* on rank 0; estimated from its part */
     void (*progress)(void *user, uint64_t done, uint64_t total);

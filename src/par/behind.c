@@ -1,6 +1,7 @@
 /* Writing behind; see behind.h. */
 #include "par/behind.h"
 
+#include "base/fault.h"
 #include "base/step.h"
 #include "base/thread.h"
 
@@ -25,34 +26,33 @@ static void *work(void *arg)
     return NULL;
 }
 
-sw_code sw_behind_start(sw_behind *b, sw_status *st)
+void sw_behind_start(sw_behind *b)
 {
-    int err;
-
     *b = (sw_behind){ .st = SW_STATUS_INIT };
     pthread_mutex_init(&b->mutex, NULL);
     pthread_cond_init(&b->changed, NULL);
-    err = sw_thread_start(&b->thread, work, b);
-    b->running = err == 0;
-    return err ? sw_fail_errno(st, "writing", err, "cannot start a thread") : SW_OK;
+    b->running = !SW_FAULT("thread") && sw_thread_start(&b->thread, work, b) == 0;
 }
 
 void sw_behind_stop(sw_behind *b)
 {
-    if (!b->running)
-        return;
-    pthread_mutex_lock(&b->mutex);
-    b->stop = true;
-    pthread_cond_broadcast(&b->changed);
-    pthread_mutex_unlock(&b->mutex);
-    pthread_join(b->thread, NULL);
+    if (b->running) {
+        pthread_mutex_lock(&b->mutex);
+        b->stop = true;
+        pthread_cond_broadcast(&b->changed);
+        pthread_mutex_unlock(&b->mutex);
+        pthread_join(b->thread, NULL);
+    }
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->mutex);
-    b->running = false;
 }
 
 void sw_behind_write(sw_behind *b, sw_out *out, sw_region at, const char *data)
 {
+    if (!b->running) {
+        sw_out_write_all(out, at, data, &b->st);
+        return;
+    }
     pthread_mutex_lock(&b->mutex);
     b->out = out;
     b->at = at;

@@ -112,6 +112,7 @@ sw_code sw_copy_files(sw_copy *c, sw_status *st)
     sw_rounds r = { .comm = c->world,
                     .apart = true,
                     .stream = true,
+                    .behind = true,
                     .dir = c->to,
                     .sync = c->sync,
                     .drops = c->drops,

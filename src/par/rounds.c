@@ -9,7 +9,7 @@ typedef struct writer {
     sw_rounds *w;
     sw_below dir;
     sw_out out;
-    sw_behind behind; /* of streams */
+    sw_behind behind;
     bool open;
     uint32_t file; /* the one that is open */
     sw_watch watch;
@@ -28,7 +28,7 @@ static sw_code close_file(writer *k, sw_status *st)
     if (!k->open)
         return st->code;
     k->open = false;
-    if (w->stream)
+    if (w->behind)
         sw_behind_settle(&k->behind, st);
     if (!w->apart) {
         sw_watch_end(&k->watch, true, st);
@@ -91,7 +91,7 @@ static bool end_turn(writer *k, sw_status *st)
  * nothing to write until all know. */
 static bool leaves(writer *k, sw_status *st)
 {
-    if (k->w->stream)
+    if (k->w->behind)
         sw_behind_settle(&k->behind, st);
     return k->w->apart ? st->code != SW_OK && !k->w->joint : sw_watch_end(&k->watch, false, st);
 }
@@ -109,10 +109,10 @@ static bool end_round(writer *k, sw_status *st)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-/* Of a stream this only hands it over. */
+/* Or hand it over. */
 static sw_code write_band(writer *k, const sw_band *b, const char *data, sw_status *st)
 {
-    if (!k->w->stream)
+    if (!k->w->behind)
         sw_out_write_all(&k->out, b->at, data, st);
     else if (!st->code && b->name)
         sw_behind_write(&k->behind, &k->out, b->at, data);
@@ -145,8 +145,8 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
 
     w->written = 0;
     sw_watch_init(&k.watch, w->comm);
-    if (w->stream)
-        sw_behind_start(&k.behind, st);
+    if (w->behind)
+        sw_behind_start(&k.behind);
     if (w->apart && sw_comm_most(w->comm, w->progress.todo, &most, st))
         goto out;
     k.turns = w->joint ? 0 : most / SW_TURN + 1;
@@ -163,6 +163,7 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
     if (w->apart)
         sw_agree(w->comm, st);
 out:
-    sw_behind_stop(&k.behind);
+    if (w->behind)
+        sw_behind_stop(&k.behind);
     return st->code;
 }

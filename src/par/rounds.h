@@ -6,7 +6,8 @@
  * each rank goes its own way through files that it opens by itself, and the ranks agree after so
  * many bytes (SW_TURN): that is for ranks without MPI between them, whose messages may be slow, and
  * for files that can only be streamed. Of these each is made, opened once, and written from front
- * to back by one rank; a thread writes a band while the next one is filled (behind.h). */
+ * to back by one rank. Who has a file to itself may have a thread that writes a band while the next
+ * one is filled (behind.h). */
 #ifndef SW_PAR_ROUNDS_H
 #define SW_PAR_ROUNDS_H
 
@@ -50,8 +51,9 @@ typedef struct sw_rounds {
     const sw_comm *comm; /* who agrees: together it is the group that writes the files */
     bool apart;
     bool make;          /* apart: a file is made by whom opens it */
-    bool stream;        /* apart: it is streamed, and so made. The bytes of a band stay until the next
-                        * but one is filled */
+    bool stream;        /* apart: it is streamed, and so made */
+    bool behind;        /* not by several ranks together: bands are written by a thread. The bytes of
+                         * one stay until the next but one is filled */
     bool joint;         /* apart: to fill is a collective, which agrees by itself, errors too */
     const char *dir;    /* of the files (sw_staged_open()) */
     bool sync;          /* make them durable */

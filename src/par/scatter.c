@@ -173,7 +173,7 @@ static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
     direct = sw_membox_direct(b->held, begin);
     if (!b->cast && direct)
         return direct;
-    k->second = k->s->rounds.stream && !k->second;
+    k->second = k->s->rounds.behind && !k->second;
     to = k->staging + (k->second ? k->s->buffer : 0);
     if (!b->cast) {
         sw_membox_copy(b->held, begin, k->length, to);
@@ -207,13 +207,14 @@ sw_code sw_scatter_write(sw_scatter *s, sw_status *st)
     walk k = { .s = s };
 
     s->rounds.apart = true;
+    s->rounds.behind = s->rounds.stream;
     s->rounds.ctx = &k;
     s->rounds.next = next_band;
     s->rounds.fill = fill_band;
     s->rounds.progress.todo = count_own(s);
-    if (s->rounds.stream)
+    if (s->rounds.behind)
         s->buffer = sw_max(s->buffer / 2, 1);
-    k.staging = sw_calloc(s->rounds.stream ? 2 : 1, s->buffer, st);
+    k.staging = sw_calloc(s->rounds.behind ? 2 : 1, s->buffer, st);
     k.input = sw_calloc(s->input, 1, st);
     sw_rounds_write(&s->rounds, st);
     sw_buf_release(&k.header);

@@ -127,6 +127,7 @@ static void write_all(welder *k, sw_status *st)
     sw_rounds r = { .comm = k->apart ? w->work.world : &k->group,
                     .apart = k->apart,
                     .stream = w->work.stream,
+                    .behind = w->work.behind,
                     .joint = w->work.stream && w->work.sched->shared,
                     .dir = w->staged_dir,
                     .sync = w->sync,
