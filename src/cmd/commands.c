@@ -11,20 +11,11 @@
 
 /* ---- consolidate and reshard ----------------------------------------------------------------- */
 
-/* What only those who ask get to know: it may take 0.2 s. */
-static sw_code describe(sw_run *run, sw_status *st)
-{
-    if (run->comm.rank == 0 && (run->args->verbose || run->args->report))
-        sw_transport_describe(&run->comm, &run->result);
-    return st->code;
-}
-
 sw_code sw_cmd_consolidate(sw_run *run, sw_status *st)
 {
     const sw_args *args = run->args;
 
-    sw_consolidate(&run->comm, args->input, args->output, &args->opt, &run->result, st);
-    return describe(run, st);
+    return sw_consolidate(&run->comm, args->input, args->output, &args->opt, &run->result, st);
 }
 
 sw_code sw_cmd_reshard(sw_run *run, sw_status *st)
@@ -37,8 +28,7 @@ sw_code sw_cmd_reshard(sw_run *run, sw_status *st)
         snprintf(mesh, sizeof mesh, "%" PRIu64, args->ranks);
         sharding.mesh = mesh;
     }
-    sw_reshard(&run->comm, args->input, args->output, &sharding, &args->opt, &run->result, st);
-    return describe(run, st);
+    return sw_reshard(&run->comm, args->input, args->output, &sharding, &args->opt, &run->result, st);
 }
 
 /* What OUTPUT_DIR was found to be able to do. */

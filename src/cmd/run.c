@@ -202,14 +202,26 @@ static void release(sw_run *run)
     free(run->staging);
 }
 
+/* Consolidate and reshard. */
+static bool has_result(const sw_args *args)
+{
+    return args->command->run == sw_cmd_consolidate || args->command->run == sw_cmd_reshard;
+}
+
 /* Only what writes stages. For messages: NULL when memory is short. */
 static void name_staging(sw_run *run)
 {
     const sw_args *args = run->args;
-    bool shards = args->command->run == sw_cmd_reshard;
 
-    if (!args->opt.dry_run && (shards || args->command->run == sw_cmd_consolidate))
-        run->staging = sw_staging_path(args->output, shards);
+    if (!args->opt.dry_run && has_result(args))
+        run->staging = sw_staging_path(args->output, args->command->run == sw_cmd_reshard);
+}
+
+/* What only those who ask get to know: it may take 0.2 s, which are none of the work's. */
+static void describe_transport(sw_run *run)
+{
+    if (run->comm.rank == 0 && has_result(run->args) && (run->args->verbose || run->args->report))
+        sw_transport_describe(&run->comm, &run->result);
 }
 
 /* Once: this rank may be waited for no more. */
@@ -238,6 +250,7 @@ static void work(sw_run *run, double begun, sw_status *st)
     if (run->comm.rank != 0)
         end_watch(run);
     run->seconds = sw_clock() - ready;
+    describe_transport(run);
 }
 
 /* What the library has to say comes to this run. */
