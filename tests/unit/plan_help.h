@@ -14,13 +14,25 @@ typedef struct test_box {
     uint64_t offsets[4], shape[4];
 } test_box;
 
+static inline uint64_t test_product(const uint64_t *shape, unsigned ndim)
+{
+    uint64_t n = 1;
+
+    for (unsigned d = 0; d < ndim; d++)
+        n *= shape[d];
+    return n;
+}
+
+/* Element number `flat` of a box to an index for each dimension. */
+static inline void test_unflatten(uint64_t flat, unsigned ndim, const uint64_t *shape, uint64_t *index)
+{
+    for (unsigned d = ndim; d-- > 0; flat /= shape[d])
+        index[d] = flat % shape[d];
+}
+
 static inline uint64_t test_box_bytes(const test_box *b)
 {
-    uint64_t n = sw_dtype_bits(b->dtype);
-
-    for (unsigned d = 0; d < b->ndim; d++)
-        n *= b->shape[d];
-    return n / 8;
+    return test_product(b->shape, b->ndim) * sw_dtype_bits(b->dtype) / 8;
 }
 
 /* The header of one file: all boxes that are in it, one after the other. */

@@ -1,80 +1,94 @@
-/* Bands of shard files, broken down to boxes, and these to runs of whole tensors: any cut of any
- * file is the same bytes as a whole tensor gives; each once. */
+/* Bands of shard files, and of files of whole tensors, broken down to boxes, and these to runs of
+ * the boxes that were saved: any range of any file is the same bytes as whole tensors give; each
+ * once. */
 #include "plan/layout_cut.h"
 #include "plan/layout_whole.h"
 #include "plan/parts.h"
 #include "plan_help.h"
 
 #define TENSORS 4
+#define BOXES 12 /* of a tensor, at most */
+#define FILES 8
 #define ROOM (1u << 14)
-
-/* Byte i of a tensor. */
-static char pattern(uint32_t tensor, uint64_t i)
-{
-    return (char)(i * 31 + i / 251 + 7 + tensor * 57);
-}
 
 typedef struct world {
     sw_catalog c;
     sw_outputs o;
     sw_layout whole, l;
     sw_shard_rules rules;
-    char file[ROOM], band[ROOM];
-    const sw_tensor *t; /* of the box that is looked at */
-    int64_t to;         /* and where it goes */
-    uint64_t covered, n, calls, rows, limit;
+    char saved[FILES][ROOM], file[ROOM], band[ROOM];
+    /* tensors are written whole: what a range has of one box lies together in its file */
+    bool together;
+    bool count; /* runs are counted, and not copied */
+    int64_t to; /* where the box that is looked at goes */
+    uint64_t covered, n, calls, runs, rows, limit;
 } world;
 
-/* What the file holds behind its header, element by element; elements of less than a byte, byte by
- * byte. */
+/* The bytes of a box of a tensor, of which byte i is a function of i, element by element; elements
+ * of less than a byte, byte by byte. Returns what stands behind them. */
+static char *put_box(char *to, const sw_catalog *c, uint32_t tensor, const uint64_t *off, const uint64_t *ext)
+{
+    const sw_tensor *t = &c->tensors[tensor];
+    const uint64_t *all = sw_tensor_shape(c, t);
+    uint64_t bits = sw_dtype_bits((sw_dtype)t->dtype), n = test_product(ext, t->ndim), index[4];
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = 0;
+
+        test_unflatten(i, t->ndim, ext, index);
+        for (unsigned d = 0; d < t->ndim; d++)
+            at = at * all[d] + off[d] + index[d];
+        at = at * bits / 8;
+        for (uint64_t b = 0; b < bits / 8 + (bits == 4 && i % 2 == 0); b++, at++)
+            *to++ = (char)(at * 31 + at / 251 + 7 + tensor * UINT64_C(57));
+    }
+    return to;
+}
+
+/* What was saved. */
+static void write_boxes(world *w)
+{
+    for (uint32_t i = 0; i < w->c.ntensors; i++)
+        for (uint64_t k = 0; k < w->c.tensors[i].nboxes; k++) {
+            sw_placed placed;
+            const sw_box *box = &sw_box_get(&w->c, &w->c.tensors[i], k, &placed)->box;
+
+            put_box(w->saved[box->file] + box->at, &w->c, i, placed.offsets, placed.shape);
+        }
+}
+
+/* What a file holds behind its header. */
 static void write_file(world *w, const sw_layout_file *file)
 {
+    static const uint64_t zeros[4] = { 0 };
     char *to = w->file;
 
     assert_true(file->size - 8 - file->header_len <= ROOM);
     for (uint32_t k = file->first; k < file->first + file->count; k++) {
         const sw_slot *slot = &w->l.order[k];
-        const sw_tensor *t = &w->o.view.tensors[slot->tensor];
-        const uint64_t *all = sw_tensor_shape(&w->o.view, t), *box = sw_slot_box(&w->l, slot);
-        static const uint64_t zeros[4] = { 0 };
-        const uint64_t *off = box ? box : zeros, *ext = box ? box + t->ndim : all;
-        uint64_t bits = sw_dtype_bits((sw_dtype)t->dtype), n = 1;
+        const sw_tensor *t = &w->c.tensors[slot->tensor];
+        const uint64_t *box = sw_slot_box(&w->l, slot);
 
-        for (unsigned d = 0; d < t->ndim; d++)
-            n *= ext[d];
-        for (uint64_t i = 0; i < n; i++) {
-            uint64_t rest = i, at = 0, stride = 1;
-
-            for (unsigned d = t->ndim; d-- > 0;) {
-                at += (off[d] + rest % ext[d]) * stride;
-                stride *= all[d];
-                rest /= ext[d];
-            }
-            for (uint64_t b = 0; b < bits / 8; b++)
-                *to++ = pattern(slot->tensor, at * bits / 8 + b);
-            if (bits == 4 && i % 2 == 0)
-                *to++ = pattern(slot->tensor, at / 2);
-        }
+        to = put_box(to, &w->c, slot->tensor, box ? box : zeros,
+                     box ? box + t->ndim : sw_tensor_shape(&w->c, t));
         assert_int_equal(to - w->file, slot->end);
     }
 }
 
-/* Rows of the tensor, which is one box of a file. */
 static bool take_run(void *ctx, const sw_run *run)
 {
     world *w = ctx;
-    const sw_box *box = &w->c.boxes[w->t->box0];
     uint64_t at;
     int64_t to;
 
-    for (uint64_t row = 0; row < run->n / run->row; row++) {
+    for (uint64_t row = 0; !w->count && row < run->n / run->row; row++) {
         sw_run_row(run, row, &at, &to);
-        assert_true(at - box->at + run->row <= w->t->bytes);
         assert_true(w->to + to >= 0 && (uint64_t)(w->to + to) + run->row <= w->n);
-        for (uint64_t i = 0; i < run->row; i++)
-            w->band[w->to + to + (int64_t)i] = pattern((uint32_t)(w->t - w->c.tensors), at - box->at + i);
+        assert_true(!w->together || at == run->at + row * run->row);
+        memcpy(w->band + w->to + to, w->saved[run->file] + at, run->row);
     }
     w->covered += run->n;
+    w->runs++;
     w->rows += run->n / run->row;
     return true;
 }
@@ -84,28 +98,32 @@ static bool take(void *ctx, const sw_making *g)
     world *w = ctx;
     sw_run_target target = { g->offsets, g->shape, g->strides };
 
-    w->t = g->how->view.t;
     w->to = g->to;
     assert_true(sw_runs_each(&g->how->view, &target, take_run, w));
     return ++w->calls != w->limit;
 }
 
+/* All runs of a band, or of as many boxes as the limit lets through. */
+static bool visit(world *w, uint32_t f, uint64_t begin, uint64_t end, uint64_t limit)
+{
+    w->covered = w->calls = w->runs = w->rows = 0;
+    w->n = end - begin;
+    w->limit = limit;
+    return sw_band_boxes_each(&w->o, &w->l, f, (sw_region){ begin, end }, take, w);
+}
+
 static void check_band(world *w, uint32_t f, uint64_t begin, uint64_t end, uint64_t seed)
 {
-    uint64_t data = 8 + w->l.files[f].header_len, lo = begin > data ? begin : data;
+    uint64_t data = 8 + w->l.files[f].header_len, lo = begin > data ? begin : data, calls;
 
-    w->covered = w->calls = w->rows = 0;
-    w->n = end - begin;
-    w->limit = UINT64_MAX;
-    assert_true(sw_band_boxes_each(&w->o, &w->l, f, (sw_region){ begin, end }, take, w));
+    assert_true(visit(w, f, begin, end, UINT64_MAX));
     assert_int_equal(w->covered, end > lo ? end - lo : 0);
     if (end > lo && memcmp(w->band + (lo - begin), w->file + (lo - data), end - lo) != 0)
         fail_msg("seed %d: bytes %d to %d of file %d", (int)seed, (int)begin, (int)end, (int)f);
-    if (w->calls > 1) {
-        w->limit = w->calls - 1;
-        w->calls = 0;
-        assert_false(sw_band_boxes_each(&w->o, &w->l, f, (sw_region){ begin, end }, take, w));
-        assert_int_equal(w->calls, w->limit);
+    calls = w->calls;
+    if (calls > 1) {
+        assert_false(visit(w, f, begin, end, calls - 1));
+        assert_int_equal(w->calls, calls - 1);
     }
 }
 
@@ -118,8 +136,8 @@ static void make(world *w, const test_box *boxes, size_t n, const char *mesh, co
     sw_status st = SW_STATUS_INIT;
     char *names[TENSORS];
 
-    assert_int_equal(test_catalog(boxes, n, 1, 1, &w->c, &st), SW_OK);
-    for (size_t i = 0; i < n; i++)
+    assert_int_equal(test_catalog(boxes, n, FILES, 2, &w->c, &st), SW_OK);
+    for (uint32_t i = 0; i < w->c.ntensors; i++)
         names[i] = (char *)(uintptr_t)w->c.tensors[i].name;
     if (sw_outputs_build(&w->c, names, &values, &warnings, &w->o, &st) ||
         sw_layout_build(&w->o.view, &single, &w->whole, &st) ||
@@ -140,6 +158,7 @@ static void release(world *w)
 
 static void check_files(world *w, uint64_t *s, uint64_t seed)
 {
+    write_boxes(w);
     for (uint32_t f = 0; f < w->l.nfiles; f++) {
         uint64_t size = w->l.files[f].size;
 
@@ -159,23 +178,33 @@ TEST(random_meshes)
     static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
     static const char *const places[] = { "shard0", "shard1", "replicate", "shard2", "shard3" };
     static const char *const names[TENSORS] = { "a", "b", "c", "d" };
-    world *w = malloc(sizeof *w);
+    world *w = calloc(1, sizeof *w);
 
     for (uint64_t seed = 1; seed <= 400; seed++) {
         char placements[64], mesh[16];
-        test_box boxes[TENSORS];
+        test_box boxes[TENSORS * BOXES];
         uint64_t s = seed;
+        size_t n = 0;
 
+        w->together = seed % 4 == 0;
         for (size_t i = 0; i < TENSORS; i++) {
-            boxes[i] = (test_box){ names[i], 0,    dtypes[test_random(&s, 4)], (unsigned)test_random(&s, 5),
-                                   { 0 },    { 0 } };
-            for (unsigned d = 0; d < 4; d++)
-                boxes[i].shape[d] = test_random(&s, 20) ? 1 + test_random(&s, 4) : 0;
+            test_box *b = &boxes[n];
+            bool empty = false;
+
+            *b = (test_box){ names[i], 0,    dtypes[test_random(&s, 4)], (unsigned)test_random(&s, 5),
+                             { 0 },    { 0 } };
+            for (unsigned d = 0; d < 4; d++) {
+                b->shape[d] = test_random(&s, 20) ? 1 + test_random(&s, 4) : 0;
+                empty = empty || (d < b->ndim && b->shape[d] == 0);
+            }
+            n += empty ? 1 : test_cut(&s, b, 1 + test_random(&s, BOXES));
+            for (; b < boxes + n; b++)
+                b->file = (uint32_t)test_random(&s, FILES);
         }
         snprintf(mesh, sizeof mesh, "%dx%d", 1 + (int)test_random(&s, 3), 1 + (int)test_random(&s, 4));
-        snprintf(placements, sizeof placements, "%s,%s", places[test_random(&s, 5)],
-                 places[test_random(&s, 5)]);
-        make(w, boxes, TENSORS, mesh, placements, seed);
+        snprintf(placements, sizeof placements, "%s,%s", places[w->together ? 2 : test_random(&s, 5)],
+                 places[w->together ? 2 : test_random(&s, 5)]);
+        make(w, boxes, n, mesh, placements, seed);
         check_files(w, &s, seed);
         release(w);
     }
@@ -195,7 +224,7 @@ TEST(narrow)
         { { "t", 0, SW_F4, 3, { 0 }, { 4, 2, 3 } }, "4", "shard0" },
         { { "t", 0, SW_F4, 1, { 0 }, { 30 } }, "4", "replicate" },
     };
-    world *w = malloc(sizeof *w);
+    world *w = calloc(1, sizeof *w);
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         uint64_t s = i;
@@ -222,16 +251,45 @@ TEST(number_of_rows)
         { { "t", 0, SW_U8, 3, { 0 }, { 8, 6, 5 } }, "shard2", 48 },
         { { "t", 0, SW_U8, 3, { 0 }, { 8, 6, 5 } }, "replicate", 1 },
     };
-    world *w = malloc(sizeof *w);
+    world *w = calloc(1, sizeof *w);
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         make(w, &cases[i].t, 1, "2", cases[i].placements, i);
-        w->n = w->l.files[0].size;
-        w->calls = w->rows = 0;
-        w->limit = UINT64_MAX;
-        assert_true(sw_band_boxes_each(&w->o, &w->l, 0, (sw_region){ 0, w->n }, take, w));
+        assert_true(visit(w, 0, 0, w->l.files[0].size, UINT64_MAX));
         assert_int_equal(w->rows, cases[i].rows);
         release(w);
     }
     free(w);
+}
+
+/* Rows are one run each, whatever the number of rows in a box, and a band of few rows does not look
+ * at all boxes; numbers beyond 2^32 in dimensions, offsets and positions. */
+TEST(number_of_runs)
+{
+    enum { N = 1000 };
+    const uint64_t rows = UINT64_C(5) << 32;
+    const test_box large[] = { { "t", 0, SW_F32, 2, { 0, 0 }, { rows, 1 } },
+                               { "t", 1, SW_F32, 2, { 0, 1 }, { rows, 2 } } };
+    test_box *boxes = calloc(N, sizeof *boxes);
+    world *w = calloc(1, sizeof *w);
+    uint64_t data, end;
+
+    w->count = true;
+    for (uint64_t i = 0; i < N; i++)
+        boxes[i] = (test_box){ "t", (uint32_t)(i % FILES), SW_F32, 2, { i * 64 }, { 64, 128 } };
+    make(w, boxes, N, "1", NULL, 0);
+    data = 8 + w->l.files[0].header_len + 64 * 512 * 500 + 100;
+    assert_true(visit(w, 0, data, data + 64 * 512 * 3, UINT64_MAX));
+    assert_in_range(w->runs, 4, 6); /* a head and a tail within rows */
+    assert_int_equal(w->covered, 64 * 512 * 3);
+    release(w);
+    make(w, large, 2, "1", NULL, 0);
+    assert_int_equal(w->c.tensors[0].bytes, rows * 12);
+    end = w->l.files[0].size;
+    assert_true(visit(w, 0, end - 24, end, UINT64_MAX));
+    assert_int_equal(w->runs, 2);
+    assert_int_equal(w->covered, 24);
+    release(w);
+    free(w);
+    free(boxes);
 }

@@ -1,12 +1,10 @@
-/* Boxes in memory: how few loops their strides make, and any range of them, read as if they were
- * packed. */
+/* Boxes in memory: how few loops their strides make, and which one a byte is of. What is read of
+ * them: test_writer.c. */
 #include "plan/memboxes.h"
 #include "unit.h"
 
 #define DIMS 4
 #define ROOM 4096
-
-/* ---- loops ----------------------------------------------------------------------------------- */
 
 static const uint64_t zeros[DIMS], large[DIMS] = { 100, 100, 100, 100 };
 
@@ -51,81 +49,6 @@ TEST(loops)
         if (run.row != cases[i].row || run.nloops != cases[i].nloops)
             fail_msg("%s: rows of %u bytes, %u loops", cases[i].name, (unsigned)run.row, run.nloops);
         assert_int_equal(sw_membox_direct(&h.boxes[0], 0) != NULL, cases[i].nloops == 0);
-        sw_memboxes_release(&h);
-    }
-}
-
-/* ---- reading --------------------------------------------------------------------------------- */
-
-static unsigned next_random(unsigned *seed, unsigned below)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return (*seed >> 8) % below;
-}
-
-/* The box, packed, element by element. */
-static size_t pack(const sw_item *it, size_t size, char *to)
-{
-    uint64_t index[DIMS] = { 0 }, n = 1;
-
-    for (unsigned d = 0; d < it->ndim; d++)
-        n *= it->shape[d];
-    for (uint64_t k = 0; k < n; k++) {
-        const char *from = it->data;
-
-        for (unsigned d = 0; d < it->ndim; d++)
-            from += (int64_t)index[d] * it->strides[d];
-        memcpy(to + k * size, from, size);
-        for (unsigned d = it->ndim; d-- > 0 && ++index[d] == it->shape[d];)
-            index[d] = 0;
-    }
-    return n * size;
-}
-
-TEST(ranges)
-{
-    static const struct {
-        const char *name;
-        size_t size;
-    } dtypes[] = { { "U8", 1 }, { "BF16", 2 }, { "torch.float32", 4 }, { "F64", 8 } };
-    static char memory[1 << 16], want[ROOM * 8], got[ROOM * 8];
-    unsigned seed = 11;
-
-    for (size_t i = 0; i < sizeof memory; i++)
-        memory[i] = (char)next_random(&seed, 256);
-    for (int round = 0; round < 2000; round++) {
-        unsigned type = next_random(&seed, 4), ndim = next_random(&seed, DIMS + 1);
-        uint64_t shape[DIMS];
-        int64_t strides[DIMS];
-        sw_item it = {
-            "a", dtypes[type].name, ndim, large, zeros, shape, memory + sizeof memory / 2, strides
-        };
-        sw_status st = SW_STATUS_INIT;
-        size_t n;
-        sw_memboxes h;
-
-        for (unsigned d = 0; d < ndim; d++) {
-            shape[d] = 1 + next_random(&seed, 6);
-            strides[d] = (int64_t)dtypes[type].size * ((int64_t)next_random(&seed, 60) - 25);
-        }
-        if (next_random(&seed, 2)) /* what may lie together */
-            for (unsigned d = ndim; d-- > 0;)
-                strides[d] = d + 1 == ndim ? (int64_t)dtypes[type].size
-                                           : strides[d + 1] * (int64_t)(shape[d + 1] + next_random(&seed, 2));
-        n = pack(&it, dtypes[type].size, want);
-        assert_int_equal(sw_memboxes_init(&it, 1, "rank", &h, &st), SW_OK);
-        assert_int_equal(h.bytes, n);
-        for (int range = 0; range < 8; range++) {
-            uint64_t from = next_random(&seed, (unsigned)n),
-                     len = next_random(&seed, (unsigned)(n - from) + 1);
-
-            memset(got, 0, n);
-            sw_membox_copy(&h.boxes[0], from, len, got);
-            if (memcmp(got, want + from, len) != 0)
-                fail_msg("round %d: bytes %u to %u are wrong", round, (unsigned)from, (unsigned)(from + len));
-            if (sw_membox_direct(&h.boxes[0], from))
-                assert_memory_equal(sw_membox_direct(&h.boxes[0], from), want + from, n - from);
-        }
         sw_memboxes_release(&h);
     }
 }

@@ -40,24 +40,9 @@ typedef struct world {
     sw_checkpoint *cp;
 } world;
 
-static uint64_t product(const uint64_t *shape, unsigned ndim)
-{
-    uint64_t n = 1;
-
-    for (unsigned d = 0; d < ndim; d++)
-        n *= shape[d];
-    return n;
-}
-
 static uint64_t width(sw_dtype dtype)
 {
     return sw_dtype_bits(dtype) / 8;
-}
-
-static void unflatten(uint64_t flat, unsigned ndim, const uint64_t *shape, uint64_t *index)
-{
-    for (unsigned d = ndim; d-- > 0; flat /= shape[d])
-        index[d] = flat % shape[d];
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -84,13 +69,13 @@ static void add_dims(sw_buf *b, const char *key, const uint64_t *dims, unsigned 
 static void add_data(const world *w, const test_box *box, sw_buf *b)
 {
     const whole *t = find_whole(w, box->name);
-    uint64_t index[4], size = width(box->dtype), n = product(box->shape, box->ndim);
+    uint64_t index[4], size = width(box->dtype), n = test_product(box->shape, box->ndim);
     sw_status st = SW_STATUS_INIT;
 
     for (uint64_t i = 0; i < n; i++) {
         uint64_t flat = 0;
 
-        unflatten(i, box->ndim, box->shape, index);
+        test_unflatten(i, box->ndim, box->shape, index);
         for (unsigned d = 0; d < box->ndim; d++)
             flat = flat * t->shape[d] + box->offsets[d] + index[d];
         assert_int_equal(sw_buf_add(b, t->data + flat * size, size, &st), SW_OK);
@@ -150,7 +135,7 @@ static void shard(world *w, uint64_t *seed, bool sharded)
 
         *b = (test_box){ t->name, 0, t->dtype, t->ndim, { 0 }, { 0 } };
         memcpy(b->shape, t->shape, sizeof b->shape);
-        n = product(t->shape, t->ndim) ? test_cut(seed, b, want) : 1;
+        n = test_product(t->shape, t->ndim) ? test_cut(seed, b, want) : 1;
         for (size_t k = 0; k < n; k++)
             b[k].file = (first + (uint32_t)k) % FILES;
         w->nboxes += n;
@@ -161,7 +146,7 @@ static void shard(world *w, uint64_t *seed, bool sharded)
 
 static void fill(whole *t, uint64_t *seed)
 {
-    uint64_t n = product(t->shape, t->ndim) * width(t->dtype);
+    uint64_t n = test_product(t->shape, t->ndim) * width(t->dtype);
 
     t->data = malloc(n + 1);
     for (uint64_t i = 0; i < n; i++)
@@ -340,7 +325,7 @@ static void place_request(request *q, uint64_t *seed, char *memory, uint64_t *us
     *used = (uint64_t)q->origin + choose_strides(q, seed);
     assert_true(*used <= MEMORY);
     q->read.data = memory + q->origin;
-    q->read.size = q->read.strides ? 0 : product(q->shape, q->s.ndim) * width(q->to);
+    q->read.size = q->read.strides ? 0 : test_product(q->shape, q->s.ndim) * width(q->to);
 }
 
 static void make_request(const world *w, request *q, uint64_t *seed, char *memory, uint64_t *used)
@@ -352,13 +337,13 @@ static void make_request(const world *w, request *q, uint64_t *seed, char *memor
 
 static void check_request(const world *w, const request *q, char *memory, uint64_t seed)
 {
-    uint64_t index[4], at[4], n = product(q->shape, q->s.ndim);
+    uint64_t index[4], at[4], n = test_product(q->shape, q->s.ndim);
     char want[8];
 
     for (uint64_t i = 0; i < n; i++) {
         char *got = memory + q->origin;
 
-        unflatten(i, q->s.ndim, q->shape, index);
+        test_unflatten(i, q->s.ndim, q->shape, index);
         for (unsigned d = 0; d < q->s.ndim; d++) {
             at[d] = q->offsets[d] + index[d];
             got += (int64_t)index[d] * q->strides[d];
@@ -586,26 +571,6 @@ static void *use(void *arg)
     free(reads);
     free(memory);
     return NULL;
-}
-
-/* Several threads read from one checkpoint, each by several more. */
-TEST(threads)
-{
-    whole tensors[] = { { .name = "t", .dtype = SW_F32, .ndim = 2, .shape = { 60, 300 } } };
-    user users[4];
-    uint64_t seed = 8;
-    world w;
-
-    open_world(&w, &seed, tensors, 1, true);
-    for (unsigned i = 0; i < 4; i++) {
-        users[i] = (user){ .cp = w.cp, .t = tensors, .threads = 1 + i % 3 };
-        assert_int_equal(pthread_create(&users[i].thread, NULL, use, &users[i]), 0);
-    }
-    for (unsigned i = 0; i < 4; i++) {
-        pthread_join(users[i].thread, NULL);
-        assert_true(users[i].good);
-    }
-    close_world(&w);
 }
 
 /* Opens a handle of its own. */

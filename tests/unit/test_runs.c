@@ -1,247 +1,7 @@
-/* Any box of any tensor, from any cut into source boxes, to memory at any strides: each byte once,
- * to its place, and none beside it. */
+/* Runs: as long as they can be, in numbers of any size, of elements of less than a byte; and ranges
+ * of a box as boxes. That each byte comes to its place: test_reader.c, test_fill.c. */
 #include "plan/runs.h"
 #include "plan_help.h"
-
-#define FILES 8
-#define ROOM (1 << 16)
-#define UNTOUCHED 0x5a
-
-/* Byte b of element i of a tensor. */
-static char mark(uint64_t i, uint64_t b)
-{
-    return (char)((i * 31 + i / 251 + b * 7) & 0x3f);
-}
-
-typedef struct world {
-    char *files[FILES], *memory;
-    sw_catalog c;
-    const sw_tensor *t;
-    uint64_t esize;
-    /* what is asked for */
-    uint64_t offsets[4], shape[4];
-    int64_t strides[4]; /* bytes */
-    int64_t origin;     /* of the first element in memory */
-} world;
-
-/* Element number `flat` of a box to an index for each dimension. */
-static void unflatten(uint64_t flat, unsigned ndim, const uint64_t *shape, uint64_t *index)
-{
-    for (unsigned d = ndim; d-- > 0; flat /= shape[d])
-        index[d] = flat % shape[d];
-}
-
-static uint64_t product(const uint64_t *shape, unsigned ndim)
-{
-    uint64_t n = 1;
-
-    for (unsigned d = 0; d < ndim; d++)
-        n *= shape[d];
-    return n;
-}
-
-/* The number in the whole tensor of an element of a box. */
-static uint64_t number(const world *w, const uint64_t *offsets, const uint64_t *index)
-{
-    const uint64_t *shape = sw_tensor_shape(&w->c, w->t);
-    uint64_t n = 0;
-
-    for (unsigned d = 0; d < w->t->ndim; d++)
-        n = n * shape[d] + offsets[d] + index[d];
-    return n;
-}
-
-static void write_boxes(world *w)
-{
-    for (uint64_t k = 0; k < w->t->nboxes; k++) {
-        sw_placed placed;
-        const sw_box *box = &sw_box_get(&w->c, w->t, k, &placed)->box;
-        uint64_t index[4];
-
-        for (uint64_t i = 0; i < product(placed.shape, w->t->ndim); i++) {
-            unflatten(i, w->t->ndim, placed.shape, index);
-            for (uint64_t b = 0; b < w->esize; b++)
-                w->files[box->file][box->at + i * w->esize + b] = mark(number(w, placed.offsets, index), b);
-        }
-    }
-}
-
-/* A tensor in up to 40 boxes. */
-static void make_world(world *w, uint64_t *seed)
-{
-    static const sw_dtype dtypes[] = { SW_U8, SW_BF16, SW_F32, SW_C64 };
-    sw_status st = SW_STATUS_INIT;
-    test_box boxes[40];
-    size_t n;
-
-    boxes[0] =
-        (test_box){ "t", 0, dtypes[test_random(seed, 4)], (unsigned)test_random(seed, 5), { 0 }, { 0 } };
-    for (unsigned d = 0; d < 4; d++)
-        boxes[0].shape[d] = 1 + test_random(seed, 8);
-    n = test_cut(seed, boxes, 1 + test_random(seed, 39));
-    for (size_t i = 0; i < n; i++)
-        boxes[i].file = (uint32_t)test_random(seed, FILES);
-    assert_int_equal(test_catalog(boxes, n, FILES, 2, &w->c, &st), SW_OK);
-    w->t = w->c.tensors;
-    w->esize = sw_dtype_bits((sw_dtype)w->t->dtype) / 8;
-    write_boxes(w);
-}
-
-static void choose_box(world *w, uint64_t *seed)
-{
-    const uint64_t *shape = sw_tensor_shape(&w->c, w->t);
-
-    for (unsigned d = 0; d < w->t->ndim; d++) {
-        w->offsets[d] = test_random(seed, shape[d]);
-        w->shape[d] = 1 + test_random(seed, shape[d] - w->offsets[d]);
-    }
-}
-
-/* Dimensions in any order in memory, with or without room between them, some of them backwards. */
-static void choose_strides(world *w, uint64_t *seed)
-{
-    unsigned order[4] = { 0, 1, 2, 3 }, n = w->t->ndim;
-    bool simple = test_random(seed, 3) == 0;
-    int64_t step = (int64_t)w->esize;
-
-    w->origin = 0;
-    for (unsigned i = n; i-- > 0;) {
-        unsigned j = simple ? i : (unsigned)test_random(seed, i + 1), d = order[j];
-
-        order[j] = order[i];
-        w->strides[d] = step;
-        step *= (int64_t)w->shape[d] + (int64_t)(simple ? 0 : test_random(seed, 3));
-        if (!simple && test_random(seed, 4) == 0) {
-            w->origin += w->strides[d] * ((int64_t)w->shape[d] - 1);
-            w->strides[d] = -w->strides[d];
-        }
-    }
-    assert_true(step <= ROOM);
-}
-
-static uint64_t copy_run(const world *w, const sw_run *s)
-{
-    sw_run_loop one = { 1, 0, 0 }, in = s->nloops ? s->loops[s->nloops - 1] : one;
-    uint64_t at, n = 0, last = 0;
-    sw_run_walk walk;
-    int64_t to;
-
-    for (sw_run_begin(&walk, s); sw_run_next(&walk, s, &at, &to);) {
-        for (uint64_t i = 0; i < in.count; i++, n += s->row) {
-            assert_true(n == 0 || at + i * in.from >= last);
-            last = at + i * in.from + s->row;
-            memcpy(w->memory + w->origin + to + (int64_t)i * in.to, w->files[s->file] + at + i * in.from,
-                   s->row);
-        }
-    }
-    assert_int_equal(n, s->n);
-    return n;
-}
-
-static void check_memory(world *w, uint64_t seed)
-{
-    uint64_t index[4], n = product(w->shape, w->t->ndim);
-
-    for (uint64_t i = 0; i < n; i++) {
-        int64_t at = w->origin;
-
-        unflatten(i, w->t->ndim, w->shape, index);
-        for (unsigned d = 0; d < w->t->ndim; d++)
-            at += (int64_t)index[d] * w->strides[d];
-        for (uint64_t b = 0; b < w->esize; b++) {
-            if (w->memory[at + (int64_t)b] != mark(number(w, w->offsets, index), b))
-                fail_msg("seed %d: element %d is not itself", (int)seed, (int)i);
-            w->memory[at + (int64_t)b] = UNTOUCHED;
-        }
-    }
-    for (size_t i = 0; i < ROOM; i++)
-        if (w->memory[i] != UNTOUCHED)
-            fail_msg("seed %d: byte %d was touched", (int)seed, (int)i);
-}
-
-/* All source boxes; the others than sw_run_range() says share nothing. */
-static uint64_t copy_box(const world *w, const int64_t *strides)
-{
-    sw_view v = sw_view_elements(&w->c, w->t);
-    sw_run_target target = { w->offsets, w->shape, strides };
-    uint64_t first, end, n = 0;
-    sw_run s;
-
-    sw_run_range(&v, &target, &first, &end);
-    for (uint64_t k = 0; k < w->t->nboxes; k++) {
-        sw_run_kind kind = sw_run_make(&v, k, &target, &s);
-
-        assert_int_not_equal(kind, SW_RUN_UNEVEN);
-        assert_true(kind == SW_RUN_NONE || (k >= first && k < end));
-        n += kind == SW_RUN_SHARED ? copy_run(w, &s) : 0;
-    }
-    return n;
-}
-
-static void check_box(world *w, uint64_t *seed, uint64_t name)
-{
-    int64_t bits[4];
-
-    choose_box(w, seed);
-    choose_strides(w, seed);
-    for (unsigned d = 0; d < w->t->ndim; d++)
-        bits[d] = w->strides[d] * 8;
-    assert_int_equal(copy_box(w, bits), product(w->shape, w->t->ndim) * w->esize);
-    check_memory(w, name);
-
-    sw_strides_packed(w->t->ndim, w->shape, 8 * (unsigned)w->esize, w->strides);
-    for (unsigned d = 0; d < w->t->ndim; d++)
-        w->strides[d] /= 8;
-    w->origin = 0;
-    copy_box(w, NULL);
-    check_memory(w, name);
-}
-
-/* A packed box in memory to strides: what sw_run_make() does from a file. */
-static void check_scatter(world *w, uint64_t *seed, uint64_t name)
-{
-    uint64_t index[4], n;
-    int64_t bits[4];
-    sw_run s;
-
-    choose_box(w, seed);
-    choose_strides(w, seed);
-    n = product(w->shape, w->t->ndim);
-    for (uint64_t i = 0; i < n; i++) {
-        unflatten(i, w->t->ndim, w->shape, index);
-        for (uint64_t b = 0; b < w->esize; b++)
-            w->files[0][i * w->esize + b] = mark(number(w, w->offsets, index), b);
-    }
-    for (unsigned d = 0; d < w->t->ndim; d++)
-        bits[d] = w->strides[d] * 8;
-    assert_int_equal(sw_run_scatter(w->t->ndim, w->shape, 8 * (unsigned)w->esize, bits, &s), SW_RUN_SHARED);
-    assert_int_equal(copy_run(w, &s), n * w->esize);
-    check_memory(w, name);
-}
-
-TEST(random_boxes)
-{
-    world w = { 0 };
-
-    w.memory = malloc(ROOM);
-    memset(w.memory, UNTOUCHED, ROOM);
-    for (int f = 0; f < FILES; f++)
-        w.files[f] = malloc(ROOM);
-    for (uint64_t seed = 1; seed <= 400; seed++) {
-        uint64_t s = seed;
-
-        make_world(&w, &s);
-        for (int i = 0; i < 8; i++)
-            check_box(&w, &s, seed);
-        check_scatter(&w, &s, seed);
-        sw_catalog_release(&w.c);
-    }
-    for (int f = 0; f < FILES; f++)
-        free(w.files[f]);
-    free(w.memory);
-}
-
-/* ---- rows are as long as they can be --------------------------------------------------------- */
 
 TEST(joined)
 {
@@ -383,11 +143,11 @@ static void check_cuts(unsigned ndim, const uint64_t *offsets, const uint64_t *s
         uint64_t most = end - x < limit ? end - x : limit;
 
         got = sw_first_box(&box, ndim, x, most, at, n);
-        assert_true(got > 0 && got <= most && got == product(n, ndim));
+        assert_true(got > 0 && got <= most && got == test_product(n, ndim));
         for (uint64_t e = 0; e < got; e++) {
             uint64_t flat = 0;
 
-            unflatten(e, ndim, n, index);
+            test_unflatten(e, ndim, n, index);
             for (unsigned d = 0; d < ndim; d++)
                 flat = flat * shape[d] + at[d] - offsets[d] + index[d];
             assert_int_equal(flat, next++);
@@ -396,7 +156,7 @@ static void check_cuts(unsigned ndim, const uint64_t *offsets, const uint64_t *s
     assert_int_equal(next, end);
     if (limit >= end - from && ndim)
         assert_true(boxes <= 2 * ndim - 1);
-    if (from == 0 && end == product(shape, ndim) && limit >= end)
+    if (from == 0 && end == test_product(shape, ndim) && limit >= end)
         assert_int_equal(boxes, 1);
 }
 
@@ -410,7 +170,7 @@ TEST(cuts)
             shape[d] = 1 + test_random(&seed, 6);
         }
         unsigned ndim = (unsigned)test_random(&seed, 5);
-        uint64_t total = product(shape, ndim), from = test_random(&seed, total);
+        uint64_t total = test_product(shape, ndim), from = test_random(&seed, total);
 
         check_cuts(ndim, offsets, shape, 1 + test_random(&seed, 300), 0, total);
         check_cuts(ndim, offsets, shape, UINT64_MAX, 0, total);
