@@ -7,21 +7,16 @@
 #include "base/grown.h"
 #include "base/hash.h"
 
-/* OUTPUT_DIR may be spelled differently where all ranks look whether it is one directory. */
-static uint64_t hash_call(const sw_given *g)
-{
-    const char *out = g->call == SW_CALL_CONSOLIDATE || g->call == SW_CALL_VERIFY ? NULL : g->out;
-    uint64_t h = sw_hash_word(0, g->call);
-
-    return sw_options_hash(out ? sw_hash_text(h, out) : h, &g->opt);
-}
-
 sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_status *st)
 {
+    uint64_t h = sw_hash_word(0, g->call);
     int other;
 
     *st = g->st;
-    sw_comm_compare(comm, sw_hash_word(hash_call(g), more), &other, st);
+    /* OUTPUT_DIR may be spelled differently where all ranks look whether it is one directory. */
+    if (g->out && g->call != SW_CALL_CONSOLIDATE && g->call != SW_CALL_VERIFY)
+        h = sw_hash_text(h, g->out);
+    sw_comm_compare(comm, sw_hash_word(sw_options_hash(h, &g->opt), more), &other, st);
     if (!other)
         return st->code;
     /* More than whatever else is wrong. */
@@ -43,28 +38,20 @@ static sw_code take_path(const char **path, char **owned, sw_status *st)
     return st->code;
 }
 
-/* Is there a directory where the call needs one? */
-static sw_code check_dirs(const sw_given *g, sw_status *st)
-{
-    bool in = g->call < SW_CALL_SAVE, out = g->call != SW_CALL_OPEN;
-
-    if ((in && !g->in) || (out && !g->out))
-        return sw_fail(st, SW_EUSAGE, NULL, NULL, "no %s directory is given",
-                       in && !g->in ? "input" : "output");
-    return SW_OK;
-}
-
 void sw_given_take(sw_given *g, sw_call call, const sw_comm *comm, const char *in, const char *out,
                    const sw_options *opt)
 {
     const char **paths[2 + SW_OPTION_PATHS] = { &g->in, &g->out };
+    bool no_in = call < SW_CALL_SAVE && !in, no_out = call != SW_CALL_OPEN && !out;
 
     *g = (sw_given){ .call = call, .in = in, .out = out };
     sw_grown_take(&g->opt, sizeof g->opt, opt, "sw_options", &g->st);
     sw_options_paths(&g->opt, paths + 2);
     for (size_t i = 0; i < sizeof paths / sizeof *paths && !g->st.code; i++)
         take_path(paths[i], &g->owned[i], &g->st);
-    if (!g->st.code && !check_dirs(g, &g->st))
+    if (!g->st.code && (no_in || no_out))
+        sw_fail(&g->st, SW_EUSAGE, NULL, NULL, "no %s directory is given", no_in ? "input" : "output");
+    if (!g->st.code)
         sw_options_check(&g->opt, call, comm, &g->st);
 }
 

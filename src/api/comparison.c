@@ -110,16 +110,6 @@ static sw_code tell_differences(verifier *v, const sw_differences *found, sw_sta
     return st->code;
 }
 
-/* Files that were not the same in the end; the same words on each rank that has met one. */
-static sw_code tell_changed(verifier *v, const bool *changed, sw_status *st)
-{
-    for (uint32_t f = 0; f < v->target.c.nfiles && !st->code; f++)
-        if (changed[f])
-            sw_findings_add(v->findings, sw_file_name(&v->target.c.files[f]), NULL, NULL, st,
-                            "was changed, replaced or removed while it was compared");
-    return st->code;
-}
-
 /* Collective. Every byte of every tensor that both have. */
 static sw_code compare_values(verifier *v, sw_status *st)
 {
@@ -146,7 +136,11 @@ static sw_code compare_values(verifier *v, sw_status *st)
         goto out;
     if (sw_job_is_root(j) && !sw_plain_look_again(&v->target, changed, st))
         tell_differences(v, &k.found, st);
-    tell_changed(v, changed, st);
+    /* the same words on each rank that has met one */
+    for (uint32_t f = 0; f < v->target.c.nfiles && !st->code; f++)
+        if (changed[f])
+            sw_findings_add(v->findings, sw_file_name(&v->target.c.files[f]), NULL, NULL, st,
+                            "was changed, replaced or removed while it was compared");
 out:
     sw_differences_release(&k.found);
     free(changed);
@@ -329,16 +323,6 @@ static sw_code match_any(verifier *v, sw_status *st)
     return st->code;
 }
 
-/* Rank 0. What the other one lies on. */
-static sw_code look_at_store(sw_job *j, sw_status *st)
-{
-    sw_fs fs = { 0 };
-
-    sw_path_fs_near(j->with->in, &fs, st);
-    j->output.told.shared = fs.shared;
-    return st->code;
-}
-
 sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *result, sw_status *st)
 {
     sw_job_told *told = &j->output.told;
@@ -346,11 +330,13 @@ sw_code sw_job_compare_with(sw_job *j, sw_findings *findings, sw_verification *r
                    .target = { .dir = j->with->in, .cancel = j->opt->cancel, .c = j->with->input.c },
                    .findings = findings,
                    .result = result };
+    sw_fs fs = { 0 }; /* what the other one lies on */
     double begin;
 
     result->shard_files = j->input.c.nfiles;
     if (sw_job_is_root(j))
-        look_at_store(j, st);
+        sw_path_fs_near(v.target.dir, &fs, st);
+    told->shared = fs.shared;
     if (sw_agree_share(j->comm, told, sizeof *told, st))
         return st->code;
     match_any(&v, st);

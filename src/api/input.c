@@ -3,20 +3,15 @@
 #include "par/gather.h"
 #include "plan/numbers.h"
 
-/* Does something tell where each tensor ends, so that a rank that shows nothing is missed? */
-static bool ends_are_known(const sw_job *j)
+/* A rank that shows too little would make a smaller checkpoint, without an error, where nothing
+ * tells where each tensor ends. */
+static sw_code check_node_local(const sw_job *j, sw_status *st)
 {
     bool all = j->input.c.sharded;
 
     for (uint32_t i = 0; i < j->input.c.ntensors; i++)
         all = all && j->input.c.tensors[i].has_global;
-    return all || j->opt->expect_shards || j->opt->like || j->input.found.by_index;
-}
-
-/* A rank that shows too little would make a smaller checkpoint, without an error. */
-static sw_code check_node_local(const sw_job *j, sw_status *st)
-{
-    if (!j->opt->node_local || ends_are_known(j))
+    if (!j->opt->node_local || all || j->opt->expect_shards || j->opt->like || j->input.found.by_index)
         return SW_OK;
     return sw_fail(
         st, SW_EUSAGE, NULL, NULL,

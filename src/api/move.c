@@ -240,19 +240,9 @@ sw_code sw_job_move(sw_job *j, sw_status *st)
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
-/* The files as they are called here and there, newly allocated; of the model's other ones rank 0
- * takes care. */
-static sw_publication *list_files(const sw_job *j, sw_status *st)
-{
-    sw_publication *files = sw_calloc(j->result->nfiles, sizeof *files, st);
-
-    for (uint64_t i = 0; files && i < j->result->nfiles; i++)
-        files[i] = (sw_publication){ j->result->files[i].name, j->result->files[i].size };
-    return files;
-}
-
 sw_code sw_job_copy(sw_job *j, sw_status *st)
 {
+    sw_publication *files = NULL;
     char *from = j->output.staged;
     sw_copy c = { .world = j->comm,
                   .from = from,
@@ -269,14 +259,17 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
     if (!j->opt->staging_dir)
         return st->code;
     j->output.staged = NULL;
-    c.files = list_files(j, st);
+    /* As they are called here and there; of the model's other ones rank 0 takes care. */
+    c.files = files = sw_calloc(c.nfiles, sizeof *files, st);
+    for (uint64_t i = 0; files && i < c.nfiles; i++)
+        files[i] = (sw_publication){ j->result->files[i].name, j->result->files[i].size };
     if (!st->code && sw_job_is_root(j))
         sw_job_begin_output(j, st);
     if (!learn_staged(j, st)) {
         c.to = j->output.staged;
         sw_copy_files(&c, st);
     }
-    free((void *)(uintptr_t)c.files);
+    free(files);
     free(from);
     return st->code;
 }

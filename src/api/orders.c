@@ -294,21 +294,18 @@ const void *sw_save_order(const sw_save *s, size_t rank, size_t *n)
     return s->orders[rank].data;
 }
 
-/* What the ranks have written is read back, where it is to be proven. */
-static sw_code prove(sw_job *j, sw_status *st)
-{
-    if (!sw_job_prove_begin(j, st) && j->proven.on && j->files == SW_FILES_WHOLE)
-        sw_proof_read(&j->proven.proof, 0, false, j->output.staged, j->opt->cancel, st);
-    return sw_job_prove(j, st);
-}
-
 sw_code sw_save_publish(sw_save *s, sw_status *st)
 {
+    sw_job *j = &s->job;
+
     sw_status_clear(st);
     if (s->idle)
         return SW_OK;
     s->idle = true;
-    return prove(&s->job, st) || sw_job_copy(&s->job, st) ? st->code : sw_job_publish(&s->job, st);
+    /* What the ranks have written is read back, where it is to be proven. */
+    if (!sw_job_prove_begin(j, st) && j->proven.on && j->files == SW_FILES_WHOLE)
+        sw_proof_read(&j->proven.proof, 0, false, j->output.staged, j->opt->cancel, st);
+    return sw_job_prove(j, st) || sw_job_copy(j, st) ? st->code : sw_job_publish(j, st);
 }
 
 sw_code sw_save_free(sw_save *s, sw_status *st)

@@ -41,18 +41,6 @@ static sw_code as_seen_from_output(const sw_job *j, const char *path, char **nam
     return st->code;
 }
 
-/* INPUT_DIR so: "", or "sharded/". */
-static sw_code input_prefix(const sw_job *j, char **prefix, sw_status *st)
-{
-    char *name;
-
-    *prefix = NULL;
-    if (!as_seen_from_output(j, j->in, &name, st) && name)
-        *prefix = *name ? sw_path_join(name, "", st) : sw_strdup("", st);
-    free(name);
-    return st->code;
-}
-
 /* Files that lie anywhere, as a list of boxes names them. */
 static sw_code list_anywhere(const sw_job *j, sw_buf *names, sw_status *st)
 {
@@ -71,20 +59,20 @@ static sw_code list_anywhere(const sw_job *j, sw_buf *names, sw_status *st)
  * that lies inside, the files where it is the same. */
 static sw_code list_own_keep(const sw_job *j, sw_buf *names, sw_status *st)
 {
-    char *prefix = NULL;
+    char *in = NULL;
 
     if (j->opt->boxes_anywhere && list_anywhere(j, names, st))
         return st->code;
-    if (input_prefix(j, &prefix, st) || !prefix)
+    if (as_seen_from_output(j, j->in, &in, st) || !in)
         return st->code;
-    if (*prefix)
-        sw_buf_add(names, prefix, strlen(prefix) + 1, st);
-    for (uint32_t i = 0; !*prefix && i < j->input.c.nfiles && !st->code; i++) {
+    if (*in && !sw_buf_addf(names, st, "%s/", in))
+        sw_buf_add(names, "", 1, st);
+    for (uint32_t i = 0; !*in && i < j->input.c.nfiles && !st->code; i++) {
         const char *name = sw_file_name(&j->input.c.files[i]);
 
         sw_buf_add(names, name, strlen(name) + 1, st);
     }
-    free(prefix);
+    free(in);
     return st->code;
 }
 
@@ -110,15 +98,6 @@ static sw_code list_keep(sw_job *j, sw_status *st)
     return st->code;
 }
 
-/* Is it one of the names in keep? What lies below INPUT_DIR is is_in_input()'s. */
-static bool is_kept(const sw_job *j, const char *name)
-{
-    for (size_t i = 0; i < j->output.keep.n; i++)
-        if (strcmp(j->output.keep.names[i], name) == 0)
-            return true;
-    return false;
-}
-
 /* Is the file of this name in OUTPUT_DIR one of the input's, by whatever way it got there? A link
  * to one is not: it may go. Files of another rank's own INPUT_DIR are numbered by another machine:
  * these are known by their names. */
@@ -131,7 +110,7 @@ static sw_code is_input(const sw_job *j, const char *name, bool *is, sw_status *
     if (path)
         sw_path_lstat(path, &kind, &s, st);
     free(path);
-    *is = is_kept(j, name);
+    *is = sw_name_is_kept(&j->output.keep, name);
     for (uint32_t i = 0; kind == SW_PATH_FILE && i < j->input.c.nfiles && !*is; i++)
         *is = (!j->opt->node_local || j->input.c.files[i].owner == 0) &&
               j->input.c.files[i].dev == (uint64_t)s.st_dev && j->input.c.files[i].ino == (uint64_t)s.st_ino;
@@ -327,17 +306,6 @@ static sw_code look_at_place(sw_job *j, sw_status *st)
     return st->code;
 }
 
-/* Local, once it is told how OUTPUT_DIR is written to. Each rank has its own name for it, or learns
- * rank 0's. */
-static sw_code name_staged(sw_job *j, sw_status *st)
-{
-    sw_job_output *o = &j->output;
-
-    if (j->files == SW_FILES_WHOLE && !sw_job_streams(j) && !j->opt->staging_dir)
-        o->staged = sw_path_join(j->out, SW_STAGING_NAME "/new", st);
-    return st->code;
-}
-
 sw_code sw_job_open(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
@@ -359,7 +327,10 @@ sw_code sw_job_open(sw_job *j, sw_status *st)
         sw_check_same_dir(j->comm, o->depot ? sw_place_staging(o->depot) : NULL, j->opt->staging_dir,
                           &o->told, sizeof o->told, st);
     j->result->store = o->told.store;
-    return st->code ? st->code : name_staged(j, st);
+    /* Each rank has its own name for it, or learns rank 0's. */
+    if (!st->code && j->files == SW_FILES_WHOLE && !sw_job_streams(j) && !j->opt->staging_dir)
+        o->staged = sw_path_join(j->out, SW_STAGING_NAME "/new", st);
+    return st->code;
 }
 
 /* ---- judging it ------------------------------------------------------------------------------ */
@@ -661,16 +632,6 @@ static sw_publication *list_publications(const sw_job *j, size_t *n, sw_status *
     return p;
 }
 
-/* Is there room, there and where they are staged before? */
-static sw_code check_space(const sw_job *j, const sw_publication *p, size_t n, sw_status *st)
-{
-    const sw_job_output *o = &j->output;
-
-    if (o->depot && sw_place_check_space(o->depot, j->opt->staging_dir, p, n, st))
-        return st->code;
-    return sw_place_check_space(o->place, j->out, p, n, st);
-}
-
 /* What comes and what goes. */
 static sw_code check_change(sw_job *j, sw_status *st)
 {
@@ -678,7 +639,10 @@ static sw_code check_change(sw_job *j, sw_status *st)
     size_t n;
     sw_publication *p = list_publications(j, &n, st);
 
-    if (p && !check_space(j, p, n, st) && !check_names_apart(p, n, st) && !check_inputs_safe(j, p, n, st))
+    /* Is there room, there and where they are staged before? */
+    if (p && !(o->depot && sw_place_check_space(o->depot, j->opt->staging_dir, p, n, st)) &&
+        !sw_place_check_space(o->place, j->out, p, n, st) && !check_names_apart(p, n, st) &&
+        !check_inputs_safe(j, p, n, st))
         sw_change_check(j->out, &(sw_change){ p, n, o->old.names, o->old.n, 0 }, st);
     free(p);
     return st->code;

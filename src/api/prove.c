@@ -252,24 +252,6 @@ sw_code sw_job_hash_headers(sw_job *j, sw_status *st)
     return sw_agree(j->comm, st);
 }
 
-/* What decides the bytes, and is the same wherever the input lies: tensors, values, files, of those
- * that ranks made by themselves the headers, and which side files came along. */
-static uint64_t plan_of(const sw_job *j)
-{
-    uint64_t h = sw_outcome_hash(&j->values.outputs, &j->laid.layout);
-
-    for (uint32_t i = 0; i < j->proven.there.c.nfiles; i++)
-        h = sw_hash_word(h, j->proven.there.c.files[i].hash);
-    for (size_t i = 0; i < j->output.assets.n; i++)
-        h = sw_hash_word(sw_hash_text(h, j->output.assets.items[i].name), j->output.assets.items[i].size);
-    return h;
-}
-
-static const char *command_of(const sw_job *j)
-{
-    return !j->in ? "save" : j->files == SW_FILES_CUT ? "reshard" : "consolidate";
-}
-
 /* The files of the input, by name; what no header describes has none. */
 static sw_code add_shards(const sw_job *j, sw_buf *b, sw_status *st)
 {
@@ -312,7 +294,10 @@ static sw_code add_origin(const sw_job *j, sw_buf *b, sw_status *st)
     sw_buf_addf(b, st,
                 "{\n    \"program\": \"shardweld\",\n    \"version\": \"%s\",\n    \"command\": \"%s\",\n"
                 "    \"options\": ",
-                SW_VERSION, command_of(j));
+                SW_VERSION,
+                !j->in                     ? "save"
+                : j->files == SW_FILES_CUT ? "reshard"
+                                           : "consolidate");
     sw_options_text(j->opt, b, st);
     if (j->sharding)
         add_sharding(j->sharding, b, st);
@@ -348,13 +333,6 @@ static sw_code add_side(const sw_job *j, const char *name, const sw_buf *text, s
     return st->code;
 }
 
-static int by_file_name(const void *a, const void *b)
-{
-    const sw_manifest_file *x = a, *y = b;
-
-    return strcmp(x->name, y->name);
-}
-
 /* Weights, side files, the index. */
 static sw_code list_files(const sw_job *j, sw_manifest *m, sw_status *st)
 {
@@ -375,15 +353,8 @@ static sw_code list_files(const sw_job *j, sw_manifest *m, sw_status *st)
     if (l->index_name && !st->code)
         add_side(j, l->index_name, &j->output.index, m, st);
     if (!st->code)
-        sw_sort(m->files, m->nfiles, sizeof *m->files, by_file_name);
+        sw_sort(m->files, m->nfiles, sizeof *m->files, sw_by_bytes); /* names stand first */
     return st->code;
-}
-
-static int by_tensor_name(const void *a, const void *b)
-{
-    const sw_manifest_tensor *x = a, *y = b;
-
-    return strcmp(x->name, y->name);
 }
 
 /* The file that holds the first element of each output: of those of a mesh the first by name. NULL
@@ -440,14 +411,24 @@ static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
         fill_tensor(view, &view->tensors[i], &j->proven.tensors[i], &m->tensors[m->ntensors++]);
     }
     free(places);
-    sw_sort(m->tensors, m->ntensors, sizeof *m->tensors, by_tensor_name);
+    sw_sort(m->tensors, m->ntensors, sizeof *m->tensors, sw_by_bytes);
     return st->code;
 }
 
+/* What decides the bytes, and is the same wherever the input lies: tensors, values, files, of those
+ * that ranks made by themselves the headers, and which side files came along. */
 void sw_job_note_plan(sw_job *j)
 {
-    if (sw_job_makes_manifest(j) && j->values.outputs.c)
-        j->proven.plan = plan_of(j);
+    uint64_t h;
+
+    if (!sw_job_makes_manifest(j) || !j->values.outputs.c)
+        return;
+    h = sw_outcome_hash(&j->values.outputs, &j->laid.layout);
+    for (uint32_t i = 0; i < j->proven.there.c.nfiles; i++)
+        h = sw_hash_word(h, j->proven.there.c.files[i].hash);
+    for (size_t i = 0; i < j->output.assets.n; i++)
+        h = sw_hash_word(sw_hash_text(h, j->output.assets.items[i].name), j->output.assets.items[i].size);
+    j->proven.plan = h;
 }
 
 /* Are all its files there, as large as they were? */

@@ -68,15 +68,6 @@ bool sw_manifest_is_whole(const char *text, size_t len)
     return strcmp(sw_hex_text(hash, sizeof hash, is), said) == 0;
 }
 
-/* Rank 0. */
-static sw_code check_seal(checker *c, sw_status *st)
-{
-    if (sw_manifest_is_whole(c->text.data, c->text.len))
-        return SW_OK;
-    return sw_findings_add(c->findings, SW_MANIFEST_NAME, NULL, hint_copy, st,
-                           "is not as it was written: its last line says so");
-}
-
 /* Rank 0. A manifest that cannot be made use of here, for who can do without. */
 static sw_code leave_out(checker *c, sw_status *st)
 {
@@ -106,8 +97,9 @@ static sw_code read_manifest(checker *c, bool needed, sw_status *st)
     if (sw_comm_bcast_buf(c->j->comm, &c->text, 0, st) || c->text.len == 0 || sw_digest_take_xxh3(st))
         return st->code;
     if (!sw_manifest_read(c->text.data, c->text.len, SW_MANIFEST_NAME, &c->m, st) && !check_names(c, st) &&
-        sw_job_is_root(c->j))
-        check_seal(c, st);
+        sw_job_is_root(c->j) && !sw_manifest_is_whole(c->text.data, c->text.len))
+        sw_findings_add(c->findings, SW_MANIFEST_NAME, NULL, hint_copy, st,
+                        "is not as it was written: its last line says so");
     c->shards = sw_manifest_is_of_shards(&c->m);
     return st->code;
 }
@@ -380,16 +372,6 @@ static sw_code add_changed(checker *c, const char *file, const sw_manifest_tenso
                            "is not what was written: its hash is %s, was %s", is, said->xxh3);
 }
 
-/* Rank 0. A tensor that was read against the one that was written. */
-static sw_code tell_tensor(checker *c, uint32_t slot, sw_status *st)
-{
-    char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
-    const sw_manifest_tensor *said =
-        changed_tensor(c, c->there.c.tensors[c->l.order[slot].tensor].name, &c->proof.slots[slot], is);
-
-    return said ? add_changed(c, said->file, said, is, st) : st->code;
-}
-
 /* Is the head of file f of l another now? */
 static bool head_changed(const checker *c, uint32_t f)
 {
@@ -423,6 +405,8 @@ static sw_code tell_found(checker *c, sw_status *st)
 /* Rank 0. The same of all files. */
 static sw_code tell(checker *c, sw_status *st)
 {
+    char is[SW_HEX_SIZE(SW_XXH3_BYTES)];
+
     tell_found(c, st);
     for (uint32_t f = 0; f < c->l.nfiles && !st->code; f++) {
         const sw_manifest_file *said = &c->m.files[c->said[f]];
@@ -430,8 +414,13 @@ static sw_code tell(checker *c, sw_status *st)
         if (head_changed(c, f))
             sw_findings_add(c->findings, said->name, NULL, hint_copy, st, "%s is not what was written",
                             said->head < said->size ? "its header" : "it");
-        for (uint32_t i = 0; i < c->l.files[f].count; i++)
-            tell_tensor(c, c->l.files[f].first + i, st);
+        for (uint32_t i = c->l.files[f].first; i < c->l.files[f].first + c->l.files[f].count; i++) {
+            const char *name = c->there.c.tensors[c->l.order[i].tensor].name;
+            const sw_manifest_tensor *was = changed_tensor(c, name, &c->proof.slots[i], is);
+
+            if (was)
+                add_changed(c, was->file, was, is, st);
+        }
     }
     return st->code;
 }

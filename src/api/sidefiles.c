@@ -20,13 +20,6 @@ static const char hint_asset[] = "it was edited since, or came from elsewhere: s
 
 /* ---- mappings -------------------------------------------------------------------------------- */
 
-/* Is anything asked for that gives tensors other files, so that the numbers of .hf_metadata are
- * wrong? */
-static bool changes_layout(const sw_options *o)
-{
-    return sw_options_given(o, SW_CHANGES_LAYOUT);
-}
-
 /* Is anything asked for that makes the mappings of .hf_metadata wrong? */
 static bool changes_mappings(const sw_job *j)
 {
@@ -51,15 +44,16 @@ static void drop_asset(sw_assets *a, size_t i)
     memmove(&a->items[i], &a->items[i + 1], (--a->n - i) * sizeof *a->items);
 }
 
-/* Mappings that cannot stay as they are: file_map and dtype_map. */
+/* Mappings that cannot stay as they are: file_map and dtype_map. The numbers of .hf_metadata are
+ * wrong where tensors get other files. */
 static sw_code make_mappings(sw_job *j, sw_status *st)
 {
     const sw_find *s = &j->input.found;
     sw_job_output *out = &j->output;
 
     if (s->has_file_map)
-        sw_mapping_of_files(&j->values.outputs, &j->laid.whole, &s->file_map, !changes_layout(j->opt),
-                            &out->file_map, st);
+        sw_mapping_of_files(&j->values.outputs, &j->laid.whole, &s->file_map,
+                            !sw_options_given(j->opt, SW_CHANGES_LAYOUT), &out->file_map, st);
     if (s->has_dtype_map && !st->code)
         sw_mapping_of_dtypes(&j->values.outputs, &s->dtype_map, !sw_job_as_saved(j), &out->dtype_map, st);
     return st->code;

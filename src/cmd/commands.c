@@ -147,6 +147,19 @@ static void say_verification(const sw_verification *r)
            sw_size_text(r->peak_memory, b));
 }
 
+/* The same of check: what was read. */
+static void say_check(const sw_verification *r)
+{
+    char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT], c[SW_SIZE_TEXT];
+
+    sw_say("read: %" PRIu64 " tensor%s in %" PRIu64
+           " file%s, %s, in %.2f s (%s/s) by %d rank%s; peak memory of "
+           "a rank %s",
+           r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
+           r->seconds_compare, sw_rate_text(r->bytes, r->seconds_compare, b), r->ranks,
+           sw_plural((uint64_t)r->ranks), sw_size_text(r->peak_memory, c));
+}
+
 /* All that differs: a line each. */
 static void print_findings(FILE *to, const void *about)
 {
@@ -156,17 +169,6 @@ static void print_findings(FILE *to, const void *about)
         sw_finding_print(to, &r->findings[i]);
         fputc('\n', to);
     }
-}
-
-sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st)
-{
-    sw_status err = SW_STATUS_INIT;
-
-    if (run->args->verbose && (st->code == SW_OK || st->code == SW_DIFF))
-        say_verification(&run->verification);
-    if (run->verification.nfindings && sw_stdout_print(print_findings, &run->verification, &err))
-        *st = err;
-    return st->code;
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */
@@ -189,18 +191,15 @@ static void print_text(FILE *to, const void *about)
     fputs(about, to);
 }
 
-sw_code sw_cmd_check_tell(const sw_run *run, sw_status *st)
+/* ---- of all that compare --------------------------------------------------------------------- */
+
+sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st)
 {
     const sw_verification *r = &run->verification;
-    char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT];
     sw_status err = SW_STATUS_INIT;
 
     if (run->args->verbose && !run->args->sums && (st->code == SW_OK || st->code == SW_DIFF))
-        sw_say("read: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, in %.2f s (%s/s) by %d rank%s; peak "
-               "memory of a rank %s",
-               r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
-               r->seconds_compare, sw_rate_text(r->bytes, r->seconds_compare, b), r->ranks,
-               sw_plural((uint64_t)r->ranks), sw_size_text(r->peak_memory, (char[SW_SIZE_TEXT]){ 0 }));
+        (run->args->command->run == sw_cmd_check ? say_check : say_verification)(r);
     if ((run->sums && sw_stdout_print(print_text, run->sums, &err)) ||
         (r->nfindings && sw_stdout_print(print_findings, r, &err)))
         *st = err;

@@ -146,14 +146,6 @@ void sw_emit_dims(sw_emit *e, const char *key, const uint64_t *dims, unsigned n)
     sw_dims_put(e->to, dims, n);
 }
 
-/* Of values. */
-static void put_counts(sw_emit *e, const sw_finding *f)
-{
-    sw_emit_number(e, "differing", f->differing);
-    sw_emit_real(e, "largest", f->largest);
-    sw_emit_real(e, "relative", f->relative);
-}
-
 /* A message of the library. */
 static void put_phrase(sw_emit *e, const char *key, const char *text)
 {
@@ -172,8 +164,11 @@ void sw_emit_findings(sw_emit *e, const sw_finding *findings, uint64_t n)
         sw_emit_text(e, "tensor", findings[i].tensor);
         put_phrase(e, "reason", findings[i].reason);
         put_phrase(e, "hint", findings[i].hint);
-        if (findings[i].differing)
-            put_counts(e, &findings[i]);
+        if (findings[i].differing) {
+            sw_emit_number(e, "differing", findings[i].differing);
+            sw_emit_real(e, "largest", findings[i].largest);
+            sw_emit_real(e, "relative", findings[i].relative);
+        }
         sw_emit_end(e);
     }
     sw_emit_end(e);

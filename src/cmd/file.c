@@ -35,14 +35,6 @@ static sw_code write_file(const job *j, int fd)
     return j->st->code;
 }
 
-/* A link, pipe or device must not be replaced by a file: think of /dev/stdout. */
-static bool replaceable(const char *path)
-{
-    struct stat s;
-
-    return lstat(path, &s) ? errno == ENOENT : S_ISREG(s.st_mode);
-}
-
 /* A new name beside path: the same directory, hidden, this process's own. NULL when memory is
  * short. */
 static char *temporary_name(const char *path, int nth)
@@ -114,22 +106,18 @@ static sw_code check_link(const job *j)
     return j->st->code;
 }
 
-/* In the way that suits what is there. */
-static sw_code put(const job *j)
-{
-    if (replaceable(j->path))
-        return replace_file(j);
-    return check_link(j) ? j->st->code : write_through(j);
-}
-
 sw_code sw_file_print(const char *path, const char *what, sw_printer *print, const void *about, sw_status *st)
 {
     size_t n;
     char *text = sw_print_text(print, about, &n, st);
     const job j = { path, what, text, n, st };
+    struct stat s;
 
-    if (text)
-        put(&j);
+    /* A link, pipe or device must not be replaced by a file: think of /dev/stdout. */
+    if (text && (lstat(path, &s) ? errno == ENOENT : S_ISREG(s.st_mode)))
+        replace_file(&j);
+    else if (text && !check_link(&j))
+        write_through(&j);
     free(text);
     return st->code;
 }

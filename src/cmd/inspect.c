@@ -216,7 +216,8 @@ uint64_t sw_look_first(const sw_look *look, const sw_pattern *group)
     return look->chosen[group->first];
 }
 
-void sw_look_group(sw_look *look)
+/* Of what was surveyed: words and groups. */
+static void group(sw_look *look)
 {
     const sw_named names = {
         .n = look->nchosen, .name = name_of, .order = by_kind, .about = look, .each = look->args->verbose
@@ -238,16 +239,6 @@ void sw_look_group(sw_look *look)
         sw_patterns_by_amount(&look->groups);
 }
 
-void sw_look_release(sw_look *look)
-{
-    for (size_t i = 0; i < look->ntexts; i++)
-        free(look->texts[i]);
-    free(look->texts);
-    free(look->words);
-    free(look->chosen);
-    sw_patterns_release(&look->groups);
-}
-
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
 {
     const sw_args *args = run->args;
@@ -260,7 +251,7 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
     if (look.cp)
         sw_look_survey(&look);
     if (look.cp && !err.code && ((!args->json && !args->boxes && !args->summary) || args->svg))
-        sw_look_group(&look);
+        group(&look);
     /* A list of what is broken would be believed by who reads it. */
     if (!err.code && args->boxes && !st->code)
         sw_stdout_print(sw_look_boxes, &look, &err);
@@ -270,7 +261,12 @@ sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st)
         sw_stdout_print(sw_look_svg, &look, &err);
     else if (!err.code && look.cp && args->svg)
         sw_file_print(args->svg, "the picture", sw_look_svg, &look, &err);
-    sw_look_release(&look);
+    for (size_t i = 0; i < look.ntexts; i++)
+        free(look.texts[i]);
+    free(look.texts);
+    free(look.words);
+    free(look.chosen);
+    sw_patterns_release(&look.groups);
     if (err.code)
         *st = err;
     return st->code;

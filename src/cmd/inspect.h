@@ -48,12 +48,6 @@ static inline uint64_t sw_sum(uint64_t a, uint64_t b)
 /* Local. The one walk over all tensors: fill in what follows cp, from the checkpoint and args. */
 void sw_look_survey(sw_look *look);
 
-/* Local. Of what was surveyed: words and groups. */
-void sw_look_group(sw_look *look);
-
-/* Local. Free what a look owns. */
-void sw_look_release(sw_look *look);
-
 /* Local. The tensor that stands for the others of a group: an index of the checkpoint. */
 uint64_t sw_look_first(const sw_look *look, const sw_pattern *group);
 

@@ -149,16 +149,6 @@ static void on_expired(void *user, const char *text)
     _exit(sw_code_exit_status(st.code));
 }
 
-/* Collective. What is wrong with a rank's command line is agreed upon with it. */
-static sw_code watch(sw_run *run, sw_status *st)
-{
-    const sw_watchdog_options opt = {
-        .timeout = (double)run->args->timeout, .user = run, .stalled = on_warning, .expired = on_expired
-    };
-
-    return sw_watchdog_start(&run->comm, &opt, &run->watchdog, st);
-}
-
 /* ---- the run --------------------------------------------------------------------------------- */
 
 /* Local, for rank 0. All that the run leaves behind for people. The first error is the one that
@@ -234,9 +224,13 @@ static void end_watch(sw_run *run)
 /* Collective. The library's part. */
 static void work(sw_run *run, double begun, sw_status *st)
 {
+    const sw_watchdog_options watch = {
+        .timeout = (double)run->args->timeout, .user = run, .stalled = on_warning, .expired = on_expired
+    };
     double ready = sw_clock();
 
-    if (watch(run, st))
+    /* What is wrong with a rank's command line is agreed upon with it. */
+    if (sw_watchdog_start(&run->comm, &watch, &run->watchdog, st))
         return;
     run->seconds_start = ready - begun;
     if (run->comm.rank == 0)

@@ -37,7 +37,6 @@ sw_code sw_cmd_verify(sw_run *run, sw_status *st);
 sw_code sw_cmd_verify_tell(const sw_run *run, sw_status *st);
 sw_code sw_cmd_diff(sw_run *run, sw_status *st);
 sw_code sw_cmd_check(sw_run *run, sw_status *st);
-sw_code sw_cmd_check_tell(const sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect(sw_run *run, sw_status *st);
 sw_code sw_cmd_inspect_tell(const sw_run *run, sw_status *st);
 

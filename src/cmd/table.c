@@ -340,7 +340,7 @@ const sw_command sw_commands[] = {
       { "DIR", NULL },
       check_sections,
       sw_cmd_check,
-      sw_cmd_check_tell,
+      sw_cmd_verify_tell,
       sw_report_verification },
     { "diff",
       "say how the tensors of two checkpoints differ",

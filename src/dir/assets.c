@@ -82,12 +82,6 @@ bool sw_asset_is_never(const char *name)
     return matches(never, sizeof never / sizeof *never, name);
 }
 
-/* Mappings only go along with shards. */
-static bool is_never(const search *s, const char *name)
-{
-    return sw_asset_is_never(name) || (is_mapping(name) && !s->prefix);
-}
-
 /* A line about a file that stays behind. */
 static sw_code warn(search *s, const char *path, const char *why, sw_status *st)
 {
@@ -177,7 +171,10 @@ static bool is_given(const search *s, const struct stat *found)
 static sw_code look_at(search *s, const char *name, const char *path, sw_status *st)
 {
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-    bool never = is_never(s, base) || (s->skip && strcmp(name, s->skip) == 0), is_link;
+    /* mappings only go along with shards */
+    bool never = sw_asset_is_never(base) || (is_mapping(base) && !s->prefix) ||
+                 (s->skip && strcmp(name, s->skip) == 0),
+         is_link;
     sw_path_kind kind;
     struct stat found;
     size_t before;
@@ -348,12 +345,6 @@ typedef struct content {
     mode_t mode;      /* of the source */
 } content;
 
-/* Does the rule change anything of this file? */
-static bool is_edited(const sw_asset *a, const sw_config_rule *rule)
-{
-    return rule && (rule->dtype != SW_NDTYPES || rule->no_quantization) && is_config(a->name);
-}
-
 /* The text of config.json, edited. */
 static sw_code edit(sw_asset *a, const sw_asset_copy *how, content *c, sw_status *st)
 {
@@ -377,6 +368,7 @@ out:
 /* Its size and mode are those of now, rather than when it was found. */
 static sw_code open_content(sw_asset *a, const sw_asset_copy *how, content *c, sw_status *st)
 {
+    const sw_config_rule *rule = how->rule;
     struct stat s;
 
     *c = (content){ .fd = -1 };
@@ -391,7 +383,7 @@ static sw_code open_content(sw_asset *a, const sw_asset_copy *how, content *c, s
         c->text = a->text->data;
         return SW_OK;
     }
-    if (!is_edited(a, how->rule))
+    if (!rule || (rule->dtype == SW_NDTYPES && !rule->no_quantization) || !is_config(a->name))
         return SW_OK;
     if (a->size <= CONFIG_MAX)
         return edit(a, how, c, st);

@@ -21,8 +21,7 @@ bool sw_names_have(char *const *names, size_t n, const char *name)
     return n > 0 && bsearch(&name, names, n, sizeof *names, sw_by_bytes);
 }
 
-/* What belongs to the input: names that end with '/' stand for all that is below. */
-static bool is_kept(const sw_dir *keep, const char *name)
+bool sw_name_is_kept(const sw_dir *keep, const char *name)
 {
     for (size_t i = 0; keep && i < keep->n; i++) {
         const char *kept = keep->names[i];
@@ -41,7 +40,7 @@ static void tidy(sw_dir *d, const sw_dir *keep)
 
     sw_sort(d->names, d->n, sizeof *d->names, sw_by_bytes);
     for (size_t i = 0; i < d->n; i++)
-        if ((n > 0 && strcmp(d->names[n - 1], d->names[i]) == 0) || is_kept(keep, d->names[i]))
+        if ((n > 0 && strcmp(d->names[n - 1], d->names[i]) == 0) || sw_name_is_kept(keep, d->names[i]))
             free(d->names[i]);
         else
             d->names[n++] = d->names[i];

@@ -27,6 +27,9 @@ sw_code sw_existing_shards(const char *output_dir, sw_dir *out, sw_status *st);
  * Errors: SW_EINPUT (it is no regular file, or cannot be understood), SW_EIO, SW_ENOMEM. */
 sw_code sw_existing_manifest(const char *dir, bool *missing, sw_buf *text, sw_manifest *m, sw_status *st);
 
+/* Does the name belong to the input, by such a list? NULL = there is none. */
+bool sw_name_is_kept(const sw_dir *keep, const char *name);
+
 /* Is the name in a list that is sorted by bytes? O(log n). */
 bool sw_names_have(char *const *names, size_t n, const char *name);
 

@@ -278,15 +278,6 @@ static bool is_home(const sw_journal *j, const sw_journal_home *is, const sw_sto
             (was->out == is->out && was->staging == is->staging && (was->born == is->born || !is->born)));
 }
 
-/* Where the journal was written: it is obeyed nowhere else. */
-static void take_home(reader *r, sw_journal_home *home)
-{
-    home->out = take_number(r, 10, " ");
-    home->staging = take_number(r, 10, " ");
-    home->born = take_number(r, 10, " ");
-    home->number = take_number(r, 16, "\n");
-}
-
 /* All names are such as a publication of ours may have. */
 static bool names_are_ours(const sw_journal *j)
 {
@@ -309,8 +300,12 @@ static sw_code parse(sw_journal *j, const sw_buf *text, const char *path, sw_sta
     if (!take_word(&r, FIRST_LINE) && take_word(&r, FIRST_WORDS))
         return refuse(path, "it is of another version of this program", st);
     r.bad = !take_word(&r, "home ");
-    if (!r.bad)
-        take_home(&r, &j->home);
+    if (!r.bad) {
+        j->home.out = take_number(&r, 10, " ");
+        j->home.staging = take_number(&r, 10, " ");
+        j->home.born = take_number(&r, 10, " ");
+        j->home.number = take_number(&r, 16, "\n");
+    }
     r.bad = r.bad || !take_word(&r, "fingerprint ");
     j->fingerprint = r.bad ? 0 : take_number(&r, 16, "\nclash ");
     clash = r.bad ? 0 : take_number(&r, 10, "\n");

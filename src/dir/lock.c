@@ -619,28 +619,22 @@ static outcome try_take(sw_lock *l, int *fd, sw_status *st)
 
 /* ---- keeping it ------------------------------------------------------------------------------ */
 
-/* The sign of life of a stream's holder. */
-static void renew_stream(const sw_lock *l)
-{
-    sw_status ignored = SW_STATUS_INIT;
-    bool exists;
-
-    sw_below_unlink(l->dir, ALIVE_NAME, &ignored);
-    put_stream(l, ALIVE_NAME, "", &exists, &ignored);
-}
-
 /* The thread: a sign of life now and then. A failure shows as age, and the next touch may
  * succeed. */
 static void *keep(void *arg)
 {
     sw_lock *l = arg;
     struct pollfd stop = { .fd = l->stop, .events = POLLIN };
+    sw_status ignored = SW_STATUS_INIT;
+    bool exists;
 
     while (poll(&stop, 1, TOUCH_SECONDS * 1000) == 0)
-        if (l->rule.stream)
-            renew_stream(l);
-        else
+        if (l->rule.stream) {
+            sw_below_unlink(l->dir, ALIVE_NAME, &ignored);
+            put_stream(l, ALIVE_NAME, "", &exists, &ignored);
+        } else {
             futimens(l->fd, NULL);
+        }
     return NULL;
 }
 

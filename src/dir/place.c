@@ -484,19 +484,14 @@ const sw_below *sw_place_fresh(const sw_place *p)
     return &p->fresh;
 }
 
-/* Loaders take it as soon as it has its name. */
-static bool is_lone(const sw_change *c)
-{
-    const char *key = c->files[c->nfiles - 1].name;
-
-    return !sw_name_is_index(key) && !sw_shard_name_parse(key, NULL);
-}
-
 sw_code sw_place_begin(sw_place *p, const sw_change *change, sw_status *st)
 {
-    if (!sw_place_streams(p) || change->nfiles == 0)
+    const char *key = change->nfiles ? change->files[change->nfiles - 1].name : NULL;
+
+    if (!sw_place_streams(p) || !key)
         return st->code;
-    if (!is_lone(change) || (p->by_copies && !p->store.renames)) {
+    /* Loaders take a lone file as soon as it has its name. */
+    if (sw_name_is_index(key) || sw_shard_name_parse(key, NULL) || (p->by_copies && !p->store.renames)) {
         p->fresh = (sw_below){ fcntl(p->out.fd, F_DUPFD_CLOEXEC, 0), sw_strdup(p->out.path, st) };
         if (p->fresh.fd < 0)
             return sw_fail_errno(st, p->out.path, errno, "cannot open the directory");

@@ -218,19 +218,14 @@ static sw_code keep_key(const work *w, sw_status *st)
     return SW_OK;
 }
 
-/* Up to, and without, the key file: until then an undoing gives the old checkpoint back. */
-static sw_code bring_data(const work *w, sw_status *st)
+/* Each staged file to its name. Until the key file has its own an undoing gives the old checkpoint
+ * back. */
+static sw_code bring_all(const work *w, sw_status *st)
 {
     w->j->clash ? clear_way(w, st) : keep_key(w, st);
     for (size_t i = 0; i + 1 < w->j->nfiles && !st->code; i++)
         move_if(&w->p->fresh, &w->p->out, w->j->files[i].name, st);
-    return st->code ? st->code : sync_out(w, st);
-}
-
-/* Each staged file to its name. */
-static sw_code bring_all(const work *w, sw_status *st)
-{
-    return bring_data(w, st) ? st->code : move_if(&w->p->fresh, &w->p->out, key_name(w->j), st);
+    return st->code || sync_out(w, st) ? st->code : move_if(&w->p->fresh, &w->p->out, key_name(w->j), st);
 }
 
 /* What the old checkpoint has besides: nobody needs it now. */

@@ -431,12 +431,6 @@ sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_statu
     return st->code;
 }
 
-sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st)
-{
-    *most = mine;
-    return sw_agree_most(comm, most, 1, st);
-}
-
 /* ---- sending and gathering ------------------------------------------------------------------- */
 
 sw_code sw_comm_bcast(const sw_comm *comm, void *buf, uint64_t n, int root, sw_status *st)

@@ -51,9 +51,6 @@ sw_code sw_comm_gather(const sw_comm *comm, const sw_buf *mine, sw_buf *all, sw_
  * 0 = all have. An error that st holds is agreed upon with it. All ranks return the same. */
 sw_code sw_comm_compare(const sw_comm *comm, uint64_t mine, int *other, sw_status *st);
 
-/* Collective. sw_agree(), and the largest of all ranks' numbers. All ranks return the same. */
-sw_code sw_comm_most(const sw_comm *comm, uint64_t mine, uint64_t *most, sw_status *st);
-
 /* Collective. What a run has cost, for a report: *bytes of this rank becomes the sum of all; *peak
  * the largest resident set of any. No memory for it is of no consequence: then both stay as they
  * are. Errors: SW_ECOMM, whatever st held. */

@@ -113,12 +113,6 @@ static void add_slot(const sw_compare *k, sw_layout *l, uint32_t output)
     file->size = 8 + end;
 }
 
-/* The target's file that holds an output. */
-static uint32_t file_of(const sw_compare *k, uint32_t output)
-{
-    return sw_box_file(k->target, &k->target->tensors[k->partners[output]], 0);
-}
-
 /* The virtual files: one for each file of the target that holds anything to compare. */
 static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
 {
@@ -129,7 +123,7 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
         l->order = sw_calloc(n, sizeof *l->order, st);
     }
     for (uint32_t i = 0; !st->code && i < n; i++) {
-        uint32_t file = file_of(k, list[i]);
+        uint32_t file = sw_box_file(k->target, &k->target->tensors[k->partners[list[i]]], 0);
 
         if (i == 0 || file != last)
             l->files[l->nfiles++] = (sw_layout_file){ .first = i, .size = 8 };
@@ -211,17 +205,6 @@ static sw_code prepare(comparer *c, sw_status *st)
     c->quick = c->can_match = !k->by_owner && !k->work.held;
     c->maker.pull = sw_pull_of(&c->target);
     return st->code;
-}
-
-/* What prepare() made. */
-static void release(comparer *c)
-{
-    sw_bands_release(&c->bands);
-    sw_source_release(&c->target);
-    sw_stopper_release(&c->stopper);
-    sw_schedule_release(&c->sched);
-    sw_layout_release(&c->l);
-    free(c->chunk);
 }
 
 /* ---- comparing ------------------------------------------------------------------------------- */
@@ -358,13 +341,6 @@ static void compare_bands(comparer *c, sw_status *st)
     }
 }
 
-/* Local. Are the files those that were looked at in the beginning? */
-static void check_files(const comparer *c, sw_status *st)
-{
-    if (!st->code && !sw_source_check(&c->bands.source, NULL, st))
-        sw_source_check(&c->target, c->k->changed, st);
-}
-
 sw_code sw_compare_tensors(sw_compare *k, sw_status *st)
 {
     const sw_comm *world = k->work.world;
@@ -374,9 +350,16 @@ sw_code sw_compare_tensors(sw_compare *k, sw_status *st)
     if (sw_agree(world, st))
         goto out;
     compare_bands(&c, st);
-    check_files(&c, st);
+    /* Are the files those that were looked at in the beginning? */
+    if (!st->code && !sw_source_check(&c.bands.source, NULL, st))
+        sw_source_check(&c.target, k->changed, st);
     sw_differences_end(&c.stopper, k->by_owner, &k->found, st);
 out:
-    release(&c);
+    sw_bands_release(&c.bands);
+    sw_source_release(&c.target);
+    sw_stopper_release(&c.stopper);
+    sw_schedule_release(&c.sched);
+    sw_layout_release(&c.l);
+    free(c.chunk);
     return st->code;
 }

@@ -224,7 +224,7 @@ static uint64_t count_parts(sw_exchange *x, sw_status *st)
                 p.i = 0;
             }
         }
-        if (sw_comm_most(x->comm, p.k, &p.k, st))
+        if (sw_agree_most(x->comm, &p.k, 1, st))
             return 0;
         if (tried == p.k)
             return p.k;

@@ -74,12 +74,6 @@ static sw_code end_piece(sw_proof *p, sw_status *st)
     return st->code;
 }
 
-/* One more leaf of the piece. */
-static sw_code add_leaf(sw_proof *p, const unsigned char hash[SW_XXH3_BYTES], sw_status *st)
-{
-    return sw_buf_add(&p->leaves, hash, SW_XXH3_BYTES, st);
-}
-
 /* Bytes [from, from + n) of a leaf of so many bytes. What another rank begins is left to it. */
 static sw_code add_to_leaf(sw_proof *p, uint64_t from, uint64_t n, uint64_t size, const char *data,
                            sw_status *st)
@@ -88,7 +82,7 @@ static sw_code add_to_leaf(sw_proof *p, uint64_t from, uint64_t n, uint64_t size
 
     if (n == size) {
         sw_xxh3(data, n, hash);
-        return add_leaf(p, hash, st);
+        return sw_buf_add(&p->leaves, hash, sizeof hash, st);
     }
     if (from == 0) {
         sw_digest_begin(p->leaf, st);
@@ -97,7 +91,7 @@ static sw_code add_to_leaf(sw_proof *p, uint64_t from, uint64_t n, uint64_t size
     if (!p->open || sw_digest_add(p->leaf, data, n, st) || from + n < size)
         return st->code;
     p->open = false;
-    return sw_digest_end(p->leaf, hash, st) ? st->code : add_leaf(p, hash, st);
+    return sw_digest_end(p->leaf, hash, st) ? st->code : sw_buf_add(&p->leaves, hash, sizeof hash, st);
 }
 
 /* What a part is shown to. */
@@ -156,12 +150,6 @@ static sw_code end_region(sw_proof *p, sw_status *st)
 
 /* ---- whole files ----------------------------------------------------------------------------- */
 
-/* What is added to a digest of a file's first n bytes by those at `at`. */
-static sw_code add_head(sw_digest *d, uint64_t n, sw_region at, const char *data, sw_status *st)
-{
-    return at.begin < n ? sw_digest_add(d, data, sw_min(at.end, n) - at.begin, st) : st->code;
-}
-
 /* A file has been shown to its end. */
 static sw_code end_file(sw_proof *p, uint32_t f, sw_status *st)
 {
@@ -190,7 +178,8 @@ static sw_code show_file(sw_proof *p, sw_region at, const char *data, sw_status 
     }
     if (st->code)
         return st->code;
-    add_head(p->head, 8 + file->header_len, at, data, st);
+    if (at.begin < 8 + file->header_len)
+        sw_digest_add(p->head, data, sw_min(at.end, 8 + file->header_len) - at.begin, st);
     if (p->sha256)
         sw_digest_add(p->file, data, at.end - at.begin, st);
     return at.end == file->size ? end_file(p, p->at_file, st) : st->code;
@@ -314,16 +303,6 @@ static void *help(void *arg)
     return NULL;
 }
 
-/* What the other has found is this one's, too. */
-static sw_code take_over(sw_proof *p, const helper *h, sw_status *st)
-{
-    if (!st->code)
-        *st = h->st;
-    sw_buf_add(&p->pieces, h->p.pieces.data, h->p.pieces.len, st);
-    sw_buf_add(&p->torn, h->p.torn.data, h->p.torn.len, st);
-    return sw_buf_add(&p->files, h->p.files.data, h->p.files.len, st);
-}
-
 sw_code sw_proof_read(sw_proof *p, uint32_t rank, bool two, const char *dir, const volatile int *cancel,
                       sw_status *st)
 {
@@ -347,7 +326,12 @@ sw_code sw_proof_read(sw_proof *p, uint32_t rank, bool two, const char *dir, con
         pthread_join(thread, NULL);
     else if (two && !st->code)
         help(&h);
-    take_over(p, &h, st);
+    /* What the other has found is this one's, too. */
+    if (!st->code)
+        *st = h.st;
+    sw_buf_add(&p->pieces, h.p.pieces.data, h.p.pieces.len, st);
+    sw_buf_add(&p->torn, h.p.torn.data, h.p.torn.len, st);
+    sw_buf_add(&p->files, h.p.files.data, h.p.files.len, st);
     sw_proof_release(&h.p);
     return st->code;
 }

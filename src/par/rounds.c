@@ -141,13 +141,13 @@ static void write_bands(writer *k, sw_status *st)
 sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
 {
     writer k = { .w = w, .dir = SW_BELOW_INIT, .end = SW_TURN };
-    uint64_t most = 0;
+    uint64_t most = w->progress.todo;
 
     w->written = 0;
     sw_watch_init(&k.watch, w->comm);
     if (w->behind)
         sw_behind_start(&k.behind);
-    if (w->apart && sw_comm_most(w->comm, w->progress.todo, &most, st))
+    if (w->apart && sw_agree_most(w->comm, &most, 1, st))
         goto out;
     k.turns = w->joint ? 0 : most / SW_TURN + 1;
     write_bands(&k, st);

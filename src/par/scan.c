@@ -88,16 +88,6 @@ static sw_code read_option_file(const char *path, const volatile int *cancel, sw
 
 /* ---- the input ------------------------------------------------------------------------------- */
 
-/* Collective, node-local. Does any rank see a name of torch's form? Then all go by these. */
-static sw_code share_shards(const sw_comm *comm, sw_find *f, sw_status *st)
-{
-    uint64_t any = 0;
-
-    if (!sw_comm_most(comm, f->by_shards, &any, st))
-        f->by_shards = any != 0;
-    return st->code;
-}
-
 /* What is sent begins with it: room for the files, where they are kept once a node. 0 = what rank 0
  * has seen of them is sent behind the texts. */
 typedef uint64_t files_room;
@@ -291,9 +281,13 @@ static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog
     const char *dir = where->dir;
     sw_buf packed = SW_BUF_INIT, seen = SW_BUF_INIT;
     files_room none = 0;
+    uint64_t by_shards;
 
     sw_find_list(out, dir, st);
-    if (!share_shards(comm, out, st)) {
+    /* Does any rank see a name of torch's form? Then all go by these. */
+    by_shards = out->by_shards;
+    if (!sw_agree_most(comm, &by_shards, 1, st)) {
+        out->by_shards = by_shards != 0;
         if (comm->rank == 0) {
             read_texts(where, out);
             pack_texts(out, &packed, st);
@@ -305,15 +299,6 @@ static sw_code find_apart(const sw_comm *comm, const sw_where *where, sw_catalog
     sw_buf_release(&packed);
     sw_buf_release(&seen);
     return st->code;
-}
-
-/* The list goes to who looks into the files. */
-static sw_code take_list(sw_find *f, sw_catalog *c, sw_status *st)
-{
-    c->list = f->texts[SW_TEXT_BOXES].text;
-    f->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
-    c->model = *sw_boxlist_chosen(&c->list);
-    return sw_boxlist_values(&c->list, &c->nvalues, &c->values, st);
 }
 
 sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, sw_find *out,
@@ -330,8 +315,13 @@ sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, s
         find_shared(comm, where, c, out, findings, st);
     if (!st->code)
         sw_find_check(out, where->dir, looks, c, findings, st);
-    if (out->by_boxes && !st->code)
-        take_list(out, c, st);
+    if (out->by_boxes && !st->code) {
+        /* The list goes to who looks into the files. */
+        c->list = out->texts[SW_TEXT_BOXES].text;
+        out->texts[SW_TEXT_BOXES].text = (sw_buf)SW_BUF_INIT;
+        c->model = *sw_boxlist_chosen(&c->list);
+        sw_boxlist_values(&c->list, &c->nvalues, &c->values, st);
+    }
     if (!check_strays(comm, where, c, out, findings, st))
         sw_find_take_maps(out, findings, st);
     if (!sw_agree(comm, st) && findings)

@@ -9,12 +9,6 @@
 
 /* ---- spots ----------------------------------------------------------------------------------- */
 
-/* The saved tensor that a slot is made of. */
-static const sw_tensor *source_of(const sw_outputs *o, const sw_layout *l, uint32_t slot)
-{
-    return &o->c->tensors[o->how[l->order[slot].tensor].source];
-}
-
 sw_code sw_spots_find(const sw_outputs *o, const sw_layout *l, const sw_holders *ranks, sw_buf *spots,
                       sw_status *st)
 {
@@ -22,7 +16,7 @@ sw_code sw_spots_find(const sw_outputs *o, const sw_layout *l, const sw_holders 
         const sw_layout_file *file = &l->files[f];
 
         for (uint32_t i = file->first; i < file->first + file->count; i++) {
-            const sw_tensor *t = source_of(o, l, i);
+            const sw_tensor *t = &o->c->tensors[o->how[l->order[i].tensor].source];
 
             for (uint64_t k = 0; k < t->nboxes; k++) {
                 sw_placed placed;

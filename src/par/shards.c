@@ -99,7 +99,6 @@ static bool same_place(const sw_catalog *c, const empty_record *x, const empty_r
 static bool hides_data(const sw_catalog *c, const empty_record *r)
 {
     const sw_tensor *t = &c->tensors[r->tensor];
-
     sw_placed b;
 
     if (t->nboxes == 0)
@@ -159,14 +158,6 @@ static sw_code choose(plan *p, sw_status *st)
     if (!st->code)
         choose_full(p);
     return choose_empty(p, st);
-}
-
-/* What choose() made. */
-static void release_plan(plan *p)
-{
-    for (uint32_t k = 0; p->mine && k < p->ranks->n; k++)
-        free(p->mine[k]);
-    free(p->mine);
 }
 
 /* ---- which files ----------------------------------------------------------------------------- */
@@ -292,13 +283,6 @@ static void add_box(const making *m, sw_shards *s, uint32_t t)
     s->l.nbox_dims += 2 * (uint64_t)it->ndim;
 }
 
-/* Slots of one file have the first choice for it as their key. */
-static void set_keys(const sw_choice *choices, sw_layout *l)
-{
-    for (uint32_t i = 0; i < l->nslots; i++)
-        l->order[i].begin = i > 0 && is_same_file(&choices[i - 1], &choices[i]) ? l->order[i - 1].begin : i;
-}
-
 /* Where the boxes go; those that are empty go nowhere. */
 static void find_spots(const making *m, sw_shards *s)
 {
@@ -344,7 +328,10 @@ sw_code sw_shards_make(const sw_memboxes *held, const sw_choice *choices, size_t
         qsort_r(s->l.told, n, sizeof *s->l.told, by_box_name, (void *)(uintptr_t)&m);
     for (uint32_t t = 0; t < n; t++)
         add_box(&m, s, t);
-    set_keys(choices, &s->l);
+    /* Slots of one file have the first choice for it as their key. */
+    for (uint32_t i = 0; i < n; i++)
+        s->l.order[i].begin =
+            i > 0 && is_same_file(&choices[i - 1], &choices[i]) ? s->l.order[i - 1].begin : i;
     if (!sw_layout_arrange(&s->view, &s->l, file_name, (void *)(uintptr_t)&m, st) &&
         !sw_layout_measure(&s->view, &s->l, st))
         find_spots(&m, s);
@@ -469,7 +456,9 @@ sw_code sw_shard_set_plan(const sw_comm *comm, const sw_catalog *c, const sw_hol
         make_files(&p, &role, s, &records, st);
     gather_records(&p, &records, s, st);
     sw_buf_release(&records);
-    release_plan(&p);
+    for (uint32_t k = 0; p.mine && k < ranks->n; k++)
+        free(p.mine[k]);
+    free(p.mine);
     return st->code;
 }
 

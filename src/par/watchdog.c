@@ -313,12 +313,6 @@ static blame judge(const sw_watchdog *w, int r, const word **last, double *age)
     return (*last)->joint ? JOINT : BUSY;
 }
 
-/* Does rank 0 wait for others, and for how long? */
-static bool root_waits(const sw_watchdog *w)
-{
-    return w->mine.waiting && w->mine.still >= w->patience;
-}
-
 /* What a line says; more has no room. */
 #define LINE_SIZE 1024
 #define add(line, ...) sw_text_addf(line, LINE_SIZE, __VA_ARGS__)
@@ -382,7 +376,8 @@ static int add_all(const sw_watchdog *w, blame least, char *l)
 static double find_fault(const sw_watchdog *w, blame *least, bool *sure)
 {
     double worst[BUSY + 1] = { 0 };
-    double waits = root_waits(w) ? w->mine.still : 0;
+    /* does rank 0 wait for others, and for how long? */
+    double waits = w->mine.waiting && w->mine.still >= w->patience ? w->mine.still : 0;
     int unknown = 0, moving = 0;
 
     for (int r = 0; r < w->size; r++) {
@@ -521,15 +516,6 @@ static void *watch(void *arg)
     return NULL;
 }
 
-/* It stands still as long as w->steps is locked: until all ranks are ready. */
-static sw_code start_thread(sw_watchdog *w, sw_status *st)
-{
-    int err = sw_thread_start(&w->thread, watch, w);
-
-    w->running = err == 0;
-    return err ? sw_fail_errno(st, NULL, err, "cannot start a thread") : SW_OK;
-}
-
 /* ---- the interface --------------------------------------------------------------------------- */
 
 /* All but socket and thread. */
@@ -567,6 +553,7 @@ sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, s
 {
     sw_watchdog *w = make(comm, opt, st);
     place root = { 0 };
+    int err;
 
     *out = NULL;
     if (w)
@@ -577,7 +564,11 @@ sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, s
         if (w->rank == 0 && w->size > 1)
             listen_here(w);
         root = w->root;
-        start_thread(w, st);
+        /* It stands still as long as w->steps is locked: until all ranks are ready. */
+        err = sw_thread_start(&w->thread, watch, w);
+        w->running = err == 0;
+        if (err)
+            sw_fail_errno(st, NULL, err, "cannot start a thread");
     }
     if (!sw_agree_share(comm, &root, sizeof root, st)) {
         w->root = root;
@@ -596,13 +587,11 @@ sw_code sw_watchdog_start(const sw_comm *comm, const sw_watchdog_options *opt, s
 
 void sw_watchdog_stop(sw_watchdog *w)
 {
-    const uint64_t one = 1;
-
     if (!w)
         return;
     if (w->running) {
         sw_step_follow(NULL);
-        while (write(w->wake, &one, sizeof one) < 0 && errno == EINTR)
+        while (eventfd_write(w->wake, 1) < 0 && errno == EINTR)
             ;
         pthread_join(w->thread, NULL);
         if (w->rank == 0)

@@ -153,16 +153,6 @@ static void write_all(welder *k, sw_status *st)
     }
 }
 
-/* Collective. Ranks that write files together, and who leads each group of them. */
-static sw_code make_groups(welder *k, sw_status *st)
-{
-    const sw_comm *world = k->w->work.world;
-
-    if (!sw_comm_split(world, group_color(&k->w->work), &k->group, st))
-        find_leaders(k, st);
-    return st->code;
-}
-
 sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
     const sw_comm *world = w->work.world;
@@ -175,8 +165,8 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
             sw_proof_read(w->proof, (uint32_t)world->rank, false, w->staged_dir, w->work.cancel, st);
         return sw_agree(world, st);
     }
-    if (!k.apart)
-        make_groups(&k, st);
+    if (!k.apart && !sw_comm_split(world, group_color(&w->work), &k.group, st))
+        find_leaders(&k, st);
     if (!st->code)
         sw_bands_init(&k.bands, &w->work, k.apart ? world : &k.group, st);
     if (!sw_agree(world, st) && (!k.apart || w->work.stream || !create_files(&k, st)))

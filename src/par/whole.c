@@ -101,15 +101,6 @@ static sw_code prepare(prover *p, sw_status *st)
     return sw_bands_init(&p->bands, &w->work, w->work.world, st) ? st->code : sw_proof_begin(&p->proof, st);
 }
 
-/* What prepare() made. */
-static void release(prover *p)
-{
-    sw_proof_release(&p->proof);
-    sw_bands_release(&p->bands);
-    sw_schedule_release(&p->sched);
-    sw_layout_release(&p->l);
-}
-
 /* ---- showing --------------------------------------------------------------------------------- */
 
 /* By owner all ranks do the same rounds, one that has failed too until all know. By band each goes
@@ -162,6 +153,9 @@ sw_code sw_whole_prove(sw_whole *w, sw_status *st)
         sort_out(&p, st);
     sw_agree(world, st);
 out:
-    release(&p);
+    sw_proof_release(&p.proof);
+    sw_bands_release(&p.bands);
+    sw_schedule_release(&p.sched);
+    sw_layout_release(&p.l);
     return st->code;
 }

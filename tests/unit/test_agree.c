@@ -55,7 +55,8 @@ static int check_words(const sw_comm *comm, const job *j, sw_status *st)
     sw_agree_share(comm, &shared, sizeof shared, st);
     bad += differs(j, st) || (j->fails < 0 && shared != 42);
     begin(comm, j, st);
-    sw_comm_most(comm, UINT64_MAX - (uint64_t)comm->rank, &most, st);
+    most = UINT64_MAX - (uint64_t)comm->rank;
+    sw_agree_most(comm, &most, 1, st);
     return bad + (differs(j, st) || most != UINT64_MAX);
 }
 
