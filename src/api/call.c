@@ -28,16 +28,6 @@ sw_code sw_call_begin(const sw_comm *comm, const sw_given *g, uint64_t more, sw_
 
 /* ---- operands -------------------------------------------------------------------------------- */
 
-/* A file:// URL becomes a path, which is owned. */
-static sw_code take_path(const char **path, char **owned, sw_status *st)
-{
-    if (!*path || !strstr(*path, "://"))
-        return SW_OK;
-    if ((*owned = sw_strdup(*path, st)) && !sw_local_path(*path, *owned, st))
-        *path = *owned;
-    return st->code;
-}
-
 void sw_given_take(sw_given *g, sw_call call, const sw_comm *comm, const char *in, const char *out,
                    const sw_options *opt)
 {
@@ -47,8 +37,11 @@ void sw_given_take(sw_given *g, sw_call call, const sw_comm *comm, const char *i
     *g = (sw_given){ .call = call, .in = in, .out = out };
     sw_grown_take(&g->opt, sizeof g->opt, opt, "sw_options", &g->st);
     sw_options_paths(&g->opt, paths + 2);
+    /* A file:// URL becomes a path, which is owned. */
     for (size_t i = 0; i < sizeof paths / sizeof *paths && !g->st.code; i++)
-        take_path(paths[i], &g->owned[i], &g->st);
+        if (*paths[i] && strstr(*paths[i], "://") && (g->owned[i] = sw_strdup(*paths[i], &g->st)) &&
+            !sw_local_path(*paths[i], g->owned[i], &g->st))
+            *paths[i] = g->owned[i];
     if (!g->st.code && (no_in || no_out))
         sw_fail(&g->st, SW_EUSAGE, NULL, NULL, "no %s directory is given", no_in ? "input" : "output");
     if (!g->st.code)

@@ -254,39 +254,6 @@ static sw_code match(verifier *v, const sw_layout *layout, bool staged, sw_statu
 
 /* ---- sw_verify() ----------------------------------------------------------------------------- */
 
-/* Collective. Look at OUTPUT_DIR, match what is there, compare it. */
-static sw_code verify(verifier *v, sw_status *st)
-{
-    sw_job *j = v->j;
-    const char *like = j->opt->like;
-    const sw_plain_rule rule = { like ? sw_path_name(like) : NULL, j->opt->single_file, j->opt->diffusers };
-    bool laid_out = sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE);
-    sw_verification ignored = { 0 };
-    double begin;
-
-    if (sw_job_is_root(j))
-        look_at_dirs(j, st);
-    if (sw_agree_share(j->comm, &j->output.told, sizeof j->output.told, st) ||
-        sw_scan_plain(j->comm, &v->target, &rule, v->findings, st))
-        return st->code;
-    v->result->shard_files = j->input.c.nfiles;
-    match(v, laid_out ? &j->laid.layout : NULL, false, st);
-    if (!st->code && sw_job_is_root(j))
-        sw_job_compare_sidefiles(j, &v->target, v->findings, st);
-    /* what it says of data the shards say, too */
-    sw_job_check(j, true, false, v->findings, &ignored, st);
-    share_memory(v, st);
-    if (sw_agree(j->comm, st))
-        return st->code;
-    begin = sw_now();
-    v->result->seconds_plan = begin - j->started;
-    sw_job_tell_warnings(j);
-    if (!compare_values(v, st))
-        compare_replicas(v, st);
-    v->result->seconds_compare = sw_now() - begin;
-    return st->code ? st->code : sw_findings_gather(j->comm, v->findings, st);
-}
-
 /* All but the findings, which are the caller's. */
 static void release(verifier *v)
 {
@@ -299,8 +266,35 @@ sw_code sw_job_compare(sw_job *j, sw_findings *findings, sw_verification *result
     verifier v = {
         .j = j, .target = { .dir = j->out, .cancel = j->opt->cancel }, .findings = findings, .result = result
     };
+    const char *like = j->opt->like;
+    const sw_plain_rule rule = { like ? sw_path_name(like) : NULL, j->opt->single_file, j->opt->diffusers };
+    bool laid_out = sw_options_given(j->opt, SW_CHANGES_LAYOUT | SW_CHANGES_STYLE);
+    sw_verification ignored = { 0 };
+    double begin;
 
-    verify(&v, st);
+    if (sw_job_is_root(j))
+        look_at_dirs(j, st);
+    if (sw_agree_share(j->comm, &j->output.told, sizeof j->output.told, st) ||
+        sw_scan_plain(j->comm, &v.target, &rule, findings, st))
+        goto out;
+    result->shard_files = j->input.c.nfiles;
+    match(&v, laid_out ? &j->laid.layout : NULL, false, st);
+    if (!st->code && sw_job_is_root(j))
+        sw_job_compare_sidefiles(j, &v.target, findings, st);
+    /* what it says of data the shards say, too */
+    sw_job_check(j, true, false, findings, &ignored, st);
+    share_memory(&v, st);
+    if (sw_agree(j->comm, st))
+        goto out;
+    begin = sw_now();
+    result->seconds_plan = begin - j->started;
+    sw_job_tell_warnings(j);
+    if (!compare_values(&v, st))
+        compare_replicas(&v, st);
+    result->seconds_compare = sw_now() - begin;
+    if (!st->code)
+        sw_findings_gather(j->comm, findings, st);
+out:
     release(&v);
     return st->code;
 }

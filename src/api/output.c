@@ -275,23 +275,17 @@ static sw_code take_output(sw_job *j, sw_status *st)
     return j->files == SW_FILES_WHOLE ? SW_OK : look_for_set(j, st);
 }
 
-/* Rank 0. A directory to make all files in before they are copied; nothing in it is ever what a run
- * asked for, and stripes are asked for of what stays. */
-static sw_code take_depot(sw_job *j, sw_status *st)
-{
-    const sw_place_rule rule = { .dir = j->opt->staging_dir, .copied_to = j->out, .cancel = j->opt->cancel };
-    uint64_t ignored;
-
-    return j->output.place && rule.dir ? sw_place_open(&rule, &j->output.depot, &ignored, st) : SW_OK;
-}
-
 /* Rank 0. What the others need to know of it: of what is written to while the bands are filled. */
 static sw_code look_at_place(sw_job *j, sw_status *st)
 {
     sw_job_output *o = &j->output;
+    /* A directory to make all files in before they are copied; nothing in it is ever what a run
+     * asked for, and stripes are asked for of what stays. */
+    const sw_place_rule depot = { .dir = j->opt->staging_dir, .copied_to = j->out, .cancel = j->opt->cancel };
+    uint64_t ignored;
     sw_fs fs = { 0 };
 
-    if (take_output(j, st) || take_depot(j, st) ||
+    if (take_output(j, st) || (o->place && depot.dir && sw_place_open(&depot, &o->depot, &ignored, st)) ||
         sw_path_fs_near(j->opt->staging_dir ? j->opt->staging_dir : j->out, &fs, st))
         return st->code;
     if (o->place) {

@@ -288,16 +288,6 @@ static uint32_t first_slot(const checker *c, uint32_t number)
     return (uint32_t)s.at;
 }
 
-/* The slots of a file. */
-static void take_slots(checker *c, const sw_file *f, sw_layout_file *file)
-{
-    uint32_t number = (uint32_t)(f - c->there.c.files);
-
-    file->first = first_slot(c, number);
-    file->count = first_slot(c, number + 1) - file->first;
-    c->result->tensors += file->count;
-}
-
 /* The files that are as large as they were written: those that hold no tensor are all head. */
 static sw_code lay_out(checker *c, sw_status *st)
 {
@@ -317,8 +307,13 @@ static sw_code lay_out(checker *c, sw_status *st)
             continue;
         *file = (sw_layout_file){ .name = sw_strdup(said->name, st), .size = said->size };
         file->header_len = (f ? f->data_start : said->size) - 8;
-        if (f)
-            take_slots(c, f, file);
+        if (f) {
+            uint32_t number = (uint32_t)(f - c->there.c.files);
+
+            file->first = first_slot(c, number);
+            file->count = first_slot(c, number + 1) - file->first;
+            c->result->tensors += file->count;
+        }
         c->said[l->nfiles++] = i;
     }
     return st->code;

@@ -36,14 +36,6 @@ static size_t find_asset(const sw_assets *a, const char *name)
     return i;
 }
 
-/* One that does not come along after all. */
-static void drop_asset(sw_assets *a, size_t i)
-{
-    free(a->items[i].name);
-    free(a->items[i].source);
-    memmove(&a->items[i], &a->items[i + 1], (--a->n - i) * sizeof *a->items);
-}
-
 /* Mappings that cannot stay as they are: file_map and dtype_map. The numbers of .hf_metadata are
  * wrong where tensors get other files. */
 static sw_code make_mappings(sw_job *j, sw_status *st)
@@ -126,27 +118,27 @@ static sw_code choose_beside_set(sw_job *j, sw_status *st)
     if (sw_assets_list(&rule, &j->warnings, a, st) || !changes_mappings(j) || make_mappings(j, st))
         return st->code;
     map = find_asset(a, SW_FILE_MAP_NAME);
-    if (map < a->n && j->output.file_map.len == 0)
-        drop_asset(a, map);
+    if (map < a->n && j->output.file_map.len == 0) {
+        /* it does not come along after all */
+        free(a->items[map].name);
+        free(a->items[map].source);
+        memmove(&a->items[map], &a->items[map + 1], (--a->n - map) * sizeof *a->items);
+    }
     return SW_OK;
-}
-
-/* What comes along with a shard set, and what goes with the old one. */
-static sw_code list_beside_set(sw_job *j, sw_status *st)
-{
-    if (!j->opt->no_assets && choose_beside_set(j, st))
-        return st->code;
-    if (!remove_stale(j, SW_FILE_MAP_NAME, changes_mappings(j), st))
-        remove_stale(j, SW_DTYPE_MAP_NAME, changes_mappings(j), st);
-    return st->code;
 }
 
 /* ---- choosing and staging -------------------------------------------------------------------- */
 
 sw_code sw_job_list_sidefiles(sw_job *j, sw_status *st)
 {
-    if (j->files == SW_FILES_CUT)
-        return list_beside_set(j, st);
+    bool changed = changes_mappings(j);
+
+    if (j->files == SW_FILES_CUT) {
+        if ((j->opt->no_assets || !choose_beside_set(j, st)) &&
+            !remove_stale(j, SW_FILE_MAP_NAME, changed, st))
+            remove_stale(j, SW_DTYPE_MAP_NAME, changed, st);
+        return st->code;
+    }
     if (j->files == SW_FILES_HELD || j->opt->no_assets || (!j->in && !j->opt->assets))
         return SW_OK;
     return sw_assets_list(&(sw_assets_rule){ j->in,

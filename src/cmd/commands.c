@@ -152,9 +152,8 @@ static void say_check(const sw_verification *r)
 {
     char a[SW_SIZE_TEXT], b[SW_SIZE_TEXT], c[SW_SIZE_TEXT];
 
-    sw_say("read: %" PRIu64 " tensor%s in %" PRIu64
-           " file%s, %s, in %.2f s (%s/s) by %d rank%s; peak memory of "
-           "a rank %s",
+    sw_say("read: %" PRIu64 " tensor%s in %" PRIu64 " file%s, %s, in %.2f s (%s/s) by %d rank%s; peak memory "
+           "of a rank %s",
            r->tensors, sw_plural(r->tensors), r->files, sw_plural(r->files), sw_size_text(r->bytes, a),
            r->seconds_compare, sw_rate_text(r->bytes, r->seconds_compare, b), r->ranks,
            sw_plural((uint64_t)r->ranks), sw_size_text(r->peak_memory, c));

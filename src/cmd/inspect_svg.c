@@ -167,12 +167,6 @@ static double left_of(const page *p, uint64_t i)
     return MARGIN + (double)(i % p->across) * (SW_TILE_WIDTH + MARGIN);
 }
 
-/* So many lines take n things in columns. */
-static double lines_of(const page *p, uint64_t n)
-{
-    return (double)((n + p->across - 1) / p->across);
-}
-
 /* ---- the legend ------------------------------------------------------------------------------ */
 
 /* Which colour and number is which file. */
@@ -268,7 +262,7 @@ static void draw_page(page *p, FILE *to)
 {
     uint64_t listed = p->nfiles < FILES_SHOWN ? p->nfiles : FILES_SHOWN;
     int notes = p->holes + p->overlaps + p->replicas + p->part + (p->nfiles > listed);
-    double below = HEAD + LINE * (lines_of(p, listed) + 1);
+    double below = HEAD + LINE * (double)((listed + p->across - 1) / p->across + 1);
     double width = left_of(p, p->across - 1) + SW_TILE_WIDTH + MARGIN, height;
 
     measure(p, below + LINE * notes);

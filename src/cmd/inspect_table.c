@@ -118,13 +118,6 @@ static const char *kind_text(const sw_checkpoint_info *info)
     return info->sharded ? "one shard file" : "one safetensors file";
 }
 
-/* What was looked at. */
-static void print_title(const sw_look *look, FILE *to)
-{
-    sw_text_put(to, look->args->input, SW_TEXT_PLAIN);
-    fprintf(to, ": %s\n", kind_text(&look->info));
-}
-
 /* The sums of the whole checkpoint: last, since what is last is seen first. */
 static void print_sums(const sw_look *look, FILE *to)
 {
@@ -365,16 +358,6 @@ static void box_rows(FILE *to, const void *about)
 /* So many are shown where only a summary is asked for. */
 #define FINDINGS_SHORT 5u
 
-/* What to do about one. */
-static void put_hint(const char *hint, size_t width, FILE *to)
-{
-    char *text = sw_phrase_text(hint);
-
-    if (text)
-        sw_text_wrap(to, text, "    hint: ", "          ", width);
-    free(text);
-}
-
 /* Findings in a row that have the same cause share its hint. */
 static void print_findings(const sw_look *look, size_t width, FILE *to)
 {
@@ -392,8 +375,10 @@ static void print_findings(const sw_look *look, size_t width, FILE *to)
         if (text)
             sw_text_wrap(to, text, "  ", "    ", width);
         free(text);
-        if (f->hint[0] && last)
-            put_hint(f->hint, width, to);
+        text = f->hint[0] && last ? sw_phrase_text(f->hint) : NULL;
+        if (text)
+            sw_text_wrap(to, text, "    hint: ", "          ", width);
+        free(text);
     }
     if (shown < look->nfindings)
         fprintf(to, "  and %" PRIu64 " more; all of them without --summary\n", look->nfindings - shown);
@@ -406,7 +391,8 @@ void sw_look_tables(FILE *to, const void *about)
     char a[SW_NUMBER_TEXT], b[SW_NUMBER_TEXT];
     size_t width = sw_text_columns();
 
-    print_title(look, to);
+    sw_text_put(to, args->input, SW_TEXT_PLAIN);
+    fprintf(to, ": %s\n", kind_text(&look->info));
     if (!args->summary && !args->tensors)
         print_table(look, "srr", file_rows, width, to);
     if (!args->summary && !args->tensors)

@@ -227,14 +227,6 @@ static sw_code append(parse *p, const char *value, void *to)
     return SW_OK;
 }
 
-/* One more KEY=VALUE of a list; neither is looked at any further. */
-static sw_code put_pair(parse *p, const sw_opt *row, const char *value, void *to)
-{
-    if (value[0] == '=' || !strchr(value, '='))
-        return refuse_value(p, row, value, row->arg);
-    return append(p, value, to);
-}
-
 /* Strips and renames share one list: they are done in the order in which they were given. */
 static sw_code put_name_rule(parse *p, const sw_opt *row, char *value)
 {
@@ -291,7 +283,9 @@ static sw_code put_value(parse *p, const sw_opt *row, char *value)
     case SW_OPTION_LIST:
         return append(p, value, to);
     case SW_OPTION_PAIRS:
-        return put_pair(p, row, value, to);
+        /* KEY=VALUE; neither is looked at any further */
+        return value[0] == '=' || !strchr(value, '=') ? refuse_value(p, row, value, row->arg)
+                                                      : append(p, value, to);
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:
         return put_name_rule(p, row, value);
@@ -399,18 +393,6 @@ static sw_code parse_command(parse *p, int argc, char **argv)
     return take_operands(p, argc - optind, argv + optind) ? p->st->code : check_mesh(p);
 }
 
-/* A report that would stand where a checkpoint's file does is a slip of the hand that costs a
- * shard. */
-static sw_code check_report(sw_args *args, sw_status *st)
-{
-    const char *report = args->report;
-
-    if (!report || !sw_file_is_taboo(report))
-        return st->code;
-    args->report = NULL;
-    return sw_refuse(st, SW_EUSAGE, report, "a report must not have the name of a checkpoint's file");
-}
-
 /* The command of this name; NULL = st says that there is none. */
 static const sw_command *find_command(const char *name, const sw_command *commands, sw_status *st)
 {
@@ -459,7 +441,13 @@ sw_code sw_args_parse(int argc, char **argv, const sw_command *commands, sw_args
         return st->code;
     parse_init(&p, args->command, args, st);
     parse_command(&p, argc - 1, argv + 1);
-    return check_report(args, st);
+    /* A report that would stand where a checkpoint's file does is a slip of the hand that costs a
+     * shard. */
+    if (args->report && sw_file_is_taboo(args->report)) {
+        sw_refuse(st, SW_EUSAGE, args->report, "a report must not have the name of a checkpoint's file");
+        args->report = NULL;
+    }
+    return st->code;
 }
 
 void sw_args_release(sw_args *args)

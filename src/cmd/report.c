@@ -40,15 +40,6 @@ static void put_name_rules(sw_emit *j, const char *key, const sw_options *opt)
     sw_emit_end(j);
 }
 
-/* Both kinds. */
-static void put_tolerance(sw_emit *j, const char *key, const sw_tolerance *t)
-{
-    sw_emit_object(j, key, true);
-    sw_emit_real(j, "absolute", t->absolute);
-    sw_emit_real(j, "relative", t->relative);
-    sw_emit_end(j);
-}
-
 /* What a row's member holds; null for a value that was not given. */
 static void put_option(sw_emit *j, const sw_args *args, const sw_opt *row)
 {
@@ -85,7 +76,10 @@ static void put_option(sw_emit *j, const sw_args *args, const sw_opt *row)
         put_option_list(j, row->name, from);
         break;
     case SW_OPT_TOLERANCE:
-        put_tolerance(j, row->name, &args->allowed);
+        sw_emit_object(j, row->name, true);
+        sw_emit_real(j, "absolute", args->allowed.absolute);
+        sw_emit_real(j, "relative", args->allowed.relative);
+        sw_emit_end(j);
         break;
     case SW_OPT_STRIP:
     case SW_OPT_RENAME:

@@ -93,12 +93,6 @@ static void choose_dims(tile *t)
     }
 }
 
-/* Is there something to be said of what is drawn? */
-static bool has_note(const tile *t)
-{
-    return t->info.nboxes == 0 || t->info.ndim > 2 || t->nslices > t->shown || t->info.nboxes > BOXES_MAX;
-}
-
 /* So many lines take the drawings. */
 static double lines_of(const tile *t)
 {
@@ -118,7 +112,10 @@ static void measure(tile *t)
     t->shown = t->nslices < SLICES_MAX ? t->nslices : SLICES_MAX;
     t->columns = t->shown < COLUMNS_MAX ? (unsigned)t->shown : COLUMNS_MAX;
     t->width = (SW_TILE_WIDTH - LEFT - RIGHT - (t->columns - 1) * SLICE_GAP) / t->columns;
-    t->head = has_note(t) ? HEAD : HEAD - NOTE;
+    /* is there something to be said of what is drawn? */
+    t->head = t->info.nboxes == 0 || t->info.ndim > 2 || t->nslices > t->shown || t->info.nboxes > BOXES_MAX
+                  ? HEAD
+                  : HEAD - NOTE;
     t->title = t->nslices > 1 ? SLICE_HEAD : 0;
     t->line = (SW_TILE_HEIGHT - t->head) / lines_of(t);
     ratio = flat ? 0 : (double)t->info.shape[t->down] / fmax(1, (double)t->info.shape[t->across]);

@@ -265,18 +265,6 @@ out:
     return st->code;
 }
 
-/* tree: what the links in it should not lead out of; a dry run's need not be there. */
-static sw_code begin(search *s, const char *tree, sw_status *st)
-{
-    sw_path_kind kind;
-
-    *s->found = (sw_assets){ 0 };
-    s->tree = realpath(tree, NULL);
-    if (!sw_path_stat(s->output_dir, &kind, &s->output, st))
-        s->output_there = kind == SW_PATH_DIR;
-    return st->code;
-}
-
 /* Tells of links that lead out; sorts what was found, or on an error lets go of it. */
 static sw_code finish(search *s, sw_status *st)
 {
@@ -309,11 +297,16 @@ static void take_given(search *s, const sw_assets_rule *rule)
 sw_code sw_assets_list(const sw_assets_rule *rule, sw_buf *warnings, sw_assets *out, sw_status *st)
 {
     search s = { .output_dir = rule->output_dir, .skip = rule->skip, .warnings = warnings, .found = out };
+    sw_path_kind kind;
     bool there;
 
+    *out = (sw_assets){ 0 };
     take_given(&s, rule);
-    if (begin(&s, rule->assets_dir ? rule->assets_dir : rule->input_dir, st))
+    /* what links should not lead out of; a dry run's need not be there */
+    s.tree = realpath(rule->assets_dir ? rule->assets_dir : rule->input_dir, NULL);
+    if (sw_path_stat(s.output_dir, &kind, &s.output, st))
         return finish(&s, st);
+    s.output_there = kind == SW_PATH_DIR;
     if (rule->assets_dir)
         search_root(&s, rule->assets_dir, true, NULL, st);
     else if (!rule->stays_sharded && (search_metadata(&s, rule->input_dir, st) || s.seen))

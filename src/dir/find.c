@@ -527,18 +527,14 @@ static sw_code check_saves(const sw_catalog *c, sw_findings *findings, sw_status
     return st->code;
 }
 
-/* A list that names nothing describes no checkpoint. */
-static bool names_no_file(const sw_find *f)
-{
-    sw_listed_files walk = { 0, 0 };
-
-    return !f->texts[SW_TEXT_BOXES].text.len || !sw_boxlist_file(&f->texts[SW_TEXT_BOXES].text, &walk);
-}
-
 sw_code sw_find_check(const sw_find *f, const char *dir, bool looked, const sw_catalog *c,
                       sw_findings *findings, sw_status *st)
 {
-    if (f->by_boxes && names_no_file(f)) {
+    const sw_buf *boxes = &f->texts[SW_TEXT_BOXES].text;
+    sw_listed_files walk = { 0, 0 };
+
+    /* A list that names nothing describes no checkpoint. */
+    if (f->by_boxes && (!boxes->len || !sw_boxlist_file(boxes, &walk))) {
         sw_fail(st, SW_EINPUT, description_name(f), NULL, "names no tensor");
         return sw_findings_take(findings, NULL, st);
     }

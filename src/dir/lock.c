@@ -651,16 +651,6 @@ static sw_code start_keeper(sw_lock *l, sw_status *st)
     return sw_fail_errno(st, l->path, err, "cannot start a thread");
 }
 
-/* At once: the thread is woken. */
-static void stop_keeper(sw_lock *l)
-{
-    if (l->stop < 0)
-        return;
-    eventfd_write(l->stop, 1);
-    pthread_join(l->keeper, NULL);
-    close(l->stop);
-}
-
 /* The new text first, then the end of the file: who reads in between finds a whole text. Other
  * machines may want to read it. */
 static sw_code write_text(const sw_lock *l, const char *text, sw_status *st)
@@ -782,7 +772,11 @@ void sw_lock_drop(sw_lock *l, bool stays, sw_status *st)
 
     if (!l)
         return;
-    stop_keeper(l);
+    if (l->stop >= 0) {
+        eventfd_write(l->stop, 1); /* the thread is woken */
+        pthread_join(l->keeper, NULL);
+        close(l->stop);
+    }
     snprintf(text, sizeof text, FREE_TEXT NUMBER_KEY "%016" PRIx64 "\n", l->number);
     if (l->fd >= 0 && l->rule.stream) {
         drop_stream(l, text, stays, st);

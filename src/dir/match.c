@@ -59,19 +59,6 @@ static void pair_output(sw_match *m, uint32_t i, sw_findings *findings, sw_statu
     }
 }
 
-/* Nothing is spared: what the shards do not make (a tied weight, a scale that was consumed, a name
- * before it was changed) is not written either, whatever map names it. */
-static void find_extra(const sw_match *m, sw_findings *findings, sw_status *st)
-{
-    for (uint32_t i = 0; i < m->there->ntensors && !st->code; i++) {
-        const sw_tensor *u = &m->there->tensors[i];
-
-        if (!sw_catalog_find_tensor(&m->o->view, u->name))
-            sw_findings_add(findings, sw_tensor_file(m->there, u), u->name, NULL, st,
-                            "is not among the tensors that the shards make");
-    }
-}
-
 /* Is each tensor in the file that the layout says? */
 static void check_layout(const sw_match *m, sw_findings *findings, sw_status *st)
 {
@@ -96,7 +83,15 @@ sw_code sw_match_tensors(sw_match *m, sw_findings *findings, sw_status *st)
 {
     for (uint32_t i = 0; i < m->o->view.ntensors && !st->code; i++)
         pair_output(m, i, findings, st);
-    find_extra(m, findings, st);
+    /* Nothing is spared: what the shards do not make (a tied weight, a scale that was consumed, a
+     * name before it was changed) is not written either, whatever map names it. */
+    for (uint32_t i = 0; i < m->there->ntensors && !st->code; i++) {
+        const sw_tensor *u = &m->there->tensors[i];
+
+        if (!sw_catalog_find_tensor(&m->o->view, u->name))
+            sw_findings_add(findings, sw_tensor_file(m->there, u), u->name, NULL, st,
+                            "is not among the tensors that the shards make");
+    }
     if (m->layout && !st->code)
         check_layout(m, findings, st);
     return st->code;

@@ -352,16 +352,6 @@ static bool is_streamed(const work *w, const sw_journal_file *f, bool whole, sw_
            (!sized || (uint64_t)s.st_size == f->size || (!whole && (uint64_t)s.st_size < f->size));
 }
 
-/* Has all of it come? The index comes when all else is there. */
-static bool all_streamed(const work *w, sw_status *st)
-{
-    bool all = true;
-
-    for (size_t i = 0; i < w->j->nfiles && all; i++)
-        all = is_streamed(w, &w->j->files[i], true, st);
-    return all && !st->code;
-}
-
 /* The key goes first. */
 static sw_code undo_stream(const work *w, sw_status *st)
 {
@@ -450,7 +440,9 @@ static sw_code recover_renames(sw_place *p, const work *w, bool *all, sw_status 
  * what it had made goes. */
 static sw_code recover_stream(sw_place *p, const work *w, bool *all, sw_status *st)
 {
-    *all = all_streamed(w, st);
+    *all = true;
+    for (size_t i = 0; i < w->j->nfiles && *all; i++)
+        *all = is_streamed(w, &w->j->files[i], true, st);
     return st->code ? st->code : *all ? remove_journal(p, st) : undo_stream(w, st);
 }
 

@@ -134,29 +134,22 @@ static sw_code lay_out(const sw_compare *k, sw_layout *l, sw_status *st)
     return st->code;
 }
 
-/* What all cuts are multiples of: the units of all slots, as far as several fit a band. */
-static uint64_t unit_of_all(const sw_compare *k, const sw_layout *l)
-{
-    uint64_t unit = SW_ELEMENTS_UNIT;
-
-    for (uint32_t i = 0; i < l->nslots; i++) {
-        uint64_t both = common_multiple(unit, unit_of(k, l->order[i].tensor));
-
-        unit = both <= k->work.memory.band / 2 ? both : unit;
-    }
-    return unit;
-}
-
 /* It is no power of two, as the schedule's own choice may be. */
 static sw_code make_schedule(const sw_compare *k, const sw_layout *l, sw_schedule *s, sw_status *st)
 {
     const sw_schedule_rule rule = {
         .nranks = (uint32_t)k->work.world->size, .band = BLOCK, .block = BLOCK, .shared = k->by_owner
     };
-    uint64_t unit = unit_of_all(k, l);
+    uint64_t unit = SW_ELEMENTS_UNIT;
 
     if (sw_schedule_build(l, &rule, s, st))
         return st->code;
+    /* What all cuts are multiples of: the units of all slots, as far as several fit a band. */
+    for (uint32_t i = 0; i < l->nslots; i++) {
+        uint64_t both = common_multiple(unit, unit_of(k, l->order[i].tensor));
+
+        unit = both <= k->work.memory.band / 2 ? both : unit;
+    }
     s->block = sw_round_up(s->block, unit);
     s->band = s->unit = sw_round_down(k->work.memory.band, unit);
     return SW_OK;

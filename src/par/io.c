@@ -260,27 +260,20 @@ static sw_code send_on(sw_out *o, sw_region band, sw_status *st)
     return SW_OK;
 }
 
-/* By this rank alone. */
-static sw_code write_posix(sw_out *o, sw_region band, const char *data, sw_status *st)
-{
-    uint64_t most = o->local ? LOCAL_CALL : band.end - band.begin, n;
-
-    for (uint64_t at = band.begin; at < band.end && !st->code; at += n) {
-        n = sw_min(band.end - at, most);
-        sw_fd_write_at(o->fd, o->show, data + (at - band.begin), n, at, st);
-    }
-    return st->code;
-}
-
 sw_code sw_out_write_all(sw_out *o, sw_region band, const char *data, sw_status *st)
 {
+    uint64_t most = o->local ? LOCAL_CALL : UINT64_MAX, n;
+
     if (st->code)
         band.end = band.begin;
     assert(band.end - band.begin <= INT_MAX);
     if (o->file)
         write_mpi(o, band, data, st);
-    else
-        write_posix(o, band, data, st);
+    /* else by this rank alone */
+    for (uint64_t at = band.begin; !o->file && at < band.end && !st->code; at += n) {
+        n = sw_min(band.end - at, most);
+        sw_fd_write_at(o->fd, o->show, data + (at - band.begin), n, at, st);
+    }
     return st->code || band.end == band.begin ? st->code : send_on(o, band, st);
 }
 

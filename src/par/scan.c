@@ -330,26 +330,16 @@ sw_code sw_scan_dir(const sw_comm *comm, const sw_where *where, sw_catalog *c, s
     return st->code;
 }
 
-/* Rank 0. */
-static sw_code look_at(const char *path, bool *is_dir, sw_status *st)
-{
-    sw_path_kind kind;
-
-    if (sw_path_stat(path, &kind, NULL, st))
-        return st->code;
-    if (kind == SW_PATH_MISSING || kind == SW_PATH_DANGLING)
-        return sw_fail(st, SW_EINPUT, path, NULL, "%s",
-                       kind == SW_PATH_MISSING ? "no such file or directory" : "a link that leads nowhere");
-    *is_dir = kind == SW_PATH_DIR;
-    return SW_OK;
-}
-
 sw_code sw_scan_operand(const sw_comm *comm, const char *path, char **dir, char **name, sw_status *st)
 {
-    bool is_dir = false;
+    sw_path_kind kind = SW_PATH_MISSING;
+    bool is_dir;
 
-    if (comm->rank == 0)
-        look_at(path, &is_dir, st);
+    if (comm->rank == 0 && !sw_path_stat(path, &kind, NULL, st) &&
+        (kind == SW_PATH_MISSING || kind == SW_PATH_DANGLING))
+        sw_fail(st, SW_EINPUT, path, NULL, "%s",
+                kind == SW_PATH_MISSING ? "no such file or directory" : "a link that leads nowhere");
+    is_dir = kind == SW_PATH_DIR;
     if (sw_agree(comm, st) || sw_comm_bcast(comm, &is_dir, sizeof is_dir, 0, st))
         return st->code;
     *dir = is_dir ? sw_strdup(path, st) : sw_path_dir(path, st);

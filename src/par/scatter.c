@@ -140,28 +140,21 @@ static bool next_band(void *ctx, sw_band *band)
     return true;
 }
 
-/* A range of a header. */
-static const char *fill_header(walk *k, const sw_band *band, sw_status *st)
-{
-    uint64_t n = band->at.end - band->at.begin;
-
-    k->header.len = 0;
-    if (!sw_buf_reserve(&k->header, n, st))
-        sw_layout_header(k->s->view, k->s->l, band->file, band->at.begin, n, k->header.data, st);
-    return k->header.data;
-}
-
 /* Straight from memory where it lies together. */
 static const char *fill_band(void *ctx, const sw_band *band, sw_status *st)
 {
     walk *k = ctx;
     const box_rows *b = &k->box;
-    uint64_t at = k->row * b->run.row + k->from, elements, begin;
+    uint64_t at = k->row * b->run.row + k->from, n = band->at.end - band->at.begin, elements, begin;
     const char *direct;
     char *to;
 
-    if (k->in_header)
-        return fill_header(k, band, st);
+    if (k->in_header) {
+        k->header.len = 0;
+        if (!sw_buf_reserve(&k->header, n, st))
+            sw_layout_header(k->s->view, k->s->l, band->file, band->at.begin, n, k->header.data, st);
+        return k->header.data;
+    }
     elements = k->length * 8 / b->to_bits;
     begin = b->cast ? at / (b->to_bits / 8) * (b->from_bits / 8) : at;
     direct = sw_membox_direct(b->held, begin);

@@ -445,23 +445,20 @@ static double describe_self(const sw_watchdog *w, char *l, bool *sure)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-/* After so long the group is given up. One after the other, rank 0 first, so that there is one
- * message: the launcher ends the others. */
-static double limit_of(const sw_watchdog *w)
-{
-    return w->timeout + (w->rank == 0 ? 0 : (double)(1 + sw_min((uint64_t)w->rank, PERIODS)) * w->period);
-}
-
 /* Say it, or give up; false = the latter. */
 static bool act(sw_watchdog *w)
 {
     char l[LINE_SIZE] = "";
     bool sure;
     double age = w->rank == 0 ? describe(w, l, &sure) : describe_self(w, l, &sure);
+    /* After so long the group is given up. One after the other, rank 0 first, so that there is one
+     * message: the launcher ends the others. */
+    double limit =
+        w->timeout + (w->rank == 0 ? 0 : (double)(1 + sw_min((uint64_t)w->rank, PERIODS)) * w->period);
 
     if (age <= 0)
         w->said = 0;
-    if (age > 0 && sure && w->timeout > 0 && age >= limit_of(w)) {
+    if (age > 0 && sure && w->timeout > 0 && age >= limit) {
         if (w->rank == 0)
             send_to_all(w, WORD_END);
         if (w->opt.expired)

@@ -64,15 +64,6 @@ static sw_code find_leaders(welder *k, sw_status *st)
     return sw_stopper_init(&k->stopper, w->world, k->leaders, n, st);
 }
 
-/* What a group has come to is told to the others, which may be in the middle of their files. */
-static void tell_others(welder *k, sw_status *st)
-{
-    if (st->code == SW_ECANCEL && strcmp(st->reason, stopped_text) == 0)
-        sw_status_clear(st);
-    else if (st->code && k->group.rank == 0)
-        sw_stopper_tell(&k->stopper, st);
-}
-
 /* ---- bands ----------------------------------------------------------------------------------- */
 
 /* By the schedule. */
@@ -147,7 +138,12 @@ static void write_all(welder *k, sw_status *st)
     if (k->apart) {
         sw_agree(w->work.world, st);
     } else if (st->code != SW_ECOMM) {
-        tell_others(k, st);
+        /* What a group has come to is told to the others, which may be in the middle of their
+         * files. */
+        if (st->code == SW_ECANCEL && strcmp(st->reason, stopped_text) == 0)
+            sw_status_clear(st);
+        else if (st->code && k->group.rank == 0)
+            sw_stopper_tell(&k->stopper, st);
         sw_stopper_finish(&k->stopper, st);
         sw_agree(w->work.world, st);
     }
