@@ -1,8 +1,8 @@
 /* The header parser: each rule with the message that breaking it gives. What is read is compared
  * with the reference library by tests/torch/test_differential.py. In the texts ' stands for ", `
- * for \" within sharding info. */
+ * for \" within sharding info. Run from the top directory. */
 #include "format/header.h"
-#include "unit.h"
+#include "tree_help.h"
 
 /* An entry of one byte at 0. */
 #define BYTE "'dtype':'U8','shape':[1],'data_offsets':[0,1]"
@@ -124,6 +124,38 @@ TEST(accepted)
             fail_msg("%s: %s", cases[i].text, message);
 }
 
+/* Each rule that a file by itself can break, by the files of tests/bad and the words beside them.
+ * What the program says of them: tests/e2e/test_input.py. */
+TEST(bad_files)
+{
+    FILE *cases = fopen("tests/bad/cases.txt", "r");
+    char line[256], message[2048];
+    unsigned n = 0;
+
+    assert_non_null(cases);
+    while (fgets(line, sizeof line, cases)) {
+        const char *name = strtok(line, "\t"), *words = strtok(NULL, "\t") ? strtok(NULL, "\n") : NULL;
+        sw_header h = SW_HEADER_INIT;
+        sw_status st = SW_STATUS_INIT;
+        sw_buf file = SW_BUF_INIT;
+        uint64_t len;
+
+        if (*name == '#')
+            continue;
+        assert_int_equal(sw_path_read(path_at("tests/bad", name), NULL, 1 << 20, &file, NULL, &st), SW_OK);
+        if (!sw_header_length((const unsigned char *)file.data, file.len, "f", &len, &st))
+            sw_header_parse(file.data + 8, (size_t)len, file.len - 8 - len, "f", &h, &st);
+        if (st.code != SW_EINPUT || !words || !strstr(sw_status_message(&st, message, sizeof message), words))
+            fail_msg("%s: %d '%s'", name, (int)st.code, message);
+        sw_header_release(&h);
+        sw_buf_release(&file);
+        n++;
+    }
+    fclose(cases);
+    assert_true(n > 50);
+}
+
+/* What else there is. */
 TEST(refused)
 {
     static const struct {
@@ -132,28 +164,14 @@ TEST(refused)
         const char *says;
     } cases[] = {
         /* JSON */
-        { "", 0, "f: header: invalid at byte 0: unexpected end" },
-        { "[]", 0, "byte 0: expected an object" },
         { "null", 0, "expected an object" },
         { "{", 0, "byte 1: unexpected end" },
-        { "{} x", 0, "byte 3: more text" },
-        { "{" A ",}", 1, "expected a string" },
-        { "\xef\xbb\xbf{}", 0, "byte 0: expected an object" },
-        { "{'a\xff':{" BYTE "}}", 1, "bad UTF-8 at byte 3" },
         { "{'\xed\xa0\x80':{" BYTE "}}", 1, "bad UTF-8 at byte 2" },
         { "{'\\ud800':{" BYTE "}}", 1, "surrogate" },
-        { "{'\\x':{" BYTE "}}", 1, "bad escape" },
-        { "{'a\nb':{" BYTE "}}", 1, "control character" },
         { "{'a':{" BYTE ",'x':1e999}}", 1, "tensor 'a': header: invalid at byte 61: a number beyond" },
         /* entries */
         { "{'a':null}", 0, "tensor 'a': header: invalid at byte 5: expected an object" },
-        { "{'a':['U8',[1],[0,1]]}", 1, "tensor 'a': the entry is an array" },
-        { "{'a\\u0000b':{" BYTE "}}", 1, "the name holds a NUL" },
-        { "{'a':{}}", 0, "tensor 'a': the entry has no dtype" },
-        { "{'a':{'dtype':'U8','data_offsets':[0,1]}}", 1, "has no shape" },
-        { "{'a':{'dtype':'U8','shape':[1]}}", 1, "has no data_offsets" },
         { ONE("'U8'", "null", "[0,1]"), 1, "expected an array" },
-        { ONE("'F31'", "[1]", "[0,1]"), 1, "tensor 'a': unknown dtype 'F31'" },
         { ONE("'u8'", "[1]", "[0,1]"), 1, "unknown dtype 'u8'" },
         { ONE("'U8\\u0000'", "[1]", "[0,1]"), 1, "unknown dtype" },
         { ONE("8", "[1]", "[0,1]"), 1, "expected a string" },
@@ -161,70 +179,40 @@ TEST(refused)
         { ONE("{'U8':{}}", "[1]", "[0,1]"), 1, "expected a dtype" },
         { ONE("{'U8':null,'U8':null}", "[1]", "[0,1]"), 1, "expected a dtype" },
         { ONE("{'U8':null 1}", "[1]", "[0,1]"), 1, "expected ',' or '}'" },
-        { ONE("'U8'", "[-1]", "[0,1]"), 1, "a negative number" },
         { ONE("'U8'", "[-0]", "[0,0]"), 0, "a negative number" },
-        { ONE("'U8'", "[1.0]", "[0,1]"), 1, "fraction" },
-        { ONE("'U8'", "[1e0]", "[0,1]"), 1, "exponent" },
-        { ONE("'U8'", "[01]", "[0,1]"), 1, "leading zero" },
-        { ONE("'U8'", "['1']", "[0,1]"), 1, "whole number" },
-        { ONE("'U8'", "[9223372036854775809,0]", "[0,0]"), 0, "over 2^63" },
-        { "{'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"
-          "'data_offsets':[0,1]}}",
-          1, "more than 32 dimensions" },
         { ONE("'U8'", "[1]", "[0]"), 1, "expected ','" },
-        { ONE("'U8'", "[1]", "[0,1,2]"), 1, "not two numbers" },
         { ONE("'U8'", "[1]", "{'0':0}"), 1, "expected an array" },
         { "{'a':{'dtype':'U8','shape':[1],'data_offsets':[0,1],'x':}}", 1, "expected a value" },
         /* sizes */
-        { ONE("'U8'", "[1]", "[1,0]"), 1, "data ends at 0, before it begins at 1" },
-        { ONE("'F32'", "[2,3]", "[0,20]"), 20, "F32 make 24 bytes, but data_offsets hold 20" },
         { ONE("'F4'", "[3]", "[0,1]"), 1, "F4 make 12 bits, no whole number of bytes" },
         { ONE("'F6_E3M2'", "[2]", "[0,2]"), 2, "12 bits" },
         { ONE("'U8'", "[9223372036854775808,9223372036854775808,0]", "[0,0]"), 0, "overflows 64 bits as U8" },
         { ONE("'U64'", "[9223372036854775808]", "[0,0]"), 0, "overflows 64 bits as U64" },
         { ONE("'U8'", "[2305843009213693952]", "[0,2305843009213693952]"), 0, "overflows 64 bits" },
         /* coverage */
-        { ONE("'U8'", "[1]", "[8,9]"), 9, "data begins at 8, expected 0: a hole of 8 bytes" },
-        { "{" A ",'b':{'dtype':'U8','shape':[1],'data_offsets':[3,4]}}", 4,
-          "tensor 'b': data begins at 3, expected 1: a hole of 2 bytes" },
         { "{" A ",'b':{'dtype':'U8','shape':[1],'data_offsets':[0,1]}}", 1,
           "tensor 'b': data begins at 0, expected 1: an overlap with tensor 'a'" },
-        { "{'a':{'dtype':'U8','shape':[4],'data_offsets':[0,4]},'b':{'dtype':'U8','shape':[1],'data_offsets':"
-          "[3,4]}}",
-          4, "tensor 'b': data begins at 3, expected 4: an overlap with tensor 'a'" },
         { "{'a':{'dtype':'U8','shape':[4],'data_offsets':[0,4]},'b':{'dtype':'U8','shape':[0],'data_offsets':"
           "[3,3]}}",
           4, "tensor 'b': data begins at 3, expected 4: an overlap" },
         { "{" A ",'z':{'dtype':'U8','shape':[0],'data_offsets':[2,2]}}", 1,
           "tensor 'z': data begins at 2, expected 1" },
-        { "{" A "}", 0, "tensor 'a': data ends at 1, but the file holds 0 bytes of data: it is cut short" },
-        { "{" A "}", 9, "f: 8 bytes at the end belong to no tensor" },
         { "{}", 1, "1 bytes at the end" },
         /* duplicates */
-        { "{" A "," A "}", 1, "tensor 'a': header: duplicate key 'a'" },
         { "{" A ",'\\u0061':{'dtype':'U8','shape':[1],'data_offsets':[1,2]}}", 2, "duplicate key 'a'" },
-        { "{'__metadata__':{},'__metadata__':{}}", 0, "duplicate key '__metadata__'" },
         { "{'__metadata__':null,'__metadata__':null}", 0, "duplicate key '__metadata__'" },
-        { "{'__metadata__':{'x':'1','x':'1'}}", 0, "duplicate key 'x' in __metadata__" },
-        { "{'a':{" BYTE ",'dtype':'U8'}}", 1, "tensor 'a': duplicate key 'dtype'" },
         { "{'a':{" BYTE ",'shape':[1]}}", 1, "duplicate key 'shape'" },
-        { "{'a':{" BYTE ",'x':1,'x':2}}", 1, "duplicate key 'x' in one object" },
         { "{'a':{" BYTE ",'x':[{'y':1,'y':2}]}}", 1, "duplicate key 'y' in one object" },
         /* metadata */
-        { "{'__metadata__':[]}", 0, "expected an object" },
         { "{'__metadata__':'x'}", 0, "expected an object" },
         { "{'__metadata__':nul}", 0, "expected a value" },
-        { "{'__metadata__':{'x':1}}", 0, "a value of __metadata__ is not a string" },
         { "{'__metadata__':{'x':null}}", 0, "is not a string" },
-        { "{'__metadata__':{'DCP_SHARDING_INFO':{}}}", 0, "is not a string" },
         /* sharding info */
         { "{" INFO("") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: unexpected end" },
         { "{" INFO("no") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: expected an object" },
         { "{" INFO("[]") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 0: expected an object" },
         { "{" INFO(BOX "x") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 27: more text" },
         { "{" INFO(BOX "\\u0000") A "}", 1, "DCP_SHARDING_INFO: invalid at byte 27: more text" },
-        { "{" INFO("{}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO does not name this tensor" },
-        { "{" INFO("{`a`:{}}") A "}", 1, "tensor 'a': DCP_SHARDING_INFO: no saved_offsets" },
         { "{" INFO("{`a`:null}") A "}", 1, "expected an object" },
         { "{" INFO("{`a`:{`saved_offsets`:null}}") A "}", 1, "expected an array" },
         { "{" INFO("{`a`:{`saved_offsets`:[-1]}}") A "}", 1,
@@ -232,14 +220,6 @@ TEST(refused)
         { "{" INFO("{`a`:{`saved_offsets`:[0.0]}}") A "}", 1, "fraction" },
         { "{" INFO("{`a`:{`saved_offsets`:[]}}") A "}", 1,
           "saved_offsets has 0 dimensions, the shape has 1" },
-        { "{" INFO("{`a`:{`saved_offsets`:[0,0]}}") A "}", 1,
-          "saved_offsets has 2 dimensions, the shape has 1" },
-        { "{" INFO("{`a`:{`saved_offsets`:[0],`global_shape`:[1,1]}}") A "}", 1,
-          "global_shape has 2 dimensions" },
-        { "{" INFO("{`a`:{`saved_offsets`:[3],`global_shape`:[3]}}") A "}", 1,
-          "the box ends at 4 in dimension 0, global_shape says 3" },
-        { "{" INFO("{`a`:{`saved_offsets`:[9223372036854775808]}}") A "}", 1,
-          "shape + offset is over 2^63 in dimension 0" },
         { "{" INFO("{`a`:{`saved_offsets`:[9223372036854775809]}}") A "}", 1, "a number over 2^63" },
         { "{" INFO("{`a`:{`saved_offsets`:[0]},`a`:{`saved_offsets`:[0]}}") A "}", 1,
           "tensor 'a': DCP_SHARDING_INFO: duplicate key" },
@@ -249,7 +229,6 @@ TEST(refused)
           "duplicate key 'saved_offsets'" },
         { "{" INFO("{`a`:{`saved_offsets`:[0],`x`:1,`x`:1}}") A "}", 1,
           "DCP_SHARDING_INFO: duplicate key 'x'" },
-        { "{" BESIDE("2.0"), 1, "DCP_VERSION is '2.0', expected 1 or 1.x" },
         { "{" BESIDE(""), 1, "DCP_VERSION is ''" },
         { "{" BESIDE("10"), 1, "DCP_VERSION is '10'" },
         { "{" BESIDE("1."), 1, "DCP_VERSION is '1.'" },
@@ -338,16 +317,6 @@ TEST(too_long)
     assert_int_equal(sw_header_parse(text, len, 0, "f", &h, &st), SW_EINPUT);
     assert_non_null(strstr(st.reason, "over the limit"));
     free(text);
-}
-
-/* What an empty buffer looks like. */
-TEST(no_text)
-{
-    sw_status st = SW_STATUS_INIT;
-    sw_header h;
-
-    assert_int_equal(sw_header_parse(NULL, 0, 0, "f", &h, &st), SW_EINPUT);
-    assert_string_equal(st.reason, "header: invalid at byte 0: unexpected end of the text");
 }
 
 /* Thousands of entries whose boxes stand in another order, and one of them spoilt. */
