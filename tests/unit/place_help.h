@@ -5,7 +5,6 @@
 #define PLACE_HELP_H
 
 #include <errno.h>
-#include <ftw.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -15,7 +14,7 @@
 
 #include "dir/existing.h"
 #include "dir/place.h"
-#include "tree_help.h"
+#include "top_help.h"
 
 /* ---- system calls ---------------------------------------------------------------------------- */
 
@@ -117,46 +116,29 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 
 /* ---- a directory and what is in it ----------------------------------------------------------- */
 
-static char top[64];     /* a directory of this test */
-static char out_dir[80]; /* OUTPUT_DIR in it */
-
-static inline int remove_one(const char *path, const struct stat *s, int type, struct FTW *where)
-{
-    (void)s;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
+static char out_dir[80]; /* OUTPUT_DIR in the directory of the test */
 
 static inline void remove_all(const char *path)
 {
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    OK(remove_tree(path, st));
 }
 
-static inline int setup(void **state)
+static inline int place_make(void **state)
 {
-    (void)state;
     memset(&hook, 0, sizeof hook);
-    /* Thousands of small files: a disk would take minutes over them. */
-    snprintf(top, sizeof top, "%s/test_publish.XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (!mkdtemp(top))
+    if (top_make(state))
         return -1;
     snprintf(out_dir, sizeof out_dir, "%s/out", top);
     return 0;
 }
 
-static inline int teardown(void **state)
+static inline int place_remove(void **state)
 {
-    (void)state;
     memset(&hook, 0, sizeof hook);
-    remove_all(top);
-    return 0;
+    return top_remove(state);
 }
 
-static inline void put(const char *path, const char *text)
-{
-    put_file(path, text, strlen(text));
-}
+#define TEST_IN_PLACE(name) TEST_WITH(name, place_make, place_remove)
 
 static inline bool exists(const char *path)
 {
@@ -180,8 +162,6 @@ static inline char *in_staging(const char *name)
 {
     return path_at(path_at(out_dir, SW_STAGING_NAME), name);
 }
-
-#define TEST_IN_TOP(name) TEST_WITH(name, setup, teardown)
 
 /* ---- a place --------------------------------------------------------------------------------- */
 

@@ -7,10 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tree_help.h"
-#include "unit.h"
+#include "top_help.h"
 
-static char top[64];
 static sw_below dir; /* top/in */
 static int no_openat2;
 static long openat2_calls;
@@ -47,11 +45,6 @@ int renameat(int from_dir, const char *from, int to_dir, const char *to)
     return (int)syscall(SYS_renameat2, (long)from_dir, from, (long)to_dir, to, 0L);
 }
 
-static char *at(const char *name)
-{
-    return path_at(top, name);
-}
-
 static bool exists(const char *name)
 {
     return access(at(name), F_OK) == 0;
@@ -60,10 +53,8 @@ static bool exists(const char *name)
 /* in/real/f, out/f; in/link leads to out, in/file to out/f. */
 static int setup(void **state)
 {
-    (void)state;
     rename_twice = false;
-    snprintf(top, sizeof top, "/tmp/test_below.XXXXXX");
-    if (!mkdtemp(top))
+    if (top_make(state))
         return -1;
     make_tree(top, "in/real/f=in out/f=out in/link@../out in/file@../out/f");
     OK(sw_below_open(at("in"), &dir, NULL, st));
@@ -72,11 +63,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    sw_status st = SW_STATUS_INIT;
-
-    (void)state;
     sw_below_close(&dir);
-    return remove_tree(top, &st) == SW_OK ? 0 : -1;
+    return top_remove(state);
 }
 
 TEST_WITH(names, setup, teardown)

@@ -60,21 +60,6 @@ TEST(table)
     }
 }
 
-/* The used copy of a replica is the one in the file whose name comes first. */
-TEST(first_replica)
-{
-    sw_status st = SW_STATUS_INIT;
-    test_box boxes[3];
-    sw_catalog c;
-
-    assert_int_equal(test_boxes("3: 0+4; 1: 0+4; 2: 0+4", boxes), 3);
-    assert_int_equal(test_catalog(boxes, 3, 4, 2, &c, &st), SW_OK);
-    assert_int_equal(c.boxes[0].file, 1);
-    assert_int_equal(c.boxes[1].file, 2);
-    assert_int_equal(c.boxes[2].file, 3);
-    sw_catalog_release(&c);
-}
-
 /* The first element that no box of the list holds, by marking; -1 = all are held. */
 static int64_t first_unmarked(const test_box *boxes, size_t n, const uint64_t *shape)
 {

@@ -9,22 +9,6 @@
 
 #define GOLDEN "tests/golden/rows"
 
-static void same_file(const char *dir_a, const char *dir_b, const char *name)
-{
-    sw_status st = SW_STATUS_INIT;
-    sw_buf a = SW_BUF_INIT, b = SW_BUF_INIT;
-    char *path_a = sw_path_join(dir_a, name, &st), *path_b = sw_path_join(dir_b, name, &st);
-
-    assert_int_equal(sw_path_read(path_a, NULL, 1 << 20, &a, NULL, &st), SW_OK);
-    assert_int_equal(sw_path_read(path_b, NULL, 1 << 20, &b, NULL, &st), SW_OK);
-    assert_int_equal(a.len, b.len);
-    assert_memory_equal(a.data, b.data, a.len);
-    sw_buf_release(&a);
-    sw_buf_release(&b);
-    free(path_a);
-    free(path_b);
-}
-
 TEST_IN_TOP(self)
 {
     char out[64];
@@ -39,8 +23,7 @@ TEST_IN_TOP(self)
     assert_int_equal(result.nfiles, 1);
     sw_transport_describe(&comm, &result);
     assert_string_equal(result.io, "posix");
-    same_file(GOLDEN "/out", out, result.files[0].name);
-    same_file(GOLDEN "/out", out, result.index);
+    same_tree(GOLDEN "/out", out);
     sw_result_release(&result);
 
     /* what is there is not replaced unasked, and the call says so without printing or exiting */

@@ -348,31 +348,6 @@ TEST(fp4_turned)
     on_all_paths(check_turned);
 }
 
-/* [E, R, G * 32], and every second place of it. */
-static void check_straight(sw_cast_path path)
-{
-    static unsigned char out[2 * ELEMENTS * 4];
-
-    make_model();
-    for (size_t t = 0; t < COUNT(targets); t++)
-        for (unsigned step = 1; step <= 2; step++) {
-            sw_dtype to = targets[t];
-            sw_mxfp4_run run = {
-                blocks, block_scales, 16, 1, EXPERTS * ROWS * GROUPS, 0, 32, step, 32 * step
-            };
-
-            sw_dequant_mxfp4(path, &run, to, out);
-            for (unsigned i = 0; i < ELEMENTS; i++)
-                assert_int_equal(help_get(out, (uint64_t)i * step, width(to)),
-                                 model_bits(i / COLUMNS / ROWS, i / COLUMNS % ROWS, i % COLUMNS, to));
-        }
-}
-
-TEST(fp4_straight)
-{
-    on_all_paths(check_straight);
-}
-
 /* ---- any mode -------------------------------------------------------------------------------- */
 
 #if defined(__SSE2__)

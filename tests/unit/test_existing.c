@@ -4,7 +4,7 @@
 #define INDEX "model.safetensors.index.json"
 
 /* keep, want: names with a blank behind each */
-TEST_IN_TOP(existing)
+TEST_IN_PLACE(existing)
 {
     static const struct {
         const char *name, *tree, *keep, *want;
@@ -62,7 +62,7 @@ TEST_IN_TOP(existing)
     }
 }
 
-TEST_IN_TOP(publication_check)
+TEST_IN_PLACE(publication_check)
 {
     static const struct {
         const char *name, *old;

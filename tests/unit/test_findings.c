@@ -72,17 +72,6 @@ static void check_sorted(const sw_findings *f)
     check_item(f, 3, "b", "x", "r", "");
 }
 
-TEST(sorting_joins_equal_ones)
-{
-    sw_findings f = SW_FINDINGS_INIT;
-
-    sw_findings_sort(&f);
-    fill(&f);
-    sw_findings_sort(&f);
-    check_sorted(&f);
-    sw_findings_release(&f);
-}
-
 TEST(there_and_back)
 {
     sw_findings f = SW_FINDINGS_INIT, g = SW_FINDINGS_INIT;

@@ -31,7 +31,7 @@ int statx(int dir, const char *name, int flags, unsigned mask, struct statx *x)
     return r;
 }
 
-TEST_IN_TOP(one_at_a_time)
+TEST_IN_PLACE(one_at_a_time)
 {
     char says[64];
     sw_place *s;
@@ -62,7 +62,7 @@ static void put_lock(const char *host, time_t age)
     assert_int_equal(utimensat(AT_FDCWD, in_staging("lock"), times, 0), 0);
 }
 
-TEST_IN_TOP(dead_runs_lock)
+TEST_IN_PLACE(dead_runs_lock)
 {
     static const struct {
         const char *name, *host;
@@ -126,7 +126,7 @@ TEST_IN_TOP(dead_runs_lock)
 }
 
 /* Our own host on a shared file system: the lock's word is enough. */
-TEST_IN_TOP(same_host_is_not_watched)
+TEST_IN_PLACE(same_host_is_not_watched)
 {
     char host[256];
 
@@ -139,7 +139,7 @@ TEST_IN_TOP(same_host_is_not_watched)
 
 /* By what this mount saw of it last the other run has been dead for minutes; its server knows
  * more. */
-TEST_IN_TOP(alive_behind_a_cache)
+TEST_IN_PLACE(alive_behind_a_cache)
 {
     static char lock[512];
     struct stat s;
@@ -170,17 +170,17 @@ static int crowd_member(void)
 
     if (open_place(out_dir, false, &s, &recovered, &st))
         return st.code == SW_EUSAGE ? 2 : (fprintf(stderr, "%s: %s\n", st.file, st.reason), 3);
-    fd = open(path_at(top, "inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
+    fd = open(at("inside"), O_CREAT | O_EXCL | O_WRONLY, 0666);
     if (fd < 0)
         return 4;
     syscall(SYS_nanosleep, &moment, NULL);
-    if (unlink(path_at(top, "inside")) != 0)
+    if (unlink(at("inside")) != 0)
         return 5;
     sw_place_close(s, NULL, &st);
     return st.code ? 6 : 1;
 }
 
-TEST_IN_TOP(crowd)
+TEST_IN_PLACE(crowd)
 {
     for (int round = 0; round < 40; round++) {
         int alone = 0, status;
@@ -203,7 +203,7 @@ TEST_IN_TOP(crowd)
 }
 
 /* Signals must reach the threads of the program: ours blocks SIGTERM and SIGINT. */
-TEST_IN_TOP(keeper_takes_no_signals)
+TEST_IN_PLACE(keeper_takes_no_signals)
 {
     sw_status st = SW_STATUS_INIT;
     sw_place *s = must_open();

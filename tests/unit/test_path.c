@@ -12,11 +12,6 @@
 
 #include "top_help.h"
 
-static void put(const char *path, const char *text)
-{
-    put_file(path, text, strlen(text));
-}
-
 TEST_IN_TOP(join)
 {
     static const struct {

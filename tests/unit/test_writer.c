@@ -293,7 +293,6 @@ typedef struct job {
     sw_options opt;
     int stops; /* the rank that raises its flag, -1 = none */
     bool shards;
-    bool mixed;                         /* rank 1 calls the other function */
     void (*spoil)(memory *m, int rank); /* NULL = nothing is wrong */
     const char *other_out;              /* of rank 1; NULL = the same */
 } job;
@@ -313,7 +312,7 @@ static void save_rank(const sw_comm *comm, const void *arg, outcome *o)
     hold_all(&m, j->c, comm->rank);
     if (j->spoil)
         j->spoil(&m, comm->rank);
-    if (j->shards != (j->mixed && comm->rank == 1))
+    if (j->shards)
         o->code = sw_save_shards(comm, out, m.items, m.n, &opt, &result, &st);
     else
         o->code = sw_save_consolidated(comm, out, m.items, m.n, &opt, &result, &st);
@@ -381,56 +380,6 @@ static void run_badly(int size, const job *j, sw_code code, const char *says)
 
 /* ---- consolidated ---------------------------------------------------------------------------- */
 
-TEST_IN_TOP(bytes)
-{
-    static const sw_dtype casts[] = { SW_NDTYPES, SW_NDTYPES, SW_BF16, SW_F64 };
-    char out[64], file[128];
-    checkpoint c;
-    for (unsigned seed = 1; seed <= 60; seed++) {
-        int size = 1 + (int)seed % RANKS_MAX;
-        sw_dtype cast = casts[seed / 5 % 4];
-        job j = { .c = &c, .out = out, .stops = -1 };
-
-        snprintf(out, sizeof out, "%s/%u", top, seed);
-        make_checkpoint(&c, seed, size);
-        j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
-        j.opt.single_file = seed % 2;
-        j.opt.cast_dtype = cast == SW_NDTYPES ? NULL : sw_dtype_name(cast);
-        j.opt.manifest = proves() && seed % 2 == seed / 2 % 2;
-        run_well(size, &j);
-        snprintf(file, sizeof file, "%s/model%s.safetensors", out,
-                 j.opt.single_file ? "" : "-00001-of-00001");
-        check_file(file, &c, cast, "consolidated");
-        check_proof(&j);
-        free_checkpoint(&c);
-    }
-}
-
-/* What is there is replaced only if that is asked for, also by what has the same names and
- * shapes. */
-TEST_IN_TOP(overwrite)
-{
-    char out[64], file[128];
-    checkpoint c;
-    job j = { .c = &c, .out = out, .stops = -1 };
-    outcome o[RANKS_MAX];
-
-    snprintf(out, sizeof out, "%s/again", top);
-    snprintf(file, sizeof file, "%s/model-00001-of-00001.safetensors", out);
-    make_checkpoint(&c, 5, 2);
-    run_well(2, &j);
-    for (unsigned i = 0; i < TENSORS; i++)
-        for (uint64_t k = 0; k < c.t[i].bytes; k++)
-            c.t[i].data[k] ^= 0x55;
-    group_run(2, save_rank, &j, o);
-    assert_int_equal(o[0].code, SW_EUSAGE);
-    assert_int_equal(o[1].code, SW_EUSAGE);
-    j.opt.overwrite = true;
-    run_well(2, &j);
-    check_file(file, &c, SW_NDTYPES, "replaced");
-    free_checkpoint(&c);
-}
-
 TEST_IN_TOP(one_stops)
 {
     char out[64];
@@ -463,38 +412,28 @@ static void check_welded(const checkpoint *c, const char *shards, const char *we
     check_file(file, c, SW_NDTYPES, "welded");
 }
 
-/* What is saved as shards and welded is what was in memory; and a set replaces another one of more
- * or fewer files. */
+/* What is saved as shards and welded is what was in memory, also where a set replaces another one
+ * of more or fewer files. */
 TEST_IN_TOP(shards)
 {
-    char out[64], there[64], welded[64];
-    sw_status st = SW_STATUS_INIT;
+    char out[64], welded[64];
     checkpoint c;
 
-    snprintf(there, sizeof there, "%s/there", top);
-    assert_int_equal(sw_path_mkdirs(there, NULL, &st), SW_OK);
+    snprintf(out, sizeof out, "%s/new/deep/", top);
     for (unsigned seed = 1; seed <= 40; seed++) {
         int size = 1 + (int)(seed * 3) % RANKS_MAX;
         job j = { .c = &c, .out = out, .stops = -1, .shards = true };
 
-        snprintf(out, sizeof out, "%s/new/s%u/deep/", top, seed);
         snprintf(welded, sizeof welded, "%s/w%u", top, seed);
         make_checkpoint(&c, seed, size);
         j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
         j.opt.no_sync = seed % 2;
         j.opt.manifest = proves() && seed / 2 % 2;
-        run_well(size, &j);
-        check_proof(&j);
-        check_welded(&c, out, welded);
-        snprintf(out, sizeof out, "%s/new/s%u", top, seed);
-        check_nothing_hidden(out);
-        j.out = there;
         j.opt.overwrite = seed > 1;
         run_well(size, &j);
         check_proof(&j);
-        snprintf(welded, sizeof welded, "%s/t%u", top, seed);
-        check_welded(&c, there, welded);
-        check_nothing_hidden(there);
+        check_welded(&c, out, welded);
+        check_nothing_hidden(out);
         free_checkpoint(&c);
     }
 }
@@ -611,42 +550,45 @@ static void save_in_steps(const job *j, const char *out, int size)
     let_all_go(&e);
 }
 
-static void check_same_trees(const char *a, const char *b, unsigned seed)
-{
-    char command[256];
-
-    snprintf(command, sizeof command, "diff -r %s %s", a, b);
-    if (system(command))
-        fail_msg("seed %u: %s and %s differ", seed, a, b);
-}
-
-/* The same files, from ranks that only know their orders. */
+/* The bytes of the oracle, from ranks that talk and from ranks that only know their orders; and
+ * once more over what is there, with other values. */
 TEST_IN_TOP(steps)
 {
-    static const char *const casts[] = { NULL, NULL, "bf16", "fp64" };
+    static const sw_dtype casts[] = { SW_NDTYPES, SW_NDTYPES, SW_BF16, SW_F64 };
     char together[64], apart[64];
     checkpoint c;
 
-    for (unsigned seed = 1; seed <= 60; seed++) {
-        int size = 1 + (int)seed % RANKS_MAX;
-        job j = { .c = &c, .out = together, .stops = -1, .shards = seed % 2 };
+    for (unsigned seed = 1; seed <= 90; seed++) {
+        unsigned r = seed;
+        int size = 1 + (int)next_random(&r, RANKS_MAX);
+        bool shards = next_random(&r, 3) == 0, single = next_random(&r, 3) == 0;
+        sw_dtype cast = shards ? SW_NDTYPES : casts[next_random(&r, 4)];
+        job j = { .c = &c, .out = together, .stops = -1, .shards = shards };
 
         snprintf(together, sizeof together, "%s/together%u", top, seed);
         snprintf(apart, sizeof apart, "%s/apart%u", top, seed);
         make_checkpoint(&c, seed, size);
-        j.opt.buffer_size = seed % 3 ? 0 : SW_BUFFER_SIZE_MIN;
-        j.opt.cast_dtype = j.shards ? NULL : casts[seed / 6 % 4];
-        j.opt.max_shard_size = !j.shards && seed % 4 ? 500 : 0;
-        j.opt.manifest = proves() && seed / 2 % 2;
-        run_well(size, &j);
-        check_proof(&j);
-        save_in_steps(&j, apart, size);
-        check_same_trees(together, apart, seed);
-        j.opt.overwrite = true;
-        save_in_steps(&j, apart, size);
-        check_same_trees(together, apart, seed);
-        check_nothing_hidden(top);
-        check_nothing_hidden(apart);
+        j.opt.buffer_size = next_random(&r, 3) ? 0 : SW_BUFFER_SIZE_MIN;
+        j.opt.cast_dtype = cast == SW_NDTYPES ? NULL : sw_dtype_name(cast);
+        j.opt.single_file = !shards && single;
+        j.opt.max_shard_size = !shards && !single && next_random(&r, 2) ? 500 : 0;
+        j.opt.manifest = proves() && next_random(&r, 2);
+        for (int over = 0; over < 2; over++) {
+            run_well(size, &j);
+            check_proof(&j);
+            if (!shards && !j.opt.max_shard_size)
+                check_file(
+                    path_at(together, single ? "model.safetensors" : "model-00001-of-00001.safetensors"), &c,
+                    cast, "consolidated");
+            save_in_steps(&j, apart, size);
+            same_tree(together, apart);
+            check_nothing_hidden(top);
+            check_nothing_hidden(apart);
+            j.opt.overwrite = true;
+            for (unsigned i = 0; i < TENSORS; i++)
+                for (uint64_t k = 0; k < c.t[i].bytes; k++)
+                    c.t[i].data[k] ^= 0x55;
+        }
         free_checkpoint(&c);
     }
 }
@@ -822,9 +764,6 @@ TEST_IN_TOP(usage)
         j.other_out = other;
         run_badly(3, &j, SW_EUSAGE, "different");
         j.other_out = NULL;
-        j.mixed = true;
-        run_badly(3, &j, SW_EUSAGE, "different");
-        j.mixed = false;
         j.opt.verify = true;
         run_badly(2, &j, SW_EUSAGE, "verify");
         j.opt = (sw_options)SW_OPTIONS_INIT;

@@ -57,6 +57,21 @@ static inline void put_file(const char *path, const void *data, size_t n)
     OK(sw_fd_close(fd, path, st));
 }
 
+static inline void put(const char *path, const char *text)
+{
+    put_file(path, text, strlen(text));
+}
+
+/* Both directories hold the same. */
+static inline void same_tree(const char *want, const char *got)
+{
+    char command[1200];
+
+    snprintf(command, sizeof command, "diff -r '%s' '%s' >&2", want, got);
+    if (system(command))
+        fail_msg("%s and %s differ", want, got);
+}
+
 /* Make what words say, below dir: NAME is an empty file, NAME=TEXT one with a text, NAME/ a
  * directory, NAME| a pipe, NAME@TO a link, NAME&TO a second name of what TO is there. */
 static inline void make_tree(const char *dir, const char *words)
