@@ -1,5 +1,8 @@
 /* The command line: what is taken, what is refused and in which words, and the help that comes of
  * the same table. */
+#include <inttypes.h>
+
+#include "base/buf.h"
 #include "cmd/opts.h"
 #include "unit.h"
 
@@ -14,7 +17,7 @@ typedef struct line {
     sw_status st;
 } line;
 
-static void parse_with(line *l, const sw_command *commands, const char *text)
+static void parse(line *l, const char *text)
 {
     static char program[] = "shardweld", empty[] = "";
     char *rest = l->text, *word;
@@ -24,31 +27,69 @@ static void parse_with(line *l, const sw_command *commands, const char *text)
     l->argv[l->argc++] = program;
     while ((word = strtok_r(rest, " ", &rest)) != NULL && l->argc < WORDS_MAX)
         l->argv[l->argc++] = strcmp(word, "''") == 0 ? empty : word;
-    sw_args_parse(l->argc, l->argv, commands, &l->args, &l->st);
+    sw_args_parse(l->argc, l->argv, sw_commands, &l->args, &l->st);
 }
 
-static void parse(line *l, const char *text)
+/* One option that was given, in as many words. */
+static void describe_option(const sw_args *a, const sw_opt *row, char *text, size_t size)
 {
-    parse_with(l, sw_commands, text);
-}
+    const char *at = (const char *)a + row->at, *word, *const * list;
+    uint64_t n;
+    int choice;
 
-TEST(times)
-{
-    static const struct {
-        const char *text;
-        uint64_t seconds;
-    } cases[] = { { "0", 0 }, { "90", 90 }, { "90s", 90 }, { "15m", 900 }, { "2h", 7200 } };
+    switch (row->kind) {
+    case SW_OPTION_FLAG:
+        if (*(const bool *)at)
+            sw_text_addf(text, size, " %s", row->name);
+        break;
+    case SW_OPTION_TEXT:
+    case SW_OPTION_CAST:
+    case SW_OPTION_PATH:
+        memcpy(&word, at, sizeof word);
+        if (word)
+            sw_text_addf(text, size, " %s=%s", row->name, word);
+        break;
+    case SW_OPTION_SIZE:
+    case SW_OPTION_COUNT:
+    case SW_OPT_TIME:
+        memcpy(&n, at, sizeof n);
+        if (n)
+            sw_text_addf(text, size, " %s=%" PRIu64, row->name, n);
+        break;
+    case SW_OPTION_CHOICE:
+        memcpy(&choice, at, sizeof choice);
+        if (choice)
+            sw_text_addf(text, size, " %s=%s", row->name, row->words[choice]);
+        break;
+    case SW_OPTION_LIST:
+    case SW_OPTION_PAIRS:
+        memcpy(&list, at, sizeof list);
+        for (; list && *list; list++)
+            sw_text_addf(text, size, " %s=%s", row->name, *list);
+        break;
+    case SW_OPT_STRIP: /* strips and renames are one list, in the order of the line */
+        for (size_t i = 0; i < a->opt.nname_rules; i++) {
+            const sw_name_rule *r = &a->opt.name_rules[i];
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char text[64];
-        line l;
-
-        snprintf(text, sizeof text, "verify --timeout %s in out", cases[i].text);
-        parse(&l, text);
-        assert_int_equal(l.st.code, SW_OK);
-        assert_int_equal(l.args.timeout, cases[i].seconds);
-        sw_args_release(&l.args);
+            sw_text_addf(text, size, r->kind == SW_NAME_STRIP ? " -%s" : " %s>%s", r->from, r->to);
+        }
+        break;
+    default:
+        break;
     }
+}
+
+/* COMMAND INPUT OUTPUT, and all that is not as it is by itself, in the order of the table. */
+static const char *describe(const sw_args *a)
+{
+    static char text[1024];
+    sw_opt row;
+
+    snprintf(text, sizeof text, "%s %s %s", a->command->name, a->input ? a->input : "?",
+             a->output ? a->output : "?");
+    for (size_t i = 0; sw_opt_get(a->command, i, &row); i++)
+        describe_option(a, &row, text, sizeof text);
+    return text;
 }
 
 TEST(refused)
@@ -128,6 +169,11 @@ TEST(refused)
         { "reshard --mesh 4 --assets d in out", "unknown option '--assets'" },
         { "reshard --mesh 4 --diffusers in out", "unknown option '--diffusers'" },
         { "consolidate --mesh 4 in out", "unknown option '--mesh'" },
+        { "inspect", "PATH is missing; see 'shardweld inspect --help'" },
+        { "inspect ''", "PATH is empty" },
+        { "inspect here there", "unexpected argument 'there' after PATH" },
+        { "inspect --bogus here", "unknown option '--bogus'; see 'shardweld inspect --help'" },
+        { "consolidate --x\033[31m\n in out", "unknown option '--x" },
     };
     line l;
 
@@ -135,254 +181,77 @@ TEST(refused)
         parse(&l, cases[i].line);
         if (l.st.code != SW_EUSAGE || !strstr(l.st.reason, cases[i].says))
             fail_msg("%s: %d '%s'", cases[i].line, (int)l.st.code, l.st.reason);
+        assert_null(strpbrk(l.st.reason, "\033\n"));
         sw_args_release(&l.args);
     }
 }
 
+/* What is taken, also of lines with an error: what came before it is kept, and a report can be
+ * written of it. A flag twice says the same, of values the last one counts. */
 TEST(taken)
 {
-    line l;
-
-    parse(
-        &l,
-        "consolidate in --buffer-size=1MiB -nv out --hint a=b --assign owner --hint c=d=e --expect-shards 8 "
-        "--no-sync --max-shard 1.5GB --overwrite --node-local --no-config-check --progress never --report r");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_int_equal(l.args.answer, SW_ANSWER_RUN);
-    assert_string_equal(l.args.command->name, "consolidate");
-    assert_string_equal(l.args.input, "in");
-    assert_string_equal(l.args.output, "out");
-    assert_true(l.args.opt.buffer_size == 1 << 20);
-    assert_true(l.args.opt.max_shard_size == 1500000000);
-    assert_true(l.args.opt.expect_shards == 8);
-    assert_true(l.args.opt.dry_run && l.args.opt.no_sync && l.args.opt.overwrite && l.args.opt.node_local &&
-                l.args.opt.no_config_check);
-    assert_true(l.args.verbose && !l.args.quiet && !l.args.opt.single_file);
-    assert_int_equal(l.args.opt.assign, SW_ASSIGN_OWNER);
-    assert_int_equal(l.args.progress, SW_WHEN_NEVER);
-    assert_string_equal(l.args.report, "r");
-    assert_string_equal(l.args.opt.hints[0], "a=b");
-    assert_string_equal(l.args.opt.hints[1], "c=d=e");
-    assert_null(l.args.opt.hints[2]);
-    sw_args_release(&l.args);
-
-    parse(&l, "consolidate --sync -- --in -out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_string_equal(l.args.input, "--in");
-    assert_string_equal(l.args.output, "-out");
-    assert_false(l.args.opt.no_sync);
-    assert_null(l.args.opt.hints);
-    sw_args_release(&l.args);
-}
-
-/* A flag twice says the same, of values the last one counts; in a set too. */
-TEST(repeated)
-{
-    line l;
-
-    parse(
-        &l,
-        "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
-        "--cast-dtype fp16 --buffer-size 1MiB --assign owner in --buffer-size 2MiB --assign band --report a "
-        "--report b --max-shard-size 1GB --max-shard-size 2GB --include a --include a out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_true(l.args.opt.dry_run && l.args.opt.diffusers && l.args.opt.no_sync && l.args.quiet);
-    assert_string_equal(l.args.opt.cast_dtype, "fp16");
-    assert_int_equal(l.args.opt.buffer_size, 2 << 20);
-    assert_int_equal(l.args.opt.assign, SW_ASSIGN_BAND);
-    assert_string_equal(l.args.report, "b");
-    assert_true(l.args.opt.max_shard_size == 2000000000);
-    assert_string_equal(l.args.opt.include[1], "a");
-    sw_args_release(&l.args);
-
-    parse(&l, "reshard --mesh 4 --mesh 2x2 --placements shard0 --placements shard1,shard0 in out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_string_equal(l.args.sharding.mesh, "2x2");
-    assert_string_equal(l.args.sharding.placements, "shard1,shard0");
-    sw_args_release(&l.args);
-}
-
-TEST(reshard)
-{
-    line l;
-
-    parse(&l, "reshard --rule a=b=shard0 --mesh 2x4 in --placements shard0,replicate -v out --rule *=shard1");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_string_equal(l.args.command->name, "reshard");
-    assert_string_equal(l.args.input, "in");
-    assert_string_equal(l.args.output, "out");
-    assert_string_equal(l.args.sharding.mesh, "2x4");
-    assert_string_equal(l.args.sharding.placements, "shard0,replicate");
-    assert_string_equal(l.args.sharding.rules[0], "a=b=shard0");
-    assert_string_equal(l.args.sharding.rules[1], "*=shard1");
-    assert_null(l.args.sharding.rules[2]);
-    assert_int_equal(l.args.ranks, 0);
-    sw_args_release(&l.args);
-    assert_null(l.args.sharding.rules);
-
-    parse(&l, "reshard --ranks 24 --max-shard-size 1GB --no-assets --overwrite -n in out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_int_equal(l.args.ranks, 24);
-    assert_null(l.args.sharding.mesh);
-    assert_null(l.args.sharding.placements);
-    assert_null(l.args.sharding.rules);
-    assert_true(l.args.opt.no_assets && l.args.opt.overwrite && l.args.opt.dry_run);
-    sw_args_release(&l.args);
-}
-
-static void assert_rule(const sw_name_rule *rule, sw_name_kind kind, const char *from, const char *to)
-{
-    assert_int_equal(rule->kind, kind);
-    assert_string_equal(rule->from, from);
-    if (kind == SW_NAME_RENAME)
-        assert_string_equal(rule->to, to);
-}
-
-/* Strips and renames are one list, in the order of the line; globs are two. */
-TEST(names)
-{
-    line l;
-
-    parse(&l,
-          "consolidate --rename a.=b. --include x* in --strip-prefix=a=b. --rename =m. --exclude *bias out "
-          "--rename c==d=e --strip-prefix a=b. --include '' --rename f=");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_string_equal(l.args.input, "in");
-    assert_string_equal(l.args.output, "out");
-    assert_int_equal(l.args.opt.nname_rules, 6);
-    assert_rule(&l.args.opt.name_rules[0], SW_NAME_RENAME, "a.", "b.");
-    assert_rule(&l.args.opt.name_rules[1], SW_NAME_STRIP, "a=b.", NULL);
-    assert_rule(&l.args.opt.name_rules[2], SW_NAME_RENAME, "", "m.");
-    assert_rule(&l.args.opt.name_rules[3], SW_NAME_RENAME, "c", "=d=e");
-    assert_rule(&l.args.opt.name_rules[4], SW_NAME_STRIP, "a=b.", NULL);
-    assert_rule(&l.args.opt.name_rules[5], SW_NAME_RENAME, "f", "");
-    assert_string_equal(l.args.opt.include[0], "x*");
-    assert_string_equal(l.args.opt.include[1], "");
-    assert_null(l.args.opt.include[2]);
-    assert_string_equal(l.args.opt.exclude[0], "*bias");
-    assert_null(l.args.opt.exclude[1]);
-    sw_args_release(&l.args);
-    assert_null(l.args.opt.name_rules);
-    assert_int_equal(l.args.opt.nname_rules, 0);
-    assert_null(l.args.opt.include);
-    assert_null(l.args.opt.exclude);
-    sw_args_release(&l.args);
-
-    parse(&l, "consolidate in out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_int_equal(l.args.opt.nname_rules, 0);
-    assert_null(l.args.opt.name_rules);
-    assert_null(l.args.opt.include);
-    sw_args_release(&l.args);
-
-    parse(&l, "consolidate --cast-dtype none --dequantize bf16 --assets d --diffusers --verify in out");
-    assert_int_equal(l.st.code, SW_OK);
-    assert_string_equal(l.args.opt.cast_dtype, "none");
-    assert_string_equal(l.args.opt.dequantize, "bf16");
-    assert_string_equal(l.args.opt.assets, "d");
-    assert_true(l.args.opt.diffusers && l.args.opt.verify);
-    sw_args_release(&l.args);
-}
-
-/* Lists that were begun before an error are freed, and what came before it is kept. */
-TEST(names_and_an_error)
-{
-    static const char *const lines[] = {
-        "consolidate --strip-prefix a --include b --hint c=d --bogus in out",
-        "consolidate --strip-prefix a --strip-prefix '' --include b in out",
-        "consolidate --rename x --strip-prefix a --include b in out",
-        "consolidate --strip-prefix a --include b in",
-        "consolidate --strip-prefix a --include b --help",
-    };
-    line l;
-
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        parse(&l, lines[i]);
-        assert_true(l.st.code == SW_EUSAGE || l.args.answer == SW_ANSWER_HELP);
-        assert_int_equal(l.args.opt.nname_rules, 1);
-        assert_rule(&l.args.opt.name_rules[0], SW_NAME_STRIP, "a", NULL);
-        assert_string_equal(l.args.opt.include[0], "b");
-        sw_args_release(&l.args);
-    }
-}
-
-/* ---- a table of our own: commands with one operand and with two ------------------------------ */
-
-static const sw_opt look_rows[] = {
-    { .name = "tensor", .at = offsetof(sw_args, opt.include), .arg = "GLOB", .help = "only these" },
-    { .name = "help", .letter = 'h', .kind = SW_OPT_HELP, .help = "print this" },
-    { .name = NULL },
-};
-
-static const sw_section look_section = { "Options:", look_rows };
-static const sw_section *const look_sections[] = { &look_section, NULL };
-
-static const sw_command look_commands[] = {
-    { .name = "look",
-      .summary = "look at it",
-      .about = "Look at PATH.",
-      .operands = { "PATH", NULL },
-      .sections = look_sections },
-    { .name = "both",
-      .summary = "look at both",
-      .about = "Look at A and B.",
-      .operands = { "A", "B" },
-      .sections = look_sections },
-    { .name = NULL },
-};
-
-TEST(operands)
-{
     static const struct {
-        const char *line;
-        const char *input, *output; /* what is taken */
-        const char *says;           /* else what is said */
+        const char *line, *want;
+        bool bad;
     } cases[] = {
-        { "look here", "here", NULL, NULL },
-        { "look --tensor a here --tensor b", "here", NULL, NULL },
-        { "look -- --here", "--here", NULL, NULL },
-        { "both here there", "here", "there", NULL },
-        { "look", NULL, NULL, "PATH is missing; see 'shardweld look --help'" },
-        { "look ''", NULL, NULL, "PATH is empty" },
-        { "look here there", NULL, NULL, "unexpected argument 'there' after PATH" },
-        { "look --bogus here", NULL, NULL, "unknown option '--bogus'; see 'shardweld look --help'" },
-        { "both", NULL, NULL, "A is missing" },
-        { "both here", NULL, NULL, "B is missing" },
-        { "both here there more", NULL, NULL, "unexpected argument 'more' after B" },
-        { "consolidate in out", NULL, NULL, "'consolidate' is not a command" },
+        { "consolidate in out", "consolidate in out", false },
+        { "consolidate in --buffer-size=1MiB -nv out --hint a=b --assign owner --hint c=d=e --expect-shards "
+          "8 "
+          "--no-sync --max-shard 1.5GB --overwrite --node-local --no-config-check --progress never --report "
+          "r",
+          "consolidate in out max-shard-size=1500000000 expect-shards=8 node-local no-config-check overwrite "
+          "no-sync dry-run buffer-size=1048576 assign=owner hint=a=b hint=c=d=e report=r progress=never "
+          "verbose",
+          false },
+        { "consolidate --sync -- --in -out", "consolidate --in -out", false },
+        { "consolidate -n --dry-run --diffusers --diffusers --no-sync --no-sync -qq --cast-dtype bf16 "
+          "--cast-dtype fp16 --buffer-size 1MiB --assign owner in --buffer-size 2MiB --assign band --report "
+          "a "
+          "--report b --max-shard-size 1GB --max-shard-size 2GB --include a --include a out",
+          "consolidate in out max-shard-size=2000000000 diffusers include=a include=a cast-dtype=fp16 "
+          "no-sync dry-run buffer-size=2097152 assign=band report=b quiet",
+          false },
+        { "consolidate --rename a.=b. --include x* in --strip-prefix=a=b. --rename =m. --exclude *bias out "
+          "--rename c==d=e --strip-prefix a=b. --include '' --rename f=",
+          "consolidate in out include=x* include= exclude=*bias a.>b. -a=b. >m. c>=d=e -a=b. f>", false },
+        { "consolidate --cast-dtype none --dequantize bf16 --assets d --diffusers --verify in out",
+          "consolidate in out diffusers assets=d cast-dtype=none dequantize=bf16 verify", false },
+        { "reshard --mesh 4 --mesh 2x2 --placements shard0 --placements shard1,shard0 in out",
+          "reshard in out mesh=2x2 placements=shard1,shard0", false },
+        { "reshard --rule a=b=shard0 --mesh 2x4 in --placements shard0,replicate -v out --rule *=shard1",
+          "reshard in out mesh=2x4 placements=shard0,replicate rule=a=b=shard0 rule=*=shard1 verbose",
+          false },
+        { "reshard --ranks 24 --max-shard-size 1GB --no-assets --overwrite -n in out",
+          "reshard in out ranks=24 max-shard-size=1000000000 overwrite dry-run no-assets", false },
+        { "verify --timeout 0 in out", "verify in out", false },
+        { "verify --timeout 90 in out", "verify in out timeout=90", false },
+        { "verify --timeout 90s in out", "verify in out timeout=90", false },
+        { "verify --timeout 15m in out", "verify in out timeout=900", false },
+        { "verify --timeout 2h in out", "verify in out timeout=7200", false },
+        { "inspect --tensor a here --tensor b", "inspect here ? tensor=a tensor=b", false },
+        { "inspect -- --here", "inspect --here ?", false },
+        { "consolidate --strip-prefix a --include b --hint c=d --bogus in out",
+          "consolidate in out include=b -a hint=c=d", true },
+        { "consolidate --strip-prefix a --strip-prefix '' --include b in out",
+          "consolidate in out include=b -a", true },
+        { "consolidate --rename x --strip-prefix a --include b in out", "consolidate in out include=b -a",
+          true },
+        { "consolidate --strip-prefix a --include b in", "consolidate ? ? include=b -a", true },
+        { "consolidate --strip-prefix a --include b --help", "consolidate ? ? include=b -a", false },
+        { "consolidate --bogus --report r in out", "consolidate in out report=r", true },
+        { "consolidate --report r --assign x in out", "consolidate in out report=r", true },
+        { "consolidate in --report r", "consolidate ? ? report=r", true },
     };
     line l;
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        print_message("%s\n", cases[i].line);
-        parse_with(&l, look_commands, cases[i].line);
-        assert_int_equal(l.st.code, cases[i].says ? SW_EUSAGE : SW_OK);
-        if (cases[i].says)
-            assert_non_null(strstr(l.st.reason, cases[i].says));
-        else
-            assert_string_equal(l.args.input, cases[i].input);
-        if (cases[i].output)
-            assert_string_equal(l.args.output, cases[i].output);
-        else if (!cases[i].says)
-            assert_null(l.args.output);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        parse(&l, cases[i].line);
+        if (l.st.code != (cases[i].bad ? SW_EUSAGE : SW_OK) || strcmp(describe(&l.args), cases[i].want) != 0)
+            fail_msg("%s: %d '%s'", cases[i].line, (int)l.st.code, describe(&l.args));
+        sw_args_release(&l.args);
+        assert_true(!l.args.opt.name_rules && !l.args.opt.include && !l.args.sharding.rules);
         sw_args_release(&l.args);
     }
-}
-
-TEST(operands_in_help)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-
-    assert_non_null(to);
-    sw_help(to, look_commands, &look_commands[0]);
-    sw_help(to, look_commands, &look_commands[1]);
-    assert_int_equal(fclose(to), 0);
-    assert_non_null(strstr(text, "usage: shardweld look [OPTIONS] PATH\n"));
-    assert_non_null(strstr(text, "usage: shardweld both [OPTIONS] A B\n"));
-    assert_non_null(strstr(text, "--tensor GLOB"));
-    free(text);
 }
 
 /* Help is answered where it stands, unless something was wrong before it. */
@@ -422,32 +291,6 @@ TEST(answers)
     }
 }
 
-/* A report can be written of an error that came before or after the option. */
-TEST(report_survives_an_error)
-{
-    static const char *const lines[] = { "consolidate --bogus --report r in out",
-                                         "consolidate --report r --assign x in out",
-                                         "consolidate in --report r" };
-    line l;
-
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        parse(&l, lines[i]);
-        assert_int_equal(l.st.code, SW_EUSAGE);
-        assert_string_equal(l.args.report, "r");
-        sw_args_release(&l.args);
-    }
-}
-
-TEST(no_control_characters)
-{
-    line l;
-
-    parse(&l, "consolidate --x\033[31m\n in out");
-    assert_int_equal(l.st.code, SW_EUSAGE);
-    assert_null(strpbrk(l.st.reason, "\033\n"));
-    sw_args_release(&l.args);
-}
-
 /* Every option stands in the help, and no line is wider than a terminal. */
 TEST(help)
 {
@@ -460,6 +303,8 @@ TEST(help)
     for (const sw_command *c = sw_commands; c->name; c++)
         sw_help(to, sw_commands, c);
     assert_int_equal(fclose(to), 0);
+    assert_non_null(strstr(text, "usage: shardweld consolidate [OPTIONS] INPUT_DIR OUTPUT_DIR\n"));
+    assert_non_null(strstr(text, "usage: shardweld inspect [OPTIONS] PATH\n"));
     for (const sw_command *c = sw_commands; c->name; c++) {
         assert_non_null(strstr(text, c->summary));
         for (const sw_section *const *s = c->sections; *s; s++)
