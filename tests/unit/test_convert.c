@@ -1,6 +1,6 @@
 /* Conversions of ranges: any range, made of few boxes and of exactly what it is said to be made of,
  * is that part of the whole, and so is it by chunks, from a file; and the whole is what comes of
- * converting one element at a time, by the book. */
+ * converting one element at a time, by the plain path. */
 #include <math.h>
 #include <sys/stat.h>
 
@@ -235,7 +235,7 @@ static void check_range(const fixture *f, const char *whole, uint64_t from, uint
     }
 }
 
-/* Bits of element i of the output, by the book. */
+/* Bits of element i of the output, by the plain path. */
 typedef uint64_t one_fn(const fixture *f, uint64_t i);
 
 /* The whole against the book, then ranges of any size and of few elements; of a small output, every
@@ -394,7 +394,7 @@ static uint64_t mxfp4_one(const fixture *f, uint64_t i)
     double value = ldexp(values[c % 2 ? pair >> 4 : pair & 15], (unsigned char)scales_of(f)[block] - 127);
 
     memcpy(&bits, &value, sizeof bits);
-    return help_convert_once(SW_F64, (sw_dtype)output_of(f)->out_dtype, bits);
+    return help_convert(SW_F64, (sw_dtype)output_of(f)->out_dtype, bits);
 }
 
 static void check_mxfp4(uint64_t experts, uint64_t rows, uint64_t groups, sw_dtype to, unsigned ranges,

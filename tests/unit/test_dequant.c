@@ -238,7 +238,7 @@ static double fp4_of(unsigned nibble)
 
 static uint64_t fp4_bits(unsigned nibble, unsigned scale, sw_dtype to)
 {
-    return help_convert_once(SW_F64, to, bits_of(ldexp(fp4_of(nibble), (int)scale - 127)));
+    return help_convert(SW_F64, to, bits_of(ldexp(fp4_of(nibble), (int)scale - 127)));
 }
 
 /* A block with every nibble twice, under every scale. */
