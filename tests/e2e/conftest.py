@@ -83,6 +83,12 @@ def make(rng):
 
 
 @pytest.fixture
+def sharded(dirs, make):
+    """(checkpoint, input, output): the small one, sharded over three ranks; the output is not there."""
+    return make(dirs[0]), *dirs
+
+
+@pytest.fixture
 def weld():
     """weld(input, output, *options, np=None, env=None): consolidate, and hand back the result."""
 

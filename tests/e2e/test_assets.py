@@ -31,23 +31,20 @@ def put(directory, files):
 # ---- from where -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("np", [None, 3])
-def test_beside_the_shards(dirs, make, weld, np):
-    src, out = dirs
-    ckpt = make(src)
+def test_beside_the_shards(sharded, weld):
+    ckpt, src, out = sharded
     put(src, TOP)
     put(src, [n for n in NEVER if n != "LICENSE.safetensors"])
     put(src, UNKNOWN)
     before = oracle.tree(src)
-    ok(weld(src, out, np=np))
+    ok(weld(src, out, np=3))
     same(out, {**ckpt.expect(), **TOP})
     assert oracle.tree(src) == before
 
 
-def test_in_the_metadata(dirs, make, weld):
+def test_in_the_metadata(sharded, weld):
     """All of it, and nothing from beside the shards."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     files = {"config.json": b"{}", "a/b/c.bmp": b"bmp" * 3000, "vocab": b"v", "a-b": b"", "README.md": b"r"}
     put(src, {"config.json": b"other", "tokenizer.json": b"[]"})
     put(src / ".hf_metadata", files)
@@ -58,45 +55,40 @@ def test_in_the_metadata(dirs, make, weld):
     same(out, {**ckpt.expect(), **files})
 
 
-@pytest.mark.parametrize("np", [None, 2])
-def test_assets(dirs, make, weld, tmp_path, np):
-    src, out = dirs
-    ckpt = make(src)
+def test_assets(sharded, weld, tmp_path):
+    ckpt, src, out = sharded
     put(src, {"config.json": b"{}"})
     put(src / ".hf_metadata", {"config.json": b"{}"})
     files = {"tokenizer.json": b"[]", "onnx/x.dat": b"d", "train.log": b"l"}
     put(tmp_path / "as", {**files, **{n: "x" for n in NEVER}})
     (tmp_path / "as" / "hollow").mkdir()
-    ok(weld(src, out, "--assets", tmp_path / "as", np=np))
+    ok(weld(src, out, "--assets", tmp_path / "as"))
     same(out, {**ckpt.expect(), **files})
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-def test_no_assets(dirs, make, weld, metadata):
-    src, out = dirs
-    ckpt = make(src)
+def test_no_assets(sharded, weld, metadata):
+    ckpt, src, out = sharded
     put(src, {"config.json": b"{}"})
     if metadata:
         put(src / ".hf_metadata", {"tokenizer.json": b"{}"})
     fails(weld(src, out, "--no-assets", "--assets", src), 2, "no-assets")
-    ok(weld(src, out, "--no-assets", np=2))
+    ok(weld(src, out, "--no-assets"))
     same(out, ckpt.expect())
 
 
-@pytest.mark.parametrize("kind,np", [("missing", 2), ("file", 2), ("dangling", None), ("empty", None)])
-def test_assets_that_are_no_directory(dirs, make, weld, tmp_path, kind, np):
-    src, out = dirs
-    make(src)
+@pytest.mark.parametrize("kind", ["missing", "file", "dangling", "empty"])
+def test_assets_that_are_no_directory(sharded, weld, tmp_path, kind):
+    _, src, out = sharded
     oracle.write(str(tmp_path / "file"), b"x")
     (tmp_path / "dangling").symlink_to("nowhere")
-    fails(weld(src, out, f"--assets={'' if kind == 'empty' else tmp_path / kind}", np=np), 2, *([kind] if kind != "empty" else ["assets"]))
+    fails(weld(src, out, f"--assets={'' if kind == 'empty' else tmp_path / kind}"), 2, *([kind] if kind != "empty" else ["assets"]))
     assert not out.exists()
 
 
-def test_links(dirs, make, weld, tmp_path):
+def test_links(sharded, weld, tmp_path):
     """To files, as in a cache of downloads, with a word where they leave the directory; not to directories, and not to nowhere."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     put(tmp_path / "blobs", {"1": b"one", "d/2": b"two"})
     (tmp_path / "as" / "sub").mkdir(parents=True)
     (tmp_path / "as" / "config.json").symlink_to("../blobs/1")
@@ -116,10 +108,9 @@ def mode_of(path):
 
 
 @pytest.mark.parametrize("where", ["etc", "."])
-def test_planted_links_bring_no_directory_of_ours(dirs, make, weld, tmp_path, where):
+def test_planted_links_bring_no_directory_of_ours(sharded, weld, tmp_path, where):
     """Not as .hf_metadata/etc, nor as .hf_metadata itself; and what only its owner may read stays so, also where it is edited."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     put(tmp_path / "theirs", {"passwd": b"x", "a/shadow": b"y"})
     put(src, {"config.json": b'{"dtype": "float32"}', "tokenizer.json": b"[]"})
     if where == "etc":
@@ -157,22 +148,20 @@ def test_of_rank_0_where_each_rank_has_a_directory_of_its_own(dirs, make, weld, 
 # ---- to where -------------------------------------------------------------------------------------
 
 
-def test_those_that_exist_are_replaced(dirs, make, weld, tmp_path):
+def test_those_that_exist_are_replaced(sharded, weld, tmp_path):
     """Without a word: they are no checkpoint. All else in OUTPUT_DIR stays."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     put(src, {"config.json": b"new", "tokenizer.json": b"new"})
     put(out, {"config.json": b"old and longer", "notes.md": b"mine", "sub/tokenizer.json": b"mine"})
     oracle.write(str(tmp_path / "elsewhere"), b"linked")
     (out / "tokenizer.json").symlink_to(tmp_path / "elsewhere")
-    ok(weld(src, out, np=2))
+    ok(weld(src, out))
     same(out, {**ckpt.expect(), "config.json": b"new", "tokenizer.json": b"new", "notes.md": b"mine", "sub/tokenizer.json": b"mine"})
     assert (tmp_path / "elsewhere").read_bytes() == b"linked" and not (out / "tokenizer.json").is_symlink()
 
 
-def test_modes(dirs, make, weld):
-    src, out = dirs
-    make(src)
+def test_modes(sharded, weld):
+    _, src, out = sharded
     put(src / ".hf_metadata", {"config.json": b"{}", "sub/run.py": b"x"})
     (src / ".hf_metadata" / "config.json").chmod(0o600)
     (src / ".hf_metadata" / "sub" / "run.py").chmod(0o755)
@@ -181,9 +170,8 @@ def test_modes(dirs, make, weld):
     assert (modes["config.json"], modes["sub/run.py"], modes["sub"]) == (0o600, 0o640, 0o750), modes
 
 
-def test_nothing_is_copied_when_the_run_fails(dirs, make, weld):
-    src, out = dirs
-    make(src)
+def test_nothing_is_copied_when_the_run_fails(sharded, weld):
+    _, src, out = sharded
     put(src, {"config.json": b"new"})
     put(out, {"config.json": b"old"})
     (src / oracle.shard_name(2)).write_bytes(b"short")
@@ -191,32 +179,29 @@ def test_nothing_is_copied_when_the_run_fails(dirs, make, weld):
     same(out, {"config.json": b"old"})
 
 
-def test_the_report_names_them(dirs, make, weld, tmp_path):
-    src, out = dirs
-    make(src)
+def test_the_report_names_them(sharded, weld, tmp_path):
+    _, src, out = sharded
     put(src, {"config.json": b"{}", "tokenizer.json": b"[]"})
-    ok(weld(src, out, "--report", tmp_path / "r.json", np=2))
+    ok(weld(src, out, "--report", tmp_path / "r.json"))
     assert json.loads((tmp_path / "r.json").read_text())["assets"] == ["config.json", "tokenizer.json"]
 
 
-def test_dry_run_copies_nothing(dirs, make, weld):
-    src, out = dirs
-    make(src)
+def test_dry_run_copies_nothing(sharded, weld):
+    _, src, out = sharded
     put(src, TOP)
-    result = weld(src, out, "-n", np=2)
+    result = weld(src, out, "-n")
     assert result.status == 0 and result.stderr == "" and not out.exists(), show(result)
     for name in TOP:
         assert name in result.stdout, show(result)
 
 
 @pytest.mark.parametrize("how", ["same directory", "assets", "link", "hard link"])
-def test_a_file_onto_itself(dirs, make, weld, how):
-    src, out = dirs
-    ckpt = make(src)
+def test_a_file_onto_itself(sharded, weld, how):
+    ckpt, src, out = sharded
     if how == "same directory":
         put(src, {"config.json": b"{}", "LICENSE": b"l"})
         before = oracle.tree(src)
-        warns(weld(src, src, np=2), 1, "transformers")
+        warns(weld(src, src), 1, "transformers")
         same(src, {**before, **ckpt.expect()})
         return
     put(out, {"config.json": b"{}"})
@@ -224,7 +209,7 @@ def test_a_file_onto_itself(dirs, make, weld, how):
         (src / "config.json").symlink_to(out / "config.json")
     if how == "hard link":
         os.link(out / "config.json", src / "config.json")
-    ok(weld(src, out, *(["--assets", out] if how == "assets" else []), np=2))
+    ok(weld(src, out, *(["--assets", out] if how == "assets" else [])))
     same(out, {**ckpt.expect(), "config.json": b"{}"})
 
 
@@ -235,17 +220,16 @@ def test_output_inside_the_assets(dirs, make, weld, tmp_path):
     put(tmp_path / "as", {"config.json": b"{}", "sub/x": b"x"})
     out = tmp_path / "as" / "out"
     for options in ([], ["--overwrite"]):
-        ok(weld(src, out, "--assets", tmp_path / "as", *options, np=2))
+        ok(weld(src, out, "--assets", tmp_path / "as", *options))
         same(out, {**ckpt.expect(), "config.json": b"{}", "sub/x": b"x"})
 
 
-def test_they_come_with_the_next_run_too(dirs, make, weld):
+def test_they_come_with_the_next_run_too(sharded, weld):
     """OUTPUT_DIR is an ordinary input: of a plain checkpoint the files come along as well."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     put(src, TOP)
     ok(weld(src, out))
-    ok(weld(out, out.parent / "again", np=2))
+    ok(weld(out, out.parent / "again"))
     same(out.parent / "again", {**ckpt.expect(), **TOP})
 
 
@@ -293,7 +277,7 @@ def test_config(dirs, rng, make, weld, tmp_path, options, text, want, where):
     at = {"top": src, ".hf_metadata": src / ".hf_metadata", "--assets": tmp_path / "as"}[where]
     others = {"generation_config.json": text, **({"sub/config.json": text} if where != "top" else {})}
     put(at, {"config.json": text, **others})
-    ok(weld(src, out, *options, *(["--assets", at] if where == "--assets" else []), np=2 if where == ".hf_metadata" else None))
+    ok(weld(src, out, *options, *(["--assets", at] if where == "--assets" else [])))
     got = {n: d for n, d in oracle.tree(out).items() if not n.startswith("model")}
     assert oracle.difference(got, {"config.json": want, **others}) == ""
 
@@ -304,7 +288,7 @@ def test_config_that_stays(dirs, make, weld):
     ckpt = make(src)
     put(src, {"config.json": config("float32")})
     before = oracle.tree(src)
-    result = weld(src, src, "--cast-dtype=bf16", np=2)
+    result = weld(src, src, "--cast-dtype=bf16")
     assert result.status == 0 and not errors(result) and "transformers" in result.stderr, show(result)
     want = values.cast_all(ckpt.tensors, "BF16")
     same(src, {**before, **oracle.consolidated(want, oracle.numbered({n: 1 for n in want}))})
@@ -337,24 +321,22 @@ def test_diffusers(dirs, rng, make, weld, tmp_path, kind, option):
     same(out, oracle.consolidated(tensors, diffusers(files) if option == "--diffusers" else files, f"{DIFFUSERS}.safetensors.index.json"))
 
 
-def test_diffusers_not_with_like(dirs, make, weld, tmp_path):
-    src, out = dirs
-    ckpt = make(src)
+def test_diffusers_not_with_like(sharded, weld, tmp_path):
+    ckpt, src, out = sharded
     like = write_index(tmp_path / "x.index.json", {n: "x.safetensors" for n in ckpt.tensors})
     for option in ("--diffusers", "--diffusers-index"):
-        fails(weld(src, out, option, "--like", like, np=2), 2, "--diffusers", "like")
+        fails(weld(src, out, option, "--like", like), 2, "--diffusers", "like")
     assert not out.exists()
 
 
-def test_diffusers_over_a_checkpoint_of_the_other_name(dirs, make, weld):
+def test_diffusers_over_a_checkpoint_of_the_other_name(sharded, weld):
     """Neither may stand beside the other, lest a loader take the wrong one."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     ok(weld(src, out))
     before = oracle.tree(out)
-    fails(weld(src, out, "--diffusers", np=2), 2, "--overwrite")
+    fails(weld(src, out, "--diffusers"), 2, "--overwrite")
     same(out, before)
-    ok(weld(src, out, "--diffusers", "--overwrite", np=2))
+    ok(weld(src, out, "--diffusers", "--overwrite"))
     want = ckpt.expect(diffusers(oracle.numbered({n: 1 for n in ckpt.tensors})), f"{DIFFUSERS}.safetensors.index.json")
     same(out, want)
 
@@ -362,29 +344,25 @@ def test_diffusers_over_a_checkpoint_of_the_other_name(dirs, make, weld):
 # ---- --like ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("np", [None, 2])
-def test_like_with_odd_names(dirs, make, weld, tmp_path, np):
+def test_like_with_odd_names(sharded, weld, tmp_path):
     """As some models were published; the side files come along and keep out of the way."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     names = ["model.safetensors-00001-of-00094.safetensors", "model.safetensors-00094-of-00094.safetensors", "text encoder/x.safetensors", "a/b/c.safetensors"]
     files = {n: names[i % 4] for i, n in enumerate(ckpt.tensors)}
     put(src, {"config.json": b"{}"})
-    ok(weld(src, out, "--like", write_index(tmp_path / "like" / oracle.INDEX, files), np=np))
+    ok(weld(src, out, "--like", write_index(tmp_path / "like" / oracle.INDEX, files)))
     same(out, {**ckpt.expect(files), "config.json": b"{}"})
 
 
 @pytest.mark.parametrize("name", ["weird", "model.safetensors.json"])
-def test_like_is_an_index_by_its_name(dirs, make, weld, tmp_path, name):
-    src, out = dirs
-    ckpt = make(src)
+def test_like_is_an_index_by_its_name(sharded, weld, tmp_path, name):
+    ckpt, src, out = sharded
     like = write_index(tmp_path / name, {n: "x.safetensors" for n in ckpt.tensors})
     fails(weld(src, out, "--like", like), 2, name, "*.index.json")
 
 
-def test_like_an_index_of_a_variant(dirs, make, weld, tmp_path):
-    src, out = dirs
-    ckpt = make(src)
+def test_like_an_index_of_a_variant(sharded, weld, tmp_path):
+    ckpt, src, out = sharded
     name = "model.safetensors.index.fp16.json"
     files = {n: "model.fp16.safetensors" for n in ckpt.tensors}
     ok(weld(src, out, "--like", write_index(tmp_path / name, files)))
@@ -412,30 +390,27 @@ def test_assets_do_not_replace_the_inputs_files(make, weld, tmp_path):
     put(src, {"tokenizer.json": b"theirs"})
     put(tmp_path / "as", {"sharded/tokenizer.json": b"another"})
     before = oracle.tree(out)
-    fails(weld(src, out, "--assets", tmp_path / "as", np=2), 2, "sharded/tokenizer.json", "the input's directory")
+    fails(weld(src, out, "--assets", tmp_path / "as"), 2, "sharded/tokenizer.json", "the input's directory")
     same(out, before)
 
 
 @pytest.mark.parametrize("name", [oracle.model_name(1, 1) + "/x.json", oracle.INDEX + "/x.json"])
-def test_assets_that_clash_with_the_output(dirs, make, weld, tmp_path, name):
-    src, out = dirs
-    make(src)
+def test_assets_that_clash_with_the_output(sharded, weld, tmp_path, name):
+    _, src, out = sharded
     put(tmp_path / "as", {name: b"{}"})
-    fails(weld(src, out, "--assets", tmp_path / "as", np=2), 2, name, "another file of the output")
+    fails(weld(src, out, "--assets", tmp_path / "as"), 2, name, "another file of the output")
     assert not out.exists()
 
 
-def test_like_that_clashes_with_a_side_file(dirs, make, weld, tmp_path):
-    src, out = dirs
-    ckpt = make(src)
+def test_like_that_clashes_with_a_side_file(sharded, weld, tmp_path):
+    ckpt, src, out = sharded
     put(src, {"config.json": b"{}"})
     like = write_index(tmp_path / oracle.INDEX, {n: "config.json/y.safetensors" for n in ckpt.tensors})
     fails(weld(src, out, "--like", like), 2, "config.json/y.safetensors")
 
 
-def test_a_directory_of_too_many_names(dirs, make, weld, tmp_path):
-    src, out = dirs
-    make(src)
+def test_a_directory_of_too_many_names(sharded, weld, tmp_path):
+    _, src, out = sharded
     put(tmp_path / "as", {"0": b""})
     for i in range(100_000):
         os.link(tmp_path / "as" / "0", tmp_path / "as" / f"x{i}") if i < 30_000 else os.mkdir(tmp_path / "as" / f"x{i}")

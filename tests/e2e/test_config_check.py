@@ -45,31 +45,31 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("what, np", [(w, 3 if i == 0 else None) for i, w in enumerate(LOST)])
-def test_lost_at_the_end(dirs, make, weld, rng, tmp_path, what, np):
+@pytest.mark.parametrize("what", LOST)
+def test_lost_at_the_end(dirs, make, weld, rng, tmp_path, what):
     """By every command; before names are chosen or changed. What is whole is welded, and so is the rest where it is asked for."""
     src, out = dirs
     boxes, shards, words = LOST[what]
     tensors = model(rng)
     ckpt = make(src, tensors=tensors, ranks=4, boxes=boxes and boxes(tensors, 4))
     config(src)
-    ok(weld(src, out, np=np))
+    ok(weld(src, out))
     assert oracle.difference(oracle.tree(out), {**ckpt.expect(), "config.json": (src / "config.json").read_bytes()}) == ""
     lose(src, *shards)
     new = tmp_path / "new"
     for options in ((), ("--include", "model.norm.weight"), ("--strip-prefix", "model.", "--no-assets"), ("-n",)):
-        fails(weld(src, new, *options, np=np), 3, *CAUSE, *words)
-    fails(run(["reshard", "--ranks", "2", src, new], np=np), 3, *CAUSE, *words)
-    fails(run(["verify", src, out], np=np), 3, *CAUSE, *words)
-    shown = run(["inspect", src], np=np)
+        fails(weld(src, new, *options), 3, *CAUSE, *words)
+    fails(run(["reshard", "--ranks", "2", src, new]), 3, *CAUSE, *words)
+    fails(run(["verify", src, out]), 3, *CAUSE, *words)
+    shown = run(["inspect", src])
     assert shown.status == 3 and len(errors(shown)) == 1, show(shown)
     for word in (*CAUSE, *words):
         assert word in shown.stdout, show(shown)
     assert not new.exists()
-    ok(weld(src, new, "-q", "--no-config-check", np=np))
-    ok(run(["reshard", "-q", "--no-config-check", "--ranks", "2", src, tmp_path / "cut"], np=np))
-    ok(run(["verify", "-q", "--no-config-check", src, new], np=np))
-    shown = run(["inspect", "-q", "--no-config-check", src], np=np)
+    ok(weld(src, new, "-q", "--no-config-check"))
+    ok(run(["reshard", "-q", "--no-config-check", "--ranks", "2", src, tmp_path / "cut"]))
+    ok(run(["verify", "-q", "--no-config-check", src, new]))
+    shown = run(["inspect", "-q", "--no-config-check", src])
     assert shown.status == 0 and shown.stderr == "", show(shown)
 
 
@@ -103,7 +103,7 @@ def test_which_config(dirs, make, weld, rng, tmp_path):
     (tmp_path / "as").mkdir()
     ok(weld(src, out, "--overwrite", "--assets", tmp_path / "as"))
     config(tmp_path / "as")
-    fails(weld(src, out, "--overwrite", "--assets", tmp_path / "as", np=2), 3, f"error: {tmp_path}/as/config.json: tensor")
+    fails(weld(src, out, "--overwrite", "--assets", tmp_path / "as"), 3, f"error: {tmp_path}/as/config.json: tensor")
 
 
 def test_a_plain_checkpoint(dirs, weld, rng):
@@ -115,7 +115,7 @@ def test_a_plain_checkpoint(dirs, weld, rng):
     config(src)
     ok(weld(src, out))
     (src / oracle.model_name(2, 2)).unlink()
-    fails(weld(src, out, "--overwrite", np=2), 3, *CAUSE, "'model.layers.3'")
+    fails(weld(src, out, "--overwrite"), 3, *CAUSE, "'model.layers.3'")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"vocab_size": 97,}', b'{"vocab_size": "97"}', b"\xff", b'{"vocab_size": 95}'])

@@ -44,8 +44,9 @@ def test_golden(case, np, tmp_path):
 
 @pytest.mark.parametrize("case", [c for c in CASES if words(c, "status") is None])
 def test_looked_at(case, tmp_path):
-    """diff finds nothing between what was saved and the weld; the picture and the list of boxes are whole, and the list is the checkpoint."""
+    """verify and diff find nothing between what was saved and the weld; the picture and the list of boxes are whole, and the list is the checkpoint."""
     here = os.path.join(GOLDEN, case)
+    ok(run(["verify", "-q", *shlex.split(words(case, "args") or ""), "in", "out"], cwd=here))
     ok(run(["diff", "-q", "in", "out"], cwd=here))
     picture = run(["inspect", "--svg", "-", "in"], cwd=here)
     assert picture.status == 0 and picture.stdout.endswith("</svg>\n"), show(picture)

@@ -34,20 +34,12 @@ def write_index(path, weight_map, **more):
 # ---- the default: what the input says -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("np", [None, 1, 2, 3])
-def test_one_model_file_keeps_its_number_and_has_an_index(dirs, make, weld, np):
-    src, out = dirs
-    ckpt = make(src)
-    ok(weld(src, out, np=np))
-    same(out, ckpt.expect())
-
-
 @pytest.mark.parametrize("models", [SPREAD, {n: 2 if i % 2 else 5 for i, n in enumerate(NAMES)}, {n: 123456 for n in NAMES}], ids=["all", "gaps", "six digits"])
 def test_model_numbers_of_the_shards_are_kept(dirs, make, weld, models):
     """n is the largest index; a file without tensors is not written."""
     src, out = dirs
     ckpt = make(src, models=models)
-    ok(weld(src, out, np=2))
+    ok(weld(src, out))
     same(out, ckpt.expect())
 
 
@@ -63,9 +55,8 @@ def test_a_tensor_under_several_numbers_means_by_size(dirs, make, weld, rng):
     same(out, oracle.consolidated(tensors, {"a": oracle.SINGLE, "b": oracle.SINGLE}, None))
 
 
-def test_names_without_numbers_mean_by_size(dirs, make, weld, rng):
-    src, out = dirs
-    ckpt = make(src)
+def test_names_without_numbers_mean_by_size(sharded, weld, rng):
+    ckpt, src, out = sharded
     for i, path in enumerate(sorted(src.iterdir())):
         path.rename(src / f"rank{i}.safetensors")
     ok(weld(src, out))
@@ -104,7 +95,7 @@ def test_plain_files_keep_their_names(dirs, weld, tensors, name, index):
     src, out = dirs
     files = {n: name.format(1 + i % 2) if i % 3 or not index else "top.safetensors" for i, n in enumerate(tensors)}
     plain(src, tensors, files, index)
-    ok(weld(src, out, np=3))
+    ok(weld(src, out))
     same(out, oracle.consolidated(tensors, files, None if name == oracle.SINGLE else index or oracle.INDEX))
 
 
@@ -129,19 +120,9 @@ def test_an_empty_weight_map_is_no_index(dirs, weld, tensors):
 # ---- --fqn-map ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("np", [None, 2, 3])
-def test_fqn_map(dirs, make, weld, tmp_path, np):
-    src, out = dirs
-    ckpt = make(src)
-    mapping = write_json(tmp_path / "map.json", SPREAD)
-    ok(weld(src, out, "--fqn-map", mapping, np=np))
-    same(out, ckpt.expect(oracle.numbered(SPREAD)))
-
-
-def test_fqn_map_number_of_a_dropped_tensor_still_counts(dirs, make, weld, tmp_path):
+def test_fqn_map_number_of_a_dropped_tensor_still_counts(sharded, weld, tmp_path):
     """n is the largest index, also where the file has become empty, as torch has it; either way no file is written."""
-    src, out = dirs
-    make(src)
+    _, src, out = sharded
     mapping = write_json(tmp_path / "map.json", {**{n: 1 for n in NAMES}, "lm_head.weight": 2})
     result = weld(src, out, "-q", "--fqn-map", mapping)
     assert result.status == 0, show(result)
@@ -151,11 +132,9 @@ def test_fqn_map_number_of_a_dropped_tensor_still_counts(dirs, make, weld, tmp_p
 # ---- --like ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("np", [None, 3])
-@pytest.mark.parametrize("index", [oracle.INDEX, DIFFUSERS, "odd.index.json"])
-def test_like(dirs, make, weld, tmp_path, index, np):
-    src, out = dirs
-    ckpt = make(src)
+@pytest.mark.parametrize("index, np", [(oracle.INDEX, 3), (DIFFUSERS, None), ("odd.index.json", None)])
+def test_like(sharded, weld, tmp_path, index, np):
+    ckpt, src, out = sharded
     files = {n: ["one.safetensors", "deep/er/two.safetensors", "deep/three é.safetensors"][i % 3] for i, n in enumerate(NAMES)}
     like = write_index(tmp_path / "like" / index, files)
     ok(weld(src, out, "--like", like, np=np))
@@ -165,18 +144,16 @@ def test_like(dirs, make, weld, tmp_path, index, np):
 @pytest.mark.parametrize(
     "name", ["../x.safetensors", "a/../../x.safetensors", "", "a/"]
 )
-def test_like_names_that_leave(dirs, make, weld, tmp_path, name):
-    src, out = dirs
-    make(src)
+def test_like_names_that_leave(sharded, weld, tmp_path, name):
+    _, src, out = sharded
     like = write_index(tmp_path / "like" / oracle.INDEX, {n: name for n in NAMES})
     fails(weld(src, out, "--like", like), 3)
     assert not out.exists() and not (tmp_path / "x.safetensors").exists()
 
 
-def test_like_compares_shapes(dirs, make, weld, tmp_path):
+def test_like_compares_shapes(sharded, weld, tmp_path):
     """A shard that was lost from the end of a tensor is found by the shapes of the model it is like."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     files = {n: oracle.SINGLE for n in NAMES}
     oracle.write_plain(str(tmp_path / "like"), ckpt.tensors, files, oracle.INDEX)
     ok(weld(src, out, "--like", tmp_path / "like" / oracle.INDEX))
@@ -187,13 +164,12 @@ def test_like_compares_shapes(dirs, make, weld, tmp_path):
     same(out, ckpt.expect(files))
 
 
-def test_like_compares_dtypes(dirs, make, weld, tmp_path, rng):
-    src, out = dirs
-    ckpt = make(src)
+def test_like_compares_dtypes(sharded, weld, tmp_path, rng):
+    ckpt, src, out = sharded
     files = {n: oracle.SINGLE for n in NAMES}
     other = {**ckpt.tensors, "model.norm": oracle.random_tensor(rng, "F32", ())}
     oracle.write_plain(str(tmp_path / "like"), other, files, oracle.INDEX)
-    result = weld(src, out, "--like", tmp_path / "like" / oracle.INDEX, np=2)
+    result = weld(src, out, "--like", tmp_path / "like" / oracle.INDEX)
     assert result.status == 0 and len(warnings(result)) == 1 and "model.norm" in warnings(result)[0], show(result)
     same(out, ckpt.expect(files))
 
@@ -216,9 +192,8 @@ def given(src, tmp_path, kind, text):
 
 
 @pytest.mark.parametrize("kind", MAPS)
-def test_a_map_that_lacks_a_tensor_or_is_none(dirs, make, weld, tmp_path, kind):
-    src, out = dirs
-    make(src)
+def test_a_map_that_lacks_a_tensor_or_is_none(sharded, weld, tmp_path, kind):
+    _, src, out = sharded
     fails(weld(src, out, *given(src, tmp_path, kind, {n: 1 for n in NAMES[:-1]}), np=2), 3, NAMES[-1], *([] if kind == "--like" else [MAPS[kind]]))
     for text in ("{", '{"model.norm": 0}' if kind != "--like" else '{"weight_map": {"a": 1}}'):
         fails(weld(src, out, *given(src, tmp_path, kind, text)), 3, MAPS[kind])
@@ -228,10 +203,9 @@ def test_a_map_that_lacks_a_tensor_or_is_none(dirs, make, weld, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", MAPS)
-def test_a_map_that_holds_more(dirs, make, weld, tmp_path, kind):
+def test_a_map_that_holds_more(sharded, weld, tmp_path, kind):
     """A tied weight: dropped, with a warning that -q silences."""
-    src, out = dirs
-    ckpt = make(src)
+    ckpt, src, out = sharded
     options = given(src, tmp_path, kind, {**SPREAD, "lm_head.weight": 2})
     result = weld(src, out, *options, np=2)
     assert result.status == 0 and result.stdout == "", show(result)
@@ -249,21 +223,13 @@ def many(rng):
     return {n: oracle.random_tensor(rng, "U8", (s,)) for n, s in zip(names, sizes)}
 
 
-@pytest.mark.parametrize("limit,np", [*((n, None) for n in (1, 50, 100, 120, 299, 300, 301, 500, 904, 905, 10**6)), (100, 2), (300, 2)])
-def test_max_shard_size(dirs, make, weld, rng, limit, np):
+@pytest.mark.parametrize("limit", [1, 50, 100, 120, 299, 300, 301, 500, 904, 905, 10**6])
+def test_max_shard_size(dirs, make, weld, rng, limit):
     src, out = dirs
     ckpt = make(src, tensors=many(rng))
     files, index = oracle.by_size(ckpt.tensors, limit)
-    ok(weld(src, out, "--max-shard-size", limit, np=np))
+    ok(weld(src, out, "--max-shard-size", limit))
     same(out, ckpt.expect(files, index))
-
-
-@pytest.mark.parametrize("np", [None, 3])
-def test_single_file(dirs, make, weld, np):
-    src, out = dirs
-    ckpt = make(src, models=SPREAD)
-    ok(weld(src, out, "--single-file", np=np))
-    same(out, ckpt.expect({n: oracle.SINGLE for n in NAMES}, None))
 
 
 # ---- .hf_metadata and precedence ------------------------------------------------------------------
@@ -274,7 +240,7 @@ def test_hf_metadata_map_wins_over_names_and_index(dirs, weld, tensors):
     plain(src, tensors, oracle.numbered({n: 1 for n in tensors}), oracle.INDEX)
     numbers = {n: 1 + i % 2 for i, n in enumerate(tensors)}
     write_json(src / ".hf_metadata" / MAP, numbers)
-    ok(weld(src, out, np=2))
+    ok(weld(src, out))
     same(out, oracle.consolidated(tensors, oracle.numbered(numbers)))
 
 
@@ -295,14 +261,13 @@ def test_options_win_over_hf_metadata(dirs, make, weld, tmp_path, option):
 
 
 @pytest.mark.parametrize("name", ["fqn_to_file_index_mapping.json", "fqn_to_dtype_mapping.json"])
-def test_hf_metadata_map_malformed_and_not_needed(dirs, make, weld, tmp_path, name):
-    src, out = dirs
-    make(src)
+def test_hf_metadata_map_malformed_and_not_needed(sharded, weld, tmp_path, name):
+    _, src, out = sharded
     mapping = write_json(tmp_path / "map.json", {n: 1 for n in NAMES})
     ok(weld(src, tmp_path / "whole"))
     oracle.write(str(src / ".hf_metadata" / name), '{"model.norm": []}')
     for options in (["--single-file"], ["--max-shard-size", "1KB"], ["--fqn-map", mapping, "--no-assets"]):
-        fails(weld(src, out, *options, np=2), 3, name, "model.norm")
+        fails(weld(src, out, *options), 3, name, "model.norm")
     fails(run(["reshard", "--mesh", "2", "--no-assets", "--single-file", src, out]), 3, name, "model.norm")
     fails(run(["verify", "--single-file", src, tmp_path / "whole"]), 3, name, "model.norm")
     shown = run(["inspect", "--summary", src], np=2)
@@ -311,20 +276,9 @@ def test_hf_metadata_map_malformed_and_not_needed(dirs, make, weld, tmp_path, na
 
 
 @pytest.mark.parametrize("one,two", itertools.permutations(["--fqn-map", "--like", "--max-shard-size", "--single-file"], 2))
-def test_at_most_one_layout(dirs, make, weld, one, two):
-    src, out = dirs
-    make(src)
+def test_at_most_one_layout(sharded, weld, one, two):
+    _, src, out = sharded
     value = {"--fqn-map": ["m.json"], "--like": ["l.index.json"], "--max-shard-size": ["1GB"], "--single-file": []}
     message = fails(weld(src, out, one, *value[one], two, *value[two]), 2, "exclude")
     assert one in message and two in message
     assert not out.exists()
-
-
-def test_the_bytes_do_not_depend_on_the_inputs_order(dirs, make, weld):
-    """The same tensors in other shards, other files, other ranks: the same output."""
-    src, out = dirs
-    ckpt = make(src, models=SPREAD, ranks=2)
-    make(src.parent / "in2", tensors=ckpt.tensors, models=SPREAD, ranks=5)
-    ok(weld(src, out, np=2))
-    ok(weld(src.parent / "in2", src.parent / "out2", np=3))
-    same(src.parent / "out2", oracle.tree(out))

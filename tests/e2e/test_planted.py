@@ -14,9 +14,8 @@ from test_safe import STAGING, same, snapshot, told, wait_for
 # ---- --overwrite ------------------------------------------------------------------------------------
 
 
-def test_overwrite_removes_only_weights_whatever_the_old_index_names(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src)
+def test_overwrite_removes_only_weights_whatever_the_old_index_names(sharded, weld):
+    ckpt, src, out = sharded
     stay = {".git/config": b"g", "train.py": b"t", "x.bin": b"x", "sub/optimizer.pt": b"o", "shard-x.safetensors": b"s"}
     for name, data in {**stay, "sub/w.safetensors": b"w"}.items():
         oracle.write(str(out / name), data)
@@ -41,12 +40,10 @@ def plant(staging, text, files=()):
     oracle.write(str(staging / "journal"), text.encode())
 
 
-@pytest.mark.parametrize("np", [None, 3])
-@pytest.mark.parametrize("command", [["consolidate"], ["reshard", "--ranks", "2"]], ids=str)
-def test_a_planted_journal(dirs, make, tmp_path, command, np):
+@pytest.mark.parametrize("command, np", [(["consolidate"], 3), (["reshard", "--ranks", "2"], None)], ids=str)
+def test_a_planted_journal(sharded, tmp_path, command, np):
     """With a link out of OUTPUT_DIR, as it comes with a clone or an archive."""
-    src, out = dirs
-    make(src)
+    _, src, out = sharded
     home = tmp_path / "home"
     for name in (".bashrc", ".ssh/id_rsa"):
         oracle.write(str(home / name), b"mine")
@@ -60,9 +57,8 @@ def test_a_planted_journal(dirs, make, tmp_path, command, np):
 
 
 @pytest.mark.parametrize("what", ["journal", "directory", "link"])
-def test_planted_beside_an_output_dir_that_is_not_there_yet(dirs, make, tmp_path, what):
-    src, out = dirs
-    make(src)
+def test_planted_beside_an_output_dir_that_is_not_there_yet(sharded, make, tmp_path, what):
+    _, src, out = sharded
     beside = tmp_path / ".out.shardweld-new"
     (tmp_path / "precious").mkdir()
     oracle.write(str(tmp_path / "precious" / STAGING / "new" / "x"), b"mine")
@@ -81,9 +77,8 @@ def test_planted_beside_an_output_dir_that_is_not_there_yet(dirs, make, tmp_path
     assert what == "link" or (beside / STAGING / "new" / "a.safetensors").exists()
 
 
-def test_a_lock_with_a_second_name_is_not_written_into(dirs, make, weld, tmp_path):
-    src, out = dirs
-    make(src)
+def test_a_lock_with_a_second_name_is_not_written_into(sharded, weld, tmp_path):
+    _, src, out = sharded
     oracle.write(str(tmp_path / "precious"), b"mine")
     (out / STAGING).mkdir(parents=True)
     os.link(tmp_path / "precious", out / STAGING / "lock")
@@ -109,9 +104,8 @@ def test_staging_of_another_user(dirs, make, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["journal", "lock", "../config.json", "../" + INDEX])
-def test_a_pipe_makes_nobody_wait_in_output_dir(dirs, make, name):
-    src, out = dirs
-    make(src)
+def test_a_pipe_makes_nobody_wait_in_output_dir(sharded, name):
+    _, src, out = sharded
     (out / STAGING).mkdir(parents=True)
     os.mkfifo(os.path.normpath(out / STAGING / name))
     oracle.write(str(src / "config.json"), b"{}")
@@ -121,11 +115,9 @@ def test_a_pipe_makes_nobody_wait_in_output_dir(dirs, make, name):
     assert result.status == 0 or name.split("/")[-1] in result.stderr, show(result)
 
 
-@pytest.mark.parametrize("name", [oracle.shard_name(2), INDEX, "config.json", ".hf_metadata/fqn_to_dtype_mapping.json"])
-@pytest.mark.parametrize("np", [None, 2])
-def test_a_pipe_makes_nobody_wait_in_input_dir(dirs, make, name, np):
-    src, out = dirs
-    make(src)
+@pytest.mark.parametrize("name, np", [(oracle.shard_name(2), 2), (INDEX, None), ("config.json", None), (".hf_metadata/fqn_to_dtype_mapping.json", 2)])
+def test_a_pipe_makes_nobody_wait_in_input_dir(sharded, name, np):
+    _, src, out = sharded
     (src / name).unlink(missing_ok=True)
     (src / name).parent.mkdir(exist_ok=True)
     os.mkfifo(src / name)
@@ -134,11 +126,9 @@ def test_a_pipe_makes_nobody_wait_in_input_dir(dirs, make, name, np):
         assert result.status != 0 or name in (INDEX, "config.json"), show(result)
 
 
-@pytest.mark.parametrize("np", [None, 2])
-@pytest.mark.parametrize("option", ["--fqn-map", "--like"])
-def test_a_signal_ends_the_wait_for_a_pipe(dirs, make, tmp_path, option, np):
-    src, out = dirs
-    make(src)
+@pytest.mark.parametrize("option, np", [("--fqn-map", 2), ("--like", None)])
+def test_a_signal_ends_the_wait_for_a_pipe(sharded, tmp_path, option, np):
+    _, src, out = sharded
     pipe = tmp_path / "x.index.json"
     os.mkfifo(pipe)
     process = start(["consolidate", option, pipe, src, out], np=np)
@@ -154,10 +144,9 @@ def test_a_signal_ends_the_wait_for_a_pipe(dirs, make, tmp_path, option, np):
 # ---- the report -------------------------------------------------------------------------------------
 
 
-def test_the_reports_first_file_is_nobody_elses(dirs, make, tmp_path):
+def test_the_reports_first_file_is_nobody_elses(sharded, tmp_path):
     """Links under the name that it is written under first are neither followed nor emptied."""
-    src, out = dirs
-    make(src)
+    _, src, out = sharded
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
     script = f'for i in "" -0 -1; do ln -s {precious} {tmp_path}/.shardweld-$$$i; done; exec "$@"'
@@ -166,9 +155,8 @@ def test_the_reports_first_file_is_nobody_elses(dirs, make, tmp_path):
     assert (tmp_path / "r.json").read_bytes().startswith(b"{")
 
 
-def test_a_report_into_a_pipe_that_nobody_reads(dirs, make, tmp_path):
-    src, out = dirs
-    make(src)
+def test_a_report_into_a_pipe_that_nobody_reads(sharded, tmp_path):
+    _, src, out = sharded
     os.mkfifo(tmp_path / "r.json")
     fails(finish(start(["consolidate", "--report", tmp_path / "r.json", src, out]), timeout=20), 4, "r.json")
 

@@ -168,12 +168,11 @@ def test_ranks_without_work(tmp_path):
     for shape, data in (((1,), b"x"), ((0,), b"")):
         tensors = {"a": oracle.Tensor("U8", shape, data)}
         oracle.write_sharded(str(tmp_path / "in"), tensors, {"a": [oracle.whole(shape)]})
-        for assign in ("band", "owner"):
-            for io in IO:
-                args = ["consolidate", "--no-sync", "--assign", assign, tmp_path / "in", tmp_path / "out"]
-                ok(run(args, np=5, env={"OMPI_MCA_io": io}))
-                assert oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(tensors, oracle.numbered({"a": 1}))) == ""
-                shutil.rmtree(tmp_path / "out")
+        for assign, io in zip(("band", "owner"), IO):
+            args = ["consolidate", "--no-sync", "--assign", assign, tmp_path / "in", tmp_path / "out"]
+            ok(run(args, np=5, env={"OMPI_MCA_io": io}))
+            oracle.same(tmp_path / "out", oracle.consolidated(tensors, oracle.numbered({"a": 1})))
+            shutil.rmtree(tmp_path / "out")
 
 
 def test_more_files_than_ranks_and_more_ranks_than_files(tmp_path):
@@ -185,19 +184,8 @@ def test_more_files_than_ranks_and_more_ranks_than_files(tmp_path):
         numbers = {n: 1 + i % files for i, n in enumerate(tensors)}
         oracle.write_json(str(tmp_path / "map.json"), numbers)
         want = oracle.consolidated(tensors, oracle.numbered(numbers))
-        for np in (3, 5):
-            for _ in range(2):
-                weld_and_compare(rng, tmp_path / "in", tmp_path / "out", np, ["--fqn-map", tmp_path / "map.json"], want)
-
-
-def test_every_dtype_in_one_file(tmp_path):
-    rng = numpy.random.default_rng([SEED, 5000])
-    tensors = {f"{d}.{i}": oracle.random_tensor(rng, d, (6, 4 * i)) for d in oracle.DTYPES for i in (0, 1, 5)}
-    boxes = {n: oracle.boxes_of(t.shape, (3,), (0,)) for n, t in tensors.items()}
-    oracle.write_sharded(str(tmp_path / "in"), tensors, boxes)
-    want = oracle.consolidated(tensors, oracle.numbered({n: 1 for n in tensors}))
-    for np in (None, 2):
-        weld_and_compare(rng, tmp_path / "in", tmp_path / "out", np, [], want)
+        for _ in range(2):
+            weld_and_compare(rng, tmp_path / "in", tmp_path / "out", 5, ["--fqn-map", tmp_path / "map.json"], want)
 
 
 def test_the_report_is_the_same_for_all(tmp_path):

@@ -81,18 +81,13 @@ def large(path):
         f.truncate(f.tell() + size)
 
 
-@pytest.mark.parametrize("options, np", [([], None), ([], 2), (["--assign", "owner"], 2), (["--store", "stream"], 2)])
+@pytest.mark.parametrize("options, np", [([], None), (["--assign", "owner"], 2), (["--store", "stream"], 2)])
 def test_as_many_as_the_user_says(lustre, src, options, np):
     ckpt, directory = src
     ok(lustre.weld(directory, "--stripe", "3:128KiB", *options, np=np))
     assert lustre.created() == {name: (3, 128 << 10) for name in FILES}
     got = oracle.tree(lustre.out)
     assert {name: got[name] for name in got if name != "config.json"} == ckpt.expect()
-
-
-def test_a_count_alone(lustre, src):
-    ok(lustre.weld(src[1], "--stripe", "4"))
-    assert lustre.created() == {name: (4, 4 << 20) for name in FILES}
 
 
 def test_shards(lustre, src):

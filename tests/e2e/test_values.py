@@ -114,7 +114,7 @@ def test_spellings(dirs, zoo, weld, text, dtype):
 
 @pytest.mark.parametrize(
     "dtype,np,assign",
-    [("BF16", 2, "owner"), ("F16", 5, "band"), ("F32", 1, "band"), ("F64", 3, "owner")],
+    [("BF16", 2, "owner"), ("F16", 5, "band"), ("F64", None, "band")],
 )
 def test_cast(dirs, zoo, weld, dtype, np, assign):
     """A buffer so small that elements are cut from their neighbours in every way."""
@@ -133,13 +133,12 @@ def test_cast_by_many_ranks(dirs, zoo, weld, np, assign, io):
     same(out, welded(values.cast_all(tensors, "BF16"), models))
 
 
-@pytest.mark.parametrize("np", [None, 2])
-def test_cast_of_a_plain_checkpoint(dirs, rng, weld, np):
+def test_cast_of_a_plain_checkpoint(dirs, rng, weld):
     src, out = dirs
     tensors, _ = floats(rng)
     files = oracle.numbered({n: 1 + i % 2 for i, n in enumerate(tensors)})
     oracle.write_plain(str(src), tensors, files, oracle.INDEX)
-    ok(weld(src, out, "--cast-dtype=fp16", np=np))
+    ok(weld(src, out, "--cast-dtype=fp16"))
     same(out, oracle.consolidated(values.cast_all(tensors, "F16"), files))
 
 
@@ -167,7 +166,7 @@ def test_split_by_size_counts_what_is_written(dirs, zoo, weld, dtype):
 def test_dry_run_counts_what_would_be_written(dirs, zoo, weld):
     src, out = dirs
     tensors, models = zoo
-    result = weld(src, out, "-n", "--cast-dtype=fp64", np=2)
+    result = weld(src, out, "-n", "--cast-dtype=fp64")
     assert result.status == 0 and result.stderr == "", show(result)
     for name, data in welded(values.cast_all(tensors, "F64"), models).items():
         assert name == oracle.INDEX or str(len(data)) in result.stdout, show(result)
@@ -177,7 +176,7 @@ def test_dry_run_counts_what_would_be_written(dirs, zoo, weld):
 def test_the_report_counts_what_was_written(dirs, zoo, weld, tmp_path):
     src, out = dirs
     want = values.cast_all(zoo[0], "BF16")
-    ok(weld(src, out, "--cast-dtype=bf16", "--report", tmp_path / "r", np=2))
+    ok(weld(src, out, "--cast-dtype=bf16", "--report", tmp_path / "r"))
     got = json.loads((tmp_path / "r").read_text())
     assert got["bytes"] == sum(len(t.data) for t in want.values())
     assert got["bytes_written"] == sum(p.stat().st_size for p in out.glob("*.safetensors"))
@@ -208,7 +207,7 @@ def test_mapping(dirs, rng, make, weld, names, cast, becomes, counted):
     mapping(src, names)
     options = ["--cast-dtype", cast] if cast else []
     want = {n: values.cast(t, becomes.get(n, t.dtype)) for n, t in tensors.items()}
-    warns(weld(src, out, *options, np=2 if counted else None), 1 if counted else 0, *([MAPPING, str(counted)] if counted else []))
+    warns(weld(src, out, *options), 1 if counted else 0, *([MAPPING, str(counted)] if counted else []))
     same(out, welded(want, {n: 1 for n in want}))
     if counted:
         ok(weld(src, out, "-q", "--overwrite", *options))
@@ -219,7 +218,7 @@ def test_a_mapping_that_names_no_dtype(dirs, rng, make, weld, cast):
     src, out = dirs
     make(src, tensors=few(rng))
     mapping(src, {"a.f32": "float32", "c.f16": "float7"})
-    fails(weld(src, out, *cast, np=2), 3, "c.f16", "float7", MAPPING)
+    fails(weld(src, out, *cast), 3, "c.f16", "float7", MAPPING)
     assert not out.exists()
 
 
@@ -254,7 +253,7 @@ def without_scales(tensors, pairs, dtype):
 
 @pytest.mark.parametrize(
     "dtype,np,assign",
-    [("F16", None, "band"), ("BF16", 2, "band"), ("F32", 3, "owner"), ("BF16", 16, "owner"), ("F32", 24, "band")],
+    [("F16", None, "band"), ("BF16", 2, "band"), ("F32", 16, "owner")],
 )
 def test_fp8(dirs, rng, make, weld, dtype, np, assign):
     src, out = dirs
@@ -266,14 +265,13 @@ def test_fp8(dirs, rng, make, weld, dtype, np, assign):
     same(out, welded(without_scales(tensors, pairs, dtype), models))
 
 
-@pytest.mark.parametrize("np", [None, 3])
-def test_fp8_of_a_plain_checkpoint(dirs, rng, weld, np):
+def test_fp8_of_a_plain_checkpoint(dirs, rng, weld):
     """Its index names the scales; weight and scale are in different files."""
     src, out = dirs
     tensors, _, pairs = fp8s(rng)
     files = oracle.numbered({n: 2 if n in pairs.values() else 1 + 2 * (i % 2) for i, n in enumerate(tensors)})
     oracle.write_plain(str(src), tensors, files, oracle.INDEX)
-    ok(weld(src, out, "--dequantize=torch.bfloat16", "--buffer-size=64KiB", np=np))
+    ok(weld(src, out, "--dequantize=torch.bfloat16", "--buffer-size=64KiB"))
     same(out, oracle.consolidated(without_scales(tensors, pairs, "BF16"), {n: f for n, f in files.items() if n not in pairs.values()}))
 
 
@@ -286,14 +284,13 @@ def test_maps_that_name_scales(dirs, rng, make, weld, tmp_path, option):
     numbers = {n: 1 if n in pairs.values() else 2 + i % 2 for i, n in enumerate(tensors)}
     where = tmp_path / "map.json" if option else src / ".hf_metadata" / "fqn_to_file_index_mapping.json"
     oracle.write_json(str(where), numbers)
-    ok(weld(src, out, "--dequantize=bf16", *(["--fqn-map", where] if option else []), np=2))
+    ok(weld(src, out, "--dequantize=bf16", *(["--fqn-map", where] if option else [])))
     same(out, welded(without_scales(tensors, pairs, "BF16"), numbers))
 
 
-def test_nothing_to_dequantize(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src)
-    warns(weld(src, out, "--dequantize=bf16", np=2), 1, "dequantize")
+def test_nothing_to_dequantize(sharded, weld):
+    ckpt, src, out = sharded
+    warns(weld(src, out, "--dequantize=bf16"), 1, "dequantize")
     same(out, ckpt.expect())
 
 
@@ -301,7 +298,7 @@ def test_scales_that_do_not_fit(dirs, rng, make, weld):
     """In any way: tests/unit/test_outputs.c. Without the option it is nobody's business."""
     src, out = dirs
     ckpt = make(src, tensors={"a.weight_scale_inv": oracle.random_tensor(rng, "F32", (2, 2)), "b": oracle.random_tensor(rng, "F32", (4,))})
-    fails(weld(src, out, "--dequantize=bf16", np=2), 3, "a.weight_scale_inv")
+    fails(weld(src, out, "--dequantize=bf16"), 3, "a.weight_scale_inv")
     assert not out.exists()
     ok(weld(src, out))
     same(out, ckpt.expect())
@@ -354,7 +351,7 @@ def test_blocks_of_another_size(dirs, rng, make, weld):
     src, out = dirs
     make(src, tensors=values.scaled_tensors(rng, "a", "F8_E4M3", (256, 256)))
     oracle.write_json(str(src / "config.json"), {"quantization_config": {"weight_block_size": [64, 64]}})
-    fails(weld(src, out, "--dequantize=bf16", np=2), 3, "a.weight_scale_inv", "blocks of 64x64")
+    fails(weld(src, out, "--dequantize=bf16"), 3, "a.weight_scale_inv", "blocks of 64x64")
     ok(weld(src, out, "--dequantize=bf16", "--block-size=128"))
 
 
@@ -393,7 +390,7 @@ def unpacked(tensors, names, dtype):
 
 @pytest.mark.parametrize(
     "dtype,np,assign",
-    [("F32", None, "band"), ("BF16", 2, "owner"), ("F32", 3, "band"), ("F16", 5, "owner"), ("BF16", 16, "band"), ("F16", 24, "owner")],
+    [("F32", None, "band"), ("BF16", 3, "band"), ("F16", 24, "owner")],
 )
 def test_mxfp4(dirs, rng, make, weld, dtype, np, assign):
     src, out = dirs
@@ -422,7 +419,7 @@ def test_x_stands_where_its_blocks_were(dirs, rng, weld, make, tmp_path, kind):
     if kind.startswith("--fqn-map"):
         oracle.write_json(str(tmp_path / "map.json"), numbers if kind == "--fqn-map" else files)
         options = ["--fqn-map", tmp_path / "map.json"]
-    ok(weld(src, out, "--dequantize=bf16", *options, np=2), quiet=kind != "names")  # there the numbers 1 and 3 are missed
+    ok(weld(src, out, "--dequantize=bf16", *options), quiet=kind != "names")  # there the numbers 1 and 3 are missed
     same(out, welded(want, files))
 
 

@@ -12,7 +12,7 @@ import welding
 from welding import FILES
 
 
-@pytest.mark.parametrize("np", [None, 2, 4])
+@pytest.mark.parametrize("np", [None, 3])
 def test_the_same_under_every_launcher(np, checkpoint, tmp_path):
     def job(cases):
         done, said = ranks.job(tmp_path, cases, ranks.mpirun(np), np or 1)
@@ -87,12 +87,12 @@ def floats(tmp_path, rng):
     return str(tmp_path / "floats"), tensors
 
 
-@pytest.mark.parametrize("word", ["fp16", "float16", "torch.float16", "torch.half", "FP16"])
-def test_cast_dtype_as_torch_spells_it(word, floats, tmp_path):
+def test_cast_dtype_as_torch_spells_it(floats, tmp_path):
     src, tensors = floats
-    shardweld.consolidate_safetensors_files(src, tmp_path / "out", {n: 1 for n in tensors}, cast_dtype=word)
     want = {n: as_dtype(t, "F16", "<f2") for n, t in tensors.items()}
-    assert not oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(want, oracle.numbered({n: 1 for n in want})))
+    for word in ("fp16", "float16", "torch.float16", "torch.half", "FP16"):
+        shardweld.consolidate_safetensors_files(src, tmp_path / word, {n: 1 for n in tensors}, cast_dtype=word)
+        assert not oracle.difference(oracle.tree(tmp_path / word), oracle.consolidated(want, oracle.numbered({n: 1 for n in want})))
 
 
 def test_the_map_of_dtypes(floats, tmp_path):
@@ -119,19 +119,12 @@ def test_without_a_map_the_dtypes_that_stand_beside_the_shards_do_not_count(floa
     assert not oracle.difference(oracle.tree(tmp_path / "out"), oracle.consolidated(tensors, oracle.numbered(files)))
 
 
-def test_errors_carry_file_tensor_and_reason(checkpoint, tmp_path):
-    with pytest.raises(shardweld.InputError) as caught:
-        shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", {"a.weight": 1})
-    error = caught.value
-    assert error.code is shardweld.Code.INPUT and error.exit_status == 3
-    assert error.tensor in FILES and error.reason and str(error).endswith(error.reason)
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
-
-
 def test_warnings_go_to_the_log(checkpoint, tmp_path, caplog):
-    files = {**FILES, "lm_head.weight": 1}
+    """And a map may hold numpy's numbers."""
+    files = {**{n: np.int64(j) for n, j in FILES.items()}, "lm_head.weight": np.int64(1)}
     shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", files)
     assert any("lm_head.weight" in record.message for record in caplog.records if record.levelname == "WARNING")
+    assert not oracle.difference(oracle.tree(tmp_path / "out"), checkpoint.expect())
 
 
 def test_weld_is_the_whole_program(checkpoint, tmp_path):
@@ -203,36 +196,11 @@ def test_the_cure_is_told_in_python(checkpoint, tmp_path, caplog):
     assert "already: overwrite=True will be needed" in caplog.text
 
 
-def test_what_is_there_stays_unless_it_may_be_replaced(checkpoint, tmp_path):
-    shardweld.weld(checkpoint.path, tmp_path / "out")
-    with pytest.raises(shardweld.UsageError):
-        shardweld.weld(checkpoint.path, tmp_path / "out")
-    shardweld.weld(checkpoint.path, tmp_path / "out", overwrite=True, single_file=True)
-    assert "model.safetensors" in oracle.tree(tmp_path / "out")
-
-
 @pytest.fixture
 def long_checkpoint(tmp_path, rng):
     tensor = {"w": oracle.random_tensor(rng, "U8", (64 << 20,))}
     oracle.write_sharded(tmp_path / "in", tensor, {"w": oracle.boxes_of((64 << 20,), (2,), (0,))})
     return str(tmp_path / "in")
-
-
-def test_ctrl_c_ends_a_long_call_and_leaves_nothing(long_checkpoint, tmp_path):
-    """The signal comes while C runs: Python alone would not look at it before the end."""
-    program = (
-        "import os, signal, sys, threading, shardweld\n"
-        "def press(done, total):\n"
-        "    if 0 < done < total: os.kill(os.getpid(), signal.SIGINT)\n"
-        "try:\n"
-        "    shardweld.weld(sys.argv[1], sys.argv[2], progress=press, buffer_size=4096, verify=True)\n"
-        "except KeyboardInterrupt:\n"
-        "    print('interrupted')\n"
-    )
-    done = ranks.run([sys.executable, "-c", program, long_checkpoint, str(tmp_path / "out")])
-    # A second signal of the kind kills, as it does the program.
-    assert done.stdout == "interrupted\n" or done.status == -2, done
-    assert not (tmp_path / "out").exists() or not [p for p in (tmp_path / "out").iterdir() if p.suffix == ".safetensors"]
 
 
 def test_sigterm_ends_a_long_call_and_leaves_nothing(long_checkpoint, tmp_path):
@@ -273,10 +241,3 @@ def test_names_are_utf_8_in_any_locale(tmp_path):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = ranks.run([sys.executable, "-c", program, str(tmp_path / "in"), str(tmp_path / "out")], **plain)
     assert done.status == 0, done.stderr
-
-
-def test_a_mapping_of_numpy_numbers(checkpoint, tmp_path):
-    files = {n: np.int64(j) for n, j in FILES.items()}
-    shardweld.consolidate_safetensors_files(checkpoint.path, tmp_path / "out", files)
-    assert not oracle.difference(oracle.tree(tmp_path / "out"), checkpoint.expect())
-    assert json.loads(oracle.tree(tmp_path / "out")[oracle.INDEX])["weight_map"] == oracle.numbered(FILES)
