@@ -127,7 +127,7 @@ static sw_code compare_values(verifier *v, sw_status *st)
     k.work.memory = v->memory;
     /* Who is not told of phases takes what is told for one. */
     if (v->quiet && !j->opt->phase)
-        k.work.progress = NULL;
+        k.work.to.progress.fn = NULL;
     if (sw_agree(j->comm, st))
         goto out;
     sw_compare_tensors(&k, st);
@@ -359,16 +359,6 @@ sw_code sw_fail_by_findings(const sw_findings *f, sw_status *st)
 
 /* ---- what this job has staged ---------------------------------------------------------------- */
 
-/* Where two texts, which differ, do so first. */
-static size_t first_mismatch(const char *a, const char *b)
-{
-    size_t i = 0;
-
-    while (a[i] == b[i])
-        i++;
-    return i;
-}
-
 /* The front of a file against what the layout says, chunk by chunk; both: memory of two chunks. */
 static sw_code compare_front(verifier *v, uint32_t f, int fd, char *both, sw_status *st)
 {
@@ -376,15 +366,18 @@ static sw_code compare_front(verifier *v, uint32_t f, int fd, char *both, sw_sta
     char *is = both, *want = both + v->memory.chunk;
 
     for (uint64_t at = 0, n; at < 8 + file->header_len; at += n) {
+        uint64_t same = 0;
+
         n = sw_min(8 + file->header_len - at, v->memory.chunk);
         if (sw_layout_header(&v->j->values.outputs.view, &v->j->laid.layout, f, at, n, want, st) ||
             sw_fd_read_at(fd, file->name, is, n, at, st))
             break;
         if (memcmp(is, want, (size_t)n) == 0)
             continue;
+        while (is[same] == want[same])
+            same++;
         sw_findings_add(v->findings, file->name, NULL, NULL, st,
-                        "the header differs from what was written, from byte %" PRIu64 " on",
-                        at + first_mismatch(is, want));
+                        "the header differs from what was written, from byte %" PRIu64 " on", at + same);
         break;
     }
     /* Too short a file is a finding as well. */

@@ -160,16 +160,6 @@ static sw_code rule_from_like(sw_job *j, sw_layout_rule *rule, sw_status *st)
     return st->code;
 }
 
-/* --fqn-map: the numbers that it gives. */
-static sw_code rule_from_fqn_map(sw_job *j, sw_layout_rule *rule, sw_status *st)
-{
-    rule->kind = SW_LAYOUT_NUMBERS;
-    rule->map_file = fqn_map_name(j->opt);
-    if (!read_fqn_map(j, st))
-        rule_from_map(j, &j->laid.map, false, rule, st);
-    return st->code;
-}
-
 /* The input's own: the numbers of .hf_metadata, else the index that chose its files. */
 static sw_code rule_from_input(sw_job *j, sw_layout_rule *rule, sw_status *st)
 {
@@ -198,8 +188,11 @@ static sw_code choose_rule(sw_job *j, sw_layout_rule *rule, sw_status *st)
                               .max_size = SIZE_DEFAULT,
                               .diffusers = j->opt->diffusers,
                               .diffusers_index = j->opt->diffusers_index };
-    if (j->opt->fqn_map || j->opt->fqn_map_text)
-        return rule_from_fqn_map(j, rule, st);
+    if (j->opt->fqn_map || j->opt->fqn_map_text) {
+        rule->kind = SW_LAYOUT_NUMBERS;
+        rule->map_file = fqn_map_name(j->opt);
+        return read_fqn_map(j, st) ? st->code : rule_from_map(j, &j->laid.map, false, rule, st);
+    }
     if (j->opt->like)
         return rule_from_like(j, rule, st);
     if (j->opt->max_shard_size)

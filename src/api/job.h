@@ -217,7 +217,10 @@ bool sw_job_by_owner(const sw_job *j);
  * system. Errors: SW_EUSAGE. */
 sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memory *out, sw_status *st);
 
-/* Local. What is to be put together. */
+/* Local. Who is told how far it is: rank 0 tells. */
+sw_progress sw_job_progress(const sw_job *j);
+
+/* Local. What is to be put together, and how it is written. */
 sw_work sw_job_work_of(const sw_job *j);
 
 /* Who writes what, with how much memory; all ranks have come to the same plan. A rank may come with

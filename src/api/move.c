@@ -138,6 +138,25 @@ bool sw_job_syncs(const sw_job *j)
     return !j->opt->staging_dir && (!j->opt->no_sync || j->output.told.shared);
 }
 
+sw_progress sw_job_progress(const sw_job *j)
+{
+    return sw_job_is_root(j)
+               ? (sw_progress){ .fn = j->opt->progress, .phase = j->opt->phase, .user = j->opt->user }
+               : (sw_progress){ NULL };
+}
+
+/* How files are written to where they are made. */
+static sw_writing writing_of(const sw_job *j)
+{
+    return (sw_writing){ .dir = j->output.staged,
+                         .sync = sw_job_syncs(j),
+                         .drops = j->opt->drop_cache,
+                         .stream = sw_job_streams(j),
+                         .stripes = *sw_job_stripes(j),
+                         .cancel = j->opt->cancel,
+                         .progress = sw_job_progress(j) };
+}
+
 sw_work sw_job_work_of(const sw_job *j)
 {
     return (sw_work){ .world = j->comm,
@@ -147,13 +166,7 @@ sw_work sw_job_work_of(const sw_job *j)
                       .input_dir = j->in,
                       .held = j->held ? j->held->held : NULL,
                       .memory = j->work.memory,
-                      .drops = j->opt->drop_cache,
-                      .stripes = *sw_job_stripes(j),
-                      .stream = sw_job_streams(j),
-                      .cancel = j->opt->cancel,
-                      .progress = j->opt->progress,
-                      .phase = j->opt->phase,
-                      .user = j->opt->user };
+                      .to = writing_of(j) };
 }
 
 /* Before the work where that can be known. */
@@ -171,10 +184,7 @@ static void tell_aggregation(sw_job *j, const sw_transport *how, sw_status *st)
 /* Collective. What is put together in bands. */
 static sw_code weld(sw_job *j, sw_status *st)
 {
-    sw_weld w = { .work = sw_job_work_of(j),
-                  .staged_dir = j->output.staged,
-                  .sync = sw_job_syncs(j),
-                  .proof = j->proven.on ? &j->proven.proof : NULL };
+    sw_weld w = { .work = sw_job_work_of(j), .proof = j->proven.on ? &j->proven.proof : NULL };
     bool known;
 
     w.work.behind = writes_behind(j);
@@ -195,20 +205,11 @@ static sw_code weld(sw_job *j, sw_status *st)
 static sw_code write_held(sw_job *j, sw_status *st)
 {
     const sw_shard_set *set = &j->laid.set;
-    sw_scatter s = { .rounds = { .comm = j->comm,
-                                 .dir = j->output.staged,
-                                 .sync = sw_job_syncs(j),
-                                 .drops = j->opt->drop_cache,
-                                 .stripes = *sw_job_stripes(j),
-                                 .stream = sw_job_streams(j),
-                                 .cancel = j->opt->cancel,
-                                 .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
-                                               .phase = sw_job_is_root(j) ? j->opt->phase : NULL,
-                                               .user = j->opt->user,
-                                               .total = set->bytes } },
+    sw_scatter s = { .rounds = { .comm = j->comm, .to = writing_of(j) },
                      .held = j->held->held,
                      .buffer = j->result->buffer_size };
 
+    s.rounds.to.progress.total = set->bytes;
     sw_shards_write(&set->own, &s, st);
     j->written = s.rounds.written;
     return st->code;
@@ -248,17 +249,13 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
                   .from = from,
                   .nfiles = j->result->nfiles,
                   .buffer = sw_min(j->result->buffer_size, sw_memory_of_weld.stream),
-                  .sync = !j->opt->no_sync,
-                  .drops = j->opt->drop_cache,
-                  .stripes = j->output.told.stripes,
-                  .cancel = j->opt->cancel,
-                  .progress = { .fn = sw_job_is_root(j) ? j->opt->progress : NULL,
-                                .phase = sw_job_is_root(j) ? j->opt->phase : NULL,
-                                .user = j->opt->user } };
+                  .to = writing_of(j) };
 
     if (!j->opt->staging_dir)
         return st->code;
     j->output.staged = NULL;
+    c.to.sync = !j->opt->no_sync;
+    c.to.stripes = j->output.told.stripes;
     /* As they are called here and there; of the model's other ones rank 0 takes care. */
     c.files = files = sw_calloc(c.nfiles, sizeof *files, st);
     for (uint64_t i = 0; files && i < c.nfiles; i++)
@@ -266,7 +263,7 @@ sw_code sw_job_copy(sw_job *j, sw_status *st)
     if (!st->code && sw_job_is_root(j))
         sw_job_begin_output(j, st);
     if (!learn_staged(j, st)) {
-        c.to = j->output.staged;
+        c.to.dir = j->output.staged;
         sw_copy_files(&c, st);
     }
     free(files);

@@ -223,7 +223,7 @@ static sw_code make_orders(sw_save *s, const described *d, const char *dir, cons
 static sw_code order_whole(sw_save *s, const described *d, const char *dir, sw_status *st)
 {
     const sw_job *j = &s->job;
-    sw_weld w = { .work = sw_job_work_of(j), .staged_dir = dir, .sync = sw_job_syncs(j) };
+    sw_weld w = { .work = sw_job_work_of(j) };
     sw_buf *spots = sw_calloc(s->nranks, sizeof *spots, st);
 
     if (spots && (s->idle || !sw_scatter_create(&w, st)) &&
@@ -330,12 +330,12 @@ static sw_code write_own(const order *o, const sw_memboxes *held, const volatile
     const sw_comm alone = sw_comm_self();
     const sw_shards_role role = { o->head.rank, o->head.nranks, o->head.of, o->set };
     sw_scatter s = { .rounds = { .comm = &alone,
-                                 .dir = o->dir,
-                                 .sync = o->head.sync,
-                                 .drops = o->head.drops,
-                                 .stripes = o->head.stripes,
-                                 .stream = o->head.stream,
-                                 .cancel = cancel },
+                                 .to = { .dir = o->dir,
+                                         .sync = o->head.sync,
+                                         .drops = o->head.drops,
+                                         .stream = o->head.stream,
+                                         .stripes = o->head.stripes,
+                                         .cancel = cancel } },
                      .l = &o->l,
                      .held = held,
                      .spots = o->records,

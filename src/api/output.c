@@ -172,16 +172,6 @@ static sw_code may_replace(sw_job *j, sw_status *st)
                    j->files == SW_FILES_CUT ? ", unless INPUT_DIR and OUTPUT_DIR were swapped" : "");
 }
 
-/* Rank 0. A shard set, and what will stand beside it. */
-static sw_code look_for_set(sw_job *j, sw_status *st)
-{
-    sw_job_output *o = &j->output;
-
-    if (sw_existing_shards(j->out, &o->old, st) || warn_of_consolidated(j, st))
-        return st->code;
-    return o->told.recovered || j->opt->if_needed ? SW_OK : may_replace(j, st);
-}
-
 /* Rank 0. The consolidated checkpoint. Looked for before the work, and again when the name of the
  * index is known, which may be one of its own. */
 static sw_code look_for_whole(sw_job *j, const char *index, sw_status *st)
@@ -208,19 +198,6 @@ sw_code sw_job_look(sw_job *j, sw_status *st)
 }
 
 /* ---- taking it ------------------------------------------------------------------------------- */
-
-/* Is there a staging directory of a run that was killed? */
-static sw_code has_staging(const sw_job *j, bool *there, sw_status *st)
-{
-    char *path = sw_path_join(j->out, SW_STAGING_NAME, st);
-    sw_path_kind kind = SW_PATH_MISSING;
-
-    if (path)
-        sw_path_stat(path, &kind, NULL, st);
-    *there = kind == SW_PATH_DIR;
-    free(path);
-    return st->code;
-}
 
 /* INPUT_DIR must be a directory. */
 static sw_code check_input(const sw_job *j, sw_path_kind kind, sw_status *st)
@@ -257,22 +234,26 @@ static sw_code take_output(sw_job *j, sw_status *st)
                                  .by_copies = j->opt->staging_dir != NULL,
                                  .stripe = j->opt->stripe,
                                  .cancel = j->opt->cancel };
-    bool cut = j->files == SW_FILES_CUT, staging = false;
-    sw_path_kind kind = SW_PATH_DIR;
+    bool cut = j->files == SW_FILES_CUT;
+    sw_path_kind kind = SW_PATH_DIR, left = SW_PATH_MISSING; /* by a run that was killed */
     struct stat in;
 
-    if (j->in &&
-        (sw_path_stat(j->in, &kind, &in, st) ||
-         (cut ? check_input(j, kind, st) || compare_dirs(j, &in, st) : has_staging(j, &staging, st))))
+    if (j->in && (sw_path_stat(j->in, &kind, &in, st) ||
+                  (cut ? check_input(j, kind, st) || compare_dirs(j, &in, st)
+                       : sw_path_stat_in(j->out, SW_STAGING_NAME, &left, NULL, st))))
         return st->code;
-    if (!j->opt->dry_run && (kind == SW_PATH_DIR || staging) &&
+    if (!j->opt->dry_run && (kind == SW_PATH_DIR || left == SW_PATH_DIR) &&
         sw_place_open(&rule, &o->place, &o->told.recovered, st))
         return st->code;
     if (j->held)
         o->told.recovered = 0; /* what is in memory may have other values by now */
     if (j->in && (check_input(j, kind, st) || compare_dirs(j, &in, st)))
         return st->code;
-    return j->files == SW_FILES_WHOLE ? SW_OK : look_for_set(j, st);
+    /* A shard set, and what will stand beside it. */
+    if (j->files == SW_FILES_WHOLE || sw_existing_shards(j->out, &o->old, st) ||
+        warn_of_consolidated(j, st) || o->told.recovered || j->opt->if_needed)
+        return st->code;
+    return may_replace(j, st);
 }
 
 /* Rank 0. What the others need to know of it: of what is written to while the bands are filled. */

@@ -56,8 +56,7 @@ sw_code sw_job_whole_of(const sw_job *j, const sw_plain *there, sw_outputs *o, s
     *w = (sw_whole){ .work = { .world = j->comm,
                                .o = o,
                                .input_dir = there->dir,
-                               .drops = j->opt->drop_cache,
-                               .cancel = j->opt->cancel },
+                               .to = { .drops = j->opt->drop_cache, .cancel = j->opt->cancel } },
                      .by_owner = need.by_owner };
     need.buffer = sw_job_buffer(j, &sw_memory_of_weld, &need);
     if (names && !sw_outputs_build(c, names, &as_saved, &ignored, o, st))
@@ -112,8 +111,7 @@ static sw_code prove_whole(sw_job *j, sw_status *st)
     if (held)
         sw_job_whole_of(j, &j->proven.there, &j->values.outputs, &w, st);
     /* what is shown is no part of what is written */
-    w.work.progress = j->opt->phase && !j->by_orders ? j->opt->progress : NULL;
-    w.work.user = j->opt->user;
+    w.work.to.progress = j->opt->phase && !j->by_orders ? sw_job_progress(j) : (sw_progress){ NULL };
     w.hashes = sw_job_makes_manifest(j);
     w.counts = held;
     if (!j->by_orders)
@@ -436,13 +434,12 @@ static sw_code are_there(const sw_job *j, const sw_manifest *m, bool *there, sw_
 {
     *there = true;
     for (size_t i = 0; i < m->nfiles && *there && !st->code; i++) {
-        char *path = sw_path_join(j->out, m->files[i].name, st);
-        sw_path_kind kind = SW_PATH_MISSING;
+        const sw_manifest_file *f = &m->files[i];
+        sw_path_kind kind;
         struct stat s;
 
-        *there = path && sw_name_is_below(m->files[i].name) && !sw_path_stat(path, &kind, &s, st) &&
-                 kind == SW_PATH_FILE && (uint64_t)s.st_size == m->files[i].size;
-        free(path);
+        *there = sw_name_is_below(f->name) && !sw_path_stat_in(j->out, f->name, &kind, &s, st) &&
+                 kind == SW_PATH_FILE && (uint64_t)s.st_size == f->size;
     }
     return st->code;
 }

@@ -47,15 +47,6 @@ static const char hint_copy[] = "a copy went wrong, or it was changed since: cop
 
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
-/* Nothing outside of the directory is ever looked at. */
-static sw_code check_names(const checker *c, sw_status *st)
-{
-    for (size_t i = 0; i < c->m.nfiles && !st->code; i++)
-        if (!sw_name_is_below(c->m.files[i].name))
-            sw_fail(st, SW_EINPUT, SW_MANIFEST_NAME, NULL, "names a file outside of its directory");
-    return st->code;
-}
-
 bool sw_manifest_is_whole(const char *text, size_t len)
 {
     char said[SW_MANIFEST_HASH], is[SW_HEX_SIZE(SW_XXH3_BYTES)];
@@ -96,8 +87,12 @@ static sw_code read_manifest(checker *c, bool needed, sw_status *st)
     }
     if (sw_comm_bcast_buf(c->j->comm, &c->text, 0, st) || c->text.len == 0 || sw_digest_take_xxh3(st))
         return st->code;
-    if (!sw_manifest_read(c->text.data, c->text.len, SW_MANIFEST_NAME, &c->m, st) && !check_names(c, st) &&
-        sw_job_is_root(c->j) && !sw_manifest_is_whole(c->text.data, c->text.len))
+    sw_manifest_read(c->text.data, c->text.len, SW_MANIFEST_NAME, &c->m, st);
+    /* Nothing outside of the directory is ever looked at. */
+    for (size_t i = 0; i < c->m.nfiles && !st->code; i++)
+        if (!sw_name_is_below(c->m.files[i].name))
+            sw_fail(st, SW_EINPUT, SW_MANIFEST_NAME, NULL, "names a file outside of its directory");
+    if (!st->code && sw_job_is_root(c->j) && !sw_manifest_is_whole(c->text.data, c->text.len))
         sw_findings_add(c->findings, SW_MANIFEST_NAME, NULL, hint_copy, st,
                         "is not as it was written: its last line says so");
     c->shards = sw_manifest_is_of_shards(&c->m);
@@ -131,28 +126,18 @@ static sw_code scan(checker *c, sw_status *st)
     return st->code;
 }
 
-/* Rank 0. How large the file is that has the name. */
-static sw_code look_at(checker *c, const char *name, uint64_t *size, sw_status *st)
-{
-    char *path = sw_path_join(c->j->out, name, st);
-    sw_path_kind kind = SW_PATH_MISSING;
-    struct stat s;
-
-    *size = NOT_THERE;
-    if (path && !sw_path_stat(path, &kind, &s, st) && kind == SW_PATH_FILE)
-        *size = (uint64_t)s.st_size;
-    free(path);
-    return st->code;
-}
-
 /* Rank 0. Sizes, against those that were written. That weights are missing the scan has told. */
 static sw_code look_at_files(checker *c, sw_buf *sizes, sw_status *st)
 {
     for (size_t i = 0; i < c->m.nfiles && !st->code; i++) {
         const sw_manifest_file *f = &c->m.files[i];
         uint64_t size = NOT_THERE;
+        sw_path_kind kind;
+        struct stat s;
 
-        if (!look_at(c, f->name, &size, st) && size == NOT_THERE && !sw_name_is_weights(f->name))
+        if (!sw_path_stat_in(c->j->out, f->name, &kind, &s, st) && kind == SW_PATH_FILE)
+            size = (uint64_t)s.st_size;
+        if (!st->code && size == NOT_THERE && !sw_name_is_weights(f->name))
             sw_findings_add(c->findings, f->name, NULL, NULL, st, "is missing");
         else if (size != NOT_THERE && size != f->size)
             sw_findings_add(c->findings, f->name, NULL, hint_copy, st,

@@ -71,21 +71,19 @@ typedef struct stale {
 /* Is a mapping of this name there, and whose is it? */
 static sw_code look_at_stale(const sw_job *j, const char *name, stale *out, sw_status *st)
 {
-    char *path = sw_path_join(j->out, name, st), *input = sw_path_join(j->in, name, st),
-         *dir = path ? sw_path_dir(path, st) : NULL;
+    char *path = sw_path_join(j->out, name, st), *dir = path ? sw_path_dir(path, st) : NULL;
     sw_path_kind kind = SW_PATH_MISSING, of_dir = SW_PATH_MISSING, of_input = SW_PATH_MISSING;
     struct stat a, b;
 
     *out = (stale){ false };
     if (st->code || sw_path_lstat(path, &kind, &a, st) || sw_path_lstat(dir, &of_dir, NULL, st) ||
-        sw_path_stat(input, &of_input, &b, st))
+        sw_path_stat_in(j->in, name, &of_input, &b, st))
         goto out;
     out->there = kind != SW_PATH_MISSING;
     out->own = kind == SW_PATH_FILE && of_input == SW_PATH_FILE && sw_path_same(&a, &b);
     out->loose = kind == SW_PATH_FILE && of_dir == SW_PATH_DIR && !out->own;
 out:
     free(dir);
-    free(input);
     free(path);
     return st->code;
 }
@@ -129,6 +127,16 @@ static sw_code choose_beside_set(sw_job *j, sw_status *st)
 
 /* ---- choosing and staging -------------------------------------------------------------------- */
 
+/* What comes along with whole tensors, but for their index. */
+static sw_code list_beside(const sw_job *j, const char *index, sw_buf *warnings, sw_assets *out,
+                           sw_status *st)
+{
+    const sw_assets_rule rule = { j->in, j->opt->assets, j->out,
+                                  index, false,          { j->opt->fqn_map, j->opt->boxes } };
+
+    return sw_assets_list(&rule, warnings, out, st);
+}
+
 sw_code sw_job_list_sidefiles(sw_job *j, sw_status *st)
 {
     bool changed = changes_mappings(j);
@@ -141,13 +149,7 @@ sw_code sw_job_list_sidefiles(sw_job *j, sw_status *st)
     }
     if (j->files == SW_FILES_HELD || j->opt->no_assets || (!j->in && !j->opt->assets))
         return SW_OK;
-    return sw_assets_list(&(sw_assets_rule){ j->in,
-                                             j->opt->assets,
-                                             j->out,
-                                             j->laid.layout.index_name,
-                                             false,
-                                             { j->opt->fqn_map, j->opt->boxes } },
-                          &j->warnings, &j->output.assets, st);
+    return list_beside(j, j->laid.layout.index_name, &j->warnings, &j->output.assets, st);
 }
 
 /* config.json tells the dtype that the tensors have now, and no quantization that is gone. */
@@ -250,14 +252,12 @@ static sw_code compare_asset(const sw_job *j, sw_asset *a, const sw_config_rule 
 /* Each side file against what it would be copied from. */
 static sw_code compare_assets(const sw_job *j, const sw_plain *t, sw_findings *findings, sw_status *st)
 {
-    const sw_assets_rule from = { j->in,  j->opt->assets,
-                                  j->out, t->found.index_name,
-                                  false,  { j->opt->fqn_map, j->opt->boxes } };
     sw_assets assets = { 0 };
     sw_buf ignored = SW_BUF_INIT;
     sw_config_rule rule;
 
-    if (j->opt->no_assets || config_rule(j->opt, &rule, st) || sw_assets_list(&from, &ignored, &assets, st))
+    if (j->opt->no_assets || config_rule(j->opt, &rule, st) ||
+        list_beside(j, t->found.index_name, &ignored, &assets, st))
         goto out;
     for (size_t i = 0; i < assets.n && !st->code; i++)
         compare_asset(j, &assets.items[i], &rule, findings, st);

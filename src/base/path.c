@@ -313,6 +313,17 @@ static bool is_absence(int err)
     return err == ENOENT || err == ENOTDIR;
 }
 
+sw_code sw_path_stat_in(const char *dir, const char *name, sw_path_kind *kind, struct stat *s, sw_status *st)
+{
+    char *path = sw_path_join(dir, name, st);
+    sw_code code;
+
+    *kind = SW_PATH_MISSING;
+    code = path ? sw_path_stat(path, kind, s, st) : st->code;
+    free(path);
+    return code;
+}
+
 sw_code sw_path_lstat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st)
 {
     struct stat own;

@@ -114,6 +114,8 @@ static inline sw_path_kind sw_path_kind_of(const struct stat *s)
 
 /* What is there, links followed; s (may be NULL) is filled for FILE and DIR. */
 sw_code sw_path_stat(const char *path, sw_path_kind *kind, struct stat *s, sw_status *st);
+/* The same of what has a name in a directory. */
+sw_code sw_path_stat_in(const char *dir, const char *name, sw_path_kind *kind, struct stat *s, sw_status *st);
 
 /* The same for the name itself: a link, wherever it leads, is SW_PATH_OTHER. s is filled unless
  * MISSING. */

@@ -127,15 +127,6 @@ static void put_tensors(sw_emit *j, const sw_look *look)
     sw_emit_end(j);
 }
 
-/* What was saved beside tensors, by its names. */
-static void put_values(sw_emit *j, const sw_look *look)
-{
-    sw_emit_list(j, "values", false);
-    for (uint64_t i = 0; i < look->info.nvalues; i++)
-        sw_emit_name(j, NULL, sw_checkpoint_value(look->cp, i));
-    sw_emit_end(j);
-}
-
 void sw_look_json(FILE *to, const void *about)
 {
     const sw_look *look = about;
@@ -147,7 +138,11 @@ void sw_look_json(FILE *to, const void *about)
     if (!look->args->summary) {
         put_files(&j, look);
         put_tensors(&j, look);
-        put_values(&j, look);
+        /* What was saved beside tensors, by its names. */
+        sw_emit_list(&j, "values", false);
+        for (uint64_t i = 0; i < look->info.nvalues; i++)
+            sw_emit_name(&j, NULL, sw_checkpoint_value(look->cp, i));
+        sw_emit_end(&j);
     }
     sw_emit_findings(&j, look->findings, look->nfindings);
     sw_emit_texts(&j, "warnings", (const char *const *)look->run->warnings, look->run->nwarnings);

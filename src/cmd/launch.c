@@ -11,27 +11,21 @@
 #include "say.h"
 #include "text.h"
 
-/* The number in a variable, or -1. */
-static long number(const char *name)
-{
-    const char *text = getenv(name);
-    char *end;
-    long n;
-
-    if (!text || text[0] < '0' || text[0] > '9')
-        return -1;
-    n = strtol(text, &end, 10);
-    return *end || n > INT32_MAX ? -1 : n;
-}
-
-/* The number in the first of these that has one, or 0. */
+/* The number in the first of these variables that has one, or 0. */
 static int number_of(const char *const *names, size_t n)
 {
-    long found = -1;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = getenv(names[i]);
+        char *end;
+        long found;
 
-    for (size_t i = 0; i < n && found < 0; i++)
-        found = number(names[i]);
-    return found < 0 ? 0 : (int)found;
+        if (!text || text[0] < '0' || text[0] > '9')
+            continue;
+        found = strtol(text, &end, 10);
+        if (!*end && found <= INT32_MAX)
+            return (int)found;
+    }
+    return 0;
 }
 
 sw_code sw_launch_look(sw_launch *out, sw_status *st)

@@ -160,25 +160,21 @@ static void draw(sw_progress *p, double now)
     p->drawn = len;
 }
 
-/* The same for a log. */
-static void line(const sw_progress *p, double now)
-{
-    char text[256];
-
-    sw_progress_text(text, sizeof text, 0, p, now - p->entered);
-    fprintf(stderr, "%s\n", text);
-}
-
 /* Show where we are, if that is due. */
 static void show(sw_progress *p, double now, double seconds)
 {
+    char text[256];
+
     if ((!p->bar && !p->lines) || now - p->shown < seconds)
         return;
     p->shown = now;
-    if (p->bar)
+    if (p->bar) {
         draw(p, now);
-    else
-        line(p, now);
+        return;
+    }
+    /* The same for a log. */
+    sw_progress_text(text, sizeof text, 0, p, now - p->entered);
+    fprintf(stderr, "%s\n", text);
 }
 
 void sw_progress_enter(sw_progress *p, sw_phase phase)

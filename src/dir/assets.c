@@ -95,13 +95,12 @@ static sw_code warn(search *s, const char *path, const char *why, sw_status *st)
 static sw_code add(search *s, char *target, const char *source, const struct stat *found, sw_status *st)
 {
     sw_assets *a = s->found;
-    char *path = target ? sw_path_join(s->output_dir, target, st) : NULL;
-    sw_path_kind kind = SW_PATH_MISSING;
+    sw_path_kind kind;
     struct stat there;
     bool same;
 
     s->seen++;
-    if (!path || sw_path_stat(path, &kind, &there, st))
+    if (!target || sw_path_stat_in(s->output_dir, target, &kind, &there, st))
         goto out;
     same = kind == SW_PATH_FILE && sw_path_same(&there, found);
     a->config_stays = a->config_stays || (same && is_config(target));
@@ -116,7 +115,6 @@ static sw_code add(search *s, char *target, const char *source, const struct sta
                                    .exists = kind != SW_PATH_MISSING };
     target = NULL;
 out:
-    free(path);
     free(target);
     return st->code;
 }

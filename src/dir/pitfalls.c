@@ -232,16 +232,6 @@ static sw_code check_alignment(const sw_catalog *c, sw_findings *soft, sw_status
     return st->code;
 }
 
-/* One word a file that does not say who made its tensors. */
-static sw_code check_format(const sw_catalog *c, sw_findings *soft, sw_status *st)
-{
-    for (uint32_t i = 0; i < c->nfiles && !st->code; i++)
-        if (!c->files[i].format_pt && !c->files[i].broken)
-            sw_findings_add(soft, sw_file_name(&c->files[i]), NULL, hint_format, st,
-                            "its metadata does not say format: pt");
-    return st->code;
-}
-
 sw_code sw_pitfalls_find(const sw_catalog *c, const sw_find *f, const sw_dir *names, sw_findings *hard,
                          sw_findings *soft, sw_status *st)
 {
@@ -252,5 +242,10 @@ sw_code sw_pitfalls_find(const sw_catalog *c, const sw_find *f, const sw_dir *na
         (f->index_name && !f->index_broken && check_totals(c, f, soft, st)) ||
         (!f->index_name && check_numbers(c, hard, soft, st)) || check_alignment(c, soft, st))
         return st->code;
-    return check_format(c, soft, st);
+    /* One word a file that does not say who made its tensors. */
+    for (uint32_t i = 0; i < c->nfiles && !st->code; i++)
+        if (!c->files[i].format_pt && !c->files[i].broken)
+            sw_findings_add(soft, sw_file_name(&c->files[i]), NULL, hint_format, st,
+                            "its metadata does not say format: pt");
+    return st->code;
 }

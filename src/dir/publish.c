@@ -228,16 +228,6 @@ static sw_code bring_all(const work *w, sw_status *st)
     return st->code || sync_out(w, st) ? st->code : move_if(&w->p->fresh, &w->p->out, key_name(w->j), st);
 }
 
-/* What the old checkpoint has besides: nobody needs it now. */
-static sw_code sweep_old(const work *w, sw_status *st)
-{
-    for (int rank = TELLING; rank >= BESIDE; rank--)
-        for (size_t i = 0; i < w->j->nold && !st->code; i++)
-            if (!sw_journal_is_new(w->j, w->j->old[i]) && rank_of(w, w->j->old[i]) == rank)
-                put_aside(w, w->j->old[i], st);
-    return st->code;
-}
-
 /* What it says is done. */
 static sw_code remove_journal(const sw_place *p, sw_status *st)
 {
@@ -256,7 +246,14 @@ static bool journal_stands(const sw_place *p)
 /* The key file is in place. */
 static sw_code finish(const work *w, sw_status *st)
 {
-    if (sync_out(w, st) || sync_made(w->p, w->p->out.path, st) || sweep_old(w, st) || sync_out(w, st))
+    if (sync_out(w, st) || sync_made(w->p, w->p->out.path, st))
+        return st->code;
+    /* What the old checkpoint has besides: nobody needs it now. */
+    for (int rank = TELLING; rank >= BESIDE; rank--)
+        for (size_t i = 0; i < w->j->nold && !st->code; i++)
+            if (!sw_journal_is_new(w->j, w->j->old[i]) && rank_of(w, w->j->old[i]) == rank)
+                put_aside(w, w->j->old[i], st);
+    if (st->code || sync_out(w, st))
         return st->code;
     for (size_t i = 0; i < w->j->nold; i++)
         sw_below_rmdirs_for(&w->p->out, w->j->old[i]);

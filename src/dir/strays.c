@@ -19,14 +19,11 @@ static const char form[] = "shard-00001-model-00001-of-00001.safetensors";
 /* Is it a file, or a link that leads nowhere, which would be one? */
 static bool is_file(const char *dir, const char *name, uint64_t *size, sw_status *st)
 {
-    char *path = sw_path_join(dir, name, st);
-    sw_path_kind kind = SW_PATH_MISSING;
+    sw_path_kind kind;
     struct stat s = { 0 };
 
-    if (path)
-        sw_path_stat(path, &kind, &s, st);
+    sw_path_stat_in(dir, name, &kind, &s, st);
     *size = kind == SW_PATH_FILE ? (uint64_t)s.st_size : 0;
-    free(path);
     return !st->code && (kind == SW_PATH_FILE || kind == SW_PATH_DANGLING);
 }
 

@@ -91,18 +91,13 @@ static sw_code take_memory(sw_bands *b, sw_status *st)
 
 sw_code sw_bands_init(sw_bands *b, const sw_work *w, const sw_comm *group, sw_status *st)
 {
-    bool tells = w->world->rank == 0;
-
-    *b = (sw_bands){
-        .w = w,
-        .progress = { .fn = tells ? w->progress : NULL, .phase = tells ? w->phase : NULL, .user = w->user }
-    };
+    *b = (sw_bands){ .w = w, .progress = w->to.progress };
     if (take_memory(b, st))
         return st->code;
     if (w->held ? sw_source_init_memory(&b->source, w->o->c, w->held, w->memory.scratch, st)
                 : sw_source_init(&b->source, w->o->c, w->input_dir, w->memory.scratch, st))
         return st->code;
-    b->source.drops = w->drops;
+    b->source.drops = w->to.drops;
     b->filler.maker.pull = sw_pull_of(&b->source);
     if (w->sched->shared)
         b->exchange = sw_exchange_new(group, &b->filler, w->sched, w->memory.send, st);

@@ -63,15 +63,8 @@ typedef struct sw_work {
      * no MPI */
     const sw_memboxes *held;
     sw_memory memory;
-    sw_stripes stripes; /* of files that are made */
-    bool drops;         /* what was read goes from the page cache */
-    bool stream;        /* files are streamed */
-    bool behind;        /* bands are put together in two places in turn: one may be under way yet */
-    const volatile int *cancel;
-    /* on rank 0; estimated from its part */
-    void (*progress)(void *user, uint64_t done, uint64_t total);
-    void (*phase)(void *user, sw_phase phase);
-    void *user;
+    sw_writing to; /* of what is only compared or shown: drops, cancel and progress */
+    bool behind;   /* bands are put together in two places in turn: one may be under way yet */
 } sw_work;
 
 typedef struct sw_bands {

@@ -194,7 +194,7 @@ static sw_code prepare(comparer *c, sw_status *st)
         return st->code;
     c->chunk = sw_calloc(k->work.memory.chunk, 1, st);
     sw_source_init(&c->target, k->target, k->target_dir, scratch, st);
-    c->target.drops = k->work.drops;
+    c->target.drops = k->work.to.drops;
     c->quick = c->can_match = !k->by_owner && !k->work.held;
     c->maker.pull = sw_pull_of(&c->target);
     return st->code;
@@ -324,7 +324,7 @@ static void compare_bands(comparer *c, sw_status *st)
     sw_band b;
 
     while (sw_bands_next(&c->bands, &b)) {
-        sw_check_cancel(c->k->work.cancel, st);
+        sw_check_cancel(c->k->work.to.cancel, st);
         if (!c->k->by_owner && (st->code || sw_stopper_heard(&c->stopper)))
             return;
         if (!(c->quick && match_band(c, &b, st)) && !compare_band(c, &b, st))

@@ -39,7 +39,7 @@ static bool next_band(void *ctx, sw_band *band)
 /* The file that was read last. */
 static void close_source(walk *w)
 {
-    if (w->fd >= 0 && w->c->drops)
+    if (w->fd >= 0 && w->c->to.drops)
         sw_passed_all(w->fd);
     if (w->fd >= 0)
         close(w->fd);
@@ -75,7 +75,7 @@ static const char *read_band(void *ctx, const sw_band *b, sw_status *st)
     w->second = !w->second;
     if (open_source(w, b, st) || sw_fd_read_at(w->fd, b->name, to, n, b->at.begin, st))
         return NULL;
-    if (w->c->drops)
+    if (w->c->to.drops)
         sw_passed_read(w->fd, b->at.begin, n);
     return to;
 }
@@ -93,14 +93,14 @@ static sw_code make_schedule(walk *w, sw_status *st)
         w->files.files[i].name = (char *)(uintptr_t)c->files[i].name;
         w->files.files[i].size = c->files[i].size;
         w->files.nfiles++;
-        c->progress.total += c->files[i].size;
+        c->to.progress.total += c->files[i].size;
     }
     if (st->code || sw_schedule_build(&w->files, &rule, &w->sched, st))
         return st->code;
     for (uint32_t f = 0; f < w->files.nfiles; f++) {
         sw_region r = sw_schedule_region(&w->sched, &w->files, f, (uint32_t)c->world->rank);
 
-        c->progress.todo += r.end - r.begin;
+        c->to.progress.todo += r.end - r.begin;
     }
     w->memory = sw_calloc(2, w->sched.band, st);
     return st->code;
@@ -109,22 +109,14 @@ static sw_code make_schedule(walk *w, sw_status *st)
 sw_code sw_copy_files(sw_copy *c, sw_status *st)
 {
     walk w = { .c = c, .from = SW_BELOW_INIT, .fd = -1 };
-    sw_rounds r = { .comm = c->world,
-                    .apart = true,
-                    .stream = true,
-                    .behind = true,
-                    .dir = c->to,
-                    .sync = c->sync,
-                    .drops = c->drops,
-                    .stripes = c->stripes,
-                    .cancel = c->cancel,
-                    .ctx = &w,
-                    .next = next_band,
-                    .fill = read_band };
+    sw_rounds r = {
+        .comm = c->world, .apart = true, .behind = true, .ctx = &w, .next = next_band, .fill = read_band
+    };
 
     if (!make_schedule(&w, st))
         sw_staged_open(c->from, &w.from, st);
-    r.progress = c->progress;
+    r.to = c->to;
+    r.to.stream = true;
     if (!sw_agree(c->world, st))
         sw_rounds_write(&r, st);
     c->written = r.written;

@@ -9,17 +9,13 @@
 
 typedef struct sw_copy {
     const sw_comm *world;
-    const char *from, *to; /* directories that files are made in (sw_staged_open()) */
+    const char *from; /* a directory that files were made in (sw_staged_open()) */
+    sw_writing to;
     /* borrowed; equal on all ranks; there, and their directories here */
     const sw_publication *files;
     uint64_t nfiles;
-    uint64_t buffer; /* bytes of memory */
-    bool sync;       /* make the copies durable */
-    sw_stripes stripes;
-    bool drops; /* neither they nor their sources stay in the page cache */
-    const volatile int *cancel;
-    sw_progress progress; /* todo and total are filled in */
-    uint64_t written;     /* out: bytes that this rank wrote */
+    uint64_t buffer;  /* bytes of memory */
+    uint64_t written; /* out: bytes that this rank wrote */
 } sw_copy;
 
 /* Collective over world. All ranks return the same; on an error files may be left. Errors: SW_EIO,

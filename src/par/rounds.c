@@ -34,7 +34,7 @@ static sw_code close_file(writer *k, sw_status *st)
         sw_watch_end(&k->watch, true, st);
         sw_agree(w->comm, st);
     }
-    if (!st->code && w->sync)
+    if (!st->code && w->to.sync)
         sw_out_sync(&k->out, st);
     sw_out_close(&k->out, st);
     return w->apart ? st->code : sw_agree(w->comm, st);
@@ -43,7 +43,7 @@ static sw_code close_file(writer *k, sw_status *st)
 /* A file that is this rank's alone. */
 static sw_code open_apart(writer *k, sw_status *st)
 {
-    if (k->w->stream)
+    if (k->w->to.stream)
         return sw_out_open_stream(&k->out, &k->dir, st);
     if (k->w->make && sw_out_create_alone(&k->out, &k->dir, st))
         return st->code;
@@ -60,13 +60,13 @@ static sw_code open_file(writer *k, const sw_band *b, sw_status *st)
     if (close_file(k, st))
         return st->code;
     if (k->dir.fd < 0)
-        sw_staged_open(w->dir, &k->dir, st);
+        sw_staged_open(w->to.dir, &k->dir, st);
     k->out = (sw_out){ .group = w->comm,
                        .show = b->name,
                        .size = b->size,
-                       .stripes = w->stripes,
-                       .durable = w->sync,
-                       .drops = w->drops };
+                       .stripes = w->to.stripes,
+                       .durable = w->to.sync,
+                       .drops = w->to.drops };
     if (!w->apart)
         sw_out_open(&k->out, &k->dir, w->how, st);
     else if (!st->code)
@@ -103,7 +103,7 @@ static bool end_round(writer *k, sw_status *st)
         sw_watch_begin(&k->watch, st);
     else if (!k->w->joint && (st->code || k->w->written < k->end))
         return st->code != SW_OK;
-    sw_progress_tell(&k->w->progress, k->w->written);
+    sw_progress_tell(&k->w->to.progress, k->w->written);
     return k->w->apart && !k->w->joint && end_turn(k, st);
 }
 
@@ -128,7 +128,7 @@ static void write_bands(writer *k, sw_status *st)
     while (w->next(w->ctx, &b) && (!open_file(k, &b, st) || w->joint)) {
         const char *data;
 
-        sw_check_cancel(w->cancel, st);
+        sw_check_cancel(w->to.cancel, st);
         if ((w->apart && !w->joint && st->code) || !(data = w->fill(w->ctx, &b, st)) || leaves(k, st))
             break;
         if (!write_band(k, &b, data, st))
@@ -141,7 +141,7 @@ static void write_bands(writer *k, sw_status *st)
 sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
 {
     writer k = { .w = w, .dir = SW_BELOW_INIT, .end = SW_TURN };
-    uint64_t most = w->progress.todo;
+    uint64_t most = w->to.progress.todo;
 
     w->written = 0;
     sw_watch_init(&k.watch, w->comm);
@@ -152,12 +152,12 @@ sw_code sw_rounds_write(sw_rounds *w, sw_status *st)
     k.turns = w->joint ? 0 : most / SW_TURN + 1;
     write_bands(&k, st);
     if (w->apart) {
-        sw_progress_tell(&w->progress, w->written);
+        sw_progress_tell(&w->to.progress, w->written);
         while (!k.left && k.turns)
             end_turn(&k, st);
     }
-    if (w->sync)
-        sw_progress_enter(&w->progress, SW_PHASE_SYNCING);
+    if (w->to.sync)
+        sw_progress_enter(&w->to.progress, SW_PHASE_SYNCING);
     close_file(&k, st);
     sw_below_close(&k.dir);
     if (w->apart)

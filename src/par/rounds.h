@@ -47,21 +47,28 @@ static inline void sw_progress_enter(const sw_progress *p, sw_phase phase)
         p->phase(p->user, phase);
 }
 
+/* How files are written, whatever they hold. Borrowed. */
+typedef struct sw_writing {
+    /* they are made in it (sw_staged_open()); sub-directories are there already */
+    const char *dir;
+    bool sync; /* make them durable */
+    /* what is on the disk, and what was read for them, goes from the page cache */
+    bool drops;
+    bool stream;        /* each is made, opened once, and written from front to back by one rank */
+    sw_stripes stripes; /* of files that are made */
+    const volatile int *cancel;
+    sw_progress progress; /* on rank 0; its todo and total are filled in by who writes */
+} sw_writing;
+
 typedef struct sw_rounds {
     const sw_comm *comm; /* who agrees: together it is the group that writes the files */
     bool apart;
-    bool make;          /* apart: a file is made by whom opens it */
-    bool stream;        /* apart: it is streamed, and so made */
-    bool behind;        /* not by several ranks together: bands are written by a thread. The bytes of
+    bool make;         /* apart: a file is made by whom opens it */
+    bool behind;       /* not by several ranks together: bands are written by a thread. The bytes of
                          * one stay until the next but one is filled */
-    bool joint;         /* apart: to fill is a collective, which agrees by itself, errors too */
-    const char *dir;    /* of the files (sw_staged_open()) */
-    bool sync;          /* make them durable */
-    sw_stripes stripes; /* of files that are made */
-    bool drops;         /* what is on the disk goes from the page cache */
-    sw_transport *how;  /* together */
-    const volatile int *cancel;
-    sw_progress progress; /* apart, its todo is what this rank writes */
+    bool joint;        /* apart: to fill is a collective, which agrees by itself, errors too */
+    sw_writing to;     /* streams only apart; there the progress' todo is what this rank writes */
+    sw_transport *how; /* together */
     void *ctx;
     /* Local. The next band of this rank; false when there is none. Together, and joint, it does not
      * depend on the status; joint it may be of no file, which has no name. */

@@ -12,22 +12,17 @@
 
 #define LOCK_MAX 4096
 
-/* What rank 0 tells the others, as it lies: its machine, and two strings behind it: the lock file's
- * path and text. */
-typedef struct word {
-    char host[64];
-} word;
-
-/* Rank 0. */
+/* Rank 0. What it tells the others: three texts, its machine, the lock file's path, and what stands
+ * in that. */
 static sw_code make_word(const char *staging, sw_buf *b, sw_status *st)
 {
     char *path = sw_path_join(staging, SW_LOCK_NAME, st);
     sw_buf text = SW_BUF_INIT;
-    word w = { "" };
+    char host[64];
 
-    sw_host_name(w.host, sizeof w.host);
+    sw_host_name(host, sizeof host);
     if (path && !sw_path_read(path, NULL, LOCK_MAX, &text, NULL, st)) {
-        sw_buf_add(b, &w, sizeof w, st);
+        sw_buf_add(b, host, strlen(host) + 1, st);
         sw_buf_add(b, path, strlen(path) + 1, st);
         sw_buf_add(b, text.data, text.len, st);
     }
@@ -77,10 +72,9 @@ static sw_code look(const char *path, const char *text, size_t n, bool *same, sw
 /* Another rank. */
 static sw_code compare(const sw_buf *b, const char *staging, const char *show, int rank, sw_status *st)
 {
-    const word *w = (const void *)b->data;
-    const char *theirs = b->data + sizeof *w, *text = theirs + strlen(theirs) + 1;
+    const char *there = b->data, *theirs = there + strlen(there) + 1, *text = theirs + strlen(theirs) + 1;
     char *path = staging ? sw_path_join(staging, SW_LOCK_NAME, st) : sw_strdup(theirs, st);
-    char host[sizeof w->host];
+    char host[64];
     bool same = false;
 
     if (path)
@@ -93,7 +87,7 @@ static sw_code compare(const sw_buf *b, const char *staging, const char *show, i
         st, SW_EUSAGE, show, NULL,
         "is not the same directory for rank 0 on %s and rank %d on %s: choose one that all of them "
         "share",
-        w->host, rank, host);
+        there, rank, host);
 }
 
 sw_code sw_check_same_dir(const sw_comm *comm, const char *staging, const char *show, void *share, size_t n,

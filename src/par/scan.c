@@ -430,13 +430,11 @@ sw_code sw_plain_look_again(const sw_plain *p, bool *changed, sw_status *st)
 {
     for (uint32_t i = 0; i < p->c.nfiles && !st->code; i++) {
         const sw_file *f = &p->c.files[i];
-        char *path = sw_path_join(p->dir, sw_file_name(f), st);
         sw_path_kind kind;
         struct stat s;
 
-        if (path && !sw_path_stat(path, &kind, &s, st) && !is_same(f, kind, &s))
+        if (!sw_path_stat_in(p->dir, sw_file_name(f), &kind, &s, st) && !is_same(f, kind, &s))
             changed[i] = true;
-        free(path);
     }
     return st->code;
 }

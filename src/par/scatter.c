@@ -194,11 +194,11 @@ sw_code sw_scatter_write(sw_scatter *s, sw_status *st)
     walk k = { .s = s };
 
     s->rounds.apart = true;
-    s->rounds.behind = s->rounds.stream;
+    s->rounds.behind = s->rounds.to.stream;
     s->rounds.ctx = &k;
     s->rounds.next = next_band;
     s->rounds.fill = fill_band;
-    s->rounds.progress.todo = count_own(s);
+    s->rounds.to.progress.todo = count_own(s);
     if (s->rounds.behind)
         s->buffer = sw_max(s->buffer / 2, 1);
     k.staging = sw_calloc(s->rounds.behind ? 2 : 1, s->buffer, st);
@@ -217,12 +217,7 @@ static sw_scatter part_of(const sw_weld *w, const sw_comm *comm)
 {
     const sw_work *k = &w->work;
 
-    return (sw_scatter){ .rounds = { .comm = comm,
-                                     .dir = w->staged_dir,
-                                     .sync = w->sync,
-                                     .drops = k->drops,
-                                     .stripes = k->stripes,
-                                     .cancel = k->cancel },
+    return (sw_scatter){ .rounds = { .comm = comm, .to = k->to },
                          .l = k->l,
                          .view = &k->o->view,
                          .held = k->held,
@@ -235,6 +230,7 @@ sw_code sw_scatter_create(sw_weld *w, sw_status *st)
     sw_scatter s = part_of(w, &alone);
 
     s.rounds.make = true;
+    s.rounds.to.progress = (sw_progress){ NULL };
     sw_scatter_write(&s, st);
     w->written += s.rounds.written;
     return st->code;
@@ -249,10 +245,8 @@ sw_code sw_scatter_files(sw_weld *w, sw_status *st)
     sw_buf spots = SW_BUF_INIT;
 
     s.input = k->memory.input;
-    if (k->world->rank == 0)
-        s.rounds.progress = (sw_progress){ .fn = k->progress, .phase = k->phase, .user = k->user };
     for (uint32_t f = 0; f < k->l->nfiles; f++)
-        s.rounds.progress.total += k->l->files[f].size;
+        s.rounds.to.progress.total += k->l->files[f].size;
     if (!st->code && !sw_spots_find(k->o, k->l, &own, &spots, st) && k->world->rank == 0)
         sw_scatter_create(w, st);
     s.spots = (const void *)spots.data;

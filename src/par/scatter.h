@@ -24,7 +24,7 @@ sw_code sw_spots_find(const sw_outputs *o, const sw_layout *l, const sw_holders 
 
 /* One rank's part. All but what was written is borrowed. */
 typedef struct sw_scatter {
-    sw_rounds rounds;       /* comm, dir, sync, cancel, progress; make: this rank makes the files */
+    sw_rounds rounds;       /* comm, to; make: this rank makes the files */
     const sw_layout *l;     /* where the files are there, their names and sizes are enough */
     const sw_catalog *view; /* of what l is: for headers */
     const sw_memboxes *held;
@@ -37,7 +37,7 @@ typedef struct sw_scatter {
 /* Collective. Write all of it. All ranks return the same; on an error files may be left. */
 sw_code sw_scatter_write(sw_scatter *s, sw_status *st);
 
-/* Local. Make all files of the layout in staged_dir, with their headers. */
+/* Local. Make all files of the layout in work.to.dir, with their headers. */
 sw_code sw_scatter_create(sw_weld *w, sw_status *st);
 
 /* Collective over world. Write all files of the layout from what the ranks hold. As

@@ -96,11 +96,11 @@ static sw_code create_files(const welder *k, sw_status *st)
     const sw_work *w = &k->w->work;
     sw_below staged = SW_BELOW_INIT;
 
-    sw_staged_open(k->w->staged_dir, &staged, st);
+    sw_staged_open(w->to.dir, &staged, st);
     for (uint32_t f = 0; f < w->l->nfiles && !st->code; f++) {
         const sw_out out = { .show = w->l->files[f].name,
                              .size = w->l->files[f].size,
-                             .stripes = w->stripes };
+                             .stripes = w->to.stripes };
 
         if (w->sched->groups[f].rank0 == (uint32_t)w->world->rank)
             sw_out_create_alone(&out, &staged, st);
@@ -117,20 +117,15 @@ static void write_all(welder *k, sw_status *st)
     sw_weld *w = k->w;
     sw_rounds r = { .comm = k->apart ? w->work.world : &k->group,
                     .apart = k->apart,
-                    .stream = w->work.stream,
                     .behind = w->work.behind,
-                    .joint = w->work.stream && w->work.sched->shared,
-                    .dir = w->staged_dir,
-                    .sync = w->sync,
-                    .drops = w->work.drops,
-                    .stripes = w->work.stripes,
+                    .joint = w->work.to.stream && w->work.sched->shared,
+                    .to = w->work.to,
                     .how = &w->how,
-                    .cancel = w->work.cancel,
-                    .progress = k->bands.progress,
                     .ctx = k,
                     .next = next_band,
                     .fill = fill_band };
 
+    r.to.progress = k->bands.progress;
     sw_rounds_write(&r, st);
     w->written = r.written;
     if (!st->code)
@@ -153,19 +148,19 @@ sw_code sw_weld_files(sw_weld *w, sw_status *st)
 {
     const sw_comm *world = w->work.world;
     bool without_mpi = world->size > 1 && !sw_comm_layer(world);
-    welder k = { .w = w, .apart = without_mpi || w->work.stream };
+    welder k = { .w = w, .apart = without_mpi || w->work.to.stream };
 
     if (w->work.held && without_mpi) {
         /* rows go to their places in any order: what they come to is read back */
         if (!sw_scatter_files(w, st) && w->proof)
-            sw_proof_read(w->proof, (uint32_t)world->rank, false, w->staged_dir, w->work.cancel, st);
+            sw_proof_read(w->proof, (uint32_t)world->rank, false, w->work.to.dir, w->work.to.cancel, st);
         return sw_agree(world, st);
     }
     if (!k.apart && !sw_comm_split(world, group_color(&w->work), &k.group, st))
         find_leaders(&k, st);
     if (!st->code)
         sw_bands_init(&k.bands, &w->work, k.apart ? world : &k.group, st);
-    if (!sw_agree(world, st) && (!k.apart || w->work.stream || !create_files(&k, st)))
+    if (!sw_agree(world, st) && (!k.apart || w->work.to.stream || !create_files(&k, st)))
         write_all(&k, st);
     sw_bands_release(&k.bands);
     free(k.leaders);

@@ -7,17 +7,13 @@
 
 typedef struct sw_weld {
     sw_work work;
-    /* the files are made in it (sw_reach()); sub-directories are there already. Streamed, if
-     * work.stream */
-    const char *staged_dir;
-    bool sync;       /* make the files durable */
     sw_proof *proof; /* is shown all that is written; NULL = none */
     sw_transport how;
     uint64_t written; /* out: bytes that this rank wrote */
 } sw_weld;
 
 /* Collective over world. Write all files of the layout. All ranks return the same; on an error
- * files may be left in staged_dir. */
+ * files may be left in work.to.dir. */
 sw_code sw_weld_files(sw_weld *w, sw_status *st);
 
 #endif

@@ -111,7 +111,7 @@ static void show_bands(prover *p, sw_status *st)
     sw_band b;
 
     while (sw_bands_next(&p->bands, &b)) {
-        sw_check_cancel(w->work.cancel, st);
+        sw_check_cancel(w->work.to.cancel, st);
         if ((!w->by_owner && st->code) || !sw_bands_fill(&p->bands, st))
             return;
         if (st->code || b.at.begin == b.at.end)
@@ -149,7 +149,7 @@ sw_code sw_whole_prove(sw_whole *w, sw_status *st)
     show_bands(&p, st);
     if (!st->code)
         sw_source_check(&p.bands.source, NULL, st);
-    if (!sw_proof_end(&p.proof, world, NULL, w->work.cancel, st) && world->rank == 0)
+    if (!sw_proof_end(&p.proof, world, NULL, w->work.to.cancel, st) && world->rank == 0)
         sort_out(&p, st);
     sw_agree(world, st);
 out:
