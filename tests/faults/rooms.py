@@ -65,13 +65,13 @@ def settle():
         os.mkdir(path)
 
 
-def processes(name):
-    """Those that run a program of this name and are no corpses."""
-    out = []
+def processes(*names):
+    """Those that run a program of such a name and are no corpses."""
+    out, names = [], [name[:15] for name in names]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             comm, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
-            if comm == name[:15] and rest.split()[0] not in "ZX":
+            if comm in names and rest.split()[0] not in "ZX":
                 out.append(int(pid))
     return out
 
@@ -83,18 +83,19 @@ def send(sig, pids):
 
 
 def package(name):
+    """Its version; "Linux" is one."""
+    if name == "Linux":
+        return f"Linux {os.uname().release.split('-')[0]}"
     said = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], check=False, capture_output=True, text=True).stdout
     return f"{name} {said.split('-')[0].split(':')[-1]}" if said else name
 
 
-def kernel():
-    return f"Linux {os.uname().release.split('-')[0]}"
-
-
 class Room:
-    """mounts: the same files under two paths; servers: names of the programs that serve them."""
+    """mounts: the same files under two paths; servers: names of the programs that serve them; packages: what it is made with, and a note."""
 
     name = "?"
+    packages = ()
+    note = ""
     servers = ()
     can_limit = False  # has quotas
     says_full = "no space|quota"
@@ -123,7 +124,7 @@ class Room:
         raise NotImplementedError
 
     def versions(self):
-        return kernel()
+        return ", ".join(filter(None, [*map(package, self.packages), self.note]))
 
     def later(self, *words):
         """What is done at the end, whatever becomes of it."""
@@ -135,6 +136,10 @@ class Room:
         until(lambda: os.path.ismount(path), words[0])
         self.later("umount", "-l", path)
 
+    def killed(self, *names):
+        """Daemons that are, at the end."""
+        self.undo.callback(lambda: send(signal.SIGKILL, processes(*names)))
+
     def image(self, name, size, *mkfs):
         """A sparse file with a file system in it."""
         path = self.base / name
@@ -143,25 +148,29 @@ class Room:
         sh(*mkfs, path)
         return path
 
-    def again(self, i=1):
-        """The first mount under another path too."""
-        self.mounted(self.mounts[i], "mount", "--bind", self.mounts[0], self.mounts[i])
+    def tmpfs(self):
+        """A small disk."""
+        disk = self.base / "disk"
+        disk.mkdir()
+        self.mounted(disk, "mount", "-t", "tmpfs", "-o", f"size={48 * MIB}", "none", disk)
+        return disk
+
+    def again(self):
+        """The first mount under the other path too."""
+        self.mounted(self.mounts[1], "mount", "--bind", *self.mounts)
 
     # ---- what may be done to it ----
 
     def stop(self):
         """Servers answer no more."""
-        for name in self.servers:
-            send(signal.SIGSTOP, processes(name))
+        send(signal.SIGSTOP, processes(*self.servers))
 
     def go_on(self):
-        for name in self.servers:
-            send(signal.SIGCONT, processes(name))
+        send(signal.SIGCONT, processes(*self.servers))
 
     def kill(self):
-        for name in self.servers:
-            send(signal.SIGKILL, processes(name))
-        until(lambda: not any(processes(name) for name in self.servers), "end of a server")
+        send(signal.SIGKILL, processes(*self.servers))
+        until(lambda: not processes(*self.servers), "end of a server")
 
     def restore(self):
         """After kill()."""
@@ -191,10 +200,7 @@ class Room:
         (self.views[0] / name).mkdir()
 
     def limit(self, path, size):
-        """This directory may hold no more."""
-        raise NotImplementedError
-
-    def unlimit(self, path):
+        """This directory may hold no more; None: it may again."""
         raise NotImplementedError
 
 
@@ -205,6 +211,7 @@ class Xfs(Room):
     """With quotas where the kernel has been built with them."""
 
     name = "xfs"
+    packages = ("Linux", "xfsprogs")
 
     def make(self):
         volume = self.image("volume", 320 * MIB, "mkfs.xfs", "-q")
@@ -212,85 +219,70 @@ class Xfs(Room):
             self.mounted(self.mounts[0], "mount", "-o", "loop,prjquota", volume, self.mounts[0])
             self.can_limit = True
         except NotMade:
+            self.note = "a kernel without its quotas"
             self.mounted(self.mounts[0], "mount", "-o", "loop", volume, self.mounts[0])
         self.again()
-
-    def versions(self):
-        return f"{kernel()}, {package('xfsprogs')}" + ("" if self.can_limit else ", a kernel without its quotas")
 
     def limit(self, path, size):
         quota = ["xfs_quota", "-x", "-c"]
         sh(*quota, f"project -s -p {path} 42", self.mounts[0])
-        sh(*quota, f"limit -p bhard={size} 42", self.mounts[0])
-
-    def unlimit(self, path):
-        sh("xfs_quota", "-x", "-c", "limit -p bhard=0 42", self.mounts[0])
+        sh(*quota, f"limit -p bhard={size or 0} 42", self.mounts[0])
 
 
 class Btrfs(Room):
     """Compressed, so that what was reserved would not be; places are subvolumes."""
 
     name = "btrfs"
+    packages = ("Linux", "btrfs-progs")
+    note = "compress-force=zstd"
     can_limit = True
 
     def make(self):
         volume = self.image("volume", 320 * MIB, "mkfs.btrfs", "-q")
-        self.mounted(self.mounts[0], "mount", "-o", "loop,compress-force=zstd", volume, self.mounts[0])
+        self.mounted(self.mounts[0], "mount", "-o", f"loop,{self.note}", volume, self.mounts[0])
         sh("btrfs", "quota", "enable", self.mounts[0])
         self.again()
-
-    def versions(self):
-        return f"{kernel()}, {package('btrfs-progs')}, compress-force=zstd"
 
     def place(self, name):
         sh("btrfs", "subvolume", "create", self.mounts[0] / name)
 
     def limit(self, path, size):
         sh("btrfs", "quota", "rescan", "-w", self.mounts[0])
-        sh("btrfs", "qgroup", "limit", size, path)
-
-    def unlimit(self, path):
-        sh("btrfs", "qgroup", "limit", "none", path)
+        sh("btrfs", "qgroup", "limit", size or "none", path)
 
 
 class Overlay(Room):
     """What is there lies in the lower directory, so that each change copies it up."""
 
     name = "overlay"
+    packages = ("Linux",)
+    note = "over a tmpfs"
 
     def make(self):
-        disk = self.base / "disk"
-        disk.mkdir()
-        self.mounted(disk, "mount", "-t", "tmpfs", "-o", f"size={48 * MIB}", "none", disk)
+        disk = self.tmpfs()
         for part in ("lower", "upper", "work"):
             (disk / part).mkdir()
         options = f"lowerdir={disk}/lower,upperdir={disk}/upper,workdir={disk}/work"
         self.mounted(self.mounts[0], "mount", "-t", "overlay", "-o", options, "overlay", self.mounts[0])
         self.again()
 
-    def versions(self):
-        return f"{kernel()}, over a tmpfs"
-
 
 class Exfat(Room):
     """The kernel's, or by FUSE where it has none."""
 
     name = "exfat"
+    packages = ("Linux", "exfatprogs")
 
     def make(self):
         volume = self.image("volume", 64 * MIB, "mkfs.exfat")
-        self.how = "kernel"
         try:
             self.mounted(self.mounts[0], "mount", "-t", "exfat", "-o", "loop", volume, self.mounts[0])
         except NotMade:
-            self.how = package("exfat-fuse")
+            self.packages = ("exfat-fuse", "exfatprogs")
             device = sh("losetup", "-f", "--show", volume).strip()
             self.later("losetup", "-d", device)
             self.mounted(self.mounts[0], "mount.exfat-fuse", device, self.mounts[0])
         self.again()
-
-    def versions(self):
-        return f"{self.how}, {package('exfatprogs')}"
 
 
 # ---- of servers ------------------------------------------------------------------------------------
@@ -301,43 +293,41 @@ class Sshfs(Room):
     for a full disk."""
 
     name = "sshfs"
+    packages = ("sshfs", "openssh-server")
+    note = "caches of 300 s"
     servers = ("sftp-server",)
     says_full = "no space|input/output error"
 
     def make(self):
-        self.disk = self.base / "disk"
-        self.disk.mkdir()
-        self.mounted(self.disk, "mount", "-t", "tmpfs", "-o", f"size={48 * MIB}", "none", self.disk)
+        self.views = [self.tmpfs()]
         for key in ("host", "user"):
             sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.base / key)
         sh("/usr/sbin/sshd", "-o", f"HostKey={self.base}/host", "-o", f"AuthorizedKeysFile={self.base}/user.pub", "-o", "StrictModes=no",
            "-o", "PermitRootLogin=prohibit-password", "-o", f"ListenAddress={ADDRESS}", "-o", f"PidFile={self.base}/pid", "-f", "/dev/null",
            "-o", "Subsystem=sftp /usr/lib/openssh/sftp-server")  # fmt: skip
-        self.undo.callback(lambda: send(signal.SIGKILL, processes("sshd")))
+        self.killed("sshd")
         for path in self.mounts:
             self.attach(path)
-        self.views = [self.disk]
 
     def attach(self, path):
         options = f"IdentityFile={self.base}/user,StrictHostKeyChecking=no,UserKnownHostsFile=/dev/null,cache=yes"
         for kind in ("", "stat_", "dir_", "link_"):
             options += f",dcache_{kind}timeout=300"
         options += ",attr_timeout=300,entry_timeout=300,kernel_cache"
-        self.mounted(path, "sshfs", "-o", options, f"root@{ADDRESS}:{self.disk}", path)
+        self.mounted(path, "sshfs", "-o", options, f"root@{ADDRESS}:{self.views[0]}", path)
 
     def restore(self):
         for path in self.mounts:
             subprocess.run(["umount", "-l", path], check=False)
             self.attach(path)
 
-    def versions(self):
-        return f"{package('sshfs')}, {package('openssh-server')}, caches of 300 s"
-
 
 class Gluster(Room):
     """Two bricks, files on one or the other."""
 
     name = "glusterfs"
+    packages = ("glusterfs-server",)
+    note = "2 bricks on xfs"
     servers = ("glusterfsd",)
     can_limit = True
 
@@ -350,9 +340,9 @@ class Gluster(Room):
             self.mounted(brick, "mount", "-o", "loop", volume, brick)
             (brick / "d").mkdir()
             bricks.append(f"{ADDRESS}:{brick}/d")
-        self.undo.callback(lambda: [send(signal.SIGKILL, processes(n)) for n in ("glusterd", "glusterfsd", "glusterfs")])
+        self.killed("glusterd", "glusterfsd", "glusterfs")
         sh("glusterd")
-        until(lambda: self.knows("pool", "list"), "glusterd")
+        until(lambda: subprocess.run(["gluster", "pool", "list"], check=False, capture_output=True).returncode == 0, "glusterd")
         self.gluster("create", "v", *bricks, "force")
         self.gluster("start", "v")
         for path in self.mounts:
@@ -360,10 +350,6 @@ class Gluster(Room):
         self.gluster("quota", "v", "enable")
         for kind in ("soft-timeout", "hard-timeout"):
             self.gluster("quota", "v", kind, "0")
-
-    @staticmethod
-    def knows(*words):
-        return subprocess.run(["gluster", *words], check=False, capture_output=True).returncode == 0
 
     @staticmethod
     def gluster(*words):
@@ -395,15 +381,12 @@ class Gluster(Room):
         until(self.answers, "room on the bricks")
 
     def limit(self, path, size):
-        self.gluster("quota", "v", "limit-usage", "/" + path.name, str(size), "100")
-
-    def unlimit(self, path):
-        self.gluster("quota", "v", "remove", "/" + path.name)
-
-    def versions(self):
-        return f"{package('glusterfs-server')}, 2 bricks on xfs"
+        self.gluster("quota", "v", *(("limit-usage", f"/{path.name}", size, "100") if size else ("remove", f"/{path.name}")))
 
 
+# The lease of reads, 3 times 20 s, outlasts what any drill takes a server away for; by itself it is 16 s. When an OSD goes on after its
+# lease has ended, beside a busy disk, what comes before the renewal finds its placement group "laggy" and waits until that peers anew: for
+# ever, where there is one OSD.
 CEPH_CONF = """[global]
 fsid = {fsid}
 mon host = [v2:{address}:3300,v1:{address}:6789]
@@ -414,6 +397,7 @@ osd pool default size = 1
 osd pool default min size = 1
 mon allow pool size one = true
 osd crush chooseleaf type = 0
+osd pool default read lease ratio = 3
 osd objectstore = bluestore
 bluestore block size = 1073741824
 bluestore cache autotune = false
@@ -436,6 +420,8 @@ class Ceph(Room):
     """One daemon of each kind, and two clients by FUSE."""
 
     name = "cephfs"
+    packages = ("ceph-osd", "ceph-fuse")
+    note = "one of each daemon"
     servers = ("ceph-osd",)
     can_limit = True
 
@@ -445,7 +431,7 @@ class Ceph(Room):
         for name in ("mon", "mgr", "mds", "osd", "log"):
             (self.base / name).mkdir()
         (self.base / "ceph.conf").write_text(CEPH_CONF.format(fsid=fsid, address=ADDRESS, base=self.base))
-        self.undo.callback(lambda: [send(signal.SIGKILL, processes(n)) for n in ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-mds", "ceph-fuse")])
+        self.killed("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-mds", "ceph-fuse")
         self.run("monmaptool", "--create", "--addv", "a", f"[v2:{ADDRESS}:3300,v1:{ADDRESS}:6789]", "--fsid", fsid, self.base / "monmap")
         self.run("ceph-mon", "-i", "a", "--mkfs", "--monmap", self.base / "monmap")
         self.run("ceph-mon", "-i", "a")
@@ -502,13 +488,7 @@ class Ceph(Room):
         """Clients count late: what lies there, once both have counted it, is all that may."""
         lies = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         until(lambda: all(int(os.getxattr(m / path.name, "ceph.dir.rbytes")) >= lies for m in self.mounts), "count of bytes")
-        os.setxattr(path, "ceph.quota.max_bytes", str(lies).encode())
-
-    def unlimit(self, path):
-        os.setxattr(path, "ceph.quota.max_bytes", b"0")
-
-    def versions(self):
-        return f"{package('ceph-osd')}, {package('ceph-fuse')}, one of each daemon"
+        os.setxattr(path, "ceph.quota.max_bytes", str(lies if size else 0).encode())
 
 
 ALL = (Xfs, Btrfs, Overlay, Exfat, Sshfs, Gluster, Ceph)
@@ -518,6 +498,8 @@ class S3fs(Room):
     """A bucket of a server of our own, which S3_SERVER names (moto_server). It copies what is renamed."""
 
     name = "s3fs"
+    packages = ("s3fs",)
+    note = "on a local server"
     port = "5055"
 
     def make(self):
@@ -547,6 +529,3 @@ class S3fs(Room):
     def requests(self, kind):
         """Of one kind, as "PUT", so far: (of what, ...)."""
         return re.findall(rf'"{kind} /bucket/(\S+)', (self.base / "requests").read_text())
-
-    def versions(self):
-        return f"{package('s3fs')}, on a local server"

@@ -4,6 +4,7 @@ make check-fs, as root, outside of CI; FS_RESULT names the file that gets a tabl
 skipped with its reason and stands in the table so.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -94,7 +95,7 @@ def room(made, record_property, request):
         pytest.skip(f"{request.node.callspec.params['made'].name} is not made here: {made}")
     yield made
     made.go_on()
-    rooms.send(9, rooms.processes(os.path.basename(runner.SHARDWELD)))
+    rooms.send(9, programs())
 
 
 # ---- ranks on two mounts ---------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def nobody_is_left():
     rooms.until(lambda: not programs(), "end of the ranks")
 
 
-def begin(scene, out, tmp_path, phase, action, prefix, timeout=60):
+def begin(scene, out, tmp_path, prefix, phase="writing", action="hang", timeout=60):
     """A run by two ranks that has come as far as that: rank 0 stands still there, or both are slow."""
     site, nth = {**PHASES, **STREAMING}[phase]
     listing = tmp_path / "calls"
@@ -197,6 +198,18 @@ def begin(scene, out, tmp_path, phase, action, prefix, timeout=60):
     return process
 
 
+@contextlib.contextmanager
+def standing(*how):
+    """A run that has begun so stands still, and is killed after that."""
+    process = begin(*how)
+    try:
+        yield
+    finally:
+        nobody_is_left()
+        result = finish(process, 30)
+    assert result.status != 0, show(result)
+
+
 def kept(scene, out, phase="writing"):
     """The old checkpoint, or, where it was being published, a journal that completes the new one."""
     now = scene.look(out)
@@ -208,6 +221,23 @@ def clean(scene, outs):
     """The next run is, from the other mount; and all see what it made."""
     assert next_run(scene, outs.next) == ""
     assert all(scene.look(path).new for path in outs.views)
+
+
+def met(scene, process, outs, seconds=60):
+    """It fails; the old checkpoint is whole, the next run clean."""
+    result = finish(process, seconds)
+    assert result.status != 0, show(result)
+    nobody_is_left()
+    kept(scene, outs.views[0])
+    clean(scene, outs)
+    return result
+
+
+def refused(room, scene, outs, prefix, env=None):
+    """For want of room; the old checkpoint is whole."""
+    message = fails(runner.run(scene.args(outs.here, buffer="256KiB"), np=2, env=env, prefix=prefix), 4)
+    assert re.search(room.says_full, message, re.I), message
+    kept(scene, outs.views[0])
 
 
 @every(*rooms.ALL)
@@ -244,13 +274,9 @@ class TestFileSystem:
     def test_lock(self, spread, place, scene, tmp_path):
         """Held on one mount it is seen on the other; of a run that was killed it holds nobody up."""
         outs = as_new(scene, place)
-        process = begin(scene, outs.here, tmp_path, "writing", "hang", spread)
-        try:
+        with standing(scene, outs.here, tmp_path, spread):
             fails(runner.run(scene.args(outs.next)), 2, "another run")
             kept(scene, outs.views[0])
-        finally:
-            nobody_is_left()
-            finish(process, 30)
         clean(scene, outs)
 
     # ---- blows ----
@@ -258,46 +284,36 @@ class TestFileSystem:
     @pytest.mark.parametrize("phase", PHASES)
     def test_killed(self, spread, place, scene, tmp_path, phase):
         outs = as_new(scene, place)
-        process = begin(scene, outs.here, tmp_path, phase, "hang", spread)
-        nobody_is_left()
-        assert finish(process, 30).status != 0
+        with standing(scene, outs.here, tmp_path, spread, phase):
+            pass
         kept(scene, outs.views[0], phase)
         clean(scene, outs)
 
-    def test_server_stopped(self, room, spread, place, scene, tmp_path):
-        """It is told in time; what waits for it in the system ends when it goes on."""
+    @pytest.fixture
+    def slow(self, room, spread, place, scene, tmp_path):
+        """A slow run, for a blow to its server."""
         if not room.servers:
             pytest.skip("no server")
         outs = as_new(scene, place)
-        process = begin(scene, outs.here, tmp_path, "writing", "slow", spread, timeout=TIMEOUT)
-        begun = time.monotonic()
+        return begin(scene, outs.here, tmp_path, spread, action="slow", timeout=TIMEOUT), outs
+
+    def test_server_stopped(self, room, scene, slow):
+        """It is told in time; what waits for it in the system ends when it goes on."""
         room.stop()
         time.sleep(2 * TIMEOUT)
         room.go_on()
-        result = finish(process, 60)
-        assert result.status != 0 and time.monotonic() - begun < 60, show(result)
+        result = met(scene, *slow, 60 - 2 * TIMEOUT)
         told = [*warnings(result), *errors(result)]
         assert told and all("no round has finished for" in line or "waiting for" in line for line in told), show(result)
-        nobody_is_left()
-        kept(scene, outs.views[0])
-        clean(scene, outs)
 
-    def test_server_killed(self, room, spread, place, scene, tmp_path):
-        if not room.servers:
-            pytest.skip("no server")
-        outs = as_new(scene, place)
-        process = begin(scene, outs.here, tmp_path, "writing", "slow", spread, timeout=TIMEOUT)
+    def test_server_killed(self, room, scene, slow):
         room.kill()
         time.sleep(2)
-        status = process.poll()
-        if status is None:
+        if slow[0].poll() is None:
             time.sleep(2 * TIMEOUT)
         room.restore()
-        result = finish(process, 60)
-        assert result.status != 0 and errors(result), show(result)
-        nobody_is_left()
-        kept(scene, outs.views[0])
-        clean(scene, outs)
+        result = met(scene, *slow)
+        assert errors(result), show(result)
 
     # ---- room ----
 
@@ -306,11 +322,7 @@ class TestFileSystem:
         outs = as_new(large, place)
         try:
             room.fill(large.size // 2)
-            env = {"SHARDWELD_NO_RESERVE": "1"} if told == "while writing" else {}
-            result = runner.run(large.args(outs.here, buffer="256KiB"), np=2, env=env, prefix=spread)
-            message = fails(result, 4)
-            assert re.search(room.says_full, message, re.I), message
-            kept(large, outs.views[0])
+            refused(room, large, outs, spread, {"SHARDWELD_NO_RESERVE": "1"} if told == "while writing" else {})
         finally:
             room.empty()
         clean(large, outs)
@@ -322,11 +334,9 @@ class TestFileSystem:
         os.sync()
         room.limit(place.views[0], large.size * 3 // 2)
         try:
-            message = fails(runner.run(large.args(outs.here, buffer="256KiB"), np=2, prefix=spread), 4)
-            assert re.search(room.says_full, message, re.I), message
-            kept(large, outs.views[0])
+            refused(room, large, outs, spread)
         finally:
-            room.unlimit(place.views[0])
+            room.limit(place.views[0], None)
         clean(large, outs)
 
 
@@ -338,8 +348,7 @@ class TestTwoMachines:
         first, second = (mount / place.views[0].name / "out" for mount in room.mounts)
         lock = os.path.join(".shardweld-staging", "lock")
         scene.put_old(place.views[0] / "out")
-        process = begin(scene, first, tmp_path, "writing", "hang", elsewhere)
-        try:
+        with standing(scene, first, tmp_path, elsewhere):
             touched = place.views[0] / "out" / lock
             dead = time.time() - 200
             os.utime(touched, (dead, dead))
@@ -347,9 +356,6 @@ class TestTwoMachines:
             rooms.until(lambda: touched.stat().st_mtime > dead + 100, "sign of life")
             fails(runner.run(scene.args(second)), 2, "another run", "host elsewhere")
             kept(scene, place.views[0] / "out")
-        finally:
-            nobody_is_left()
-            finish(process, 30)
         ok(runner.run(scene.args(first), prefix=elsewhere))
         assert scene.look(place.views[0] / "out").new
 
@@ -376,9 +382,8 @@ class TestObjects:
     def test_killed(self, room, place, scene, tmp_path):
         """No index, no checkpoint; the next run is clean."""
         out = place.views[0] / "out"
-        process = begin(scene, out, tmp_path, "streaming", "hang", ())
-        nobody_is_left()
-        assert finish(process, 30).status != 0
+        with standing(scene, out, tmp_path, (), "streaming"):
+            pass
         assert not (out / oracle.INDEX).exists()
         ok(runner.run(scene.args(out)))
         assert scene.look(out).new
