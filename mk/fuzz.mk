@@ -8,31 +8,27 @@ FUZZ_TARGETS = fuzz-header fuzz-pickle fuzz-dir
 .PHONY: fuzz $(FUZZ_TARGETS)
 fuzz: $(FUZZ_TARGETS)
 
-# The parsers need neither MPI nor what lies above them.
-FUZZ_SOURCES := $(sort $(wildcard src/base/*.c src/format/*.c))
-
-$(BUILD)/fuzz/fuzz_pickle: src/dir/torchfile.c
-$(BUILD)/fuzz/fuzz_header $(BUILD)/fuzz/fuzz_pickle: $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
-    $(wildcard src/base/*.h src/dir/torchfile.h src/format/*.h include/*.h)
-	@mkdir -p $(@D)
-	$(call say,FUZZ $@)
-	$(Q)$(CLANG) $(FUZZ_FLAGS) $(ALL_CPPFLAGS) -o $@ $(filter %.c,$^) $(LIBS)
-
-# Whole directories: the library and what shows them, all but main.
-FUZZ_DIR_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,tests/fuzz/fuzz_dir.c tests/fuzz/fuzz_make.c \
-                    $(LIB_SOURCES) $(filter-out src/cmd/main.c,$(CMD_SOURCES)))
+# Compiled once for all of them. The parsers need neither MPI nor what lies above them; whole directories the library and what shows
+# them, all but main.
+fuzz_objects = $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(1))
+PARSER_OBJECTS := $(call fuzz_objects,$(sort $(wildcard src/base/*.c src/format/*.c)))
+FUZZ_OBJECTS := $(call fuzz_objects,$(sort $(wildcard tests/fuzz/*.c)) $(LIB_SOURCES) $(filter-out src/cmd/main.c,$(CMD_SOURCES)))
 
 $(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZ $<)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread $(ALL_CPPFLAGS) -DSW_COMMIT='""' -MMD -MP -c -o $@ $<
 
-$(BUILD)/fuzz/fuzz_dir: private LINKER = $(CLANG)
-$(BUILD)/fuzz/fuzz_dir: private ALL_LDFLAGS = $(FUZZ_FLAGS) -pthread
-$(BUILD)/fuzz/fuzz_dir: $(FUZZ_DIR_OBJECTS)
+$(BUILD)/fuzz/fuzz_%: private LINKER = $(CLANG)
+$(BUILD)/fuzz/fuzz_%: private ALL_LDFLAGS = $(FUZZ_FLAGS) -pthread
+$(BUILD)/fuzz/fuzz_header: $(call fuzz_objects,tests/fuzz/fuzz_header.c) $(PARSER_OBJECTS)
+	$(link)
+$(BUILD)/fuzz/fuzz_pickle: $(call fuzz_objects,tests/fuzz/fuzz_pickle.c src/dir/torchfile.c) $(PARSER_OBJECTS)
+	$(link)
+$(BUILD)/fuzz/fuzz_dir: $(filter-out %/fuzz_header.o %/fuzz_pickle.o,$(FUZZ_OBJECTS))
 	$(link)
 
--include $(FUZZ_DIR_OBJECTS:.o=.d)
+-include $(FUZZ_OBJECTS:.o=.d)
 
 # Each from its seeds, for FUZZ_SECONDS. The seeds stay as they are: the fuzzer adds to a copy.
 FUZZ_OPTIONS_header = -dict='$(abspath tests/fuzz/header.dict)' -rss_limit_mb=2048
