@@ -179,13 +179,6 @@ def test_nothing_is_copied_when_the_run_fails(sharded, weld):
     same(out, {"config.json": b"old"})
 
 
-def test_the_report_names_them(sharded, weld, tmp_path):
-    _, src, out = sharded
-    put(src, {"config.json": b"{}", "tokenizer.json": b"[]"})
-    ok(weld(src, out, "--report", tmp_path / "r.json"))
-    assert json.loads((tmp_path / "r.json").read_text())["assets"] == ["config.json", "tokenizer.json"]
-
-
 def test_dry_run_copies_nothing(sharded, weld):
     _, src, out = sharded
     put(src, TOP)
@@ -411,7 +404,7 @@ def test_like_that_clashes_with_a_side_file(sharded, weld, tmp_path):
 
 def test_a_directory_of_too_many_names(sharded, weld, tmp_path):
     _, src, out = sharded
-    put(tmp_path / "as", {"0": b""})
-    for i in range(100_000):
-        os.link(tmp_path / "as" / "0", tmp_path / "as" / f"x{i}") if i < 30_000 else os.mkdir(tmp_path / "as" / f"x{i}")
+    put(tmp_path / "as", [str(i) for i in range(4)])
+    for i in range(4, 100_001):
+        os.link(tmp_path / "as" / str(i % 4), tmp_path / "as" / str(i))
     fails(weld(src, out, "--assets", tmp_path / "as", "-q"), 2, "over 100000 names")

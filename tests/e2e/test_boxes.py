@@ -42,8 +42,7 @@ def welded(tensors):
     return oracle.consolidated(tensors, dict.fromkeys(tensors, oracle.SINGLE), index=None)
 
 
-@pytest.mark.parametrize("np_", [None, 1, 2, 3, 5])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("np_, transposed", [(None, False), (3, False), (5, True)])
 def test_raw_files(np_, transposed, tmp_path):
     t = oracle.random_tensor(RNG, "F32", (50, 60))
     src = tmp_path / "in"
@@ -70,7 +69,7 @@ def test_round_trip(name, tmp_path):
     listed = tmp_path / "list"
     listed.write_text(boxes(src))
     ok(run(["consolidate", "-q", "--include", "*", src, tmp_path / "want"]))
-    ok(run(["consolidate", "-q", "--include", "*", "--boxes", listed, src, tmp_path / "out"], np=2))
+    ok(run(["consolidate", "-q", "--include", "*", "--boxes", listed, src, tmp_path / "out"], np=2 if name.endswith("grid") else None))
     assert oracle.difference(oracle.tree(tmp_path / "out"), oracle.tree(tmp_path / "want")) == ""
     assert boxes(src, "--boxes-from", listed) == listed.read_text()
 

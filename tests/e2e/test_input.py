@@ -189,12 +189,16 @@ def test_an_index_that_is_malformed(dirs, weld, rng, text):
 # ---- sharding info --------------------------------------------------------------------------------
 
 
-ROWS = {1: (0, b"\0\1\2\3"), 2: (2, b"\4\5\6\7")}  # of U8 [4, 2]
+def box(shape, offsets, data=b""):
+    return {"a": ("U8", shape, offsets, data)}
+
+
+A = {1: box((2, 2), (0, 0), b"\0\1\2\3"), 2: box((2, 2), (2, 0), b"\4\5\6\7")}
 
 
 def two_rows(src, **more):
-    for i, (at, data) in ROWS.items():
-        shard(src, i, {"a": ("U8", (2, 2), (at, 0), data)}, **(more if i == 2 else {}))
+    for i, boxes in A.items():
+        shard(src, i, boxes, **(more if i == 2 else {}))
     return {"a": Tensor("U8", (4, 2), bytes(range(8)))}
 
 
@@ -229,66 +233,31 @@ def test_global_shape_finds_a_lost_end(dirs, weld):
 # ---- boxes ----------------------------------------------------------------------------------------
 
 
-def test_scalars_and_empty_tensors_survive(dirs, weld):
+# Scalars, empty tensors, more ranks than rows, replicas and 32 dimensions: golden checkpoints, and tests/e2e/test_random.py.
+EMPTY = {
+    "a shard without tensors": ({**A, 3: {}}, bytes(range(8))),
+    # torch writes an empty box with the dimension's size as its offset; others write 0, or the padded place.
+    "they do not stretch a tensor": ({**A, 3: box((0, 2), (4, 0)), 4: box((0, 2), (0, 0)), 5: box((2, 0), (0, 7))}, bytes(range(8))),
+    "offsets count where all are": ({1: box((0, 2), (0, 0)), 2: box((0, 3), (0, 2))}, b""),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_empty_boxes(dirs, weld, name):
     src, out = dirs
-    shard(src, 1, {"e": ("BF16", (0, 4), (0, 0), b"")})
+    shards, data = EMPTY[name]
+    for i, boxes in shards.items():
+        shard(src, i, boxes)
     ok(weld(src, out))
-    same(out, expected({"e": Tensor("BF16", (0, 4), b"")}))
-    shard(src, 1, {"s": ("F32", (), (), b"abcd"), "e": ("BF16", (0, 4), (0, 0), b""), "z": ("I8", (3, 0), (0, 0), b"")})
-    ok(weld(src, out, "--overwrite"))
-    same(out, expected({"s": Tensor("F32", (), b"abcd"), "e": Tensor("BF16", (0, 4), b""), "z": Tensor("I8", (3, 0), b"")}))
-
-
-def test_a_shard_without_tensors(dirs, weld):
-    src, out = dirs
-    tensors = two_rows(src)
-    shard(src, 3, {})
-    ok(weld(src, out))
-    same(out, expected(tensors))
-
-
-def test_empty_boxes_do_not_stretch_a_tensor(dirs, weld):
-    """torch writes an empty box with the dimension's size as its offset; others write 0, or the padded place."""
-    src, out = dirs
-    tensors = two_rows(src)
-    shard(src, 3, {"a": ("U8", (0, 2), (4, 0), b"")})
-    shard(src, 4, {"a": ("U8", (0, 2), (0, 0), b"")})
-    shard(src, 5, {"a": ("U8", (2, 0), (0, 7), b"")})
-    ok(weld(src, out))
-    same(out, expected(tensors))
-
-
-def test_all_boxes_empty(dirs, weld):
-    """Then their offsets count: the full shape is the largest of shape + offset."""
-    src, out = dirs
-    shard(src, 1, {"a": ("U8", (0, 2), (0, 0), b"")})
-    shard(src, 2, {"a": ("U8", (0, 3), (0, 2), b"")})
-    ok(weld(src, out))
-    same(out, expected({"a": Tensor("U8", (0, 5), b"")}))
-
-
-def test_more_ranks_than_rows(dirs, make, weld, rng):
-    src, out = dirs
-    ckpt = make(src, ranks=8, tensors={"a": oracle.random_tensor(rng, "F32", (3, 2)), "b": oracle.random_tensor(rng, "F16", (5,))})
-    ok(weld(src, out, np=3))
-    same(out, one(ckpt))
-
-
-def test_replicas_are_legal(dirs, make, weld):
-    src, out = dirs
-    ckpt = make(src, ranks=1)
-    for i in (2, 3, 4):
-        shutil.copy(src / shard_name(1), src / shard_name(i))
-    ok(weld(src, out, np=2))
-    same(out, one(ckpt))
+    same(out, expected({"a": Tensor("U8", (4, 2) if data else (0, 5), data)}))
 
 
 def test_the_first_replica_by_name_is_used(dirs, weld):
     src, out = dirs
-    shard(src, 10, {"a": ("U8", (2, 2), (0, 0), b"10th")})
-    shard(src, 2, {"a": ("U8", (2, 2), (0, 0), b"2nd.")})
-    shard(src, 1, {"a": ("U8", (2, 2), (2, 0), b"end.")})
-    shard(src, 3, {"a": ("U8", (2, 2), (2, 0), b"3rd.")})
+    shard(src, 10, box((2, 2), (0, 0), b"10th"))
+    shard(src, 2, box((2, 2), (0, 0), b"2nd."))
+    shard(src, 1, box((2, 2), (2, 0), b"end."))
+    shard(src, 3, box((2, 2), (2, 0), b"3rd."))
     for np in (None, 3):
         result = weld(src, out, "--overwrite", np=np)
         assert result.status == 0 and len(warnings(result)) == 1, show(result)
@@ -329,16 +298,6 @@ def test_small_floats_along_the_last_dimension(dirs, weld, dtype):
     for i, at in enumerate((0, 8), 1):
         shard(src, i, {"w": (dtype, (2, 8), (0, at), bytes(oracle.nbytes(dtype, (2, 8))))})
     fails(weld(src, out), 3, "'w'", dtype, "last dimension")
-
-
-def test_thirty_two_dimensions(dirs, weld, rng):
-    src, out = dirs
-    shape = (2, 2, 3) + (1,) * 27 + (2, 2)
-    tensor = oracle.random_tensor(rng, "I16", shape)
-    boxes = oracle.boxes_of(shape, (2, 2), (0, 31))
-    oracle.write_sharded(str(src), {"w": tensor}, {"w": boxes})
-    ok(weld(src, out, "--buffer-size", "4KiB"))
-    same(out, expected({"w": tensor}))
 
 
 # ---- headers --------------------------------------------------------------------------------------

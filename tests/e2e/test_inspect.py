@@ -214,15 +214,15 @@ def write_moe(directory, layers, experts, ranks):
 
 
 def test_many_tensors_are_few_lines(tmp_path):
-    """36,000 tensors in 32 files: what is alike but for its numbers is told once."""
-    shapes = write_moe(tmp_path, layers=71, experts=256, ranks=32)
-    assert len(shapes) > 35000
+    """2,600 tensors in 32 files: what is alike but for its numbers is told once."""
+    shapes = write_moe(tmp_path, layers=6, experts=256, ranks=32)
+    assert len(shapes) > 2500
     text = look(tmp_path).stdout
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert len(text.splitlines()) < 30, text
-    row = lines["model.layers.{1-70}.mlp.experts.{0-255}.w3.weight"]
-    assert row[1:] == ["17,920", "x", "BF16", "[64,", "32]", "73.40", "MB", "rows", "over", "32"]
-    assert lines["model.layers.{0-70}.input_layernorm.weight"][1:5] == ["71", "x", "BF16", "[512]"]
+    row = lines["model.layers.{1-5}.mlp.experts.{0-255}.w3.weight"]
+    assert row[1:] == ["1,280", "x", "BF16", "[64,", "32]", "5.24", "MB", "rows", "over", "32"]
+    assert lines["model.layers.{0-5}.input_layernorm.weight"][1:5] == ["6", "x", "BF16", "[512]"]
     assert lines["model.layers.0.mlp.w1.weight"][1:4] == ["BF16", "[512,", "512]"]
     assert lines["shard-{00001-00032}-model-00001-of-00001.safetensors"][1:3] == ["32", "files,"]
     # The sums come last, and are all that a summary is.
@@ -445,9 +445,13 @@ def test_files_that_are_something_else(tmp_path, content, hint):
         assert len(shown["findings"]) == 1 and hint in shown["findings"][0]["hint"], shown["findings"]
 
 
-@pytest.mark.parametrize("ending, hint", [("distcp", "without the .metadata"), ("bin", ".bin"), ("pt", ".pt"), ("world_size_4_rank_0.pt", "verl"), ("gguf", "GGUF")])
-def test_other_formats(tmp_path, ending, hint):
-    (tmp_path / f"__0_0.{ending}").write_bytes(b"x")
+@pytest.mark.parametrize(
+    "name, hint",
+    [("__0_0.distcp", "without the .metadata"), ("a.bin", ".bin"), ("a.pt", ".pt"), ("a_world_size_4_rank_0.pt", "verl"), ("a.gguf", "GGUF"),
+     ("foo.incomplete", "not finished"), ("note.txt", "directory below")],
+)  # fmt: skip
+def test_no_files_of_ours(tmp_path, name, hint):
+    (tmp_path / name).write_bytes(b"x")
     assert hint in finding(diagnose(tmp_path), "holds no safetensors files")["hint"]
 
 
@@ -692,13 +696,6 @@ def test_standard_output_that_is_full(make, tmp_path, options):
     with open("/dev/full", "wb") as full:
         result = run(["inspect", *options, tmp_path / "in"], stdout=full)
     assert result.status == 4 and "standard output" in errors(result)[0], show(result)
-
-
-@pytest.mark.parametrize("name, words", [("foo.incomplete", "not finished"), ("note.txt", "directory below")])
-def test_cause_of_no_files(tmp_path, name, words):
-    (tmp_path / name).write_text("")
-    shown = diagnose(tmp_path)
-    assert words in finding(shown, "holds no safetensors files")["hint"]
 
 
 def test_header_that_begins_like_a_pickle(tmp_path):

@@ -65,7 +65,8 @@ def test_fewer_shards_than_processes(call, checkpoint, tmp_path):
     words = f"{checkpoint.path}: the highest shard number is 4, but 5 processes are here"
     own = tmp_path / "own"
     shardweld.reshard(checkpoint.path, own, "4", comm="self")
-    for np, src, told in ((5, checkpoint.path, 1), (4, checkpoint.path, 0), (5, own, 0)):
+    cases = [(5, checkpoint.path, 1), (4, checkpoint.path, 0), (5, own, 0)]
+    for np, src, told in cases if call.startswith("weld") else cases[:1]:
         program = f"import shardweld\nsrc, out = {str(src)!r}, {str(tmp_path / f'{np}{told}')!r}\nshardweld.{call}"
         done = ranks.run([*ranks.mpirun(np), sys.executable, "-c", program])
         assert done.status == 0 and done.stderr.count(words) == told, done.stderr
