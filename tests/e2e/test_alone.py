@@ -74,9 +74,8 @@ def test_consolidate(tmp_path, make, no_mpi, options):
     assert (got["io"], got["transport"], got["ranks"]) == ("posix", {}, 1)
 
 
-def test_the_other_commands(tmp_path, make, no_mpi):
-    src, out = tmp_path / "in", tmp_path / "out"
-    make(src)
+def test_the_other_commands(tmp_path, sharded, no_mpi):
+    _, src, out = sharded
     ok(run(["consolidate", src, out], env=no_mpi))
     for args in (
         ["verify", "--assign", "owner", "--report", tmp_path / "r", src, out],

@@ -206,10 +206,9 @@ def test_a_file_onto_itself(sharded, weld, how):
     same(out, {**ckpt.expect(), "config.json": b"{}"})
 
 
-def test_output_inside_the_assets(dirs, make, weld, tmp_path):
+def test_output_inside_the_assets(sharded, weld, tmp_path):
     """It is not copied into itself."""
-    src, _ = dirs
-    ckpt = make(src)
+    ckpt, src, _ = sharded
     put(tmp_path / "as", {"config.json": b"{}", "sub/x": b"x"})
     out = tmp_path / "as" / "out"
     for options in ([], ["--overwrite"]):
@@ -275,10 +274,9 @@ def test_config(dirs, rng, make, weld, tmp_path, options, text, want, where):
     assert oracle.difference(got, {"config.json": want, **others}) == ""
 
 
-def test_config_that_stays(dirs, make, weld):
+def test_config_that_stays(sharded, weld):
     """Into the input's own directory: its config.json is not copied, so it is not edited either."""
-    src, _ = dirs
-    ckpt = make(src)
+    ckpt, src, _ = sharded
     put(src, {"config.json": config("float32")})
     before = oracle.tree(src)
     result = weld(src, src, "--cast-dtype=bf16")
@@ -366,9 +364,8 @@ def test_like_an_index_of_a_variant(sharded, weld, tmp_path):
 
 
 @pytest.mark.parametrize("name, np", [("x:y/o", 3), ("2026-11-21T10:30:00", None)])
-def test_colons(dirs, make, weld, tmp_path, np, name):
-    src, _ = dirs
-    ckpt = make(src)
+def test_colons(sharded, weld, tmp_path, np, name):
+    ckpt, src, _ = sharded
     files = {n: "sub:d/a:b.safetensors" for n in ckpt.tensors}
     ok(weld(src, tmp_path / name, np=np))
     same(tmp_path / name, ckpt.expect())

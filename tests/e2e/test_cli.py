@@ -176,9 +176,8 @@ def test_wrong_usage_under_the_launcher_is_said_once(sharded, weld, option):
     assert not out.exists()
 
 
-def test_long_and_odd_paths(dirs, make, weld):
-    src, _ = dirs
-    ckpt = make(src)
+def test_long_and_odd_paths(sharded, weld):
+    ckpt, src, _ = sharded
     out = src.parent / ("d" * 200) / ("é \n" + "d" * 200) / ("e" * 200) / "out"
     ok(weld(src, out, np=2))
     same(out, ckpt.expect())
@@ -423,9 +422,8 @@ def test_the_way_out_that_the_message_names(sharded, weld):
 # ---- directories ----------------------------------------------------------------------------------
 
 
-def test_output_inside_input(dirs, make, weld):
-    src, _ = dirs
-    ckpt = make(src)
+def test_output_inside_input(sharded, weld):
+    ckpt, src, _ = sharded
     ok(weld(src, src / "consolidated", np=2))
     same(src / "consolidated", ckpt.expect())
     ok(weld(src, src / "consolidated", "--overwrite"))
@@ -442,9 +440,8 @@ def test_input_inside_output(dirs, make, weld):
 
 
 @pytest.mark.parametrize("spelling, np", [("same", 2), ("dot", None), ("link", None)])
-def test_the_same_directory_sharded(dirs, make, weld, np, spelling):
-    src, _ = dirs
-    ckpt = make(src)
+def test_the_same_directory_sharded(sharded, weld, np, spelling):
+    ckpt, src, _ = sharded
     before = oracle.tree(src)
     (src.parent / "link").symlink_to(src)
     out = {"same": src, "dot": f"{src}/../in/.", "link": src.parent / "link"}[spelling]
@@ -470,9 +467,8 @@ def test_the_same_directory_plain(dirs, weld, rng, np, spelling):
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])
-def test_output_that_is_a_file(dirs, make, weld, tmp_path, where):
-    src, _ = dirs
-    make(src)
+def test_output_that_is_a_file(sharded, weld, tmp_path, where):
+    _, src, _ = sharded
     oracle.write(str(tmp_path / "file"), b"x")
     result = weld(src, tmp_path / where, np=2)
     assert result.status in (2, 4) and len(errors(result)) == 1, show(result)

@@ -87,9 +87,8 @@ def test_a_side_file_that_is_no_file(tmp_path, rng, weld, name, kind):
     assert not out.exists()
 
 
-def test_an_option_file_may_be_a_pipe_but_no_directory(tmp_path, make, weld):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_an_option_file_may_be_a_pipe_but_no_directory(tmp_path, sharded, weld):
+    ckpt, src, out = sharded
     read, write = os.pipe()
     os.write(write, json.dumps({fqn: 1 for fqn in ckpt.tensors}).encode())
     os.close(write)
@@ -99,9 +98,8 @@ def test_an_option_file_may_be_a_pipe_but_no_directory(tmp_path, make, weld):
 
 
 @pytest.mark.parametrize("name", ["shard-00001-model-00001-of-00001.safetensors", INDEX])
-def test_a_report_never_takes_the_place_of_a_checkpoints_file(tmp_path, make, weld, name):
-    src, out = tmp_path / "in", tmp_path / "out"
-    make(src)
+def test_a_report_never_takes_the_place_of_a_checkpoints_file(sharded, weld, name):
+    _, src, out = sharded
     before = oracle.tree(src)
     fails(weld(src, out, "--report", src / name), 2, "report")
     assert oracle.tree(src) == before
@@ -117,9 +115,8 @@ def test_an_index_of_another_name_is_replaced_too(tmp_path, make, weld):
     assert names(out) == ["model.safetensors.index.fp16.json", "weights.fp16.safetensors"]
 
 
-def test_overwrite_takes_what_an_index_names_inside_whatever_else_it_names(tmp_path, rng, make, weld):
-    src, out = tmp_path / "in", tmp_path / "out"
-    make(src)
+def test_overwrite_takes_what_an_index_names_inside_whatever_else_it_names(tmp_path, rng, sharded, weld):
+    _, src, out = sharded
     plain(out, rng, {"part/x.safetensors": "a"})
     plain(tmp_path, rng, {"o.safetensors": "b"})
     weight_map(out / INDEX, a="part/x.safetensors", b="../o.safetensors")
@@ -127,9 +124,8 @@ def test_overwrite_takes_what_an_index_names_inside_whatever_else_it_names(tmp_p
     assert not (out / "part").exists() and (tmp_path / "o.safetensors").exists()
 
 
-def test_a_warning_is_one_clean_line(tmp_path, make, weld):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_a_warning_is_one_clean_line(tmp_path, sharded, weld):
+    ckpt, src, out = sharded
     oracle.write_json(str(tmp_path / "m.json"), {**{fqn: 1 for fqn in ckpt.tensors}, "tied\n\x1b[31m": 1})
     result = weld(src, out, "--fqn-map", tmp_path / "m.json")
     ok(result, quiet=False)

@@ -481,9 +481,8 @@ def test_expect_shards_warns_of_a_model_file_without_one(dirs, make, weld, rng):
 
 
 @pytest.mark.parametrize("what, np", [("shard", 2), ("directory", None)])
-def test_unreadable(dirs, make, weld, tmp_path, what, np):
-    src, _ = dirs
-    make(src)
+def test_unreadable(sharded, weld, tmp_path, what, np):
+    _, src, _ = sharded
     outer, out = unprivileged(tmp_path)
     path = src / shard_name(2) if what == "shard" else src
     path.chmod(0)

@@ -143,9 +143,8 @@ def test_tables(make, tmp_path):
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_summary_and_glob(make, tmp_path):
-    src = tmp_path / "in"
-    make(src)
+def test_summary_and_glob(sharded):
+    _, src, _ = sharded
     text = look("--summary", src).stdout
     assert "parameters" in text and "model.norm" not in text and ".safetensors" not in text
     shown = look_json("--summary", src)
@@ -160,10 +159,9 @@ def test_summary_and_glob(make, tmp_path):
     assert "nothing*" in errors(result)[0] and result.stdout == ""
 
 
-def test_metadata(make, tmp_path):
+def test_metadata(sharded, tmp_path):
     """What files say of themselves, once for all that say it; what would steer a terminal does not; long values are cut."""
-    src = tmp_path / "in"
-    make(src)
+    _, src, _ = sharded
     shown = look_json(src)
     assert all(f["metadata"]["format"] == "pt" and not any("SHARD" in key for key in f["metadata"]) for f in shown["files"])
     lines = [line.split() for line in look(src).stdout.splitlines()]
@@ -279,9 +277,8 @@ def test_pictures_of_many_tensors(tmp_path):
         assert max(float(r.get("y")) + float(r.get("height")) for r in p.iter(f"{SVG}rect")) <= float(p.get("height"))
 
 
-def test_one_file(make, tmp_path, rng):
-    src = tmp_path / "in"
-    make(src)
+def test_one_file(sharded, tmp_path, rng):
+    _, src, _ = sharded
     path = src / oracle.shard_name(2)
     shown = look_json(path)
     assert shown["kind"] == "file" and shown["sharded"] and [f["name"] for f in shown["files"]] == [path.name]
@@ -357,9 +354,8 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path, rng):
 # ---- broken ones -----------------------------------------------------------------------------------
 
 
-def test_lost_shard(make, tmp_path):
-    src = tmp_path / "in"
-    made = make(src)
+def test_lost_shard(sharded):
+    made, src, _ = sharded
     os.remove(src / oracle.shard_name(1))
     shown = diagnose(src, np=3)
     lost = {n for n, t in made.tensors.items() if t.shape and t.shape[0]}
@@ -465,9 +461,8 @@ def test_nothing_there(tmp_path):
     look(tmp_path / "fifo", status=3)
 
 
-def test_two_saves(make, tmp_path):
-    src = tmp_path / "in"
-    made = make(src)
+def test_two_saves(make, tmp_path, sharded):
+    made, src, _ = sharded
     make(tmp_path / "other", models={n: 1 + (n == "model.norm") for n in made.tensors}, tensors=made.tensors)
     for name in os.listdir(tmp_path / "other"):
         shutil.copy(tmp_path / "other" / name, src / name)
@@ -533,9 +528,8 @@ def test_disagreeing_files(tmp_path, rng):
     assert len(next(t for t in shown["tensors"] if t["name"] == "w")["boxes"]) == 6
 
 
-def test_with_and_without_sharding_info(make, tmp_path, rng):
-    src = tmp_path / "in"
-    make(src)
+def test_with_and_without_sharding_info(sharded, rng):
+    _, src, _ = sharded
     tensors = {"extra": oracle.random_tensor(rng, "F32", (2,))}
     (src / oracle.shard_name(4)).write_bytes(oracle.serialize(tensors))
     shown = diagnose(src)

@@ -86,10 +86,9 @@ def test_a_lock_with_a_second_name_is_not_written_into(sharded, weld, tmp_path):
     assert (tmp_path / "precious").read_bytes() == b"mine" and (out / STAGING / "lock").exists()
 
 
-def test_staging_of_another_user(dirs, make, tmp_path):
+def test_staging_of_another_user(make, tmp_path, sharded):
     """Who is root here is nobody there: what he finds is root's, and stays."""
-    src, _ = dirs
-    ckpt = make(src)
+    ckpt, src, _ = sharded
     outer, theirs = unprivileged(tmp_path)
     if not outer:
         pytest.skip("only root can make it")

@@ -434,19 +434,17 @@ def test_metadata_of_quantized_tensors(tmp_path, rng, make):
     assert not out.exists()
 
 
-def test_no_assets_leaves_no_mapping_of_other_shards(tmp_path, rng, make):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_no_assets_leaves_no_mapping_of_other_shards(rng, make, sharded):
+    ckpt, src, out = sharded
     with_metadata(out, rng, make, DTYPES)
     stay = {n: data for n, data in oracle.tree(out).items() if not n.startswith("shard-") and not n.endswith("mapping.json")}
     done(src, out, "-q", "--no-assets", "--overwrite", mesh=(2,))
     assert oracle.difference(oracle.tree(out), {**shards(ckpt.tensors, (2,)), **stay}) == "" and len(stay) == 3
 
 
-def test_side_files(tmp_path, make):
+def test_side_files(sharded):
     """Those at the top that are known and those of .hf_metadata go to the same places; weights and hidden ones do not come along."""
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+    ckpt, src, out = sharded
     come = {"config.json": b"{}", "tokenizer.model": b"t", "a b.py": b"p", "LICENSE": b"l", ".hf_metadata/generation_config.json": b"g",
             ".hf_metadata/deep/er/x.unknown": b"x"}  # fmt: skip
     stay = {"unknown.xyz": b"", "pytorch_model.bin": b"", "other.safetensors": b"", INDEX: b"{}", ".hidden.json": b"", "sub/config.json": b"",
@@ -471,9 +469,8 @@ def test_shards_are_not_replaced_unasked(tmp_path, make):
     assert oracle.difference(oracle.tree(tmp_path / "out"), shards(ckpt.tensors, (3,))) == ""
 
 
-def test_overwrite_removes_exactly_the_shards(tmp_path, make):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_overwrite_removes_exactly_the_shards(sharded):
+    ckpt, src, out = sharded
     new = {"config.json": b"new", ".hf_metadata/config.json": b"newer"}
     for name, data in new.items():
         oracle.write(str(src / name), data)
@@ -487,10 +484,9 @@ def test_overwrite_removes_exactly_the_shards(tmp_path, make):
     assert oracle.difference(oracle.tree(out), {**shards(ckpt.tensors, (2,)), **mine, **new}) == ""
 
 
-def test_mappings_of_other_shards_go_with_them(tmp_path, rng, make):
+def test_mappings_of_other_shards_go_with_them(tmp_path, rng, make, sharded):
     """Else the next weld would believe them."""
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+    ckpt, src, out = sharded
     with_metadata(out, rng, make, DTYPES)
     done(src, out, "--overwrite", mesh=(2,))
     names = set(oracle.tree(out)) - set(shard_files(out))
@@ -517,9 +513,8 @@ def test_a_mapping_that_says_nothing_any_more_is_left_out(tmp_path, rng, make):
 
 
 @pytest.mark.parametrize("spelling", ["same", "dots", "link"])
-def test_the_inputs_own_directory(tmp_path, make, spelling):
-    src = tmp_path / "in"
-    make(src)
+def test_the_inputs_own_directory(tmp_path, sharded, spelling):
+    _, src, _ = sharded
     before = snapshot(src)
     os.symlink(src, tmp_path / "link")
     out = {"same": src, "dots": src / ".." / "in" / ".", "link": tmp_path / "link"}[spelling]
@@ -543,10 +538,9 @@ def test_one_inside_the_other(tmp_path, make):
 
 
 @pytest.mark.parametrize("how", ["hard", "of the input"])
-def test_old_shards_that_are_the_inputs(tmp_path, make, how):
+def test_old_shards_that_are_the_inputs(tmp_path, sharded, how):
     """Hard links of them, or what its links lead to, would be lost with OUTPUT_DIR's old shards."""
-    src, out = tmp_path / "in", tmp_path / "out"
-    make(src)
+    _, src, out = sharded
     out.mkdir()
     if how == "hard":
         os.link(src / shard_name(3), out / shard_name(8))
@@ -559,9 +553,8 @@ def test_old_shards_that_are_the_inputs(tmp_path, make, how):
     assert {k: v[3] for k, v in now.items()} == {k: v[3] for k, v in before.items()}
 
 
-def test_links_to_the_input_may_go(tmp_path, make):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_links_to_the_input_may_go(sharded):
+    ckpt, src, out = sharded
     out.mkdir()
     os.symlink(src / shard_name(1), out / shard_name(1))
     os.symlink("nowhere", out / shard_name(5))
@@ -626,9 +619,8 @@ def test_it_appears_by_one_rename(tmp_path, rng):
 # ---- messages -------------------------------------------------------------------------------------
 
 
-def test_dry_run(tmp_path, make):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_dry_run(tmp_path, make, sharded):
+    ckpt, src, out = sharded
     want = shards(ckpt.tensors, (2, 2))
     before = snapshot(tmp_path)
     result = reshard(src, out, "-n", mesh=(2, 2), np=2)
@@ -644,9 +636,8 @@ def test_dry_run(tmp_path, make):
     assert snapshot(tmp_path) == before
 
 
-def test_report(tmp_path, make):
-    src, out = tmp_path / "in", tmp_path / "out"
-    ckpt = make(src)
+def test_report(tmp_path, sharded):
+    ckpt, src, out = sharded
     oracle.write(str(src / "config.json"), b"{}")
     result = reshard(src, out, "-v", "--report", tmp_path / "report", "--rule", "*.mask=replicate", mesh=(3,), np=2)
     assert result.status == 0 and "3 files" in result.stdout + result.stderr, show(result)

@@ -209,9 +209,8 @@ def test_no_space(dirs, make, weld, rng):
     assert os.listdir(out) == []
 
 
-def test_a_directory_that_may_not_be_written(dirs, make, weld, tmp_path):
-    src, _ = dirs
-    make(src)
+def test_a_directory_that_may_not_be_written(sharded, weld, tmp_path):
+    _, src, _ = sharded
     outer, out = unprivileged(tmp_path)
     (out / "shut").mkdir()
     (out / "shut").chmod(0o555)

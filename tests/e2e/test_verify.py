@@ -653,10 +653,9 @@ def test_files_that_loaders_trip_over(welded, make_file, says, more):
     differs(verify(src, out), (path.name, says), more=more)
 
 
-def test_a_lone_file_among_its_shards(dirs, make, weld):
+def test_a_lone_file_among_its_shards(sharded, weld):
     """And the side files there are their own source."""
-    src, _ = dirs
-    make(src)
+    _, src, _ = sharded
     with_sides(src)
     assert weld(src, src, "--single-file").status == 0
     ok(verify(src, src))
