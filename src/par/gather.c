@@ -310,6 +310,28 @@ static sw_code join_nodes(const joining *j, sw_findings *findings, sw_status *st
     return st->code;
 }
 
+/* Collective over the mates. The leader's boxes go into n bytes of the node; where it cannot share,
+ * into as many of each. */
+static sw_code share_boxes(const sw_nodes *nodes, sw_catalog *c, uint64_t n, sw_share *share, sw_status *st)
+{
+    bool leads = sw_nodes_lead(nodes), own;
+
+    if (sw_share_new(nodes, n, share, st))
+        return st->code;
+    own = !share->data;
+    if (own)
+        *share = (sw_share){ .data = sw_calloc(n, 1, st), .size = n };
+    if (leads && !st->code)
+        sw_catalog_lend(c, share->data, true);
+    if (!own)
+        sw_share_show(share, st);
+    else if (!sw_agree(&nodes->mates, st))
+        sw_comm_bcast(&nodes->mates, share->data, n, 0, st);
+    if (!leads && !st->code)
+        sw_catalog_lend(c, share->data, false);
+    return st->code;
+}
+
 /* Collective over the mates. They get what their leader has made; boxes lie in share where they are
  * many. */
 static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, sw_status *st)
@@ -331,15 +353,7 @@ static sw_code hand_out(const sw_nodes *nodes, sw_catalog *c, sw_share *share, s
     if (!leads)
         sw_catalog_unpack(c, packed.data + sizeof n, st);
     sw_buf_release(&packed);
-    if (n == 0)
-        return st->code;
-    if (sw_share_new(nodes, n, share, st))
-        return st->code;
-    if (leads)
-        sw_catalog_lend(c, share->data, true);
-    if (!sw_share_show(share, st) && !leads)
-        sw_catalog_lend(c, share->data, false);
-    return st->code;
+    return n ? share_boxes(nodes, c, n, share, st) : st->code;
 }
 
 /* Collective. Names and boxes of all ranks become the catalogue of each. It is made once a node,

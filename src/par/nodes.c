@@ -165,6 +165,7 @@ sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status
     const sw_layer *layer = sw_comm_layer(&nodes->mates);
     bool leads = sw_nodes_lead(nodes);
     void *mine = NULL;
+    uint64_t cannot;
     int64_t size = 0;
     int err;
 
@@ -181,10 +182,9 @@ sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status
             err = SW_FAULT("node_share") ? SW_LAYER_FAULT : layer->shared(out->handle, 0, &out->data, &size);
     }
     out->size = (uint64_t)size;
-    if (err)
-        sw_fail_mpi(st, SW_ENOMEM, NULL, err, "cannot share memory on the node");
+    cannot = err != 0;
     /* to free it takes all: what one of them lacks stays until the end of MPI */
-    if (sw_agree(&nodes->mates, st))
+    if (sw_agree_most(&nodes->mates, &cannot, 1, st) || cannot)
         *out = (sw_share){ 0 };
     return st->code;
 }

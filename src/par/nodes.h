@@ -40,13 +40,14 @@ sw_code sw_nodes_collect(const sw_nodes *nodes, sw_buf *const *mine, size_t n, s
 
 /* Bytes that all ranks of a node see. Who writes which of them is agreed upon. */
 typedef struct sw_share {
-    sw_handle handle; /* 0 = this rank is alone on its node: the memory is its own */
+    sw_handle handle; /* 0 = the memory is this rank's own */
     void *data;       /* NULL = none */
     uint64_t size;    /* bytes */
 } sw_share;
 
 /* Collective over the mates, who have agreed before, and return the same. Room for n bytes, the
- * first's number. Errors: SW_ENOMEM, SW_ECOMM. */
+ * first's number; out->data is NULL where they cannot have it: not every MPI can share. Errors:
+ * SW_ECOMM. */
 sw_code sw_share_new(const sw_nodes *nodes, uint64_t n, sw_share *out, sw_status *st);
 
 /* Collective over the mates. What any of them has written before is seen by all. Errors:

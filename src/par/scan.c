@@ -188,11 +188,13 @@ static files_room room_for(const sw_comm *comm, const sw_where *where, const sw_
 }
 
 /* Collective, also after an error. The first rank of each node makes the files, and all ranks of it
- * have them. seen is rank 0's, and released. */
+ * have them: then seen, rank 0's, is released. Where a node cannot, each rank gets what rank 0 has
+ * seen. */
 static sw_code share_files(const sw_comm *comm, sw_shares *shares, sw_buf *seen, files_room room,
                            sw_catalog *c, sw_status *st)
 {
     const sw_nodes *nodes = &shares->nodes;
+    uint64_t cannot;
     bool leads;
     shared_files *shared;
 
@@ -204,9 +206,14 @@ static sw_code share_files(const sw_comm *comm, sw_shares *shares, sw_buf *seen,
     if (sw_agree(comm, st))
         return st->code;
     sw_share_new(nodes, room, &shares->files, st);
-    if (sw_agree(comm, st))
-        return st->code;
     shared = shares->files.data;
+    cannot = !shared;
+    if (sw_agree_most(comm, &cannot, 1, st))
+        return st->code;
+    if (cannot) {
+        sw_shares_end(shares, false);
+        return sw_comm_bcast_buf(comm, seen, 0, st);
+    }
     if (leads && !take_seen(seen, shared->files, c, st))
         assign(c, comm->size, st);
     if (leads)
@@ -268,7 +275,7 @@ static sw_code find_shared(const sw_comm *comm, const sw_where *where, sw_catalo
         sw_find_take_index(out, findings, st);
     if (room)
         share_files(comm, where->shares, &seen, room, c, st);
-    else if (!st->code && !take_seen(&seen, NULL, c, st))
+    if (!st->code && !c->files_lent && !take_seen(&seen, NULL, c, st))
         assign(c, comm->size, st);
     sw_buf_release(&seen);
     return st->code;
