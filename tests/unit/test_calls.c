@@ -25,7 +25,9 @@ typedef struct scene {
 } scene;
 
 static const uint64_t shape[2] = { 3, 4 };
+static const uint64_t zeros[2];
 static const float values[12] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 };
+static const sw_item whole = { "t", "F32", 2, shape, zeros, shape, values, NULL };
 
 static sw_code save(const sw_comm *comm, const scene *s, deed what, sw_status *st)
 {
@@ -81,20 +83,12 @@ static void run_rank(const sw_comm *comm, const void *arg, outcome *o)
 /* A checkpoint to read from. */
 static sw_checkpoint *make_input(char *path, size_t n)
 {
-    const uint64_t offsets[2] = { 0, 0 };
-    const sw_item item = { .name = "t",
-                           .dtype = "F32",
-                           .ndim = 2,
-                           .global_shape = shape,
-                           .offsets = offsets,
-                           .shape = shape,
-                           .data = values };
     sw_comm self = sw_comm_self();
     sw_checkpoint *cp = NULL;
     sw_status st = SW_STATUS_INIT;
 
     snprintf(path, n, "%s/in", top);
-    assert_int_equal(sw_save_consolidated(&self, path, &item, 1, NULL, NULL, &st), SW_OK);
+    assert_int_equal(sw_save_consolidated(&self, path, &whole, 1, NULL, NULL, &st), SW_OK);
     assert_int_equal(sw_checkpoint_open(&self, path, NULL, &cp, &st), SW_OK);
     return cp;
 }
@@ -166,14 +160,6 @@ static void keep_warning(void *user, const char *text)
 /* Shards beside a consolidated checkpoint: a word of warning, and it stays. */
 TEST_IN_TOP(beside)
 {
-    const uint64_t offsets[2] = { 0, 0 };
-    const sw_item item = { .name = "t",
-                           .dtype = "F32",
-                           .ndim = 2,
-                           .global_shape = shape,
-                           .offsets = offsets,
-                           .shape = shape,
-                           .data = values };
     char out[64], file[96], said[1024] = "";
     sw_options opt = { .user = said, .warn = keep_warning };
     sw_path_kind kind = SW_PATH_MISSING;
@@ -182,11 +168,11 @@ TEST_IN_TOP(beside)
 
     snprintf(out, sizeof out, "%s/beside", top);
     snprintf(file, sizeof file, "%s/model.safetensors.index.json", out);
-    assert_int_equal(sw_save_shards(&self, out, &item, 1, &opt, NULL, &st), SW_OK);
+    assert_int_equal(sw_save_shards(&self, out, &whole, 1, &opt, NULL, &st), SW_OK);
     assert_string_equal(said, "");
     assert_int_equal(remove_tree(out, &st), SW_OK);
-    assert_int_equal(sw_save_consolidated(&self, out, &item, 1, NULL, NULL, &st), SW_OK);
-    assert_int_equal(sw_save_shards(&self, out, &item, 1, &opt, NULL, &st), SW_OK);
+    assert_int_equal(sw_save_consolidated(&self, out, &whole, 1, NULL, NULL, &st), SW_OK);
+    assert_int_equal(sw_save_shards(&self, out, &whole, 1, &opt, NULL, &st), SW_OK);
     assert_non_null(strstr(said, "model.safetensors.index.json is there too, and stays as it is"));
     assert_int_equal(sw_path_lstat(file, &kind, NULL, &st), SW_OK);
     assert_int_equal(kind, SW_PATH_FILE);

@@ -90,20 +90,6 @@ TEST(there_and_back)
     sw_findings_release(&f);
 }
 
-TEST(handed_over)
-{
-    sw_findings f = SW_FINDINGS_INIT;
-    sw_finding *items;
-    uint64_t n;
-
-    fill(&f);
-    items = sw_findings_hand_over(&f, &n);
-    assert_int_equal(n, 6);
-    assert_int_equal(f.n, 0);
-    assert_null(f.items);
-    sw_findings_free(items, n);
-}
-
 TEST(as_lines)
 {
     static const char want[] = "f: tensor 't': r\nf: r\ntensor 't': r\nr\n";

@@ -114,20 +114,6 @@ TEST(sorted_and_found)
     sw_map_release(&map);
 }
 
-TEST(index)
-{
-    static const char json[] = "{\"weight_map\": {\"b\": \"two\", \"a\": \"sub/one\"}}";
-    sw_status st = SW_STATUS_INIT;
-    sw_map map = SW_MAP_INIT;
-
-    assert_int_equal(sw_index_parse(json, strlen(json), "m.json", &map, NULL, &st), SW_OK);
-    assert_int_equal(map.n, 2);
-    assert_string_equal(map.items[0].key, "a");
-    assert_string_equal(map.items[0].text, "sub/one");
-    assert_string_equal(sw_map_find(&map, "b")->text, "two");
-    sw_map_release(&map);
-}
-
 /* What is said of all tensors together, however large the number. */
 TEST(totals)
 {

@@ -1,5 +1,4 @@
-/* Boxes in memory: how few loops their strides make, and which one a byte is of. What is read of
- * them: test_writer.c. */
+/* Boxes in memory: how few loops their strides make. What is read of them: test_writer.c. */
 #include "plan/memboxes.h"
 #include "unit.h"
 
@@ -51,22 +50,4 @@ TEST(loops)
         assert_int_equal(sw_membox_direct(&h.boxes[0], 0) != NULL, cases[i].nloops == 0);
         sw_memboxes_release(&h);
     }
-}
-
-TEST(find)
-{
-    static const uint64_t shapes[][1] = { { 0 }, { 3 }, { 0 }, { 0 }, { 5 }, { 1 }, { 0 } };
-    static const uint64_t places[][1] = { { 0 }, { 10 }, { 20 }, { 30 }, { 40 }, { 50 }, { 60 } };
-    static char memory[8];
-    sw_item items[7];
-    sw_status st = SW_STATUS_INIT;
-    sw_memboxes h;
-
-    for (size_t i = 0; i < 7; i++)
-        items[i] = (sw_item){ "a", "I8", 1, large, places[i], shapes[i], memory, NULL };
-    assert_int_equal(sw_memboxes_init(items, 7, "rank", &h, &st), SW_OK);
-    assert_int_equal(h.bytes, 9);
-    for (uint64_t at = 0; at < 9; at++)
-        assert_int_equal(sw_memboxes_find(&h, at) - h.boxes, at < 3 ? 1 : at < 8 ? 4 : 5);
-    sw_memboxes_release(&h);
 }

@@ -444,20 +444,6 @@ TEST_IN_PLACE(trial_rename)
     assert_true(seen);
 }
 
-TEST_IN_PLACE(staging_is_a_link)
-{
-    sw_status st = SW_STATUS_INIT;
-    uint64_t recovered;
-    sw_place *s;
-
-    put(at("elsewhere/precious"), "");
-    assert_int_equal(mkdir(out_dir, 0777), 0);
-    assert_int_equal(symlink("../elsewhere", path_at(out_dir, SW_STAGING_NAME)), 0);
-    assert_int_equal(open_place(out_dir, false, &s, &recovered, &st), SW_EIO);
-    assert_true(exists(at("elsewhere/precious")));
-    assert_false(exists(at("elsewhere/lock")));
-}
-
 TEST_IN_PLACE(room_for_a_file)
 {
     static const char *const bad[] = { "", "/etc/x", "../x", "a/../x", "a//x", "./x", "x/", "a\nb" };

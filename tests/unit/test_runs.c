@@ -1,5 +1,5 @@
-/* Runs: as long as they can be, in numbers of any size, of elements of less than a byte; and ranges
- * of a box as boxes. That each byte comes to its place: test_reader.c, test_fill.c. */
+/* Runs: as long as they can be, and of elements of less than a byte. That each byte comes to its
+ * place, whatever the numbers: test_reader.c, test_fill.c, test_convert.c. */
 #include "plan/runs.h"
 #include "plan_help.h"
 
@@ -102,78 +102,5 @@ TEST(narrow)
             assert_int_equal(s.n, cases[i].n);
         }
         sw_catalog_release(&c);
-    }
-}
-
-/* Numbers beyond 2^32 in dimensions and positions. */
-TEST(large)
-{
-    const uint64_t rows = UINT64_C(5) << 32, offsets[2] = { rows - 6, 2 }, shape[2] = { 6, 1 };
-    const test_box boxes[] = {
-        { "t", 0, SW_F32, 2, { 0, 0 }, { rows, 1 } },
-        { "t", 1, SW_F32, 2, { 0, 1 }, { rows, 2 } },
-    };
-    sw_run_target target = { offsets, shape, NULL };
-    sw_status st = SW_STATUS_INIT;
-    sw_catalog c;
-    sw_view v;
-    sw_run s;
-
-    assert_int_equal(test_catalog(boxes, 2, 2, 1, &c, &st), SW_OK);
-    v = sw_view_elements(&c, c.tensors);
-    assert_int_equal(sw_run_make(&v, 0, &target, &s), SW_RUN_NONE);
-    assert_int_equal(sw_run_make(&v, 1, &target, &s), SW_RUN_SHARED);
-    assert_int_equal(s.at - c.boxes[1].at, (rows - 6) * 8 + 4);
-    assert_int_equal(s.n, 24);
-    sw_catalog_release(&c);
-}
-
-/* ---- parts of boxes -------------------------------------------------------------------------- */
-
-/* Elements [from, end) of a box cut into boxes: in order, without holes, none too large, all of it
- * in one where there is room, and no more than a head and a tail for each dimension where it is not
- * cut otherwise. */
-static void check_cuts(unsigned ndim, const uint64_t *offsets, const uint64_t *shape, uint64_t limit,
-                       uint64_t from, uint64_t end)
-{
-    const sw_run_target box = { offsets, shape, NULL };
-    uint64_t next = from, at[4], n[4], index[4], boxes = 0;
-
-    for (uint64_t x = from, got; x < end; x += got, boxes++) {
-        uint64_t most = end - x < limit ? end - x : limit;
-
-        got = sw_first_box(&box, ndim, x, most, at, n);
-        assert_true(got > 0 && got <= most && got == test_product(n, ndim));
-        for (uint64_t e = 0; e < got; e++) {
-            uint64_t flat = 0;
-
-            test_unflatten(e, ndim, n, index);
-            for (unsigned d = 0; d < ndim; d++)
-                flat = flat * shape[d] + at[d] - offsets[d] + index[d];
-            assert_int_equal(flat, next++);
-        }
-    }
-    assert_int_equal(next, end);
-    if (limit >= end - from && ndim)
-        assert_true(boxes <= 2 * ndim - 1);
-    if (from == 0 && end == test_product(shape, ndim) && limit >= end)
-        assert_int_equal(boxes, 1);
-}
-
-TEST(cuts)
-{
-    uint64_t seed = 5, offsets[4], shape[4];
-
-    for (int i = 0; i < 2000; i++) {
-        for (unsigned d = 0; d < 4; d++) {
-            offsets[d] = test_random(&seed, 9);
-            shape[d] = 1 + test_random(&seed, 6);
-        }
-        unsigned ndim = (unsigned)test_random(&seed, 5);
-        uint64_t total = test_product(shape, ndim), from = test_random(&seed, total);
-
-        check_cuts(ndim, offsets, shape, 1 + test_random(&seed, 300), 0, total);
-        check_cuts(ndim, offsets, shape, UINT64_MAX, 0, total);
-        check_cuts(ndim, offsets, shape, UINT64_MAX, from, from + 1 + test_random(&seed, total - from));
     }
 }

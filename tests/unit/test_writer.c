@@ -764,11 +764,8 @@ TEST_IN_TOP(usage)
         j.other_out = other;
         run_badly(3, &j, SW_EUSAGE, "different");
         j.other_out = NULL;
-        j.opt.verify = true;
+        j.opt.verify = true; /* and what else there is: test_options.c */
         run_badly(2, &j, SW_EUSAGE, "verify");
-        j.opt = (sw_options)SW_OPTIONS_INIT;
-        j.opt.dequantize = "bf16";
-        run_badly(2, &j, SW_EUSAGE, "dequantize");
         j.opt = (sw_options)SW_OPTIONS_INIT;
         j.opt.buffer_size = 12;
         run_badly(2, &j, SW_EUSAGE, "too small");
