@@ -169,7 +169,7 @@ def test_like_compares_dtypes(sharded, weld, tmp_path, rng):
     files = {n: oracle.SINGLE for n in NAMES}
     other = {**ckpt.tensors, "model.norm": oracle.random_tensor(rng, "F32", ())}
     oracle.write_plain(str(tmp_path / "like"), other, files, oracle.INDEX)
-    result = weld(src, out, "--like", tmp_path / "like" / oracle.INDEX)
+    result = weld(src, out, "--like", tmp_path / "like" / oracle.INDEX, np=2)
     assert result.status == 0 and len(warnings(result)) == 1 and "model.norm" in warnings(result)[0], show(result)
     same(out, ckpt.expect(files))
 

@@ -107,7 +107,8 @@ def built(make, dirs, rng):
     return make(dirs[0], models={n: 1 + i % 2 for i, n in enumerate(large(rng))}, tensors=large(rng), ranks=3)
 
 
-def test_any_way(built, dirs, tmp_path):
+@pytest.mark.parametrize("command", [("consolidate",), ("reshard", "--mesh", "2x2", "--placements", "shard1,shard0")], ids=lambda c: c[0])
+def test_any_way(command, built, dirs, tmp_path):
     """Bytes of the manifest are a function of input and options: bands that cut leaves, regions of several ranks in one file, exchange, streams."""
     texts = set()
     for np_, options in [(None, []), (None, ["--buffer-size", "4KiB"]), (1, ["--store", "stream"]), (2, ["--assign", "band"]),
@@ -116,10 +117,11 @@ def test_any_way(built, dirs, tmp_path):
                          (3, ["--staging-dir", tmp_path / "depot", "--buffer-size", "1MiB"])]:  # fmt: skip
         out = tmp_path / "out"
         (tmp_path / "depot").mkdir(exist_ok=True)
-        ok(run(["consolidate", "--manifest", *options, dirs[0], out], np=np_))
-        texts.add(check(out))
+        ok(run([*command, "--manifest", *options, dirs[0], out], np=np_))
+        texts.add(check(out, built.tensors if "--mesh" in command else None))
         shutil.rmtree(out)
     assert len(texts) == 1
+    assert json.loads(texts.pop())["origin"].get("sharding") == ({"mesh": "2x2", "placements": "shard1,shard0"} if "--mesh" in command else None)
 
 
 def test_layouts(built, dirs, tmp_path):
@@ -356,22 +358,6 @@ def test_reshard(mesh, placements, built, dirs, tmp_path):
     assert tensors_in(tmp_path / "again") == tensors_in(tmp_path / "whole")
     said = run(["diff", "-v", tmp_path / "cut", tmp_path / "again"])
     assert said.status == 0 and "of which both manifests tell the same" in said.stderr, show(said)
-
-
-def test_reshard_any_way(built, dirs, tmp_path):
-    """Bytes of the manifest are a function of input and options."""
-    texts = set()
-    for np_, options in [(None, []), (None, ["--buffer-size", "4KiB"]), (1, ["--store", "stream"]), (2, ["--assign", "band"]),
-                         (3, ["--assign", "band", "--buffer-size", "40000"]), (3, ["--assign", "owner"]),
-                         (5, ["--assign", "owner", "--buffer-size", "100000"]), (2, ["--store", "stream", "--assign", "owner"]),
-                         (3, ["--staging-dir", tmp_path / "depot", "--buffer-size", "1MiB"])]:  # fmt: skip
-        out = tmp_path / "out"
-        (tmp_path / "depot").mkdir(exist_ok=True)
-        ok(reshard(dirs[0], out, "--manifest", *options, mesh=(2, 2), placements=(1, 0), np=np_))
-        texts.add(check(out, built.tensors))
-        shutil.rmtree(out)
-    assert len(texts) == 1
-    assert json.loads(texts.pop())["origin"]["sharding"] == {"mesh": "2x2", "placements": "shard1,shard0"}
 
 
 def test_reshard_values(built, dirs, tmp_path):
