@@ -119,6 +119,16 @@ void sw_buf_tell_lines(sw_buf *b, void (*tell)(void *user, const char *text), vo
     b->len = 0;
 }
 
+void sw_buf_fit(sw_buf *b)
+{
+    char *fit = b->len ? realloc(b->data, b->len) : NULL;
+
+    if (fit)
+        *b = (sw_buf){ fit, b->len, b->len };
+    else if (b->len == 0)
+        sw_buf_release(b);
+}
+
 void sw_buf_release(sw_buf *b)
 {
     free(b->data);

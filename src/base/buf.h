@@ -35,6 +35,9 @@ sw_code sw_buf_add_line(sw_buf *b, sw_status *st, const char *fmt, ...) SW_PRINT
 /* Local. Hand each line to tell, without its newline, and empty b. tell may be NULL. */
 void sw_buf_tell_lines(sw_buf *b, void (*tell)(void *user, const char *text), void *user);
 
+/* Local. Give back what lies behind len. */
+void sw_buf_fit(sw_buf *b);
+
 void sw_buf_release(sw_buf *b);
 
 /* Local. Allocate count * size bytes, zeroed; NULL on failure with st filled. count 0 gives a valid

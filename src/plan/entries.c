@@ -98,9 +98,10 @@ static sw_code intern(sw_entries *f, const sw_entry *e, const uint64_t *global, 
 /* ---- rules ----------------------------------------------------------------------------------- */
 
 /* So many boxes are put into rules at once, and at least so many of a name: where there are fewer,
- * rules save nothing. */
+ * rules save nothing. Later, where there are rules, so many are, and one of a name. */
 #define BATCH 4096
 #define EACH 4
+#define LATER 256
 
 /* Rules that so many boxes have made must be few by then. */
 #define TRIAL 64
@@ -237,14 +238,18 @@ static sw_code fold_late(sw_entries *f, const sw_file *files, sw_status *st)
             emit_rules(f, i, files, st);
     bring_forward(&f->boxes, f->folded, kept, st);
     f->folded = f->boxes.len;
+    if (!f->folds)
+        sw_buf_fit(&f->boxes); /* so many will never wait again */
     f->folds = true;
     return st->code;
 }
 
+/* What waits becomes rules, once it is much. */
 static sw_code fold_when_many(sw_entries *f, const sw_file *files, sw_status *st)
 {
-    return f->nlate >= (f->batch ? f->batch : sw_max(BATCH, EACH * f->nnames)) ? fold_late(f, files, st)
-                                                                               : SW_OK;
+    size_t many = f->batch ? f->batch : f->folds ? sw_max(LATER, f->nnames) : sw_max(BATCH, EACH * f->nnames);
+
+    return f->nlate >= many ? fold_late(f, files, st) : SW_OK;
 }
 
 /* What waits becomes rules, where that saves anything: before rules of later files come, between
