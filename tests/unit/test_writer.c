@@ -767,6 +767,9 @@ TEST_IN_TOP(usage)
         j.opt.verify = true; /* and what else there is: test_options.c */
         run_badly(2, &j, SW_EUSAGE, "verify");
         j.opt = (sw_options)SW_OPTIONS_INIT;
+        j.opt.dequantize = "bf16";
+        run_badly(2, &j, SW_EUSAGE, "dequantize");
+        j.opt = (sw_options)SW_OPTIONS_INIT;
         j.opt.buffer_size = 12;
         run_badly(2, &j, SW_EUSAGE, "too small");
         j.opt = (sw_options)SW_OPTIONS_INIT;
