@@ -53,7 +53,7 @@ static bool converts(const sw_outputs *o)
 /* Is there a thread that writes? A process that is alone would leave the other cores idle. */
 static bool writes_behind(const sw_job *j)
 {
-    return sw_job_streams(j) || (j->comm->size == 1 && !sw_comm_layer(j->comm));
+    return sw_job_streams(j) || j->comm->size == 1;
 }
 
 sw_code sw_job_share_memory(const sw_job *j, const sw_memory_rule *rule, sw_memory *out, sw_status *st)
@@ -181,14 +181,17 @@ static void tell_aggregation(sw_job *j, const sw_transport *how, sw_status *st)
     sw_job_tell_warnings(j);
 }
 
-/* Collective. What is put together in bands. */
+/* Collective. What is put together in bands. A job of one rank has no use for MPI-IO. */
 static sw_code weld(sw_job *j, sw_status *st)
 {
+    const sw_comm alone = sw_comm_self();
     sw_weld w = { .work = sw_job_work_of(j), .proof = j->proven.on ? &j->proven.proof : NULL };
     bool known;
 
     w.work.behind = writes_behind(j);
-    if (sw_transport_choose(j->comm, j->opt->hints, &w.how, st))
+    if (j->comm->size == 1)
+        w.work.world = &alone;
+    if (sw_transport_choose(w.work.world, j->opt->hints, &w.how, st))
         return st->code;
     tell_aggregation(j, &w.how, st);
     known = w.how.aggregates[0] != '\0';

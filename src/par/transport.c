@@ -276,7 +276,7 @@ void sw_transport_describe(const sw_comm *comm, sw_result *result)
 {
     const char *words;
 
-    if (!sw_comm_layer(comm))
+    if (!sw_comm_layer(comm) || comm->size == 1)
         snprintf(result->io, sizeof result->io, "posix");
     if (result->io[0])
         return;
