@@ -103,7 +103,7 @@ bool sw_opt_get(const sw_command *c, size_t i, sw_opt *row);
 
 #define SW_ARGS_INIT                                                                                         \
     {                                                                                                        \
-        .answer = SW_ANSWER_RUN                                                                              \
+        .answer = SW_ANSWER_RUN, .opt = SW_OPTIONS_INIT                                                      \
     }
 
 /* Read a command line. The first error is kept and the rest is read all the same, so that a report
