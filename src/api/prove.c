@@ -198,6 +198,7 @@ typedef struct header_record {
     unsigned char hash[SW_XXH3_BYTES];
 } header_record;
 
+/* Of a file of the input, from its first byte to where its data begin, read by pieces. */
 static sw_code hash_header(const sw_job *j, const sw_file *f, char *piece, unsigned char *hash, sw_status *st)
 {
     char *path = sw_path_named(j->in, sw_file_name(f), st);
@@ -396,6 +397,7 @@ static void fill_tensor(const sw_catalog *view, const sw_tensor *of, const sw_pr
     }
 }
 
+/* Rank 0. All that are written somewhere, with what the proof has come to. */
 static sw_code list_tensors(const sw_job *j, sw_manifest *m, sw_status *st)
 {
     const sw_catalog *view = &j->values.outputs.view;

@@ -567,6 +567,7 @@ static sw_code check(checker *c, sw_status *st)
     return sw_agree(comm, st);
 }
 
+/* All that the check has made. */
 static void release(checker *c)
 {
     sw_findings_release(&c->found);

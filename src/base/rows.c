@@ -46,6 +46,7 @@ void sw_rows_copy(char *to, const char *from, const sw_rows *rows)
     BY_ROW(copy_each, to, from, rows)
 }
 
+/* All rows are, byte for byte. */
 static inline bool are_equal(const char *to, const char *from, uint64_t row, const sw_rows *r)
 {
     for (uint64_t i = 0; i < r->count; i++)

@@ -53,6 +53,7 @@ static size_t number_length(const walk *w)
     return w->files || is_end(w->at[n]) ? n : 0;
 }
 
+/* What the walk stands at, a whole number or one character; it goes on behind it. */
 static token next(walk *w)
 {
     token t = { .c = *w->at };

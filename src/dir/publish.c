@@ -170,6 +170,7 @@ static const char *key_name(const sw_journal *j)
  * left is no checkpoint that anybody could take for whole. */
 enum { BESIDE, LONE, LEADING, TELLING, NRANKS };
 
+/* When the name comes in the order of a publication. */
 static int rank_of(const work *w, const char *name)
 {
     bool shards = sw_journal_is_shards(w->j);

@@ -82,6 +82,7 @@ static bool find_function(const lustre *l, const char *name, void *to)
     return found != NULL;
 }
 
+/* Does the library have all that is needed of it? */
 static bool find_functions(lustre *l)
 {
     return find_function(l, "llapi_layout_get_by_path", &l->get_by_path) &&
@@ -111,6 +112,7 @@ static bool begin(lustre *l)
     return true;
 }
 
+/* Its voice is given back before it goes. */
 static void end(lustre *l)
 {
     if (l->set_level)
@@ -236,6 +238,7 @@ static sw_code refuse(const sw_below *dir, const char *why, sw_status *st)
     return sw_fail(st, SW_EUSAGE, dir->path, NULL, "sw_options.stripe asks for stripes, but %s", why);
 }
 
+/* How many targets files in the directory may be spread over; 0 = they are made as everywhere. */
 static sw_code look(const lustre *l, const sw_below *dir, bool given, sw_stripes *s, sw_status *st)
 {
     targets t = { NULL, 0, 0 };
@@ -346,6 +349,7 @@ static int create_there(const lustre *l, int parent, const char *name, int flags
     return fd;
 }
 
+/* By liblustreapi, with a layout made for it: the descriptor, or -1 and errno. */
 static int create_striped(const sw_below *dir, const char *name, int flags, uint32_t count, uint64_t size)
 {
     struct llapi_layout *layout = NULL;

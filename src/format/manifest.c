@@ -25,6 +25,7 @@ static sw_code add_name(sw_buf *b, const char *name, bool first, sw_status *st)
     return sw_json_add_serde(b, name, strlen(name), st);
 }
 
+/* A member of "files". */
 static sw_code add_file(sw_buf *b, const sw_manifest_file *f, bool first, sw_status *st)
 {
     if (add_name(b, f->name, first, st))
@@ -42,6 +43,7 @@ static sw_code add_bound(sw_buf *b, const char *key, const sw_manifest_tensor *t
     return sw_buf_addf(b, st, ", \"%s\": %.17g", key, bound);
 }
 
+/* A member of "tensors". */
 static sw_code add_tensor(sw_buf *b, const sw_manifest_tensor *t, bool first, sw_status *st)
 {
     if (add_name(b, t->name, first, st) ||
@@ -99,6 +101,7 @@ typedef struct reader {
     sw_status *st;
 } reader;
 
+/* What of it is not as docs/manifest.md has it. */
 static sw_code fail(const reader *r, const char *name, const char *what)
 {
     return sw_fail(r->st, SW_EINPUT, r->file, name, "is no manifest of schema %d: %s", SW_MANIFEST_SCHEMA,
@@ -125,6 +128,7 @@ static bool take_hash(const json_t *object, const char *key, char *to, size_t si
     return true;
 }
 
+/* The next file, from a member of "files". */
 static sw_code read_file(reader *r, const char *name, const json_t *value)
 {
     sw_manifest_file *f = &r->m->files[r->m->nfiles++];
@@ -163,6 +167,7 @@ static bool take_bound(const json_t *value, double *bound)
     return json_is_number(value);
 }
 
+/* The next tensor, from a member of "tensors". */
 static sw_code read_tensor(reader *r, const char *name, const json_t *value)
 {
     sw_manifest_tensor *t = &r->m->tensors[r->m->ntensors++];
@@ -211,6 +216,7 @@ static int by_tensor(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* Both lists, into room that is made for them first. */
 static sw_code read_all(reader *r, json_t *files, json_t *tensors)
 {
     const char *name;

@@ -294,6 +294,7 @@ typedef struct helper {
     sw_status st;
 } helper;
 
+/* The thread: the bands of a rank that nobody else is. */
 static void *help(void *arg)
 {
     helper *h = arg;
@@ -358,6 +359,7 @@ static sw_code read_leaf(sw_proof *p, const torn_leaf *t, again *a, sw_status *s
     return sw_buf_add(&p->pieces, hash, sizeof hash, st);
 }
 
+/* Leaves that several ranks have written parts of: one rank reads them again. */
 static sw_code read_leaves(sw_proof *p, const char *dir, again *a, sw_status *st)
 {
     const torn_leaf *torn = (const void *)p->torn.data;

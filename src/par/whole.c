@@ -87,6 +87,7 @@ static sw_code make_schedule(prover *p, sw_status *st)
     return SW_OK;
 }
 
+/* Before anything is read: who proves what, and the room for it. */
 static sw_code prepare(prover *p, sw_status *st)
 {
     sw_whole *w = p->w;

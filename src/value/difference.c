@@ -52,6 +52,7 @@ typedef struct piece {
         p->differs[i] = a != b;                                                                              \
     }
 
+/* Which elements differ, by their bits. */
 static void mark(piece *p)
 {
     unsigned bits = sw_dtype_bits(p->dtype);
