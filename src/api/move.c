@@ -142,7 +142,7 @@ sw_progress sw_job_progress(const sw_job *j)
 {
     return sw_job_is_root(j)
                ? (sw_progress){ .fn = j->opt->progress, .phase = j->opt->phase, .user = j->opt->user }
-               : (sw_progress){ NULL };
+               : (sw_progress){ .fn = NULL };
 }
 
 /* How files are written to where they are made. */

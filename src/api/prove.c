@@ -111,7 +111,7 @@ static sw_code prove_whole(sw_job *j, sw_status *st)
     if (held)
         sw_job_whole_of(j, &j->proven.there, &j->values.outputs, &w, st);
     /* what is shown is no part of what is written */
-    w.work.to.progress = j->opt->phase && !j->by_orders ? sw_job_progress(j) : (sw_progress){ NULL };
+    w.work.to.progress = j->opt->phase && !j->by_orders ? sw_job_progress(j) : (sw_progress){ .fn = NULL };
     w.hashes = sw_job_makes_manifest(j);
     w.counts = held;
     if (!j->by_orders)

@@ -230,7 +230,7 @@ sw_code sw_scatter_create(sw_weld *w, sw_status *st)
     sw_scatter s = part_of(w, &alone);
 
     s.rounds.make = true;
-    s.rounds.to.progress = (sw_progress){ NULL };
+    s.rounds.to.progress = (sw_progress){ .fn = NULL };
     sw_scatter_write(&s, st);
     w->written += s.rounds.written;
     return st->code;
