@@ -61,7 +61,7 @@ def test_lost_at_the_end(dirs, make, weld, rng, tmp_path, what):
         fails(weld(src, new, *options), 3, *CAUSE, *words)
     fails(run(["reshard", "--ranks", "2", src, new]), 3, *CAUSE, *words)
     fails(run(["verify", src, out]), 3, *CAUSE, *words)
-    shown = run(["inspect", src])
+    shown = run(["inspect", src], np=2)
     assert shown.status == 3 and len(errors(shown)) == 1, show(shown)
     for word in (*CAUSE, *words):
         assert word in shown.stdout, show(shown)

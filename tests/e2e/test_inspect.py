@@ -187,6 +187,7 @@ def test_numbers_that_are_none(make, weld, tmp_path):
     assert said == {"good": (0, 0), "bad": (1, 2), "ids": (None, None)}
     text = look(out).stdout
     assert "whole, 1 NaN, 2 infinite" in text and "numbers     NaN or infinite in 1 of 2 tensors that the manifest counts" in text
+    assert look(out, np=2).stdout == text and look_json(out, np=2) == look_json(out)
     path = out / "shardweld.manifest.json"
     path.write_text(path.read_text().replace('"nan": 1', '"nan": 3'))
     assert "NaN" not in look(out).stdout and "nan" not in look_json(out)["tensors"][0]
@@ -393,7 +394,7 @@ def test_expected_shards(make, tmp_path):
     make(src, ranks=4)
     os.remove(src / oracle.shard_name(4))
     look(src)  # the end of a tensor cannot be missed
-    shown = diagnose(src, "--expect-shards", 6)
+    shown = diagnose(src, "--expect-shards", 6, np=2)
     assert reasons(shown) == ["shards 4 to 6 are missing: 6 were expected"]
     assert all("lost" in f["hint"] for f in shown["findings"])
     finding(diagnose(src, "--expect-shards", 2), "shard number 3 occurs")
@@ -725,7 +726,7 @@ def test_like(make, weld, tmp_path, rng):
     look(src, "--like", index)
     # The end of every tensor is gone: only a reference knows.
     os.remove(src / oracle.shard_name(3))
-    shown = diagnose(src, "--like", index)
+    shown = diagnose(src, "--like", index, np=3)
     assert {f["tensor"] for f in shown["findings"]} == {n for n, t in made.tensors.items() if t.shape and t.shape[0] > 2}
     assert all("last shard" in f["hint"] for f in shown["findings"])
     edit_index(ref, lambda m: m.update(tied=m["model.norm"]) or m.pop("model.mask"))

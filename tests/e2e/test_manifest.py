@@ -323,10 +323,10 @@ def test_linked(proven, tmp_path):
 
 
 def test_verify_looks_at_it(proven, dirs):
-    ok(run(["verify", *dirs]))
+    ok(run(["verify", *dirs], np=2))
     text = (dirs[1] / MANIFEST).read_text()
     (dirs[1] / MANIFEST).write_text(text.replace('"nan": 0', '"nan": 1', 1))
-    differs(run(["verify", *dirs]), "shardweld.manifest.json: is not as it was written")
+    differs(run(["verify", *dirs], np=2), "shardweld.manifest.json: is not as it was written")
 
 
 # ---- shard files --------------------------------------------------------------------------------------------------------------------

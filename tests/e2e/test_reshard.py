@@ -136,6 +136,7 @@ def test_random(number, tmp_path):
     (2, ["--assign", "owner", "--buffer-size", "12345"]),
     (5, ["--assign", "band", "--buffer-size", "64KiB"]),
     (None, ["--buffer-size", "4097", "--sync"]),
+    (1, ["--buffer-size", "4KiB"]),
 ])  # fmt: skip
 def test_any_ranks_and_buffer(np, options, make, tmp_path, rng):
     tensors = {**zoo(rng), "big": oracle.random_tensor(rng, "BF16", (129, 257)), "cube": oracle.random_tensor(rng, "F32", (20, 30, 41))}

@@ -223,7 +223,7 @@ def test_a_directory_that_may_not_be_written(sharded, weld, tmp_path):
 # ---- modes and groups -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("umask,mode,directory,np", [(0o022, 0o644, 0o755, None), (0o077, 0o600, 0o700, 2)])
+@pytest.mark.parametrize("umask,mode,directory,np", [(0o002, 0o664, 0o775, None), (0o077, 0o600, 0o700, 2)])
 def test_modes_follow_the_umask(sharded, weld, tmp_path, umask, mode, directory, np):
     ckpt, src, out = sharded
     oracle.write_json(str(tmp_path / "l.index.json"), {"weight_map": {n: "sub/x.safetensors" for n in ckpt.tensors}})

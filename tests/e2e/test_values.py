@@ -114,7 +114,7 @@ def test_spellings(dirs, zoo, weld, text, dtype):
 
 @pytest.mark.parametrize(
     "dtype,np,assign",
-    [("BF16", 2, "owner"), ("F16", 24, "band"), ("F64", None, "band")],
+    [("BF16", 2, "owner"), ("F16", 24, "band"), ("F64", None, "band"), ("F32", 1, "band")],
 )
 def test_cast(dirs, zoo, weld, dtype, np, assign):
     """A buffer so small that elements are cut from their neighbours in every way."""

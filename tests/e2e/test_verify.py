@@ -185,6 +185,18 @@ def test_dequantized(dirs, weld, rng, assign):
     ok(weld(src, out, *more))
     for size in ("4KiB", "1MiB"):
         ok(verify(src, out, *more, "--assign", assign, "--buffer-size", size, np=3))
+    # what scales are taken for is not among what is written, whatever a map names
+    (src / ".hf_metadata").mkdir()
+    oracle.write_json(str(src / ".hf_metadata" / "fqn_to_file_index_mapping.json"), dict.fromkeys(tensors, 1))
+    extra, text = out / "model-00002-of-00002.safetensors", (out / oracle.INDEX).read_text()
+    extra.write_bytes(oracle.serialize({"a.weight_scale_inv": tensors["a.weight_scale_inv"]}))
+    index = json.loads(text)
+    index["weight_map"]["a.weight_scale_inv"] = extra.name
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out, "-q", *more), ("'a.weight_scale_inv'", "is not among"), more=None)
+    extra.unlink()
+    (out / oracle.INDEX).write_text(text)
+    shutil.rmtree(src / ".hf_metadata")
     path, (_, _, begin, _) = where(out, "a.weight")
     flip(path, begin + 2 * (150 * 131 + 7))
     path, (_, shape, begin, end) = where(out, "e")
@@ -606,6 +618,9 @@ def test_index_with_other_totals(welded):
         index["metadata"] = metadata
         oracle.write_json(str(out / oracle.INDEX), index)
         differs(verify(src, out), (oracle.INDEX, says))
+    del index["metadata"]
+    oracle.write_json(str(out / oracle.INDEX), index)
+    differs(verify(src, out), (oracle.INDEX, "has no metadata"))
 
 
 def test_no_index_of_one_file(dirs, make, weld):
@@ -660,11 +675,12 @@ def test_files_that_loaders_trip_over(welded, make_file, says, more):
     differs(verify(src, out), (path.name, says), more=more)
 
 
-def test_a_lone_file_among_its_shards(sharded, weld):
+@pytest.mark.parametrize("options", [[], ["--single-file"]], ids=" ".join)
+def test_a_weld_among_its_shards(sharded, weld, options):
     """And the side files there are their own source."""
     _, src, _ = sharded
     with_sides(src)
-    assert weld(src, src, "--single-file").status == 0
+    assert weld(src, src, *options).status == 0
     ok(verify(src, src))
 
 

@@ -507,6 +507,7 @@ def test_whatever_was_saved(where):
     if where.name == "distcp_train":
         with Checkpoint(where / "in", everything=True) as cp:
             assert {f"model.{n}" for n in want} < set(cp) and "step" in cp.other_values()
+            assert all(cp.read(f"model.{n}").tobytes() == want[n].tobytes() for n in want)
     assert sorted(got) == sorted(want) and all(got[n].tobytes() == want[n].tobytes() and got[n].dtype == want[n].dtype for n in want)
 
 

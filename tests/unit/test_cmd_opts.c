@@ -152,6 +152,8 @@ TEST(refused)
         { "consolidate --hint novalue in out", "--hint 'novalue': expected KEY=VALUE" },
         { "consolidate --hint =x in out", "--hint '=x': expected KEY=VALUE" },
         { "reshard in", "OUTPUT_DIR is missing" },
+        { "verify in", "OUTPUT_DIR is missing" },
+        { "verify --overwrite in out", "unknown option '--overwrite'" },
         { "reshard --mesh 4 --ranks 4 in out", "options '--mesh' and '--ranks' exclude one another" },
         { "reshard --ranks 4 --mesh 4 in out", "options '--ranks' and '--mesh' exclude one another" },
         { "reshard in out", "--mesh or --ranks is missing; see 'shardweld reshard --help'" },
