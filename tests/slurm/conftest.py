@@ -311,7 +311,11 @@ class Work:
 
     def check(self):
         """The welded checkpoint is there, and nothing but it."""
-        assert oracle.difference(oracle.tree(self.out), self.expect) == ""
+        assert oracle.difference(oracle.tree(self.out), self.expect) == "", self.told()
+
+    def told(self):
+        """All that jobs have printed."""
+        return "\n".join(read(f"{self.path}/{name}").decode() for name in sorted(os.listdir(self.path)) if name.endswith(".out"))
 
     def log(self, job):
         with open(f"{self.path}/weld-{job}.out") as f:
